@@ -1,0 +1,67 @@
+"""unetzoo: the U-Net family of PyTorch.
+
+Names are resolved when they are first used (PEP 562): `import unetzoo` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from ._version import __version__
+from .labels import LabelSpec
+from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
+
+if TYPE_CHECKING:
+    from . import datasets, inference, losses, metrics, models, training
+    from .inference import predict
+    from .models.card import info
+    from .models.weights import from_pretrained
+    from .training import Trainer
+
+_LAZY = {
+    "Trainer": "training",
+    "predict": "inference",
+    "info": "models.card",
+    "from_pretrained": "models.weights",
+}
+_ROOMS = ("datasets", "inference", "losses", "metrics", "models", "training")
+
+__all__ = [
+    "DATASETS",
+    "ENCODERS",
+    "LOSSES",
+    "METRICS",
+    "MODELS",
+    "RECIPES",
+    "LabelSpec",
+    "Trainer",
+    "__version__",
+    "build",
+    "datasets",
+    "errors",
+    "from_pretrained",
+    "inference",
+    "info",
+    "list_models",
+    "losses",
+    "metrics",
+    "models",
+    "predict",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'unetzoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

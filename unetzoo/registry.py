@@ -1,0 +1,288 @@
+"""Registries: names from package metadata, loaded when they are used.
+
+Everything that can be built by name stands in an entry-point group, the built-ins too:
+
+    [project.entry-points."unetzoo.models"]
+    tinyunet = "acme_seg:TinyUNet"
+
+Listing reads metadata and imports nothing. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, TypeVar
+
+from .errors import (
+    DuplicateNameError,
+    PluginContractError,
+    PluginLoadError,
+    UnknownKeywordError,
+    UnknownNameError,
+    did_you_mean,
+)
+
+BUILTIN = "unetzoo"
+NOTEBOOK = "__main__"  # the distribution of what `register` adds
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def normalize(distribution: str) -> str:
+    """A distribution's name in its normal form (PEP 503): lower case, single hyphens.
+
+    Example:
+        >>> normalize("Acme_Seg")
+        'acme-seg'
+    """
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name that one distribution offers."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    group: str
+    value: Any = field(default=None, repr=False, compare=False)  # set for what `register` adds
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the name is one of our own."""
+        return self.distribution == BUILTIN
+
+    @property
+    def qualified(self) -> str:
+        """`distribution:name`, which is never ambiguous."""
+        return f"{self.distribution}:{self.name}"
+
+    def load(self) -> Any:
+        """Import the target.
+
+        Raises:
+            PluginLoadError: Whatever the import raised, with distribution, version and target.
+        """
+        if self.value is not None:
+            return self.value
+        try:
+            return metadata.EntryPoint(self.name, self.target, self.group).load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, SystemExit included
+            raise PluginLoadError(
+                f"cannot load {self.name!r}",
+                subject=f"{self.distribution} {self.version} ({self.target})",
+                found=f"{type(error).__name__}: {error}",
+                hint=f"reinstall or update {self.distribution!r}; nothing else depends on it",
+            ) from error
+
+
+def keywords(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters a target can be given by name."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p for p in inspect.signature(target).parameters.values() if p.kind in by_name}
+
+
+def check_keywords(target: Callable[..., Any], given: dict[str, Any], subject: str) -> None:
+    """Refuse keywords that the target does not take.
+
+    Raises:
+        UnknownKeywordError: With the nearest spelling.
+    """
+    known = keywords(target)
+    for name in given:
+        if name not in known:
+            raise UnknownKeywordError(
+                f"unknown keyword {name!r}", subject=subject, hint=did_you_mean(name, known, "keyword")
+            )
+
+
+class Registry:
+    """The names of one kind.
+
+    Args:
+        kind: What the names stand for, in the singular ("model").
+        group: The entry-point group.
+        callable_values: Whether values are called to build the thing (a recipe's value is a path or a text).
+    """
+
+    def __init__(self, kind: str, group: str, *, callable_values: bool = True) -> None:
+        self.kind, self.group, self.callable_values = kind, group, callable_values
+        self._local: dict[str, Entry] = {}
+        self._found: tuple[tuple[str, ...], dict[str, list[Entry]]] | None = None
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Every name with all that claim it, read from package metadata (again when `sys.path` changes)."""
+        path = tuple(sys.path)
+        if self._found is None or self._found[0] != path:
+            found: dict[str, list[Entry]] = {}
+            for point in metadata.entry_points(group=self.group):
+                name = normalize(point.dist.name) if point.dist else "unknown"
+                version = point.dist.version if point.dist else "?"
+                found.setdefault(point.name, []).append(Entry(point.name, point.value, name, version, self.group))
+            self._found = path, found
+        merged = {name: list(claims) for name, claims in self._found[1].items()}
+        for name, entry in self._local.items():
+            merged.setdefault(name, []).append(entry)
+        return merged
+
+    def refresh(self) -> None:
+        """Forget the metadata, for a package installed while this process runs."""
+        self._found = None
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Sorted names that match a shell pattern; a name two plugins claim appears once for each, qualified.
+
+        Example:
+            >>> from unetzoo import LOSSES
+            >>> LOSSES.names("dic*")
+            ['dice']
+        """
+        names: list[str] = []
+        for name, claims in self.entries().items():
+            ambiguous = len(claims) > 1 and not any(entry.builtin for entry in claims)
+            names += [entry.qualified for entry in claims] if ambiguous else [name]
+        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+
+    def entry(self, name: str) -> Entry:
+        """The one entry that a name, or `"distribution:name"`, stands for.
+
+        Raises:
+            UnknownNameError: With the nearest spelling.
+            DuplicateNameError: Two plugins claim the name.
+        """
+        if not isinstance(name, str):
+            raise UnknownNameError(f"a {self.kind} is named by a text", found=type(name).__name__)
+        known = self.entries()
+        distribution, colon, plain = name.rpartition(":")
+        claims = known.get(plain, [])
+        if colon:
+            claims = [entry for entry in claims if entry.distribution == normalize(distribution)]
+        if not claims:
+            raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=did_you_mean(name, self.names(), self.kind))
+        if len(claims) == 1:
+            return claims[0]
+        builtin = next((entry for entry in claims if entry.builtin), None)
+        others = [entry.qualified for entry in claims if entry is not builtin]
+        if builtin is None:
+            raise DuplicateNameError(
+                f"the {self.kind} {name!r} is ambiguous",
+                found=", ".join(f"{e.qualified} ({e.distribution} {e.version})" for e in claims),
+                hint="name one of them in full",
+            )
+        warnings.warn(
+            f"the built-in {self.kind} {name!r} hides {', '.join(others)}; use the full name for that one", stacklevel=3
+        )
+        return builtin
+
+    def get(self, name: str) -> Any:
+        """Load what a name stands for.
+
+        Raises:
+            UnknownNameError: No such name.
+            DuplicateNameError: Two plugins claim the name.
+            PluginLoadError: The import failed.
+            PluginContractError: The value is not callable with explicit keywords.
+        """
+        entry = self.entry(name)
+        value = entry.load()
+        if self.callable_values:
+            self._check_contract(entry, value)
+        return value
+
+    def build(self, name: str, /, **kwargs: Any) -> Any:
+        """Load what a name stands for and call it.
+
+        Raises:
+            UnknownKeywordError: A keyword it does not take, with the nearest spelling; and all that `get` raises.
+        """
+        target = self.get(name)
+        check_keywords(target, kwargs, f"{self.kind} {name!r}")
+        return target(**kwargs)
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: a name for this process alone, for notebooks and scripts.
+
+        Raises:
+            DuplicateNameError: The name is a built-in's, or was registered for something else.
+        """
+
+        def add(value: T) -> T:
+            target = f"{value.__module__}:{value.__qualname__}"
+            claims = self.entries().get(name, [])
+            taken = [e for e in claims if e.builtin or (e.distribution == NOTEBOOK and e.target != target)]
+            if taken:
+                raise DuplicateNameError(
+                    f"the {self.kind} {name!r} exists already", found=taken[0].qualified, hint="choose another name"
+                )
+            entry = Entry(name, target, NOTEBOOK, "0", self.group, value)
+            self._check_contract(entry, value)
+            self._local[name] = entry
+            return value
+
+        return add
+
+    def entry_of(self, value: Any) -> Entry | None:
+        """The entry whose target is this very object, if any (how a saved model learns its name)."""
+        package = value.__module__.partition(".")[0]
+        for claims in self.entries().values():
+            for entry in claims:
+                same_package = entry.target.partition(":")[0].partition(".")[0] == package
+                if entry.value is value or (entry.value is None and same_package and entry.load() is value):
+                    return entry
+        return None
+
+    def _check_contract(self, entry: Entry, value: Any) -> None:
+        if not callable(value):
+            raise PluginContractError(
+                f"the {self.kind} {entry.name!r} cannot be built",
+                subject=entry.qualified,
+                expected="a callable with explicit keyword parameters",
+                found=type(value).__name__,
+            )
+        loose = [p.name for p in inspect.signature(value).parameters.values() if p.kind is p.VAR_KEYWORD]
+        if loose:
+            raise PluginContractError(
+                f"the {self.kind} {entry.name!r} swallows keywords",
+                subject=entry.qualified,
+                expected="explicit keyword parameters",
+                found=f"**{loose[0]}",
+                hint=f"tell the author of {entry.distribution!r} to name each parameter",
+            )
+
+
+MODELS = Registry("model", "unetzoo.models")
+ENCODERS = Registry("encoder", "unetzoo.encoders")
+DATASETS = Registry("dataset", "unetzoo.datasets")
+LOSSES = Registry("loss", "unetzoo.losses")
+METRICS = Registry("metric", "unetzoo.metrics")
+RECIPES = Registry("recipe", "unetzoo.recipes", callable_values=False)
+REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS, LOSSES, METRICS, RECIPES)}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all models that match a shell pattern; nothing is imported.
+
+    Example:
+        >>> list_models("*d*unet")
+        ['ddunet', 'dualunet']
+    """
+    return MODELS.names(pattern)
+
+
+def build(name: str, /, **kwargs: Any) -> Any:
+    """Build a model by name: `build("r2unet", classes=19)`.
+
+    Raises:
+        UnknownNameError: No such model or keyword, with the nearest spelling.
+    """
+    return MODELS.build(name, **kwargs)
