@@ -6,7 +6,6 @@ A message reads *what failed: subject: expected X, found Y. Fix: Z.* The parts s
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -165,6 +164,8 @@ def did_you_mean(name: str, choices: Iterable[str], what: str = "name") -> str:
         >>> did_you_mean("r2unit", ["unet", "r2unet"])
         "did you mean 'r2unet'?"
     """
+    import difflib
+
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
     if near:

@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, TypeVar
 
 from .errors import (
@@ -73,6 +72,8 @@ class Entry:
         """
         if self.value is not None:
             return self.value
+        from importlib import metadata
+
         try:
             return metadata.EntryPoint(self.name, self.target, self.group).load()
         except KeyboardInterrupt:
@@ -124,6 +125,8 @@ class Registry:
         """Every name with all that claim it, read from package metadata (again when `sys.path` changes)."""
         path = tuple(sys.path)
         if self._found is None or self._found[0] != path:
+            from importlib import metadata  # half the cost of `import unetzoo`, so it waits until a name is asked for
+
             found: dict[str, list[Entry]] = {}
             for point in metadata.entry_points(group=self.group):
                 name = normalize(point.dist.name) if point.dist else "unknown"

@@ -1,0 +1,32 @@
+"""The networks, one file a paper. Importing this package puts our encoders (and plugins') into SMP's table."""
+
+import functools
+
+import segmentation_models_pytorch as smp
+
+from ..registry import ENCODERS
+from .base import Geometry, MaskDepth, SegmentationModel
+from .bnunet import BNUNet
+from .ddunet import DDUNet
+from .dualunet import DualUNet
+from .r2unet import R2UNet
+from .unet import UNet
+from .weights import from_pretrained
+
+__all__ = [
+    "BNUNet",
+    "DDUNet",
+    "DualUNet",
+    "Geometry",
+    "MaskDepth",
+    "R2UNet",
+    "SegmentationModel",
+    "UNet",
+    "from_pretrained",
+]
+
+for _name in ENCODERS.names():
+    # SMP only ever calls the entry, so a plugin's encoder is imported when it is used
+    smp.encoders.encoders.setdefault(
+        _name, {"encoder": functools.partial(ENCODERS.build, _name), "params": {}, "pretrained_settings": {}}
+    )

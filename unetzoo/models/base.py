@@ -1,0 +1,359 @@
+"""The contract of our networks: segmentation-models-pytorch's (SMP), kept without its faults.
+
+`SegmentationModel` subclasses SMP's base, so that code written for SMP runs on ours: `encoder`, `decoder`,
+`segmentation_head`, `classification_head`, `predict`, `freeze_encoder`, `save_pretrained`.
+`Geometry` says how a network's answer lies on its input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import segmentation_models_pytorch as smp
+import torch
+from segmentation_models_pytorch.base import ClassificationHead
+from segmentation_models_pytorch.base import initialization as smp_init
+from torch import Tensor, nn
+
+from ..errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    ConfigError,
+    InputShapeError,
+    UnknownNameError,
+    did_you_mean,
+)
+from ..registry import MODELS, check_keywords
+from .blocks import Encoder, he_normal_
+
+if TYPE_CHECKING:
+    from .card import Card
+
+
+class MaskDepth(NamedTuple):
+    """What two-headed networks answer: mask logits (N, classes, H, W) first, then depth (N, 1, H, W)."""
+
+    mask: Tensor
+    depth: Tensor
+
+
+torch.utils._pytree._register_namedtuple(MaskDepth, serialized_type_name="unetzoo.MaskDepth")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a network's output lies on its input; the same along both axes.
+
+    Args:
+        minimum: Smallest input size.
+        stride: Windows whose offsets are multiples of it see the same pooling grid as the whole picture.
+        step: Legal sizes are `minimum + k·step`.
+        maximum: Largest input size, if there is one.
+        margin: Pixels that the output is smaller than the input on each side.
+        out_stride: Input pixels per output pixel.
+        halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
+        receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
+
+    Example:
+        >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
+        >>> paper.output(572), paper.neighbours(256), paper.fit(512)
+        (388, (252, 268), 524)
+    """
+
+    minimum: int
+    stride: int
+    step: int = 1
+    maximum: int | None = None
+    margin: int = 0
+    out_stride: int = 1
+    halo: int | None = None
+    receptive_field: int | None = None
+
+    def accepts(self, size: int) -> bool:
+        """Whether an input of this size is legal."""
+        inside = size >= self.minimum and (self.maximum is None or size <= self.maximum)
+        return inside and (size - self.minimum) % self.step == 0
+
+    def output(self, size: int) -> int:
+        """Output size for a legal input size."""
+        return (size - 2 * self.margin) // self.out_stride
+
+    def fit(self, size: int) -> int:
+        """The smallest legal size that is not below `size` (`maximum`, where there is no such)."""
+        steps = max(0, -(-(size - self.minimum) // self.step))
+        fitting = self.minimum + steps * self.step
+        return fitting if self.maximum is None else min(fitting, self.maximum)
+
+    def neighbours(self, size: int) -> tuple[int, ...]:
+        """The nearest legal sizes below and above."""
+        above = self.fit(size)
+        below = above - self.step if above > size else above
+        return tuple(sorted({n for n in (below, above) if self.accepts(n)}))
+
+    @classmethod
+    def of_unet(
+        cls,
+        encoder: Sequence[int],
+        decoder: Sequence[int],
+        up: Sequence[tuple[int, int]],
+        **rest: Any,
+    ) -> Geometry:
+        """Derive minimum, stride, halo and receptive field of a padded U-Net from what each part reaches.
+
+        Args:
+            encoder: Pixels of its own level that each encoder block reaches on each side, finest first.
+            decoder: The same for the decoder blocks, finest first, without the bottleneck.
+            up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
+            rest: Further fields.
+        """
+        stride = 2 ** len(decoder)
+        fields = [_needed(pixel, encoder, decoder, up) for pixel in range(stride)]
+        halo = max(max(-low for low, _ in fields), max(high for _, high in fields) - (stride - 1))
+        field = max(high - low + 1 for low, high in fields)
+        return cls(**{"minimum": stride, "stride": stride, "halo": halo, "receptive_field": field} | rest)
+
+
+def _needed(
+    pixel: int, encoder: Sequence[int], decoder: Sequence[int], up: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """First and last input pixel that one output pixel depends on: down through the decoder, back up by the encoder."""
+    low = high = pixel
+    skips = []
+    for reach, (before, after) in zip(decoder, up, strict=True):
+        low, high = low - reach, high + reach
+        skips.append((low, high))
+        low, high = (low - before) // 2, (high + after) // 2
+    low, high = low - encoder[-1], high + encoder[-1]
+    for (skip_low, skip_high), reach in zip(reversed(skips), reversed(encoder[:-1]), strict=True):
+        low, high = min(2 * low, skip_low) - reach, max(2 * high + 1, skip_high) + reach
+    return low, high
+
+
+OUTPUT_ACTIVATIONS: dict[str, type[nn.Module] | tuple[type[nn.Module], dict[str, Any]]] = {
+    "identity": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "softmax": (nn.Softmax, {"dim": 1}),
+    "softmax2d": (nn.Softmax, {"dim": 1}),
+    "logsoftmax": (nn.LogSoftmax, {"dim": 1}),
+    "tanh": nn.Tanh,
+}
+
+
+def output_activation(activation: str | None) -> nn.Module:
+    """The module for SMP's `activation` keyword (SMP's names; softmax is over the channels).
+
+    Raises:
+        UnknownNameError: With the nearest name.
+    """
+    entry = OUTPUT_ACTIVATIONS.get(activation or "identity")
+    if entry is None:
+        raise UnknownNameError(
+            f"unknown activation {activation!r}", hint=did_you_mean(str(activation), OUTPUT_ACTIVATIONS, "activation")
+        )
+    return entry[0](**entry[1]) if isinstance(entry, tuple) else entry()
+
+
+def segmentation_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
+    """1×1 convolution and output activation; `[0]` is the convolution, where code written for SMP looks for it."""
+    if not isinstance(classes, int) or classes < 1:
+        raise ConfigError("wrong classes", expected="an integer ≥ 1", found=classes)
+    return nn.Sequential(nn.Conv2d(in_channels, classes, 1), output_activation(activation))
+
+
+def classification_head(in_channels: int, aux_params: Mapping[str, Any] | None) -> nn.Module | None:
+    """SMP's auxiliary head: pooling, dropout, linear layer; `aux_params` needs at least `classes`.
+
+    Raises:
+        ConfigError: Unknown keys, or no `classes`.
+    """
+    if aux_params is None:
+        return None
+    check_keywords(ClassificationHead, dict(aux_params), "aux_params")
+    if "classes" not in aux_params:
+        raise ConfigError("wrong aux_params", expected="classes, the number of labels", found=dict(aux_params))
+    return ClassificationHead(in_channels, **{**aux_params})
+
+
+class SegmentationModel(smp.base.SegmentationModel):
+    """Base of our networks; a plugin's network may subclass it too.
+
+    A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
+    `classification_head`, `in_channels`, `name` and `geometry`, and ends its `__init__` with `self.initialize()`.
+
+    Shape:
+        Input (N, in_channels, H, W); output logits (N, classes, H', W'), with `geometry` relating the sizes;
+        with `aux_params` a tuple (masks, labels).
+
+    Raises:
+        UnknownKeywordError: A keyword the network does not take, with the nearest spelling.
+        ConfigError: A value that JSON cannot hold, and so `save_pretrained` would lose.
+    """
+
+    requires_divisible_input_shape = False
+    _is_torch_scriptable = False  # TorchScript is deprecated; compile and export are promised instead
+
+    card: ClassVar[Card | None] = None
+    encoder: Any
+    decoder: Any
+    segmentation_head: Any
+    classification_head: nn.Module | None
+    in_channels: int
+    name: str
+    geometry: Geometry
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse unknown keywords and values that a saved configuration would lose."""
+        check_keywords(cls, kwargs, cls.__name__)
+        for value in (*args, *kwargs.values()):
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise ConfigError(
+                    f"{cls.__name__} takes values that JSON can hold",
+                    found=repr(value),
+                    hint='name the thing instead, e.g. activation="sigmoid"',
+                ) from error
+        return super().__new__(cls, *args, **kwargs)
+
+    def initialize(self) -> None:
+        """Draw the weights as the U-Net paper does: N(0, √(2/N)); a foreign encoder keeps its own."""
+        if isinstance(self.encoder, Encoder):
+            he_normal_(self.encoder)
+        he_normal_(self.decoder)
+        he_normal_(self.segmentation_head)
+        if self.classification_head is not None:
+            smp_init.initialize_head(self.classification_head)
+
+    def check_input_shape(self, x: Tensor) -> None:
+        """Check channels and size of an input.
+
+        Raises:
+            InputShapeError: With the nearest legal sizes.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise InputShapeError(
+                f"{self.name} cannot take this input",
+                expected=f"(N, {self.in_channels}, H, W)",
+                found=tuple(x.shape),
+                hint=f"build it with in_channels={x.shape[1]}" if x.ndim == 4 else "add the batch dimension: x[None]",
+            )
+        wrong = [size for size in x.shape[-2:] if not self.geometry.accepts(size)]
+        if wrong:
+            raise InputShapeError(
+                f"{self.name} cannot take this size",
+                subject=f"{x.shape[-2]}×{x.shape[-1]}",
+                expected=self.legal_sizes(),
+                hint=f"pad or crop to {' or '.join(map(str, self.geometry.neighbours(wrong[0])))}"
+                + "; unetzoo.predict takes any size",
+            )
+
+    def legal_sizes(self) -> str:
+        """The sizes that `forward` takes, in words."""
+        g = self.geometry
+        if g.maximum == g.minimum:
+            return f"exactly {g.minimum}×{g.minimum}"
+        return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"
+
+    def forward(self, x: Tensor) -> Any:
+        """Encoder, decoder, heads."""
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self.check_input_shape(x)
+        features = self.encoder(x)
+        masks = self.masks(self.decoder(features))
+        if self.classification_head is None:
+            return masks
+        return masks, self.classification_head(features[-1])
+
+    def masks(self, decoded: Any) -> Any:
+        """What the decoder gives → what the network answers; a network with several heads overrides it."""
+        return self.segmentation_head(decoded)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; a frozen encoder keeps its normalization layers in evaluation mode."""
+        nn.Module.train(self, mode)
+        if self._is_encoder_frozen:
+            self._hold_encoder_statistics()
+        return self
+
+    def _set_encoder_trainable(self, mode: bool) -> None:
+        self.encoder.requires_grad_(mode)
+        self._is_encoder_frozen = not mode
+        self.train(self.training)
+
+    def _hold_encoder_statistics(self) -> None:
+        for layer in self.encoder.modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase):
+                layer.eval()
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> str | None:
+        """Write `config.json` (arguments, and who made the class), `model.safetensors` and a model card."""
+        entry = MODELS.entry_of(type(self))
+        self.config["_unetzoo"] = {
+            "name": entry.name if entry else type(self).__name__,
+            "distribution": entry.distribution if entry else None,
+            "version": entry.version if entry else None,
+        }
+        try:
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            del self.config["_unetzoo"]
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from safetensors.torch import save_file
+
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}  # channels_last is refused
+        save_file(state, save_directory / "model.safetensors", metadata={"format": "pt"})
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        strict: bool = True,
+        **model_kwargs: Any,
+    ) -> Self:
+        """Build from the saved arguments and load the safetensors file, local or from the hub; never a pickle."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = Path(model_id) / "model.safetensors"
+        if not Path(model_id).is_dir():
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(
+                model_id,
+                "model.safetensors",
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+        try:
+            state = load_file(path, device=map_location)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError("cannot read the weights", subject=path, found=str(error)) from error
+        net = cls(**model_kwargs)
+        try:
+            net.load_state_dict(state, strict=strict)
+        except RuntimeError as error:
+            raise CheckpointMismatchError("weights of another network", subject=path, found=str(error)) from error
+        return net.to(map_location).eval()
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """The README that `save_pretrained` writes: what it is and how to load it."""
+        from huggingface_hub import ModelCard
+
+        from .card import pretrained_text
+
+        return ModelCard(pretrained_text(self, metrics=kwargs.get("metrics"), dataset=kwargs.get("dataset")))

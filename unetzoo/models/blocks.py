@@ -1,0 +1,244 @@
+"""Pieces that two or more of our networks share: activations, He's initialization, encoder and decoder frames."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.encoders._base import EncoderMixin
+from torch import Tensor, nn
+
+from ..errors import ConfigError, InputShapeError, UnknownNameError, did_you_mean
+from ..registry import check_keywords
+
+ACTS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "prelu": nn.PReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "tanh": nn.Tanh,
+}
+Act = str | Mapping[str, Any]
+
+
+def hidden_act(act: Act, *, inplace: bool = True) -> nn.Module:
+    """The non-linearity between layers.
+
+    Args:
+        act: A name ("relu"), or a table with the name under `type` and its keywords beside it.
+        inplace: Overwrite the input where the function can.
+
+    Raises:
+        ConfigError: Unknown name or keyword.
+
+    Example:
+        >>> hidden_act({"type": "leaky_relu", "negative_slope": 0.05})
+        LeakyReLU(negative_slope=0.05, inplace=True)
+    """
+    options: dict[str, Any] = {"type": act} if isinstance(act, str) else dict(act)
+    name = options.pop("type", None)
+    if name not in ACTS:
+        raise UnknownNameError(f"unknown act {name!r}", hint=did_you_mean(str(name), ACTS, "act"))
+    check_keywords(ACTS[name], options, f"act {name!r}")
+    if "inplace" in inspect.signature(ACTS[name]).parameters:
+        options.setdefault("inplace", inplace)
+    return ACTS[name](**options)
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a value that is not among the choices.
+
+    Raises:
+        ConfigError: With the choices.
+    """
+    if value not in choices:
+        raise ConfigError(f"wrong {name}", expected=" or ".join(map(repr, choices)), found=repr(value))
+
+
+def widths(encoder_channels: Sequence[int]) -> tuple[int, ...]:
+    """Check the channels of each level, finest first: at least three levels of at least one channel.
+
+    Raises:
+        ConfigError: Fewer than two poolings, or a width below 1.
+    """
+    channels = tuple(encoder_channels)
+    if len(channels) < 3 or any(not isinstance(c, int) or c < 1 for c in channels):
+        raise ConfigError(
+            "wrong encoder_channels",
+            expected="three or more positive integers, one a level (depth = their number − 1 ≥ 2)",
+            found=channels,
+        )
+    return channels
+
+
+def he_normal_(module: nn.Module) -> None:
+    """Draw every convolution from N(0, √(2/N)), N = incoming nodes of one unit; biases 0 (He 2015; the U-Net paper).
+
+    A transposed convolution with kernel k and stride s feeds each of its units from (k/s)² input pixels, so N is
+    in_channels·(k/s)², where PyTorch's `kaiming_normal_` would take out_channels·k².
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nodes = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+        elif isinstance(layer, nn.ConvTranspose2d):
+            nodes = layer.in_channels * layer.kernel_size[0] ** 2 / layer.stride[0] ** 2
+        else:
+            continue
+        nn.init.normal_(layer.weight, 0.0, (2.0 / nodes) ** 0.5)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+class ConvUnit(nn.Sequential):
+    """3×3 convolution, batch norm and non-linearity, in the order asked for."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        act: Act = "relu",
+        order: str = "conv-bn-act",
+        bias: bool = False,
+        dilation: int = 1,
+        padding: int | None = None,
+    ) -> None:
+        one_of("order", order, ("conv-bn-act", "conv-act-bn"))
+        padding = dilation if padding is None else padding
+        conv = nn.Conv2d(in_channels, out_channels, 3, padding=padding, dilation=dilation, bias=bias)
+        rest = [nn.BatchNorm2d(out_channels), hidden_act(act)]
+        super().__init__(conv, *(rest if order == "conv-bn-act" else reversed(rest)))
+
+
+class DoubleConv(nn.Sequential):
+    """Two `ConvUnit`s; `mid_channels` between them (default: `out_channels`)."""
+
+    def __init__(self, in_channels: int, out_channels: int, mid_channels: int | None = None, **unit: Any) -> None:
+        mid_channels = mid_channels or out_channels
+        super().__init__(ConvUnit(in_channels, mid_channels, **unit), ConvUnit(mid_channels, out_channels, **unit))
+
+
+class UpsampleConv(nn.Sequential):
+    """Nearest ×2, then a `ConvUnit`: the up-sampling of the common U-Net and R2U-Net implementations."""
+
+    def __init__(self, in_channels: int, out_channels: int, **unit: Any) -> None:
+        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), ConvUnit(in_channels, out_channels, **unit))
+
+
+def match_size(x: Tensor, size: Sequence[int], align: str) -> Tensor:
+    """Give an up-sampled map the size of its skip, which differs by a pixel where a pooling met an odd size.
+
+    Args:
+        x: Map (N, C, h, w).
+        size: Height and width of the skip.
+        align: "resize" interpolates; "pad" adds zeros, half before and half after (or crops, where x is larger).
+    """
+    rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    if rows == 0 and columns == 0:
+        return x
+    if align == "resize":
+        return F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
+    return F.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
+
+
+class Encoder(nn.Module, EncoderMixin):
+    """One block a level with 2×2 max-pooling between; answers every level's map, finest first.
+
+    It is an SMP encoder of the VGG style: the first map has stride 1.
+
+    Args:
+        blocks: One module a level.
+        channels: Output channels of each block.
+        in_channels: Channels of the picture.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], channels: Sequence[int], in_channels: int = 3) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.pool = nn.MaxPool2d(2)
+        self._out_channels = list(channels)
+        self._in_channels = in_channels
+        self._depth = len(channels) - 1
+        self._output_stride = 2**self._depth
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) → one map a level."""
+        features = []
+        for level, block in enumerate(self.blocks):
+            x = block(x if level == 0 else self.pool(x))
+            features.append(x)
+        return features
+
+    def make_dilated(self, output_stride: int) -> None:
+        """Refused, as SMP's VGG encoders do: max-pooling cannot be dilated away.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            "this encoder cannot be dilated",
+            expected=f"output_stride {self._output_stride}",
+            found=output_stride,
+            hint="its resolution falls by max-pooling; choose a strided encoder for dilated decoders",
+        )
+
+
+def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tuple[int, ...]:
+    """Widths for SMP's depths 1–5: the last width repeats past the network's own depth.
+
+    Raises:
+        ConfigError: Another depth, or a dilated encoder asked for.
+
+    Example:
+        >>> table_widths((64, 128, 256, 512, 1024), depth=5, output_stride=32)
+        (64, 128, 256, 512, 1024, 1024)
+    """
+    one_of("encoder depth", depth, (1, 2, 3, 4, 5))
+    one_of("output_stride", output_stride, (8, 16, 32))  # the smaller ones are refused by make_dilated
+    return (*channels, *[channels[-1]] * 5)[: depth + 1]
+
+
+class Decoder(nn.Module):
+    """From the coarsest map upwards: up-sample, match the skip's size, concatenate, convolve.
+
+    Args:
+        ups: One up-sampling module a level, coarsest first.
+        blocks: One block a level, coarsest first.
+        align: How sizes are matched ("resize" or "pad", see `match_size`).
+        concat: "skip-up" or "up-skip": which comes first in the concatenation.
+    """
+
+    def __init__(
+        self, ups: Iterable[nn.Module], blocks: Iterable[nn.Module], align: str = "resize", concat: str = "skip-up"
+    ) -> None:
+        super().__init__()
+        one_of("align", align, ("resize", "pad"))
+        one_of("concat", concat, ("skip-up", "up-skip"))
+        self.ups, self.blocks = nn.ModuleList(ups), nn.ModuleList(blocks)
+        self.align, self.skip_first = align, concat == "skip-up"
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps of all levels, finest first → one map at the finest size."""
+        x = features[-1]
+        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
+            x = match_size(up(x), skip.shape[-2:], self.align)
+            x = block(torch.cat([skip, x] if self.skip_first else [x, skip], dim=1))
+        return x
+
+
+def crop_center(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The middle (height, width) of a map.
+
+    Raises:
+        InputShapeError: The map is smaller than that.
+    """
+    top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
+    if top < 0 or left < 0:
+        raise InputShapeError("cannot crop", expected=f"at least {tuple(size)}", found=tuple(x.shape[-2:]))
+    return x[..., top : top + size[0], left : left + size[1]]

@@ -1,0 +1,301 @@
+"""DualUNet: mask and depth from one encoder and two full decoders.
+
+For the EVA task: a foreground composed over a known background; the picture and its background (6 channels) in, the
+foreground's mask and the scene's depth out. There is no paper; `variant="original"` is that system's printed network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from segmentation_models_pytorch.encoders import encoders as smp_table
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
+
+from ..errors import ConfigError, UnknownNameError, did_you_mean
+from .base import Geometry, MaskDepth, SegmentationModel, classification_head, segmentation_head
+from .blocks import Act, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
+from .card import Card, Deviation
+from .facts import halo, output_size, parameters
+
+WIDTHS = (64, 128, 256, 512, 1024)
+FOREIGN_DECODER = (256, 128, 64, 32, 16)  # SMP's decoder widths, coarsest first
+
+
+class DualUNet(SegmentationModel):
+    """Two-headed U-Net: `MaskDepth(mask, depth)`.
+
+    Args:
+        in_channels: Channels of the input: 6 for picture and background, 3 for the picture alone.
+        classes: Channels of the mask.
+        encoder_channels: Channels of each level, finest first (default 64…1024); excludes `encoder_name`.
+        encoder_name: An encoder of SMP's table, or `tu-<timm name>`; excludes `encoder_channels`.
+        encoder_depth: Poolings of that encoder.
+        encoder_weights: Its pre-trained weights; None downloads nothing.
+        decoder_channels: Output channels of the decoder levels, coarsest first.
+        out_stride: 1, or 2 for heads at half the input's size.
+        variant: "dual", or "original": the printed single-headed network (mask alone, 192 → 66).
+        act: Hidden non-linearity of our own blocks.
+        align: How odd sizes meet their skip: "resize" or "pad".
+        activation: Output activation of the mask (SMP's names), none by default: logits.
+        aux_params: Options of SMP's classification head.
+
+    Shape:
+        (N, in_channels, H, W) → mask (N, classes, H/s, W/s) and depth (N, 1, H/s, W/s) in (0, 1), s = `out_stride`;
+        the original: (N, classes, H − 126, W − 126) for H, W = 128 + 16k.
+
+    Raises:
+        ConfigError: Wrong or contradicting arguments; an encoder without a usable pyramid.
+
+    Example:
+        >>> import torch
+        >>> mask, depth = DualUNet(encoder_channels=(8, 16, 32))(torch.zeros(1, 6, 48, 50))
+        >>> mask.shape, depth.shape
+        (torch.Size([1, 1, 48, 50]), torch.Size([1, 1, 48, 50]))
+    """
+
+    card = Card(
+        title="DualUNet",
+        paper="none: mask and depth of composites, from the EVA course's task",
+        authors="the authors of that system",
+        year=2020,
+        source="its code",
+        figure="none",
+        faithful='variant="original" is the printed network, layer by layer.',
+        deviations=(
+            Deviation(
+                paper="One head; its last layer is convolution → batch norm → ReLU.",
+                ours="Raw logits for the mask, a sigmoid for the depth, each from its own full decoder.",
+                reason="After a ReLU every logit is ≥ 0, so no pixel is ever below probability 0.5; the defect stays "
+                'in variant="original" alone. Sharing the decoder and splitting the last layers did not help.',
+            ),
+            Deviation(
+                paper="Valid convolutions in the decoder: 192 → 66.",
+                ours="Padded convolutions: each head has the input's size (or half of it, `out_stride=2`).",
+                reason="A value for every pixel.",
+            ),
+        ),
+        facts=(
+            parameters(34_520_514, "the printed network", variant="original"),
+            output_size(192, 66, variant="original"),
+            output_size(224, 98, variant="original"),
+            output_size(192, 192),
+            output_size(192, 96, out_stride=2),
+            halo(94),
+        ),
+    )
+
+    def __init__(
+        self,
+        in_channels: int = 6,
+        classes: int = 1,
+        encoder_channels: Sequence[int] | None = None,
+        encoder_name: str | None = None,
+        encoder_depth: int = 5,
+        encoder_weights: str | None = None,
+        decoder_channels: Sequence[int] | None = None,
+        out_stride: int = 1,
+        variant: str = "dual",
+        act: Act = "relu",
+        align: str = "resize",
+        activation: str | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        one_of("variant", variant, ("dual", "original"))
+        one_of("out_stride", out_stride, (1, 2))
+        if encoder_name is not None and (encoder_channels is not None or variant == "original"):
+            raise ConfigError(
+                "contradicting arguments",
+                subject="encoder_name and "
+                + ("variant='original'" if encoder_channels is None else "encoder_channels"),
+                hint="give one of them: encoder_name takes a ready encoder, encoder_channels builds our own",
+            )
+        self.in_channels, self.name = in_channels, "dualunet"
+        if variant == "original":
+            if out_stride != 1 or decoder_channels is not None:
+                raise ConfigError(
+                    "contradicting arguments",
+                    subject="variant='original'",
+                    expected="out_stride=1 and no decoder_channels",
+                    hint="the printed network has neither",
+                )
+            self._build_original(widths(encoder_channels or WIDTHS), classes, act, activation, aux_params)
+        elif encoder_name is not None:
+            self.encoder = foreign_encoder(encoder_name, in_channels, encoder_depth, encoder_weights)
+            decoded = tuple(decoder_channels or FOREIGN_DECODER[:encoder_depth])
+            self._build_heads(
+                self.encoder.out_channels, decoded, out_stride, classes, act, align, activation, aux_params
+            )
+            stride = 2**encoder_depth
+            self.geometry = Geometry(minimum=stride, stride=stride, out_stride=out_stride)
+        else:
+            channels = widths(encoder_channels or WIDTHS)
+            self.encoder = encoder(in_channels, channels, act)
+            decoded = tuple(decoder_channels or channels[-2::-1])
+            self._build_heads(channels, decoded, out_stride, classes, act, align, activation, aux_params)
+            depth = len(channels) - 1
+            self.geometry = Geometry.of_unet(
+                encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride
+            )
+        self.initialize()
+
+    def _build_heads(
+        self,
+        encoded: Sequence[int],
+        decoded: Sequence[int],
+        out_stride: int,
+        classes: int,
+        act: Act,
+        align: str,
+        activation: str | None,
+        aux_params: Mapping[str, Any] | None,
+    ) -> None:
+        if len(decoded) != len(encoded) - 1:
+            raise ConfigError("wrong decoder_channels", expected=f"{len(encoded) - 1} widths", found=list(decoded))
+        self.decoder = TwoDecoders(encoded, decoded, out_stride, act, align)
+        self.segmentation_head = segmentation_head(self.decoder.out_channels, classes, activation)
+        self.classification_head = classification_head(encoded[-1], aux_params)
+
+    def _build_original(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        act: Act,
+        activation: str | None,
+        aux_params: Mapping[str, Any] | None,
+    ) -> None:
+        *encoded, bottom = channels
+        depth = len(encoded)
+        self.encoder = encoder(self.in_channels, encoded, act)
+        self.encoder.blocks.append(DoubleConv(encoded[-1], bottom, act=act, padding=0))
+        self.decoder = OriginalDecoder(channels, act)
+        head = segmentation_head(channels[0], classes, activation)
+        head[0] = nn.Conv2d(channels[0], classes, 3, bias=False)
+        self.segmentation_head = nn.Sequential(head[0], nn.BatchNorm2d(classes), nn.ReLU(), head[1])
+        self.classification_head = classification_head(bottom, aux_params)
+        self.geometry = original_geometry(depth)
+
+    def masks(self, decoded: Any) -> Any:
+        """`MaskDepth`; the mask alone for the original."""
+        if isinstance(decoded, tuple):
+            return MaskDepth(self.segmentation_head(decoded[0]), decoded[1])
+        return self.segmentation_head(decoded)
+
+
+class TwoDecoders(nn.Module):
+    """Two full decoders over the same features; the depth's ends in its head (3×3 convolution, sigmoid)."""
+
+    def __init__(self, encoded: Sequence[int], decoded: Sequence[int], out_stride: int, act: Act, align: str) -> None:
+        super().__init__()
+        self.levels = len(decoded) - (out_stride == 2)
+        self.out_channels = decoded[self.levels - 1]
+        self.mask, self.depth = (decoder(encoded, decoded[: self.levels], self.levels, act, align) for _ in range(2))
+        self.depth_head = nn.Sequential(nn.Conv2d(self.out_channels, 1, 1), nn.Sigmoid())
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps of all levels, finest first → (mask features, depth)."""
+        used = features[-self.levels - 1 :]
+        return self.mask(used), self.depth_head(self.depth(used))
+
+
+class OriginalDecoder(nn.Module):
+    """The printed way up: transposed convolution k3 s2, crop the skip, concatenate, two valid convolutions."""
+
+    def __init__(self, channels: Sequence[int], act: Act) -> None:
+        super().__init__()
+        upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, output_padding=1, bias=False)
+            for coarse, fine in upwards
+        )
+        self.blocks = nn.ModuleList(DoubleConv(2 * fine, fine, act=act, padding=0) for _, fine in upwards)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps of all levels, finest first → the finest decoded map."""
+        x = features[-1]
+        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
+            x = up(x)
+            x = block(torch.cat([x, crop_center(skip, x.shape[-2:])], dim=1))
+        return x
+
+
+def encoder(in_channels: int, channels: Sequence[int], act: Act) -> Encoder:
+    """The plain encoder: two convolution–norm–activation units a level."""
+    pairs = zip((in_channels, *channels), channels, strict=False)
+    return Encoder([DoubleConv(inputs, outputs, act=act) for inputs, outputs in pairs], channels, in_channels)
+
+
+def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, act: Act, align: str) -> Decoder:
+    """One full decoder; a skip may have any width, also none (dummy maps of some encoders)."""
+    skips = list(encoded[-2::-1])[:levels]
+    coarse = (encoded[-1], *decoded)
+    ups = [nn.ConvTranspose2d(inputs, outputs, 2, stride=2) for inputs, outputs in zip(coarse, decoded, strict=False)]
+    blocks = [DoubleConv(skip + width, width, act=act) for skip, width in zip(skips, decoded, strict=True)]
+    return Decoder(ups, blocks, align)
+
+
+def foreign_encoder(name: str, in_channels: int, depth: int, weights: str | None) -> Any:
+    """An encoder of SMP's table or of timm (`tu-…`), when it gives maps at strides 1, 2, 4, …
+
+    Raises:
+        UnknownNameError: No such encoder.
+        ConfigError: Its maps are no usable pyramid.
+    """
+    import timm
+
+    if name not in smp_table and not (name.startswith("tu-") and timm.is_model(name[3:])):
+        choices = [*smp_table, *("tu-" + model for model in timm.list_models())]
+        raise UnknownNameError(f"unknown encoder {name!r}", hint=did_you_mean(name, choices, "encoder"))
+    try:
+        net = get_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
+        expected, found = pyramid(net, in_channels)
+    except Exception as error:  # hundreds of architectures by other hands: each fails in its own way
+        raise _no_pyramid(name, f"{type(error).__name__}: {error}") from error
+    if found != expected:
+        raise _no_pyramid(name, found)
+    return net
+
+
+def pyramid(net: Any, in_channels: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(channels, stride) of each map, as an encoder declares them and as it really gives them."""
+    size = 4 * 2 ** (len(net.out_channels) - 1)
+    probe = torch.zeros(1, in_channels, size, size, device=next(net.parameters()).device)
+    with torch.no_grad():
+        features = net.eval()(probe)
+    net.train()
+    declared = [(channels, 2**level) for level, channels in enumerate(net.out_channels)]
+    return declared, [(feature.shape[1], size // feature.shape[-1]) for feature in features]
+
+
+def _no_pyramid(name: str, found: object) -> ConfigError:
+    return ConfigError(
+        f"the encoder {name!r} gives no usable pyramid",
+        expected="maps of the declared channels at strides 1, 2, 4, … for any picture size",
+        found=found,
+        hint="choose a convolutional encoder, e.g. resnet18 or tu-convnext_atto, or another encoder_depth",
+    )
+
+
+def original_geometry(depth: int) -> Geometry:
+    """Legal sizes of the printed network: multiples of 2^depth; the output is 126 smaller at the printed depth.
+
+    The bottleneck and each decoder level lose 4 pixels of their own size, the last convolution 2 pixels.
+    """
+    stride = 2**depth
+    lost = 4 * (2 * stride - 1) + 2
+    size = stride * 5
+    while not _original_fits(size // stride, depth):
+        size += stride
+    return Geometry(minimum=size, stride=stride, step=stride, margin=lost // 2, halo=lost // 2)
+
+
+def _original_fits(bottom: int, depth: int) -> bool:
+    size = bottom - 4
+    for _ in range(depth):
+        size = 2 * size - 4
+        if size < 1:
+            return False
+    return size > 2

@@ -1,0 +1,56 @@
+"""SMP's own architectures through our door, as `smp-<name>`.
+
+They keep SMP's behaviour. Two things are ours: every keyword is explicit, and `encoder_weights` is None by default, so
+that nothing is downloaded unasked. What SMP hands on to timm goes into `encoder_kwargs`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp
+
+from ..registry import check_keywords
+
+
+def _factory(architecture: type) -> Callable[..., Any]:
+    """A function with the architecture's keywords spelled out, `encoder_kwargs` in place of its `**kwargs`."""
+    native = inspect.signature(architecture.__init__).parameters.values()
+    parameters = [
+        p.replace(default=None, kind=p.KEYWORD_ONLY) if p.name == "encoder_weights" else p.replace(kind=p.KEYWORD_ONLY)
+        for p in native
+        if p.name != "self" and p.kind is not p.VAR_KEYWORD
+    ]
+    if any(p.kind is p.VAR_KEYWORD for p in native):
+        annotation = "Mapping[str, Any] | None"
+        parameters.append(
+            inspect.Parameter("encoder_kwargs", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+
+    def build(**given: Any) -> Any:
+        check_keywords(build, given, name)
+        extras: Mapping[str, Any] = given.pop("encoder_kwargs", None) or {}
+        given.setdefault("encoder_weights", None)
+        return architecture(**given, **extras)
+
+    name = f"smp-{architecture.__name__.lower()}"
+    build.__name__ = build.__qualname__ = architecture.__name__.lower()
+    build.__doc__ = f"SMP's {architecture.__name__}; see its documentation for the keywords."
+    build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return build
+
+
+unet = _factory(smp.Unet)
+unetplusplus = _factory(smp.UnetPlusPlus)
+manet = _factory(smp.MAnet)
+linknet = _factory(smp.Linknet)
+fpn = _factory(smp.FPN)
+pspnet = _factory(smp.PSPNet)
+deeplabv3 = _factory(smp.DeepLabV3)
+deeplabv3plus = _factory(smp.DeepLabV3Plus)
+pan = _factory(smp.PAN)
+upernet = _factory(smp.UPerNet)
+segformer = _factory(smp.Segformer)
+dpt = _factory(smp.DPT)
