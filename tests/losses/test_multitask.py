@@ -1,0 +1,148 @@
+"""The sum of losses over heads: from tables, from callables, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from unetzoo import LOSSES
+from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
+from unetzoo.losses import BCELoss, CELoss, DiceLoss, JaccardLoss, L1Loss, MultiTaskLoss
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+class MaskDepth(NamedTuple):
+    mask: Tensor
+    depth: Tensor
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.zeros(2, 3, 4, 4),
+        "mask": torch.randint(0, 2, (2, 4, 4), generator=generator),
+        "depth": torch.rand(2, 1, 4, 4, generator=generator),
+        "valid": torch.rand(2, 1, 4, 4, generator=generator) > 0.3,
+        "weight": torch.rand(2, 4, 4, generator=generator),
+        "id": ["a", "b"],
+    }
+
+
+@pytest.fixture
+def output():
+    generator = torch.Generator().manual_seed(1)
+    return MaskDepth(torch.randn(2, 1, 4, 4, generator=generator), torch.rand(2, 1, 4, 4, generator=generator))
+
+
+HEADS = tomllib.loads("""
+    [heads.mask]
+    bce = 1.0
+    dice = { weight = 0.5, smooth = 1.0 }
+    [heads.depth]
+    l1 = 2
+""")["heads"]
+
+
+def test_two_heads_are_the_sum_of_their_terms(output, batch):
+    loss = LOSSES.build("multitask", heads=json.loads(json.dumps(HEADS)))
+    expected = {
+        "mask/bce": BCELoss()(output.mask, batch["mask"], weight=batch["weight"]),
+        "mask/dice": 0.5 * DiceLoss("binary", smooth=1.0)(output.mask, batch["mask"], weight=batch["weight"]),
+        "depth/l1": 2.0 * L1Loss()(output.depth, batch["depth"], weight=batch["valid"]),
+    }
+    terms = loss.terms(output, batch)
+    assert list(terms) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+    torch.testing.assert_close(loss(output, batch), sum(expected.values(), start=torch.zeros(())))
+
+
+def test_weight_and_valid_are_optional(output, batch):
+    del batch["weight"], batch["valid"]
+    terms = MultiTaskLoss(HEADS).terms(output, batch)
+    torch.testing.assert_close(terms["mask/bce"], BCELoss()(output.mask, batch["mask"]))
+    torch.testing.assert_close(terms["depth/l1"], 2 * L1Loss()(output.depth, batch["depth"]))
+
+
+def test_a_plain_tensor_is_the_mask(batch):
+    logits = torch.randn(2, 3, 4, 4)
+    batch["mask"][0, 0] = 255
+    loss = MultiTaskLoss({"mask": {"ce": 1.0, "jaccard": 1.0}}, classes=3, ignore_index=255)
+    terms = loss.terms(logits, batch)
+    assert list(terms) == ["ce", "jaccard"]
+    given = {"target": batch["mask"], "weight": batch["weight"]}
+    torch.testing.assert_close(terms["ce"], CELoss(ignore_index=255)(logits, **given))
+    torch.testing.assert_close(terms["jaccard"], JaccardLoss("multiclass", ignore_index=255)(logits, **given))
+
+
+def test_keywords_of_the_table_win_over_what_is_handed_down():
+    table = {"dice": {"mode": "multilabel", "ignore_index": 7}, "bce": 1.0}
+    loss = MultiTaskLoss({"mask": table}, classes=3, ignore_index=255)
+    dice, bce = (term.loss for term in loss._terms)
+    assert isinstance(dice, DiceLoss) and (dice.mode, dice.ignore_index) == ("multilabel", 7)
+    assert isinstance(bce, BCELoss) and bce.ignore_index == 255
+
+
+def test_ready_losses(output, batch):
+    def edges(output, target, *, weight=None):
+        return (output - target).abs().max()
+
+    loss = MultiTaskLoss({"mask": DiceLoss("binary"), "depth": edges})
+    terms = loss.terms(output, batch)
+    assert list(terms) == ["mask/DiceLoss", "depth/edges"]
+    torch.testing.assert_close(terms["depth/edges"], (output.depth - batch["depth"]).abs().max())
+
+
+def test_gradient_reaches_every_head(output, batch):
+    leaves = MaskDepth(*(head.clone().requires_grad_() for head in output))
+    MultiTaskLoss(HEADS)(leaves, batch).backward()
+    assert all(leaf.grad is not None and leaf.grad.any() for leaf in leaves)
+
+
+def test_buffers_follow_the_module():
+    loss = MultiTaskLoss({"mask": {"ce": {"class_weights": [1.0, 2.0]}}}, classes=2)
+    assert [buffer.device.type for buffer in loss.to("meta").buffers()] == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "error", "message"),
+    [
+        ({}, ConfigError, "needs heads"),
+        ({"mask": {}}, ConfigError, "needs losses"),
+        ({"mask": 1.0}, ConfigError, "needs losses"),
+        ({"mask": {"dise": 1.0}}, UnknownNameError, "did you mean 'dice'"),
+        ({"mask": {"dice": {"smoth": 1.0}}}, UnknownKeywordError, "did you mean 'smooth'"),
+        ({"mask": {"dice": "1.0"}}, ConfigError, "unusable weight.*'dice' of head 'mask'"),
+        ({"mask": {"dice": True}}, ConfigError, "unusable weight"),
+        ({"mask": {"dice": float("nan")}}, ConfigError, "unusable weight"),
+        ({"mask": {"dice": {"weight": -1.0}}}, ConfigError, "unusable weight"),
+        ({"mask": {"multitask": 1.0}}, ConfigError, "incomplete.*'heads'"),
+    ],
+)
+def test_wrong_tables(heads, error, message):
+    with pytest.raises(error, match=message):
+        MultiTaskLoss(heads)
+
+
+def test_wrong_outputs_and_batches(output, batch):
+    with pytest.raises(UnknownNameError, match=r"no head 'dept'.*did you mean 'depth'"):
+        MultiTaskLoss({"dept": {"l1": 1.0}})(output, batch)
+    with pytest.raises(UnknownNameError, match=r"no head 'depth'.*mask"):
+        MultiTaskLoss(HEADS)(output.mask, batch)
+    with pytest.raises(ConfigError, match="tensor or a NamedTuple"):
+        MultiTaskLoss(HEADS)(tuple(output), batch)
+    del batch["depth"]
+    with pytest.raises(ConfigError, match=r"batch has no target 'depth'.*'l1'.*image, mask, valid"):
+        MultiTaskLoss(HEADS)(output, batch)
+    with pytest.raises(ConfigError, match="classes"):
+        MultiTaskLoss(HEADS, classes=0)

@@ -1,0 +1,224 @@
+"""What every loss does to its inputs: check them, reshape them, leave autocast.
+
+Inside the losses everything is (N, ·, H, W): labels (N, 1, H, W) for one label a pixel, (N, K, H, W) for multilabel,
+weights (N, 1, H, W) or (N, K, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, SizeMismatchError, did_you_mean
+
+Mode = Literal["binary", "multiclass", "multilabel"]
+
+
+class Truth(NamedTuple):
+    """A target that is safe to compute with.
+
+    Args:
+        labels: int64, every value inside the classes (0 where ignored).
+        weight: Weight of each label, 0 where ignored; None when all weigh 1.
+        fault: On accelerators, a 0-dimensional bool: was a label outside the classes? None when that was checked.
+    """
+
+    labels: Tensor
+    weight: Tensor | None
+    fault: Tensor | None
+
+    def settle(self, loss: Tensor) -> Tensor:
+        """NaN instead of a plausible number when a label was outside the classes; no wait for the device."""
+        return loss if self.fault is None else loss * torch.where(self.fault, torch.nan, 1.0).to(loss.dtype)
+
+
+def check_mode(mode: str) -> Mode:
+    """Refuse a mode that is none of SMP's three.
+
+    Raises:
+        ConfigError: With the nearest spelling.
+    """
+    modes = get_args(Mode)
+    if mode not in modes:
+        raise ConfigError(f"unknown mode {mode!r}", hint=did_you_mean(str(mode), modes, "mode"))
+    return cast(Mode, mode)
+
+
+def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
+    """One non-negative number a class.
+
+    Raises:
+        ConfigError: Not such a list.
+    """
+    if values is None:
+        return None
+    vector = torch.as_tensor(values, dtype=torch.float32)
+    if vector.ndim != 1 or not vector.numel() or not bool((vector.isfinite() & (vector >= 0)).all()):
+        raise ConfigError(
+            f"unusable {name}", expected="a list of finite numbers ≥ 0, one a class", found=vector.tolist()
+        )
+    return vector
+
+
+def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> Tensor | None:
+    """`vector` in the dtype and on the device of `like`.
+
+    Raises:
+        ConfigError: It does not hold `count` numbers.
+    """
+    if vector is None:
+        return None
+    if len(vector) != count:
+        raise ConfigError(
+            f"{name} do not fit the output", expected=f"{count}, one a class", found=len(vector), hint=f"fit {name}"
+        )
+    return vector.to(like)
+
+
+def outside_autocast(output: Tensor) -> torch.autocast:
+    """Sums over a picture overflow fp16 and lose all but three digits in bf16, so losses switch autocast off."""
+    return torch.autocast(device_type=output.device.type, enabled=False)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """fp32, or fp64 when that came in."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def check_output(output: Tensor, *, many: bool = False, hint: str = 'mode="binary"') -> None:
+    """Refuse an output that is not (N, C, H, W) floats; `many` asks for C ≥ 2.
+
+    Raises:
+        InputShapeError: Another shape.
+        DataError: Another dtype.
+    """
+    if output.ndim != 4:
+        raise InputShapeError("unusable output", expected="shape (N, C, H, W)", found=tuple(output.shape))
+    if many and output.shape[1] < 2:
+        raise InputShapeError(
+            "a softmax over one channel is always 1",
+            expected="an output of 2 or more classes",
+            found=tuple(output.shape),
+            hint=f"use {hint} for one channel",
+        )
+    if not output.is_floating_point():
+        raise DataError("unusable output", expected="floating point numbers", found=output.dtype)
+
+
+def read_target(
+    output: Tensor, target: Tensor, *, mode: Mode, ignore_index: int | None = None, weight: Tensor | None = None
+) -> Truth:
+    """Labels and weights of a target, checked against the output it is compared with.
+
+    Label values are checked on the CPU, where that costs little. On an accelerator the check would make the host
+    wait in every step: there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
+
+    Raises:
+        SizeMismatchError: Shapes that do not belong together.
+        DataError: A target that does not hold integers.
+        LabelRangeError: Labels outside the classes (CPU).
+    """
+    if target.is_floating_point() or target.is_complex():
+        raise DataError(
+            "unusable target", expected="integer labels (int64)", found=target.dtype, hint="give target.long()"
+        )
+    channels = output.shape[1] if mode == "multilabel" else 1
+    if mode == "binary" and output.shape[1] != 1:
+        raise InputShapeError(
+            "unusable output",
+            expected="one channel for binary labels",
+            found=tuple(output.shape),
+            hint='mode="multiclass" for one label a pixel, or a target of the output\'s shape for multilabel',
+        )
+    labels = _with_channels(target, output, channels, "target").long()
+    pixels = None if weight is None else pixel_weight(weight, output)
+    classes = output.shape[1] if mode == "multiclass" else 2
+    ignored = None if ignore_index is None else labels == ignore_index
+    if ignored is not None:
+        pixels = (~ignored).to(output.dtype) if pixels is None else pixels.masked_fill(ignored, 0.0)
+    fault = None
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_range(labels, ignored, classes)
+    else:
+        outside = (labels < 0) | (labels >= classes)
+        fault = (outside if ignored is None else outside & ~ignored).any()
+        labels = labels.clamp(0, classes - 1)
+    if ignored is not None:
+        labels = labels.masked_fill(ignored, 0)
+    return Truth(labels, pixels, fault)
+
+
+def pixel_weight(weight: Tensor, output: Tensor) -> Tensor:
+    """A weight map or valid mask as (N, 1, H, W) in the output's dtype.
+
+    Raises:
+        SizeMismatchError: Another shape.
+    """
+    return _with_channels(weight, output, 1, "weight").to(output)
+
+
+def depth_map(target: Tensor, output: Tensor) -> Tensor:
+    """A target of the output's own shape and dtype; (N, H, W) is taken for one channel.
+
+    Raises:
+        SizeMismatchError: Another shape.
+    """
+    return _with_channels(target, output, output.shape[1], "target").to(output)
+
+
+def weighted_mean(loss: Tensor, weight: Tensor | None, norm: Tensor | None = None) -> Tensor:
+    """Σ weight·loss / Σ weight·norm; 0, with zero gradient, when nothing weighs anything."""
+    if weight is None and norm is None:
+        return loss.mean() if loss.numel() else loss.sum()
+    if weight is not None:
+        loss = loss * weight
+        norm = weight.expand_as(loss) if norm is None else norm * weight
+    assert norm is not None
+    return safe_ratio(loss.sum(), norm.sum())
+
+
+def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """A quotient that is `numerator` (here always 0) where the denominator is 0, with finite gradient."""
+    return numerator / torch.where(denominator == 0, 1.0, denominator)
+
+
+def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> Tensor:
+    batch, _, height, width = output.shape
+    full = (batch, channels, height, width)
+    if channels == 1 and values.shape == (batch, height, width):
+        return values.unsqueeze(1)
+    if values.shape != full:
+        shapes = f"{(batch, height, width)} or {full}" if channels == 1 else f"{full}"
+        raise SizeMismatchError(
+            f"the {what} does not fit the output",
+            subject=f"output {tuple(output.shape)}",
+            expected=f"shape {shapes}",
+            found=tuple(values.shape),
+            hint=f"resize the {what} to the output's size (labels by nearest neighbour only)",
+        )
+    return values
+
+
+def _check_range(labels: Tensor, ignored: Tensor | None, classes: int) -> None:
+    if not labels.numel():
+        return
+    low, high = torch.aminmax(labels)
+    if low >= 0 and high < classes:
+        return
+    outside = (labels < 0) | (labels >= classes)
+    if ignored is not None:
+        outside &= ~ignored
+    wrong = labels[outside]
+    if not wrong.numel():
+        return
+    values = wrong.unique().tolist()
+    shown = ", ".join(map(str, values[:10])) + (", …" if len(values) > 10 else "")
+    raise LabelRangeError(
+        "labels outside the classes",
+        expected=f"0…{classes - 1}",
+        found=f"{wrong.numel()} labels of value {shown}",
+        hint="pass ignore_index if they mark ignored pixels, else map file values to classes in the data set",
+    )

@@ -1,0 +1,156 @@
+"""The weighted sum of several losses on several heads, from a table that JSON and TOML can hold."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError, UnknownNameError, did_you_mean
+from ..registry import LOSSES, check_keywords, keywords
+
+# Where a sample holds the weight of a head's pixels.
+WEIGHT_KEYS = {"mask": "weight", "depth": "valid"}
+
+
+class Term(NamedTuple):
+    """One loss on one head."""
+
+    head: str
+    name: str
+    weight: float
+    loss: Callable[..., Tensor]
+
+
+class MultiTaskLoss(nn.Module):
+    """Weighted sum of losses over the heads of a network.
+
+    A head `h` is the field `h` of the network's NamedTuple output, or `mask` when that is a plain tensor; its target
+    is `batch[h]`. The pixels of `mask` are weighted by `batch["weight"]` and those of `depth` by `batch["valid"]`,
+    where the batch has them.
+
+    Args:
+        heads: For each head a table of losses, by registry name: `{"mask": {"ce": 1.0, "dice": 0.5}}`. A value is
+            the loss's weight, or a table `{"weight": 0.5, **keywords}` of its weight (1 by default) and its keywords.
+            Instead of the table, a ready loss (any callable of the losses' contract), of weight 1.
+        classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more, unless
+            their table names one.
+        ignore_index: Handed to the losses that take it, unless their table names one.
+
+    Shape:
+        - output: a tensor (N, C, H, W), or a NamedTuple of them
+        - batch: a mapping with the target of each head, and perhaps `weight` and `valid`
+
+    Raises:
+        ConfigError: No head, no loss, an unusable weight, a batch without a target.
+        UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
+
+    Example:
+        >>> import torch
+        >>> loss = MultiTaskLoss({"mask": {"ce": 1.0, "dice": {"weight": 0.5, "smooth": 1.0}}}, classes=3)
+        >>> batch = {"mask": torch.zeros(1, 4, 4, dtype=torch.int64)}
+        >>> terms = loss.terms(torch.zeros(1, 3, 4, 4), batch)
+        >>> {name: round(term.item(), 4) for name, term in terms.items()}
+        {'ce': 1.0986, 'dice': 0.1873}
+        >>> torch.equal(loss(torch.zeros(1, 3, 4, 4), batch), sum(terms.values()))
+        True
+
+    Source:
+        Fixed weights, as in DenseDepth (Alhashim and Wonka, 2018, eq. 1).
+    """
+
+    def __init__(
+        self,
+        heads: Mapping[str, Mapping[str, float | Mapping[str, Any]] | Callable[..., Tensor]],
+        classes: int = 1,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(classes, int) or classes < 1:
+            raise ConfigError("unusable classes", expected="the number of mask channels, ≥ 1", found=classes)
+        if not isinstance(heads, Mapping) or not heads:
+            raise ConfigError(
+                "a multitask loss needs heads", found=heads, hint='give a table, e.g. {"mask": {"dice": 1.0}}'
+            )
+        defaults = {"mode": "binary" if classes == 1 else "multiclass"}
+        self.heads, self._terms = list(heads), list[Term]()
+        for head, losses in heads.items():
+            if callable(losses):
+                name = getattr(losses, "__name__", type(losses).__name__)
+                self._terms.append(Term(head, name, 1.0, losses))
+                continue
+            if not isinstance(losses, Mapping) or not losses:
+                raise ConfigError(
+                    "a head needs losses",
+                    subject=head,
+                    expected='a table such as {"dice": 1.0}, or a callable',
+                    found=losses,
+                )
+            for name, spec in losses.items():
+                self._terms.append(_build(head, name, spec, defaults, ignore_index))
+        # Known to the module, so that buffers follow `.to(device)`.
+        self._modules_of_terms = nn.ModuleList(t.loss for t in self._terms if isinstance(t.loss, nn.Module))
+
+    def terms(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Every term, weighted: `head/loss` → scalar; just `loss` when the output is a plain tensor."""
+        heads = _heads_of(output)
+        single = isinstance(output, Tensor)
+        terms: dict[str, Tensor] = {}
+        for head, name, weight, loss in self._terms:
+            if head not in heads:
+                raise UnknownNameError(
+                    f"the network has no head {head!r}",
+                    subject=type(output).__name__,
+                    hint=did_you_mean(head, heads, "head"),
+                )
+            if head not in batch:
+                raise ConfigError(
+                    f"the batch has no target {head!r}",
+                    subject=f"loss {name!r}",
+                    found=", ".join(map(str, batch)) or "an empty batch",
+                    hint=f"use a data set that gives {head!r}, or take the head out of the loss",
+                )
+            pixels = batch.get(WEIGHT_KEYS.get(head, ""))
+            given = {} if pixels is None else {"weight": pixels}
+            terms[name if single else f"{head}/{name}"] = weight * loss(heads[head], batch[head], **given)
+        return terms
+
+    def forward(self, output: Any, batch: Mapping[str, Any]) -> Tensor:
+        """The sum of all terms, a scalar."""
+        first, *others = self.terms(output, batch).values()
+        return sum(others, start=first)
+
+
+def _heads_of(output: Any) -> dict[str, Tensor]:
+    if isinstance(output, Tensor):
+        return {"mask": output}
+    fields = getattr(output, "_fields", None)
+    if not isinstance(output, tuple) or fields is None:
+        raise ConfigError("unusable output", expected="a tensor or a NamedTuple of them", found=type(output).__name__)
+    return dict(zip(fields, output, strict=True))
+
+
+def _build(head: str, name: str, spec: Any, defaults: Mapping[str, Any], ignore_index: int | None) -> Term:
+    subject = f"loss {name!r} of head {head!r}"
+    given = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}
+    weight = given.pop("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+        raise ConfigError(
+            "unusable weight", subject=subject, expected="a number ≥ 0, or a table of weight and keywords", found=weight
+        )
+    target = LOSSES.get(name)
+    check_keywords(target, given, subject)
+    if ignore_index is not None:
+        defaults = {**defaults, "ignore_index": ignore_index}
+    known = keywords(target)
+    given = {key: value for key, value in defaults.items() if key in known} | given
+    try:
+        inspect.signature(target).bind(**given)
+    except TypeError as error:
+        raise ConfigError(
+            "incomplete table of keywords", subject=subject, found=str(error), hint="name them in the loss's table"
+        ) from error
+    return Term(head, name, float(weight), LOSSES.build(name, **given))

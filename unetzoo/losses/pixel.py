@@ -1,0 +1,148 @@
+"""Losses that are a mean over pixels: cross entropy, binary cross entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ._inputs import (
+    check_output,
+    class_vector,
+    for_classes,
+    full_precision,
+    outside_autocast,
+    read_target,
+    weighted_mean,
+)
+
+
+class CELoss(nn.Module):
+    r"""Cross entropy of a softmax over the classes, one label a pixel.
+
+    With w the pixel's weight (0 where ignored), c the class weights and t the label:
+    `loss = Σ w·l / Σ w·c[t]`, `l = (1 − s)·c[t]·(−ln p[t]) + s/C·Σ_k c[k]·(−ln p[k])`, s the label smoothing. Without
+    `weight` that is `torch.nn.CrossEntropyLoss`. Nothing but ignored pixels: 0, with zero gradient.
+
+    Args:
+        class_weights: One number ≥ 0 a class.
+        ignore_index: Label of the pixels that do not count.
+        label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
+
+    Shape:
+        - output: logits (N, C, H, W), C ≥ 2
+        - target: integers (N, H, W) or (N, 1, H, W)
+        - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
+
+    Raises:
+        ConfigError: Unusable class weights or smoothing.
+        InputShapeError: An output that is not (N, C, H, W) with C ≥ 2.
+        SizeMismatchError: A target or weight of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
+            make the host wait, the loss is NaN instead.
+
+    Example:
+        >>> import torch
+        >>> loss = CELoss(ignore_index=255)
+        >>> logits = torch.zeros(1, 4, 2, 2)
+        >>> round(loss(logits, torch.tensor([[[0, 1], [3, 255]]])).item(), 4)  # ln 4
+        1.3863
+
+    Source:
+        Label smoothing: Szegedy et al., "Rethinking the Inception Architecture", 2016, eq. 7. Weight maps:
+        Ronneberger et al., "U-Net", 2015, eq. 1.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        class_weights: Sequence[float] | Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ConfigError("unusable label_smoothing", expected="a number in [0, 1)", found=label_smoothing)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch, a scalar."""
+        check_output(output, many=True, hint="'bce'")
+        with outside_autocast(output):
+            output = full_precision(output)
+            truth = read_target(output, target, mode="multiclass", ignore_index=self.ignore_index, weight=weight)
+            per_class = for_classes(self.class_weights, output, output.shape[1], "class_weights")
+            labels = truth.labels[:, 0]
+            loss = F.cross_entropy(
+                output, labels, weight=per_class, reduction="none", label_smoothing=self.label_smoothing
+            )
+            pixels = None if truth.weight is None else truth.weight[:, 0]
+            norm = None if per_class is None else per_class[labels]
+            return truth.settle(weighted_mean(loss, pixels, norm))
+
+
+class BCELoss(nn.Module):
+    r"""Binary cross entropy of a sigmoid: one channel (binary), or several that do not exclude each other (multilabel).
+
+    With w the pixel's weight (0 where ignored), q the positive weight of the channel and y in {0, 1}:
+    `loss = Σ w·l / Σ w`, `l = −q·y·ln σ(x) − (1 − y)·ln(1 − σ(x))`, over all pixels and channels. Ignored labels are
+    outside the mean's denominator as well. Nothing but ignored labels: 0, with zero gradient.
+
+    Args:
+        pos_weight: Weight of the positive labels: a number, or one a channel.
+        ignore_index: Label that does not count; for multilabel, label by label.
+
+    Shape:
+        - output: logits (N, K, H, W)
+        - target: integers {0, 1}, (N, K, H, W); for K = 1 also (N, H, W)
+        - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
+
+    Raises:
+        ConfigError: Unusable positive weights.
+        InputShapeError: An output that is not (N, K, H, W).
+        SizeMismatchError: A target or weight of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels other than 0 and 1, checked on the CPU alone: on an accelerator, where looking would
+            make the host wait, the loss is NaN instead.
+
+    Example:
+        >>> import torch
+        >>> loss = BCELoss(ignore_index=255)
+        >>> round(loss(torch.zeros(1, 1, 1, 3), torch.tensor([[[0, 1, 255]]])).item(), 4)  # ln 2
+        0.6931
+
+    Source:
+        `torch.nn.BCEWithLogitsLoss`, whose mean it is when nothing is ignored and `weight` is not given.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self, pos_weight: float | Sequence[float] | Tensor | None = None, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self._one_for_all = isinstance(pos_weight, int | float)
+        values = [pos_weight] if isinstance(pos_weight, int | float) else pos_weight
+        self.register_buffer("pos_weight", class_vector(values, "pos_weight"), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch, a scalar."""
+        check_output(output)
+        with outside_autocast(output):
+            output = full_precision(output)
+            truth = read_target(output, target, mode="multilabel", ignore_index=self.ignore_index, weight=weight)
+            channels = 1 if self._one_for_all else output.shape[1]
+            positive = for_classes(self.pos_weight, output, channels, "pos_weight")
+            loss = F.binary_cross_entropy_with_logits(
+                output,
+                truth.labels.to(output.dtype),
+                pos_weight=None if positive is None else positive.view(-1, 1, 1),
+                reduction="none",
+            )
+            return truth.settle(weighted_mean(loss, truth.weight))

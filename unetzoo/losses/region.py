@@ -1,0 +1,235 @@
+"""Losses that are a ratio of sums over a class: Dice, Jaccard.
+
+All of them read the same four sums, with w the pixel's weight (0 where ignored), p the probability, y in {0, 1}:
+`intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is made: the sums come
+from the probability at each label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ._inputs import (
+    Mode,
+    Truth,
+    check_mode,
+    check_output,
+    class_vector,
+    for_classes,
+    full_precision,
+    outside_autocast,
+    read_target,
+    safe_ratio,
+)
+
+
+class Sums(NamedTuple):
+    """The sums over each class, (N, C), or (1, C) over the whole batch."""
+
+    intersection: Tensor
+    predicted: Tensor
+    true: Tensor
+    counted: Tensor
+
+
+class RegionLoss(nn.Module):
+    """What Dice and Jaccard share; a subclass gives `overlap`, the score of a class in [0, 1].
+
+    Args:
+        mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
+        classes: Indices of the classes that count; all by default.
+        log_loss: `ln(1 + eps) − ln(score + eps)` instead of `1 − score`: 0 for a perfect answer, finite for the worst.
+        from_logits: Whether the output is logits; else it is probabilities.
+        smooth: Added above and below the fraction, as SMP does.
+        ignore_index: Label that does not count; for multilabel, label by label.
+        eps: Least denominator.
+        class_weights: One number ≥ 0 a class; the loss is the weighted mean over classes.
+        per_image: Take the sums over each image and average, instead of over the whole batch.
+        empty: What a class without true pixels contributes. "penalise": `predicted / counted`, its mean probability:
+            0 for a perfect answer, 1 for all false, with a gradient against every false positive. "skip": nothing,
+            it leaves the mean. (SMP has it count as a perfect 0.) A class without counted pixels is always skipped;
+            when all are, the loss is 0 with zero gradient.
+
+    Shape:
+        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
+        - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
+
+    Raises:
+        ConfigError: Arguments that contradict each other or the output's channels.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
+        SizeMismatchError: A target or weight of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
+            make the host wait, the loss is NaN instead.
+
+    Example:
+        >>> class Precision(RegionLoss):
+        ...     def overlap(self, sums):
+        ...         return sums.intersection / sums.predicted
+        >>> Precision("binary", from_logits=False)(torch.ones(1, 1, 1, 4), torch.tensor([[[1, 1, 1, 0]]])).item()
+        0.25
+
+    Source:
+        The signature is SMP's (`segmentation_models_pytorch.losses.DiceLoss`), `per_image` and `empty` are ours.
+    """
+
+    class_weights: Tensor | None
+    _class_index: Tensor | None
+
+    def __init__(
+        self,
+        mode: Literal["binary", "multiclass", "multilabel"],
+        classes: Sequence[int] | None = None,
+        log_loss: bool = False,
+        from_logits: bool = True,
+        smooth: float = 0.0,
+        ignore_index: int | None = None,
+        eps: float = 1e-7,
+        class_weights: Sequence[float] | Tensor | None = None,
+        per_image: bool = False,
+        empty: Literal["penalise", "skip"] = "penalise",
+    ) -> None:
+        super().__init__()
+        self.mode: Mode = check_mode(mode)
+        if mode == "binary" and (classes is not None or class_weights is not None):
+            raise ConfigError(
+                "binary labels have one class", found="classes or class_weights", hint="leave them out, or change mode"
+            )
+        if empty not in ("penalise", "skip"):
+            raise ConfigError("unknown policy", subject="empty", expected='"penalise" or "skip"', found=repr(empty))
+        if smooth < 0 or eps <= 0:
+            raise ConfigError("unusable constants", expected="smooth ≥ 0 and eps > 0", found=f"{smooth}, {eps}")
+        self.classes = None if classes is None else [int(index) for index in classes]
+        if self.classes is not None and (not self.classes or min(self.classes) < 0):
+            raise ConfigError("unusable classes", expected="class indices ≥ 0, at least one", found=self.classes)
+        self.log_loss, self.from_logits, self.smooth, self.eps = log_loss, from_logits, smooth, eps
+        self.ignore_index, self.per_image, self.empty = ignore_index, per_image, empty
+        index = None if self.classes is None else torch.tensor(self.classes)
+        self.register_buffer("_class_index", index, persistent=False)
+        self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
+
+    def overlap(self, sums: Sums) -> Tensor:
+        """The score of each class."""
+        raise NotImplementedError
+
+    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch, a scalar."""
+        check_output(output, many=self.mode == "multiclass")
+        with outside_autocast(output):
+            output = full_precision(output)
+            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            sums = self._sums(self._probabilities(output), truth)
+            if not self.per_image:
+                sums = Sums(*(part.sum(0, keepdim=True) for part in sums))
+            return truth.settle(self._mean_over_classes(sums))
+
+    def _probabilities(self, output: Tensor) -> Tensor:
+        if not self.from_logits:
+            return output
+        return output.softmax(1) if self.mode == "multiclass" else output.sigmoid()
+
+    def _sums(self, probability: Tensor, truth: Truth) -> Sums:
+        labels, weight = truth.labels, truth.weight
+        weighted = probability if weight is None else probability * weight
+        everywhere = torch.ones_like(probability[:, :1]) if weight is None else weight
+        if self.mode == "multiclass":
+            # One accumulator a row of the picture: each adds up W numbers only, so fp32 keeps its precision on any
+            # picture and the device's atomic adds seldom meet.
+            rows = probability.new_zeros(probability.shape[0], probability.shape[2], probability.shape[1])
+            intersection = rows.scatter_add(2, labels[:, 0], weighted.gather(1, labels)[:, 0]).sum(1)
+            true = rows.scatter_add(2, labels[:, 0], everywhere[:, 0]).sum(1)
+        else:
+            truly = labels.to(probability.dtype)
+            intersection = (weighted * truly).sum((2, 3))
+            true = (truly * everywhere).sum((2, 3))
+        predicted = weighted.sum((2, 3))
+        return Sums(intersection, predicted, true, everywhere.sum((2, 3)).expand_as(predicted))
+
+    def _mean_over_classes(self, sums: Sums) -> Tensor:
+        present = sums.true > 0
+        overlap, false = self.overlap(sums), safe_ratio(sums.predicted, sums.counted)
+        if self.log_loss:
+            # −ln(score), shifted by eps rather than cut off at it: a cut has no gradient where the error is largest.
+            loss = math.log1p(self.eps) - torch.log(torch.where(present, overlap, 1.0 - false) + self.eps)
+        else:
+            loss = torch.where(present, 1.0 - overlap, false)
+        share = ((sums.counted > 0) if self.empty == "penalise" else present).to(loss.dtype)
+        weights = for_classes(self.class_weights, loss, loss.shape[1], "class_weights")
+        if weights is not None:
+            share = share * weights
+        if self.classes is not None and self._class_index is not None:
+            if max(self.classes) >= loss.shape[1]:
+                raise ConfigError("unusable classes", expected=f"0…{loss.shape[1] - 1}", found=self.classes)
+            index = self._class_index.to(loss.device)
+            loss, share = loss.index_select(1, index), share.index_select(1, index)
+        return safe_ratio((loss * share).sum(), share.sum())
+
+
+class DiceLoss(RegionLoss):
+    """Soft Dice loss: 1 − the mean over classes of `(I + s) / ((P + T) / 2 + s)`.
+
+    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
+    pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
+
+    Args:
+        See `RegionLoss`, whose parameters these are; `mode` is required.
+
+    Shape:
+        See `RegionLoss`: output (N, C, H, W), target (N, H, W) or for multilabel (N, C, H, W), weight (N, H, W).
+
+    Raises:
+        UnetzooError: See `RegionLoss`.
+
+    Example:
+        >>> loss = DiceLoss("binary")
+        >>> logits = torch.tensor([[[[100.0, 100.0, -100.0]]]])
+        >>> round(loss(logits, torch.tensor([[[1, 0, 0]]])).item(), 4)  # 1 − 2·1 / (2 + 1)
+        0.3333
+        >>> loss(logits, torch.tensor([[[1, 0, 0]]]), weight=torch.tensor([[[1, 0, 1]]])).item()
+        0.0
+
+    Source:
+        Milletari et al., "V-Net", 2016, section 3, without the squares in the denominator (as SMP).
+    """
+
+    def overlap(self, sums: Sums) -> Tensor:
+        """Dice of each class."""
+        half = (sums.predicted + sums.true) / 2
+        return (sums.intersection + self.smooth) / (half + self.smooth).clamp_min(self.eps)
+
+
+class JaccardLoss(RegionLoss):
+    """Soft Jaccard (IoU) loss: 1 − the mean over classes of `(I + s) / (P + T − I + s)`.
+
+    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
+    pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
+
+    Args:
+        See `RegionLoss`, whose parameters these are; `mode` is required.
+
+    Shape:
+        See `RegionLoss`: output (N, C, H, W), target (N, H, W) or for multilabel (N, C, H, W), weight (N, H, W).
+
+    Raises:
+        UnetzooError: See `RegionLoss`.
+
+    Example:
+        >>> loss = JaccardLoss("binary")
+        >>> loss(torch.tensor([[[[100.0, 100.0, -100.0]]]]), torch.tensor([[[1, 0, 0]]])).item()
+        0.5
+
+    Source:
+        Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks", 2016, eq. 4.
+    """
+
+    def overlap(self, sums: Sums) -> Tensor:
+        """Jaccard index of each class."""
+        union = sums.predicted + sums.true - sums.intersection
+        return (sums.intersection + self.smooth) / (union + self.smooth).clamp_min(self.eps)
