@@ -11,13 +11,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
-import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.base import ClassificationHead
+from segmentation_models_pytorch.base import SegmentationModel as SMPModel
 from segmentation_models_pytorch.base import initialization as smp_init
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from ..errors import (
     CheckpointError,
@@ -41,7 +42,7 @@ class MaskDepth(NamedTuple):
     depth: Tensor
 
 
-torch.utils._pytree._register_namedtuple(MaskDepth, serialized_type_name="unetzoo.MaskDepth")
+_pytree._register_namedtuple(MaskDepth, serialized_type_name="unetzoo.MaskDepth")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def classification_head(in_channels: int, aux_params: Mapping[str, Any] | None) 
     return ClassificationHead(in_channels, **{**aux_params})
 
 
-class SegmentationModel(smp.base.SegmentationModel):
+class SegmentationModel(SMPModel):
     """Base of our networks; a plugin's network may subclass it too.
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
@@ -260,7 +261,7 @@ class SegmentationModel(smp.base.SegmentationModel):
 
     def forward(self, x: Tensor) -> Any:
         """Encoder, decoder, heads."""
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not torch.compiler.is_compiling():
             self.check_input_shape(x)
         features = self.encoder(x)
         masks = self.masks(self.decoder(features))
@@ -289,7 +290,9 @@ class SegmentationModel(smp.base.SegmentationModel):
             if isinstance(layer, nn.modules.batchnorm._NormBase):
                 layer.eval()
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> str | None:
+    def save_pretrained(  # pyright: ignore[reportIncompatibleVariableOverride] -- SMP's is wrapped, ours is a method
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> str | None:
         """Write `config.json` (arguments, and who made the class), `model.safetensors` and a model card."""
         entry = MODELS.entry_of(type(self))
         self.config["_unetzoo"] = {
@@ -298,7 +301,7 @@ class SegmentationModel(smp.base.SegmentationModel):
             "version": entry.version if entry else None,
         }
         try:
-            return super().save_pretrained(save_directory, *args, **kwargs)
+            return SMPModel.save_pretrained(cast(Any, self), save_directory, **kwargs)
         finally:
             del self.config["_unetzoo"]
 

@@ -1,0 +1,42 @@
+"""SMP's own architectures through our door."""
+
+import inspect
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+import unetzoo
+from unetzoo.errors import UnknownKeywordError
+
+NAMES = unetzoo.list_models("smp-*")
+
+
+def test_all_of_smps_architectures_are_there():
+    assert {name.removeprefix("smp-") for name in NAMES} == {
+        m.__name__.lower()
+        for m in vars(smp).values()
+        if inspect.isclass(m) and issubclass(m, smp.base.SegmentationModel)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keywords_are_explicit_and_nothing_is_downloaded_unasked(name):
+    parameters = inspect.signature(unetzoo.MODELS.get(name)).parameters
+    assert parameters["encoder_weights"].default is None
+    assert {"in_channels", "classes", "activation", "aux_params"} <= set(parameters)
+    assert not [p for p in parameters.values() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    with pytest.raises(UnknownKeywordError, match="did you mean 'encoder_name'"):
+        unetzoo.build(name, encodr_name="resnet18")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "smp-dpt"])
+def test_builds_and_answers(name):
+    net = unetzoo.build(name, encoder_name="resnet18" if name != "smp-segformer" else "mit_b0", classes=4).eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 128, 128)).shape == (1, 4, 128, 128)
+
+
+def test_encoder_kwargs_reach_timm():
+    net = unetzoo.build("smp-unet", encoder_name="tu-resnet10t", encoder_kwargs={"drop_path_rate": 0.1})
+    assert isinstance(net, smp.Unet)
