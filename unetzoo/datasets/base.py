@@ -1,0 +1,122 @@
+"""The dataset contract, and the randomness every sample may use.
+
+A sample is a dict. Before transforms it holds arrays: `image` uint8 (H, W, C), `mask` integer (H, W) of class indices,
+optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a text. After transforms it
+holds tensors: `image` float32 (C, H, W), `mask` int64 (H, W), `depth` float32 (1, H, W), `valid` bool (H, W), `weight`
+float32 (H, W).
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, did_you_mean
+from ..labels import LabelSpec
+
+Sample = dict[str, Any]
+SampleTransform = Callable[[Sample, np.random.Generator], Sample]
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one sample in one epoch: the same on any machine, in any worker, in any order.
+
+    Args:
+        seed: The run's seed, ≥ 0.
+        epoch: The epoch, ≥ 0.
+        index: The sample's index in its dataset, ≥ 0.
+
+    Example:
+        >>> int(sample_rng(0, 3, 7).integers(1000)) == int(sample_rng(0, 3, 7).integers(1000))
+        True
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index]))
+
+
+class SegmentationDataset(ABC):
+    """Base of the datasets: a subclass says how many samples there are and loads one.
+
+    Anything with `__len__`, `__getitem__`, `labels` and `transform` is a dataset to the rest of the library; this class
+    saves the writing. Datasets pickle, and load nothing before it is asked for.
+
+    Args:
+        labels: What the classes are called.
+        split: Which part of the data this is, or None for data without parts.
+        transform: `transform(sample, rng) -> sample`, or None. A training loop that wants every epoch to differ
+            takes it off and calls it with `sample_rng(seed, epoch, index)` itself; here the epoch is always 0.
+
+    Raises:
+        IndexError: On access beyond the end.
+
+    Example:
+        >>> class Ones(SegmentationDataset):
+        ...     def __len__(self):
+        ...         return 2
+        ...     def load(self, index):
+        ...         return {"image": np.ones((4, 4, 3), np.uint8), "mask": np.ones((4, 4), np.uint8), "id": str(index)}
+        >>> Ones(labels=LabelSpec(("background", "thing")))[-1]["id"]
+        '1'
+    """
+
+    how_to_get: ClassVar[str] = "the data are your own"
+
+    def __init__(
+        self, *, labels: LabelSpec, split: str | None = None, transform: SampleTransform | None = None
+    ) -> None:
+        self.labels = labels
+        self.split = split
+        self.transform = transform
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def load(self, index: int) -> Sample:
+        """The sample before transforms; `index` lies in 0…len−1."""
+
+    def __getitem__(self, index: int) -> Sample:
+        count = len(self)
+        position = operator.index(index)
+        if not -count <= position < count:
+            raise IndexError(f"sample {position} of {count}")
+        position %= count
+        sample = self.load(position)
+        if self.transform is None:
+            return sample
+        return self.transform(sample, sample_rng(0, 0, position))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(split={self.split!r}, samples={len(self)}, classes={self.labels.classes})"
+
+
+def check_split(split: Any, known: Sequence[str], subject: str) -> str:
+    """A split that the dataset has.
+
+    Raises:
+        ConfigError: With the nearest spelling.
+    """
+    if split not in known:
+        hint = did_you_mean(str(split), known, "split")
+        raise ConfigError("unknown split", subject=subject, expected=" | ".join(known), found=repr(split), hint=hint)
+    return split
+
+
+def seeded_split(names: Sequence[str], split: str, val_fraction: float, seed: int) -> list[str]:
+    """The names of `"train"` or `"val"`: val takes the first `val_fraction` of a seeded shuffle of the sorted names.
+
+    Both parts keep the order of `names`, and each holds one name at least where there are two.
+
+    Example:
+        >>> seeded_split(["a", "b", "c", "d"], "val", 0.25, 0) + seeded_split(["a", "b", "c", "d"], "train", 0.25, 0)
+        ['c', 'a', 'b', 'd']
+    """
+    ordered = sorted(names)
+    count = min(max(round(len(ordered) * val_fraction), 1), len(ordered) - 1)
+    shuffled = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
+    chosen = {ordered[i] for i in shuffled[:count]}
+    return [name for name in names if (name in chosen) == (split == "val")]
