@@ -121,7 +121,8 @@ def train(
 
     result = run(recipe, sets or [], out=folder, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
-    out.print(f"pictures, scores and weights are in {result.out}", soft_wrap=True)
+    out.print(f"\nsee {result.out / 'predictions.png'}", soft_wrap=True)
+    out.print(f"weights, scores and more pictures are in {result.out}", soft_wrap=True)
 
 
 @app.command()
@@ -154,8 +155,8 @@ def predict(
     from .inference import Predictor
     from .training import load_run
 
-    net, labels, transform = load_run(run)
-    predictor = Predictor(net, labels, transform.prepare, tile=tile)
+    net, labels, prepare = load_run(run)
+    predictor = Predictor(net, labels, prepare, tile=tile)
     failures = predictor.predict_files(pictures, folder, background=background)
     for error in failures:
         err.print(f"[red]error:[/red] {error}", soft_wrap=True)
@@ -202,14 +203,26 @@ def _print_info(found: Info) -> None:
 
 
 def _print_scores(scores: dict[str, float], baseline: dict[str, float]) -> None:
-    columns = ["score", "network", *(["baseline"] if baseline else [])]
-    table = Table(*columns, box=None)
+    """Scores of the whole beside the baseline's, then a row a class."""
+    kinds = ("iou", "f1", "precision", "sensitivity", "specificity")
+    by_class: dict[str, dict[str, float]] = {}
+    table = Table("score", "network", *(["baseline"] if baseline else []), box=None)
     for name, value in scores.items():
-        row = [name, f"{value:.4f}"]
-        if baseline:
-            row.append(f"{baseline[name]:.4f}" if name in baseline else "")
-        table.add_row(*row)
+        kind, slash, which = name.partition("/")
+        if kind in kinds and slash:
+            by_class.setdefault(which, {})[kind] = value
+            if not baseline or kind != "iou":
+                continue
+        if kind != "micro":
+            beside = [f"{baseline[name]:.4f}" if name in baseline else ""] if baseline else []
+            table.add_row(name, f"{value:.4f}", *beside)
     out.print(table)
+    if by_class:
+        rows = Table("class", *kinds, box=None)
+        for name, values in by_class.items():
+            rows.add_row(name, *(f"{values[kind]:.4f}" if kind in values else "" for kind in kinds))
+        out.print()
+        out.print(rows)
 
 
 def _number(value: Any) -> str:

@@ -242,3 +242,12 @@ def test_real_folders(real):
     data = Composites(root=real / "fgbg_depth", positions="grid")
     coverage = [data[i]["mask"].mean() for i in range(30)]
     assert data[0]["image"].shape == (192, 192, 6) and 0.005 < min(coverage) and max(coverage) < 0.3
+
+
+def test_baseline_is_the_thresholded_difference():
+    data = Composites(split="val", size=32, length=4)
+    for sample in data:
+        predicted, mask = data.baseline(sample), sample["mask"] > 0
+        assert predicted.shape == mask.shape
+        assert (predicted & mask).sum() / (predicted | mask).sum() > 0.6  # without jitter it nearly is the mask
+    assert Composites(size=32, channels=3).baseline(data[0]) is None

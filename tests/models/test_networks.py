@@ -124,7 +124,9 @@ def test_unet_initialization_layer_by_layer():
             nodes = layer.in_channels  # a 2×2 kernel of stride 2: one input pixel a unit
         else:
             continue
-        assert layer.weight.std().item() == pytest.approx((2 / nodes) ** 0.5, rel=0.15 if layer.weight.numel() < 999 else 0.05), name
+        assert layer.weight.std().item() == pytest.approx(
+            (2 / nodes) ** 0.5, rel=0.15 if layer.weight.numel() < 999 else 0.05
+        ), name
         assert not layer.bias.any()
 
 
@@ -293,7 +295,9 @@ def test_halos_are_the_known_ones():
 def test_every_card_is_complete_and_every_fact_holds():
     rows = list(card.verify())
     assert {name for name, _, _ in rows} == set(OURS)
-    assert [(name, fact.name, fact.stated, measured) for name, fact, measured in rows if not fact.agrees(measured)] == []
+    assert [
+        (name, fact.name, fact.stated, measured) for name, fact, measured in rows if not fact.agrees(measured)
+    ] == []
     for name in OURS:
         c = unetzoo.MODELS.get(name).card
         assert c.facts

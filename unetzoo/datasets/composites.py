@@ -127,6 +127,8 @@ class Composites(SegmentationDataset):
             self._fg_files = list_images(self.root / fg, self.how_to_get)
             self._bg_files = list_images(self.root / bg, self.how_to_get)
             counts = len(self._fg_files), len(self._bg_files)
+        self._counts, self._fg, self._bg = counts, fg, bg
+        self._threshold: int | None = None
         self.foregrounds = _identities(counts[0], split, "foregrounds")
         self.backgrounds = _identities(counts[1], split, "backgrounds")
         self._cache: dict[tuple[str, int], tuple] = {}
@@ -165,6 +167,35 @@ class Composites(SegmentationDataset):
         if self.jitter:
             image, mask, depth = self._jitter(rng, image, mask, depth)
         return {"image": image, "mask": mask, "depth": depth, "id": f"{index:06d}-fg{fg:03d}-bg{bg:03d}"}
+
+    def baseline(self, sample: Sample) -> np.ndarray | None:
+        """What a network must beat: the plain difference |composite − scene| above a threshold.
+
+        The threshold is the best one (by IoU) on the first training pictures of the same settings.
+
+        Args:
+            sample: A sample before transforms.
+
+        Returns:
+            A mask (size, size), or None where the picture has no scene beside it (`channels=3`).
+        """
+        if self.channels == 3:
+            return None
+        if self._threshold is None:
+            self._threshold = self._best_threshold()
+        return (difference(sample["image"]) > self._threshold).astype(np.uint8)
+
+    def _best_threshold(self, pictures: int = 32) -> int:
+        train = Composites(
+            "train", self.size, pictures, self.seed, positions=self.positions, flip=self.flip, jitter=self.jitter,
+            foregrounds=self._counts[0], backgrounds=self._counts[1], root=self.root, fg=self._fg, bg=self._bg,
+        )  # fmt: skip
+        samples = [train[index] for index in range(pictures)]
+        gaps = np.stack([difference(sample["image"]) for sample in samples])
+        truth = np.stack([sample["mask"] for sample in samples]) > 0
+        thresholds = range(0, 255, 2)
+        scores = [np.sum((gaps > t) & truth) / np.sum((gaps > t) | truth) for t in thresholds]
+        return thresholds[int(np.argmax(scores))]
 
     def _place(self, shape: tuple[int, ...], u: float, v: float) -> tuple[int, int]:
         """Top and left edge of the cut-out."""
@@ -226,6 +257,17 @@ class Composites(SegmentationDataset):
         depth = np.repeat(depth_rows[:, None], self.size, axis=1)
         # the scene twice: copying this is faster than filling channels 3…5 apart
         return np.concatenate([scene] * (self.channels // 3), axis=2), depth_rows, depth
+
+
+def difference(image: np.ndarray) -> np.ndarray:
+    """Largest difference over the colours between the two halves of a 6-channel picture.
+
+    Example:
+        >>> difference(np.array([[[10, 10, 10, 12, 7, 10]]], np.uint8)).tolist()
+        [[3]]
+    """
+    composite, scene = image[..., :3].astype(np.int16), image[..., 3:].astype(np.int16)
+    return np.abs(composite - scene).max(axis=2)
 
 
 def shift(array: np.ndarray, dy: int, dx: int) -> np.ndarray:

@@ -14,10 +14,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..labels import LabelSpec
-from .heads import fit_targets, heads_of, without_labels
+from .heads import heads_of, without_labels
 
 Picture = NDArray[np.uint8]
 CAPTION = 14  # height of a caption in pixels
+SHEET = 6  # samples on the sheet of all
 
 
 def curves(history: list[dict[str, float]], path: Path) -> None:
@@ -39,34 +40,36 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
 
 
 def predictions(answers: Iterable[tuple[dict[str, Any], Any]], labels: LabelSpec, folder: Path, most: int = 12) -> None:
-    """Write, a picture a sample, input | truth | prediction (and the same of the depth), and the labels alone.
+    """Write input | truth | prediction of each sample, and the predicted labels alone.
 
     Args:
         answers: (batch, output) pairs, as `Trainer.answers` gives them.
         labels: Colours and names.
-        folder: Where to write `<id>.png`, and `<id>-labels.png` with the predicted class indices.
+        folder: Where to write `<id>.png` and, with the predicted class indices, `<id>-labels.png`; beside it, the
+            first few go into one picture, `<folder>.png`.
         most: How many samples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = 0
+    rows: list[Image.Image] = []
     for batch, output in answers:
-        output = without_labels(output)
-        heads = heads_of(output)
-        images = fit_targets({**batch, "depth": batch["image"]}, heads["mask"], None)["depth"]
-        for index in range(len(images)):
-            if written == most:
-                return
-            name = re.sub(r"[^\w.-]+", "_", str(batch["id"][index])) if "id" in batch else f"{written:03d}"
+        heads = heads_of(without_labels(output))
+        for index in range(len(batch["image"])):
+            if len(rows) == most:
+                break
+            name = re.sub(r"[^\w.-]+", "_", str(batch["id"][index])) if "id" in batch else f"{len(rows):03d}"
             predicted = to_labels(heads["mask"][index])
-            panels = pictures_of(images[index]) | {
+            panels = pictures_of(batch["image"][index]) | {
                 "truth": colored(batch["mask"][index].cpu().numpy(), labels),
                 "prediction": colored(predicted, labels),
             }
             if "depth" in heads and "depth" in batch:
                 panels |= {"true depth": grey(batch["depth"][index]), "predicted depth": grey(heads["depth"][index])}
-            side_by_side(panels).save(folder / f"{name}.png")
+            rows.append(side_by_side(panels))
+            rows[-1].save(folder / f"{name}.png")
             indexed(predicted, labels).save(folder / f"{name}-labels.png")
-            written += 1
+        if len(rows) == most:
+            break
+    below(rows[:SHEET]).save(folder.with_suffix(".png"))
 
 
 def to_labels(logits: Tensor) -> NDArray[np.uint8]:
@@ -106,6 +109,16 @@ def grey(plane: Tensor) -> Picture:
     """A plane in [0, 1], such as a depth (1, H, W), as a grey picture."""
     array = (plane.detach().float().clamp(0, 1) * 255).to(torch.uint8).cpu().numpy().squeeze(0)
     return np.repeat(array[..., None], 3, axis=2)
+
+
+def below(rows: list[Image.Image], gap: int = 4) -> Image.Image:
+    """Pictures one below the other."""
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + gap for row in rows) - gap), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height + gap
+    return sheet
 
 
 def side_by_side(panels: dict[str, Picture], gap: int = 4) -> Image.Image:

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .._version import __version__
-from ..datasets import Transform
+from ..datasets import Transform, sample_rng
 from ..errors import CheckpointError, ConfigError, RunLockedError
 from ..labels import LabelSpec
 from ..registry import DATASETS, LOSSES, METRICS, MODELS, keywords
@@ -40,11 +40,13 @@ class Result:
 def make_dataset(recipe: Recipe, split: str) -> Any:
     """The dataset of one split, with its transform."""
     dataset = DATASETS.build(recipe.data.name, **recipe.data.of(split))
-    options = recipe.transform.of(split)
-    if "labels" in keywords(Transform):
-        options = {"labels": dataset.labels, **options}
-    dataset.transform = Transform(**options)
+    dataset.transform = make_transform(recipe, split, dataset.labels)
     return dataset
+
+
+def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> Transform:
+    """The transform of one split; only the training split's augments, unless the recipe says otherwise."""
+    return Transform(**{"train": split == "train", "labels": labels, **recipe.transform.of(split)})
 
 
 def make_trainer(
@@ -160,8 +162,10 @@ def evaluate(run: str | Path, sets: Sequence[str] = (), *, progress: bool = True
     return trainer.evaluate(dataset)
 
 
-def load_run(run: str | Path) -> tuple[Any, LabelSpec, Transform]:
-    """(best network, label set, validation transform) of a run, for predictions.
+def load_run(run: str | Path) -> tuple[Any, LabelSpec, Callable[[Any], torch.Tensor]]:
+    """What predictions need of a run: the best network, the label set, and its preparation of pictures.
+
+    The preparation takes a uint8 array (H, W, C) to a float tensor (C, h, w), as validation does.
 
     Raises:
         ConfigError: Not a run folder.
@@ -172,7 +176,8 @@ def load_run(run: str | Path) -> tuple[Any, LabelSpec, Transform]:
         labels = LabelSpec.from_dict(json.loads((Path(run) / "labels.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
-    return _best(Path(run)), labels, Transform(**recipe.transform.of("val"))
+    transform = make_transform(recipe, "val", labels)
+    return _best(Path(run)), labels, lambda picture: transform({"image": picture}, sample_rng(0, 0, 0))["image"]
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
@@ -183,8 +188,11 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
     raw = _without_transform(dataset)
     for index in range(len(raw)):
         sample = raw[index]
-        labels = torch.from_numpy(np.asarray(raw.baseline(sample), dtype=np.int64))
-        metric.update(labels[None], torch.from_numpy(np.asarray(sample["mask"], dtype=np.int64))[None])
+        labels = raw.baseline(sample)
+        if labels is None:
+            return {}
+        pair = (torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"]))
+        metric.update(*pair)
     return metric.compute()
 
 

@@ -1,0 +1,180 @@
+"""The command line as a user meets it: in its own process, by exit code and text."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FAST = [
+    "--set",
+    "data.size=32",
+    "--set",
+    "data.train.length=8",
+    "--set",
+    "data.val.length=4",
+    "--set",
+    "train.epochs=1",
+]
+FAST += ["--set", "model.encoder_channels=[4, 8, 8]", "--set", "train.batch_size=4"]
+
+
+def unetzoo(*args, cwd=None, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "unetzoo.cli", *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def draw_folder(root, count=6, size=40, masks=True):
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for index in range(count):
+        mask = np.zeros((size, size), np.uint8)
+        top, left = rng.integers(0, size // 2, 2)
+        mask[top : top + size // 2, left : left + size // 2] = 255
+        picture = (rng.random((size, size, 3)) * 100 + mask[..., None] * 0.6).astype(np.uint8)
+        Image.fromarray(picture).save(root / "images" / f"p{index}.png")
+        if masks:
+            Image.fromarray(mask).save(root / "masks" / f"p{index}.png")
+
+
+FOLDER = """
+[model]
+name = "bnunet"
+classes = 2
+encoder_channels = [4, 8, 8]
+[data]
+name = "folder"
+classes = 2
+ids = [0, 255]
+[loss]
+ce = 1.0
+[train]
+epochs = 2
+batch_size = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "demo"
+    text = unetzoo("train", "demo", "--out", folder, "--quiet", *FAST)
+    return folder, text
+
+
+def test_help_lists_the_commands():
+    text = unetzoo("--help")
+    assert all(command in text for command in ("list", "info", "verify", "train", "evaluate", "predict"))
+    assert "--set" in unetzoo("train", "--help")
+    assert unetzoo("--version").strip()
+
+
+def test_list_and_info():
+    names = json.loads(unetzoo("list", "*unet*", "--json"))
+    assert "r2unet" in names["models"]
+    assert "composites" in unetzoo("list", "--kind", "datasets")
+    text = unetzoo("info", "r2unet", "--set", "classes=19")
+    assert "39,092,563" in text and "Deviations from the paper" in text and "arXiv:1802.06955" in text
+    assert json.loads(unetzoo("info", "unet", "--json", "--set", "in_channels=1"))["parameters"] == 31_030_593
+    assert "smp-fpn" in unetzoo("info", "smp-fpn", "--set", "encoder_name=resnet18")
+
+
+def test_verify_proves_the_cards():
+    text = unetzoo("verify", "unet")
+    assert "31,030,658" in text and "✗" not in text and "facts hold" in text
+
+
+def test_a_run_leaves_everything_behind(run):
+    folder, text = run
+    assert "iou/foreground" in text and "baseline" in text and str(folder) in text
+    for name in ("recipe.json", "labels.json", "environment.json", "metrics.jsonl", "scores.json", "curves.png"):
+        assert (folder / name).stat().st_size > 0
+    scores = json.loads((folder / "scores.json").read_text())
+    assert {"best", "baseline"} <= set(scores)
+    assert "depth/rmse" in scores["best"] and "iou/foreground" in scores["baseline"]
+    pictures = sorted((folder / "predictions").glob("*.png"))
+    assert len(pictures) == 8
+    assert Image.open(pictures[0]).size[0] > 4 * 32
+
+
+def test_evaluate_gives_the_scores_of_the_run_again(run):
+    folder, _ = run
+    scores = json.loads(unetzoo("evaluate", folder, "--json"))
+    assert scores["miou"] == pytest.approx(json.loads((folder / "scores.json").read_text())["best"]["miou"])
+
+
+def test_a_run_folder_is_not_overwritten_and_can_be_resumed_or_repeated(run, tmp_path):
+    folder, _ = run
+    assert "--resume" in unetzoo("train", "demo", "--out", folder, *FAST, code=2)
+    unetzoo("train", folder, "--resume", "--quiet")
+    unetzoo("train", folder, "--out", tmp_path / "again", "--quiet")
+    first, second = ((f / "metrics.jsonl").read_text() for f in (folder, tmp_path / "again"))
+    assert json.loads(first)["train/loss"] == json.loads(second)["train/loss"]
+    assert "recipe" in unetzoo("train", folder, "--resume", "--set", "optimizer.lr=1.0", "--quiet", code=4)
+
+
+def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
+    draw_folder(tmp_path / "cells")
+    (tmp_path / "cells.toml").write_text(FOLDER)
+    unetzoo("train", "cells.toml", "--set", "data.root=cells", "--out", "run", "--quiet", cwd=tmp_path)
+    (tmp_path / "new").mkdir()
+    for name, size in (("wide.png", (90, 31)), ("tiny.png", (5, 3))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)).save(
+            tmp_path / "new" / name
+        )
+    unetzoo("predict", "run", "new", "out", cwd=tmp_path)
+    found = sorted(p.name for p in (tmp_path / "out").rglob("*.png"))
+    assert len(found) >= 4
+    index = next(p for p in (tmp_path / "out").rglob("wide*.png") if Image.open(p).mode == "P")
+    assert Image.open(index).size == (90, 31)
+    assert set(np.unique(np.array(Image.open(index)))) <= {0, 1}
+    (tmp_path / "new" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
+    text = unetzoo("predict", "run", "new", "out2", cwd=tmp_path, code=3)
+    assert "broken.png" in text
+    assert (tmp_path / "out2").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["info", "r2unett"], 2, "did you mean 'r2unet'"),
+        (["info", "unet", "--set", "clases=2"], 2, "did you mean 'classes'"),
+        (["list", "--kind", "model"], 2, "models"),
+        (["train", "deno"], 2, "did you mean 'demo'"),
+        (["train", "demo", "--set", "train.epoch=1"], 2, "did you mean 'epochs'"),
+        (["train", "isbi2012"], 2, "data.root"),
+        (["train", "isbi2012", "--set", "data.root=nowhere"], 3, "nowhere"),
+        (["train", "demo", "--set", "model.classes=5", "--quiet"], 2, "model.classes"),
+        (["train", "demo", "--set", "model.in_channels=3", "--set", "data.size=32", "--quiet"], 3, "in_channels=6"),
+        (["train", "demo", "--set", "model.name=unet", "--quiet"], 2, "unet"),
+        (["evaluate", "nowhere"], 2, "nowhere"),
+        (["predict", "nowhere", "a.png", "out"], 2, "nowhere"),
+        (["verify", "nothing*"], 2, "nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_end_with_a_fix_and_an_exit_code(tmp_path, args, code, says):
+    assert says in unetzoo(*args, cwd=tmp_path, code=code).replace("\n", " ")
+
+
+def test_bad_data_ends_with_code_3(tmp_path):
+    (tmp_path / "cells.toml").write_text(FOLDER)
+    (tmp_path / "empty").mkdir()
+    draw_folder(tmp_path / "unpaired", masks=False)
+    for root in ("empty", "unpaired"):
+        text = unetzoo("train", "cells.toml", "--set", f"data.root={root}", "--quiet", cwd=tmp_path, code=3)
+        assert "Fix:" in text
+    draw_folder(tmp_path / "cells")
+    wrong = ["--set", "data.root=cells", "--set", "data.ids=[0, 1]", "--quiet"]
+    assert "255" in unetzoo("train", "cells.toml", *wrong, cwd=tmp_path, code=3)

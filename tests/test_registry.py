@@ -1,0 +1,144 @@
+"""Registries against packages laid out on disk as pip would: metadata and modules."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import unetzoo
+from unetzoo.errors import (
+    DuplicateNameError,
+    PluginContractError,
+    PluginLoadError,
+    UnknownKeywordError,
+    UnknownNameError,
+)
+from unetzoo.registry import MODELS, REGISTRIES, Registry
+
+GOOD = "def make(classes=1, width=8):\n    return ('made', classes, width)\n"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """install(dist, names, source): a distribution with entry points among the models."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(dist, names, source=GOOD, version="1.2"):
+        module = dist.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        lines = "".join(f"{name} = {module}:make\n" for name in names)
+        (info / "entry_points.txt").write_text(f"[unetzoo.models]\n{lines}")
+        MODELS.refresh()
+
+    yield install
+    MODELS.refresh()
+
+
+def test_a_plugin_is_there_and_imported_only_when_used(install):
+    install("acme-seg", ["tinyunet"])
+    assert "tinyunet" in unetzoo.list_models("tiny*")
+    assert "acme_seg" not in sys.modules
+    assert unetzoo.build("tinyunet", classes=3) == ("made", 3, 8)
+    assert unetzoo.build("Acme_Seg:tinyunet", width=2) == ("made", 1, 2)
+
+
+def test_unknown_names_and_keywords_name_the_nearest(install):
+    install("acme-seg-two", ["tinyunet"])
+    with pytest.raises(UnknownNameError, match="did you mean 'r2unet'"):
+        unetzoo.build("r2unett")
+    with pytest.raises(UnknownKeywordError, match="did you mean 'width'"):
+        unetzoo.build("tinyunet", widht=3)
+    with pytest.raises(UnknownNameError):
+        unetzoo.build("acme-seg-three:tinyunet")
+    with pytest.raises(UnknownNameError, match="named by a text"):
+        unetzoo.build(3)
+
+
+@pytest.mark.parametrize(
+    ("case", "source", "error", "says"),
+    [
+        ("raises", "raise ValueError('boom')", PluginLoadError, "ValueError: boom"),
+        ("exits", "raise SystemExit(3)", PluginLoadError, "SystemExit"),
+        ("misses", "import not_there_at_all", PluginLoadError, "not_there_at_all"),
+        ("lacks", "other = 1", PluginLoadError, "AttributeError"),
+        ("wrongtype", "make = 3", PluginContractError, "int"),
+        ("swallows", "def make(**kwargs): pass", PluginContractError, "swallows keywords"),
+    ],
+)
+def test_a_broken_plugin_fails_alone_when_it_is_used(install, case, source, error, says):
+    install(f"bad-{case}", [f"bad{case}"], source)
+    assert f"bad{case}" in unetzoo.list_models()
+    with pytest.raises(error, match=says) as caught:
+        unetzoo.build(f"bad{case}")
+    assert f"bad-{case}" in str(caught.value)
+    if error is PluginLoadError:
+        assert "1.2" in str(caught.value) and f"bad_{case}:make" in str(caught.value)
+    assert unetzoo.build("bnunet", encoder_channels=(2, 2, 2)) is not None
+
+
+def test_a_built_in_wins_with_a_warning(install):
+    install("taker", ["bnunet"])
+    with pytest.warns(UserWarning, match="hides taker:bnunet"):
+        assert MODELS.get("bnunet") is unetzoo.models.BNUNet
+    assert unetzoo.build("taker:bnunet") == ("made", 1, 8)
+    assert unetzoo.list_models("bnunet") == ["bnunet"]
+
+
+def test_two_plugins_with_one_name_are_an_error_that_names_both(install):
+    install("first-dist", ["same"])
+    install("second-dist", ["same"], GOOD.replace("made", "second"))
+    with pytest.raises(DuplicateNameError, match=r"first-dist:same .*second-dist:same"):
+        unetzoo.build("same")
+    assert unetzoo.build("second-dist:same")[0] == "second"
+    assert unetzoo.list_models("*same") == ["first-dist:same", "second-dist:same"]
+
+
+def test_register_serves_notebooks():
+    registry = Registry("model", "unetzoo.models")
+
+    def define(value):
+        @registry.register("mine")
+        def made(classes=1):
+            return value
+
+        return made
+
+    define(1)
+    define(2)  # the same cell, run again
+    assert registry.build("mine") == 2
+    assert "mine" in registry.names()
+
+    @registry.register("other")
+    def other():
+        return 0
+
+    with pytest.raises(DuplicateNameError):
+        registry.register("mine")(other)
+    with pytest.raises(DuplicateNameError, match="unetzoo:unet"):
+        registry.register("unet")(other)
+    with pytest.raises(PluginContractError):
+        registry.register("loose")(lambda **kwargs: 0)
+
+
+@pytest.mark.parametrize("kind", [k for k in REGISTRIES if k != "recipes"])
+def test_every_built_in_loads_and_keeps_the_contract(kind):
+    registry = REGISTRIES[kind]
+    assert registry.names()
+    for name in registry.names():
+        assert callable(registry.get(name))
+        assert registry.entry_of(registry.get(name)).name == name
+
+
+def test_listing_a_fresh_process_imports_nothing_heavy():
+    code = """
+        import sys, unetzoo
+        names = [r.names() for r in (unetzoo.MODELS, unetzoo.LOSSES, unetzoo.DATASETS, unetzoo.RECIPES)]
+        assert all(names)
+        heavy = {"torch", "numpy", "segmentation_models_pytorch", "albumentations", "PIL"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], check=True)

@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+from unetzoo import RECIPES
+from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
+from unetzoo.training.recipe import load
+
+BASE = """
+[model]
+name = "bnunet"
+classes = 1
+encoder_channels = [4, 8, 16]
+
+[data]
+name = "composites"
+size = 32
+channels = 3
+
+[data.train]
+length = 4
+
+[loss]
+dice = 0.5
+bce = { weight = 1.0, pos_weight = 2.0 }
+"""
+
+
+def write(tmp_path, text=BASE):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_every_recipe_we_ship_is_valid(name):
+    recipe = load(name, [] if name == "demo" else ["data.root=somewhere"])
+    assert recipe.train.epochs >= 1
+
+
+def test_sections_resolve_per_split(tmp_path):
+    recipe = load(write(tmp_path), ["transform.normalize=standard", "transform.train.hflip=0.5"])
+    assert recipe.data.of("train") == {"split": "train", "size": 32, "channels": 3, "length": 4}
+    assert recipe.data.of("val") == {"split": "val", "size": 32, "channels": 3}
+    assert recipe.transform.of("train") == {"normalize": "standard", "hflip": 0.5}
+    assert recipe.loss_heads() == {"mask": {"dice": 0.5, "bce": {"weight": 1.0, "pos_weight": 2.0}}}
+
+
+def test_set_takes_toml_values_and_bare_texts(tmp_path):
+    sets = ["optimizer.lr=1e-3", "model.encoder_channels=[2, 4, 8]", "train.precision=bf16", "optimizer.name=sgd"]
+    recipe = load(write(tmp_path), sets)
+    assert recipe.optimizer.options == {"lr": 1e-3}
+    assert recipe.model.options["encoder_channels"] == [2, 4, 8]
+    assert (recipe.train.precision, recipe.optimizer.name) == ("bf16", "sgd")
+
+
+def test_the_resolved_recipe_can_be_read_back(tmp_path):
+    recipe = load(write(tmp_path), ["train.epochs=3", "scheduler.name=cosine"])
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    assert load(tmp_path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("sets", "error", "says"),
+    [
+        (["trian.epochs=3"], ConfigError, "did you mean 'train'"),
+        (["train.epoch=3"], ConfigError, "did you mean 'epochs'"),
+        (["train.epochs=many"], ConfigError, "train.epochs"),
+        (["train.epochs=0"], ConfigError, "train.epochs"),
+        (["model.name=bnunett"], UnknownNameError, "did you mean 'bnunet'"),
+        (["model.clases=2"], UnknownKeywordError, "did you mean 'classes'"),
+        (["data.name=composite"], UnknownNameError, "did you mean 'composites'"),
+        (["data.sise=3"], UnknownKeywordError, "did you mean 'size'"),
+        (["data.name=folder", "data.size=3"], UnknownKeywordError, "'size'"),
+        (["transform.train.hflop=1"], UnknownKeywordError, "did you mean 'hflip'"),
+        (["loss.dise=1.0"], UnknownNameError, "did you mean 'dice'"),
+        (["loss.mask.dise=1.0"], UnknownNameError, "did you mean 'dice'"),
+        (["loss.mask.dice=1.0"], ConfigError, "two tables"),
+        (["optimizer.name=adan"], UnknownNameError, "did you mean 'adam'"),
+        (["optimizer.learning_rate=1"], UnknownKeywordError, "keyword"),
+        (["scheduler.name=cosin"], UnknownNameError, "did you mean 'cosine'"),
+        (["metrics.mask.name=segmentatio"], UnknownNameError, "did you mean 'segmentation'"),
+        (["metrics.mask.empti=1"], UnknownKeywordError, "keyword"),
+        (["nonsense"], ConfigError, "section.key=value"),
+        (["train.epochs.more=1"], ConfigError, "train.epochs"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_are_named_before_any_work(tmp_path, sets, error, says):
+    with pytest.raises(error, match=says):
+        load(write(tmp_path, BASE + "\n[train]\nepochs = 1\n" if "epochs.more" in sets[0] else BASE), sets)
+
+
+def test_unreadable_recipes(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'demo'"):
+        load("deno")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(write(tmp_path, "[model\n"))
+    with pytest.raises(ConfigError, match="cannot read"):
+        (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+        load(tmp_path / "binary.toml")
+    with pytest.raises(ConfigError, match="not a run folder"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match=r"data.*root.*--set data.root"):
+        load("isbi2012")
+    with pytest.raises(ConfigError, match="no loss"):
+        load(write(tmp_path, BASE.partition("[loss]")[0] + "[loss]\n"))
