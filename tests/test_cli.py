@@ -157,7 +157,7 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
         (["train", "isbi2012", "--set", "data.root=nowhere"], 3, "nowhere"),
         (["train", "demo", "--set", "model.classes=5", "--quiet"], 2, "model.classes"),
         (["train", "demo", "--set", "model.in_channels=3", "--set", "data.size=32", "--quiet"], 3, "in_channels=6"),
-        (["train", "demo", "--set", "model.name=unet", "--quiet"], 2, "unet"),
+        (["train", "demo", "--set", "model.name=unet", "--set", "data.size=32", "--quiet"], 3, "in_channels=6"),
         (["evaluate", "nowhere"], 2, "nowhere"),
         (["predict", "nowhere", "a.png", "out"], 2, "nowhere"),
         (["verify", "nothing*"], 2, "nothing"),

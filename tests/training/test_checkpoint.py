@@ -113,6 +113,7 @@ def test_optimizers_round_trip():
         first(torch.ones(1, 3)).sum().backward()
         a.step()
         tensors, plain = checkpoint.pack_optimizer(a)
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         checkpoint.unpack_optimizer(b, tensors, json.loads(json.dumps(plain)))
         second.load_state_dict(first.state_dict())
         for net, optimizer in ((first, a), (second, b)):

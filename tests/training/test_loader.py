@@ -105,3 +105,18 @@ def test_faults_of_the_data_are_named():
     raw.transform = None
     with pytest.raises(DataError, match="give the dataset a transform"):
         next(iter(make_loader(raw, batch_size=1, seed=0, workers=0, rank=0, world=1, train=True)))
+
+
+class Broken(Noise):
+    def __getitem__(self, index):
+        if index == 3:
+            raise DataError("broken", subject="file 3", hint="mend it")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_workers_arrive_whole(workers):
+    loader = make_loader(Broken(), batch_size=2, seed=0, workers=workers, rank=0, world=1, train=True)
+    with pytest.raises(DataError) as caught:
+        list(loader)
+    assert str(caught.value) == "broken: file 3. Fix: mend it"

@@ -80,7 +80,7 @@ def test_the_resolved_recipe_can_be_read_back(tmp_path):
         (["optimizer.learning_rate=1"], UnknownKeywordError, "keyword"),
         (["scheduler.name=cosin"], UnknownNameError, "did you mean 'cosine'"),
         (["metrics.mask.name=segmentatio"], UnknownNameError, "did you mean 'segmentation'"),
-        (["metrics.mask.empti=1"], UnknownKeywordError, "keyword"),
+        (["metrics.mask={name = 'segmentation', empti = 1}"], UnknownKeywordError, "keyword"),
         (["nonsense"], ConfigError, "section.key=value"),
         (["train.epochs.more=1"], ConfigError, "train.epochs"),
     ],

@@ -118,7 +118,8 @@ class Composites(SegmentationDataset):
         _require(positions in ("random", "grid"), "positions", positions, '"random" or "grid"')
         super().__init__(labels=LabelSpec(("background", "foreground")), split=split, transform=transform)
         self.size, self.length, self.seed, self.channels = size, length, seed, channels
-        self.positions, self.flip, self.jitter = positions, flip, jitter
+        self.positions: Literal["random", "grid"] = positions
+        self.flip, self.jitter = flip, jitter
         self.root = None if root is None else Path(root)
         if self.root is None:
             self._fg_files = self._bg_files = None

@@ -39,6 +39,12 @@ class Component(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Optimizer(Component):
+    """The optimizer."""
+
+    name: str = "adamw"
+
+
 class PerSplit(BaseModel):
     """Keywords for both splits, and those in which `train` and `val` differ."""
 
@@ -85,7 +91,7 @@ class Recipe(BaseModel):
     data: Data
     transform: PerSplit = Field(default_factory=PerSplit)
     loss: dict[str, Any]
-    optimizer: Component = Component(name="adamw")
+    optimizer: Optimizer = Optimizer()
     scheduler: Component | None = None
     train: Train = Train()
     metrics: dict[str, Component] = Field(default_factory=lambda: {"mask": Component(name="segmentation")})
@@ -134,7 +140,7 @@ class Recipe(BaseModel):
                 raise UnknownNameError(f"unknown loss {unknown[0]!r}", subject=f"[loss.{name}]", hint=hint)
         if direct and "mask" in heads:
             raise ConfigError(
-                "contradicting losses", subject="[loss] and [loss.mask]", hint="put all under [loss.mask]"
+                "two tables for the mask", subject="[loss] and [loss.mask]", hint="put all under [loss.mask]"
             )
         return {**({"mask": direct} if direct else {}), **heads}
 

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..errors import CheckpointMismatchError, ConfigError, NonFiniteError, did_you_mean
+from ..errors import CheckpointMismatchError, ConfigError, DataError, NonFiniteError, did_you_mean
 from ..inference import predict
 from ..registry import keywords
 from . import checkpoint
@@ -96,7 +96,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
         self.device = self.accelerator.device
         self.net = net.to(self.device)
-        self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
+        self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics: dict[str, Any] = dict(metrics) if isinstance(metrics, Mapping) else {"mask": metrics}
         self.metrics = {head: metric for head, metric in self.metrics.items() if metric is not None}
         self.optimizer = optimizer or torch.optim.AdamW(net.parameters(), lr=1e-3)
@@ -159,7 +159,7 @@ class Trainer:
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if self.progress.due():  # the host waits for the device only when the bar is redrawn
-                self._check_finite(total, batch)
+                self._check_finite(total.detach(), batch)
             self.progress.advance(epoch=epoch + 1, loss=sums["loss"], steps=len(loader))
         self._check_finite(sums["loss"], batch)
         return {f"train/{name}": float(value) / len(loader) for name, value in sums.items()}
@@ -225,6 +225,8 @@ class Trainer:
         batch = fit_targets(batch, heads_of(output)["mask"], self._geometry)
         if hasattr(self.loss, "terms"):
             return self.loss.terms(as_float(output), batch)
+        if "mask" not in batch:
+            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset that gives 'mask'")
         weight = {"weight": batch["weight"]} if "weight" in batch else {}
         return {"loss": self.loss(heads_of(as_float(output))["mask"], batch["mask"], **weight)}
 
