@@ -193,6 +193,8 @@ def _print_info(found: Info) -> None:
     grid.add_row("output", "\n".join(f"{size}² → {'×'.join(map(str, s))}" for size, s in found.output_sizes.items()))
     if found.receptive_field:
         grid.add_row("receptive field", f"{found.receptive_field} px; exact tiling needs {found.halo} px of context")
+    if found.tags:
+        grid.add_row("tags", "\n".join(found.tags))
     grid.add_row("arguments", ", ".join(f"{name}={value!r}" for name, value in found.signature.items()))
     out.print(grid)
     if found.card and found.card.deviations:

@@ -40,3 +40,37 @@ def test_builds_and_answers(name):
 def test_encoder_kwargs_reach_timm():
     net = unetzoo.build("smp-unet", encoder_name="tu-resnet10t", encoder_kwargs={"drop_path_rate": 0.1})
     assert isinstance(net, smp.Unet)
+
+
+def build_small(name, **config):
+    encoder = {"smp-segformer": "mit_b0", "smp-dpt": "tu-vit_tiny_patch16_224"}.get(name, "resnet18")
+    return unetzoo.build(name, encoder_name=encoder, **config)
+
+
+def size_of(name):
+    return 224 if name == "smp-dpt" else 128
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_code_written_for_smp_does(name):
+    net = build_small(name, classes=2)
+    parts = (net.encoder, net.decoder, net.segmentation_head)
+    grouped = [p for part in parts for p in part.parameters()]
+    assert {id(p) for p in grouped} == {id(p) for p in net.parameters()}
+    assert len(net.encoder.out_channels) >= 1 and net.encoder.output_stride >= 1
+    assert net.config["classes"] == 2
+    again = build_small(name, classes=2).eval()
+    again.load_state_dict(net.eval().state_dict())
+    x = torch.randn(1, 3, size_of(name), size_of(name))
+    assert torch.equal(net.predict(x), again.predict(x))
+    net.freeze_encoder()
+    assert not any(p.requires_grad for p in net.encoder.parameters())
+
+
+def test_smps_own_faults_stay_and_are_tagged():
+    assert "smp" in unetzoo.info("smp-unet").tags
+    net = unetzoo.build("smp-unet", encoder_name="resnet18").train()
+    net.freeze_encoder()
+    net.eval()
+    assert net.encoder.training  # the fault that the tag names; ours is tested in test_contract.py
+    assert unetzoo.info("bnunet").tags == ()

@@ -88,6 +88,7 @@ class Info:
     legal_sizes: str
     receptive_field: int | None
     halo: int | None
+    tags: tuple[str, ...]
     card: Card | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +135,7 @@ def info(name: str, **config: Any) -> Info:
         legal_sizes=net.legal_sizes() if hasattr(net, "legal_sizes") else "not stated",
         receptive_field=geometry.receptive_field if geometry else None,
         halo=geometry.halo if geometry else None,
+        tags=tuple(getattr(target, "tags", ())),
         card=getattr(net, "card", None),
     )
 

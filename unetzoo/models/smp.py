@@ -14,6 +14,14 @@ import segmentation_models_pytorch as smp
 
 from ..registry import check_keywords
 
+# What SMP 0.6 does otherwise than our own networks; `info` and the tests read it.
+TAGS = (
+    "smp",
+    "after freeze_encoder(), eval() leaves the encoder in training mode",
+    "sizes may have to be multiples of the encoder's stride",
+    "values that JSON cannot hold are dropped from a saved configuration",
+)
+
 
 def _factory(architecture: type) -> Callable[..., Any]:
     """A function with the architecture's keywords spelled out, `encoder_kwargs` in place of its `**kwargs`."""
@@ -37,6 +45,7 @@ def _factory(architecture: type) -> Callable[..., Any]:
 
     name = f"smp-{architecture.__name__.lower()}"
     build.__name__ = build.__qualname__ = architecture.__name__.lower()
+    build.tags = TAGS  # type: ignore[attr-defined]
     build.__doc__ = f"SMP's {architecture.__name__}; see its documentation for the keywords."
     build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return build

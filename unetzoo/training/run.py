@@ -6,7 +6,10 @@ curves.png  predictions/
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
+import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +135,7 @@ def train(
     train_data, val_data = make_dataset(recipe, "train"), make_dataset(recipe, "val")
     trainer = make_trainer(recipe, train_data.labels, out=folder, progress=progress)
     main = trainer.accelerator.is_main_process
-    with _locked(folder) if main else _nothing():
+    with _locked(folder) if main else contextlib.nullcontext():
         if main:
             checkpoint.clean(folder / "checkpoints")
             _describe(folder, recipe, train_data.labels)
@@ -197,8 +200,6 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
 
 
 def _without_transform(dataset: Any) -> Any:
-    import copy
-
     raw = copy.copy(dataset)
     raw.transform = None
     return raw
@@ -223,6 +224,8 @@ def _run_folder(source: str | Path, out: str | Path | None, resume: bool) -> Pat
         raise ConfigError(
             "the run folder holds a run already", subject=folder, hint="--resume it, or give another --out"
         )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes must agree on the run folder", subject=folder, hint="give --out")
     number = 2
     while (Path("runs") / f"{name}-{number}").exists():
         number += 1
@@ -249,12 +252,6 @@ class _locked:
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
-
-
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def _describe(folder: Path, recipe: Recipe, labels: LabelSpec) -> None:

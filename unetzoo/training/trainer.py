@@ -93,7 +93,8 @@ class Trainer:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             if value < 1:
                 raise ConfigError(f"wrong {name}", expected="at least 1", found=value)
-        self.accelerator = Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
+        on_cpu = not torch.accelerator.is_available()  # unless told, accelerate joins no processes there
+        self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, step_scheduler_with_optimizer=False)
         self.device = self.accelerator.device
         self.net = net.to(self.device)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
