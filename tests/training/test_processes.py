@@ -30,16 +30,9 @@ def test_two_processes_train_one_network_and_count_each_sample_once(tmp_path):
     script.write_text(SCRIPT)
     here = Path(__file__).parent
     path = os.pathsep.join(map(str, (here, here.parent)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node=2",
-            "--master-port=0",
-            str(script),
-            str(tmp_path),
-        ],
+        [*launch, str(script), str(tmp_path)],
         check=True,
         capture_output=True,
         timeout=120,

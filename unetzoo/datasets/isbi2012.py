@@ -120,3 +120,7 @@ class ISBI2012(SegmentationDataset):
         mask = read_mask(mask_path, self.labels)
         check_same_size(image, mask, image_path, mask_path)
         return {"image": image, "mask": mask, "id": stem}
+
+    def baseline(self, sample: Sample) -> np.ndarray:
+        """What a network must beat: cell everywhere, which is right for 78 % of the pixels and finds no membrane."""
+        return np.full_like(sample["mask"], self.labels.names.index("cell"))

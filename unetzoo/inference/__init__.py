@@ -1,0 +1,6 @@
+"""From a network to answers: pictures of any size, and files."""
+
+from .predictor import Predictor
+from .tiling import predict
+
+__all__ = ["Predictor", "predict"]

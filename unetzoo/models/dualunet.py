@@ -18,7 +18,7 @@ from ..errors import ConfigError, UnknownNameError, did_you_mean
 from .base import Geometry, MaskDepth, SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
 from .card import Card, Deviation
-from .facts import halo, output_size, parameters
+from .facts import halo, output_size, parameters, receptive_field
 
 WIDTHS = (64, 128, 256, 512, 1024)
 FOREIGN_DECODER = (256, 128, 64, 32, 16)  # SMP's decoder widths, coarsest first
@@ -84,6 +84,7 @@ class DualUNet(SegmentationModel):
             output_size(192, 192),
             output_size(192, 96, out_stride=2),
             halo(94),
+            receptive_field(204),
         ),
     )
 
@@ -289,7 +290,9 @@ def original_geometry(depth: int) -> Geometry:
     size = stride * 5
     while not _original_fits(size // stride, depth):
         size += stride
-    return Geometry(minimum=size, stride=stride, step=stride, margin=lost // 2, halo=lost // 2)
+    # the encoder pads, so a window's border reaches further in than the margin
+    reach = Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[3] + [2] * (depth - 1), up=[(0, 1)] * depth)
+    return Geometry(minimum=size, stride=stride, step=stride, margin=lost // 2, halo=reach.halo)
 
 
 def _original_fits(bottom: int, depth: int) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatchError, ConfigError, DataError, NonFiniteError, did_you_mean
@@ -200,6 +201,8 @@ class Trainer:
         """
         was_training = self.net.training
         self.net.eval()
+        for buffer in self.net.buffers():  # each process kept batch-norm statistics of its own share
+            broadcast(buffer)
         for batches in self._loader(dataset, train=False):
             for batch in batches:
                 batch = self._to_device(batch)

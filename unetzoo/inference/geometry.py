@@ -1,0 +1,270 @@
+"""Where windows lie on a picture, from a network's `Geometry` alone: one axis at a time, then the product.
+
+The *canvas* is what the network sees of a picture: the picture with `margin` mirrored pixels before it and at least as
+many after it, up to the next size on the network's pooling grid. A *window* is a part of the canvas that the network
+takes at once. Windows of a padded network lie flush with the canvas; nothing is added around them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ..errors import ConfigError, InputShapeError, did_you_mean
+from ..models.base import Geometry
+
+Blend = Literal["exact", "constant", "gaussian"]
+BLENDS: tuple[Blend, ...] = ("exact", "constant", "gaussian")
+OVERLAP = 1 / 4  # of blended windows' answers; at least, since offsets are rounded down to the grid
+
+
+class Span(NamedTuple):
+    """A window along one axis.
+
+    Args:
+        start: Its first pixel of the canvas.
+        stop: One past its last.
+        first: The pixel of the picture's answer that its own answer begins at.
+        keep: The pixels of the picture's answer that it writes.
+    """
+
+    start: int
+    stop: int
+    first: int
+    keep: range
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a picture, laid out.
+
+    Args:
+        size: Pixels of the picture.
+        before: Mirrored pixels before it.
+        length: Pixels of the canvas.
+        answer: Pixels of the answer.
+        window: Pixels of one window's own answer.
+        spans: The windows, all of one size, in order.
+    """
+
+    size: int
+    before: int
+    length: int
+    answer: int
+    window: int
+    spans: tuple[Span, ...]
+
+
+class Plan(NamedTuple):
+    """Both axes of a picture; its windows are the product of theirs."""
+
+    rows: Axis
+    columns: Axis
+
+    def windows(self) -> Iterator[tuple[Span, Span]]:
+        """Every window as (rows, columns)."""
+        return ((row, column) for row in self.rows.spans for column in self.columns.spans)
+
+
+def geometry_of(net: Any) -> Geometry:
+    """A network's geometry; without one, whole pictures padded to its encoder's stride, and no exact windows.
+
+    A network that has no `geometry` (SMP's own, plugins of tier 1) is taken to answer at its input's size, for every
+    multiple of `net.encoder.output_stride`, or for every size where it has no such encoder either. Setting `geometry`
+    on it says otherwise (a fixed size, a larger minimum).
+
+    Example:
+        >>> geometry_of(object())
+        Geometry(minimum=1, stride=1, step=1, maximum=None, margin=0, out_stride=1, halo=None, receptive_field=None)
+    """
+    own = getattr(net, "geometry", None)
+    if isinstance(own, Geometry):
+        return own
+    stride = getattr(getattr(net, "encoder", None), "output_stride", 1)
+    stride = stride if isinstance(stride, int) and stride > 0 else 1
+    return Geometry(minimum=stride, stride=stride, step=stride)
+
+
+def plan_windows(
+    geometry: Geometry, size: Sequence[int], tile: int | Sequence[int] | None = None, blend: str = "exact"
+) -> Plan:
+    """Lay the windows on a picture.
+
+    Args:
+        geometry: The network's.
+        size: Height and width of the picture.
+        tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
+            A side that covers the canvas is not cut. None: one window.
+        blend: "exact": every pixel of the answer is written once, from a window that has its whole context;
+            "constant" or "gaussian": windows overlap by a quarter of their answer or more.
+
+    Raises:
+        ConfigError: Unknown blend; a tile that is no size or too small, with the smallest one; exact windows of a
+            network that has none.
+        InputShapeError: An empty picture; one that is larger than the network takes, without `tile`.
+
+    Example:
+        >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
+        >>> plan = plan_windows(paper, (512, 100), tile=(572, 572))
+        >>> plan.rows.length, plan.columns.length
+        (700, 284)
+        >>> [(span.start, span.stop, span.keep) for span in plan.rows.spans]
+        [(0, 572, range(0, 388)), (128, 700, range(388, 512))]
+    """
+    if blend not in BLENDS:
+        raise ConfigError(f"unknown blend {blend!r}", hint=did_you_mean(str(blend), BLENDS, "blend"))
+    if min(size) < 1:
+        raise InputShapeError("an empty picture", found=f"{size[0]}×{size[1]}", expected="one pixel or more")
+    lengths = [canvas_length(geometry, n) for n in size]
+    if tile is None:
+        if geometry.maximum is not None and max(lengths) > geometry.maximum:
+            raise InputShapeError(
+                "this network cannot take the whole picture",
+                expected=f"at most {geometry.maximum - 2 * geometry.margin} pixels a side",
+                found=f"{size[0]}×{size[1]}",
+                hint=f"cut it: tile={geometry.maximum}" + (', blend="gaussian"' if geometry.halo is None else ""),
+            )
+        sides = lengths
+    else:
+        sides = _sides(tile)
+        if blend == "exact" and geometry.halo is None:
+            raise ConfigError(
+                "this network has no exact windows",
+                found="answers that depend on the whole picture (aligned bilinear up-sampling), or an unknown reach "
+                "(a foreign encoder, no `geometry`)",
+                hint='blend="gaussian" (overlapping windows, weighted), or no tile',
+            )
+        _check_tile(geometry, sides, lengths, blend)
+    axes = (_axis(geometry, *part, blend) for part in zip(size, lengths, sides, strict=True))
+    return Plan(*axes)
+
+
+def canvas_length(geometry: Geometry, size: int) -> int:
+    """What one axis of a picture is padded to: its margins, then up to the network's grid."""
+    first, period = _grid(geometry)
+    wanted = max(size, geometry.out_stride) + 2 * geometry.margin
+    return first + max(0, -(-(wanted - first) // period)) * period
+
+
+def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
+    """The smallest window that answers anything; None when there are no exact ones.
+
+    Example:
+        >>> minimum_tile(Geometry(minimum=16, stride=16, halo=94))
+        208
+    """
+    tile, period = _grid(geometry)
+    if blend != "exact":
+        return tile
+    if geometry.halo is None:
+        return None
+    while _advance(geometry, tile, blend) < 1:
+        tile += period
+    return tile if geometry.maximum is None or tile <= geometry.maximum else None
+
+
+def _grid(geometry: Geometry) -> tuple[int, int]:
+    """Smallest size and distance of the sizes that windows and canvases have.
+
+    They are the legal multiples of the stride: there every pooling meets an even size, so that no window is resized or
+    padded inside the network. Where no legal size is a multiple (valid convolutions), legal sizes mean just that.
+    """
+    unit = _unit(geometry)
+    period = math.lcm(geometry.step, unit)
+    sizes = range(geometry.minimum, geometry.minimum + period, geometry.step)
+    first = next((n for n in sizes if n % unit == 0), geometry.minimum)
+    fits = geometry.maximum is None or first <= geometry.maximum
+    return first if fits else geometry.minimum, period
+
+
+def _unit(geometry: Geometry) -> int:
+    """What offsets of exact windows are multiples of."""
+    return math.lcm(geometry.stride, geometry.out_stride)
+
+
+def _guard(geometry: Geometry) -> int:
+    """Input pixels of an answer's inner edge that a window does not write, since its own border changed them.
+
+    `halo` counts from the blocks of one stride, so what is kept consists of such blocks. Where the answer is smaller
+    than the window by the halo itself (valid convolutions) every pixel of it is good.
+    """
+    assert geometry.halo is not None
+    return -(-max(0, geometry.halo - geometry.margin) // _unit(geometry)) * _unit(geometry)
+
+
+def _advance(geometry: Geometry, tile: int, blend: str) -> int:
+    """Distance of neighbouring windows in input pixels; 0 or less where the tile is too small."""
+    unit, out = _unit(geometry), geometry.output(tile) * geometry.out_stride
+    if blend == "exact":
+        return (out - 2 * _guard(geometry)) // unit * unit
+    wanted = int(out * (1 - OVERLAP))
+    # a stride as long as the window (networks of one size) would leave no overlap; blending needs no pooling grid
+    return wanted // unit * unit or max(wanted // geometry.out_stride, 1) * geometry.out_stride
+
+
+def _axis(geometry: Geometry, size: int, length: int, side: int, blend: str) -> Axis:
+    answer = max(1, size // geometry.out_stride)
+    tile = _round_down(geometry, side)
+    if side >= length and (geometry.maximum is None or length <= geometry.maximum):
+        span = Span(0, length, 0, range(answer))
+        return Axis(size, geometry.margin, length, answer, geometry.output(length), (span,))
+    starts = [*range(0, length - tile, _advance(geometry, tile, blend)), length - tile]
+    spans, written = [], 0
+    for start in starts:
+        first = start // geometry.out_stride
+        stop = min(answer, first + geometry.output(tile))
+        begin = first
+        if blend == "exact":
+            begin = written
+            if start != starts[-1]:
+                stop = min(answer, _kept_until(geometry, start, tile))
+            written = max(written, stop)
+        if begin < stop:
+            spans.append(Span(start, start + tile, first, range(begin, stop)))
+    return Axis(size, geometry.margin, length, answer, geometry.output(tile), tuple(spans))
+
+
+def _kept_until(geometry: Geometry, start: int, tile: int) -> int:
+    """One past the last answer pixel that an exact window writes when another follows it."""
+    stop = start + geometry.output(tile) * geometry.out_stride
+    guard = _guard(geometry)
+    if guard:
+        stop = (stop - guard) // _unit(geometry) * _unit(geometry)
+    return stop // geometry.out_stride
+
+
+def _round_down(geometry: Geometry, side: int) -> int:
+    first, period = _grid(geometry)
+    if geometry.maximum is not None:
+        side = min(side, geometry.maximum)
+    return first + (side - first) // period * period
+
+
+def _sides(tile: int | Sequence[int]) -> list[int]:
+    sides = [tile, tile] if isinstance(tile, int) else list(tile) if isinstance(tile, Sequence) else []
+    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
+        raise ConfigError("wrong tile", expected="a positive integer, or two: (height, width)", found=repr(tile))
+    return sides
+
+
+def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int], blend: str) -> None:
+    smallest = minimum_tile(geometry, blend)
+    if smallest is None:
+        raise ConfigError(
+            "this network has no exact windows",
+            expected=f"context of {geometry.halo} pixels on each side of a window",
+            found=f"windows of at most {geometry.maximum}",
+            hint='blend="gaussian" (overlapping windows, weighted), or no tile',
+        )
+    needed = [min(smallest, length) for length in lengths]  # a side that covers the canvas needs no core
+    if any(side < least for side, least in zip(sides, needed, strict=True)):
+        least = str(max(needed)) if sides[0] == sides[1] else f"({needed[0]}, {needed[1]})"
+        raise ConfigError(
+            "the tile is too small",
+            expected=f"at least {least} for this picture" + (f", {smallest} for any" if max(needed) < smallest else ""),
+            found=sides[0] if sides[0] == sides[1] else f"({sides[0]}, {sides[1]})",
+            hint=f"tile={least}"
+            + (f" (its context alone is {geometry.halo} pixels on each side)" if blend == "exact" else ""),
+        )

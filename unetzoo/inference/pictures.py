@@ -1,0 +1,188 @@
+"""What predictions start from: arrays, tensors and picture files."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from ..errors import DataError, ImageDecodeError, ImageTooLargeError, InputShapeError, UnetzooError
+
+FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+
+PathLike = str | os.PathLike[str]
+
+
+def as_picture(image: Tensor | np.ndarray) -> Tensor:
+    """One picture as a float tensor (C, H, W).
+
+    Raises:
+        InputShapeError: A batch, or too few axes.
+        DataError: Neither tensor nor array; integers without a known full scale.
+
+    Example:
+        >>> as_picture(np.full((1, 2), 255, np.uint8))
+        tensor([[[1., 1.]]])
+    """
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            hint = "one picture at a time: [predict(net, x) for x in batch]" if image.ndim == 4 else "add axes: x[None]"
+            raise InputShapeError(
+                "predict takes one picture", expected="a tensor (C, H, W)", found=tuple(image.shape), hint=hint
+            )
+        if not image.is_floating_point():
+            raise DataError(
+                "predict takes a float tensor", found=image.dtype, hint="scale it as in training, e.g. x.float() / 255"
+            )
+        return image.detach()
+    if not isinstance(image, np.ndarray):
+        raise DataError(
+            "predict takes a tensor or an array", found=type(image).__name__, hint='np.asarray(image.convert("RGB"))'
+        )
+    if image.ndim not in (2, 3):
+        hint = "one picture at a time: [predict(net, x) for x in batch]"
+        raise InputShapeError(
+            "predict takes one picture", expected="an array (H, W) or (H, W, C)", found=image.shape, hint=hint
+        )
+    if image.dtype.kind != "f" and image.dtype.name not in FULL_SCALE:
+        raise DataError(
+            "integers of unknown full scale",
+            expected="uint8, uint16, bool or floats",
+            found=image.dtype,
+            hint="scale them as in training and pass float32",
+        )
+    values = (image if image.ndim == 3 else image[..., None]).astype(np.float32)
+    values /= np.float32(FULL_SCALE.get(image.dtype.name, 1.0))
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def in_channels_of(net: nn.Module) -> int | None:
+    """What a network takes: its `in_channels`, or what SMP keeps at its encoder; None where neither tells."""
+    for owner, name in ((net, "in_channels"), (getattr(net, "encoder", None), "_in_channels")):
+        channels = getattr(owner, name, None)
+        if isinstance(channels, int):
+            return channels
+    return None
+
+
+def check_channels(net: nn.Module, picture: Tensor) -> None:
+    """Compare a picture's channels with the network's, where it tells them.
+
+    Raises:
+        InputShapeError: They differ.
+    """
+    expected = in_channels_of(net)
+    if expected is None or len(picture) == expected:
+        return
+    if expected in picture.shape[1:]:
+        hint = "tensors are (C, H, W), arrays (H, W, C): move the axis of the channels"
+    else:
+        hint = f"convert the picture, or build the network with in_channels={len(picture)}"
+    raise InputShapeError(
+        "the network takes other pictures",
+        expected=f"{expected} channel{'s' * (expected != 1)}",
+        found=f"{len(picture)}, as (C, H, W): {tuple(picture.shape)}",
+        hint=hint,
+    )
+
+
+def read_picture(path: PathLike, channels: int = 3) -> np.ndarray:
+    """Decode a file, upright by its EXIF orientation, as uint8 (H, W, channels); transparency is dropped.
+
+    Args:
+        path: A picture file of 8 bits a channel and one frame.
+        channels: 3 for RGB (grey is repeated), 1 for grey (RGB becomes its luminance).
+
+    Raises:
+        ImageDecodeError: Broken, missing, several frames, or more than 8 bits a channel.
+        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns above its limit and fails at twice that: one limit is clearer. Its other complaints
+            # (odd EXIF) leave the pixels alone.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                frames = (
+                    1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+                )  # a camera's JPEG and its preview
+                _refuse(path, frames, image.mode)
+                array = np.asarray(ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L"))
+    except UnetzooError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageTooLargeError(
+            "picture too large",
+            subject=path,
+            found=str(error).partition(",")[0],
+            hint="cut it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+        ) from error
+    except Exception as error:  # decoders raise whatever they please on broken files
+        missing = isinstance(error, FileNotFoundError)
+        raise ImageDecodeError(
+            "no such file" if missing else "unreadable picture",
+            subject=path,
+            found=None if missing else f"{type(error).__name__}: {error}",
+            hint="check the path" if missing else "the file is broken or no picture; fetch or save it again",
+        ) from error
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _refuse(path: PathLike, frames: int, mode: str) -> None:
+    if frames > 1:
+        raise ImageDecodeError(
+            "several pictures in one file",
+            subject=path,
+            expected="one",
+            found=f"{frames} frames",
+            hint="save each frame as a file of its own",
+        )
+    if mode.startswith(("I", "F")):
+        raise ImageDecodeError(
+            "more than 8 bits a channel",
+            subject=path,
+            expected="8 bits",
+            found=f"mode {mode}",
+            hint="scale it to 0…255 as in training, or pass an array to unetzoo.predict",
+        )
+
+
+def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The files that a file, a folder, a glob or several of these name, in natural order; none twice.
+
+    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files.
+
+    Raises:
+        DataError: One of them names no picture.
+    """
+    if not isinstance(inputs, str | os.PathLike):
+        return list(dict.fromkeys(path for entry in inputs for path in find_pictures(entry)))
+    path = Path(inputs)
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
+    found = sorted((p for p in found if p.is_file()), key=_natural)
+    if not found:
+        raise DataError(
+            "no pictures", subject=inputs, expected="a picture, a folder of pictures or a glob", hint="check the path"
+        )
+    return found
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sorts 2 before 10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
