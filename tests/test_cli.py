@@ -1,5 +1,7 @@
-"""The command line as a user meets it: in its own process, by exit code and text."""
+"""The command line as a user meets it: by exit code and text."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from unetzoo import cli
 
 FAST = [
     "--set",
@@ -24,16 +28,35 @@ FAST += ["--set", "model.encoder_channels=[4, 8, 8]", "--set", "train.batch_size
 
 
 def unetzoo(*args, cwd=None, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "unetzoo.cli", *map(str, args)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+    """Run the command in this process (a new one would import torch each time)."""
+    texts = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(texts[0]),
+        contextlib.redirect_stderr(texts[1]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main([str(arg) for arg in args])
+    printed, complained = (text.getvalue() for text in texts)
+    assert (ended.value.code or 0) == code, f"exit code {ended.value.code}\n{printed}\n{complained}"
+    return printed if code == 0 else complained
+
+
+@pytest.fixture(autouse=True, scope="module")
+def wide_terminal():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "160")
+        yield
+
+
+def test_an_error_is_one_line_and_an_exit_code_without_traceback():
+    command = [sys.executable, "-m", "unetzoo.cli"]
+    done = subprocess.run([*command, "train", "deno"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: unknown recipe 'deno'") and done.stderr.count("\n") == 1
+    debug = subprocess.run([*command, "--debug", "train", "deno"], capture_output=True, text=True)
+    assert debug.returncode == 1 and "Traceback" in debug.stderr
 
 
 def opened(path):

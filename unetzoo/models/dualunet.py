@@ -168,16 +168,13 @@ class DualUNet(SegmentationModel):
         activation: str | None,
         aux_params: Mapping[str, Any] | None,
     ) -> None:
-        *encoded, bottom = channels
-        depth = len(encoded)
-        self.encoder = encoder(self.in_channels, encoded, act)
-        self.encoder.blocks.append(DoubleConv(encoded[-1], bottom, act=act, padding=0))
+        self.encoder = encoder(self.in_channels, channels, act, bottom_padding=0)
         self.decoder = OriginalDecoder(channels, act)
         head = segmentation_head(channels[0], classes, activation)
         head[0] = nn.Conv2d(channels[0], classes, 3, bias=False)
         self.segmentation_head = nn.Sequential(head[0], nn.BatchNorm2d(classes), nn.ReLU(), head[1])
-        self.classification_head = classification_head(bottom, aux_params)
-        self.geometry = original_geometry(depth)
+        self.classification_head = classification_head(channels[-1], aux_params)
+        self.geometry = original_geometry(len(channels) - 1)
 
     def masks(self, decoded: Any) -> Any:
         """`MaskDepth`; the mask alone for the original."""
@@ -223,10 +220,15 @@ class OriginalDecoder(nn.Module):
         return x
 
 
-def encoder(in_channels: int, channels: Sequence[int], act: Act) -> Encoder:
-    """The plain encoder: two convolution–norm–activation units a level."""
-    pairs = zip((in_channels, *channels), channels, strict=False)
-    return Encoder([DoubleConv(inputs, outputs, act=act) for inputs, outputs in pairs], channels, in_channels)
+def encoder(in_channels: int, channels: Sequence[int], act: Act, bottom_padding: int = 1) -> Encoder:
+    """The plain encoder: two convolution–norm–activation units a level; valid ones at the bottom of the original."""
+    pairs = zip((in_channels, *channels[:-1]), channels, strict=True)
+    paddings = [1] * (len(channels) - 1) + [bottom_padding]
+    blocks = [
+        DoubleConv(inputs, outputs, act=act, padding=padding)
+        for (inputs, outputs), padding in zip(pairs, paddings, strict=True)
+    ]
+    return Encoder(blocks, channels, in_channels)
 
 
 def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, act: Act, align: str) -> Decoder:

@@ -137,6 +137,8 @@ def reach(net: Any, guess: int, part: str = "output") -> tuple[int, int]:
             setattr(owner, name.rpartition(".")[2], nn.AvgPool2d(2))
         elif isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(child.weight, 1.0 / child.weight[0].numel())
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
     geometry = net.geometry
     stride = geometry.stride
     width = geometry.fit((2 * guess // stride + 8) * stride)

@@ -123,7 +123,7 @@ class Collate:
 class Loader(DataLoader):
     """A DataLoader that raises, in the main process, the errors its workers hand on."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] -- a generator will do
         """Batches."""
         for batch in super().__iter__():
             if isinstance(batch, UnetzooError):
