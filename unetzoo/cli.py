@@ -194,7 +194,7 @@ def _print_info(found: Info) -> None:
         grid.add_row("paper", f"{card.paper} ({card.year})\n{card.authors}; {card.source}; {card.figure}")
         grid.add_row("faithful", card.faithful)
     grid.add_row("parameters", f"{found.parameters:,}")
-    grid.add_row("sizes", found.legal_sizes)
+    grid.add_row("input", found.legal_sizes)
     grid.add_row("output", "\n".join(f"{size}² → {'×'.join(map(str, s))}" for size, s in found.output_sizes.items()))
     if found.receptive_field:
         grid.add_row("receptive field", f"{found.receptive_field} px; exact tiling needs {found.halo} px of context")

@@ -160,8 +160,8 @@ class RunLockedError(TrainingError):
 def did_you_mean(name: str, choices: Iterable[str], what: str = "name") -> str:
     """The hint for a misspelt name: the nearest ones, or the whole list when none is near.
 
-    Example:
-        >>> did_you_mean("r2unit", ["unet", "r2unet"])
+    Examples:
+        >>> did_you_mean("r2unett", ["fpn", "r2unet"])
         "did you mean 'r2unet'?"
     """
     import difflib

@@ -32,7 +32,7 @@ class LabelSpec:
     Raises:
         ConfigError: Parts that contradict each other.
 
-    Example:
+    Examples:
         >>> spec = LabelSpec(("membrane", "cell"), ids=(0, 255))
         >>> spec.lookup()
         {0: 0, 255: 1}
@@ -123,9 +123,9 @@ class LabelSpec:
 def distinct_colors(count: int) -> tuple[Color, ...]:
     """Black for the first class and well separated hues for the others.
 
-    Example:
+    Examples:
         >>> distinct_colors(3)
-        ((0, 0, 0), (242, 56, 12), (12, 216, 242))
+        ((0, 0, 0), (242, 12, 12), (97, 139, 242))
     """
 
     def color(index: int) -> Color:

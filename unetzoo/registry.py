@@ -36,7 +36,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 def normalize(distribution: str) -> str:
     """A distribution's name in its normal form (PEP 503): lower case, single hyphens.
 
-    Example:
+    Examples:
         >>> normalize("Acme_Seg")
         'acme-seg'
     """
@@ -145,7 +145,7 @@ class Registry:
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names that match a shell pattern; a name two plugins claim appears once for each, qualified.
 
-        Example:
+        Examples:
             >>> from unetzoo import LOSSES
             >>> LOSSES.names("dic*")
             ['dice']
@@ -275,7 +275,7 @@ REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS,
 def list_models(pattern: str = "*") -> list[str]:
     """Names of all models that match a shell pattern; nothing is imported.
 
-    Example:
+    Examples:
         >>> list_models("*d*unet")
         ['ddunet', 'dualunet']
     """

@@ -30,7 +30,7 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
         epoch: The epoch, ≥ 0.
         index: The sample's index in its dataset, ≥ 0.
 
-    Example:
+    Examples:
         >>> int(sample_rng(0, 3, 7).integers(1000)) == int(sample_rng(0, 3, 7).integers(1000))
         True
     """
@@ -52,7 +52,7 @@ class SegmentationDataset(ABC):
     Raises:
         IndexError: On access beyond the end.
 
-    Example:
+    Examples:
         >>> class Ones(SegmentationDataset):
         ...     def __len__(self):
         ...         return 2
@@ -111,7 +111,7 @@ def seeded_split(names: Sequence[str], split: str, val_fraction: float, seed: in
 
     Both parts keep the order of `names`, and each holds one name at least where there are two.
 
-    Example:
+    Examples:
         >>> seeded_split(["a", "b", "c", "d"], "val", 0.25, 0) + seeded_split(["a", "b", "c", "d"], "train", 0.25, 0)
         ['c', 'a', 'b', 'd']
     """

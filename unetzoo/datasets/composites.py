@@ -82,7 +82,7 @@ class Composites(SegmentationDataset):
         ConfigError: Arguments out of range.
         DataError: Missing folders or broken files.
 
-    Example:
+    Examples:
         >>> sample = Composites(split="val", size=48)[7]
         >>> sample["image"].shape, sorted(set(sample["mask"].ravel().tolist()))
         ((48, 48, 6), [0, 1])
@@ -263,7 +263,7 @@ class Composites(SegmentationDataset):
 def difference(image: np.ndarray) -> np.ndarray:
     """Largest difference over the colours between the two halves of a 6-channel picture.
 
-    Example:
+    Examples:
         >>> difference(np.array([[[10, 10, 10, 12, 7, 10]]], np.uint8)).tolist()
         [[3]]
     """
@@ -274,7 +274,7 @@ def difference(image: np.ndarray) -> np.ndarray:
 def shift(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
     """Move a picture down and right; the edge is repeated where nothing was.
 
-    Example:
+    Examples:
         >>> shift(np.array([[1, 2, 3]]), 0, 1).tolist()
         [[1, 1, 2]]
     """

@@ -49,7 +49,7 @@ class Folder(SegmentationDataset):
         DataError: Missing or empty folders; `PairingError` for files that do not pair. On access also
             `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
-    Example:
+    Examples:
         >>> import tempfile; from PIL import Image
         >>> root = Path(tempfile.mkdtemp())
         >>> for kind in ("images", "masks"):

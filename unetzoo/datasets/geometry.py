@@ -123,7 +123,7 @@ def elastic_displacement(rng: np.random.Generator, height: int, width: int, sigm
     Source:
         Ronneberger et al. 2015, arXiv 1505.04597, section 3.1.
 
-    Example:
+    Examples:
         >>> float(np.abs(elastic_displacement(np.random.default_rng(0), 8, 8, 0.0)).max())
         0.0
     """
@@ -136,7 +136,7 @@ def source_grid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns from which a window takes its pixels, turned counter-clockwise about its centre.
 
-    Example:
+    Examples:
         >>> rows, columns = source_grid(0, 0, 3, 3, degrees=90)
         >>> round(float(rows[0, 0])), round(float(columns[0, 0]))  # the top left comes from the top right
         (0, 2)

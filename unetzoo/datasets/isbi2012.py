@@ -39,7 +39,7 @@ class ISBI2012(SegmentationDataset):
         ConfigError: Unknown split.
         DataError: Another layout, and all that the files may be guilty of.
 
-    Example:
+    Examples:
         >>> import tempfile; from PIL import Image
         >>> root = Path(tempfile.mkdtemp())
         >>> for kind in ("images", "labels"):

@@ -17,7 +17,7 @@ SHOWN = 20  # faults listed before only their count is told
 def natural_key(name: str) -> tuple[Any, ...]:
     """Sorts 2 before 10.
 
-    Example:
+    Examples:
         >>> sorted(["10", "2", "b1"], key=natural_key)
         ['2', '10', 'b1']
     """

@@ -153,7 +153,7 @@ def background(identity: int, size: int) -> tuple[Array, Array]:
 def ramp(size: int, horizon: float = 0.0) -> Array:
     """Depth of a scene by rows: FAR down to the horizon, then falling evenly to NEAR at the bottom row.
 
-    Example:
+    Examples:
         >>> ramp(3).tolist()
         [1.0, 0.699999988079071, 0.4000000059604645]
     """

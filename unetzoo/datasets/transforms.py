@@ -53,7 +53,7 @@ class Transform:
         ConfigError: Values out of range or at odds.
         SizeMismatchError: On a picture smaller than the crop, or planes of several sizes.
 
-    Example:
+    Examples:
         >>> move = Transform(crop=16, hflip=0.5, normalize="unit")
         >>> sample = {"image": np.zeros((20, 30, 3), np.uint8), "mask": np.zeros((20, 30), np.uint8), "id": "a"}
         >>> out = move(sample, np.random.default_rng(0))
@@ -202,7 +202,7 @@ class Albumentations:
         ConfigError: Not a pipeline.
         PluginError: The pipeline failed on a sample.
 
-    Example:
+    Examples:
         >>> pipeline = {"transform": {"__class_fullname__": "HorizontalFlip", "p": 1.0}}
         >>> move = Albumentations(pipeline)
         >>> picture = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)

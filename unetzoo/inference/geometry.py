@@ -75,7 +75,7 @@ def geometry_of(net: Any) -> Geometry:
     multiple of `net.encoder.output_stride`, or for every size where it has no such encoder either. Setting `geometry`
     on it says otherwise (a fixed size, a larger minimum).
 
-    Example:
+    Examples:
         >>> geometry_of(object())
         Geometry(minimum=1, stride=1, step=1, maximum=None, margin=0, out_stride=1, halo=None, receptive_field=None)
     """
@@ -105,7 +105,7 @@ def plan_windows(
             network that has none.
         InputShapeError: An empty picture; one that is larger than the network takes, without `tile`.
 
-    Example:
+    Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
         >>> plan = plan_windows(paper, (512, 100), tile=(572, 572))
         >>> plan.rows.length, plan.columns.length
@@ -151,7 +151,7 @@ def canvas_length(geometry: Geometry, size: int) -> int:
 def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
     """The smallest window that answers anything; None when there are no exact ones.
 
-    Example:
+    Examples:
         >>> minimum_tile(Geometry(minimum=16, stride=16, halo=94))
         208
     """

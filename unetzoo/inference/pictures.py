@@ -29,7 +29,7 @@ def as_picture(image: Tensor | np.ndarray) -> Tensor:
         InputShapeError: A batch, or too few axes.
         DataError: Neither tensor nor array; integers without a known full scale.
 
-    Example:
+    Examples:
         >>> as_picture(np.full((1, 2), 255, np.uint8))
         tensor([[[1., 1.]]])
     """

@@ -51,7 +51,7 @@ class Predictor:
     Raises:
         ConfigError: Labels that do not fit the network's answer (when the first file is predicted).
 
-    Example:
+    Examples:
         >>> import tempfile, unetzoo
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:

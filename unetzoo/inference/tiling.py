@@ -70,7 +70,7 @@ def predict(
         DataError: Integers other than those above.
         PluginContractError: The network's answer is not as its geometry says.
 
-    Example:
+    Examples:
         >>> import unetzoo
         >>> net = unetzoo.build("unet", in_channels=1, classes=2, encoder_channels=(4, 8, 16))
         >>> picture = torch.rand(1, 50, 81)

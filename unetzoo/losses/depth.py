@@ -23,7 +23,7 @@ class L1Loss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W).
         SizeMismatchError: A target or weight of another size.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss, nan = L1Loss(), float("nan")
         >>> depth, truth = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[[[0.25, nan]]]])

@@ -48,7 +48,7 @@ class MultiTaskLoss(nn.Module):
         ConfigError: No head, no loss, an unusable weight, a batch without a target.
         UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = MultiTaskLoss({"mask": {"ce": 1.0, "dice": {"weight": 0.5, "smooth": 1.0}}}, classes=3)
         >>> batch = {"mask": torch.zeros(1, 4, 4, dtype=torch.int64)}

@@ -44,7 +44,7 @@ class CELoss(nn.Module):
         LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
             make the host wait, the loss is NaN instead.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = CELoss(ignore_index=255)
         >>> logits = torch.zeros(1, 4, 2, 2)
@@ -110,7 +110,7 @@ class BCELoss(nn.Module):
         LabelRangeError: Labels other than 0 and 1, checked on the CPU alone: on an accelerator, where looking would
             make the host wait, the loss is NaN instead.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = BCELoss(ignore_index=255)
         >>> round(loss(torch.zeros(1, 1, 1, 3), torch.tensor([[[0, 1, 255]]])).item(), 4)  # ln 2

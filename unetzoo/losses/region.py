@@ -69,7 +69,7 @@ class RegionLoss(nn.Module):
         LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
             make the host wait, the loss is NaN instead.
 
-    Example:
+    Examples:
         >>> class Precision(RegionLoss):
         ...     def overlap(self, sums):
         ...         return sums.intersection / sums.predicted
@@ -178,8 +178,7 @@ class DiceLoss(RegionLoss):
     I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
     pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
 
-    Args:
-        See `RegionLoss`, whose parameters these are; `mode` is required.
+    The parameters are those of `RegionLoss`; `mode` is required.
 
     Shape:
         See `RegionLoss`: output (N, C, H, W), target (N, H, W) or for multilabel (N, C, H, W), weight (N, H, W).
@@ -187,7 +186,7 @@ class DiceLoss(RegionLoss):
     Raises:
         UnetzooError: See `RegionLoss`.
 
-    Example:
+    Examples:
         >>> loss = DiceLoss("binary")
         >>> logits = torch.tensor([[[[100.0, 100.0, -100.0]]]])
         >>> round(loss(logits, torch.tensor([[[1, 0, 0]]])).item(), 4)  # 1 − 2·1 / (2 + 1)
@@ -211,8 +210,7 @@ class JaccardLoss(RegionLoss):
     I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
     pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
 
-    Args:
-        See `RegionLoss`, whose parameters these are; `mode` is required.
+    The parameters are those of `RegionLoss`; `mode` is required.
 
     Shape:
         See `RegionLoss`: output (N, C, H, W), target (N, H, W) or for multilabel (N, C, H, W), weight (N, H, W).
@@ -220,7 +218,7 @@ class JaccardLoss(RegionLoss):
     Raises:
         UnetzooError: See `RegionLoss`.
 
-    Example:
+    Examples:
         >>> loss = JaccardLoss("binary")
         >>> loss(torch.tensor([[[[100.0, 100.0, -100.0]]]]), torch.tensor([[[1, 0, 0]]])).item()
         0.5

@@ -45,7 +45,7 @@ class SegmentationMetric(SummedState):
     Raises:
         ConfigError: Neither classes nor labels, or such as contradict each other.
 
-    Example:
+    Examples:
         >>> metric = SegmentationMetric(classes=3, ignore_index=255)
         >>> metric.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
         >>> metric.confusion

@@ -32,7 +32,7 @@ class DepthMetric(SummedState):
     Raises:
         ConfigError: Limits that are not 0 < least < greatest.
 
-    Example:
+    Examples:
         >>> metric = DepthMetric()
         >>> metric.update(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1.0, 4.0]]]]))
         >>> scores = metric.compute()

@@ -22,7 +22,7 @@ class SummedState:
     Raises:
         ConfigError: A state that belongs to another metric.
 
-    Example:
+    Examples:
         >>> one, two = (SummedState({"pixels": torch.zeros(1, dtype=torch.int64)}) for _ in range(2))
         >>> one.add(pixels=torch.tensor([2])), two.add(pixels=torch.tensor([3]))
         (None, None)

@@ -59,7 +59,7 @@ class Geometry:
         halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
         receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
 
-    Example:
+    Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
         >>> paper.output(572), paper.neighbours(256), paper.fit(512)
         (388, (252, 268), 524)

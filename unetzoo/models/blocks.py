@@ -37,7 +37,7 @@ def hidden_act(act: Act, *, inplace: bool = True) -> nn.Module:
     Raises:
         ConfigError: Unknown name or keyword.
 
-    Example:
+    Examples:
         >>> hidden_act({"type": "leaky_relu", "negative_slope": 0.05})
         LeakyReLU(negative_slope=0.05, inplace=True)
     """
@@ -195,7 +195,7 @@ def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tup
     Raises:
         ConfigError: Another depth, or a dilated encoder asked for.
 
-    Example:
+    Examples:
         >>> table_widths((64, 128, 256, 512, 1024), depth=5, output_stride=32)
         (64, 128, 256, 512, 1024, 1024)
     """

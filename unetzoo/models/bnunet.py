@@ -45,7 +45,7 @@ class BNUNet(SegmentationModel):
     Raises:
         ConfigError: Wrong arguments.
 
-    Example:
+    Examples:
         >>> import torch
         >>> BNUNet(classes=11, encoder_channels=(8, 16, 32))(torch.zeros(1, 3, 37, 50)).shape
         torch.Size([1, 11, 37, 50])

@@ -112,7 +112,7 @@ def info(name: str, **config: Any) -> Info:
     Raises:
         UnknownNameError: No such model or keyword.
 
-    Example:
+    Examples:
         >>> import unetzoo
         >>> unetzoo.info("unet", in_channels=1, classes=2).parameters
         31030658

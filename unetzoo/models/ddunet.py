@@ -41,7 +41,7 @@ class DDUNet(SegmentationModel):
         ConfigError: Wrong arguments; `variant="original"` at another depth.
         InputShapeError: From `forward` of the original, at another size than 256×256.
 
-    Example:
+    Examples:
         >>> import torch
         >>> DDUNet(classes=19, encoder_channels=(8, 16, 32, 64))(torch.zeros(1, 3, 64, 50)).shape
         torch.Size([1, 19, 64, 50])

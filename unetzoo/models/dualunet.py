@@ -49,7 +49,7 @@ class DualUNet(SegmentationModel):
     Raises:
         ConfigError: Wrong or contradicting arguments; an encoder without a usable pyramid.
 
-    Example:
+    Examples:
         >>> import torch
         >>> mask, depth = DualUNet(encoder_channels=(8, 16, 32))(torch.zeros(1, 6, 48, 50))
         >>> mask.shape, depth.shape

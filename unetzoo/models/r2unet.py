@@ -44,7 +44,7 @@ class R2UNet(SegmentationModel):
     Raises:
         ConfigError: Wrong arguments.
 
-    Example:
+    Examples:
         >>> import torch
         >>> R2UNet(classes=19, encoder_channels=(8, 16, 32))(torch.zeros(1, 3, 32, 33)).shape
         torch.Size([1, 19, 32, 33])

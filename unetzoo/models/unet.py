@@ -40,7 +40,7 @@ class UNet(SegmentationModel):
         ConfigError: Wrong arguments.
         InputShapeError: From `forward`, with the nearest legal sizes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = UNet(in_channels=1, classes=2, encoder_channels=(4, 8, 16, 32, 64))
         >>> net(torch.zeros(1, 1, 188, 204)).shape

@@ -23,7 +23,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         CheckpointError: No readable configuration or weights.
         PluginError: The class comes from a package that is not installed.
 
-    Example:
+    Examples:
         >>> import tempfile, unetzoo
         >>> net = unetzoo.build("unet", encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:

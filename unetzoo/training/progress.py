@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,7 +24,7 @@ class Progress:
         self.enabled = enabled
         self.console = Console(stderr=True, quiet=not enabled)
         self.bar: Bar | None = None
-        self._drawn, self._step = 0.0, 0
+        self._written, self._score = 0.0, ""
 
     @contextlib.contextmanager
     def running(self, steps: int, done: int) -> Iterator[None]:
@@ -43,22 +42,21 @@ class Progress:
         self.bar = None
 
     def due(self) -> bool:
-        """Whether it is time to look at the device's numbers again."""
+        """Whether half a second has passed since this was last so."""
         now = time.monotonic()
-        if now - self._drawn < 0.5:
-            return False
-        self._drawn = now
-        return True
+        due = now - self._written >= 0.5
+        self._written = now if due else self._written
+        return due
 
-    def advance(self, *, epoch: int, loss: Any, steps: int) -> None:
-        """One step more; `loss` is the sum over the epoch so far."""
-        assert self.bar is not None
-        self._step = self._step % steps + 1
-        if self._drawn and time.monotonic() - self._drawn < 0.1:
-            text = f"epoch {epoch}  loss {float(loss) / self._step:.4f}"
-            self.bar.update(self.task, advance=1, description=text)
-        else:
+    def advance(self) -> None:
+        """One step more."""
+        if self.bar is not None:
             self.bar.advance(self.task)
+
+    def tell(self, epoch: int, loss: float) -> None:
+        """Write the loss of the last step, beside the last score."""
+        if self.bar is not None:
+            self.bar.update(self.task, description=f"epoch {epoch}  loss {loss:.4f}{self._score}")
 
     def report(self, row: dict[str, float], monitor: str, better: bool) -> None:
         """The epoch's line, with a star when it is the best so far."""
@@ -66,4 +64,5 @@ class Progress:
         names += [name for name in row if name not in names and name not in ("epoch", "lr", "seconds")]
         scores = "  ".join(f"{name} {row[name]:.4f}" for name in dict.fromkeys(names[:SHOWN]))
         star = "*" if better else " "
+        self._score = f"  {monitor} {row[monitor]:.4f}"
         self.console.print(f"epoch {int(row['epoch']):3d} {star} {scores}  ({row['seconds']:.1f} s)", highlight=False)

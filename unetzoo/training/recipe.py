@@ -159,7 +159,7 @@ def load(source: str | Path, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: No such recipe, no valid TOML, unknown or wrong keys.
 
-    Example:
+    Examples:
         >>> load("demo", ["train.epochs=3", "model.encoder_channels=[8, 16, 32]"]).train.epochs
         3
     """

@@ -57,7 +57,7 @@ class Trainer:
     Raises:
         ConfigError: Wrong settings.
 
-    Example:
+    Examples:
         >>> import unetzoo
         >>> net = unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 16))
         >>> trainer = unetzoo.Trainer(net, unetzoo.LOSSES.build("ce"), epochs=1, progress=False)
@@ -160,9 +160,10 @@ class Trainer:
             self.steps += 1
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
-            if self.progress.due():  # the host waits for the device only when the bar is redrawn
+            self.progress.advance()
+            if self.progress.due():  # the host waits for the device only when the bar is written anew
                 self._check_finite(total.detach(), batch)
-            self.progress.advance(epoch=epoch + 1, loss=sums["loss"], steps=len(loader))
+                self.progress.tell(epoch + 1, float(total.detach()))
         self._check_finite(sums["loss"], batch)
         return {f"train/{name}": float(value) / len(loader) for name, value in sums.items()}
 
@@ -203,12 +204,14 @@ class Trainer:
         self.net.eval()
         for buffer in self.net.buffers():  # each process kept batch-norm statistics of its own share
             broadcast(buffer)
-        for batches in self._loader(dataset, train=False):
-            for batch in batches:
-                batch = self._to_device(batch)
-                with self._autocast():
-                    yield batch, self._answer(batch["image"])
-        self.net.train(was_training)
+        try:
+            for batches in self._loader(dataset, train=False):
+                for batch in map(self._to_device, batches):
+                    with self._autocast():
+                        output = self._answer(batch["image"])
+                    yield batch, output
+        finally:  # also when the caller stops early
+            self.net.train(was_training)
 
     @property
     def _geometry(self) -> Any:
