@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..errors import ConfigError, InputShapeError, did_you_mean
-from ..models.base import Geometry
+from ..models.geometry import Geometry
 
 Blend = Literal["exact", "constant", "gaussian"]
 BLENDS: tuple[Blend, ...] = ("exact", "constant", "gaussian")

@@ -5,10 +5,11 @@ import functools
 import segmentation_models_pytorch as smp
 
 from ..registry import ENCODERS
-from .base import Geometry, MaskDepth, SegmentationModel
+from .base import MaskDepth, SegmentationModel
 from .bnunet import BNUNet
 from .ddunet import DDUNet
 from .dualunet import DualUNet
+from .geometry import Geometry
 from .r2unet import R2UNet
 from .unet import UNet
 from .weights import from_pretrained

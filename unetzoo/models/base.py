@@ -2,14 +2,12 @@
 
 `SegmentationModel` subclasses SMP's base, so that code written for SMP runs on ours: `encoder`, `decoder`,
 `segmentation_head`, `classification_head`, `predict`, `freeze_encoder`, `save_pretrained`.
-`Geometry` says how a network's answer lies on its input.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
@@ -30,6 +28,7 @@ from ..errors import (
 )
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
+from .geometry import Geometry
 
 if TYPE_CHECKING:
     from .card import Card
@@ -43,95 +42,6 @@ class MaskDepth(NamedTuple):
 
 
 _pytree._register_namedtuple(MaskDepth, serialized_type_name="unetzoo.MaskDepth")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a network's output lies on its input; the same along both axes.
-
-    Args:
-        minimum: Smallest input size.
-        stride: Windows whose offsets are multiples of it see the same pooling grid as the whole picture.
-        step: Legal sizes are `minimum + k·step`.
-        maximum: Largest input size, if there is one.
-        margin: Pixels that the output is smaller than the input on each side.
-        out_stride: Input pixels per output pixel.
-        halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
-        receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
-
-    Examples:
-        >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
-        >>> paper.output(572), paper.neighbours(256), paper.fit(512)
-        (388, (252, 268), 524)
-    """
-
-    minimum: int
-    stride: int
-    step: int = 1
-    maximum: int | None = None
-    margin: int = 0
-    out_stride: int = 1
-    halo: int | None = None
-    receptive_field: int | None = None
-
-    def accepts(self, size: int) -> bool:
-        """Whether an input of this size is legal."""
-        inside = size >= self.minimum and (self.maximum is None or size <= self.maximum)
-        return inside and (size - self.minimum) % self.step == 0
-
-    def output(self, size: int) -> int:
-        """Output size for a legal input size."""
-        return (size - 2 * self.margin) // self.out_stride
-
-    def fit(self, size: int) -> int:
-        """The smallest legal size that is not below `size` (`maximum`, where there is no such)."""
-        steps = max(0, -(-(size - self.minimum) // self.step))
-        fitting = self.minimum + steps * self.step
-        return fitting if self.maximum is None else min(fitting, self.maximum)
-
-    def neighbours(self, size: int) -> tuple[int, ...]:
-        """The nearest legal sizes below and above."""
-        above = self.fit(size)
-        below = above - self.step if above > size else above
-        return tuple(sorted({n for n in (below, above) if self.accepts(n)}))
-
-    @classmethod
-    def of_unet(
-        cls,
-        encoder: Sequence[int],
-        decoder: Sequence[int],
-        up: Sequence[tuple[int, int]],
-        **rest: Any,
-    ) -> Geometry:
-        """Derive minimum, stride, halo and receptive field of a padded U-Net from what each part reaches.
-
-        Args:
-            encoder: Pixels of its own level that each encoder block reaches on each side, finest first.
-            decoder: The same for the decoder blocks, finest first, without the bottleneck.
-            up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
-            rest: Further fields.
-        """
-        stride = 2 ** len(decoder)
-        fields = [_needed(pixel, encoder, decoder, up) for pixel in range(stride)]
-        halo = max(max(-low for low, _ in fields), max(high for _, high in fields) - (stride - 1))
-        field = max(high - low + 1 for low, high in fields)
-        return cls(**{"minimum": stride, "stride": stride, "halo": halo, "receptive_field": field} | rest)
-
-
-def _needed(
-    pixel: int, encoder: Sequence[int], decoder: Sequence[int], up: Sequence[tuple[int, int]]
-) -> tuple[int, int]:
-    """First and last input pixel that one output pixel depends on: down through the decoder, back up by the encoder."""
-    low = high = pixel
-    skips = []
-    for reach, (before, after) in zip(decoder, up, strict=True):
-        low, high = low - reach, high + reach
-        skips.append((low, high))
-        low, high = (low - before) // 2, (high + after) // 2
-    low, high = low - encoder[-1], high + encoder[-1]
-    for (skip_low, skip_high), reach in zip(reversed(skips), reversed(encoder[:-1]), strict=True):
-        low, high = min(2 * low, skip_low) - reach, max(2 * high + 1, skip_high) + reach
-    return low, high
 
 
 OUTPUT_ACTIVATIONS: dict[str, type[nn.Module] | tuple[type[nn.Module], dict[str, Any]]] = {
@@ -181,6 +91,16 @@ def classification_head(in_channels: int, aux_params: Mapping[str, Any] | None) 
 
 class SegmentationModel(SMPModel):
     """Base of our networks; a plugin's network may subclass it too.
+
+    Arguments of every network of ours:
+
+    - `in_channels`: channels of the picture
+    - `classes`: channels of the answer
+    - `encoder_channels`: channels of each level, finest first; their number − 1 is the number of poolings
+    - `act`: non-linearity between layers, "relu" or a table such as `{"type": "leaky_relu", "negative_slope": 0.05}`
+    - `align`: how an up-sampled map meets a skip of odd size, "resize" (interpolated) or "pad" (with zeros)
+    - `activation`: of the output, by SMP's names; none by default, so the answer is logits
+    - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
     `classification_head`, `in_channels`, `name` and `geometry`, and ends its `__init__` with `self.initialize()`.

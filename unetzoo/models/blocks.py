@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -153,14 +153,17 @@ class Encoder(nn.Module, EncoderMixin):
     It is an SMP encoder of the VGG style: the first map has stride 1.
 
     Args:
-        blocks: One module a level.
-        channels: Output channels of each block.
         in_channels: Channels of the picture.
+        channels: Channels of each level, finest first.
+        block: Makes a level's module from (input channels, output channels, level).
     """
 
-    def __init__(self, blocks: Iterable[nn.Module], channels: Sequence[int], in_channels: int = 3) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int], block: Callable[[int, int, int], nn.Module]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        inputs = (in_channels, *channels[:-1])
+        self.blocks = nn.ModuleList(
+            block(*pair, level) for level, pair in enumerate(zip(inputs, channels, strict=True))
+        )
         self.pool = nn.MaxPool2d(2)
         self._out_channels = list(channels)
         self._in_channels = in_channels

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from .base import Geometry, SegmentationModel, classification_head, segmentation_head
+from .base import SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, Decoder, DoubleConv, Encoder, UpsampleConv, one_of, table_widths, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
+from .geometry import Geometry
 
 WIDTHS = (64, 128, 256, 512, 1024)
 UPS = ("transpose", "bilinear", "upsample_conv")
@@ -24,20 +25,15 @@ class BNUNet(SegmentationModel):
     """U-Net with zero padding and batch normalization: any size in, the same size out.
 
     Args:
-        in_channels: Channels of the picture.
-        classes: Channels of the answer.
-        encoder_channels: Channels of each level, finest first.
-        act: Hidden non-linearity, e.g. "relu" or `{"type": "leaky_relu", "negative_slope": 0.05}`.
         up: "transpose" (2×2 transposed convolution), "bilinear" (corners aligned, no convolution) or
             "upsample_conv" (nearest ×2, then 3×3 convolution, norm and non-linearity).
         order: Order in each unit: "conv-bn-act" or "conv-act-bn".
         conv_bias: Whether the 3×3 convolutions have biases (batch norm makes them superfluous).
-        align: How odd sizes meet their skip: "resize" or "pad".
         concat: "skip-up" or "up-skip": which map comes first.
         width_factor: Divides the channels of the bottleneck and of the decoder's outputs (2 with bilinear
             up-sampling in common implementations).
-        activation: Output activation (SMP's names), none by default: logits.
-        aux_params: Options of SMP's classification head.
+
+    The other arguments are every network's: see `SegmentationModel`.
 
     Shape:
         (N, in_channels, H, W) → (N, classes, H, W) for H, W ≥ 16 at the default depth.
@@ -120,7 +116,7 @@ class BNUNet(SegmentationModel):
         skips = widths(encoder_channels)
         channels = (*skips[:-1], skips[-1] // width_factor)
         decoded = (skips[0], *(c // width_factor for c in skips[1:-1]), channels[-1])
-        self.encoder = bn_blocks(in_channels, channels, **unit)
+        self.encoder = Encoder(in_channels, channels, lambda i, o, _: DoubleConv(i, o, **unit))
         levels = range(len(skips) - 2, -1, -1)
         self.decoder = Decoder(
             [up_sampling(up, decoded[level + 1], skips[level], unit) for level in levels],
@@ -143,12 +139,6 @@ class BNUNet(SegmentationModel):
         self.initialize()
 
 
-def bn_blocks(in_channels: int, channels: Sequence[int], **unit: Any) -> Encoder:
-    """The contracting path: a `DoubleConv` a level."""
-    pairs = zip((in_channels, *channels), channels, strict=False)
-    return Encoder([DoubleConv(inputs, outputs, **unit) for inputs, outputs in pairs], channels, in_channels)
-
-
 def up_sampling(up: str, in_channels: int, out_channels: int, unit: Mapping[str, Any]) -> nn.Module:
     """One of `UPS`."""
     if up == "transpose":
@@ -167,4 +157,4 @@ def geometry(depth: int, up: str) -> Geometry:
 
 def bn_encoder(in_channels: int = 3, depth: int = 5, output_stride: int = 32) -> Encoder:
     """The encoder `unetzoo-bn` of SMP's table."""
-    return bn_blocks(in_channels, table_widths(WIDTHS, depth, output_stride))
+    return Encoder(in_channels, table_widths(WIDTHS, depth, output_stride), lambda i, o, _: DoubleConv(i, o))

@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from .base import Geometry, SegmentationModel, classification_head, segmentation_head
+from .base import SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, Decoder, DoubleConv, Encoder, one_of, table_widths, widths
 from .card import Card, Deviation
 from .facts import dilations, halo, output_size, parameters, receptive_field
+from .geometry import Geometry
 
 WIDTHS = (64, 128, 256, 512)
 DILATION = 3
@@ -23,16 +24,11 @@ class DDUNet(SegmentationModel):
     """Dilated U-Net: units are convolution → ReLU → batch norm, with dilation 3 at the two coarsest levels.
 
     Args:
-        in_channels: Channels of the picture.
-        classes: Channels of the answer.
-        encoder_channels: Channels of each level, finest first; dilated are the last two levels and the decoder level
-            above them.
+        encoder_channels: As everywhere; dilated are the last two levels and the decoder level above them.
         variant: "padded" (any size), or "original": the printed network, whose dilated convolutions are padded by 1
             and repaired by up-convolutions of stride 3; it fits together at 256×256 alone.
-        act: Hidden non-linearity.
-        align: How odd sizes meet their skip: "resize" or "pad".
-        activation: Output activation (SMP's names), none by default: logits.
-        aux_params: Options of SMP's classification head.
+
+    The other arguments are every network's: see `SegmentationModel`.
 
     Shape:
         (N, in_channels, H, W) → (N, classes, H, W) for H, W ≥ 8 at the default depth.
@@ -96,7 +92,7 @@ class DDUNet(SegmentationModel):
         depth = len(channels) - 1
         if variant == "original":
             one_of("depth of the original", depth, (3,))
-        self.encoder = dd_blocks(in_channels, channels, variant, act)
+        self.encoder = encoder(in_channels, channels, variant, act)
         levels = range(depth - 1, -1, -1)
         self.decoder = Decoder(
             [up_convolution(channels[level + 1], level, depth, variant) for level in levels],
@@ -130,13 +126,9 @@ def unit(in_channels: int, out_channels: int, dilated: bool, variant: str, act: 
     )
 
 
-def dd_blocks(in_channels: int, channels: Sequence[int], variant: str, act: Act) -> Encoder:
+def encoder(in_channels: int, channels: Sequence[int], variant: str, act: Act) -> Encoder:
     """The contracting path: the last two levels dilated."""
-    pairs = zip((in_channels, *channels), channels, strict=False)
-    blocks = [
-        unit(inputs, outputs, level >= len(channels) - 2, variant, act) for level, (inputs, outputs) in enumerate(pairs)
-    ]
-    return Encoder(blocks, channels, in_channels)
+    return Encoder(in_channels, channels, lambda i, o, level: unit(i, o, level >= len(channels) - 2, variant, act))
 
 
 def up_convolution(channels: int, level: int, depth: int, variant: str) -> nn.ConvTranspose2d:
@@ -162,4 +154,4 @@ def geometry(depth: int, variant: str) -> Geometry:
 
 def dd_encoder(in_channels: int = 3, depth: int = 5, output_stride: int = 32) -> Encoder:
     """The encoder `unetzoo-dd` of SMP's table."""
-    return dd_blocks(in_channels, table_widths(WIDTHS, depth, output_stride), "padded", "relu")
+    return encoder(in_channels, table_widths(WIDTHS, depth, output_stride), "padded", "relu")

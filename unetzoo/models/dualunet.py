@@ -15,10 +15,11 @@ from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownNameError, did_you_mean
-from .base import Geometry, MaskDepth, SegmentationModel, classification_head, segmentation_head
+from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
+from .geometry import Geometry
 
 WIDTHS = (64, 128, 256, 512, 1024)
 FOREIGN_DECODER = (256, 128, 64, 32, 16)  # SMP's decoder widths, coarsest first
@@ -29,7 +30,6 @@ class DualUNet(SegmentationModel):
 
     Args:
         in_channels: Channels of the input: 6 for picture and background, 3 for the picture alone.
-        classes: Channels of the mask.
         encoder_channels: Channels of each level, finest first (default 64…1024); excludes `encoder_name`.
         encoder_name: An encoder of SMP's table, or `tu-<timm name>`; excludes `encoder_channels`.
         encoder_depth: Poolings of that encoder.
@@ -37,10 +37,8 @@ class DualUNet(SegmentationModel):
         decoder_channels: Output channels of the decoder levels, coarsest first.
         out_stride: 1, or 2 for heads at half the input's size.
         variant: "dual", or "original": the printed single-headed network (mask alone, 192 → 66).
-        act: Hidden non-linearity of our own blocks.
-        align: How odd sizes meet their skip: "resize" or "pad".
-        activation: Output activation of the mask (SMP's names), none by default: logits.
-        aux_params: Options of SMP's classification head.
+
+    The other arguments are every network's: see `SegmentationModel`.
 
     Shape:
         (N, in_channels, H, W) → mask (N, classes, H/s, W/s) and depth (N, 1, H/s, W/s) in (0, 1), s = `out_stride`;
@@ -222,13 +220,11 @@ class OriginalDecoder(nn.Module):
 
 def encoder(in_channels: int, channels: Sequence[int], act: Act, bottom_padding: int = 1) -> Encoder:
     """The plain encoder: two convolution–norm–activation units a level; valid ones at the bottom of the original."""
-    pairs = zip((in_channels, *channels[:-1]), channels, strict=True)
-    paddings = [1] * (len(channels) - 1) + [bottom_padding]
-    blocks = [
-        DoubleConv(inputs, outputs, act=act, padding=padding)
-        for (inputs, outputs), padding in zip(pairs, paddings, strict=True)
-    ]
-    return Encoder(blocks, channels, in_channels)
+
+    def block(inputs: int, outputs: int, level: int) -> nn.Module:
+        return DoubleConv(inputs, outputs, act=act, padding=bottom_padding if level == len(channels) - 1 else 1)
+
+    return Encoder(in_channels, channels, block)
 
 
 def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, act: Act, align: str) -> Decoder:

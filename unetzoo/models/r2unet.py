@@ -13,10 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .base import Geometry, SegmentationModel, classification_head, segmentation_head
+from .base import SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, ConvUnit, Decoder, Encoder, UpsampleConv, hidden_act, match_size, one_of, table_widths, widths
 from .card import Card, Deviation
 from .facts import applications, halo, output_size, parameters
+from .geometry import Geometry
 
 WIDTHS = (64, 128, 256, 512, 1024)
 VARIANTS = ("shared", "paper", "cityscapes")
@@ -26,17 +27,12 @@ class R2UNet(SegmentationModel):
     """U-Net whose units are recurrent and residual.
 
     Args:
-        in_channels: Channels of the picture.
-        classes: Channels of the answer.
-        encoder_channels: Channels of each level, finest first.
         t: Recurrent steps; with "shared" and "paper" a layer computes t + 1 times.
         variant: "shared", the common implementation: one convolution with its batch norm serves x and every step,
             units start with a 1×1 convolution; "paper", the equation itself with separate w_f and w_r and no norm;
             "cityscapes", the Cityscapes system's: no norm, t applications, skips added after the unit.
-        act: Hidden non-linearity.
-        align: How odd sizes meet their skip: "resize" or "pad".
-        activation: Output activation (SMP's names), none by default: logits.
-        aux_params: Options of SMP's classification head.
+
+    The other arguments are every network's: see `SegmentationModel`.
 
     Shape:
         (N, in_channels, H, W) → (N, classes, H, W) for H, W ≥ 16 at the default depth.
@@ -116,7 +112,7 @@ class R2UNet(SegmentationModel):
             raise ConfigError("wrong t", expected="an integer ≥ 1", found=t)
         channels = widths(encoder_channels)
         unit = {"shared": SharedUnit, "paper": PaperUnit, "cityscapes": CityscapesUnit}[variant]
-        self.encoder = r2_blocks(in_channels, channels, t, act, unit)
+        self.encoder = Encoder(in_channels, channels, lambda i, o, _: unit(i, o, t, act))
         upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         if variant == "cityscapes":
             ups = [nn.ConvTranspose2d(coarse, coarse, 2, stride=2) for coarse, _ in upwards]
@@ -240,12 +236,6 @@ class AddingDecoder(Decoder):
         return x
 
 
-def r2_blocks(in_channels: int, channels: Sequence[int], t: int, act: Act, unit: Any) -> Encoder:
-    """The contracting path: a unit a level."""
-    pairs = zip((in_channels, *channels), channels, strict=False)
-    return Encoder([unit(inputs, outputs, t, act) for inputs, outputs in pairs], channels, in_channels)
-
-
 def up_sampling(variant: str, in_channels: int, out_channels: int, act: Act) -> nn.Module:
     """Nearest ×2 and a 3×3 convolution, with norm and non-linearity in the common implementation."""
     if variant == "shared":
@@ -264,4 +254,5 @@ def geometry(depth: int, t: int, variant: str) -> Geometry:
 
 def r2_encoder(in_channels: int = 3, depth: int = 5, output_stride: int = 32) -> Encoder:
     """The encoder `unetzoo-r2` of SMP's table (t = 2, the common implementation's units)."""
-    return r2_blocks(in_channels, table_widths(WIDTHS, depth, output_stride), 2, "relu", SharedUnit)
+    channels = table_widths(WIDTHS, depth, output_stride)
+    return Encoder(in_channels, channels, lambda i, o, _: SharedUnit(i, o, 2, "relu"))

@@ -12,25 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import Geometry, SegmentationModel, classification_head, segmentation_head
+from .base import SegmentationModel, classification_head, segmentation_head
 from .blocks import Act, Decoder, Encoder, crop_center, hidden_act, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, init_std, layer_count, output_size, parameters, receptive_field
+from .geometry import Geometry
 
 
 class UNet(SegmentationModel):
     """The network of the paper's figure 1: 572² in, 388² out.
 
     Args:
-        in_channels: Channels of the picture.
-        classes: Channels of the answer.
-        encoder_channels: Channels of each level, finest first.
         padding: "valid" as published, or "same": the output has the input's size, which may be any.
         dropout: Probability of dropping an activation at the end of the contracting path.
-        act: Hidden non-linearity.
-        align: With `padding="same"`, how odd sizes meet their skip: "resize" or "pad".
-        activation: Output activation (SMP's names), none by default: logits.
-        aux_params: Options of SMP's classification head.
+
+    The other arguments are every network's: see `SegmentationModel`.
 
     Shape:
         (N, in_channels, H, W) → (N, classes, H − 184, W − 184) for H, W = 188 + 16k at the published depth;
@@ -121,14 +117,10 @@ class UNet(SegmentationModel):
             first, second = nn.Conv2d(inputs, outputs, 3, padding=pad), nn.Conv2d(outputs, outputs, 3, padding=pad)
             return nn.Sequential(first, hidden_act(act), second, hidden_act(act), *tail)
 
-        self.encoder = Encoder(
-            [
-                convs(inputs, outputs, *[nn.Dropout(dropout)] * (level >= depth - 1))
-                for level, (inputs, outputs) in enumerate(zip((in_channels, *channels), channels, strict=False))
-            ],
-            channels,
-            in_channels,
-        )
+        def level_convs(inputs: int, outputs: int, level: int) -> nn.Module:
+            return convs(inputs, outputs, *[nn.Dropout(dropout)] * (level >= depth - 1))
+
+        self.encoder = Encoder(in_channels, channels, level_convs)
         upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         ups = [nn.ConvTranspose2d(coarse, fine, 2, stride=2) for coarse, fine in upwards]
         blocks = [convs(2 * fine, fine) for _, fine in upwards]
