@@ -37,7 +37,7 @@ docs: .venv/.docs
 	touch $@
 
 .venv/.dev: .venv/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e ".[dev]" "hatchling>=1.26"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@ .venv/.run
 
 .venv/.docs: .venv/.python pyproject.toml

@@ -10,13 +10,14 @@ import contextlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatchError, ConfigError, DataError, NonFiniteError, did_you_mean
@@ -178,14 +179,14 @@ class Trainer:
             metric.reset()
         sums: dict[str, Tensor] = {}
         for batch, output in self.answers(dataset):
-            count = len(batch["image"])
             for name, value in self._terms(output, batch).items():
-                sums[name] = sums.get(name, 0.0) + value.detach().double() * count
+                sums[name] = sums.get(name, 0.0) + value.detach().double() * len(batch["image"])
             self._update_metrics(output, batch)
-        names = sorted(sums)
-        totals = self._summed(torch.stack([sums[name] for name in names])).tolist()
-        row = {f"val/{name}": total / len(dataset) for name, total in zip(names, totals, strict=True)}
-        row["val/loss"] = sum(totals) / len(dataset)
+        totals: Counter[str] = Counter()
+        for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample
+            totals.update(share)
+        row = {f"val/{name}": total / len(dataset) for name, total in totals.items()}
+        row["val/loss"] = sum(totals.values()) / len(dataset)
         for head, metric in self.metrics.items():
             if self.accelerator.num_processes > 1:
                 metric.load_state({name: self._summed(part) for name, part in metric.state().items()})
