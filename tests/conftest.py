@@ -33,3 +33,25 @@ def tensors(output):
 @pytest.fixture(params=OURS)
 def model_name(request):
     return request.param
+
+
+GOOD = "def make(classes=1, width=8):\n    return ('made', classes, width)\n"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """install(dist, names, source): a distribution with entry points among the models."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(dist, names, source=GOOD, version="1.2"):
+        module = dist.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        lines = "".join(f"{name} = {module}:make\n" for name in names)
+        (info / "entry_points.txt").write_text(f"[unetzoo.models]\n{lines}")
+        MODELS.refresh()
+
+    yield install
+    MODELS.refresh()

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+from conftest import GOOD
 
 import unetzoo
 from unetzoo.errors import (
@@ -15,27 +16,6 @@ from unetzoo.errors import (
     UnknownNameError,
 )
 from unetzoo.registry import MODELS, REGISTRIES, Registry
-
-GOOD = "def make(classes=1, width=8):\n    return ('made', classes, width)\n"
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """install(dist, names, source): a distribution with entry points among the models."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def install(dist, names, source=GOOD, version="1.2"):
-        module = dist.replace("-", "_")
-        (tmp_path / f"{module}.py").write_text(source)
-        info = tmp_path / f"{module}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-        lines = "".join(f"{name} = {module}:make\n" for name in names)
-        (info / "entry_points.txt").write_text(f"[unetzoo.models]\n{lines}")
-        MODELS.refresh()
-
-    yield install
-    MODELS.refresh()
 
 
 def test_a_plugin_is_there_and_imported_only_when_used(install):

@@ -103,7 +103,8 @@ class SegmentationModel(SMPModel):
     - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
-    `classification_head`, `in_channels`, `name` and `geometry`, and ends its `__init__` with `self.initialize()`.
+    `classification_head`, `in_channels`, `name` and, where it can tell, `geometry`, and ends its `__init__` with
+    `self.initialize()`.
 
     Shape:
         Input (N, in_channels, H, W); output logits (N, classes, H', W'), with `geometry` relating the sizes;
@@ -162,7 +163,8 @@ class SegmentationModel(SMPModel):
                 found=tuple(x.shape),
                 hint=f"build it with in_channels={x.shape[1]}" if x.ndim == 4 else "add the batch dimension: x[None]",
             )
-        wrong = [size for size in x.shape[-2:] if not self.geometry.accepts(size)]
+        geometry = getattr(self, "geometry", None)
+        wrong = [size for size in x.shape[-2:] if geometry and not geometry.accepts(size)]
         if wrong:
             raise InputShapeError(
                 f"{self.name} cannot take this size",
