@@ -146,3 +146,21 @@ def test_wrong_outputs_and_batches(output, batch):
         MultiTaskLoss(HEADS)(output, batch)
     with pytest.raises(ConfigError, match="classes"):
         MultiTaskLoss(HEADS, classes=0)
+
+
+def test_every_loss_can_be_used_by_name(output, batch):
+    """`mode`, `classes` and `ignore_index` reach those that take them; a mask may be compared as probabilities."""
+    names = set(LOSSES.names()) - {"multitask"}
+    depth = {"l1", "rmse", "berhu", "silog", "gradient", "depth_ssim", "ssim", "ms_ssim"}
+    mask = {name: 1.0 for name in names - depth - {"ce"}} | {"ssim": {"from_logits": True}}
+    loss = MultiTaskLoss({"mask": mask, "depth": dict.fromkeys(depth & names, 0.5)}, classes=1, ignore_index=255)
+    terms = loss.terms(output, batch)
+    assert set(terms) == {f"mask/{name}" for name in mask} | {f"depth/{name}" for name in depth}
+    assert all(term.isfinite() and term > 0 for term in terms.values())
+    taken = [term.loss for term in loss._terms if hasattr(term.loss, "ignore_index")]
+    assert len(taken) == len(names - depth) - 1 and all(loss.ignore_index == 255 for loss in taken)
+
+    many = {name: 1.0 for name in names - depth - {"bce"}}
+    loss = MultiTaskLoss({"mask": many}, classes=3)
+    assert all(getattr(term.loss, "mode", "multiclass") == "multiclass" for term in loss._terms)
+    assert loss(torch.randn(2, 3, 4, 4), batch).isfinite()

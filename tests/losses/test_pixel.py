@@ -1,4 +1,4 @@
-"""Cross entropies against closed forms and torch's own."""
+"""Cross entropies and focal loss against closed forms, torch's own and SMP's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unetzoo.errors import ConfigError, InputShapeError
-from unetzoo.losses import BCELoss, CELoss
+from unetzoo.losses import BCELoss, CELoss, FocalLoss
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +93,87 @@ def test_class_weights_travel_with_the_module_and_stay_out_of_checkpoints():
     loss = CELoss(class_weights=[1.0, 2.0])
     assert loss.class_weights is not None and not loss.state_dict()
     assert loss.to("meta").class_weights.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"alpha": 0.25},
+        {"gamma": 0.5},
+        {"reduced_threshold": 0.4},
+        {"normalized": True},
+        {"alpha": 0.9, "gamma": 3.0, "reduced_threshold": 0.7, "normalized": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
+def test_focal_is_its_formula(mode, channels, options):
+    logits = 2 * RNG.normal(size=(2, channels, 6, 7))
+    shape = (2, channels, 6, 7) if mode == "multilabel" else (2, 6, 7)
+    labels, weight = RNG.integers(0, 4 if mode == "multiclass" else 2, shape), RNG.random((2, 6, 7))
+    labels[..., 0] = 255
+    labels[0, ..., 3, 3] = 255
+    per_class = None if mode == "binary" else np.array([1.0, 0.5, 2.0, 3.0])[:channels]
+    p = 1 / (1 + np.exp(-logits))
+    alpha, gamma, r = options.get("alpha"), options.get("gamma", 2.0), options.get("reduced_threshold")
+    numerator = denominator = 0.0
+    for n, k, y, x in np.ndindex(*logits.shape):
+        label = labels[n, k, y, x] if mode == "multilabel" else labels[n, y, x]
+        if label == 255:
+            continue
+        positive = label == (k if mode == "multiclass" else 1)
+        q = p[n, k, y, x] if positive else 1 - p[n, k, y, x]
+        f = (1 - q) ** gamma if r is None else 1.0 if q < r else ((1 - q) / r) ** gamma
+        w = weight[n, y, x] * (1 if per_class is None else per_class[k])
+        a = 1 if alpha is None else alpha if positive else 1 - alpha
+        numerator -= w * a * f * np.log(q)
+        denominator += w * f if options.get("normalized") else w
+    loss = FocalLoss(mode, ignore_index=255, class_weights=None if per_class is None else per_class.tolist(), **options)
+    for dtype, bar in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        value = loss(torch.tensor(logits, dtype=dtype), torch.tensor(labels), weight=torch.tensor(weight))
+        assert value.item() == pytest.approx(numerator / denominator, rel=bar)
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.25, "gamma": 1.5}, {"reduced_threshold": 0.5}], ids=str)
+@pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
+def test_focal_is_smps_value(mode, channels, options):
+    import segmentation_models_pytorch as smp
+
+    logits = torch.randn(2, channels, 8, 8)
+    labels = torch.randint(0, max(2, channels), (2, 8, 8))
+    keywords = {**options, "class_weights": None if channels == 1 else [1.0, 2.0, 4.0, 0.5][:channels]}
+    if mode == "multilabel":  # where SMP cannot ignore
+        labels = torch.randint(0, 2, logits.shape)
+    else:
+        labels[:, :2] = keywords["ignore_index"] = 255
+    torch.testing.assert_close(
+        FocalLoss(mode, **keywords)(logits, labels), smp.losses.FocalLoss(mode, **keywords)(logits, labels)
+    )
+
+
+def test_focal_normalized_is_smps_sum_and_survives_certainty():
+    import segmentation_models_pytorch as smp
+
+    logits, labels = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    theirs = smp.losses.FocalLoss("binary", normalized=True, reduction="sum")(logits, labels)
+    torch.testing.assert_close(FocalLoss("binary", normalized=True)(logits, labels), theirs)
+    sure = torch.full((1, 1, 2, 2), 47.0, requires_grad=True)  # f² is below the least fp32
+    loss = FocalLoss("binary", normalized=True)(sure, torch.ones(1, 2, 2, dtype=torch.int64))
+    loss.backward()
+    assert 0 < loss < 1e-19 and sure.grad is not None and sure.grad.isfinite().all()
+
+
+def test_focal_of_gamma_0_is_bce():
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 2, (2, 3, 4, 4))
+    torch.testing.assert_close(FocalLoss("multilabel", gamma=0.0)(logits, labels), BCELoss()(logits, labels))
+
+
+def test_focal_wrong_arguments():
+    for name, value in (("gamma", -1.0), ("alpha", 1.5), ("reduced_threshold", 0.0), ("class_weights", [-1.0])):
+        with pytest.raises(ConfigError, match=name):
+            FocalLoss("multiclass", **{name: value})
+    with pytest.raises(ConfigError, match="use alpha"):
+        FocalLoss("binary", class_weights=[1.0])
+    with pytest.raises(ConfigError, match="multiclass"):
+        FocalLoss("multi-class")  # type: ignore[arg-type]

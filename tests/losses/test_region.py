@@ -1,4 +1,4 @@
-"""Dice and Jaccard against the plain formula, by hand and against SMP."""
+"""Dice, Jaccard and Tversky against the plain formula, by hand and against SMP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetzoo.errors import ConfigError, InputShapeError
-from unetzoo.losses import DiceLoss, JaccardLoss
+from unetzoo.losses import DiceLoss, JaccardLoss, TverskyLoss
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,11 @@ def plain(kind, logits, labels, mode, weight, ignore, smooth=0.0, log=False, per
             pk, yk, wk = p[images, k], y[images, k], w[images, k]
             i, a, b = (wk * pk * yk).sum(), (wk * pk).sum(), (wk * yk).sum()
             if b > 0:
-                below = (a + b) / 2 if kind is DiceLoss else a + b - i
+                below = {
+                    DiceLoss: (a + b) / 2,
+                    JaccardLoss: a + b - i,
+                    TverskyLoss: i + 0.7 * (a - i) + 0.2 * (b - i),
+                }[kind]
                 score = (i + smooth) / (below + smooth)
             elif empty == "skip" or wk.sum() == 0:
                 continue
@@ -54,7 +58,7 @@ def plain(kind, logits, labels, mode, weight, ignore, smooth=0.0, log=False, per
 
 @pytest.mark.parametrize("options", [{}, {"log": True}, {"smooth": 2.0, "per_image": True}, {"empty": "skip"}], ids=str)
 @pytest.mark.parametrize("mode", ["binary", "multiclass", "multilabel"])
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", [*BOTH, TverskyLoss])
 def test_is_the_plain_formula(kind, mode, options):
     channels = {"binary": 1, "multiclass": 5, "multilabel": 3}[mode]
     logits = 2 * RNG.normal(size=(2, channels, 40, 50))
@@ -65,6 +69,8 @@ def test_is_the_plain_formula(kind, mode, options):
     weight = RNG.random((2, 40, 50))
     expected = plain(kind, logits, labels, mode, weight, 255, **options)
     keywords = {"log_loss" if key == "log" else key: value for key, value in options.items()}
+    if kind is TverskyLoss:
+        keywords |= {"alpha": 0.7, "beta": 0.2}
     loss = kind(mode, ignore_index=255, **keywords)
     for dtype, bar in ((torch.float64, 1e-10), (torch.float32, 1e-6)):
         value = loss(torch.tensor(logits, dtype=dtype), torch.tensor(labels), weight=torch.tensor(weight))
@@ -200,3 +206,65 @@ def test_wrong_arguments():
         DiceLoss("binary")(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
     with pytest.raises(ConfigError, match="smooth"):
         DiceLoss("binary", smooth=-1.0)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_tversky_expresses_the_helen_systems_loss(absent):
+    """1 − Σpt / (0.7Σp + 0.3Σt + 1e-7), the mean over images and classes; 1 for a class that is not there."""
+    logits, labels = RNG.normal(size=(3, 11, 16, 16)), RNG.integers(0, 9 if absent else 11, (3, 16, 16))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    t = np.stack([labels == k for k in range(11)], 1).astype(float)
+    expected = np.mean(1 - (p * t).sum((2, 3)) / (0.7 * p.sum((2, 3)) + 0.3 * t.sum((2, 3)) + 1e-7))
+    loss = TverskyLoss("multiclass", alpha=0.7, beta=0.3, per_image=True, empty="formula")
+    for dtype in (torch.float32, torch.float64):
+        value = loss(torch.tensor(logits, dtype=dtype), torch.tensor(labels))
+        assert value.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("log_loss", [False, True])
+@pytest.mark.parametrize("gamma", [1.0, 0.75, 2.0])
+@pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
+def test_tversky_is_smps_value_where_no_class_is_empty(mode, channels, gamma, log_loss):
+    import segmentation_models_pytorch as smp
+
+    logits = torch.randn(2, channels, 8, 8)
+    labels = torch.randint(0, max(2, channels), (2, channels, 8, 8) if mode == "multilabel" else (2, 8, 8))
+    labels = labels.clamp(max=1) if mode == "multilabel" else labels
+    keywords = {"alpha": 0.2, "beta": 0.9, "gamma": gamma, "log_loss": log_loss}
+    theirs = smp.losses.TverskyLoss(mode, **keywords)
+    torch.testing.assert_close(TverskyLoss(mode, **keywords)(logits, labels), theirs(logits, labels))
+
+
+def test_tversky_is_dice_and_jaccard_at_their_constants():
+    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    for constant, other in ((0.5, DiceLoss), (1.0, JaccardLoss)):
+        same = TverskyLoss("multiclass", alpha=constant, beta=constant)
+        torch.testing.assert_close(same(logits, labels), other("multiclass")(logits, labels))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_tversky_power_at_zero(gamma):
+    logits = torch.full((1, 1, 2, 2), 100.0, requires_grad=True)
+    loss = TverskyLoss("binary", gamma=gamma)(logits, torch.ones(1, 2, 2, dtype=torch.int64))
+    loss.backward()
+    assert loss == 0 and logits.grad is not None and not logits.grad.any()
+
+
+def test_tversky_power_is_a_chord_below_eps():
+    p = torch.full((1, 1, 1, 1), 1 - 2e-8, dtype=torch.float64)  # Dice loss (1 − p) / (1 + p) = 1e-8
+    loss = TverskyLoss("binary", from_logits=False, gamma=0.5)(p, torch.ones(1, 1, 1, dtype=torch.int64))
+    assert loss.item() == pytest.approx(0.1 * math.sqrt(1e-7), rel=1e-6)
+
+
+def test_tversky_wrong_arguments():
+    for wrong in (
+        {"alpha": -1.0},
+        {"alpha": 0.0, "beta": 0.0},
+        {"gamma": 0.0},
+        {"gamma": math.nan},
+        {"beta": math.inf},
+    ):
+        with pytest.raises(ConfigError, match="unusable constants"):
+            TverskyLoss("binary", **wrong)
+    with pytest.raises(ConfigError, match=r"empty.*formula"):
+        TverskyLoss("binary", empty="zero")  # type: ignore[arg-type]

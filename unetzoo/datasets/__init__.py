@@ -11,15 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Sample, SegmentationDataset, sample_rng
+    from .camvid import CamVid
+    from .carvana import Carvana
+    from .celebamask import CelebAMask
+    from .cityscapes import Cityscapes
     from .composites import Composites
     from .folder import Folder
+    from .helen import Helen
     from .isbi2012 import ISBI2012
     from .transforms import Albumentations, Transform
 
 _LAZY = {
     "Albumentations": "transforms",
+    "CamVid": "camvid",
+    "Carvana": "carvana",
+    "CelebAMask": "celebamask",
+    "Cityscapes": "cityscapes",
     "Composites": "composites",
     "Folder": "folder",
+    "Helen": "helen",
     "ISBI2012": "isbi2012",
     "Sample": "base",
     "SegmentationDataset": "base",
@@ -30,8 +40,13 @@ _LAZY = {
 __all__ = [
     "ISBI2012",
     "Albumentations",
+    "CamVid",
+    "Carvana",
+    "CelebAMask",
+    "Cityscapes",
     "Composites",
     "Folder",
+    "Helen",
     "Sample",
     "SegmentationDataset",
     "Transform",

@@ -47,6 +47,17 @@ def check_mode(mode: str) -> Mode:
     return cast(Mode, mode)
 
 
+def check_policy(empty: str, policies: Sequence[str]) -> None:
+    """Refuse a policy for empty classes that does not exist.
+
+    Raises:
+        ConfigError: With the choices.
+    """
+    if empty not in policies:
+        choices = " or ".join(f'"{policy}"' for policy in policies)
+        raise ConfigError("unknown policy", subject="empty", expected=choices, found=repr(empty))
+
+
 def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
     """One non-negative number a class.
 
@@ -167,6 +178,30 @@ def depth_map(target: Tensor, output: Tensor) -> Tensor:
         SizeMismatchError: Another shape.
     """
     return _with_channels(target, output, output.shape[1], "target").to(output)
+
+
+def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Output, target and weight of a comparison of two maps; both maps hold 0 where the weight is 0.
+
+    Not a product with the weight: sensors write NaN or infinity where they measured nothing, and 0·NaN is NaN, forward
+    and backward.
+
+    Raises:
+        InputShapeError: An output that is not (N, C, H, W).
+        SizeMismatchError: A target or weight of another size.
+    """
+    output = full_precision(output)
+    target = depth_map(target, output)
+    if weight is None:
+        return output, target, None
+    pixels = pixel_weight(weight, output)
+    return torch.where(pixels == 0, 0.0, output), torch.where(pixels == 0, 0.0, target), pixels
+
+
+def safe_sqrt(values: Tensor) -> Tensor:
+    """A square root whose gradient at 0 is 0, not infinite."""
+    zero = values == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, values).sqrt())
 
 
 def weighted_mean(loss: Tensor, weight: Tensor | None, norm: Tensor | None = None) -> Tensor:

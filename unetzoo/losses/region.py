@@ -1,4 +1,4 @@
-"""Losses that are a ratio of sums over a class: Dice, Jaccard.
+"""Losses that are a ratio of sums over a class: Dice, Jaccard, Tversky.
 
 All of them read the same four sums, with w the pixel's weight (0 where ignored), p the probability, y in {0, 1}:
 `intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is made: the sums come
@@ -20,6 +20,7 @@ from ._inputs import (
     Truth,
     check_mode,
     check_output,
+    check_policy,
     class_vector,
     for_classes,
     full_precision,
@@ -39,7 +40,7 @@ class Sums(NamedTuple):
 
 
 class RegionLoss(nn.Module):
-    """What Dice and Jaccard share; a subclass gives `overlap`, the score of a class in [0, 1].
+    """What Dice, Jaccard and Tversky share; a subclass gives `overlap`, the score of a class in [0, 1].
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
@@ -53,7 +54,8 @@ class RegionLoss(nn.Module):
         per_image: Take the sums over each image and average, instead of over the whole batch.
         empty: What a class without true pixels contributes. "penalise": `predicted / counted`, its mean probability:
             0 for a perfect answer, 1 for all false, with a gradient against every false positive. "skip": nothing,
-            it leaves the mean. (SMP has it count as a perfect 0.) A class without counted pixels is always skipped;
+            it leaves the mean. "formula": what the formula gives, 1 when `smooth` is 0, whatever is predicted. (SMP
+            has it count as a perfect 0.) A class without counted pixels is always skipped;
             when all are, the loss is 0 with zero gradient.
 
     Shape:
@@ -94,7 +96,7 @@ class RegionLoss(nn.Module):
         eps: float = 1e-7,
         class_weights: Sequence[float] | Tensor | None = None,
         per_image: bool = False,
-        empty: Literal["penalise", "skip"] = "penalise",
+        empty: Literal["penalise", "skip", "formula"] = "penalise",
     ) -> None:
         super().__init__()
         self.mode: Mode = check_mode(mode)
@@ -102,8 +104,7 @@ class RegionLoss(nn.Module):
             raise ConfigError(
                 "binary labels have one class", found="classes or class_weights", hint="leave them out, or change mode"
             )
-        if empty not in ("penalise", "skip"):
-            raise ConfigError("unknown policy", subject="empty", expected='"penalise" or "skip"', found=repr(empty))
+        check_policy(empty, ("penalise", "skip", "formula"))
         if smooth < 0 or eps <= 0:
             raise ConfigError("unusable constants", expected="smooth ≥ 0 and eps > 0", found=f"{smooth}, {eps}")
         self.classes = None if classes is None else [int(index) for index in classes]
@@ -155,12 +156,13 @@ class RegionLoss(nn.Module):
     def _mean_over_classes(self, sums: Sums) -> Tensor:
         present = sums.true > 0
         overlap, false = self.overlap(sums), safe_ratio(sums.predicted, sums.counted)
+        by_formula = present | (self.empty == "formula")
         if self.log_loss:
             # −ln(score), shifted by eps rather than cut off at it: a cut has no gradient where the error is largest.
-            loss = math.log1p(self.eps) - torch.log(torch.where(present, overlap, 1.0 - false) + self.eps)
+            loss = math.log1p(self.eps) - torch.log(torch.where(by_formula, overlap, 1.0 - false) + self.eps)
         else:
-            loss = torch.where(present, 1.0 - overlap, false)
-        share = ((sums.counted > 0) if self.empty == "penalise" else present).to(loss.dtype)
+            loss = torch.where(by_formula, 1.0 - overlap, false)
+        share = (present if self.empty == "skip" else sums.counted > 0).to(loss.dtype)
         weights = for_classes(self.class_weights, loss, loss.shape[1], "class_weights")
         if weights is not None:
             share = share * weights
@@ -231,3 +233,80 @@ class JaccardLoss(RegionLoss):
         """Jaccard index of each class."""
         union = sums.predicted + sums.true - sums.intersection
         return (sums.intersection + self.smooth) / (union + self.smooth).clamp_min(self.eps)
+
+
+class TverskyLoss(RegionLoss):
+    """Soft Tversky loss: `L^gamma`, L = 1 − the mean over classes of `(I + s) / (I + alpha·F + beta·M + s)`.
+
+    I is `intersection` of a class, `F = P − I` its false positives, `M = T − I` its misses, s is `smooth`.
+    `alpha = beta = 0.5` is Dice, `alpha = beta = 1` is Jaccard. Where every class has true pixels that is SMP's value;
+    a class without them contributes its mean probability (`empty`).
+
+    The parameters are those of `RegionLoss`, and:
+
+    Args:
+        alpha: Weight of the false positives.
+        beta: Weight of the misses.
+        gamma: Power of the loss, > 0. Below `eps` the power is replaced by its chord to 0: a power below 1 has no
+            finite slope there.
+
+    Shape:
+        See `RegionLoss`: output (N, C, H, W), target (N, H, W) or for multilabel (N, C, H, W), weight (N, H, W).
+
+    Raises:
+        UnetzooError: See `RegionLoss`; also for alpha, beta or gamma out of range.
+
+    Examples:
+        >>> logits = torch.tensor([[[[100.0, 100.0, -100.0]]]])
+        >>> loss = TverskyLoss("binary", alpha=0.3, beta=0.7)
+        >>> round(loss(logits, torch.tensor([[[1, 0, 0]]])).item(), 4)  # 1 − 1 / 1.3
+        0.2308
+
+        `1 − Σpt / (0.7Σp + 0.3Σt)` of each image and class:
+
+        >>> loss = TverskyLoss("multiclass", alpha=0.7, beta=0.3, per_image=True, empty="formula")
+
+    Source:
+        Salehi et al., "Tversky loss function for image segmentation", 2017, eq. 3; the power as in SMP's `TverskyLoss`.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["binary", "multiclass", "multilabel"],
+        classes: Sequence[int] | None = None,
+        log_loss: bool = False,
+        from_logits: bool = True,
+        smooth: float = 0.0,
+        ignore_index: int | None = None,
+        eps: float = 1e-7,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        gamma: float = 1.0,
+        class_weights: Sequence[float] | Tensor | None = None,
+        per_image: bool = False,
+        empty: Literal["penalise", "skip", "formula"] = "penalise",
+    ) -> None:
+        super().__init__(
+            mode, classes, log_loss, from_logits, smooth, ignore_index, eps, class_weights, per_image, empty
+        )
+        # Written so that NaN fails too.
+        if not (min(alpha, beta) >= 0 and 0 < alpha + beta < math.inf and 0 < gamma < math.inf):
+            raise ConfigError(
+                "unusable constants",
+                expected="alpha, beta ≥ 0, not both 0, and gamma > 0",
+                found=f"{alpha}, {beta}, {gamma}",
+            )
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+
+    def overlap(self, sums: Sums) -> Tensor:
+        """Tversky index of each class."""
+        false, missed = sums.predicted - sums.intersection, sums.true - sums.intersection
+        below = sums.intersection + self.alpha * false + self.beta * missed
+        return (sums.intersection + self.smooth) / (below + self.smooth).clamp_min(self.eps)
+
+    def _mean_over_classes(self, sums: Sums) -> Tensor:
+        loss = super()._mean_over_classes(sums)
+        if self.gamma == 1.0:
+            return loss
+        small = loss < self.eps
+        return torch.where(small, loss * self.eps ** (self.gamma - 1.0), loss.clamp_min(self.eps) ** self.gamma)

