@@ -148,7 +148,7 @@ def test_compiles_with_inductor(model_name):
     net = tiny(model_name, classes=2).eval()
     compiled = torch.compile(net, fullgraph=True)
     for a, b in zip(tensors(net(picture(net))), tensors(compiled(picture(net))), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        assert (a - b).abs().max() <= 1e-4 * a.abs().max()  # untrained statistics let values grow large
 
 
 def test_exports_saves_and_loads(model_name, tmp_path):
