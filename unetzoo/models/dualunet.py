@@ -112,67 +112,36 @@ class DualUNet(SegmentationModel):
                 + ("variant='original'" if encoder_channels is None else "encoder_channels"),
                 hint="give one of them: encoder_name takes a ready encoder, encoder_channels builds our own",
             )
+        if variant == "original" and (out_stride != 1 or decoder_channels is not None):
+            raise ConfigError(
+                "contradicting arguments",
+                subject="variant='original'",
+                expected="out_stride=1 and no decoder_channels",
+                hint="the printed network has neither",
+            )
         self.in_channels, self.name = in_channels, "dualunet"
-        if variant == "original":
-            if out_stride != 1 or decoder_channels is not None:
-                raise ConfigError(
-                    "contradicting arguments",
-                    subject="variant='original'",
-                    expected="out_stride=1 and no decoder_channels",
-                    hint="the printed network has neither",
-                )
-            self._build_original(widths(encoder_channels or WIDTHS), classes, act, activation, aux_params)
-        elif encoder_name is not None:
+        own = widths(encoder_channels or WIDTHS)
+        if encoder_name is not None:
             self.encoder = foreign_encoder(encoder_name, in_channels, encoder_depth, encoder_weights)
             decoded = tuple(decoder_channels or FOREIGN_DECODER[:encoder_depth])
-            self._build_heads(
-                self.encoder.out_channels, decoded, out_stride, classes, act, align, activation, aux_params
-            )
-            stride = 2**encoder_depth
-            self.geometry = Geometry(minimum=stride, stride=stride, out_stride=out_stride)
+            self.geometry = Geometry(minimum=2**encoder_depth, stride=2**encoder_depth, out_stride=out_stride)
         else:
-            channels = widths(encoder_channels or WIDTHS)
-            self.encoder = encoder(in_channels, channels, act)
-            decoded = tuple(decoder_channels or channels[-2::-1])
-            self._build_heads(channels, decoded, out_stride, classes, act, align, activation, aux_params)
-            depth = len(channels) - 1
-            self.geometry = Geometry.of_unet(
-                encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride
+            self.encoder = encoder(in_channels, own, act, bottom_padding=0 if variant == "original" else 1)
+            decoded = tuple(decoder_channels or own[-2::-1])
+            self.geometry = (
+                original_geometry(len(own) - 1) if variant == "original" else geometry(len(own) - 1, out_stride)
             )
-        self.initialize()
-
-    def _build_heads(
-        self,
-        encoded: Sequence[int],
-        decoded: Sequence[int],
-        out_stride: int,
-        classes: int,
-        act: Act,
-        align: str,
-        activation: str | None,
-        aux_params: Mapping[str, Any] | None,
-    ) -> None:
+        encoded = self.encoder.out_channels
         if len(decoded) != len(encoded) - 1:
             raise ConfigError("wrong decoder_channels", expected=f"{len(encoded) - 1} widths", found=list(decoded))
-        self.decoder = TwoDecoders(encoded, decoded, out_stride, act, align)
-        self.segmentation_head = segmentation_head(self.decoder.out_channels, classes, activation)
+        if variant == "original":
+            self.decoder = OriginalDecoder(own, act)
+            self.segmentation_head = original_head(own[0], classes, activation)
+        else:
+            self.decoder = TwoDecoders(encoded, decoded, out_stride, act, align)
+            self.segmentation_head = segmentation_head(self.decoder.out_channels, classes, activation)
         self.classification_head = classification_head(encoded[-1], aux_params)
-
-    def _build_original(
-        self,
-        channels: Sequence[int],
-        classes: int,
-        act: Act,
-        activation: str | None,
-        aux_params: Mapping[str, Any] | None,
-    ) -> None:
-        self.encoder = encoder(self.in_channels, channels, act, bottom_padding=0)
-        self.decoder = OriginalDecoder(channels, act)
-        head = segmentation_head(channels[0], classes, activation)
-        head[0] = nn.Conv2d(channels[0], classes, 3, bias=False)
-        self.segmentation_head = nn.Sequential(head[0], nn.BatchNorm2d(classes), nn.ReLU(), head[1])
-        self.classification_head = classification_head(channels[-1], aux_params)
-        self.geometry = original_geometry(len(channels) - 1)
+        self.initialize()
 
     def masks(self, decoded: Any) -> Any:
         """`MaskDepth`; the mask alone for the original."""
@@ -276,6 +245,18 @@ def _no_pyramid(name: str, found: object) -> ConfigError:
         found=found,
         hint="choose a convolutional encoder, e.g. resnet18 or tu-convnext_atto, or another encoder_depth",
     )
+
+
+def original_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
+    """The printed network's last layer: valid 3×3 convolution, batch norm and the ReLU that keeps its logits ≥ 0."""
+    output = segmentation_head(in_channels, classes, activation)[1]
+    conv = nn.Conv2d(in_channels, classes, 3, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(classes), nn.ReLU(), output)
+
+
+def geometry(depth: int, out_stride: int) -> Geometry:
+    """Sizes and reach of the plain encoder with its decoders."""
+    return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride)
 
 
 def original_geometry(depth: int) -> Geometry:
