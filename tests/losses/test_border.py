@@ -61,6 +61,13 @@ def test_by_hand():
     assert (border_weights(np.array([[0, 1, 0]])) == 1).all() and border_weights(np.zeros((0, 3), int)).shape == (0, 3)
 
 
+def test_a_cell_inside_a_ring_is_another_cell():
+    y, x = np.mgrid[:21, :21] - 10
+    distance = np.hypot(y, x)
+    instances = np.where(distance < 3, 1, np.where((distance > 6) & (distance < 9), 2, 0))
+    np.testing.assert_allclose(border_weights(instances > 0), brute_force(instances, 10.0, 5.0), rtol=1e-6)
+
+
 def test_is_cross_entropy_under_the_map():
     generator = torch.Generator().manual_seed(0)
     target = torch.from_numpy(np.stack([blobs(seed=s) > 0 for s in (0, 1)])).long()

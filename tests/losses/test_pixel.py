@@ -164,6 +164,15 @@ def test_focal_normalized_is_smps_sum_and_survives_certainty():
     assert 0 < loss < 1e-19 and sure.grad is not None and sure.grad.isfinite().all()
 
 
+def test_focal_normalized_does_not_see_what_is_ignored():
+    """Counted pixels all sure and right, an ignored one sure and wrong: its factor is e²⁰⁰ times theirs."""
+    logits = torch.tensor([[[[100.0, 100.0, -100.0]]]], requires_grad=True)
+    for target, weight in (([1, 1, 255], None), ([1, 1, 1], torch.tensor([[[1, 1, 0]]]))):
+        loss = FocalLoss("binary", normalized=True, ignore_index=255)(logits, torch.tensor([[target]]), weight=weight)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss.isfinite() and gradient.isfinite().all() and gradient[..., 2] == 0
+
+
 def test_focal_of_gamma_0_is_bce():
     logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 2, (2, 3, 4, 4))
     torch.testing.assert_close(FocalLoss("multilabel", gamma=0.0)(logits, labels), BCELoss()(logits, labels))

@@ -186,6 +186,7 @@ def _similarity(
         return safe_ratio(gaussian_filter(values * weight, every), share)
 
     mean_x, mean_y = mean(x), mean(y)
+    # In single precision a variance can come out below 0, and the sum at −c2.
     variance = (mean(x * x) - mean_x**2).clamp_min(0.0) + (mean(y * y) - mean_y**2).clamp_min(0.0)
     covariance = mean(x * y) - mean_x * mean_y
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
