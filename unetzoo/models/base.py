@@ -247,7 +247,7 @@ class SegmentationModel(SMPModel):
         strict: bool = True,
         **model_kwargs: Any,
     ) -> Self:
-        """Build from the saved arguments and load the safetensors file, local or from the hub; nothing that could run code."""
+        """Build from the saved arguments and load the safetensors file, local or from the hub; no code is run."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
