@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..errors import DataError, ImageDecodeError, ImageTooLargeError, InputShapeError, UnetzooError
+from ..labels import LabelSpec
 
 FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
@@ -186,3 +187,21 @@ def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """Sorts 2 before 10."""
     parts = re.split(r"(\d+)", str(path))
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def class_map(logits: Tensor, threshold: float = 0.0) -> np.ndarray:
+    """Predicted classes uint8 (H, W) of logits (C, H, W): arg max, or above the threshold where there is one channel.
+
+    Examples:
+        >>> class_map(torch.tensor([[[-1.0, 2.0]]])).tolist()
+        [[0, 1]]
+    """
+    chosen = logits[0] > threshold if len(logits) == 1 else logits.argmax(0)
+    return chosen.to(torch.uint8).cpu().numpy()
+
+
+def palette_picture(classes: np.ndarray, labels: LabelSpec) -> Image.Image:
+    """Classes uint8 (H, W) as a palette picture: the number of a pixel is its class, any viewer shows the colours."""
+    picture = Image.fromarray(classes)
+    picture.putpalette([value for color in labels.palette for value in color])
+    return picture

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DataError, PairingError, SizeMismatchError
 from ..labels import LabelSpec
 from .geometry import Blend
-from .pictures import PathLike, as_picture, find_pictures, in_channels_of, read_picture
+from .pictures import PathLike, as_picture, class_map, find_pictures, in_channels_of, palette_picture, read_picture
 from .tiling import predict_picture
 
 OPACITY = 0.5
@@ -164,8 +164,7 @@ class Predictor:
     def _drawn(self, picture: np.ndarray, logits: Tensor, depth: Tensor | None) -> Prediction:
         labels = self._labels_for(len(logits))
         classes = self._classes(logits)
-        mask = Image.fromarray(classes)
-        mask.putpalette([value for color in labels.palette for value in color])
+        mask = palette_picture(classes, labels)
         colors = np.asarray(labels.palette, np.float32)[classes]
         rgb = np.broadcast_to(picture[..., :3], (*classes.shape, 3))
         covered = np.where(colors.any(axis=2, keepdims=True), OPACITY, 0.0)
@@ -176,13 +175,10 @@ class Predictor:
         return Prediction(mask, Image.fromarray(overlay), deep)
 
     def _classes(self, logits: Tensor) -> np.ndarray:
-        """Arg max, or probability > 0.5 where there is one channel."""
-        if len(logits) > 1:
-            return logits.argmax(0).cpu().numpy().astype(np.uint8)
+        """A network built with activation="sigmoid" answers probabilities already."""
         head = getattr(self.net, "segmentation_head", None)
         squashed = isinstance(head, nn.Module) and any(isinstance(part, nn.Sigmoid) for part in head.modules())
-        # A network built with activation="sigmoid" answers probabilities already.
-        return (logits[0] > (0.5 if squashed else 0.0)).cpu().numpy().astype(np.uint8)
+        return class_map(logits, 0.5 if squashed else 0.0)
 
     def _labels_for(self, channels: int) -> LabelSpec:
         """The label set for an answer of so many channels, one channel meaning background and foreground."""

@@ -16,15 +16,21 @@ from ..errors import DataError, SizeMismatchError, UnetzooError
 Key = tuple[int, int]
 
 
+def without_transform(dataset: Any) -> Any:
+    """The same dataset, giving its samples as they are before transforms."""
+    if getattr(dataset, "transform", None) is None:
+        return dataset
+    raw = copy.copy(dataset)
+    raw.transform = None
+    return raw
+
+
 class EpochView(Dataset):
     """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`."""
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.transform, self.seed = getattr(dataset, "transform", None), seed
-        self.dataset = dataset
-        if self.transform is not None:  # the dataset itself would draw the same numbers in every epoch
-            self.dataset = copy.copy(dataset)
-            self.dataset.transform = None
+        self.dataset = without_transform(dataset)  # it would draw the same numbers in every epoch
 
     def __len__(self) -> int:
         return len(self.dataset)

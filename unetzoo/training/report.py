@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..inference.pictures import class_map, palette_picture
 from ..labels import LabelSpec
 from .heads import heads_of, without_labels
 
@@ -57,7 +58,7 @@ def predictions(answers: Iterable[tuple[dict[str, Any], Any]], labels: LabelSpec
             if len(rows) == most:
                 break
             name = re.sub(r"[^\w.-]+", "_", str(batch["id"][index])) if "id" in batch else f"{len(rows):03d}"
-            predicted = to_labels(heads["mask"][index])
+            predicted = class_map(heads["mask"][index])
             panels = pictures_of(batch["image"][index]) | {
                 "truth": colored(batch["mask"][index].cpu().numpy(), labels),
                 "prediction": colored(predicted, labels),
@@ -66,16 +67,10 @@ def predictions(answers: Iterable[tuple[dict[str, Any], Any]], labels: LabelSpec
                 panels |= {"true depth": grey(batch["depth"][index]), "predicted depth": grey(heads["depth"][index])}
             rows.append(side_by_side(panels))
             rows[-1].save(folder / f"{name}.png")
-            indexed(predicted, labels).save(folder / f"{name}-labels.png")
+            palette_picture(predicted, labels).save(folder / f"{name}-labels.png")
         if len(rows) == most:
             break
     below(rows[:SHEET]).save(folder.with_suffix(".png"))
-
-
-def to_labels(logits: Tensor) -> NDArray[np.uint8]:
-    """Logits (C, H, W) → class indices: arg max, or logit > 0 where there is one channel."""
-    chosen = logits[0] > 0 if logits.shape[0] == 1 else logits.argmax(0)
-    return chosen.to(torch.uint8).cpu().numpy()
 
 
 def colored(mask: NDArray[Any], labels: LabelSpec) -> Picture:
@@ -85,13 +80,6 @@ def colored(mask: NDArray[Any], labels: LabelSpec) -> Picture:
     if labels.classes == 2 and labels.palette[0] == (0, 0, 0):
         table[1] = 255  # a binary mask reads best in black and white
     return table[np.clip(mask, 0, 255)]
-
-
-def indexed(mask: NDArray[np.uint8], labels: LabelSpec) -> Image.Image:
-    """Class indices → a palette PNG that any viewer shows in colours."""
-    picture = Image.fromarray(mask)
-    picture.putpalette([value for color in labels.palette for value in color])
-    return picture
 
 
 def pictures_of(image: Tensor) -> dict[str, Picture]:

@@ -7,7 +7,6 @@ curves.png  predictions/
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from ..errors import CheckpointError, ConfigError, RunLockedError
 from ..labels import LabelSpec
 from ..registry import DATASETS, LOSSES, METRICS, MODELS, keywords
 from . import checkpoint, report
+from .loader import without_transform
 from .optim import make_optimizer, make_scheduler
 from .recipe import Recipe, load
 from .trainer import Trainer
@@ -188,7 +188,7 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
     if not hasattr(dataset, "baseline") or "mask" not in recipe.metrics:
         return {}
     metric = make_metrics(recipe, dataset.labels)["mask"]
-    raw = _without_transform(dataset)
+    raw = without_transform(dataset)
     for index in range(len(raw)):
         sample = raw[index]
         labels = raw.baseline(sample)
@@ -197,12 +197,6 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
         pair = (torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"]))
         metric.update(*pair)
     return metric.compute()
-
-
-def _without_transform(dataset: Any) -> Any:
-    raw = copy.copy(dataset)
-    raw.transform = None
-    return raw
 
 
 def _best(folder: Path) -> Any:

@@ -95,6 +95,15 @@ class Trainer:
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             if value < 1:
                 raise ConfigError(f"wrong {name}", expected="at least 1", found=value)
+        config = getattr(net, "config", None)
+        activation = config.get("activation") if isinstance(config, Mapping) else None
+        if metrics and activation not in (None, "identity"):
+            raise ConfigError(
+                "scores are computed from logits",
+                expected="a network without output activation",
+                found=f"activation={activation!r}",
+                hint="leave activation out; the losses and metrics apply it themselves",
+            )
         on_cpu = not torch.accelerator.is_available()  # unless told, accelerate joins no processes there
         self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, step_scheduler_with_optimizer=False)
         self.device = self.accelerator.device
