@@ -1,0 +1,50 @@
+"""The command line: parse, call, print. A command imports what it runs, when it runs.
+
+Exit codes: 2 usage or recipe, 3 data, 4 checkpoint, 5 plugin, 6 training, 75 locked, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import UnetzooError
+from . import models, runs  # noqa: F401 -- importing them adds their commands
+from .console import app, err, out
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+) -> None:
+    """U-Nets from paper to prediction."""
+    if debug:
+        os.environ["UNETZOO_DEBUG"] = "1"
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: our errors become one line and an exit code."""
+    try:
+        app(args)
+    except UnetzooError as error:
+        if os.environ.get("UNETZOO_DEBUG"):
+            raise
+        err.print("[red]error:[/red]", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m unetzoo.cli`."""
+
+from . import main
+
+main()

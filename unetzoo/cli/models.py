@@ -1,0 +1,105 @@
+"""Looking at what there is: `list`, `info`, `verify`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..errors import ConfigError
+from ..registry import REGISTRIES
+from .console import app, err, out
+
+if TYPE_CHECKING:
+    from ..models.card import Info
+
+
+@app.command("list")
+def list_names(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, e.g. '*unet*'.")] = "*",
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(REGISTRIES)}; all by default.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List models, datasets, losses, metrics and recipes; imports none of them."""
+    if kind and kind not in REGISTRIES:
+        raise ConfigError("unknown kind", found=kind, hint="choose from: " + ", ".join(REGISTRIES))
+    names = {k: registry.names(pattern) for k, registry in REGISTRIES.items() if kind in ("", k)}
+    if as_json:
+        out.print_json(json.dumps(names))
+        return
+    table = Table("kind", "names", box=None)
+    for k, found in names.items():
+        table.add_row(k, "  ".join(found) or "[dim]none[/dim]")
+    out.print(table)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A model's name; see `unetzoo list`.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's card: source, deviations from the paper, arguments, sizes, parameters."""
+    from ..models.card import info as model_info
+    from ..training.recipe import parse_sets
+
+    found = model_info(model, **parse_sets(sets or []))
+    if as_json:
+        out.print_json(json.dumps(found.to_dict()))
+    else:
+        _print_info(found)
+
+
+@app.command()
+def verify(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of model names.")] = "*",
+) -> None:
+    """Measure every fact of every card again, on this machine, offline."""
+    from ..models.card import verify as measure
+
+    table = Table("model", "fact", "stated", "measured", "")
+    failed = 0
+    with err.status("measuring"):
+        for name, fact, measured in measure(pattern):
+            agrees = fact.agrees(measured)
+            failed += not agrees
+            mark = "[green]✓[/green]" if agrees else "[red]✗[/red]"
+            table.add_row(name, fact.name, _number(fact.stated), _number(measured), mark)
+    out.print(table)
+    out.print(f"{table.row_count - failed} of {table.row_count} facts hold")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_info(found: Info) -> None:
+    title = f"{found.card.title} · " if found.card else ""
+    out.print(f"[bold]{title}{found.name}[/bold]  ({found.distribution} {found.version})")
+    grid = Table(box=None, show_header=False, padding=(0, 2))
+    if found.card:
+        card = found.card
+        grid.add_row("paper", f"{card.paper} ({card.year})\n{card.authors}; {card.source}; {card.figure}")
+        grid.add_row("faithful", card.faithful)
+    grid.add_row("parameters", f"{found.parameters:,}")
+    grid.add_row("input", found.legal_sizes)
+    grid.add_row("output", "\n".join(f"{size}² → {'×'.join(map(str, s))}" for size, s in found.output_sizes.items()))
+    if found.receptive_field:
+        grid.add_row("receptive field", f"{found.receptive_field} px; exact tiling needs {found.halo} px of context")
+    if found.tags:
+        grid.add_row("tags", "\n".join(found.tags))
+    grid.add_row("arguments", ", ".join(f"{name}={value!r}" for name, value in found.signature.items()))
+    out.print(grid)
+    if found.card and found.card.deviations:
+        table = Table("the paper", "here", "because", title="Deviations from the paper", title_justify="left")
+        for deviation in found.card.deviations:
+            table.add_row(deviation.paper, deviation.ours, deviation.reason)
+        out.print(table)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,92 @@
+"""Runs: `train`, `evaluate`, `predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from .console import Sets, app, err, out
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, its file, or a run folder.")],
+    sets: Sets = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe> by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a recipe and score its best network."""
+    from ..training import train as run
+
+    result = run(recipe, sets or [], out=folder, resume=resume, progress=not quiet, say=err.print)
+    _print_scores(result.scores, result.baseline)
+    out.print(f"\nsee {result.out / 'predictions.png'}", soft_wrap=True)
+    out.print(f"weights, scores and more pictures are in {result.out}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    sets: Sets = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a run's best network on its validation data, or on other data by --set."""
+    from ..training import evaluate as score
+
+    scores = score(run, sets or [], progress=False)
+    if as_json:
+        out.print_json(json.dumps(scores))
+    else:
+        _print_scores(scores, {})
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    pictures: Annotated[str, typer.Argument(help="A picture, a folder or a glob.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
+    background: Annotated[
+        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take picture and background.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(help="Predict by exact tiles of this size.")] = None,
+) -> None:
+    """Predict pictures of any size: index masks, coloured overlays, depth."""
+    from ..inference import Predictor
+    from ..training import load_run
+
+    net, labels, prepare = load_run(run)
+    predictor = Predictor(net, labels, prepare, tile=tile)
+    failures = predictor.predict_files(pictures, folder, background=background)
+    for error in failures:
+        err.print(f"[red]error:[/red] {error}", soft_wrap=True)
+    out.print(f"results are in {folder}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(3)
+
+
+def _print_scores(scores: dict[str, float], baseline: dict[str, float]) -> None:
+    """Scores of the whole beside the baseline's, then a row a class."""
+    kinds = ("iou", "f1", "precision", "sensitivity", "specificity")
+    by_class: dict[str, dict[str, float]] = {}
+    table = Table("score", "network", *(["baseline"] if baseline else []), box=None)
+    for name, value in scores.items():
+        kind, slash, which = name.partition("/")
+        if kind in kinds and slash:
+            by_class.setdefault(which, {})[kind] = value
+            if not baseline or kind != "iou":
+                continue
+        if kind != "micro":
+            beside = [f"{baseline[name]:.4f}" if name in baseline else ""] if baseline else []
+            table.add_row(name, f"{value:.4f}", *beside)
+    out.print(table)
+    if by_class:
+        rows = Table("class", *kinds, box=None)
+        for name, values in by_class.items():
+            rows.add_row(name, *(f"{values[kind]:.4f}" if kind in values else "" for kind in kinds))
+        out.print()
+        out.print(rows)
