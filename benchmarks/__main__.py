@@ -1,0 +1,56 @@
+"""`python -m benchmarks NAME… [--repeats N] [--threads N]`: run the races of benchmarks/NAME.py and keep the results.
+
+Each such module has `races() -> Iterator[Race]`; a race whose peer is not installed is left out by its module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from . import harness
+
+SHARED = {"__main__", "harness", "report"}
+NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}")
+    torch.set_num_threads(options.threads)
+    console = Console(highlight=False)
+    for name in options.names or NAMES:
+        races = []
+        for race in importlib.import_module(f"benchmarks.{name}").races():
+            with console.status(race.name):
+                races.append(race.run(options.repeats))
+            console.print(table(races[-1]))
+        path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
+        console.print(f"kept in {path}", soft_wrap=True)
+
+
+def table(result: dict) -> Table:
+    """A race as people read it."""
+    out = Table("", "ms", "±", "× first", f"{result['unit']}/s", "extra MB", title=result["name"], title_justify="left")
+    for name, row in result["rows"].items():
+        out.add_row(
+            name, f"{row['ms']:.2f}", f"{row['iqr_ms']:.2f}", f"{row['ratio_to_first']:.2f}",
+            f"{row['per_second']:,.0f}", f"{row['extra_mb']:.0f}" if "extra_mb" in row else "",
+        )  # fmt: skip
+    return out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""How everything here is measured: equal answers first, then interleaved repetitions, kept as JSON.
+
+A `Race` is one piece of work done by several contenders. Each is run once and checked; only then are all timed in turn,
+a repetition of each before the next repetition of any, so that what else the machine does meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = (
+    "unetzoo", "torch", "segmentation-models-pytorch", "kornia", "monai", "torchmetrics", "numpy", "albumentations",
+    "pytorch-msssim", "onnxruntime", "dynamic-network-architectures",
+)  # fmt: skip
+
+
+@dataclass
+class Race:
+    """One piece of work and who does it.
+
+    Args:
+        name: What is done, with its size: "dice_ce forward and backward, 2×19×512×1024".
+        contenders: Name → a call that does the work once and returns its answer. The first is ours.
+        check: Takes the answers by name and raises AssertionError where they differ more than they may.
+        notes: Name → why its answer may differ, or how it was configured.
+        work: How many samples, pixels or calls one run does, for rates; with its unit, e.g. (1000, "samples").
+        between: Runs before each repetition, untimed.
+        memory: Whether to measure the peak memory that each adds to what was there.
+    """
+
+    name: str
+    contenders: Mapping[str, Callable[[], Any]]
+    check: Callable[[dict[str, Any]], None]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    work: tuple[float, str] = (1, "runs")
+    between: Callable[[], None] = lambda: None
+    memory: bool = False
+
+    def run(self, repeats: int = 15, warmup: int = 2) -> dict[str, Any]:
+        """Check, then time; a JSON-able result.
+
+        Raises:
+            AssertionError: The answers differ.
+        """
+        self.check({name: call() for name, call in self.contenders.items()})
+        rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in self.contenders}
+        for repeat in range(-warmup, repeats):
+            for name, call in self.contenders.items():
+                self.between()
+                _wait()
+                start = time.perf_counter()
+                call()
+                _wait()
+                if repeat >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+        ours = statistics.median(next(iter(seconds.values())))
+        for name, row in rows.items():
+            low, median, high = _quartiles(seconds[name])
+            row |= {
+                "ms": round(1e3 * median, 4), "iqr_ms": round(1e3 * (high - low), 4),
+                "ratio_to_first": round(median / ours, 3), "per_second": round(self.work[0] / median, 2),
+            }  # fmt: skip
+            if name in self.notes:
+                row["note"] = self.notes[name]
+        return {"name": self.name, "unit": self.work[1], "repeats": repeats, "rows": rows}
+
+
+def extra_memory(call: Callable[[], Any]) -> float:
+    """Megabytes that a call needs at its peak above what was held before it (Linux; else NaN)."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        before = _status("VmRSS")
+        call()
+        return round((_status("VmHWM") - before) / 1024, 1)
+    except OSError:
+        return float("nan")
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and threads of a measurement."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if gpu else None,
+    }
+
+
+def save(name: str, races: list[dict[str, Any]], command: str) -> Path:
+    """Write `results/<name>-<cpu|cuda>.json`, checked against the schema."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    record = {
+        "what": name,
+        "date": date.today().isoformat(),
+        "command": command,
+        "environment": environment(),
+        "races": races,
+    }
+    check_schema(record)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{device}.json"
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def check_schema(record: Mapping[str, Any]) -> None:
+    """Whether a record holds all that a reader needs to trust it.
+
+    Raises:
+        ValueError: What is missing.
+    """
+    missing = {"what", "date", "command", "environment", "races"} - set(record)
+    missing |= {"machine", "threads", "python", "versions"} - set(record.get("environment", {}))
+    for race in record.get("races", []):
+        missing |= {"name", "unit", "repeats", "rows"} - set(race)
+        for row in race.get("rows", {}).values():
+            missing |= {"ms", "iqr_ms", "ratio_to_first", "per_second"} - set(row)
+    if missing:
+        raise ValueError(f"a record lacks {', '.join(sorted(missing))}")
+
+
+def _status(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key + ":"))
+    return int(line.split()[1])
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high
