@@ -131,7 +131,9 @@ def test_nothing_in_the_package_can_run_code_from_a_file(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-            assert not names & {"pickle", "marshal", "shelve", "dill", "yaml"}
+            error_alone = names == {"pickle", "UnpicklingError"}
+            assert error_alone or not names & {"pickle", "marshal", "shelve", "dill", "yaml"}
         if isinstance(node, ast.Call):
             call = ast.unparse(node.func)
-            assert call not in ("eval", "exec", "torch.load", "compile")
+            safe = any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in node.keywords)
+            assert call not in ("eval", "exec", "compile") and (call != "torch.load" or safe)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import datasets, inference, losses, metrics, models, training
     from .inference import predict
     from .models.card import info
+    from .models.foreign import from_foreign, load_weights
     from .models.weights import from_pretrained
     from .training import Trainer
 
@@ -24,7 +25,9 @@ _LAZY = {
     "Trainer": "training",
     "predict": "inference",
     "info": "models.card",
+    "from_foreign": "models.foreign",
     "from_pretrained": "models.weights",
+    "load_weights": "models.foreign",
 }
 _ROOMS = ("datasets", "inference", "losses", "metrics", "models", "training")
 
@@ -41,10 +44,12 @@ __all__ = [
     "build",
     "datasets",
     "errors",
+    "from_foreign",
     "from_pretrained",
     "inference",
     "info",
     "list_models",
+    "load_weights",
     "losses",
     "metrics",
     "models",

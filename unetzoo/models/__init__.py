@@ -9,6 +9,7 @@ from .base import MaskDepth, SegmentationModel
 from .bnunet import BNUNet
 from .ddunet import DDUNet
 from .dualunet import DualUNet
+from .foreign import from_foreign, load_weights
 from .geometry import Geometry
 from .r2unet import R2UNet
 from .unet import UNet
@@ -23,7 +24,9 @@ __all__ = [
     "R2UNet",
     "SegmentationModel",
     "UNet",
+    "from_foreign",
     "from_pretrained",
+    "load_weights",
 ]
 
 for _name in ENCODERS.names():

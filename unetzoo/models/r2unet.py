@@ -208,7 +208,7 @@ class PaperUnit(nn.Module):
 
 
 class CityscapesUnit(nn.Module):
-    """The Cityscapes system's unit: 3×3 forward convolution, two recurrent layers of t applications, residual sum."""
+    """The Cityscapes system's unit: 3×3 convolution, non-linearity, two recurrent layers of t steps, residual sum."""
 
     def __init__(self, in_channels: int, out_channels: int, t: int, act: Act) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class CityscapesUnit(nn.Module):
         def conv(inputs: int) -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(inputs, out_channels, 3, padding=1), hidden_act(act))
 
-        self.feed = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.feed = conv(in_channels)
         self.layers = nn.Sequential(*(Recurrent(conv(out_channels), t - 1) for _ in range(2)))
 
     def forward(self, x: Tensor) -> Tensor:
