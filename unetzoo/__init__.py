@@ -15,7 +15,7 @@ from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, buil
 
 if TYPE_CHECKING:
     from . import datasets, inference, losses, metrics, models, training
-    from .inference import predict
+    from .inference import optimize, predict
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
     from .models.weights import from_pretrained
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Trainer": "training",
+    "optimize": "inference",
     "predict": "inference",
     "info": "models.card",
     "from_foreign": "models.foreign",
@@ -53,6 +54,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "optimize",
     "predict",
     "training",
 ]
