@@ -17,7 +17,7 @@ from rich.table import Table
 
 from . import harness
 
-SHARED = {"__main__", "harness", "report"}
+SHARED = {"__main__", "atlas", "harness", "report"}
 NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
 
 

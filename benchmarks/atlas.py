@@ -1,0 +1,338 @@
+"""The disagreement atlas: the same predictions through several libraries, and why their numbers differ.
+
+`python -m benchmarks.atlas` asks every installed library, keeps the answers in `results/atlas.json` and writes
+`docs/disagreements.md` from them. Each library is used as its documentation shows; what is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import unetzoo
+from unetzoo.errors import UnetzooError
+
+from .harness import RESULTS, environment
+
+PAGE = Path(__file__).parents[1] / "docs" / "disagreements.md"
+LIBRARIES = ("unetzoo", "SMP", "torchmetrics", "MONAI")
+Answer = float | str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question about one prediction.
+
+    Args:
+        title: What happens in the picture.
+        question: What is asked of every library.
+        why: Why the answers differ, and what ours means.
+        answers: Library → a call that gives a number.
+    """
+
+    title: str
+    question: str
+    why: str
+    answers: dict[str, Callable[[], Any]] = field(default_factory=dict)
+
+
+def ask(call: Callable[[], Any]) -> Answer:
+    """A number, or what was raised, in a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return round(float(call()), 4)
+        except UnetzooError as error:
+            return f"{type(error).__name__}"
+        except ImportError:
+            return "not installed"
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            return f"{type(error).__name__}"
+
+
+# ----------------------------------------------------------------------------------- one call a library and question
+
+
+def ours(predicted: Tensor, target: Tensor, key: str, **options: Any) -> float:
+    metric = unetzoo.METRICS.build("segmentation", **options)
+    metric.update(predicted, target)
+    return metric.compute()[key]
+
+
+def smp_score(predicted: Tensor, target: Tensor, name: str, reduction: str, **options: Any) -> Tensor:
+    import segmentation_models_pytorch as smp
+
+    if options["mode"] == "binary":  # which takes (N, 1, H, W)
+        predicted, target = predicted[:, None], target[:, None]
+    counts = smp.metrics.get_stats(predicted, target, **options)
+    return getattr(smp.metrics, name)(*counts, reduction=reduction)
+
+
+def torchmetrics_iou(predicted: Tensor, target: Tensor, **options: Any) -> Tensor:
+    from torchmetrics.functional import jaccard_index
+
+    return jaccard_index(predicted, target, **options)
+
+
+def monai_iou(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
+    from monai.metrics import MeanIoU
+
+    metric = MeanIoU(include_background=True, reduction="mean")
+    if classes == 2:
+        metric(predicted[:, None], target[:, None])
+    else:
+        from monai.networks.utils import one_hot
+
+        metric(one_hot(predicted[:, None], classes), one_hot(target[:, None], classes))
+    return metric.aggregate()  # pyright: ignore[reportReturnType]
+
+
+def iou_case(
+    title: str, why: str, predicted: Tensor, target: Tensor, classes: int, ignore_index: int | None = None
+) -> Case:
+    """The mean IoU of label maps as each library gives it by default."""
+    binary = classes == 2
+    mode = {"mode": "binary"} if binary else {"mode": "multiclass", "num_classes": classes}
+    task = {"task": "binary"} if binary else {"task": "multiclass", "num_classes": classes}
+    key = "iou/foreground" if binary else "miou"
+    smp_mode = mode if ignore_index is None else mode | {"ignore_index": ignore_index}
+    return Case(
+        title,
+        "IoU of the foreground" if binary else "mean IoU",
+        why,
+        {
+            "unetzoo": lambda: ours(
+                predicted, target, key, classes=1 if binary else classes, ignore_index=ignore_index
+            ),
+            "SMP": lambda: smp_score(predicted, target, "iou_score", "macro", **smp_mode),
+            "torchmetrics": lambda: torchmetrics_iou(predicted, target, ignore_index=ignore_index, **task),
+            "MONAI": lambda: monai_iou(predicted, target, classes),
+        },
+    )
+
+
+def dice_loss(name: str, logits: Tensor, target: Tensor) -> Any:
+    if name == "unetzoo":
+        return unetzoo.LOSSES.build("dice", mode="binary")(logits, target)
+    if name == "SMP":
+        import segmentation_models_pytorch as smp
+
+        return smp.losses.DiceLoss("binary")(logits, target)
+    from monai.losses import DiceLoss
+
+    return DiceLoss(sigmoid=True)(logits, target[:, None])
+
+
+def loss_case(title: str, why: str, logits: Tensor, target: Tensor) -> Case:
+    return Case(
+        title,
+        "Dice loss",
+        why,
+        {name: lambda name=name: dice_loss(name, logits, target) for name in ("unetzoo", "SMP", "MONAI")},
+    )
+
+
+def cases() -> list[Case]:
+    """All of them, in the order of the page."""
+    empty = torch.zeros(1, 8, 8, dtype=torch.long)
+    speck = empty.clone()
+    speck[0, 3, 3] = 1
+    halves = torch.zeros(1, 8, 8, dtype=torch.long)
+    halves[:, :, 4:] = 1
+    quarter = halves.clone()
+    quarter[:, :4, :4] = 1
+    wrong = torch.ones(1, 16, 16, dtype=torch.long), torch.zeros(1, 16, 16, dtype=torch.long)
+    two = torch.zeros(2, 8, 8, dtype=torch.long)
+    two[0, :7], two[1, 0, :4] = 1, 1  # a large object found, a small one missed
+    found = two.clone()
+    found[1] = 0
+    void = halves.clone()
+    void[0, :4] = 255
+    guess = halves.clone()
+    guess[0, :4] = 1 - guess[0, :4]  # wrong where nothing is known
+    strange = halves.clone()
+    strange[0, 0, 0] = 7
+    truth, missed = speck, empty
+    full = torch.full((1, 1, 512, 512), 4.0, dtype=torch.float16)
+    return [
+        iou_case(
+            "Nothing is there and nothing was found",
+            "0/0. We say NaN and leave it out of means (`empty=` chooses 0 or 1, and every mean says over how many "
+            "classes it went). SMP counts it as right, torchmetrics as wrong; MONAI leaves it out too, but its "
+            "mean over no picture at all is 0.",
+            empty, empty, 2,
+        ),
+        iou_case(
+            "Nothing is there and one pixel was found",
+            "The same number for two reasons: three count the false alarm, MONAI leaves out every picture whose truth "
+            "is empty (its mean over none is 0). Among other pictures such a false alarm costs nothing there.",
+            speck, empty, 2,
+        ),
+        iou_case(
+            "Three classes, one of which occurs nowhere; a quarter of the pixels is wrong",
+            "The absent class is 0/0 again: three leave it out of the mean, SMP counts it as 1.",
+            quarter, halves, 3,
+        ),
+        iou_case(
+            "Nineteen classes, every pixel wrong",
+            "Two classes occur, in truth or prediction, both with IoU 0. SMP gives each of the 17 that occur nowhere "
+            "a 1: a network that is always wrong scores 0.89.",
+            wrong[0], wrong[1], 19,
+        ),
+        iou_case(
+            "Two pictures: a large object found, a small one missed",
+            "One confusion matrix over all pictures, or the mean of each picture's score? Ours is the first (as "
+            "Cityscapes and PASCAL count); `per_image=True` adds the second as `image/iou/…`. MONAI's is the second.",
+            found, two, 2,
+        ),
+        iou_case(
+            "Void pixels (255), told to ignore them; the prediction is wrong in all of these",
+            "Ignored pixels change nothing, so the rest is perfect. MONAI's metric knows no ignored label.",
+            guess, void, 3, 255,
+        ),
+        iou_case(
+            "A label 7 among three classes, nobody told",
+            "A wrong label is an error of the data. All but SMP refuse it, which holds the pixel for a false alarm of "
+            "what was predicted there, and scores on.",
+            halves, strange, 3,
+        ),
+        Case(
+            "The object was missed altogether",
+            "95 % Hausdorff distance, pixels",
+            "No outline, no distance. MONAI says NaN or infinity, and its mean leaves NaN out: a network that finds "
+            "nothing is not punished. Ours counts the picture's diagonal, and says how many objects were missed.",
+            {"unetzoo": lambda: our_surface(missed, truth), "MONAI": lambda: monai_surface(missed, truth)},
+        ),
+        Case(
+            "Two pictures that differ by noise",
+            "SSIM (Gaussian, σ 1.5)",
+            "At the border a window reaches beyond the picture. We and scikit-image leave such pixels out, as Wang et "
+            "al. do; torchmetrics pads the pictures and keeps them.",
+            {
+                "unetzoo": lambda: our_ssim(*noisy()),
+                "torchmetrics": lambda: torchmetrics_ssim(*noisy()),
+                "scikit-image": lambda: skimage_ssim(*noisy()),
+            },
+        ),
+        loss_case(
+            "An empty mask, and the network is sure of foreground everywhere",
+            "SMP's loss is 0 for a class without true pixels: nothing pulls the false alarms down. MONAI's smoothing "
+            "makes it about 1. Ours is the mean probability of the false alarm (`empty=` says otherwise), with a "
+            "gradient at each pixel.",
+            torch.full((1, 1, 8, 8), 4.0), empty,
+        ),
+        loss_case(
+            "Half precision, 512×512 pixels of foreground",
+            "Sums over a picture leave fp16's range at 65,504. We sum in float32.",
+            full, torch.ones(1, 512, 512, dtype=torch.long),
+        ),
+    ]  # fmt: skip
+
+
+def our_surface(predicted: Tensor, target: Tensor) -> float:
+    metric = unetzoo.METRICS.build("surface", classes=1)
+    metric.update(predicted, target)
+    return metric.compute()["hd95"]
+
+
+def monai_surface(predicted: Tensor, target: Tensor) -> Tensor:
+    from monai.metrics import compute_hausdorff_distance
+
+    return compute_hausdorff_distance(predicted[:, None], target[:, None], include_background=True, percentile=95)
+
+
+def noisy() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.linspace(0, 1, 48)[:, None].expand(48, 48)
+    return (rows + 0.1 * torch.randn(48, 48, generator=generator)).clamp(0, 1)[None, None], rows[None, None]
+
+
+def our_ssim(predicted: Tensor, target: Tensor) -> float:
+    metric = unetzoo.METRICS.build("ssim")
+    metric.update(predicted, target)
+    return metric.compute()["ssim"]
+
+
+def torchmetrics_ssim(predicted: Tensor, target: Tensor) -> Tensor:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(predicted, target, data_range=1.0)  # pyright: ignore
+
+
+def skimage_ssim(predicted: Tensor, target: Tensor) -> Any:
+    from skimage.metrics import structural_similarity
+
+    return structural_similarity(
+        predicted[0, 0].numpy(), target[0, 0].numpy(), data_range=1.0, gaussian_weights=True,
+        use_sample_covariance=False,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def record() -> dict[str, Any]:
+    """Every case with every library's answer."""
+    return {
+        "environment": {key: environment()[key] for key in ("python", "versions")},
+        "cases": [
+            {"title": case.title, "question": case.question, "why": case.why,
+             "answers": {name: plain(ask(call)) for name, call in case.answers.items()}}
+            for case in cases()
+        ],
+    }  # fmt: skip
+
+
+def plain(answer: Answer) -> Answer:
+    """JSON knows no NaN."""
+    return answer if isinstance(answer, str) or math.isfinite(answer) else str(answer)
+
+
+def page(found: dict[str, Any]) -> str:
+    """The atlas as Markdown."""
+    names = found["environment"]["versions"]
+    packages = {"SMP": "segmentation-models-pytorch"}
+    versions = ", ".join(f"{name} {names.get(packages.get(name, name.lower()), '?')}" for name in LIBRARIES)
+    lines = [
+        "# Where libraries disagree",
+        "",
+        "The same predictions, asked of several libraries as their documentation shows. Numbers of one name are not "
+        "one number: compare scores only when you know which.",
+        "",
+        f"{versions}. Made by `python -m benchmarks.atlas`; the answers are kept in `benchmarks/results/atlas.json`.",
+    ]
+    for case in found["cases"]:
+        columns = list(case["answers"])
+        lines += [
+            "", f"## {case['title']}", "",
+            f"| {case['question']} | {' | '.join(columns)} |",
+            "|---" * (len(columns) + 1) + "|",
+            f"| | {' | '.join(shown(case['answers'][name]) for name in columns)} |",
+            "", case["why"],
+        ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def shown(answer: Answer) -> str:
+    if isinstance(answer, str):
+        return f"raises `{answer}`" if answer.endswith("Error") else answer
+    return f"{answer:.4g}"
+
+
+def main() -> None:
+    found = record()
+    RESULTS.joinpath("atlas.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    PAGE.write_text(page(found))
+    print(page(found))
+
+
+if __name__ == "__main__":
+    main()
