@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types imports docs clean
+.PHONY: demo test test-slow soak lint types imports docs clean
 
 demo: .venv/.run
 	$(BIN)/unetzoo train demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not soak" -n 2
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
+
+soak: .venv/.dev
+	$(BIN)/python -m pytest -m soak --timeout 7200
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

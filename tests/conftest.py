@@ -35,6 +35,12 @@ def model_name(request):
     return request.param
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Caches of the tests stay out of the user's."""
+    os.environ["UNETZOO_CACHE"] = str(tmp_path_factory.mktemp("unetzoo-cache"))
+
+
 GOOD = "def make(classes=1, width=8):\n    return ('made', classes, width)\n"
 
 

@@ -31,6 +31,7 @@ def test_errors_travel_between_processes_whole(cls):
         (errors.DataError, ValueError),
         (errors.InputShapeError, RuntimeError),
         (errors.CheckpointWriteError, OSError),
+        (errors.CacheError, OSError),
         (errors.NonFiniteError, ArithmeticError),
     ],
 )

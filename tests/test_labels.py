@@ -1,8 +1,13 @@
+import dataclasses
+import itertools
 import json
+import pickle
 
+import numpy as np
 import pytest
 
 from unetzoo import LabelSpec
+from unetzoo.datasets.files import map_labels
 from unetzoo.errors import ConfigError
 
 FACE = LabelSpec(
@@ -14,14 +19,76 @@ FACE = LabelSpec(
 
 
 def test_survives_json():
-    spec = LabelSpec(("road", "car"), ids=(7, 26), ignore_ids=(0, 1), ignore_index=255, groups={"all": (0, 1)})
-    assert LabelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    assert LabelSpec.from_dict(json.loads(json.dumps(FACE.to_dict()))) == FACE
+    spec = LabelSpec(
+        ("road", "car"),
+        ids=(7, 26),
+        remap={27: 1, -3: 0},
+        ignore_ids=(0, -1),
+        ignore_index=-100,
+        palette=((128, 64, 128), (0, 0, 142)),
+        groups={"all": (0, 1)},
+    )
+    for each in (spec, FACE, LabelSpec.indexed(3)):
+        written = each.to_dict()
+        assert json.loads(json.dumps(written)) == written  # nothing is lost on the way
+        again = LabelSpec.from_dict(json.loads(json.dumps(written)))
+        assert again == each and hash(again) == hash(each) and again.to_dict() == written
+        assert set(written) == {part.name for part in dataclasses.fields(LabelSpec)}
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert LabelSpec(("a", "b"), ids=np.array([3, 4])).to_dict()["ids"] == [3, 4]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({}, "expected names"),
+        ({"names": ["a"], "id": [1]}, "did you mean 'ids'"),
+        ({"names": "abc"}, "a list of names"),
+        ({"names": 3}, "wrong label set"),
+        ({"names": ["a", 3]}, "texts"),
+        ({"names": ["a"], "ids": [1.5]}, "wrong label set"),
+        ({"names": ["a"], "ids": ["x"]}, "wrong label set"),
+        ({"names": ["a"], "groups": [0]}, "wrong label set"),
+        ({"names": ["a"], "palette": [[0, 0]]}, "three numbers"),
+        ({"names": ["a"], "palette": [[0, 0, 256]]}, "three numbers"),
+        ({"names": ["a"], "palette": ["red"]}, "wrong label set"),
+        ({"names": ["a"], "remap": {"1": 1}}, "classes 0…0"),
+        ({"names": ["a"], "remap": {"0": 0}}, "each file value once"),
+        ({"names": ["a"], "remap": {"5": 0}, "ignore_ids": [5], "ignore_index": 255}, "each file value once"),
+    ],
+    ids=str,
+)
+def test_files_may_hold_anything(wrong, says):
+    with pytest.raises(ConfigError, match=says):
+        LabelSpec.from_dict(wrong)
+
+
+def test_reflections_and_turns():
+    """Where a point of the left half goes says what became of the viewer's left; a mirror image, of the subject's."""
+    spot = np.zeros((5, 5), int)
+    spot[0, 1] = 1  # left of the middle; with the corner above it, it has a sense of rotation
+    spot[0, 0] = 2
+    for hflip, vflip, turns in itertools.product((False, True), (False, True), range(-4, 5)):
+        picture = spot[:, ::-1] if hflip else spot
+        picture = np.rot90(picture[::-1] if vflip else picture, turns)
+        mirrored = not any(np.array_equal(picture, np.rot90(spot, k)) for k in range(4))
+        subject = dataclasses.replace(FACE, side="subject").swapped_by(hflip, vflip, turns)
+        assert subject == ((0, 2, 1, 3) if mirrored else (0, 1, 2, 3))
+        if turns % 2:
+            with pytest.raises(ConfigError, match="left_eye/right_eye"):
+                FACE.swapped_by(hflip, vflip, turns)
+            assert LabelSpec(("a", "b")).swapped_by(hflip, vflip, turns) == (0, 1)
+            continue
+        moved_right = np.argwhere(picture == 1)[0, 1] > 2
+        assert FACE.swapped_by(hflip, vflip, turns) == ((0, 2, 1, 3) if moved_right else (0, 1, 2, 3))
 
 
 def test_lookup_maps_file_values():
     spec = LabelSpec(("road", "car"), ids=(7, 26), ignore_ids=(0, 1), ignore_index=255)
     assert spec.lookup() == {7: 0, 26: 1, 0: 255, 1: 255}
+    merged = dataclasses.replace(spec, remap={27: 1})
+    assert merged.lookup() == {7: 0, 26: 1, 27: 1, 0: 255, 1: 255}
+    assert map_labels(np.array([[7, 27, 26, 1]]), merged, "a mask").tolist() == [[0, 1, 1, 255]]
     assert FACE.lookup() == {0: 0, 1: 1, 2: 2, 3: 3}
 
 
@@ -49,6 +116,12 @@ def test_made_colours_are_distinct(count):
         {"names": ("a", "b"), "palette": ((0, 0, 0),)},
         {"names": ("a", "b"), "groups": {"x": (2,)}},
         {"names": ("a", "b"), "swap_pairs": ((0, 1),)},
+        {"names": ("a", "b"), "swap_pairs": ((0, 1),), "side": "left"},
+        {"names": ("a", "b"), "side": "left"},
+        {"names": ("a", "b"), "swap_pairs": ((0, 0),), "side": "viewer"},
+        {"names": ("a", "b", "c"), "swap_pairs": ((0, 1), (1, 2)), "side": "viewer"},
+        {"names": ("a", "b", "c"), "swap_pairs": ((0, 1, 2),), "side": "viewer"},
+        {"names": ("a", "b"), "remap": {5: 2}},
     ],
     ids=str,
 )

@@ -111,6 +111,10 @@ class LabelRangeError(DataError):
     """Label values that the label set does not know."""
 
 
+class CacheError(DataError, OSError):
+    """Derived data that cannot be kept, or are not what was kept."""
+
+
 class UnsafeArchiveError(DataError):
     """An archive that would write outside its folder."""
 

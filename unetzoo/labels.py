@@ -6,11 +6,13 @@ A plain value that travels to every room: loading, flips, metrics, colours and r
 from __future__ import annotations
 
 import colorsys
+import json
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 
 Color = tuple[int, int, int]
 
@@ -22,20 +24,21 @@ class LabelSpec:
     Args:
         names: One name a class; the position is the class index that networks predict.
         ids: The value that mask files hold for each class; the class indices themselves by default.
+        remap: Further file values, each with the index of the class it is merged into.
         ignore_ids: File values that mean "not labelled"; they become `ignore_index`.
         ignore_index: The value of ignored pixels in a loaded mask.
         palette: One RGB colour a class; distinct colours are made when none are given.
         groups: Named unions of classes, for scores of merged regions.
         swap_pairs: Classes that change places when the picture is mirrored (left eye, right eye).
-        side: Whose left and right the pairs mean: the viewer's or the subject's.
+        side: Whose left and right the pairs mean: the viewer's (left in the picture) or the subject's own.
 
     Raises:
-        ConfigError: Parts that contradict each other.
+        ConfigError: Parts of a wrong kind, or that contradict each other.
 
     Examples:
-        >>> spec = LabelSpec(("membrane", "cell"), ids=(0, 255))
+        >>> spec = LabelSpec(("membrane", "cell"), ids=(0, 255), remap={254: 1})
         >>> spec.lookup()
-        {0: 0, 255: 1}
+        {0: 0, 255: 1, 254: 1}
         >>> LabelSpec.from_dict(spec.to_dict()) == spec
         True
     """
@@ -48,16 +51,26 @@ class LabelSpec:
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     swap_pairs: tuple[tuple[int, int], ...] = ()
     side: Literal["viewer", "subject"] | None = None
+    remap: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tidy: dict[str, Any] = {
-            "names": tuple(self.names),
-            "ids": tuple(self.ids) or tuple(range(len(self.names))),
-            "ignore_ids": tuple(self.ignore_ids),
-            "palette": tuple(tuple(color) for color in self.palette) or distinct_colors(len(self.names)),
-            "groups": {name: tuple(members) for name, members in self.groups.items()},
-            "swap_pairs": tuple(tuple(pair) for pair in self.swap_pairs),
-        }
+        if isinstance(self.names, str):
+            raise ConfigError("wrong label set", subject="names", expected="a list of names", found=repr(self.names))
+        try:
+            tidy: dict[str, Any] = {
+                "names": tuple(self.names),
+                "ids": _integers(self.ids) or tuple(range(len(self.names))),
+                "remap": {_integer(raw): _integer(index) for raw, index in self.remap.items()},
+                "ignore_ids": _integers(self.ignore_ids),
+                "ignore_index": None if self.ignore_index is None else _integer(self.ignore_index),
+                "palette": tuple(_integers(color) for color in self.palette) or distinct_colors(len(self.names)),
+                "groups": {name: _integers(members) for name, members in self.groups.items()},
+                "swap_pairs": tuple(_integers(pair) for pair in self.swap_pairs),
+            }
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                "wrong label set", found=str(error), hint="see unetzoo.LabelSpec for each part"
+            ) from error
         for name, value in tidy.items():
             object.__setattr__(self, name, value)
         self._check()
@@ -80,18 +93,62 @@ class LabelSpec:
 
     def lookup(self) -> dict[int, int]:
         """File value → value in a loaded mask."""
-        table = {raw: index for index, raw in enumerate(self.ids)}
+        table = {raw: index for index, raw in enumerate(self.ids)} | dict(self.remap)
         if self.ignore_index is not None:
             table |= dict.fromkeys(self.ignore_ids, self.ignore_index)
         return table
 
+    def swapped_by(self, hflip: bool = False, vflip: bool = False, turns: int = 0) -> tuple[int, ...]:
+        """What each class is called after a picture was flipped, then turned: class i becomes `result[i]`.
+
+        The subject's left and right change places in every mirror image, and never by a turn. The viewer's change
+        places where columns run backwards: by a horizontal flip, or by half a turn. A quarter turn leaves the viewer
+        no left and right. Pixels of `ignore_index` are no class and stay what they are.
+
+        Args:
+            hflip: Left and right of the picture were exchanged.
+            vflip: Top and bottom were exchanged.
+            turns: Quarter turns, in either sense, that followed.
+
+        Raises:
+            ConfigError: A quarter turn, where pairs are the viewer's.
+
+        Examples:
+            >>> eyes = LabelSpec(("skin", "left", "right"), swap_pairs=((1, 2),), side="viewer")
+            >>> eyes.swapped_by(hflip=True), eyes.swapped_by(vflip=True), eyes.swapped_by(hflip=True, turns=2)
+            ((0, 2, 1), (0, 1, 2), (0, 1, 2))
+        """
+        names = list(range(self.classes))
+        if self.swap_pairs and self.side == "viewer" and turns % 2:
+            raise ConfigError(
+                "a quarter turn leaves the viewer no left and right",
+                subject="labels with the viewer's sides",
+                found=", ".join("/".join(self.names[i] for i in pair) for pair in self.swap_pairs),
+                hint="leave rot90 out and keep rotate at most 45",
+            )
+        half_turn = turns % 4 == 2
+        if bool(hflip) != (half_turn if self.side == "viewer" else bool(vflip)):
+            for one, other in self.swap_pairs:
+                names[one], names[other] = other, one
+        return tuple(names)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return asdict(self) | {"groups": {name: list(members) for name, members in self.groups.items()}}
+        """The form that JSON gives back unchanged: lists, and texts as keys."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpec:
-        """The spec that `to_dict` wrote, also after a way through JSON."""
+        """The spec that `to_dict` wrote, also after a way through JSON.
+
+        Raises:
+            ConfigError: Unknown keys, no names, wrong parts.
+        """
+        known = [part.name for part in fields(cls)]
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise ConfigError("wrong label set", found=unknown, hint=did_you_mean(str(unknown[0]), known, "key"))
+        if "names" not in data:
+            raise ConfigError("wrong label set", expected="names", found=sorted(data))
         return cls(**data)
 
     def _check(self) -> None:
@@ -103,21 +160,29 @@ class LabelSpec:
             refuse("names", "none", "at least one class")
         if len(set(self.names)) != count:
             refuse("names", _repeated(self.names), "distinct names")
+        if not all(isinstance(name, str) and name for name in (*self.names, *self.groups)):
+            refuse("names and groups", [*self.names, *self.groups], "texts")
         if len(self.ids) != count:
             refuse("ids", f"{len(self.ids)} values", f"{count}, one a class")
-        if len({*self.ids, *self.ignore_ids}) != count + len(set(self.ignore_ids)):
-            refuse("ids", _repeated([*self.ids, *set(self.ignore_ids)]), "each file value once")
+        raws = [*self.ids, *self.remap, *set(self.ignore_ids)]
+        if len(set(raws)) != len(raws):
+            refuse("ids, remap and ignore_ids", _repeated(raws), "each file value once")
         if self.ignore_ids and self.ignore_index is None:
             refuse("ignore_index", None, "a value for the ignored pixels, e.g. 255")
         if self.ignore_index is not None and 0 <= self.ignore_index < count:
             refuse("ignore_index", self.ignore_index, f"a value outside the classes 0…{count - 1}")
         if len(self.palette) != count:
             refuse("palette", f"{len(self.palette)} colours", f"{count}, one a class")
-        members = [i for group in self.groups.values() for i in group] + [i for pair in self.swap_pairs for i in pair]
+        if any(len(color) != 3 or not all(0 <= part <= 255 for part in color) for color in self.palette):
+            refuse("palette", list(self.palette), "three numbers in 0…255 a colour")
+        swapped = [i for pair in self.swap_pairs for i in pair]
+        members = [*(i for group in self.groups.values() for i in group), *swapped, *self.remap.values()]
         if any(not 0 <= i < count for i in members):
-            refuse("groups and swap pairs", members, f"classes 0…{count - 1}")
-        if self.swap_pairs and self.side is None:
-            refuse("side", None, '"viewer" or "subject", as there are swap pairs')
+            refuse("groups, swap pairs and remap", members, f"classes 0…{count - 1}")
+        if any(len(pair) != 2 for pair in self.swap_pairs) or len(set(swapped)) != len(swapped):
+            refuse("swap_pairs", list(self.swap_pairs), "pairs of two classes, each class in one pair")
+        if self.side not in ("viewer", "subject", None) or (self.swap_pairs and self.side is None):
+            refuse("side", repr(self.side), '"viewer" or "subject"')
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
@@ -134,6 +199,15 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
         return round(red * 255), round(green * 255), round(blue * 255)
 
     return ((0, 0, 0), *(color(index) for index in range(1, count)))[:count]
+
+
+def _integer(value: Any) -> int:
+    """A whole number; also as text, since JSON has no other keys."""
+    return int(value) if isinstance(value, str) else operator.index(value)
+
+
+def _integers(values: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(_integer(value) for value in values)
 
 
 def _repeated(values: Sequence[object]) -> list[object]:

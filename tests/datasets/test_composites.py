@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from unetzoo.datasets import Composites, Transform
-from unetzoo.datasets.composites import _Foreground, shift
+from unetzoo.datasets import Composites, Transform, cached
+from unetzoo.datasets.blending import Cutout, disturb, shift
 from unetzoo.datasets.drawing import foreground
 from unetzoo.datasets.scenery import background
-from unetzoo.errors import ConfigError, DataError, ImageDecodeError
+from unetzoo.errors import ConfigError, DataError, ImageDecodeError, PairingError, SizeMismatchError
 
 SMALL = {"size": 48, "foregrounds": 20, "backgrounds": 20}
 
@@ -106,7 +106,7 @@ def test_against_float_compositing(positions, split):
 def places(mask, cut, positions):
     """Where the cut-out's corner may be."""
     if positions == "grid":
-        return [(7 * r, 7 * c) for r in range(4) for c in range(5)]  # 28 · 48 / 192
+        return [(7 * r, 7 * c) for r in range(1, 5) for c in range(5)]  # 28 · 48 / 192
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     inner = cut[..., 3] >= 127.5
     return [(rows[0] - np.flatnonzero(inner.any(1))[0], columns[0] - np.flatnonzero(inner.any(0))[0])]
@@ -117,7 +117,7 @@ def test_integer_blending_is_exactly_rounded():
     for alpha in range(0, 256, 5):
         rgba = np.zeros((256, 1, 4), np.uint8)
         rgba[..., :3], rgba[..., 3] = values[:, None, None], alpha
-        ready = _Foreground.from_rgba(rgba)
+        ready = Cutout.from_rgba(rgba)
         for below in (0, 1, 100, 254, 255):
             blend = np.full((256, 1, 3), below, np.uint8) * ready.inverse + ready.premultiplied
             blend = (blend + (blend >> 8)) >> 8
@@ -141,8 +141,184 @@ def test_coverage_and_grid():
     assert min(coverage) > 0.05 and max(coverage) < 0.25
     grid = Composites(positions="grid", size=192)
     places = {grid._place((10, 10), u, v) for u in np.linspace(0, 0.999, 9) for v in np.linspace(0, 0.999, 11)}
-    assert places == {(28 * r, 28 * c) for r in range(4) for c in range(5)}
+    assert places == {(28 * r, 28 * c) for r in range(1, 5) for c in range(5)}
     assert all(grid[i]["mask"].any() for i in range(5))
+
+
+def test_endless():
+    data, counted = Composites(length=None, **SMALL), Composites(length=2000, **SMALL)
+    assert len(data) == 16 * 16 and data[10**12]["id"].startswith("1000000000000-")
+    assert all(same(data[i], counted[i]) for i in (0, 255, 256, 1999))
+    with pytest.raises(IndexError):
+        counted[2000]
+    with pytest.raises(IndexError):
+        data[-257]
+    moved = Composites(length=None, transform=Transform(hflip=0.5), **SMALL)
+    assert torch.equal(moved[999]["image"], moved[999]["image"]) and "endless" in repr(data)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_every_combination_once(flip):
+    data = Composites("val", 32, "all", positions="grid", flip=flip, foregrounds=30, backgrounds=20)
+    assert len(data) == 3 * 2 * 20 * (1 + flip)
+    found = [data.combination(i) for i in range(len(data))]
+    step = 28 * 32 / 192
+    truth = {(f, b, m, round(step * r), round(step * c)) for f in (8, 18, 28) for b in (8, 18)
+             for m in (False, True)[: 1 + flip] for r in (1, 2, 3, 4) for c in range(5)}  # fmt: skip
+    assert len(found) == len(set(found)) and {tuple(one) for one in found} == truth
+    stems = [data.stem(i) for i in range(len(data))]
+    assert len(set(stems)) == len(stems) and stems[4] == "fg008_bg008_05"
+    assert found[4] == (8, 8, False, round(4 * step), round(4 * step))  # the original counts from its lowest row
+    assert not flip or stems[-1] == "fg028flip_bg018_20"
+    sample = data[4]
+    rgba = foreground(8, 32)[: 32 - found[4].top, : 32 - found[4].left]
+    mask = np.zeros((32, 32), bool)
+    mask[found[4].top :, found[4].left :][: rgba.shape[0], : rgba.shape[1]] = rgba[..., 3] >= 128
+    assert (sample["mask"] == mask).all() and mask.any()
+    jittered = Composites("val", 32, "all", positions="grid", jitter=True, foregrounds=30, backgrounds=20)
+    assert same(jittered[7], jittered[7]) and not same(jittered[7], data[7])
+
+
+def pasted_as_the_original(root, data, index):
+    """The composite as the original's script makes it: pasted with its alpha at a multiple of 28."""
+    which = data.combination(index)
+    cut = Image.open(next((root / "fg").glob(f"{data.foreground_names[which.foreground]}.*"))).convert("RGBA")
+    scene = Image.open(next((root / "bg").glob(f"{data.background_names[which.background]}.*"))).convert("RGB")
+    cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if which.mirrored else cut
+    number = int(data.stem(index)[-2:])
+    place = 28 * ((number - 1) % 5), 28 * (4 - (number - 1) // 5)
+    assert place == (which.left, which.top)
+    scene.paste(cut, place, mask=cut)
+    alpha = Image.new("L", scene.size)
+    alpha.paste(cut.getchannel("A"), place)
+    return np.asarray(scene), np.asarray(alpha) >= 128
+
+
+def test_the_grid_is_the_originals(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("fg", "bg"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        rgba = rng.integers(0, 256, (96, 96, 4), np.uint8)
+        rgba[: 20 + i, :, 3] = rgba[60:, :, 3] = 0  # empty rims
+        Image.fromarray(rgba).save(tmp_path / "fg" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (192, 192, 3), np.uint8)).save(tmp_path / "bg" / f"{i}.png")
+    data = Composites("all", length="all", positions="grid", root=tmp_path)
+    ramp = np.linspace(1, 0.4, 192)
+    for i in (*range(20), *range(len(data) - 20, len(data))):
+        picture, mask = pasted_as_the_original(tmp_path, data, i)
+        assert (data[i]["image"][..., :3] == picture).all() and (data[i]["mask"] == mask).all()
+        lowest = min(data.combination(i).top + 59, 191)  # of the cut-out, not of its rim
+        np.testing.assert_allclose(data[i]["depth"][mask], 0.75 * ramp[lowest], rtol=1e-6)
+
+
+@pytest.mark.realdata
+def test_the_grid_is_the_originals_on_its_own_files(real):
+    root = real / "fgbg_depth"
+    data = Composites("all", length="all", positions="grid", root=root)
+    compared = 0
+    for i in range(0, len(data), 5431):
+        which = data.combination(i)
+        names = data.foreground_names[which.foreground], data.background_names[which.background]
+        if not names[0].startswith("fg") or not names[1].startswith("bg"):
+            continue
+        with Image.open(root / "fg" / f"{names[0]}.png") as cut:
+            if max(cut.size) != 96:
+                continue  # taller than wide: scaled here, not in the original
+        picture, mask = pasted_as_the_original(root, data, i)
+        assert (data[i]["image"][..., :3] == picture).all() and (data[i]["mask"] == mask).all()
+        compared += 1
+    assert compared > 40
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten cut-outs with a hole, ten scenes, and depth maps in millimetres that know nothing of the left quarter."""
+    rng = np.random.default_rng(0)
+    for name in ("fg", "bg", "depth"):
+        (tmp_path / name).mkdir()
+    for i in range(10):
+        rgba = rng.integers(0, 255, (20, 20, 4), np.uint8)
+        rgba[..., 3] = 255
+        rgba[5:9, 5:9, 3] = 0
+        Image.fromarray(rgba).save(tmp_path / "fg" / f"cut_{i}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "bg" / f"scene{i}.png")
+        depth = rng.integers(500, 4000, (40, 40)).astype(np.uint16)
+        depth[:, :10] = 0
+        Image.fromarray(depth).save(tmp_path / "depth" / f"scene{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_depth_maps(folders, jitter):
+    options = {"size": 40, "root": folders, "depth": "depth", "depth_scale": 0.001, "depth_gaps": True}
+    data = Composites(jitter=jitter, **options)
+    plain = Composites(**options)
+    hidden_by_gap = 0
+    for i in range(20):
+        sample, which = plain[i], plain.combination(i)
+        truth = np.asarray(Image.open(folders / "depth" / f"scene{which.background}.png")) / 1000
+        mask, known = sample["mask"] > 0, truth > 0
+        hidden = truth[mask & known]
+        layer = 0.75 * (hidden.min() if hidden.size else truth[known].min())
+        hidden_by_gap += (mask & ~known).any()
+        np.testing.assert_allclose(sample["depth"], np.where(mask, layer, truth), rtol=1e-6)
+        assert (sample["valid"] == (known | mask)).all() and mask.sum() == 400 - 16
+        if jitter:
+            moved = data[i]
+            assert any((shift(sample["valid"], dy, dx) == moved["valid"]).all() and
+                       (shift(sample["depth"], dy, dx) == moved["depth"]).all()
+                       for dy in (-1, 0, 1) for dx in (-1, 0, 1))  # fmt: skip
+    assert hidden_by_gap and plain.depth_source == "layered over maps" and "over maps" in repr(plain)
+    whole = Composites(**{**options, "depth_gaps": False})
+    assert whole[0]["valid"].all() and Composites(size=40, root=folders).depth_source == "layered"
+    assert {path.parent.name for path in plain.sources()} == {"fg", "bg", "depth"}
+    assert same(pickle.loads(pickle.dumps(data))[1], data[1])
+
+
+def test_depth_maps_of_another_size(folders):
+    for path in (folders / "depth").iterdir():
+        Image.fromarray(np.full((80, 80), 30000, np.uint16)).save(path)
+    for i in range(5):
+        sample = Composites(size=40, root=folders, depth="depth")[i]
+        mask = sample["mask"] > 0
+        np.testing.assert_allclose(sample["depth"], np.where(mask, 0.75, 1) * 30000 / 65535, rtol=1e-5)
+
+
+def test_depth_maps_that_cannot_be_used(folders):
+    def sample():
+        return [Composites("all", 40, root=folders, depth="depth", depth_gaps=True)[i] for i in range(50)]
+
+    path = folders / "depth" / "scene3.png"
+    Image.new("I;16", (40, 30), 7).save(path)
+    with pytest.raises(SizeMismatchError, match=r"proportions.*scene3.*expected those of .*40×40.*found 40×30"):
+        sample()
+    Image.new("I;16", (40, 40)).save(path)
+    with pytest.raises(DataError, match=r"empty depth map.*scene3"):
+        sample()
+    path.unlink()
+    Image.new("I;16", (40, 40), 7).save(folders / "depth" / "scene4.tif")
+    with pytest.raises(PairingError, match=r"(?s)2 faults.*scene3.png has no depth map.*scene4.png has 2 depth maps"):
+        sample()
+    with pytest.raises(DataError, match="no such folder"):
+        Composites(root=folders, depth="maps")
+
+
+def test_faults_of_sources_come_together(folders):
+    assert Composites("all", root=folders, depth="depth", depth_scale=0.001, size=40).check() < 4
+    Image.new("RGBA", (5, 5)).save(folders / "fg" / "cut_2.png")
+    with pytest.raises(DataError, match=r"empty cut-out.*cut_2"):
+        Composites(root=folders).check()
+    Image.new("RGB", (5, 5)).save(folders / "fg" / "cut_3.png")
+    (folders / "bg" / "scene5.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"(?s)3 faults.*cut_2.*cut_3.*scene5"):
+        Composites(root=folders).check()
+
+
+def test_a_cache_keeps_them(folders, tmp_path):
+    options = {"size": 40, "root": folders, "depth": "depth", "length": 3}
+    kept = cached(Composites(**options), folder=tmp_path / "cache", workers=0, progress=False)
+    assert all(same(kept[i], Composites(**options)[i]) for i in range(3))
 
 
 def test_flip():
@@ -168,9 +344,8 @@ def test_jitter_disturbs_the_two_apart(plain):
     assert len(set(offsets)) > 3
 
 
-def test_jittered_shift_is_the_pictures(monkeypatch):
+def test_jittered_shift_is_the_pictures():
     """With light and JPEG out of the way, composite and mask move as one."""
-    data, clean = Composites(jitter=True, **SMALL), Composites(**SMALL)
 
     class Calm:
         def __init__(self, offsets):
@@ -182,8 +357,10 @@ def test_jittered_shift_is_the_pictures(monkeypatch):
         def uniform(self, low, high):
             return (low + high) / 2
 
-    s = clean[0]
-    image, mask, depth = data._jitter(Calm([(1, -1), (-1, 0)]), s["image"], s["mask"], s["depth"])  # type: ignore[arg-type]
+    s = Composites(**SMALL)[0]
+    bare = {**s, "image": s["image"][..., :3]}
+    moved = disturb(bare, Calm([(1, -1), (-1, 0)]), s["image"][..., 3:])  # type: ignore[arg-type]
+    image, mask, depth = moved["image"], moved["mask"], moved["depth"]
     assert (mask == shift(s["mask"], 1, -1)).all() and (depth == shift(s["depth"], 1, -1)).all()
     for start, offset in ((0, (1, -1)), (3, (-1, 0))):
         errors = {(dy, dx): np.abs(shift(s["image"][..., start : start + 3], dy, dx) - image[..., start : start + 3]
@@ -220,7 +397,8 @@ def test_files(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [{"split": "vall"}, {"size": 8}, {"length": -1}, {"seed": -1}, {"channels": 4}, {"positions": "line"},
-     {"foregrounds": 0}, {"split": "val", "backgrounds": 5}],
+     {"foregrounds": 0}, {"split": "val", "backgrounds": 5}, {"length": "every"}, {"length": "all"}, {"length": True},
+     {"depth": "depth"}, {"depth_gaps": True}, {"depth_scale": 0.1}],
 )  # fmt: skip
 def test_arguments(wrong):
     with pytest.raises(ConfigError):
@@ -235,6 +413,26 @@ def test_loader(workers):
     assert batches[0]["image"].shape == (3, 6, 48, 48) and batches[0]["depth"].shape == (3, 1, 48, 48)
     for i, row in enumerate(torch.cat([b["image"] for b in batches])):
         assert torch.equal(row, data[i]["image"])
+
+
+@pytest.mark.realdata
+def test_measured_depth(real, tmp_path):
+    """Scenes whose depth was measured, in millimetres, with gaps."""
+    (tmp_path / "fg").symlink_to(real / "fgbg_depth" / "fg")
+    for folder, end in (("bg", "rgb"), ("depth", "depth_mm")):
+        (tmp_path / folder).mkdir()
+        for scene in ("motorcycle", "arc2017"):
+            (tmp_path / folder / f"{scene}.png").symlink_to(real / "fgbg_depth" / "rgbd" / f"{scene}_{end}.png")
+    data = Composites("all", root=tmp_path, depth="depth", depth_scale=0.001, depth_gaps=True)
+    metres = {name: np.asarray(Image.open(tmp_path / "depth" / f"{name}.png")) / 1000 for name in data.background_names}
+    for i in range(10):
+        sample = data[i]
+        truth, mask = metres[data.background_names[data.combination(i).background]], sample["mask"] > 0
+        scene = sample["depth"][sample["valid"] & ~mask]
+        assert truth[truth > 0].min() * 0.999 <= scene.min() and scene.max() <= truth.max() * 1.001
+        assert abs(np.median(scene) - np.median(truth[truth > 0])) < 0.2 * np.median(scene)
+        assert 0.3 < sample["valid"].mean() < 1 and sample["valid"][mask].all()
+        assert sample["depth"][mask].max() < truth.max() and np.unique(sample["depth"][mask]).size == 1
 
 
 @pytest.mark.realdata

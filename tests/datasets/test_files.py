@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -79,7 +80,6 @@ def test_16_bit_and_1_bit(tmp_path):
 @pytest.mark.parametrize("bits", [2, 4])
 def test_small_greys_are_not_spread(tmp_path, bits):
     """Pillow reads a 2-bit grey 1 as 85: the file's own number counts."""
-    import struct
     import zlib
 
     row = bytes([0b00011011]) if bits == 2 else bytes([0x01, 0x23])
@@ -173,6 +173,17 @@ def test_bombs(tmp_path, monkeypatch):
                 read(path)
 
 
+def test_too_little_memory(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", stripes(0))
+
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(ImageTooLargeError, match=r"not enough memory.*a\.png"):
+        read_image(path)
+
+
 def test_pictures(tmp_path):
     grey = save(tmp_path / "g.png", stripes(7, 9))
     assert read_image(grey).shape == (4, 2, 3) and read_image(grey, 1).shape == (4, 2, 1)
@@ -191,7 +202,12 @@ def test_stacks(tmp_path):
     assert stack_shape(tmp_path / "s.tif") == (2, 3, 4) and (read_stack(tmp_path / "s.tif") == stack).all()
     tifffile.imwrite(tmp_path / "f.tif", stack.astype(np.float32), photometric="minisblack")
     (tmp_path / "x.tif").write_bytes(b"II*\0nonsense")
-    for name in ("f.tif", "x.tif", "none.tif"):
+    raw = bytearray((tmp_path / "s.tif").read_bytes())
+    (start,) = struct.unpack_from("<I", raw, 4)
+    tags = {struct.unpack_from("<H", raw, start + 2 + 12 * i)[0]: start + 2 + 12 * i for i in range(raw[start])}
+    struct.pack_into("<I", raw, tags[256] + 8, 0)  # a width of 0
+    (tmp_path / "empty.tif").write_bytes(raw)
+    for name in ("f.tif", "x.tif", "none.tif", "empty.tif"):
         with pytest.raises(ImageDecodeError):
             read_stack(tmp_path / name)
 

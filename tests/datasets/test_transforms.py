@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from skimage.color import rgb2yiq, yiq2rgb
 
 from unetzoo.datasets import Albumentations, Transform, sample_rng
 from unetzoo.datasets.geometry import elastic_displacement, resize, warp
@@ -103,10 +104,10 @@ def test_rot90_and_rotation_turn_counter_clockwise():
     turns = {where(Transform(rot90=True)(marked(1, 2), sample_rng(0, 0, i))) for i in range(30)}
     assert turns == {(1, 2), (5, 1), (6, 5), (2, 6)}
     sample = marked(1, 2)
-    from unetzoo.datasets.geometry import planes_of, source_grid
+    from unetzoo.datasets.geometry import planes_of, source_grid, source_matrix
 
     for degrees, place in ((90, (5, 1)), (180, (6, 5)), (-90, (2, 6))):
-        moved = warp(planes_of(sample), *source_grid(0, 0, 8, 8, degrees))
+        moved = warp(planes_of(sample), *source_grid(source_matrix(0, 0, 8, 8, degrees), 8, 8))
         assert np.argwhere(moved["mask"]).tolist() == [list(place)]
         assert np.unravel_index(moved["image"][..., 0].argmax(), (8, 8)) == place
     with pytest.raises(SizeMismatchError, match="square"):
@@ -136,7 +137,7 @@ def test_resize():
     assert torch.nonzero(out["mask"]).tolist() == [[8, 12], [8, 13], [9, 12], [9, 13]]
     blocks = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     small = resize({"image": np.kron(blocks, np.ones((4, 4, 1), np.uint8)), "mask": np.eye(16, dtype=np.uint8)}, 4, 4)
-    assert np.abs(small["image"] - blocks).max() < 6 and set(np.unique(small["mask"])) <= {0, 1}
+    assert np.abs(small["image"].astype(int) - blocks).max() < 6 and set(np.unique(small["mask"])) <= {0, 1}
     constant = {"image": np.full((9, 9, 6), 77, np.uint8)}
     assert np.allclose(resize(constant, 4, 7)["image"], 77)
 
@@ -156,9 +157,11 @@ def test_elastic():
     raw = sample_of(20, 20)
     plain, still = (Transform(elastic=s)(raw, sample_rng(0, 0, 0)) for s in (None, 0.0))
     assert all(torch.equal(plain[k], still[k]) for k in ("image", "mask", "depth", "weight"))
-    zeros = np.mgrid[0:20, 0:20].astype(float) + elastic_displacement(sample_rng(0, 0, 0), 20, 20, 0.0)
+    zeros = np.mgrid[0:20, 0:20].astype(float) + elastic_displacement(np.zeros((2, 3, 3)), 20, 20)
     assert np.abs(warp({"image": raw["image"]}, *zeros)["image"] - raw["image"]).max() < 1e-3
-    fields = np.stack([elastic_displacement(sample_rng(0, 0, i), 33, 33, 10.0) for i in range(400)])
+    drawn = [Transform(elastic=10.0).draw(33, 33, sample_rng(0, 0, i)).knots for i in range(400)]
+    fields = np.stack([elastic_displacement(knots, 33, 33) for knots in drawn])
+    assert np.allclose(fields[7][:, ::16, ::16], drawn[7], atol=1e-4)
     for row in (0, 16, 32):  # the nine grid points carry the drawn vectors themselves
         assert abs(fields[:, :, row, 16].std() - 10) < 1 and abs(fields[:, :, row, 0].mean()) < 1.2
     assert np.abs(np.diff(fields, axis=-1)).max() < 6  # smooth
@@ -177,6 +180,50 @@ def test_warp_against_scipy():
             assert np.abs(truth - result).max() < 1e-2
     truth = ndimage.map_coordinates(raw["mask"], [rows, columns], order=0, mode="mirror")
     assert (truth != moved["mask"]).mean() < 0.01  # but for ties
+
+
+def test_rotation_and_scale_against_scipy():
+    """The whole of it: a window beyond the edges, turned and enlarged about its centre."""
+    raw = sample_of(24, 24)
+    move = Transform(mirror=6, crop=20, rotate=90, scale=(0.6, 1.7), normalize="unit")
+    for i in range(6):
+        moves = move.draw(24, 24, sample_rng(0, 0, i))
+        assert 0.6 <= moves.scale <= 1.7 and abs(moves.degrees) <= 90
+        out = move(raw, sample_rng(0, 0, i))
+        turn, centre = np.deg2rad(moves.degrees), 9.5
+        turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / moves.scale
+        away = np.stack(np.mgrid[:20, :20]).reshape(2, -1) - centre
+        rows, columns = (turned @ away).reshape(2, 20, 20) + centre + np.reshape(moves.window[:2], (2, 1, 1))
+        for c in range(3):
+            truth = ndimage.map_coordinates(raw["image"][..., c].astype(float), [rows, columns], order=1, mode="mirror")
+            assert np.abs(truth / 255 - out["image"][c].numpy()).max() < 1e-4
+        truth = ndimage.map_coordinates(raw["mask"], [rows, columns], order=0, mode="mirror")
+        assert (truth != out["mask"].numpy()).mean() < 0.01
+    drawn = [Transform(scale=(0.5, 2.0)).draw(9, 9, sample_rng(0, 0, i)).scale for i in range(300)]
+    assert 0.5 <= min(drawn) < 0.55 and 1.95 < max(drawn) <= 2
+
+
+def test_saturation_and_hue_against_scikit_image():
+    """Both act in YIQ: luminance and grey stay, the colours' plane is stretched and turned."""
+    raw = sample_of(9, 9, channels=6)
+    raw["image"] = raw["image"] // 4 + 96  # nothing is clipped
+    raw["image"][0, 0] = 100
+    move = Transform(saturation=0.4, hue=50)
+    for i in range(4):
+        out = move(raw, sample_rng(0, 0, i))["image"].numpy()
+        saturation, hue = move.draw(9, 9, sample_rng(0, 0, i)).light[2:]
+        for three in (slice(0, 3), slice(3, 6)):
+            yiq = rgb2yiq(raw["image"][..., three] / 255)
+            colors = (yiq[..., 1] + 1j * yiq[..., 2]) * (1 + saturation) * np.exp(1j * np.deg2rad(hue))
+            truth = yiq2rgb(np.stack([yiq[..., 0], colors.real, colors.imag], -1)).transpose(2, 0, 1)
+            assert np.abs(truth - out[three]).max() < 1e-3
+        assert np.abs(out[:, 0, 0] - 100 / 255).max() < 1e-5
+    lights = np.array([move.draw(9, 9, sample_rng(0, 0, i)).light for i in range(200)])
+    assert (
+        not lights[:, :2].any() and (abs(lights[:, 2:]) <= (0.4, 50)).all() and (lights[:, 2:].std(0) > (0.2, 25)).all()
+    )
+    with pytest.raises(ConfigError, match=r"need colours.*found 1"):
+        move(sample_of(channels=1), sample_rng(0, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +281,9 @@ def test_light():
      {"rotate": -1},
      {"elastic": -2}, {"brightness": 3}, {"normalize": "zscore"}, {"normalize": {"mean": [0]}},
      {"normalize": {"mean": [0, 0], "std": [1]}}, {"normalize": {"mean": [0], "std": [0]}},
-     {"rot90": True, "crop": [4, 6]}],
+     {"rot90": True, "crop": [4, 6]}, {"rot90": 1}, {"train": "no"}, {"scale": 2}, {"scale": (0, 1)}, {"scale": (2, 1)},
+     {"scale": (1, 2, 3)}, {"hue": 200}, {"saturation": -0.1}, {"rotate": float("nan")}, {"on": "cuda"},
+     {"labels": "viewer"}, {"normalize": {"mean": [], "std": []}}, {"normalize": {"mean": ["x"], "std": [1]}}],
 )  # fmt: skip
 def test_arguments(wrong):
     with pytest.raises(ConfigError, match="Fix: "):

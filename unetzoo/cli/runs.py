@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from .console import Sets, app, err, out
 
@@ -34,11 +33,14 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     sets: Sets = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json, confusion.json, confusion.png and classes.png.")
+    ] = None,
 ) -> None:
     """Score a run's best network on its validation data, or on other data by --set."""
     from ..training import evaluate as score
 
-    scores = score(run, sets or [], progress=False)
+    scores = score(run, sets or [], progress=False, report=report)
     if as_json:
         out.print_json(json.dumps(scores))
     else:
@@ -70,23 +72,10 @@ def predict(
 
 
 def _print_scores(scores: dict[str, float], baseline: dict[str, float]) -> None:
-    """Scores of the whole beside the baseline's, then a row a class."""
-    kinds = ("iou", "f1", "precision", "sensitivity", "specificity")
-    by_class: dict[str, dict[str, float]] = {}
-    table = Table("score", "network", *(["baseline"] if baseline else []), box=None)
-    for name, value in scores.items():
-        kind, slash, which = name.partition("/")
-        if kind in kinds and slash:
-            by_class.setdefault(which, {})[kind] = value
-            if not baseline or kind != "iou":
-                continue
-        if kind != "micro":
-            beside = [f"{baseline[name]:.4f}" if name in baseline else ""] if baseline else []
-            table.add_row(name, f"{value:.4f}", *beside)
-    out.print(table)
-    if by_class:
-        rows = Table("class", *kinds, box=None)
-        for name, values in by_class.items():
-            rows.add_row(name, *(f"{values[kind]:.4f}" if kind in values else "" for kind in kinds))
-        out.print()
-        out.print(rows)
+    """Scores of the whole beside the baseline's, averages over classes, then a row a class."""
+    from ..metrics.report import tables
+
+    for number, table in enumerate(tables(scores, baseline)):
+        if number:
+            out.print()
+        out.print(table)

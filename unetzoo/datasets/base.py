@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,6 +79,19 @@ class SegmentationDataset(ABC):
     @abstractmethod
     def load(self, index: int) -> Sample:
         """The sample before transforms; `index` lies in 0…len−1."""
+
+    def sources(self) -> Iterable[Path]:
+        """All files that samples are read from: a cache is made anew when one of them changes.
+
+        A subclass that makes its samples from its options alone gives `()`.
+
+        Raises:
+            ConfigError: The subclass does not say.
+        """
+        raise ConfigError(
+            "the dataset does not name its files", subject=type(self).__name__, expected="a method sources()",
+            hint="give it one: all paths that its samples are read from, or () if they are made from options alone",
+        )  # fmt: skip
 
     def __getitem__(self, index: int) -> Sample:
         count = len(self)

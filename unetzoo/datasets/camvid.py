@@ -6,10 +6,10 @@ Letters 30(2):88–97; this version: Badrinarayanan et al. 2017, "SegNet", IEEE 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import SampleTransform, check_split
 from .files import PathLike
 from .layout import FilePairs, wrong_layout
@@ -35,7 +35,7 @@ class CamVid(FilePairs):
     are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbours are alike.
 
     Args:
-        root: The folder that holds these.
+        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -48,7 +48,7 @@ class CamVid(FilePairs):
             `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
-        >>> import tempfile; from PIL import Image
+        >>> import tempfile; from pathlib import Path; from PIL import Image
         >>> root = Path(tempfile.mkdtemp())
         >>> for folder, mode in (("val", "RGB"), ("valannot", "L")):
         ...     (root / folder).mkdir()
@@ -68,7 +68,7 @@ class CamVid(FilePairs):
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, ("train", "val", "test"), "CamVid")
-        root = Path(root)
+        root = data_root(root)
         found = {path.name for path in list_folder(root, self.how_to_get) if path.is_dir()}
         if {"images", "labels"} <= found:
             folders = root / "images" / split, root / "labels" / split

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import SampleTransform, check_split
 from .files import PathLike, map_labels, read_image
 from .layout import FilePairs, by_name, divided, paired, wrong_layout
@@ -35,7 +36,7 @@ class Carvana(FilePairs):
     them. A grey file that holds the numbers 0 and 1 alone is taken as numbers. Any other value is an error.
 
     Args:
-        root: The folder that holds these.
+        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         hq: Take the pictures from `train_hq/`.
         split_seed: Seed of the division into splits.
@@ -75,7 +76,7 @@ class Carvana(FilePairs):
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, SPLITS, "Carvana")
-        root, pictures = Path(root), "train_hq" if hq else "train"
+        root, pictures = data_root(root), "train_hq" if hq else "train"
         found = {path.name for path in list_folder(root, self.how_to_get)}
         if not {pictures, "train_masks"} <= found:
             raise wrong_layout("Carvana", root, f"{pictures}/ and train_masks/", self.how_to_get)

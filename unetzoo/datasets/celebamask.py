@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError, ImageDecodeError, SizeMismatchError
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split
 from .files import PathLike, map_labels, read_image
 from .layout import divided, paired, wrong_layout
@@ -53,7 +54,7 @@ class CelebAMask(SegmentationDataset):
     Pictures (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
 
     Args:
-        root: The folder that holds these.
+        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         task: "parts" or "eyes-lips".
         bad_parts: What becomes of a part file that cannot be read or holds other values than 0 and 255 (copies of the
@@ -104,7 +105,7 @@ class CelebAMask(SegmentationDataset):
                 raise ConfigError(f"unknown {name}", subject="CelebAMask", expected=" | ".join(known),
                                   found=repr(value), hint=f"give one of these as {name}")  # fmt: skip
         super().__init__(labels=LABELS[task], split=split, transform=transform)
-        self.root, self.task, self.bad_parts = Path(root), task, bad_parts
+        self.root, self.task, self.bad_parts = data_root(root), task, bad_parts
         found = {path.name for path in list_folder(self.root, self.how_to_get)}
         if not {PICTURES, PART_FILES} <= found:
             raise wrong_layout("CelebAMask-HQ", self.root, f"{PICTURES}/ and {PART_FILES}/", self.how_to_get)
@@ -146,6 +147,14 @@ class CelebAMask(SegmentationDataset):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def sources(self) -> list[Path]:
+        """The split's pictures and all part files that they have."""
+        numbers = {int(Path(file).stem) for file in self.files}
+        folders = [self.root / PART_FILES / str(number) for number in sorted({n // 2000 for n in numbers})]
+        # by name alone: to ask the disk about each of 18 × 30,000 places takes long
+        parts = [path for folder in folders for path in list_folder(folder) if _number(path) in numbers]
+        return [*(self.root / PICTURES / file for file in self.files), *parts]
 
     def load(self, index: int) -> Sample:
         """Put one face together."""
@@ -189,6 +198,11 @@ class CelebAMask(SegmentationDataset):
             raise ImageDecodeError("no readable part file", subject=self.root / PART_FILES / _part_file(number, "*"),
                                    hint="fetch the files again")  # fmt: skip
         return mask
+
+
+def _number(path: Path) -> int | None:
+    match = re.fullmatch(r"(\d+)_\w+\.png", path.name)
+    return int(match[1]) if match else None
 
 
 def _part_file(number: int, part: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import SampleTransform, check_split
 from .files import PathLike, read_mask
 from .layout import FilePairs, Pair, by_name, paired, wrong_layout
@@ -57,7 +58,7 @@ class Cityscapes(FilePairs):
     defined there. Asking for it warns. The coarse labels (`gtCoarse`, split "train_extra") are not supported.
 
     Args:
-        root: The folder that holds `leftImg8bit/` and `gtFine/`.
+        root: The folder that holds `leftImg8bit/` and `gtFine/`, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -103,7 +104,8 @@ class Cityscapes(FilePairs):
                 "Use it for predictions alone; validate on val",
                 stacklevel=2,
             )
-        super().__init__(root, _find(Path(root), split, self.how_to_get), labels=LABELS, split=split,
+        root = data_root(root)
+        super().__init__(root, _find(root, split, self.how_to_get), labels=LABELS, split=split,
                          transform=transform)  # fmt: skip
 
     def read_labels(self, path: Path) -> np.ndarray:

@@ -41,6 +41,10 @@ def _our_errors(subject: str) -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _too_large(subject, str(error).partition(",")[0]) from error
+    except MemoryError as error:
+        raise ImageTooLargeError(
+            "not enough memory for a picture", subject=subject, hint="cut it into tiles, or close other programs"
+        ) from error
     except FileNotFoundError as error:
         raise ImageDecodeError("no such file", subject=subject, hint="check the path") from error
     except PermissionError as error:
@@ -261,7 +265,7 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
     with _our_errors(subject), tifffile.TiffFile(path) as file:
         series = file.series[0]
         shape = tuple(int(n) for n in series.shape)
-        if len(shape) != 3 or series.dtype != np.uint8:
+        if len(shape) != 3 or min(shape) < 1 or series.dtype != np.uint8:
             raise ImageDecodeError(
                 "not a stack of grey pictures",
                 subject=subject,

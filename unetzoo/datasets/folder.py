@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from ..errors import ConfigError, DataError
-from ..labels import LabelSpec
+from ..errors import DataError
+from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, seeded_split
+from .declared import check_reading, declared_labels
 from .files import PathLike, check_same_size, read_image, read_mask
+from .layout import wrong_layout
 from .listing import list_folder, pair_by_stem, shown
 
 
@@ -27,7 +29,7 @@ class Folder(SegmentationDataset):
     What the mask files hold is declared, never guessed: classes 0, 1, 2, … unless `ids` says otherwise.
 
     Args:
-        root: The folder that holds the others.
+        root: The folder that holds the others, or an archive of it (.zip, .tar, .tar.gz, …).
         split: None, or the name of a part.
         images: Name of the folder of pictures.
         masks: Name of the folder of masks.
@@ -83,30 +85,13 @@ class Folder(SegmentationDataset):
         split_seed: int = 0,
         transform: SampleTransform | None = None,
     ) -> None:
-        if names is None and classes is None:
-            raise ConfigError(
-                "classes are not declared", subject="Folder", hint='give names=("background", …) or classes=2'
-            )
-        if names is not None and classes is not None and len(names) != classes:
-            raise ConfigError(
-                "names and classes differ", expected=f"{classes} names", found=len(names), hint="give one"
-            )
-        if channels not in (1, 3):
-            raise ConfigError(
-                "wrong channels", subject="Folder", expected="1 or 3", found=channels, hint="1 is grey, 3 RGB"
-            )
-        if not 0 < val_fraction < 1:
-            raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")
-        labels = LabelSpec(
-            names=tuple(names) if names is not None else tuple(map(str, range(classes or 0))),
-            ids=tuple(ids or ()),
-            ignore_ids=tuple(ignore_ids),
-            ignore_index=ignore_index,
-            swap_pairs=tuple((a, b) for a, b in swap_pairs),
-            side=side,
-        )
+        check_reading("Folder", channels, val_fraction)
+        labels = declared_labels(
+            "Folder", names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
+            swap_pairs=swap_pairs, side=side,
+        )  # fmt: skip
         super().__init__(labels=labels, split=split, transform=transform)
-        self.root = Path(root)
+        self.root = data_root(root)
         self.channels = channels
         image_folder, mask_folder, divide = self._folders(images, masks)
         pairs = pair_by_stem(image_folder, mask_folder, mask_suffix=mask_suffix, how_to_get=self.how_to_get)
@@ -122,6 +107,8 @@ class Folder(SegmentationDataset):
         """Where pictures and masks lie, and whether they are yet to be divided into train and val."""
         found = list_folder(self.root, self.how_to_get)
         if self.split is None:
+            if not (self.root / images).is_dir():
+                raise wrong_layout("folder", self.root, f"{images}/ and {masks}/", self.how_to_get)
             return self.root / images, self.root / masks, False
         for folder, mask_folder in (
             (self.root / self.split / images, self.root / self.split / masks),
@@ -133,17 +120,23 @@ class Folder(SegmentationDataset):
         nested = plain.is_dir() and any(path.is_dir() for path in list_folder(plain))
         if self.split in ("train", "val") and plain.is_dir() and not nested:
             return plain, self.root / masks, True
+        from .auditing.recognise import looks_like  # it knows all layouts, and so all datasets
+
         raise DataError(
             f"no split {self.split!r}",
             subject=self.root,
             expected=f"{self.split}/{images} or {images}/{self.split}"
             + (f", or {images} with files alone" if self.split in ("train", "val") else ""),
-            found=shown(sorted(path.name + "/" * path.is_dir() for path in found)),
+            found=shown(sorted(path.name + "/" * path.is_dir() for path in found)) + looks_like(self.root, "folder"),
             hint=self.how_to_get,
         )
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def sources(self) -> list[Path]:
+        """All pictures and masks."""
+        return [path for _, *pair in self.files for path in pair]
 
     def load(self, index: int) -> Sample:
         """Decode one pair."""

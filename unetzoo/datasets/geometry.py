@@ -1,7 +1,8 @@
 """Moving pictures, masks, depth and weights together: resizing, and resampling on a deformed grid.
 
 Pictures and weights are sampled bilinearly, class indices take the nearest pixel, depth is the mean of the valid pixels
-among its neighbours, so that no value of an invalid pixel ever enters.
+among its neighbours, so that no value of an invalid pixel ever enters. Beyond the edge a picture goes on mirrored; the
+edge itself is not repeated.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import DataError, SizeMismatchError
 from .base import Sample
 
 Planes = dict[str, Any]
-Sampler = Callable[[torch.Tensor, str], torch.Tensor]
+Sampler = Callable[[Tensor, str], Tensor]
 PLANES = ("image", "mask", "depth", "valid", "weight")
 
 
@@ -46,22 +48,37 @@ def planes_of(sample: Sample) -> Planes:
     return planes
 
 
-def reflect(plane: np.ndarray, width: int) -> np.ndarray:
-    """Go on mirrored for `width` pixels beyond every edge; the edge itself is not repeated."""
-    return np.pad(plane, [(width, width)] * 2 + [(0, 0)] * (plane.ndim - 2), mode="reflect")
+def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
+    """A window, which may reach beyond the picture: it goes on mirrored there."""
+    rows, columns = planes["image"].shape[:2]
+    above, before = max(-top, 0), max(-left, 0)
+    beyond = (above, max(top + height - rows, 0)), (before, max(left + width - columns, 0))
+    if any(map(any, beyond)):
+        planes = {k: np.pad(v, [*beyond, (0, 0)][: v.ndim], mode="reflect") for k, v in planes.items()}
+    window = slice(top + above, top + above + height), slice(left + before, left + before + width)
+    return {k: v[window] for k, v in planes.items()}
 
 
 def resize(planes: Planes, height: int, width: int) -> Planes:
-    """Resize all planes; shrinking averages (antialias), masks take the nearest pixel."""
+    """Resize all arrays; shrinking averages (antialias), masks take the nearest pixel."""
     if planes["image"].shape[:2] == (height, width):
         return planes
+    resized = _as_arrays(resize_batch(_as_batch(planes), height, width), planes)
+    return resized | {"image": resized["image"].astype(np.uint8)}
 
-    def sample(plane: torch.Tensor, mode: str) -> torch.Tensor:
+
+def resize_batch(planes: Planes, height: int, width: int) -> Planes:
+    """`resize` for float tensors (N, C, H, W), `valid` bool."""
+    if tuple(planes["image"].shape[-2:]) == (height, width):
+        return planes
+
+    def sample(plane: Tensor, mode: str) -> Tensor:
         if mode == "nearest":
             return F.interpolate(plane, (height, width), mode="nearest-exact")
         return F.interpolate(plane, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
-    return _sampled(planes, sample)
+    resized = resample(planes, sample)
+    return resized | {"image": resized["image"].round()}  # pictures keep their 8 bits, whoever resizes them, and when
 
 
 def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:
@@ -73,79 +90,138 @@ def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:
         columns: Source columns, (h, w), in pixels.
     """
     height, width = planes["image"].shape[:2]
-    y = 2 * rows / max(height - 1, 1) - 1
-    x = 2 * columns / max(width - 1, 1) - 1
-    grid = torch.from_numpy(np.stack([x, y], axis=-1).astype(np.float32))[None]
+    grid = np.empty((1, *rows.shape, 2), np.float32)
+    grid[0, ..., 0] = 2 * columns / max(width - 1, 1) - 1
+    grid[0, ..., 1] = 2 * rows / max(height - 1, 1) - 1
+    places = torch.from_numpy(grid)
 
-    def sample(plane: torch.Tensor, mode: str) -> torch.Tensor:
-        return F.grid_sample(plane, grid, mode=mode, padding_mode="reflection", align_corners=True)
+    def sample(plane: Tensor, mode: str) -> Tensor:
+        return F.grid_sample(plane, places, mode=mode, padding_mode="reflection", align_corners=True)
 
-    return _sampled(planes, sample)
+    return _as_arrays(resample(_as_batch(planes), sample), planes)
 
 
-def _sampled(planes: Planes, sample: Sampler) -> Planes:
-    def apply(array: np.ndarray, mode: str) -> np.ndarray:
-        array = np.ascontiguousarray(array, dtype=np.float32)  # class indices fit exactly below 2²⁴
-        stack = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-        result = sample(torch.from_numpy(np.ascontiguousarray(stack))[None], mode)[0].numpy()
-        return result[0] if array.ndim == 2 else result.transpose(1, 2, 0)
-
+def resample(planes: Planes, sample: Sampler) -> Planes:
+    """Apply a sampler to float tensors (N, C, H, W), `valid` bool: each kind of plane by its own rule."""
     moved = dict(planes)
-    moved["image"] = apply(planes["image"], "bilinear")
+    for name in ("image", "weight"):
+        if name in planes:
+            moved[name] = sample(planes[name], "bilinear")
     if "mask" in planes:
-        moved["mask"] = apply(planes["mask"], "nearest").astype(planes["mask"].dtype)
-    if "weight" in planes:
-        moved["weight"] = apply(planes["weight"], "bilinear")
+        moved["mask"] = sample(planes["mask"], "nearest")
     if "depth" in planes and "valid" in planes:
-        valid = planes["valid"].astype(np.float32)
+        valid = planes["valid"]
         # an invalid pixel may hold anything, NaN too, and NaN · 0 is NaN
-        total, share = apply(np.where(planes["valid"], planes["depth"], 0), "bilinear"), apply(valid, "bilinear")
+        pair = torch.cat([planes["depth"].masked_fill(~valid, 0), valid.to(planes["depth"].dtype)], 1)
+        total, share = sample(pair, "bilinear").split(1, dim=1)
         moved["valid"] = share >= 0.5
-        moved["depth"] = np.where(moved["valid"], total / np.maximum(share, 1e-6), 0).astype(np.float32)
+        moved["depth"] = (total / share.clamp(min=1e-6)).masked_fill(~moved["valid"], 0)
     elif "depth" in planes:
-        moved["depth"] = apply(planes["depth"], "bilinear")
+        moved["depth"] = sample(planes["depth"], "bilinear")
     elif "valid" in planes:
-        moved["valid"] = apply(planes["valid"], "nearest") > 0.5
+        moved["valid"] = sample(planes["valid"].float(), "nearest") > 0.5
     return moved
 
 
-def elastic_displacement(rng: np.random.Generator, height: int, width: int, sigma: float) -> np.ndarray:
+def _as_batch(planes: Planes) -> Planes:
+    """Arrays (H, W[, C]) → float tensors (1, C, H, W), `valid` bool; class indices fit exactly below 2²⁴."""
+
+    def tensor(name: str, array: np.ndarray) -> Tensor:
+        stack = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        kind = np.bool_ if name == "valid" else np.float32
+        return torch.from_numpy(np.ascontiguousarray(stack, dtype=kind))[None]
+
+    return {name: tensor(name, array) for name, array in planes.items()}
+
+
+def _as_arrays(batch: Planes, like: Planes) -> Planes:
+    """The way back; masks get the dtype that they had."""
+
+    def array(name: str, tensor: Tensor) -> np.ndarray:
+        stack = tensor[0].numpy()
+        moved = stack[0] if like[name].ndim == 2 else stack.transpose(1, 2, 0)
+        return moved.astype(like[name].dtype) if name == "mask" else moved
+
+    return {name: array(name, tensor) for name, tensor in batch.items()}
+
+
+def elastic_displacement(knots: np.ndarray, height: int, width: int) -> np.ndarray:
     """The U-Net paper's deformation: (2, height, width) displacements in pixels, rows first.
 
-    Vectors from N(0, sigma) on a 3×3 grid over the window, interpolated bicubically.
-
-    Args:
-        rng: The sample's random numbers.
-        height: The window's height.
-        width: The window's width.
-        sigma: Standard deviation in pixels; 10 in the paper.
+    Vectors on a 3×3 grid over the window, (2, 3, 3), interpolated bicubically; in the paper from N(0, 10 px).
 
     Source:
         Ronneberger et al. 2015, arXiv 1505.04597, section 3.1.
 
     Examples:
-        >>> float(np.abs(elastic_displacement(np.random.default_rng(0), 8, 8, 0.0)).max())
-        0.0
+        >>> field = elastic_displacement(np.full((2, 3, 3), 4.0), 8, 9)
+        >>> field.shape, bool(np.allclose(field, 4))
+        ((2, 8, 9), True)
     """
-    coarse = torch.from_numpy((rng.standard_normal((1, 2, 3, 3)) * sigma).astype(np.float32))
+    coarse = torch.from_numpy(np.asarray(knots, np.float32))[None]
     return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)[0].numpy()
 
 
-def source_grid(
-    top: int, left: int, height: int, width: int, degrees: float = 0.0, displacement: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns from which a window takes its pixels, turned counter-clockwise about its centre.
+def source_matrix(
+    top: float, left: float, height: int, width: int, degrees: float = 0.0, scale: float = 1.0
+) -> np.ndarray:
+    """(2, 3): (row, column, 1) of a window's pixel → the row and column that it shows.
+
+    The content is turned counter-clockwise about the window's centre and enlarged by `scale`.
 
     Examples:
-        >>> rows, columns = source_grid(0, 0, 3, 3, degrees=90)
-        >>> round(float(rows[0, 0])), round(float(columns[0, 0]))  # the top left comes from the top right
-        (0, 2)
+        >>> source_matrix(5, 7, 3, 3, degrees=90) @ (0, 0, 1)  # the top left shows the top right
+        array([5., 9.])
     """
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    cy, cx, turn = (height - 1) / 2, (width - 1) / 2, np.deg2rad(degrees)
+    cos, sin = np.cos(turn) / scale, np.sin(turn) / scale
+    return np.array([
+        [cos, sin, top + cy - cy * cos - cx * sin],
+        [-sin, cos, left + cx + cy * sin - cx * cos],
+    ])  # fmt: skip
+
+
+def source_grid(matrix: np.ndarray, height: int, width: int, displacement: np.ndarray | None = None) -> Any:
+    """(rows, columns) that a window's pixels show, each (height, width), after a displacement within the window."""
+    y, x = np.arange(height, dtype=np.float64)[:, None], np.arange(width, dtype=np.float64)[None]
     if displacement is not None:
         y, x = y + displacement[0], x + displacement[1]
-    if degrees:
-        cy, cx, turn = (height - 1) / 2, (width - 1) / 2, np.deg2rad(degrees)
-        y, x = y - cy, x - cx
-        y, x = cy + y * np.cos(turn) + x * np.sin(turn), cx + x * np.cos(turn) - y * np.sin(turn)
-    return y + top, x + left
+    return [a * y + b * x + c for a, b, c in matrix]
+
+
+def reflection_matrix(hflip: bool, vflip: bool, turns: int, height: int, width: int) -> np.ndarray:
+    """(3, 3): (row, column, 1) of a picture flipped, then turned by quarters → the row and column before that.
+
+    Examples:
+        >>> reflection_matrix(False, False, 1, 3, 3) @ (0, 0, 1)  # turned once, the top left is the former top right
+        array([0., 2., 1.])
+    """
+    quarter = np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]])
+    flip = np.diag([-1.0 if vflip else 1.0, -1.0 if hflip else 1.0, 1.0])
+    flip[0, 2], flip[1, 2] = (height - 1) * vflip, (width - 1) * hflip
+    return flip @ np.linalg.matrix_power(quarter, turns % 4)
+
+
+def orientation(places: np.ndarray) -> tuple[bool, int]:
+    """Whether a picture was mirrored left to right, and by how many quarters it was turned after that.
+
+    Args:
+        places: For each pixel the row and column that it came from, (H, W, 2), counted from 1; 0 where it came from
+            nowhere.
+
+    Examples:
+        >>> places = 1 + np.stack(np.mgrid[:8, :8], -1)
+        >>> orientation(places), orientation(places[:, ::-1]), orientation(places[::-1]), orientation(np.rot90(places))
+        ((False, 0), (True, 0), (True, 2), (False, 1))
+    """
+    step = max(min(places.shape[:2]) // 4, 1)
+    known = np.all(places > 0, axis=-1)
+    down = (places[step:] - places[:-step].astype(np.float64))[known[step:] & known[:-step]]
+    right = (places[:, step:] - places[:, :-step].astype(np.float64))[known[:, step:] & known[:, :-step]]
+    if not len(down) or not len(right):
+        return False, 0
+    # medians: a fold at a mirrored border, or a hole, does not count
+    (a, c), (b, d) = np.median(down, axis=0), np.median(right, axis=0)
+    mirrored = a * d - b * c < 0
+    sign = -1 if mirrored else 1
+    return bool(mirrored), round(np.degrees(np.arctan2(b - sign * c, a + sign * d)) / 90) % 4

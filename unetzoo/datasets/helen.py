@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from ..errors import ConfigError, DataError, ImageDecodeError
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import SampleTransform, check_split, seeded_split
 from .files import PathLike
 from .layout import FilePairs, Pair, by_name, paired, wrong_layout
@@ -39,7 +40,7 @@ class Helen(FilePairs):
     release's train, "test" the release's test.
 
     Args:
-        root: The folder that holds `train/` and `test/`, or `splitted_Data/`.
+        root: The folder that holds `train/` and `test/`, or `splitted_Data/`; or an archive of it (.zip, .tar, …).
         split: "train", "val", "trainval" or "test".
         val_fraction: Share of "val" in the release's train.
         split_seed: Seed of that division.
@@ -81,7 +82,8 @@ class Helen(FilePairs):
         check_split(split, ("train", "val", "trainval", "test"), "Helen")
         if not 0 < val_fraction < 1:
             raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.1")
-        files = self._find(Path(root), "test" if split == "test" else "train")
+        root = data_root(root)
+        files = self._find(root, "test" if split == "test" else "train")
         if split in ("train", "val"):
             if len(files) < 2:
                 raise DataError("too few pictures to divide", subject=root, expected="2", found=len(files),

@@ -11,11 +11,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..errors import DataError, SizeMismatchError
+from ..errors import SizeMismatchError
 from ..labels import LabelSpec
+from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split
 from .files import PathLike, check_same_size, map_labels, read_image, read_mask, read_stack, stack_shape
-from .listing import list_folder, pair_by_stem, shown
+from .layout import wrong_layout
+from .listing import list_folder, pair_by_stem
 
 VOLUME, VOLUME_LABELS = "train-volume.tif", "train-labels.tif"
 
@@ -28,7 +30,7 @@ class ISBI2012(SegmentationDataset):
     never published labels of its test slices: hand those to `unetzoo predict`.
 
     Args:
-        root: The folder that holds the stacks or the two folders.
+        root: The folder that holds the stacks or the two folders, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "all".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -63,7 +65,7 @@ class ISBI2012(SegmentationDataset):
     ) -> None:
         check_split(split, ("train", "val", "all"), "ISBI2012")
         super().__init__(labels=LabelSpec(("membrane", "cell"), ids=(0, 255)), split=split, transform=transform)
-        self.root = Path(root)
+        self.root = data_root(root)
         found = {path.name: path for path in list_folder(self.root, self.how_to_get)}
         self._stacks: tuple[np.ndarray, np.ndarray] | None = None
         self._files = None
@@ -73,13 +75,8 @@ class ISBI2012(SegmentationDataset):
             self._files = pair_by_stem(found["images"], found["labels"], how_to_get=self.how_to_get)
             count = len(self._files)
         else:
-            raise DataError(
-                "not the layout of ISBI 2012",
-                subject=self.root,
-                expected=f"{VOLUME} and {VOLUME_LABELS}, or images/ and labels/",
-                found=shown(sorted(found)),
-                hint=self.how_to_get,
-            )
+            expected = f"{VOLUME} and {VOLUME_LABELS}, or images/ and labels/"
+            raise wrong_layout("ISBI 2012", self.root, expected, self.how_to_get)
         first_val = count - max(1, round(count / 5))
         self._slices = {"train": range(first_val), "val": range(first_val, count), "all": range(count)}[split]
 
@@ -107,6 +104,12 @@ class ISBI2012(SegmentationDataset):
 
     def __len__(self) -> int:
         return len(self._slices)
+
+    def sources(self) -> list[Path]:
+        """Both stacks, or the split's pictures and labels."""
+        if self._files is None:
+            return [self.root / VOLUME, self.root / VOLUME_LABELS]
+        return [path for number in self._slices for path in self._files[number][1:]]
 
     def load(self, index: int) -> Sample:
         """One slice."""

@@ -42,6 +42,10 @@ class FilePairs(SegmentationDataset):
     def __len__(self) -> int:
         return len(self.files)
 
+    def sources(self) -> list[Path]:
+        """All pictures and label files."""
+        return [path for _, *pair in self.files for path in pair]
+
     def read_labels(self, path: Path) -> np.ndarray:
         """Decode a label file to class indices."""
         return read_mask(path, self.labels)
@@ -108,8 +112,11 @@ def paired(
 
 def wrong_layout(data: str, root: Path, expected: str, how_to_get: str) -> DataError:
     """The error for a folder in which other things lie than should; a missing folder raises its own."""
-    found = sorted(path.name + "/" * path.is_dir() for path in list_folder(root, how_to_get))
-    return DataError(f"not the layout of {data}", subject=root, expected=expected, found=shown(found), hint=how_to_get)
+    from .auditing.recognise import looks_like  # it knows all layouts, and so all datasets
+
+    there = shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(root, how_to_get)))
+    found = there + looks_like(root, data)
+    return DataError(f"not the layout of {data}", subject=root, expected=expected, found=found, hint=how_to_get)
 
 
 def divided(names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object) -> set[str]:

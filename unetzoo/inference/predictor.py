@@ -46,7 +46,7 @@ class Predictor:
             size, the answer is brought back to the file's. By default the values are divided by 255.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
-        tta: See `unetzoo.predict`; classes that change places in a mirror (`labels.swap_pairs`) do so here.
+        tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) change places here.
 
     Raises:
         ConfigError: Labels that do not fit the network's answer (when the first file is predicted).
@@ -104,7 +104,7 @@ class Predictor:
             tile=self.tile,
             blend=self.blend,
             tta=self.tta,
-            swap_pairs=self.labels.swap_pairs if self.labels else (),
+            labels=self.labels,
         )
         logits, depth = (answer, None) if isinstance(answer, Tensor) else (answer[0], getattr(answer, "depth", None))
         size = picture.shape[0], picture.shape[1]

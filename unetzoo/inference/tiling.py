@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, PluginContractError, did_you_mean
+from ..labels import LabelSpec
 from .geometry import Axis, Blend, Plan, Span, geometry_of, plan_windows
 from .pictures import as_picture, check_channels
 
@@ -88,9 +89,9 @@ def predict_picture(
     tile: int | Sequence[int] | None,
     blend: Blend,
     tta: Literal["flips"] | None,
-    swap_pairs: Sequence[tuple[int, int]] = (),
+    labels: LabelSpec | None = None,
 ) -> Any:
-    """`predict`, with the classes that change places when the picture is mirrored left to right."""
+    """`predict`, with the label set, whose left and right change places in mirrored pictures."""
     if not isinstance(net, nn.Module):
         raise ConfigError(
             "predict takes a network", found=repr(net), hint='build it first: unetzoo.build("unet") or from_pretrained'
@@ -125,7 +126,7 @@ def predict_picture(
             cut = picture.index_select(1, rows[row.start : row.stop])
             cut = cut.index_select(2, columns[column.start : column.stop])[None].to(sample.device, sample.dtype)
             with torch.inference_mode():
-                heads = mean_of_flips(answer, cut, swap_pairs) if tta else answer(cut)
+                heads = mean_of_flips(answer, cut, labels) if tta else answer(cut)
             yield row, column, tuple(head[0].to(picture.device) for head in heads)
 
     with evaluating(net):
@@ -184,19 +185,24 @@ def span_weights(axis: Axis, blend: str) -> list[Tensor]:
     return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]
 
 
-def mean_of_flips(answer: Callable[[Tensor], Heads], window: Tensor, swap_pairs: Sequence[tuple[int, int]]) -> Heads:
+def mean_of_flips(answer: Callable[[Tensor], Heads], window: Tensor, labels: LabelSpec | None = None) -> Heads:
     """The mean answer over a window and its three mirrorings, turned back.
 
     The window lies on the pooling grid at either end, so mirroring it is mirroring the canvas: tiles stay exact.
+
+    Raises:
+        ConfigError: Left and right are to change places, but the answer has other classes than `labels`.
     """
     total: list[Tensor] = []
     for dims in FLIPS:
         mask, *others = answer(window.flip(dims))
-        if -1 in dims and swap_pairs:
-            order = list(range(mask.shape[1]))
-            for one, other in swap_pairs:
-                order[one], order[other] = other, one
-            mask = mask[:, order]
+        if labels and labels.swap_pairs:
+            if mask.shape[1] != labels.classes:
+                raise ConfigError(
+                    "labels and network differ", expected=f"{mask.shape[1]} classes", found=labels.classes,
+                    hint="give the label set that the network was trained with",
+                )  # fmt: skip
+            mask = mask[:, labels.swapped_by(hflip=-1 in dims, vflip=-2 in dims)]
         heads = [head.flip(dims) for head in (mask, *others)]
         total = [sum_ + head for sum_, head in zip(total, heads, strict=True)] if total else heads
     return tuple(head / len(FLIPS) for head in total)

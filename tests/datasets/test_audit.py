@@ -1,0 +1,478 @@
+"""The audit's parts against independent arithmetic, and what it makes of odd folders and datasets."""
+
+import json
+import os
+import shutil
+import zipfile
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from scipy import ndimage
+
+import unetzoo
+from unetzoo.datasets import Folder, audit, recognise
+from unetzoo.datasets.auditing.alignment import exchanged, inverted
+from unetzoo.datasets.auditing.facts import MaskFacts
+from unetzoo.datasets.auditing.probe import border_map, count_numbers, roughness
+from unetzoo.datasets.auditing.propose import declaration, proposal
+from unetzoo.datasets.auditing.tree import Tree
+from unetzoo.datasets.twins import LAYOUTS, write
+from unetzoo.errors import ConfigError, DataError, PluginError, UnknownNameError
+from unetzoo.labels import LabelSpec
+
+MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4))
+TWO = {"names": ("background", "cell"), "ids": (0, 255)}
+
+
+def codes(report, *severities):
+    return {f.code for f in report.findings if not severities or f.severity in severities}
+
+
+def pairs(root, count=6, images="images", masks="masks", ending="", values=(0, 255)):
+    """Discs on noise, each elsewhere; masks of two values."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:40, 0:40]
+    for folder in (images, masks):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        disc = (y - rng.integers(8, 32)) ** 2 + (x - rng.integers(8, 32)) ** 2 < 36
+        picture = np.where(disc[..., None], (200, 60, 50), (60, 90, 160)) + rng.integers(-8, 8, (40, 40, 3))
+        Image.fromarray(picture.astype(np.uint8)).save(root / images / f"p{i}.png")
+        Image.fromarray(np.where(disc, values[1], values[0]).astype(np.uint8)).save(root / masks / f"p{i}{ending}.png")
+    return root
+
+
+class TestParts:
+    @given(MASKS)
+    @settings(max_examples=100, deadline=None)
+    def test_roughness_is_what_a_walk_over_all_lines_counts(self, mask):
+        changes = between = astray = 0
+        for line in [*mask.tolist(), *mask.T.tolist()]:
+            changes += sum(a != b for a, b in pairwise(line))
+            for a, b, c in zip(line, line[1:], line[2:], strict=False):
+                between += a < b < c or a > b > c
+                astray += (b > a and b > c) or (b < a and b < c)
+        assert tuple(roughness(mask)) == (changes, between, astray)
+
+    @given(MASKS)
+    @settings(max_examples=50, deadline=None)
+    def test_numbers_are_counted_as_numpy_counts_them(self, mask):
+        for array in (mask, mask.astype(np.uint16) * 257, mask.astype(np.int64) - 2):
+            values, counts = np.unique(array, return_counts=True)
+            assert count_numbers(array) == dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+    def test_borders_are_the_morphological_gradient_of_the_labels(self):
+        mask = np.kron(np.random.default_rng(0).integers(0, 3, (16, 16)), np.ones((8, 8), int)).astype(np.uint8)
+        cross = ndimage.generate_binary_structure(2, 1)
+        gradient = ndimage.morphological_gradient(mask, footprint=cross, mode="nearest") > 0
+        share = gradient.reshape(64, 2, 64, 2).mean(axis=(1, 3))
+        assert np.abs(border_map(mask) - np.minimum(share * 255, 127)).max() <= 1
+
+    def test_an_unlabelled_outline_is_the_border(self):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[20:40, 20:40] = 1
+        outlined = mask.copy()
+        outlined[ndimage.morphological_gradient(mask, 3) > 0] = 255
+        found = border_map(outlined, outlined == 255) > 0
+        assert np.array_equal(found, outlined == 255)
+
+    @given(st.integers(6, 30), st.integers(0, 10**6))
+    @settings(max_examples=60, deadline=None)
+    def test_exchanged_masks_are_told_from_sound_ones(self, count, seed):
+        rng = np.random.default_rng(seed)
+        fits = rng.normal(0.1, 0.03, (count, count)) + np.diag(rng.uniform(0.4, 0.6, count))
+        assert exchanged(fits) == []
+        i, j = sorted(rng.choice(count, 2, replace=False).tolist())
+        order = np.arange(count)
+        order[[i, j]] = j, i
+        assert exchanged(fits[:, order]) == [(i, j)]
+
+    def test_the_test_for_exchange_stays_silent_where_masks_fit_no_picture(self):
+        assert exchanged(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
+
+    @given(st.integers(5, 40), st.integers(0, 10**6))
+    @settings(max_examples=60, deadline=None)
+    def test_inverted_masks_are_told_from_sound_ones(self, count, seed):
+        rng = np.random.default_rng(seed)
+        rows = np.clip(rng.normal(0.2, 0.05, (count, 67)), 0, 1)
+        assert not inverted(rows).any()
+        turned = int(rng.integers(count))
+        rows[turned] = 1 - rows[turned]
+        assert np.flatnonzero(inverted(rows)).tolist() == [turned]
+
+    @pytest.mark.parametrize(
+        ("values", "arguments"),
+        [
+            ((0, 255), {"names": ["background", "foreground"], "ids": [0, 255]}),
+            ((0, 1), {"classes": 2}),
+            ((0, 1, 2, 255), {"classes": 3, "ignore_ids": [255], "ignore_index": 255}),
+            ((0, 1, 3), {"classes": 4}),
+            ((0, 80, 160, 240), {"classes": 4, "ids": [0, 80, 160, 240]}),
+            ((7,), None),
+            ((), None),
+        ],
+    )
+    def test_a_proposal_declares_what_is_found(self, values, arguments):
+        masks = [MaskFacts("a", counts=dict.fromkeys(values, 10)), MaskFacts("b", counts=dict.fromkeys(values[:1], 10))]
+        assert proposal(masks) == arguments
+        if arguments:
+            known = declaration(arguments)
+            assert known is not None and set(values) <= set(known.lookup())
+
+    def test_a_stray_number_in_one_mask_of_many_is_not_proposed(self):
+        masks = [MaskFacts(str(i), counts={0: 5, 1: 5, 2: 5}) for i in range(9)]
+        masks.append(MaskFacts("odd", counts={0: 5, 200: 1}))
+        assert proposal(masks) == {"classes": 3}
+
+
+class TestFolders:
+    @pytest.mark.parametrize(
+        ("name", "prepare", "expected"),
+        [
+            ("missing", lambda root: None, "no such folder"),
+            ("file", lambda root: root.write_text("x"), "not a folder"),
+            ("empty", lambda root: root.mkdir(), "the folder is empty"),
+            ("strange", lambda root: write_text(root / "a" / "b.txt"), "layout is not known"),
+        ],
+    )
+    def test_a_path_without_data_is_our_error(self, name, prepare, expected, tmp_path):
+        prepare(tmp_path / name)
+        with pytest.raises(DataError, match=expected) as caught:
+            audit(tmp_path / name)
+        assert caught.value.hint
+
+    def test_an_unknown_layout_says_what_was_looked_for_and_what_is_below(self, tmp_path):
+        write("camvid", tmp_path / "deep" / "CamVid")
+        with pytest.raises(DataError) as caught:
+            audit(tmp_path / "deep")
+        for part in ("leftImg8bit/", "images/ and masks/", "CamVid/ looks like 'camvid'"):
+            assert part in str(caught.value)
+
+    def test_a_layout_of_two_minds_asks(self, tmp_path):
+        pairs(tmp_path, images="images", masks="labels")
+        with pytest.raises(DataError, match=r"not clear.*--dataset"):
+            audit(tmp_path)
+        report = audit(tmp_path, "folder")
+        assert report.proposal == {"names": ["background", "foreground"], "ids": [0, 255]}
+        assert report.options["masks"] == "labels" and codes(report, "error", "warning") == set()
+
+    def test_other_names_are_recognised_and_said(self, tmp_path):
+        report = audit(pairs(tmp_path, masks="annotations", ending="_mask"))
+        assert report.options == {"masks": "annotations", "mask_suffix": "_mask"}
+        (note,) = [finding for finding in report.findings if finding.code == "other-folders"]
+        assert note.cases[0].detail == "--set masks=annotations --set mask_suffix=_mask"
+        data = Folder(tmp_path, **report.options, **report.proposal)
+        assert len(data) == report.samples
+
+    @pytest.mark.parametrize("build", ["cityscapes", "helen", "carvana", "celebamask", "isbi2012", "folder"])
+    def test_constructors_say_what_a_wrong_folder_looks_like(self, build, tmp_path):
+        root = write("camvid", tmp_path / "x")
+        with pytest.raises(DataError, match="looks like 'camvid'"):
+            unetzoo.DATASETS.build(build, root=root, **({"classes": 2} if build == "folder" else {}))
+
+    def test_a_dataset_that_was_named_wrongly_says_what_it_looks_like(self, tmp_path):
+        with pytest.raises(DataError, match="looks like 'carvana'"):
+            audit(write("carvana", tmp_path / "x"), "cityscapes")
+
+    def test_unknown_names_and_arguments_are_refused_with_the_nearest(self, tmp_path):
+        pairs(tmp_path)
+        with pytest.raises(UnknownNameError, match="folder"):
+            audit(tmp_path, "foldre")
+        with pytest.raises(UnknownNameError, match="names"):
+            audit(tmp_path, "folder", options={"namse": ("a", "b")})
+        for wrong in ({"names": 5}, {"names": ("a", "b"), "classes": 3}, {"names": ("a", "a")}):
+            with pytest.raises(ConfigError):
+                audit(tmp_path, "folder", options=wrong)
+
+    def test_an_archive_is_audited_like_its_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("UNETZOO_CACHE", str(tmp_path / "cache"))
+        root = pairs(tmp_path / "data")
+        (root / "masks" / "p3.png").unlink()
+        with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+            for path in sorted(root.rglob("*.png")):
+                archive.write(path, path.relative_to(tmp_path))
+        packed, plain = audit(tmp_path / "data.zip", options=TWO), audit(root, options=TWO)
+        assert [f.to_dict() for f in packed.findings] == [f.to_dict() for f in plain.findings]
+        assert codes(packed, "error") == {"missing-mask"} and packed.source.endswith("data.zip")
+
+    def test_a_manifest_itself_may_be_named(self, tmp_path):
+        root = write("csv", tmp_path / "x")
+        report = audit(root / "manifest.csv", options={"names": ("background", "object")})
+        assert report.dataset == "csv" and not report.errors
+        (root / "two.csv").write_text("image,mask\nphotos/scene_000.png,masks/scene_000.png\n")
+        with pytest.raises(DataError, match="several manifests"):
+            audit(root, "csv")
+
+    def test_a_manifests_faults_are_all_told(self, tmp_path):
+        pairs(tmp_path, 3)
+        (tmp_path / "list.csv").write_text(
+            "image;mask\nimages/p0.png;masks/p0.png\nimages/gone.png;masks/p1.png\nimages/p2.png;\nimages/p1.png\n"
+        )
+        report = audit(tmp_path, "csv", options=TWO)
+        assert codes(report, "error") == {"missing-image", "missing-mask", "broken-row"}
+
+    def test_a_part_is_read_on_request_and_names_are_compared_for_all(self, tmp_path):
+        root = pairs(tmp_path, 12)
+        (root / "masks" / "p7.png").unlink()
+        calls = []
+        report = audit(root, options=TWO, limit=3, progress=lambda done, total: calls.append((done, total)))
+        assert (report.samples, report.audited, calls[-1]) == (12, 3, (3, 3))
+        assert codes(report, "error") == {"missing-mask"}
+
+    def test_links_that_lead_back_or_nowhere_do_no_harm(self, tmp_path):
+        root = pairs(tmp_path / "data")
+        os.symlink(root, root / "images" / "loop")
+        os.symlink(tmp_path / "gone.png", root / "images" / "p9.png")
+        report = audit(root, "folder", options=TWO)
+        assert codes(report, "error") == {"missing-mask", "missing-image"}
+
+    def test_a_linked_folder_is_followed(self, tmp_path):
+        pairs(tmp_path / "real")
+        (tmp_path / "data").mkdir()
+        for folder in ("images", "masks"):
+            os.symlink(tmp_path / "real" / folder, tmp_path / "data" / folder)
+        assert audit(tmp_path / "data", options=TWO).samples == 6
+
+    def test_an_unreadable_folder_is_a_finding_and_hinders_nothing(self, tmp_path, monkeypatch):
+        root = pairs(tmp_path / "data")
+        (root / "secret").mkdir()
+        scandir = os.scandir
+
+        def guarded(path):
+            if str(path).endswith("secret"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", guarded)
+        report = audit(root, options=TWO)
+        assert codes(report, "error") == {"unreadable-folder"} and report.audited == 6
+        with pytest.raises(DataError, match="unreadable folder"):
+            monkeypatch.setattr(os, "scandir", lambda path: guarded("secret"))
+            audit(root)
+
+    def test_what_only_the_dataset_knows_is_said_in_its_words(self, tmp_path):
+        report = audit(pairs(tmp_path, 1), "folder", options=TWO)  # one picture cannot be divided
+        assert codes(report, "error") == {"refused"}
+        assert "too few pictures to divide" in report.errors[0].cases[0].detail
+
+    def test_several_accidents_in_one_set_keep_their_names(self, tmp_path):
+        root = pairs(tmp_path, 12)
+        for i in range(3):
+            path = root / "masks" / f"p{i}.png"
+            with Image.open(path) as mask:
+                mask.load()
+            if i == 0:
+                mask.resize((25, 25), Image.Resampling.BILINEAR).resize((40, 40), Image.Resampling.BILINEAR).save(path)
+            elif i == 1:
+                Image.fromarray(np.asarray(mask) // 255).save(path)
+            else:
+                mask.save(path.with_suffix(".jpg"))
+                path.unlink()
+        report = audit(root, "folder", options=TWO)
+        assert codes(report, "error", "warning") == {"interpolated-ids", "zero-one", "jpeg-mask"}
+
+    def test_declared_classes_that_nobody_shows_cast_doubt_on_the_declaration(self, tmp_path):
+        report = audit(pairs(tmp_path, values=(0, 1)), "folder", options={"classes": 3})
+        assert codes(report, "warning") == {"absent-class"} and report.warnings[0].cases[0].file == "2"
+
+    def test_the_splits_of_a_recipe_are_taken(self, tmp_path):
+        root = pairs(tmp_path, 10)
+        shutil.copy(root / "images" / "p0.png", root / "images" / "p5.png")
+        shutil.copy(root / "masks" / "p0.png", root / "masks" / "p5.png")
+        own = {"train": {"split": "train"}, "val": {"split": "val"}}
+        found = set()
+        for seed in range(12):
+            report = audit(root, "folder", options={**TWO, "split_seed": seed}, splits=own)
+            found |= codes(report, "error", "warning")
+        assert found == {"leakage", "duplicate-image"}  # by the seed, the two lie in one split or in two
+
+    def test_a_report_is_plain_data(self, tmp_path):
+        write("folder", tmp_path / "x")
+        (tmp_path / "x" / "masks" / "photo_1.png").unlink()
+        report = audit(tmp_path / "x")
+        plain = json.loads(json.dumps(report.to_dict()))
+        assert plain["summary"]["error"] == 1 and plain["findings"][0]["code"] == "missing-mask"
+        assert plain["findings"][0]["files"] == [{"file": "images/photo_1.jpg", "detail": ""}]
+        assert plain["proposal"] == {"classes": 4, "ignore_ids": [255], "ignore_index": 255}
+
+    def test_a_name_that_is_no_text_can_be_told(self, tmp_path):
+        root = pairs(tmp_path)
+        name = os.fsdecode(b"\xff.png")
+        Image.new("RGB", (8, 8), "red").save(os.path.join(root, "images", name))
+        report = audit(root, "folder", options=TWO)
+        (error,) = report.errors
+        assert error.code == "missing-mask" and str(error.cases[0]) == "images/\\udcff.png"
+        json.dumps(report.to_dict()).encode()
+
+    def test_numbers_that_no_declaration_fits_are_judged_all_the_same(self, tmp_path):
+        root = pairs(tmp_path)
+        for path in (root / "masks").iterdir():
+            with Image.open(path) as mask:
+                small = mask.resize((27, 27), Image.Resampling.BILINEAR)
+            small.resize((40, 40), Image.Resampling.BILINEAR).save(path)
+        report = audit(root)
+        assert report.proposal is None and codes(report, "error") == {"interpolated-ids"}
+
+    def test_a_glance_at_a_folder_is_bounded(self, tmp_path):
+        (tmp_path / "many").mkdir()
+        for i in range(1100):
+            (tmp_path / "many" / f"{i}.png").touch()
+        assert len(Tree.walk(tmp_path, glance=True).files) == 1000
+        assert not Tree.walk(tmp_path, glance=True).whole and Tree.walk(tmp_path).whole
+        assert recognise(tmp_path) == [] and recognise(tmp_path / "none") == []
+
+
+def write_text(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("text")
+
+
+class Plain:
+    """A dataset by contract alone."""
+
+    labels = LabelSpec(("background", "thing"))
+    transform = None
+
+    def __init__(self, samples, **changes):
+        self.samples = samples
+        self.__dict__.update(changes)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        sample = self.samples[index]
+        if isinstance(sample, BaseException):
+            raise sample
+        return sample
+
+
+def sample(seed, **changes):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((20, 24), np.int64)
+    mask[5:12, 4 + seed % 9 : 12 + seed % 9] = 1
+    return {"image": rng.integers(0, 255, (20, 24, 3), dtype=np.uint8), "mask": mask, "id": f"s{seed}"} | changes
+
+
+class TestSamples:
+    def test_a_dataset_that_keeps_the_contract_is_sound(self):
+        report = audit(Plain([sample(i) for i in range(6)]))
+        assert codes(report, "error", "warning") == set()
+        assert [share.pixels for share in report.classes] == [6 * (20 * 24 - 56), 6 * 56]
+
+    @pytest.mark.parametrize(
+        ("bad", "code"),
+        [
+            (sample(9, mask=np.full((20, 24), 7)), "out-of-range-id"),
+            (sample(9, mask=np.zeros((10, 24), int)), "size-mismatch"),
+            (sample(9, mask=np.zeros((20, 24), np.float32)), "broken-contract"),
+            (sample(9, image="a text"), "broken-contract"),
+            (sample(9, image=np.zeros((0, 4, 3), np.uint8)), "broken-contract"),
+            (sample(9, mask=np.zeros((0, 0), np.uint8)), "broken-contract"),
+            (sample(9, image=np.zeros((20, 24, 3), np.uint8)), "blank-image"),
+            (sample(9, depth=np.ones((20, 24), np.float32)), "depth-constant"),
+            (sample(9, depth=np.random.default_rng(0).random((9, 9))), "depth-size-mismatch"),
+            (sample(0), "duplicate-image"),
+            (sample(0, mask=1 - sample(0)["mask"]), "conflicting-labels"),
+            ((1, 2, 3), "broken-contract"),
+            (RuntimeError("boom"), "sample-error"),
+            (DataError("broken file", subject="x.png"), "sample-error"),
+        ],
+    )
+    def test_a_bad_sample_is_found_and_hinders_no_other(self, bad, code):
+        samples = [sample(i) for i in range(6)]
+        report = audit(Plain([*samples, bad]))
+        assert code in codes(report, "error", "warning")
+        assert report.audited >= 6
+
+    def test_leakage_between_two_datasets(self):
+        train, val = Plain([sample(i) for i in range(6)]), Plain([sample(i) for i in (7, 3, 8)])
+        report = audit({"train": train, "val": val})
+        assert codes(report, "error") == {"leakage"} and report.splits == {"train": 6, "val": 3}
+        assert "val 1" in str(report.errors[0].cases[0]) and "train 3" in str(report.errors[0].cases[0])
+
+    def test_the_transform_is_left_off_and_left_on(self):
+        data = unetzoo.datasets.Composites("val", size=32, length=6, transform=lambda sample, rng: 1 / 0)
+        report = audit(data)
+        assert codes(report, "error", "warning") == set() and data.transform is not None
+
+    def test_without_labels_or_length_it_is_no_dataset(self):
+        assert codes(audit(Plain([sample(0)], labels=None)), "error") == {"broken-contract"}
+        with pytest.raises(DataError, match="not a dataset"):
+            audit(object())
+        with pytest.raises(DataError, match="no datasets"):
+            audit({})
+
+    def test_a_plugins_dataset_is_built_and_audited(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(unetzoo.DATASETS, "_local", {})
+
+        @unetzoo.DATASETS.register("acme")
+        def acme(root, split="train"):
+            return Plain([sample(i + 50 * (split == "val")) for i in range(4)])
+
+        report = audit(tmp_path / "samples.h5", "acme", sheet=tmp_path / "sheet.png")  # its root is its own affair
+        assert report.dataset == "acme" and report.splits == {"train": 4, "val": 4, "test": 4}
+        assert codes(report, "error") == {"leakage"}  # it gives its train for test
+        assert size_of(tmp_path / "sheet.png")[0] > 400
+
+        @unetzoo.DATASETS.register("broken")
+        def broken(root):
+            raise RuntimeError("no")
+
+        with pytest.raises(PluginError, match="RuntimeError: no"):
+            audit(tmp_path, "broken")
+
+
+def tile_colors(path):
+    with Image.open(path) as image:
+        return {color for _, color in image.convert("RGB").getcolors(1 << 24)}
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_the_sheet_shows_the_classes_in_their_colours_and_frames_the_bad(tmp_path):
+    root = write("folder", tmp_path / "x", count=6)
+    options = {"names": ("background", "disc", "square", "triangle"), "ignore_ids": (255,), "ignore_index": 255}
+    labels = Folder(root, **options).labels
+    audit(root, "folder", options=options, sheet=tmp_path / "clean.png")
+    clean = tile_colors(tmp_path / "clean.png")
+    assert set(labels.palette) <= clean and (220, 30, 30) not in clean
+    (root / "masks" / "photo_2.png").write_bytes(b"")
+    audit(root, "folder", options=options, sheet=tmp_path / "bad.png")
+    assert (220, 30, 30) in tile_colors(tmp_path / "bad.png")
+    with pytest.raises(DataError, match="cannot write the sheet"):
+        audit(root, "folder", options=options, sheet=tmp_path / "no" / "sheet.png")
+
+
+@pytest.mark.parametrize("name", ["celebamask", "carvana", "isbi2012-tif", "eva", "composites", "csv"])
+def test_every_kind_of_layout_can_be_drawn(name, tmp_path):
+    layout = LAYOUTS[name]
+    audit(write(name, tmp_path / "x"), layout.dataset, options=dict(layout.options), sheet=tmp_path / "s.png")
+    assert size_of(tmp_path / "s.png")[1] > 300
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_mutated_files_give_findings_and_no_traceback(data, tmp_path_factory):
+    root = pairs(tmp_path_factory.mktemp("mutants") / "data", 5)
+    for _ in range(data.draw(st.integers(1, 4))):
+        path = data.draw(st.sampled_from(sorted(root.rglob("*.png"))))
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(0, 5))):
+            if content:
+                content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    report = audit(root, "folder", options=TWO)
+    assert report.audited == 5
+    for index, (_, image, mask) in enumerate(Folder(root, **TWO).files):
+        wrong = {case.file for finding in report.errors for case in finding.cases}
+        if not {path.relative_to(root).as_posix() for path in (image, mask)} & wrong:
+            Folder(root, **TWO)[index]  # what the audit passes, the dataset reads

@@ -1,0 +1,436 @@
+"""The cache gives what the dataset gives, and is never stale."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import os
+import pickle
+import random
+import sys
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+import torch
+from caching import PLANES, All, caches, debris, quiet, same, write_pairs
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from unetzoo.datasets import (
+    ISBI2012,
+    CamVid,
+    Carvana,
+    CelebAMask,
+    Cityscapes,
+    Composites,
+    Folder,
+    Helen,
+    Transform,
+    cached,
+    cachefile,
+    fingerprint,
+    sample_rng,
+    store,
+    with_border_weights,
+)
+from unetzoo.datasets.base import SegmentationDataset
+from unetzoo.errors import CacheError, ConfigError, DataError, LabelRangeError
+from unetzoo.labels import LabelSpec
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """pairs(count): pictures of different sizes and their masks of 0 and 255."""
+    return functools.partial(write_pairs, tmp_path / "data")
+
+
+def test_samples_of_any_shape_and_every_plane_come_back_equal(tmp_path):
+    for negative, kind in ((False, np.uint8), (True, np.int8)):
+        data = All(negative=negative)
+        kept = quiet(data, folder=tmp_path)
+        assert len(kept) == 5 and kept.labels == data.labels and kept.split == "s/1"
+        for i in range(-5, 5):
+            same(data[i], kept[i])
+        assert kept[0]["mask"].dtype == kind and all(kept[0][name].flags.writeable for name in PLANES)
+        with pytest.raises(IndexError):
+            kept[5]
+    assert len(caches(tmp_path)) == 2 and not debris(tmp_path)
+
+
+@pytest.mark.parametrize("size", [16, (12, 31), None])
+@pytest.mark.parametrize("train", [True, False])
+def test_resized_once_is_resized_each_time(tmp_path, size, train):
+    rest = {"mirror": 3, "crop": 7, "hflip": 0.5, "rotate": 20.0, "elastic": 1.0, "brightness": 0.1}
+    data = All(negative=True)
+    data.transform = Transform(size=size, train=train, **rest)
+    kept = quiet(data, size, folder=tmp_path)
+    assert kept.transform is data.transform
+    for i in range(len(data)):
+        same(data[i], kept[i])
+        if size is None:
+            same(data.load(i), kept.load(i))
+        else:  # nothing is left to do for `size`
+            same(data[i], Transform(train=train, **rest)(kept.load(i), sample_rng(0, 0, i)))
+
+
+def test_resizing_is_that_of_independent_libraries(tmp_path):
+    """Pictures as Pillow's bilinear resampling; masks the nearest pixel, by their centres."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (40, 60, 3), np.uint8), rng.integers(0, 3, (40, 60), np.uint8)
+    layouts.save(root / "images" / "a.png", image), layouts.save(root / "masks" / "a.png", mask)
+    sample = quiet(Folder(root, classes=3), (17, 23), folder=tmp_path)[0]
+    pillow = np.asarray(Image.fromarray(image).resize((23, 17), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(sample["image"] - pillow).max() <= 1
+    rows, columns = (np.floor((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ((17, 40), (23, 60)))
+    assert np.array_equal(sample["mask"], mask[np.ix_(rows, columns)])
+
+
+def test_built_once_in_parallel_and_used_ever_after(tmp_path, pairs, monkeypatch):
+    data = pairs(8)
+    state = torch.get_rng_state()
+    kept = cached(data, 16, folder=tmp_path / "c", workers=2, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = quiet(data, 16, folder=tmp_path / "d")
+    for i in range(8):
+        same(kept[i], alone[i])
+    monkeypatch.setattr(Folder, "load", lambda *_: pytest.fail("decoded again"))
+    again = quiet(pairs(8), 16, folder=tmp_path / "c")
+    same(again[3], kept[3])
+
+
+@pytest.mark.parametrize(
+    ("make", "build"),
+    [
+        (layouts.helen, Helen), (layouts.cityscapes, Cityscapes), (layouts.carvana, Carvana), (layouts.camvid, CamVid),
+        (layouts.celebamask, CelebAMask), (layouts.celebamask, functools.partial(CelebAMask, task="eyes-lips")),
+    ],
+)  # fmt: skip
+def test_every_dataset_names_the_files_it_reads(tmp_path, make, build, monkeypatch):
+    data = build(make(tmp_path / "data"), "train")
+    named = {str(path) for path in data.sources()}
+    opened = set()
+    monkeypatch.setattr("builtins.open", lambda file, *a, **k: opened.add(str(file)) or io_open(file, *a, **k))
+    for i in range(len(data)):
+        data[i]
+    monkeypatch.undo()
+    assert opened and opened <= named
+    kept = quiet(data, folder=tmp_path / "c")
+    for i in range(len(data)):
+        same(data[i], kept[i])
+
+
+io_open = open
+
+
+def test_stacks_and_composites_name_their_files(tmp_path):
+    import tifffile
+
+    stack = np.arange(10 * 8 * 8, dtype=np.uint8).reshape(10, 8, 8)
+    tifffile.imwrite(tmp_path / "train-volume.tif", stack, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "train-labels.tif", (stack > 99).astype(np.uint8) * 255, photometric="minisblack")
+    data = ISBI2012(tmp_path)
+    assert {path.name for path in data.sources()} == {"train-volume.tif", "train-labels.tif"}
+    kept = quiet(data, folder=tmp_path / "c")
+    same(data[2], kept[2])
+    assert np.array_equal(kept.baseline(kept[2]), data.baseline(data[2]))
+    for i in range(2):
+        layouts.save(tmp_path / "fg" / f"{i}.png", np.full((8, 8, 4), 200, np.uint8))
+        layouts.save(tmp_path / "bg" / f"{i}.png", np.full((20, 20, 3), 50 * i, np.uint8))
+    files = Composites("all", 16, 3, root=tmp_path)
+    assert len(list(files.sources())) == 4 and not list(Composites().sources())
+    same(files[1], quiet(files, folder=tmp_path / "c")[1])
+    drawn = quiet(Composites(length=3, size=32), folder=tmp_path / "c")
+    assert drawn.baseline(drawn[0]).shape == (32, 32)
+
+
+def one_pixel_changed(path):
+    """The same size and times, other content."""
+    before, stat = path.read_bytes(), path.stat()
+    array = np.array(Image.open(path))
+    for value in range(1, 256):
+        array[0, 0] = value
+        Image.fromarray(array).save(path)
+        if path.stat().st_size == len(before) and path.read_bytes() != before:
+            break
+    else:
+        pytest.fail("no picture of the same size")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_mtime_ns == stat.st_mtime_ns
+
+
+@pytest.mark.parametrize("age", [0, 100])
+def test_changed_content_is_seen_whatever_size_and_times_say(tmp_path, pairs, age, monkeypatch):
+    data = pairs()
+    if age:  # old enough for the receipt to be trusted where nothing differs
+        monkeypatch.setattr(fingerprint, "SETTLED", -(10**9))
+    old = quiet(data, folder=tmp_path / "c")
+    first = old[1]
+    one_pixel_changed(tmp_path / "data" / "images" / "1.png")
+    new = quiet(data, folder=tmp_path / "c")
+    assert not np.array_equal(new[1]["image"], first["image"])
+    same(data[1], new[1])
+    same(old[1], first)  # who has the old file open keeps it
+    with pytest.raises(CacheError, match="other data"):
+        pickle.loads(pickle.dumps(old))[1]
+    assert len(caches(tmp_path)) == 1
+
+
+def test_files_are_read_again_only_where_they_may_have_changed(tmp_path, pairs, monkeypatch):
+    data = pairs()
+    read = []
+    monkeypatch.setattr(fingerprint, "SETTLED", -(10**9))
+    monkeypatch.setattr(fingerprint, "_hash", lambda name, real=fingerprint._hash: read.append(name) or real(name))
+    quiet(data, folder=tmp_path)
+    assert len(read) == 12
+    quiet(data, folder=tmp_path)
+    assert len(read) == 12
+    (tmp_path / "data" / "images" / "1.png").touch()
+    before = caches(tmp_path)[0].stat().st_mtime_ns
+    quiet(data, folder=tmp_path)
+    assert len(read) == 13
+    assert caches(tmp_path)[0].stat().st_mtime_ns == before  # the content is the same, the cache stays
+    monkeypatch.setattr(fingerprint, "SETTLED", 2 * 10**9)  # just written: its clock may not have ticked
+    quiet(data, 8, folder=tmp_path)
+    quiet(data, 8, folder=tmp_path)
+    assert len(read) == 13 + 36  # before and after the build, and by the next
+
+
+def test_a_broken_receipt_is_worth_nothing(tmp_path, pairs, monkeypatch):
+    monkeypatch.setattr(fingerprint, "SETTLED", -(10**9))
+    quiet(pairs(), folder=tmp_path)
+    receipt = next(tmp_path.glob("*.sources"))
+    whole = receipt.read_bytes()
+    truth = fingerprint.Sources(pairs().sources(), tmp_path / "none").digest()
+    rng = random.Random(0)
+    for _ in range(40):
+        raw = bytearray(whole)
+        raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        receipt.write_bytes(raw if rng.random() < 0.9 else raw[: rng.randrange(len(raw))])
+        assert fingerprint.Sources(pairs().sources(), receipt).digest() == truth
+
+
+def test_anything_that_samples_depend_on_makes_another_cache(tmp_path, pairs, monkeypatch):
+    data = pairs()
+    quiet(data, folder=tmp_path / "c")
+    quiet(data, 8, folder=tmp_path / "c")
+    quiet(data, (8, 9), folder=tmp_path / "c")
+    assert len(caches(tmp_path)) == 3
+    kept = quiet(Folder(tmp_path / "data", classes=2, ids=(255, 0)), folder=tmp_path / "c")  # an option
+    assert len(caches(tmp_path)) == 4 and np.array_equal(kept[0]["mask"], 1 - data[0]["mask"])
+    assert len(quiet(pairs(7), folder=tmp_path / "c")) == 7  # a file more
+    assert len(caches(tmp_path)) == 5
+    monkeypatch.setattr(cachefile, "FORMAT", 99)
+    quiet(data, folder=tmp_path / "c")
+    assert len(caches(tmp_path)) == 6
+    monkeypatch.setattr(fingerprint.importlib.metadata, "version", lambda name: "99")
+    quiet(data, folder=tmp_path / "c")
+    assert len(caches(tmp_path)) == 7
+
+
+CODE = """
+import numpy as np
+from unetzoo.datasets import SegmentationDataset
+from unetzoo.labels import LabelSpec
+
+class Own(SegmentationDataset):
+    def __init__(self):
+        super().__init__(labels=LabelSpec.indexed(2))
+    def __len__(self):
+        return 2
+    def sources(self):
+        return ()
+    def load(self, index):
+        return {"image": np.full((4, 4, 3), VALUE, np.uint8), "mask": np.zeros((4, 4), np.uint8), "id": str(index)}
+"""
+
+
+def test_changed_code_makes_another_cache(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for value in (1, 2):
+        (tmp_path / "own_dataset.py").write_text(CODE.replace("VALUE", str(value)))
+        sys.modules.pop("own_dataset", None)
+        sys.dont_write_bytecode = True
+        importlib.invalidate_caches()
+        own = importlib.import_module("own_dataset").Own()
+        assert quiet(own, folder=tmp_path / "c")[0]["image"].max() == value
+    assert len(caches(tmp_path)) == 2
+    names = {"__name__": "unwritten"}
+    exec(CODE.replace("VALUE", "3"), names)
+    with pytest.raises(ConfigError, match=r"code.*Fix: define the class in a file"):
+        quiet(names["Own"](), folder=tmp_path / "c")
+
+
+def test_files_that_change_while_they_are_cached(tmp_path, pairs, monkeypatch):
+    data = pairs()
+    real = Folder.load
+
+    def load(self, index):
+        if index == 5:
+            one_pixel_changed(tmp_path / "data" / "images" / "1.png")
+        return real(self, index)
+
+    monkeypatch.setattr(Folder, "load", load)
+    with pytest.raises(DataError, match="files changed while they were cached"):
+        quiet(data, folder=tmp_path / "c")
+    assert not caches(tmp_path) and not debris(tmp_path)
+
+
+def test_a_dataset_that_cannot_say_is_refused(tmp_path):
+    class Silent(All):
+        sources = SegmentationDataset.sources
+
+    with pytest.raises(ConfigError, match=r"Silent.*a method sources\(\)"):
+        quiet(Silent(), folder=tmp_path)
+
+    class Structural:
+        labels, transform = LabelSpec.indexed(2), None
+
+    with pytest.raises(ConfigError, match=r"Structural.*a method sources\(\)"):
+        quiet(Structural(), folder=tmp_path)
+    loose = All()
+    loose.filter = lambda x: x
+    with pytest.raises(ConfigError, match=r"All\.filter.*found builtins\.function"):
+        quiet(loose, folder=tmp_path)
+    with pytest.raises(ConfigError, match="cached already"):
+        quiet(quiet(All(), folder=tmp_path), folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": (1, 2, 3)}, {"size": 1.5}, {"size": "8"}, {"workers": -1}])
+def test_wrong_arguments(tmp_path, wrong):
+    with pytest.raises(ConfigError, match=f"wrong {next(iter(wrong))}"):
+        cached(All(), folder=tmp_path, progress=False, **wrong)
+
+
+def test_border_weights_are_kept(tmp_path, pairs):
+    weighted = [with_border_weights(pairs(), w0=w0) for w0 in (10.0, 3.0)]
+    kept = [quiet(data, 16, folder=tmp_path / "c") for data in weighted]
+    assert len({data.path for data in kept}) == 2
+    for data, small in zip(weighted, kept, strict=True):
+        data.transform = small.transform = Transform(size=16)
+        same(data[3], small[3])
+    inner = with_border_weights(pairs())
+    inner.dataset.transform = Transform(hflip=1.0)  # whatever an inner transform does is beyond comparing
+    with pytest.raises(ConfigError, match=r"dataset\.transform"):
+        quiet(inner, folder=tmp_path / "c")
+
+
+def test_options_are_told_apart():
+    values = [None, 0, 1, True, 1.0, "1", b"1", (1,), [1], ((1,),), [[1]], [1, 1], {1: 1}, {"1": 1}, {1}, range(1),
+              Path("a"), Path("b"), "a", np.zeros(2), np.zeros((2, 1)), np.zeros(2, np.float32), float("nan"), -0.0,
+              LabelSpec(("a",)), LabelSpec(("b",)), [None, 1], ["ab", "c"], ["a", "bc"], np.float64(1), np.int64(1),
+              "\ud800"]  # fmt: skip
+    digests = [fingerprint.of_value(value, "x") for value in values]
+    assert len(set(digests)) == len(values)
+    assert digests == [fingerprint.of_value(copy.deepcopy(value), "x") for value in values]
+    tables = {"a": 1, "b": 2}, {"b": 2, "a": 1}  # samples may come in their order
+    assert fingerprint.of_value(tables[0], "x") != fingerprint.of_value(tables[1], "x")
+
+
+def test_faults_come_together(tmp_path, pairs):
+    data = pairs(30)
+    for i in (1, 3, 4):
+        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no picture")
+    for workers in (0, 2):
+        with pytest.raises(DataError, match=r"3 faults\n.*1\.png.*\n.*3\.png.*\n.*4\.png"):
+            cached(data, folder=tmp_path / "c", progress=False, workers=workers)
+    for i in range(25):
+        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="20 faults"):
+        quiet(data, folder=tmp_path / "c")
+    for i in range(1, 30):
+        (tmp_path / "data" / "images" / f"{i}.png").unlink()
+    with pytest.raises(DataError, match=r"29 faults\n.*1\.png: No such file"):
+        quiet(data, folder=tmp_path / "c")
+    assert not caches(tmp_path) and not debris(tmp_path)
+
+
+def test_one_fault_is_raised_as_it_is(tmp_path, pairs):
+    data = pairs()
+    layouts.save(tmp_path / "data" / "masks" / "2.png", np.full((22, 28), 7, np.uint8))
+    with pytest.raises(LabelRangeError, match=r"2\.png"):
+        cached(data, folder=tmp_path / "c", progress=False, workers=2)
+
+
+class Odd(All):
+    """Samples that break the contract."""
+
+    def __init__(self, what, value):
+        super().__init__()
+        self.what, self.value = what, value
+
+    def load(self, index):
+        if self.what == "raise":
+            raise KeyError("colour")
+        return super().load(index) | {self.what: self.value}
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "message"),
+    [
+        ("raise", None, r"Odd\[0\].*KeyError: 'colour'"),
+        ("image", np.zeros((3, 3), np.uint8), "not a picture"),
+        ("mask", np.full((9, 14), 300, np.int64), r"beyond the label set.*0…255, found 300…300"),
+        ("mask", np.zeros((9, 14), np.float32), "mask as uint8, found float32"),
+        ("depth", np.zeros((9, 14), np.float64), "depth as float32, found float64"),
+        ("flow", np.zeros((9, 14), np.float32), "unknown array"),
+        ("date", (1, 2), "cannot keep all of a sample"),
+        ("date", complex(1, 2), "cannot keep all of a sample"),
+        ("date", float("nan"), "cannot keep all of a sample"),
+    ],
+)
+def test_samples_that_cannot_be_kept(tmp_path, what, value, message):
+    odd = Odd(what, value)
+    odd.count = 1
+    with pytest.raises(DataError, match=message):
+        quiet(odd, folder=tmp_path)
+
+
+def test_pickles_small_and_maps_once_a_process(tmp_path):
+    kept = quiet(All(), folder=tmp_path)
+    kept[0]
+    raw = pickle.dumps(kept)
+    assert len(raw) < 3000
+    same(pickle.loads(raw)[4], kept[4])
+    assert copy.copy(kept)[1]["id"] == kept[1]["id"]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_loaders_with_and_without_persistent_workers(tmp_path, pairs, workers, persistent):
+    data = pairs()
+    data.transform = Transform(size=16, crop=8, hflip=0.5)
+    kept = quiet(data, 16, folder=tmp_path / "c")
+    loader = DataLoader(kept, batch_size=2, num_workers=workers, persistent_workers=persistent)
+    for _ in range(2):
+        for number, batch in enumerate(loader):
+            for i in range(2):
+                same({k: batch[k][i] for k in batch}, data[2 * number + i])
+
+
+def test_recipes_keep_what_they_say(tmp_path):
+    """`cache` in a recipe changes where samples come from and nothing else."""
+    from unetzoo.training.recipe import Transforms, load
+    from unetzoo.training.run import make_dataset
+
+    root = layouts.celebamask(tmp_path / "data", ids=range(6))
+    sets = [f"data.root={root}", "transform.train.hflip=0.5"]
+    for split in ("train", "val"):
+        plain, kept, moved = (
+            make_dataset(load("celebamask-eyes-lips", [*sets, f"data.cache={cache}"]), split, progress=False)
+            for cache in ("false", f"{tmp_path}/c", "true")
+        )
+        assert kept.path.parent == tmp_path / "c" and moved.path.parent == store.cache_root() / "samples"
+        assert kept.load(0)["image"].shape == (128, 128, 3)  # at the transform's size
+        for i in range(len(plain)):
+            same(plain[i], kept[i])
+            same(plain[i], moved[i])
+    assert Transforms(size=8).first_size("val") == 8
+    assert Transforms(size=8, albumentations=[]).first_size("val") is None  # that comes before the size
+
+
+def test_an_empty_dataset(tmp_path):
+    assert len(quiet(All(0), folder=tmp_path)) == 0
+    assert len(quiet(All(0), folder=tmp_path)) == 0

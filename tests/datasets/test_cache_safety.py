@@ -1,0 +1,303 @@
+"""The cache survives damage, full disks, concurrent builders and kills; or says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import pickle
+import random
+import signal
+import sys
+import time
+import traceback
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from caching import All, caches, debris, quiet, same, write_pairs
+
+from unetzoo.datasets import (
+    Folder,
+    cached,
+    cachefile,
+    store,
+)
+from unetzoo.datasets import cache as cache_module
+from unetzoo.errors import CacheError, ImageDecodeError
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """pairs(count): pictures of different sizes and their masks of 0 and 255."""
+    return functools.partial(write_pairs, tmp_path / "data")
+
+
+def altered(path, rng):
+    raw = bytearray(path.read_bytes())
+    raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    path.write_bytes(raw)
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    data = All()
+    kept = quiet(data, folder=tmp_path)
+    path, truth = kept.path, [kept[i] for i in range(5)]
+    whole, rng = path.read_bytes(), random.Random(0)
+    found = 0
+    for _ in range(400):
+        path.write_bytes(whole)
+        altered(path, rng)
+        fresh = pickle.loads(pickle.dumps(kept))
+        try:
+            for i in range(5):
+                same(truth[i], fresh[i])
+        except CacheError as error:
+            found += 1
+            assert str(path) in str(error) and "made anew" in str(error)
+    assert found > 300  # the rest fell between the blocks, where nothing is read
+
+
+@pytest.mark.parametrize("place", [0, 5, 20, 62, 70, -1, -2000])
+def test_what_is_damaged_is_made_anew(tmp_path, place, capsys):
+    data = All()
+    kept = quiet(data, folder=tmp_path)
+    raw = bytearray(kept.path.read_bytes())
+    raw[place] ^= 255
+    kept.path.write_bytes(raw)
+    kept = cached(data, folder=tmp_path, workers=0)
+    with contextlib.suppress(CacheError):  # a block is checked when it is read; then the file is removed
+        kept[0]
+        assert place != 70
+    kept = quiet(data, folder=tmp_path)
+    for i in range(5):
+        same(data[i], kept[i])
+
+
+def test_a_file_cut_short_is_no_death(tmp_path):
+    data = All()
+    kept = quiet(data, folder=tmp_path)
+    kept[0]
+    with open(kept.path, "r+b") as file:
+        file.truncate(500)  # under the map: reading beyond the end would kill the process
+    with pytest.raises(CacheError, match="cut short"):
+        kept[4]
+    assert not kept.path.exists()
+    for length in (0, 10, 64, 500, 3000):
+        kept = quiet(data, folder=tmp_path)
+        with open(kept.path, "r+b") as file:
+            file.truncate(length)
+        with pytest.raises(CacheError, match="damaged"):
+            pickle.loads(pickle.dumps(kept))[0]
+    kept.path.unlink(missing_ok=True)
+    with pytest.raises(CacheError, match=r"cannot read.*\.cache"):
+        pickle.loads(pickle.dumps(kept))[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk(tmp_path, monkeypatch, number, workers):
+    for failing in (1, 3, 5):
+        calls = iter(range(1, 99))
+
+        def write(file, block, failing=failing, calls=calls):
+            if next(calls) >= (failing if not workers else 1):
+                file.write(block[:3])
+                raise OSError(number, os.strerror(number))
+            file.write(block)
+
+        monkeypatch.setattr(cache_module, "_write", write)
+        message = "cannot write" if number == errno.EIO else "no space left"
+        with pytest.raises(CacheError, match=rf"{message}.*Fix: .*UNETZOO_CACHE") as caught:
+            cached(All(), folder=tmp_path, workers=workers, progress=False)
+        assert isinstance(caught.value, OSError)
+        assert not caches(tmp_path) and not debris(tmp_path)
+        monkeypatch.undo()
+    same(quiet(All(), folder=tmp_path)[1], All()[1])
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace", "pathlib.Path.write_bytes", "pathlib.Path.mkdir"])
+def test_failures_at_every_other_step(tmp_path, monkeypatch, step):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(step, refuse)
+    with pytest.raises(CacheError, match=r"cannot write the cache.*Read-only.*Fix: set UNETZOO_CACHE"):
+        quiet(All(), folder=tmp_path / "c")
+    monkeypatch.undo()
+    assert not caches(tmp_path) and not debris(tmp_path)
+    same(quiet(All(), folder=tmp_path / "c")[1], All()[1])
+
+
+def test_a_whole_cache_is_used_where_nothing_can_be_written(tmp_path, monkeypatch):
+    quiet(All(), folder=tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for step in ("os.replace", "os.fsync", "pathlib.Path.mkdir", "unetzoo.datasets.store.FileLock"):
+        monkeypatch.setattr(step, refuse)
+    same(quiet(All(), folder=tmp_path)[1], All()[1])
+    with pytest.raises(CacheError, match="Permission denied"):
+        quiet(All(3), folder=tmp_path)
+
+
+def test_the_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNETZOO_CACHE", str(tmp_path / "mine"))
+    assert quiet(All()).path.parent == tmp_path / "mine" / "samples"
+    monkeypatch.delenv("UNETZOO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert store.cache_root() == tmp_path / "xdg" / "unetzoo"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.cache_root() == tmp_path / ".cache" / "unetzoo"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError):
+        quiet(All(), folder=tmp_path / "file")
+
+
+@pytest.fixture
+def forked(tmp_path):
+    """forked(work): the pid of a copy of this process that does the work, its standard error in `<pid>.err`."""
+    if not hasattr(os, "fork"):
+        pytest.skip("copies this process")
+    children = []
+
+    def fork(work):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of which holds a lock
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                with open(tmp_path / f"{os.getpid()}.err", "w") as sys.stderr:
+                    try:
+                        work()
+                        code = 0
+                    except BaseException:
+                        traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(pid)
+        return pid
+
+    yield fork
+    for pid in children:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    """slow(seconds): each sample takes that long to load, and is counted."""
+    real = Folder.load
+
+    def slow(seconds):
+        def load(self, index):
+            with open(tmp_path / "loads", "a") as log:
+                log.write(f"{index}\n")
+            time.sleep(seconds)
+            return real(self, index)
+
+        monkeypatch.setattr(Folder, "load", load)
+
+    return slow
+
+
+def test_one_of_six_builds(tmp_path, pairs, forked, slow):
+    data, begin = pairs(), time.time() + 0.3
+    truth = quiet(data, 16, folder=tmp_path / "truth")
+    slow(0.1)
+
+    def work():
+        time.sleep(begin - time.time())
+        kept = cached(data, 16, folder=tmp_path / "c", workers=0)
+        for i in range(6):
+            same(kept[i], truth[i])
+
+    pids = [forked(work) for _ in range(6)]
+    codes = [os.waitpid(pid, 0)[1] for pid in pids]
+    said = [(tmp_path / f"{pid}.err").read_text() for pid in pids]
+    assert codes == [0] * 6, said
+    assert len((tmp_path / "loads").read_text().splitlines()) == 6  # each sample once, by one of them
+    assert sum("another process is making" in text for text in said) == 5
+    assert len(caches(tmp_path / "c")) == 1 and not debris(tmp_path)
+
+
+def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked, slow):
+    data, folder = pairs(), tmp_path / "c"
+    truth = quiet(data, 16, folder=tmp_path / "truth")
+    rng, whole, left = random.Random(0), 0, 0
+    slow(0.003)
+    for _ in range(40):
+        pid = forked(lambda: quiet(data, 16, folder=folder))
+        time.sleep(rng.uniform(0, 0.08))
+        kill(pid)
+        left += len(debris(folder))
+        for path in caches(folder):
+            whole += 1
+            fresh = cachefile.Reader(path, truth.key)  # what is in its place is whole
+            for i in range(6):
+                same(fresh[i], truth[i])
+            path.unlink()
+    assert 0 < whole < 40 and left
+    kept = quiet(data, 16, folder=folder)
+    same(kept[5], truth[5])
+    assert not debris(folder)
+
+
+def test_workers_of_a_killed_builder_let_the_next_one_go_on(tmp_path, pairs, forked, slow, monkeypatch):
+    data = pairs(20)
+    truth = quiet(data, folder=tmp_path / "truth")
+    slow(0.05)
+    monkeypatch.setattr("torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL", 0.2)
+    pid = forked(lambda: cached(data, folder=tmp_path / "c", workers=2, progress=False))
+    while not (tmp_path / "loads").exists():
+        time.sleep(0.01)
+    kill(pid)  # its workers hold its lock until they notice
+    slow(0)
+    kept = quiet(data, folder=tmp_path / "c")
+    for i in range(20):
+        same(kept[i], truth[i])
+    assert not debris(tmp_path)
+
+
+class Dies(All):
+    def load(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies(tmp_path):
+    with pytest.raises(CacheError, match=r"a process that builds the cache died.*fewer workers"):
+        cached(Dies(), folder=tmp_path, workers=2, progress=False)
+    assert not caches(tmp_path) and not debris(tmp_path)
+
+
+def test_checksums_are_those_of_zlib(tmp_path):
+    """The table's checksum is the plain CRC-32 of a block, so that other programs can check a file."""
+    block, entry = cachefile.pack(All()[0], np.dtype(np.uint8))
+    assert entry.checksum == zlib.crc32(block) and entry.length == len(block)
+
+
+def test_folders_are_made_once_and_replaced_whole(tmp_path):
+    target = tmp_path / "deep" / "folder"
+    with pytest.raises(ImageDecodeError), store.building(target) as place:
+        place.mkdir()
+        (place / "half").write_text("")
+        raise ImageDecodeError("broken archive")
+    assert not target.exists() and not debris(tmp_path)
+    for content in ("one", "two"):
+        with store.building(target, usable=lambda path: False) as place:
+            place.mkdir()
+            (place / "file").write_text(content)
+        assert (target / "file").read_text() == content and not debris(tmp_path)
+    with store.building(target) as place:
+        assert place is None

@@ -1,0 +1,387 @@
+"""Twins: their layouts load, their truth is known by position, their faults are what they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import unetzoo
+from unetzoo.datasets import Transform
+from unetzoo.datasets.files import read_image
+from unetzoo.datasets.twins import FAULTS, LAYOUTS, plant, write
+from unetzoo.errors import ConfigError, DataError
+from unetzoo.registry import DATASETS
+
+PLANTS = [(layout, code) for code, fault in FAULTS.items() for layout in fault.layouts]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """The twin of a layout, written once; not to be changed."""
+    written = {}
+
+    def twin(name, count=10):
+        if (name, count) not in written:
+            size = 64 if "isbi" in name else None
+            written[name, count] = write(name, tmp_path_factory.mktemp(name), count=count, size=size)
+        return written[name, count]
+
+    return twin
+
+
+def load(name, root, split=None, **options):
+    layout = LAYOUTS[name]
+    which = {} if split is None else {"split": split}
+    return DATASETS.build(layout.dataset, root=root, **which, **layout.options, **options)
+
+
+def content(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_split_loads_and_shows_declared_classes(name, twins):
+    layout, seen = LAYOUTS[name], Counter()
+    for split in layout.splits:
+        data = load(name, twins(name), split)
+        assert len(data) >= 1
+        for sample in data:
+            assert sample["image"].shape[:2] == sample["mask"].shape and sample["image"].std() > 5
+            seen.update(np.unique(sample["mask"]).tolist())
+        if layout.dataset != "composites":
+            assert [s["id"] for s in data] == [p.name for p in layout.reader(twins(name)) if p.split == split]
+    ignored = {data.labels.ignore_index} if data.labels.ignore_ids else set()
+    assert set(seen) == {*range(data.labels.classes), *ignored}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_same_seed_gives_the_same_bytes(name, twins, tmp_path):
+    size = 64 if "isbi" in name else None
+    again, other = (write(name, tmp_path / str(seed), count=10, size=size, seed=seed) for seed in (0, 1))
+    assert content(again) == content(twins(name)) != content(other)
+
+
+def test_the_official_names(twins):
+    def names(layout, pattern):
+        return sorted(p.relative_to(twins(layout)).as_posix() for p in twins(layout).glob(pattern))
+
+    assert {path.split("/")[0] for path in names("helen", "*/*")} == {"train", "test"}
+    assert all(n.endswith(("_image.jpg", "_label.png", "_viz.jpg")) for n in names("helen", "*/*"))
+    assert names("celebamask", "CelebA-HQ-to-CelebA-mapping.txt") and not names("celebamask-unmapped", "*.txt")
+    assert names("celebamask", "CelebAMask-HQ-mask-anno/1/02000_hair.png")
+    stem = "gtFine/train/aachen/aachen_000000_000019_gtFine_"
+    ends = ("color.png", "instanceIds.png", "labelIds.png", "labelTrainIds.png", "polygons.json")
+    assert names("cityscapes", stem + "*") == [stem + end for end in ends]
+    assert names("carvana-hq", "train_hq/*_01.jpg") and names("carvana", "train_masks/*_01_mask.gif")
+    assert names("isbi2012-tif", "*") == ["train-labels.tif", "train-volume.tif"]
+    assert names("camvid", "*") == ["test", "testannot", "train", "trainannot", "val", "valannot"]
+    assert names("camvid-folders", "*/*")[:3] == ["images/test", "images/train", "images/val"]
+    assert names("eva", "*") == ["bg", "fg_bg", "fg_bg_depth", "fg_bg_mask"]
+
+
+def test_encodings_are_the_official_ones(twins):
+    def opened(layout, pattern):
+        with Image.open(next(twins(layout).glob(pattern))) as image:
+            image.load()
+            return image
+
+    gif = opened("carvana", "train_masks/*")
+    assert (gif.format, gif.mode) == ("GIF", "P") and set(np.unique(np.asarray(gif))) == {0, 1}
+    assert set(np.unique(np.asarray(gif.convert("L")))) == {0, 255}
+    part = opened("celebamask", "CelebAMask-HQ-mask-anno/0/*_hair.png")
+    assert part.mode == "RGB" and part.size == (64, 64) and opened("celebamask", "CelebA-HQ-img/*").size == (128, 128)
+    assert opened("helen", "train/*_label.png").mode == opened("camvid", "trainannot/*").mode == "L"
+    assert opened("folder", "masks/*").mode == "P" and opened("folder-binary", "masks/*").mode == "L"
+    assert opened("eva", "fg_bg_mask/*").format == opened("eva", "fg_bg_depth/*").format == "JPEG"
+    assert opened("csv", "depth/*").mode == "I;16" and opened("composites", "fg/*").mode == "RGBA"
+    assert tifffile.imread(twins("isbi2012-tif") / "train-labels.tif").dtype == np.uint8
+
+
+def test_cityscapes_files_tell_one_truth(twins):
+    stem = twins("cityscapes") / "gtFine" / "val" / "frankfurt" / "frankfurt_000000_000019_gtFine"
+    ids, train, instances, color = (
+        np.asarray(Image.open(f"{stem}_{end}.png")) for end in ("labelIds", "labelTrainIds", "instanceIds", "color")
+    )
+    data = load("cityscapes", twins("cityscapes"), "val")
+    assert (data[0]["mask"] == train).all()
+    assert (np.where(instances >= 1000, instances // 1000, instances) == ids).all() and (instances >= 24000).any()
+    palette = np.array(data.labels.palette)
+    assert (color[train < 255][:, :3] == palette[train[train < 255]]).all() and color.shape[2] == 4
+
+
+def test_both_isbi_layouts_hold_the_same(twins):
+    stack, folder = (load(name, twins(name), "val") for name in ("isbi2012-tif", "isbi2012"))
+    for a, b in zip(stack, folder, strict=True):
+        assert (a["image"] == b["image"]).all() and (a["mask"] == b["mask"]).all()
+
+
+def columns(mask, labels, *names):
+    return [np.nonzero(mask == labels.names.index(name))[1].mean() / mask.shape[1] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("layout", "left", "right"),
+    [("helen", ("lb", "le"), ("rb", "re")), ("celebamask", ("r_brow", "r_eye", "r_ear"), ("l_brow", "l_eye", "l_ear"))],
+)
+def test_sides_are_known_by_position_and_by_colour(layout, left, right, twins):
+    """Left in the picture, whoever's left that is: Helen's are the viewer's, CelebAMask's the subject's."""
+    data = load(layout, twins(layout))
+    for sample in data:
+        assert (
+            max(columns(sample["mask"], data.labels, *left)) < 0.5 < min(columns(sample["mask"], data.labels, *right))
+        )
+        blue, green = (
+            sample["image"][sample["mask"] == data.labels.names.index(name)].mean(0) for name in (left[1], right[1])
+        )
+        assert blue.argmax() == 2 and green.argmax() == 1
+
+
+@pytest.mark.parametrize("layout", ["helen", "celebamask"])
+def test_a_mirrored_face_is_labelled_as_if_it_had_been_drawn_so(layout, twins):
+    data = load(layout, twins(layout))
+    before = data[0]["mask"]
+    data.transform = Transform(hflip=1.0, labels=data.labels)
+    after = data[0]["mask"].numpy()
+    names = ("le", "lb") if layout == "helen" else ("r_eye", "r_brow")
+    assert max(columns(after, data.labels, *names)) < 0.5
+    exchanged = before[:, ::-1].copy()
+    for a, b in data.labels.swap_pairs:
+        exchanged[before[:, ::-1] == a], exchanged[before[:, ::-1] == b] = b, a
+    assert (after == exchanged).all()
+
+
+def test_depth_lies_farther_the_larger_it_is(twins):
+    for name in ("csv", "eva"):
+        for sample in load(name, twins(name)):
+            scene = sample["depth"][sample["mask"] == 0]
+            assert (
+                sample["depth"].dtype == np.float32 and sample["depth"][sample["mask"] == 1].mean() < scene.max() <= 1
+            )
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.timeout(60))])
+def test_pickling_and_loading(name, workers, twins):
+    if workers and name not in ("isbi2012-tif", "csv", "eva", "celebamask"):
+        pytest.skip("one dataset of each kind of reading is enough for processes")
+    data = load(name, twins(name), transform=Transform(size=32))
+    again = pickle.loads(pickle.dumps(data))
+    assert [s["id"] for s in again] == [s["id"] for s in data] and len(pickle.dumps(data)) < 50_000
+    for batch, index in zip(DataLoader(data, batch_size=1, num_workers=workers), range(len(data)), strict=True):
+        assert (batch["image"][0] == again[index]["image"]).all() and (batch["mask"][0] == again[index]["mask"]).all()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_nothing_is_read_before_it_is_asked_for(name, twins, monkeypatch):
+    read = []
+
+    def counting(function):
+        def count(file, *args, **kwargs):
+            read.append(getattr(file, "name", file))
+            return function(file, *args, **kwargs)
+
+        return count
+
+    twins(name)
+    monkeypatch.setattr(Image, "open", counting(Image.open))
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", counting(tifffile.TiffPageSeries.asarray))
+    data = load(name, twins(name))
+    assert not read
+    sample = data[len(data) - 1]
+    assert read and len(read) <= (20 if "celeb" in name else 4) and sample["id"]
+
+
+def test_how_to_get_tells_what_to_do():
+    for name in DATASETS.names():
+        text = DATASETS.get(name).how_to_get
+        assert len(text.split()) >= 8 and text[0].islower() and not text.endswith("."), name
+    for name in ("helen", "celebamask", "cityscapes", "carvana", "camvid", "isbi2012"):
+        assert any(word in DATASETS.get(name).how_to_get for word in ("http", "arXiv"))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_smallest_and_a_large_one(name, tmp_path):
+    small = write(name, tmp_path / "small", count=LAYOUTS[name].least, size=32)
+    assert all(load(name, small, split)[0]["id"] for split in LAYOUTS[name].splits)
+    with pytest.raises(ConfigError, match=r"wrong count.*Fix: give count="):
+        write(name, tmp_path / "none", count=LAYOUTS[name].least - 1)
+
+
+def test_refused(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'helen'"):
+        write("hellen", tmp_path / "a")
+    with pytest.raises(ConfigError, match="wrong size"):
+        write("helen", tmp_path / "a", size=31)
+    with pytest.raises(ConfigError, match="wrong seed"):
+        write("helen", tmp_path / "a", seed=-1)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(DataError, match="not an empty folder"):
+        write("helen", tmp_path)
+    with pytest.raises(DataError, match="not an empty folder"):
+        write("helen", tmp_path / "mine.txt")
+    root = write("helen", tmp_path / "a", count=5, size=32)
+    with pytest.raises(ConfigError, match="did you mean 'missing-mask'"):
+        plant(root, "helen", "missing-masks")
+    shutil.rmtree(root / "train")
+    for folder in (root, tmp_path / "none"):
+        with pytest.raises(DataError, match=r"no fault can be planted.*expected a twin of 'helen'"):
+            plant(folder, "helen", "missing-mask")
+    with pytest.raises(ConfigError, match="cannot have the fault 'depth-missing': expected csv, eva"):
+        plant(root, "helen", "depth-missing")
+
+
+# What a dataset that reads all of its samples must raise; faults that it cannot see are the audit's.
+LOUD = {
+    "missing-mask", "missing-image", "duplicate-stem", "truncated-image", "truncated-mask", "empty-file",
+    "not-an-image", "pixel-bomb", "size-mismatch", "depth-missing", "depth-size-mismatch", "jpeg-mask", "rgb-mask",
+    "alpha-mask", "sixteen-bit-mask", "float-mask", "multi-frame-mask", "palette-to-grey", "jpeg-values", "zero-one",
+    "zero-255", "shifted-ids", "out-of-range-id", "sixteen-bit-image",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "code"), PLANTS)
+def test_faults_touch_what_they_say_and_no_more(name, code, twins, tmp_path):
+    root = tmp_path / "twin"
+    shutil.copytree(twins(name, LAYOUTS[name].least), root)
+    before = content(root)
+    touched = plant(root, name, code)
+    if code == "no-permission":
+        assert [path.stat().st_mode & 0o777 for path in touched] == [0]
+        os.chmod(touched[0], 0o644)
+        return
+    after = content(root)
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    assert touched and changed == {str(path.relative_to(root)) for path in touched}
+    if code in LOUD and name != "composites":
+        with pytest.raises(DataError):
+            for split in LAYOUTS[name].splits:
+                for _ in load(name, root, split):
+                    pass
+
+
+def test_a_fault_goes_where_the_seed_says(twins, tmp_path):
+    hit = set()
+    for seed in (0, 0, 1, 2, 3):
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(twins("helen"), root)
+        hit.add((seed, plant(root, "helen", "empty-file", seed)[0].name))
+    assert len(hit) == 4 and len({name for _, name in hit}) > 1
+
+
+@pytest.mark.parametrize("name", ["csv", "celebamask", "isbi2012-tif"])
+def test_several_faults_hit_several_samples(name, twins, tmp_path):
+    root = tmp_path / "twin"
+    shutil.copytree(twins(name), root)
+    codes = [code for code in ("missing-mask", "missing-image", "truncated-image", "blank-image", "out-of-range-id")
+             if name in FAULTS[code].layouts and not (code == "truncated-image" and "tif" in name)]  # fmt: skip
+    first = [plant(root, name, code)[0] for code in codes]
+    assert len(codes) >= 2 and len({path.stem for path in first}) >= 2
+
+
+def planted(name, code, twins, tmp_path):
+    root = tmp_path / "twin"
+    shutil.copytree(twins(name), root)
+    return root, plant(root, name, code)
+
+
+def digests(name, root, split):
+    return [hashlib.sha256(s["image"][..., :3].tobytes()).digest() for s in load(name, root, split)]
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS["leakage"].layouts if name != "composites"])
+def test_leakage_duplicates_and_conflicts(name, twins, tmp_path):
+    clean = [set(digests(name, twins(name), split)) for split in ("train", "val")]
+    assert not clean[0] & clean[1]
+    root, _ = planted(name, "leakage", twins, tmp_path / "a")
+    assert set(digests(name, root, "train")) & set(digests(name, root, "val"))
+    for code, agree in (("duplicate-image", True), ("conflicting-labels", False)):
+        root, _ = planted(name, code, twins, tmp_path / code)
+        samples = list(load(name, root, "train"))
+        seen = digests(name, root, "train")
+        (twice,) = [d for d, n in Counter(seen).items() if n > 1]
+        a, b = (samples[i]["mask"] for i, d in enumerate(seen) if d == twice)
+        assert (a == b).all() == agree
+
+
+@pytest.mark.parametrize("name", FAULTS["misaligned-mask"].layouts)
+def test_misaligned_masks_are_those_of_two_samples_exchanged(name, twins, tmp_path):
+    root, _ = planted(name, "misaligned-mask", twins, tmp_path)
+    before, after = (list(load(name, place, "train")) for place in (twins(name), root))
+    assert all((a["image"] == b["image"]).all() for a, b in zip(before, after, strict=True))
+    differ = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if (a["mask"] != b["mask"]).any()]
+    i, j = differ
+    assert (before[i]["mask"] == after[j]["mask"]).all() and (before[j]["mask"] == after[i]["mask"]).all()
+
+
+def values(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_what_some_faults_are(twins, tmp_path):
+    def one(name, code):
+        return planted(name, code, twins, tmp_path / code / name)[1][0]
+
+    assert len(set(one("carvana", "inverted-mask").read_bytes())) > 1
+    clean = next(p for p in LAYOUTS["folder"].reader(twins("folder"))).masks[0]
+    grey = one("folder", "palette-to-grey")
+    assert clean.name == grey.name and len(np.unique(values(clean))) == len(np.unique(values(grey)))
+    assert set(np.unique(values(one("isbi2012", "zero-one")))) == {0, 1}
+    assert set(np.unique(values(one("camvid", "zero-255")))) == {0, 255}
+    assert set(np.unique(values(one("csv", "shifted-ids")))) == {1, 2}
+    assert values(one("helen", "sixteen-bit-mask")).max() == 10 * 257
+    assert set(np.unique(values(one("camvid", "all-ignored")))) == {11}
+    assert set(np.unique(values(one("isbi2012", "empty-mask")))) == {255}
+    for name, code, fact in (
+        ("carvana", "multi-frame-mask", lambda image: image.n_frames == 2),
+        ("eva", "exif-one-sided", lambda image: image.getexif()[0x0112] in (3, 6, 8)),
+        ("helen", "cmyk-image", lambda image: image.mode == "CMYK"),
+    ):
+        with Image.open(one(name, code)) as image:
+            assert fact(image)
+    assert values(one("helen", "blank-image")).std() < 1
+    assert one("folder", "pixel-bomb").stat().st_size < 50_000
+    interpolated = values(one("carvana", "interpolated-ids"))
+    assert len(np.unique(interpolated)) > 10
+    root, _ = planted("camvid", "absent-class", twins, tmp_path / "absent")
+    assert not any((s["mask"] == 10).any() for split in ("train", "val", "test") for s in load("camvid", root, split))
+
+
+def test_exif_leaves_the_pixels_alone(twins, tmp_path):
+    root, (path,) = planted("helen", "exif-one-sided", twins, tmp_path)
+    was = twins("helen") / path.relative_to(root)
+    assert (values(path) == values(was)).all() and read_image(path).tobytes() != read_image(was).tobytes()
+
+
+def test_a_twin_of_its_own_accord_is_what_the_command_writes(tmp_path, twins, monkeypatch, capsys):
+    from unetzoo.cli import main
+
+    def command(*args):
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+        return ended.value.code or 0, capsys.readouterr()
+
+    monkeypatch.setenv("COLUMNS", "200")
+    code, printed = command("twin", "helen", tmp_path / "a", "--count", 10)
+    assert code == 0 and "unetzoo train helen --set data.root=" in printed.out
+    assert content(tmp_path / "a") == content(twins("helen"))
+    code, printed = command("twin", "carvana-hq", tmp_path / "b", "--fault", "empty-file", "--seed", 3)
+    assert code == 0 and "--set data.hq=true" in printed.out and "empty-file: " in printed.err
+    code, printed = command("twin")
+    assert code == 0 and all(word in printed.out for word in (*LAYOUTS, *FAULTS))
+    assert command("twin", "helen")[0] == command("twin", "helm", tmp_path / "c")[0] == 2
+    assert command("twin", "helen", tmp_path / "a")[0] == 3
+
+
+def test_the_tables_are_readable():
+    assert len(FAULTS) >= 41 and all(fault.layouts and fault.about for fault in FAULTS.values())
+    assert {layout.dataset for layout in LAYOUTS.values()} == set(unetzoo.DATASETS.names())

@@ -1,0 +1,93 @@
+"""`compare`: several runs in one figure and one table."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import ConfigError, UnetzooError
+from .console import app, err, out
+
+if TYPE_CHECKING:
+    from ..training.reporting.compare import Comparison
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for comparison.png and comparison.json.")] = Path(
+        "comparison"
+    ),
+    metric: Annotated[
+        str | None, typer.Option(help="The score to compare by; what the runs chose their best epoch by, by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Draw loss and scores of several runs in one figure, and list scores and differing settings."""
+    from ..training.reporting.compare import compare as compared
+    from ..training.reporting.runs import read_run
+
+    found, failures = [], []
+    for path in {run.resolve(): run for run in runs}.values():
+        try:
+            found.append(read_run(path))
+        except UnetzooError as error:
+            failures.append(error)
+    if not found:
+        raise failures[0]
+    comparison = compared(found, metric)
+    comparison.write(folder)
+    if as_json:
+        out.print_json(json.dumps(comparison.to_dict()))
+    else:
+        _print(comparison)
+        out.print(f"\nsee {folder / 'comparison.png'}", soft_wrap=True, markup=False)
+    for warning in comparison.warnings:
+        err.print("[yellow]warning:[/yellow]", Text(warning), soft_wrap=True)
+    for error in failures:
+        err.print("[red]error:[/red]", Text(str(error)), soft_wrap=True)
+    if failures:
+        raise typer.Exit(ConfigError.exit_code)
+
+
+def _print(comparison: Comparison) -> None:
+    metric = comparison.metric
+    best, last = escape(f"best {metric}"), escape(f"last {metric}")
+    scores = Table("run", "model", "parameters", "epochs", best, "at epoch", last, "time", "state", box=None)
+    for standing in comparison.standings:
+        run = standing.run
+        scores.add_row(
+            Text(run.name),
+            Text(str(run.part("model"))),
+            f"{run.parameters:,}" if run.parameters is not None else "–",
+            str(len(run.history)),
+            _number(standing.best),
+            str(standing.epoch or "–"),
+            _number(standing.last),
+            str(timedelta(seconds=round(run.seconds))),
+            Text(standing.state),
+        )
+    out.print(scores)
+    if comparison.differences:
+        differing = Table("differs", *(escape(standing.run.name) for standing in comparison.standings), box=None)
+        for key, values in comparison.differences.items():
+            differing.add_row(Text(key), *(Text("–" if value is None else _shown(value)) for value in values))
+        out.print()
+        out.print(differing)
+
+
+def _number(value: float) -> str:
+    from ..training.reporting.html import number
+
+    return number(value)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,125 @@
+"""`doctor`: what is wrong with data, or with what is installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigError, DataError, PluginError, did_you_mean
+from ..registry import RECIPES
+from .console import app, err, out
+
+
+@app.command()
+def doctor(
+    path: Annotated[
+        str | None,
+        typer.Argument(help="A folder of data, a recipe's name or file; nothing to look at what is installed."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The folder's dataset; recognised by default.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A dataset's argument, e.g. 'ids=[0, 255]'; with a recipe, a change of it. May be repeated.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw samples with coloured masks into this PNG.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read so many samples, evenly spread.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one a CPU by default.")] = None,
+) -> None:
+    """Say what is wrong with your data, or with what is installed; exit code 3 when there are errors."""  # fmt: skip
+    if path is None:
+        _look_at_installation(as_json, dataset, sets, sheet)
+        return
+    source, arguments = _what_to_audit(path, dataset, sets or [])
+    from ..datasets.auditing import audit
+
+    with _progress(quiet=as_json) as progress:
+        report = audit(source, **arguments, limit=limit, workers=workers, progress=progress, sheet=sheet)
+    if as_json:
+        out.print_json(json.dumps(report.to_dict()))
+    else:
+        out.print(report, soft_wrap=True)
+        if sheet is not None:
+            out.print(f"samples are drawn in {sheet}", soft_wrap=True)
+    if report.errors:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _look_at_installation(as_json: bool, *data_options: object) -> None:
+    if any(data_options):
+        raise ConfigError("nothing to audit", expected="a path", hint="unetzoo doctor PATH --dataset NAME")
+    from ..datasets.auditing.registries import audit_install
+
+    with err.status("loading every name"):
+        report = audit_install()
+    if as_json:
+        out.print_json(json.dumps(report.to_dict()))
+    else:
+        out.print(report, soft_wrap=True)
+    if report.errors:
+        raise typer.Exit(PluginError.exit_code)
+
+
+def _what_to_audit(path: str, dataset: str | None, sets: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The first argument of `audit` and its keywords."""
+    from ..training.recipe import parse_sets
+
+    place = Path(path)
+    if place.is_dir() and not (place / "recipe.json").is_file():
+        return place, {"dataset": dataset, "options": parse_sets(sets)}
+    if place.suffix in (".toml", ".json") or place.is_dir() or (not place.exists() and path in RECIPES.names()):
+        return _of_recipe(path, dataset, sets)
+    if place.exists():
+        return place, {"dataset": dataset, "options": parse_sets(sets)}
+    hint = "check the path; " + did_you_mean(path, RECIPES.names(), "recipe")
+    raise DataError("no such folder or recipe", subject=path, hint=hint)
+
+
+def _of_recipe(source: str, dataset: str | None, sets: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The data of a recipe: its folder with each split's arguments, or its datasets where there is no one folder."""
+    from ..registry import DATASETS
+    from ..training.recipe import load
+
+    recipe = load(source, sets)
+    if dataset not in (None, recipe.data.name):
+        raise ConfigError("the recipe says which dataset", subject=source, expected=recipe.data.name, found=dataset,
+                          hint="leave --dataset out, or --set data.name=…")  # fmt: skip
+    splits = {split: recipe.data.of(split) for split in ("train", "val")}
+    roots = {split: options.pop("root", None) for split, options in splits.items()}
+    if roots["train"] is not None and roots["train"] == roots["val"]:
+        shared = {key: value for key, value in splits["train"].items() if splits["val"].get(key, ...) == value}
+        own = {split: {key: value for key, value in options.items() if key not in shared}
+               for split, options in splits.items()}  # fmt: skip
+        return Path(str(roots["train"])), {"dataset": recipe.data.name, "options": shared, "splits": own}
+    parts = {
+        split: DATASETS.build(
+            recipe.data.name, **options, **({"root": roots[split]} if roots[split] is not None else {})
+        )
+        for split, options in splits.items()
+    }
+    return parts, {}
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr, where somebody may be looking."""
+    if quiet or not err.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

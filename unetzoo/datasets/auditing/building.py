@@ -1,0 +1,87 @@
+"""The dataset beside its files: built for each split, as training would, and asked which files it reads."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, PluginError, UnetzooError
+from ...registry import DATASETS, check_keywords, keywords
+from ..listing import list_images
+from .layouts import Layout
+from .stacks import silent
+
+SPLITS = ("train", "val", "test")
+Options = Mapping[str, Any]
+
+
+def build_splits(
+    dataset: str, root: Path | None, options: Options, splits: Mapping[str, Options] | None = None
+) -> tuple[dict[str, Any], dict[str, UnetzooError]]:
+    """The dataset of each split, and the errors of those that refuse.
+
+    Args:
+        dataset: Registry name.
+        root: The data's folder, where there is one.
+        options: Arguments for all splits.
+        splits: Arguments of each split beyond these; train, val and test where the dataset takes a split by default.
+
+    Raises:
+        UnknownNameError: No such dataset, or arguments that it does not take.
+        ConfigError: Arguments that no split accepts.
+    """
+    target = DATASETS.get(dataset)
+    known = keywords(target)
+    check_keywords(target, dict(options), f"dataset {dataset!r}")
+    if splits is None:
+        divided = "split" in known and "split" not in options
+        splits = {name: {"split": name} for name in SPLITS} if divided else {str(options.get("split", "all")): {}}
+    where = {"root": root} if root is not None and "root" in known else {}
+    built: dict[str, Any] = {}
+    errors: dict[str, UnetzooError] = {}
+    for name, own in splits.items():
+        try:
+            with silent(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as: the labels of this split are withheld
+                built[name] = target(**where, **options, **own)
+        except UnetzooError as error:
+            errors[name] = error
+        except Exception as error:  # a plugin may raise anything
+            errors[name] = PluginError("the dataset raises", subject=f"{dataset!r}, split {name!r}",
+                                       found=f"{type(error).__name__}: {error}", hint="tell its author")  # fmt: skip
+    if not built and errors and all(isinstance(error, ConfigError) for error in errors.values()):
+        raise next(iter(errors.values()))
+    return built, errors
+
+
+def files_by_split(built: Mapping[str, Any], root: Path, layout: Layout, options: Options) -> dict[str, str]:
+    """The split of each file, relative to the root, as the datasets themselves divide them."""
+    splits: dict[str, str] = {}
+    for split, dataset in built.items():
+        for path in _files(dataset, root, layout, options):
+            splits.setdefault(_relative(path, root), split)
+    return splits
+
+
+def _files(dataset: Any, root: Path, layout: Layout, options: Options) -> list[Path]:
+    try:
+        if layout.dataset == "composites":  # each split takes some of both folders
+            folders = ((options.get("fg", "fg"), dataset.foregrounds), (options.get("bg", "bg"), dataset.backgrounds))
+            return [list_images(root / name)[number] for name, numbers in folders for number in numbers]
+        return [] if layout.stacked else list(dataset.sources())
+    except (AttributeError, UnetzooError):
+        return []
+
+
+def _relative(path: Path, root: Path) -> str:
+    """By their texts: pathlib takes long over the 390,000 part files of CelebAMask-HQ."""
+    return os.fspath(path).removeprefix(os.path.join(root, "")).replace(os.sep, "/")
+
+
+def raise_first(built: Mapping[str, Any], errors: Mapping[str, UnetzooError]) -> None:
+    """Raise the first error where no split could be built."""
+    if not built and errors:
+        raise next(iter(errors.values()))

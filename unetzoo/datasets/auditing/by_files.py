@@ -1,0 +1,164 @@
+"""The audit of a folder by its files, each read once, whether or not its dataset can be built."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any, NoReturn
+
+from ...errors import DataError
+from .alignment import BLOCK, compare
+from .building import Options, build_splits, files_by_split, raise_first
+from .checks import check_pairing, check_record
+from .examine import examine
+from .facts import Record
+from .findings import Findings, Report
+from .layouts import EXPORT, Layout, Reading, export_layout
+from .manifest import inventory_of_manifest
+from .propose import as_options, declaration, proposal
+from .sets import check_balance, check_set, class_shares, spread
+from .stacks import examine_stacks
+from .tree import Inventory, Tree, sort_files
+from .values import check_undeclared, check_values
+
+Progress = Callable[[int, int], None]
+_WITHHELD = {"cityscapes": {"test"}}
+
+
+class FolderAudit:
+    """The audit of a folder by its files."""
+
+    def __init__(
+        self, tree: Tree, layout: Layout, options: dict[str, Any], splits: Mapping[str, Options] | None, found: Findings
+    ) -> None:
+        self.options = {**(layout.options or {}), **options}
+        self.tree, self.splits, self.found = tree, splits, found
+        self.layout = replace(layout, grey=layout.grey or self.options.get("channels") == 1)
+        if layout.dataset == "folder" and layout.options:
+            found.add("other-folders", layout.about, as_options(layout.options))
+        self.users = layout.labels is None  # whether the labels are the user's to declare
+        self.declared = declaration(self.options) if self.users else layout.labels
+        self.proposed: dict[str, Any] | None = None
+
+    def run(self, limit: int | None, workers: int | None, progress: Progress | None) -> tuple[Report, list[Record]]:
+        """Read, judge, sum up.
+
+        Raises:
+            DataError: No file fits the layout.
+        """
+        inventory = self._inventory()
+        if not inventory.items:
+            self._refuse()
+        check_pairing(inventory, self.layout, self.found)
+        self._propose_threshold(inventory)
+        records = self._read(inventory, limit, workers, progress)
+        for record in records:
+            check_record(record, self.layout, self.found)
+        self._propose(records)
+        splits = self._divide(inventory, records)
+        for record in records:
+            record.split = splits.get(record.picture_file, record.split)
+        self._judge(records, splits)
+        shares = class_shares(records, self.declared) if self.declared else ()
+        sound = not self.found.any("error")
+        check_balance(shares, self.found, doubt=self.users and not self.proposed and sound)
+        read = [record for record in records if record.is_sample]
+        items = [item for item in inventory.items if item.absent or set(item.files) != {"background"}]
+        report = Report(
+            str(self.tree.root), self.layout.dataset, options=self.options, proposal=self.proposed,
+            labels=self.declared, classes=shares, samples=len(read) if self.layout.stacked else len(items),
+            audited=len(read), splits=dict(Counter(record.split for record in read if record.split)),
+        )  # fmt: skip
+        return report, records
+
+    def _refuse(self) -> NoReturn:
+        """Let the dataset say what it looked for; it knows best."""
+        labels = {"classes": 2} if self.users and self.declared is None else {}  # it is the files that it shall judge
+        _, errors = build_splits(self.layout.dataset, self.tree.root, {**labels, **self.options}, self.splits)
+        raise_first({}, errors)
+        raise DataError("no samples", subject=self.tree.root, expected=self.layout.about, hint="check the path")
+
+    def _inventory(self) -> Inventory:
+        if self.layout.dataset == "csv":
+            return inventory_of_manifest(self.tree, self.layout, self.options, self.found)
+        return sort_files(self.tree.files, self.layout.slots)
+
+    def _read(
+        self, inventory: Inventory, limit: int | None, workers: int | None, progress: Progress | None
+    ) -> list[Record]:
+        root, layout = self.tree.root, self.layout
+        if layout.stacked:
+            records = examine_stacks(root, inventory.items[0], layout)
+            compare(records, self.found)
+            return records
+        items = [inventory.items[index] for index in spread(len(inventory.items), limit)]
+        work = partial(examine, root, layout=layout, declared=None if layout.labels else self.declared)
+        records = []
+        with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            warnings.simplefilter("ignore")  # Pillow's, on broken files; what they mean becomes findings
+            for start in range(0, len(items), BLOCK):
+                futures = [pool.submit(work, item) for item in items[start : start + BLOCK]]
+                try:
+                    for future in futures:
+                        records.append(future.result())
+                        if progress is not None:
+                            progress(len(records), len(items))
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                compare(records[start:], self.found)
+        return records
+
+    def _propose_threshold(self, inventory: Inventory) -> None:
+        """EVA's exports hold their masks as JPEG: where the foreground begins is the user's to say."""
+        masks = [file for item in inventory.items for file in item.of("mask")]
+        lossy = sum(file.lower().endswith((".jpg", ".jpeg")) for file in masks)
+        if self.layout.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
+            self.proposed = {"mask_threshold": 128}
+            self.layout = export_layout(self.options | self.proposed)
+            self.found.add("undeclared-labels", "masks", f"{lossy:,} are JPEG: greys to be thresholded")
+
+    def _propose(self, records: Sequence[Record]) -> None:
+        """A declaration of undeclared labels, by which the audit goes on."""
+        masks = [mask for record in records for mask in record.masks]
+        if self.declared is not None or not masks:
+            return
+        self.proposed = proposal(masks)
+        self.declared = declaration(self.proposed) if self.proposed else None
+        values = sorted({value for mask in masks for value in mask.counts})
+        more = f", … ({len(values)} values)" if len(values) > 12 else ""
+        held = f"they hold {', '.join(map(str, values[:12]))}{more}" if values else "none is readable"
+        self.found.add("undeclared-labels", "masks", held)
+
+    def _divide(self, inventory: Inventory, records: Sequence[Record]) -> dict[str, str]:
+        """The split of each file: as the dataset divides them where it can be built, else by its folder."""
+        splits = {file: item.split for item in inventory.items if item.split for files in item.files.values()
+                  for file in files}  # fmt: skip
+        if self.users and self.declared is None:
+            return splits  # without a declaration the dataset refuses, rightly
+        options = {**(self.proposed or {}), **self.options}
+        built, errors = build_splits(self.layout.dataset, self.tree.root, options, self.splits)
+        splits |= files_by_split(built, self.tree.root, self.layout, options)
+        if self.layout.stacked and {"train", "val"} <= set(built):
+            first = len(built["train"])
+            splits |= {record.picture_file: "train" if i < first else "val" for i, record in enumerate(records)}
+        if not self.found.any("error"):
+            there = {item.split for item in inventory.items}
+            relevant = {split: error for split, error in errors.items() if split in there}
+            for split, error in (relevant or ({} if built else errors)).items():
+                self.found.add("refused", str(split), str(error))
+        return splits
+
+    def _judge(self, records: Sequence[Record], splits: Mapping[str, str]) -> None:
+        layout, declared = self.layout, Reading(self.declared)
+        masks = [(mask, layout.reading(mask.file) if layout.reading else declared) for record in records
+                 for mask in record.masks]  # fmt: skip
+        if self.declared is None:
+            check_undeclared([mask for mask, _ in masks], self.found)
+        check_values(masks, self.found)
+        check_set(records, self.declared, splits, self.found, _WITHHELD.get(layout.dataset, ()))

@@ -1,0 +1,118 @@
+"""What is wrong with one sample's files, from their facts."""
+
+from __future__ import annotations
+
+from ..export_files import identities
+from .facts import DepthFacts, FileFacts, ImageFacts, MaskFacts, Record
+from .findings import Findings
+from .layouts import EXPORT, Layout
+from .tree import Inventory, Item
+
+
+def check_pairing(inventory: Inventory, layout: Layout, found: Findings) -> None:
+    """Samples without all their files, files that two samples could claim, files that no sample does."""
+    for file in inventory.misnamed:
+        found.add("misnamed", file)
+    for file in inventory.strays:
+        found.add("stray-file", file)
+    with_depth = any(item.of("depth") for item in inventory.items)
+    scenes = {item.name for item in inventory.items if item.of("background")}
+    for item in inventory.items:
+        _check_item(item, layout, found, with_depth=with_depth)
+        if "background" in layout.needs and item.of("image") and item.name not in scenes:
+            told = identities(item.name, scenes)  # a scene need not be stored once a composite
+            if told is None or told[1] not in scenes:
+                found.add("missing-background", item.of("image")[0])
+
+
+def _check_item(item: Item, layout: Layout, found: Findings, *, with_depth: bool) -> None:
+    images, masks, absent = item.of("image"), item.of("mask"), item.absent
+    if "mask" in layout.needs and not masks and (images or "mask" in absent):
+        found.add("missing-mask", (images or [absent.get("mask", item.name)])[0], _nowhere(absent.get("mask")))
+    if not images and (masks or "image" in absent):
+        parts = f"{len(masks)} part files" if layout.parts else _nowhere(absent.get("image"))
+        found.add("missing-image", (masks or [absent.get("image", item.name)])[0], parts)
+    if images and with_depth and not item.of("depth"):
+        found.add("depth-missing", images[0], _nowhere(absent.get("depth")))
+    rivals = (item.of(role) for role in ("cutout", "scene", "background", "depth"))
+    for files in (images, [] if layout.parts else layout.claimants(masks), *rivals):
+        for file in files[1:]:
+            found.add("duplicate-stem", file, f"beside {files[0]}")
+
+
+def _nowhere(file: str | None) -> str:
+    return f"{file} does not exist" if file else ""
+
+
+def check_record(record: Record, layout: Layout, found: Findings) -> None:
+    """All that the facts of one sample tell by themselves."""
+    for facts in (record.image, *record.masks, record.depth, record.background, *record.pictures):
+        if facts is not None and facts.fault:
+            exported = facts.fault == "jpeg-mask" and layout.dataset == EXPORT
+            found.add(facts.fault, facts.file, "read it with mask_threshold=128" if exported else facts.detail)
+    for image in (record.image, record.background, *record.pictures):
+        if image is not None and image.readable:
+            _check_image(image, layout, found, cutout=image is not record.image and bool(image.alpha))
+    for mask in record.masks:
+        if mask.readable and layout.reading is not None and layout.reading(mask.file).how == "shown":
+            _check_shown(mask, found)
+    if record.image is not None and record.image.readable:
+        if record.depth is not None and record.depth.readable:
+            _check_depth(record.image, record.depth, found)
+        if record.background is not None and record.background.readable:
+            _check_sizes(record.image, record.background, found, proportions=False)
+        for mask in record.masks[:1]:
+            if mask.readable:
+                _check_sizes(record.image, mask, found, proportions=layout.parts)
+    _check_parts(record, found)
+    if record.disagreeing:
+        file, pixels, share = record.disagreeing
+        found.add("label-files-disagree", file, f"{pixels:,} pixels ({share:.2%})")
+
+
+def _check_image(image: ImageFacts, layout: Layout, found: Findings, *, cutout: bool) -> None:
+    if image.blank:
+        found.add("blank-image", image.file)
+    if image.mode == "CMYK":
+        found.add("cmyk-image", image.file)
+    if image.alpha and not cutout:
+        found.add("alpha-image", image.file, image.alpha, "note" if image.alpha == "opaque" else None)
+    if image.mode in ("1", "L", "LA") and not layout.grey:
+        found.add("grey-image", image.file)
+
+
+def _check_shown(mask: MaskFacts, found: Findings) -> None:
+    if mask.detail:
+        found.add("alpha-mask", mask.file, f"{mask.detail}, read by what it shows", "note")
+
+
+def _check_sizes(image: FileFacts, mask: FileFacts, found: Findings, *, proportions: bool) -> None:
+    def agree(a: tuple[int, int], b: tuple[int, int]) -> bool:
+        return a[0] * b[1] == a[1] * b[0] if proportions else a == b
+
+    upright, stored = agree(image.size, mask.size), agree(image.stored, mask.stored)
+    turned, straight = (image, mask) if image.orientation != 1 else (mask, image)
+    detail = f"orientation {turned.orientation}, {straight.file} has {straight.orientation}"
+    if image.orientation != mask.orientation and stored and not upright:
+        found.add("exif-one-sided", turned.file, detail)
+    elif not upright:
+        width, height = image.size
+        found.add("size-mismatch", mask.file, f"{mask.size[0]}×{mask.size[1]}, the picture {width}×{height}")
+    elif image.orientation != mask.orientation and stored:  # both readings fit: a square, or half a turn
+        found.add("exif-one-sided", turned.file, detail + ": was the mask drawn on the picture as turned?", "warning")
+
+
+def _check_depth(image: ImageFacts, depth: DepthFacts, found: Findings) -> None:
+    if depth.size != image.size:
+        width, height = image.size
+        found.add("depth-size-mismatch", depth.file, f"{depth.size[0]}×{depth.size[1]}, the picture {width}×{height}")
+    if depth.constant:
+        found.add("depth-constant", depth.file)
+
+
+def _check_parts(record: Record, found: Findings) -> None:
+    readable = [mask for mask in record.masks if mask.readable]
+    for mask in readable[1:]:
+        if mask.size != readable[0].size:
+            found.add("size-mismatch", mask.file, f"{mask.size[0]}×{mask.size[1]}, {readable[0].file} "
+                      f"{readable[0].size[0]}×{readable[0].size[1]}")  # fmt: skip

@@ -1,0 +1,93 @@
+"""Reading a sample: all its files, each once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...labels import LabelSpec
+from ..celebamask import PARTS, VALUES
+from .facts import MaskFacts, Record
+from .layouts import Layout, Reading
+from .probe import label_map, read_depth_facts, read_image_facts, read_mask_facts
+from .tree import Item
+
+
+def examine(root: Path, item: Item, layout: Layout, declared: LabelSpec | None) -> Record:
+    """Read the files of a sample of pictures and masks.
+
+    Args:
+        root: The data's folder.
+        item: The sample's files.
+        layout: How they are to be read.
+        declared: The user's label set, where the layout has none of its own.
+    """
+    record = Record(item.key, item.split)
+    for file in item.of("image")[:1]:
+        record.image = read_image_facts(root, file)
+    record.pictures = [read_image_facts(root, file, cutout=True) for file in item.of("cutout")]
+    record.pictures += [read_image_facts(root, file) for file in item.of("scene")]
+    for file in item.of("background")[:1]:
+        record.background = read_image_facts(root, file)
+    for file in item.of("depth")[:1]:
+        record.depth = read_depth_facts(root, file)
+    record.masks, numbers, reading = read_labels(root, layout.claimants(item.of("mask")), layout, declared)
+    if numbers is not None:
+        record.label_map = label_map(numbers, reading)
+        for file in set(item.of("mask")).difference(layout.claimants(item.of("mask"))):
+            record.disagreeing = _compared(root, file, layout, class_indices(numbers, reading.labels))
+    return record
+
+
+def _compared(root: Path, file: str, layout: Layout, classes: np.ndarray) -> tuple[str, int, float] | None:
+    """A label file that is passed over, and how far it contradicts the one that is read."""
+    _, numbers, reading = read_labels(root, [file], layout, None)
+    if numbers is None or numbers.shape != classes.shape:
+        return None
+    different = class_indices(numbers, reading.labels) != classes
+    return (file, int(different.sum()), float(different.mean())) if different.any() else None
+
+
+def class_indices(numbers: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
+    """Classes of a mask's numbers; −1 for what is ignored or not declared."""
+    if labels is None:
+        return numbers.astype(np.int64)
+    found = np.full(numbers.shape, -1, np.int64)
+    for value, index in labels.lookup().items():
+        if index != labels.ignore_index:
+            found[numbers == value] = index
+    return found
+
+
+def read_labels(
+    root: Path, files: list[str], layout: Layout, declared: LabelSpec | None
+) -> tuple[list[MaskFacts], np.ndarray | None, Reading]:
+    """Facts of a sample's mask files, its numbers as the dataset would see them, and what these mean."""
+    if layout.parts:
+        return _paint_parts(root, files, layout)
+    reading = layout.reading(files[0]) if layout.reading and files else Reading(declared)
+    if not files:
+        return [], None, reading
+    facts, numbers = read_mask_facts(root, files[0], reading)
+    return [facts], numbers, reading.of(facts.counts)
+
+
+def _paint_parts(root: Path, files: list[str], layout: Layout) -> tuple[list[MaskFacts], np.ndarray | None, Reading]:
+    """A face from its part files, painted in the official order."""
+    assert layout.reading is not None and layout.labels is not None
+    values = VALUES["parts" if layout.labels.classes > 2 else "eyes-lips"]
+    masks: list[MaskFacts] = []
+    painted: np.ndarray | None = None
+    for file in sorted(files, key=lambda file: PARTS.index(_part(file))):
+        facts, numbers = read_mask_facts(root, file, layout.reading(file))
+        masks.append(facts)
+        if numbers is not None:
+            painted = np.zeros(numbers.shape, np.uint8) if painted is None else painted
+            if painted.shape == numbers.shape and _part(file) in values:
+                painted[numbers > 127] = values[_part(file)]
+    return masks, painted, Reading(layout.labels)
+
+
+def _part(file: str) -> str:
+    return Path(file).stem.partition("_")[2]

@@ -1,0 +1,73 @@
+"""Samples named by a manifest: the rows of a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+from ..table import read_table
+from .findings import Findings
+from .layouts import Layout
+from .tree import Inventory, Item, Role, Tree
+
+SUFFIXES = (".csv", ".tsv")
+_ROLES: tuple[Role, ...] = ("image", "mask", "depth")
+_COLUMNS = (*_ROLES, "weight", "split", "id")
+_NEEDED = frozenset({"image", "mask"})
+
+
+def manifests(tree: Tree) -> list[str]:
+    """The tables at the top whose columns name pictures and masks."""
+    return [file for file in tree.files if "/" not in file and file.lower().endswith(SUFFIXES)
+            and _is_manifest(tree.root / file)]  # fmt: skip
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        return bool(read_table(path, {role: role for role in _NEEDED}, _NEEDED).rows)
+    except DataError:
+        return False
+
+
+def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> Layout:
+    """The layout of a folder with a manifest.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    named = options.get("manifest")
+    found = [str(named)] if named else manifests(tree)
+    if not found:
+        found = [file for file in tree.files if "/" not in file and file.lower().endswith(SUFFIXES)]
+    if len(found) != 1:
+        raise DataError("several manifests" if found else "no manifest", subject=tree.root,
+                        expected="one CSV file with columns image and mask", found=", ".join(found) or "none",
+                        hint="name it with --set manifest=FILE")  # fmt: skip
+    return Layout("csv", found[0], ())
+
+
+def inventory_of_manifest(tree: Tree, layout: Layout, options: Mapping[str, Any], found: Findings) -> Inventory:
+    """The samples that a manifest names, by id; rows of one id are one sample with too many files.
+
+    Raises:
+        DataError: It cannot be read, or lacks columns.
+    """
+    headers = {role: role for role in _COLUMNS} | dict(options.get("columns") or {})
+    table = read_table(tree.root / layout.about, headers, _NEEDED, options.get("delimiter"))
+    for fault in table.faults:
+        found.add("broken-row", layout.about, fault)
+    items: dict[str, Item] = {}
+    there, named = set(tree.files), {layout.about}
+    for row in table.rows:
+        name = row.cells.get("id") or row.cells["image"].rpartition(".")[0] or f"line {row.line}"
+        item = items.setdefault(name, Item((name,), row.cells.get("split") or None))
+        for role in _ROLES:
+            file = row.cells.get(role)
+            if file and (file in there or (tree.root / file).is_file()):
+                item.files.setdefault(role, []).append(file)
+            elif file:
+                item.absent[role] = file
+        named.update(row.cells.get(role, "") for role in (*_ROLES, "weight"))
+    return Inventory(list(items.values()), strays=[file for file in tree.files if file not in named])

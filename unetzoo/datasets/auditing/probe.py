@@ -1,0 +1,253 @@
+"""Reading one file once: from its bytes to facts. A broken file is a fact too; nothing is raised."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..files import _DEEP_MODES, _LOSSY, _RAW_MODES, _SMALL_GREYS, _packing
+from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
+from .layouts import Reading
+
+Kind = Literal["image", "mask", "depth"]
+Facts = TypeVar("Facts", bound=FileFacts)
+
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
+_ORIENTATION = 0x0112
+_ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
+_DEPTH_MODES = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+
+
+def digest(*parts: bytes | memoryview) -> bytes:
+    """A hash that two different contents do not share."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+def open_picture(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, str] | None:
+    """Decode a file upright, with its packing, and fill in the facts that hold for any picture.
+
+    Returns:
+        None where that failed; `facts.fault` then says why.
+    """
+    try:
+        data = (root / facts.file).read_bytes()
+    except FileNotFoundError:
+        return _failed(facts, "depth-missing" if kind == "depth" else f"missing-{kind}", "a link to nowhere")
+    except OSError as error:
+        return _failed(facts, "no-permission", error.strerror or str(error))
+    if not data:
+        return _failed(facts, "empty-file")
+    try:
+        image = Image.open(io.BytesIO(data))
+        facts.format, facts.mode = image.format or "", image.mode
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            return _failed(facts, "pixel-bomb", f"{image.width:,}×{image.height:,}")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and not (kind != "mask" and image.format == "MPO"):
+            return _failed(facts, f"multi-frame-{'mask' if kind == 'mask' else 'image'}", f"{frames} frames")
+        packing = _packing(image)
+        facts.orientation = int(image.getexif().get(_ORIENTATION, 1))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        return _failed(facts, "pixel-bomb", str(error).partition(",")[0])
+    except Exception as error:  # decoders raise whatever they please on broken files
+        broken = data.startswith(_MAGIC)
+        return _failed(facts, f"truncated-{kind}" if broken else "not-an-image", "" if not broken else _short(error))
+    facts.size = upright.size
+    width, height = upright.size
+    facts.stored = (height, width) if facts.orientation in (5, 6, 7, 8) else (width, height)
+    return upright, packing
+
+
+def _failed(facts: FileFacts, fault: str, detail: str = "") -> None:
+    facts.fault, facts.detail = fault, detail
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__).replace("<_io.BytesIO object at ", "<")[:80]
+
+
+def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFacts:
+    """Facts of a picture; `cutout`: one that needs transparency."""
+    facts = ImageFacts(file)
+    opened = open_picture(root, facts, "image")
+    if opened is None:
+        return facts
+    image = opened[0]
+    if image.mode in _DEEP_MODES:
+        facts.fault, facts.detail = "sixteen-bit-image", f"mode {image.mode}"
+        return facts
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        low, high = (int(value) for value in image.convert("RGBA").getchannel("A").getextrema())  # type: ignore[arg-type]
+        facts.alpha = "empty" if high < 128 else "opaque" if low == 255 else "transparent"
+    if cutout:
+        facts.fault = "" if facts.alpha else "no-alpha"
+        if facts.alpha == "empty":
+            facts.fault = "empty-cutout"
+    picture_facts(facts, image if cutout or image.mode in ("L", "RGB") else image.convert("RGB"))
+    return facts
+
+
+def picture_facts(facts: ImageFacts, image: Image.Image) -> None:
+    """What the pixels tell: their hash, whether they are all alike, where edges are."""
+    facts.digest = digest(image.mode.encode(), repr(image.size).encode(), image.tobytes())
+    extrema = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    facts.blank = all(high - low <= 2 for low, high in pairs)  # type: ignore[operator]
+    grey = image.convert("L")
+    facts.edges, facts.greys = edge_map(grey), np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX))
+
+
+def edge_map(grey: Image.Image) -> np.ndarray:
+    """Strength of edges in fields of a grid; the strongest twentieth count alike."""
+    values = np.asarray(grey.resize((2 * GRID, 2 * GRID), Image.Resampling.BOX), np.float32)
+    strength = np.hypot(np.diff(values, axis=0, prepend=values[:1]), np.diff(values, axis=1, prepend=values[:, :1]))
+    top = max(float(np.percentile(strength, 95)), 1.0)
+    return _gridded((np.minimum(strength, top) * (255 / top)).astype(np.uint8))
+
+
+def border_map(numbers: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
+    """Share of pixels at a border, in fields of a grid; half and more count alike.
+
+    Args:
+        numbers: Labels (H, W).
+        ignored: Where nothing is labelled. Outlines are often left out so: then they are the border.
+    """
+    border = np.zeros(numbers.shape, np.uint8)
+    across, down = numbers[:, 1:] != numbers[:, :-1], numbers[1:] != numbers[:-1]
+    if ignored is not None:
+        across &= ~(ignored[:, 1:] | ignored[:, :-1])
+        down &= ~(ignored[1:] | ignored[:-1])
+        border[ignored & ~_inside(ignored)] = 255
+    for part, change in ((border[:, 1:], across), (border[:, :-1], across), (border[1:], down), (border[:-1], down)):
+        part[change] = 255
+    return np.minimum(_gridded(border), 127)
+
+
+def _inside(region: np.ndarray) -> np.ndarray:
+    """The part of a region that lies two pixels off its border."""
+    inside = region.copy()
+    inside[2:] &= region[:-2]
+    inside[:-2] &= region[2:]
+    inside[:, 2:] &= region[:, :-2]
+    inside[:, :-2] &= region[:, 2:]
+    return inside
+
+
+def _gridded(values: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(values).resize((GRID, GRID), Image.Resampling.BOX))
+
+
+def roughness(numbers: np.ndarray) -> Roughness:
+    """How numbers lie along rows and columns.
+
+    Examples:
+        >>> roughness(np.array([[0, 0, 5, 9, 9]]))
+        Roughness(changes=2, between=1, astray=0)
+        >>> roughness(np.array([[0, 0, 3, 0, 9]]))
+        Roughness(changes=3, between=0, astray=2)
+    """
+    changes = between = astray = 0
+    for lines in (numbers, numbers.T):
+        different = lines[:, 1:] != lines[:, :-1]
+        rises = lines[:, 1:] > lines[:, :-1]
+        single = different[:, 1:] & different[:, :-1]
+        ramp = single & (rises[:, 1:] == rises[:, :-1])
+        changes += int(np.count_nonzero(different))
+        between += int(np.count_nonzero(ramp))
+        astray += int(np.count_nonzero(single)) - int(np.count_nonzero(ramp))
+    return Roughness(changes, between, astray)
+
+
+def count_numbers(numbers: np.ndarray) -> dict[int, int]:
+    """How many pixels hold each number."""
+    if numbers.size and numbers.dtype.kind == "u" and numbers.dtype.itemsize <= 2:
+        counts = np.bincount(numbers.ravel())
+        values = np.flatnonzero(counts)
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
+    values, counts = np.unique(numbers, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def read_mask_facts(root: Path, file: str, reading: Reading) -> tuple[MaskFacts, np.ndarray | None]:
+    """Facts of a mask file and its numbers, as the dataset would see them; None where it would see none."""
+    facts = MaskFacts(file)
+    opened = open_picture(root, facts, "mask")
+    if opened is None:
+        return facts, None
+    image, packing = opened
+    facts.lossy = facts.format in _LOSSY
+    numbers = _stored_numbers(image, packing, facts) if reading.how == "numbers" else _shown_numbers(image, facts)
+    if numbers is not None:
+        facts.counts, facts.roughness = count_numbers(numbers), roughness(numbers)
+        facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
+        if reading.how == "thresholded":
+            numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
+    return facts, numbers
+
+
+def _two(reading: Reading) -> tuple[int, int]:
+    """The numbers of foreground and background."""
+    background, foreground = reading.labels.ids if reading.labels else (0, 1)
+    return foreground, background
+
+
+def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.ndarray | None:
+    if facts.lossy:
+        return _failed(facts, "jpeg-mask", facts.format)
+    if image.mode not in _RAW_MODES:
+        fault = {"F": "float-mask", "I": "sixteen-bit-mask"}.get(image.mode, "rgb-mask")
+        return _failed(facts, "alpha-mask" if image.mode in _ALPHA_MODES else fault, f"mode {image.mode}")
+    if image.mode == "1":
+        image, packing = image.convert("L"), "L;1"
+    numbers = np.asarray(image)
+    return numbers // _SMALL_GREYS[packing] if packing in _SMALL_GREYS else numbers
+
+
+def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
+    if image.mode in _DEEP_MODES:
+        return _failed(facts, "float-mask" if image.mode == "F" else "sixteen-bit-mask", f"mode {image.mode}")
+    if image.mode in _ALPHA_MODES:
+        facts.detail = f"mode {image.mode}"
+    return np.asarray(image.convert("L"))
+
+
+def label_map(numbers: np.ndarray, reading: Reading) -> LabelMap:
+    """The facts of a sample's labels as a whole."""
+    labels = reading.labels
+    ignored = np.isin(numbers, labels.ignore_ids) if labels is not None and labels.ignore_ids else None
+    found = LabelMap(
+        count_numbers(numbers), labels,
+        digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data), border_map(numbers, ignored),
+    )  # fmt: skip
+    if labels.classes == 2 if labels is not None else len(found.counts) <= 2:
+        front = numbers == labels.ids[1] if labels else numbers != 0
+        found.front = _gridded(front.astype(np.uint8) * 255)
+    return found
+
+
+def read_depth_facts(root: Path, file: str) -> DepthFacts:
+    """Facts of a depth file."""
+    facts = DepthFacts(file)
+    opened = open_picture(root, facts, "depth")
+    if opened is None:
+        return facts
+    image = opened[0]
+    if image.mode not in _DEPTH_MODES:
+        channels = np.asarray(image.convert("RGB"))
+        if image.mode in _ALPHA_MODES or not (channels == channels[..., :1]).all():
+            facts.fault, facts.detail = "depth-unreadable", f"mode {image.mode}"
+            return facts
+        image = image.convert("L")
+    values = np.asarray(image)
+    facts.constant = bool(values.min() == values.max())
+    return facts

@@ -1,0 +1,87 @@
+"""What the labels of undeclared masks may mean: a proposal, from the numbers that are found."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import ConfigError, UnetzooError
+from ...labels import LabelSpec
+from ...registry import keywords
+from ..declared import declared_labels
+from .facts import MaskFacts
+from .values import ramped
+
+_MOST_CLASSES = 256
+
+
+def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
+    """Arguments of `folder` or `csv` that declare the numbers found; None where these cannot be classes.
+
+    Numbers that one file of many holds alone do not count where the others are a plain row 0, 1, 2, …
+
+    Examples:
+        >>> proposal([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])
+        {'names': ['background', 'foreground'], 'ids': [0, 255]}
+        >>> proposal([MaskFacts("a.png", counts={0: 9, 1: 3, 2: 5, 255: 1})])
+        {'classes': 3, 'ignore_ids': [255], 'ignore_index': 255}
+    """
+    sound = [mask for mask in masks if mask.counts and not _smeared(mask)]
+    files = Counter(value for mask in sound for value in mask.counts)
+    values = sorted(files)
+    if len(sound) >= 8:
+        common = [value for value in values if files[value] > 1]
+        if common and common == list(range(len(common))):
+            values = common
+    if not values or len(values) > _MOST_CLASSES or max(values) > 65535:
+        return None
+    if values == [0, 255]:
+        return {"names": ["background", "foreground"], "ids": [0, 255]}
+    classes = [value for value in values if value != 255]
+    if len(classes) < 2:
+        return None
+    ignored = {"ignore_ids": [255], "ignore_index": 255} if 255 in values else {}
+    if max(classes) + 1 <= 2 * len(classes):  # a row with gaps: classes that these masks do not show
+        return {"classes": max(classes) + 1, **ignored}
+    return {"classes": len(classes), "ids": classes, **ignored}
+
+
+def _smeared(mask: MaskFacts) -> bool:
+    """Whether interpolation or JPEG has strewn numbers over the mask."""
+    return mask.lossy or ramped(mask.roughness)
+
+
+def declaration(options: Mapping[str, Any]) -> LabelSpec | None:
+    """The label set that arguments of `folder` or `csv` declare; None where they declare none.
+
+    Raises:
+        ConfigError: They contradict each other.
+    """
+    given = {name: options[name] for name in keywords(declared_labels) if name in options and name != "subject"}
+    if given.get("names") is None and given.get("classes") is None:
+        return None
+    try:
+        return declared_labels("the labels", **given)
+    except UnetzooError:
+        raise
+    except (TypeError, ValueError) as error:
+        hint = """e.g. --set 'names=["background", "cell"]' --set 'ids=[0, 255]'"""
+        raise ConfigError("the labels are not declared right", found=str(error), hint=hint) from error
+
+
+def as_options(arguments: Mapping[str, Any]) -> str:
+    """Arguments as they are given on the command line.
+
+    Examples:
+        >>> print(as_options({"names": ["background", "cell"], "classes": 2}))
+        --set 'names=["background", "cell"]' --set classes=2
+    """
+
+    def one(name: str, value: Any) -> str:
+        text = value if isinstance(value, str) else json.dumps(value)
+        assignment = f"{name}={text}"
+        return f"'{assignment}'" if " " in assignment or '"' in assignment or "[" in assignment else assignment
+
+    return " ".join(f"--set {one(name, value)}" for name, value in arguments.items())

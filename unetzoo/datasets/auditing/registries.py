@@ -1,0 +1,150 @@
+"""What is installed: every name of every registry loaded once, and the packages we need in the versions we need."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from ...errors import UnetzooError
+from ...plugins import BUILTIN, SWITCH, Entry, installed, switched_on
+from ...registry import REGISTRIES, Registry
+from .findings import Finding, Findings
+
+NEIGHBOURS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package beside what we ask of it; `found` is None where it is missing."""
+
+    name: str
+    wanted: str
+    found: str | None
+    fits: bool
+
+
+@dataclass
+class InstallReport:
+    """What `unetzoo doctor` says without data.
+
+    Args:
+        packages: Python, what we depend on, and what makes the GPU work.
+        distributions: The names that each distribution offers, by registry.
+        findings: Broken plugins, names claimed twice, packages that do not fit.
+    """
+
+    packages: tuple[Package, ...]
+    distributions: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What cannot work."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "packages": [vars(package) for package in self.packages], "distributions": self.distributions,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }  # fmt: skip
+
+    def __rich__(self) -> Any:
+        from .show import rendered_install
+
+        return rendered_install(self)
+
+
+def audit_install() -> InstallReport:
+    """Load every registered name, and compare what is installed with what we need.
+
+    A plugin that fails is a finding and hinders no other.
+    """
+    found = Findings()
+    distributions: dict[str, dict[str, list[str]]] = {}
+    for distribution in installed():
+        owner = f"{distribution.name} {distribution.version}"
+        distributions[owner] = distribution.adds()
+        if distribution.fault is not None:
+            found.add("broken-plugin", owner, distribution.fault)
+        elif not switched_on(distribution.name):
+            found.add("switched-off", owner, f"{SWITCH}={os.environ.get(SWITCH)}")
+        else:
+            for entry in distribution.entries:
+                _check_entry(REGISTRIES[entry.kind], entry, found)
+    for registry in REGISTRIES.values():
+        for name, claims in sorted(registry.entries().items()):
+            _check_claims(name, claims, registry.kind, found)
+    packages = tuple(_packages())
+    for package in packages:
+        if not package.fits:
+            found.add("unfit-version", package.name, f"wanted {package.wanted}, found {package.found or 'nothing'}")
+    return InstallReport(packages, distributions, tuple(found))
+
+
+def _check_claims(name: str, claims: list[Entry], kind: str, found: Findings) -> None:
+    if len(claims) > 1:
+        winner = next((f"; {entry.qualified} is used" for entry in claims if entry.builtin), "")
+        found.add("name-clash", f"{kind}: {name}", ", ".join(entry.qualified for entry in claims) + winner)
+
+
+def _check_entry(registry: Registry, entry: Entry, found: Findings) -> None:
+    try:
+        registry.get(entry.qualified)
+    except UnetzooError as error:
+        what = error.found or error.what
+        found.add("broken-plugin", f"{registry.kind} {entry.qualified}",
+                  f"{entry.distribution} {entry.version} ({entry.target}): {what}")  # fmt: skip
+
+
+def _packages() -> list[Package]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        about = metadata.metadata(BUILTIN)
+        wanted = metadata.requires(BUILTIN) or []
+        python = about["Requires-Python"]
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        wanted, python = [], ""
+    rows = [_package("python", python, platform.python_version())]
+    for text in wanted:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            rows.append(_package(requirement.name, str(requirement.specifier), _version(requirement.name)))
+    rows += [Package(name, "", version, True) for name in NEIGHBOURS if (version := _version(name))]
+    return rows + _accelerators()
+
+
+def _package(name: str, wanted: str, found: str | None) -> Package:
+    from packaging.specifiers import SpecifierSet
+
+    return Package(name, wanted, found, found is not None and SpecifierSet(wanted).contains(found, prereleases=True))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _accelerators() -> list[Package]:
+    """What torch was built for, and what it finds."""
+    try:
+        import torch
+    except Exception as error:  # a broken installation raises whatever it likes
+        return [Package("torch imports", "yes", f"{type(error).__name__}: {error}"[:120], False)]
+    rows = [Package("CUDA in torch", "", str(torch.version.cuda or "none"), True)]
+    usable = torch.cuda.is_available()
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if usable else []
+    rows.append(Package("GPUs", "", ", ".join(devices) or "none", True))
+    if sys.platform == "darwin":
+        rows.append(Package("MPS", "", str(torch.backends.mps.is_available()), True))
+    return rows

@@ -1,0 +1,180 @@
+"""Auditing a dataset through its contract alone: `len`, items, `labels`. For plugins, and for what has no files."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...errors import DataError, UnetzooError
+from ...labels import LabelSpec
+from .alignment import BLOCK, compare
+from .checks import check_record
+from .facts import DepthFacts, Record
+from .findings import Findings, Report
+from .layouts import Layout
+from .sets import check_balance, check_set, class_shares, spread
+from .sheet import Look
+from .stacks import image_of_array, label_map_of, mask_of_array
+
+SAMPLES = Layout("", "samples", ())
+
+
+def records_of(
+    dataset: Any, split: str | None, indices: Sequence[int], found: Findings, tick: Callable[[], None]
+) -> Iterator[Record]:
+    """A record of each sample that can be had; the others, and what breaks the contract, become findings."""
+    plain = untransformed(dataset)
+    for index in indices:
+        place = place_of(split, index)
+        try:
+            sample = plain[index]
+        except UnetzooError as error:
+            found.add("sample-error", place, str(error))
+        except Exception as error:  # a plugin may raise anything
+            found.add("sample-error", place, f"{type(error).__name__}: {error}")
+        else:
+            record = _record(sample, place, split, labels_of(dataset), found)
+            if record is not None:
+                check_record(record, SAMPLES, found)
+                yield record
+        tick()
+
+
+def untransformed(dataset: Any) -> Any:
+    """The dataset without its transform; the one given keeps it."""
+    plain = copy.copy(dataset)
+    if getattr(plain, "transform", None) is not None:
+        plain.transform = None
+    return plain
+
+
+def place_of(split: str | None, index: int) -> str:
+    """What a sample is called before it could be had."""
+    return f"{split} {index}" if split else f"sample {index}"
+
+
+def labels_of(dataset: Any) -> LabelSpec | None:
+    """The dataset's label set, if it keeps that part of the contract."""
+    labels = getattr(dataset, "labels", None)
+    return labels if isinstance(labels, LabelSpec) else None
+
+
+def _record(sample: Any, place: str, split: str | None, labels: LabelSpec | None, found: Findings) -> Record | None:
+    if not isinstance(sample, dict) or not {"image", "mask", "id"} <= set(sample):
+        keys = ", ".join(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__
+        found.add("broken-contract", place, f"expected a dict with image, mask and id, found {keys}")
+        return None
+    name = f"{place} ({sample['id']})"
+    image, mask = _array(sample["image"]), _array(sample["mask"])
+    if image is None or image.ndim not in (2, 3) or not image.size:
+        found.add("broken-contract", name, "the image is no array (H, W, C)")
+        return None
+    if mask is None or mask.ndim != 2 or not mask.size or mask.dtype.kind not in "ui":
+        shape = f"{mask.dtype} {mask.shape}" if mask is not None else type(sample["mask"]).__name__
+        found.add("broken-contract", name, f"expected a mask of integers (H, W), found {shape}")
+        return None
+    record = Record((place,), split, image_of_array(name, _bytes(image)), [mask_of_array(name, mask)])
+    if labels is not None:
+        _check_classes(mask, labels, name, found)
+        record.label_map = label_map_of(mask, labels)
+    depth = _array(sample["depth"]) if "depth" in sample else None
+    if depth is not None and depth.size:
+        plane = np.squeeze(depth)
+        record.depth = DepthFacts(name, size=plane.shape[::-1], constant=bool(plane.min() == plane.max()))  # type: ignore[arg-type]
+    return record
+
+
+def _check_classes(mask: np.ndarray, labels: LabelSpec, name: str, found: Findings) -> None:
+    values, counts = np.unique(mask, return_counts=True)
+    strange = [
+        f"{value} ({count:,} px)" for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+        if not 0 <= value < labels.classes and value != labels.ignore_index
+    ]  # fmt: skip
+    if strange:
+        found.add("out-of-range-id", name, ", ".join(strange[:5]) + f"; classes are 0…{labels.classes - 1}")
+
+
+def _array(value: Any) -> np.ndarray | None:
+    try:
+        array = np.asarray(value)
+    except Exception:  # whatever a strange type raises
+        return None
+    return array if array.dtype.kind in "uifb" else None
+
+
+def picture_of(image: Any) -> np.ndarray:
+    """A sample's image as a picture, uint8 (H, W, 3): the first three channels, or grey."""
+    planes = _bytes(np.asarray(image))
+    return np.repeat(planes[..., None], 3, axis=2) if planes.ndim == 2 else np.ascontiguousarray(planes[..., :3])
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """The picture as uint8 (H, W, C), stretched where it holds other numbers; channels last."""
+    if image.dtype.kind == "f" and image.ndim == 3 and image.shape[0] <= 6 < image.shape[2]:
+        image = np.moveaxis(image, 0, 2)
+    if image.dtype != np.uint8:
+        low, high = float(np.nanmin(image)), float(np.nanmax(image))
+        image = np.nan_to_num((image - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def audit_samples(
+    parts: Mapping[Any, Any], found: Findings, limit: int | None, progress: Callable[[int, int], None] | None
+) -> tuple[Report, list[Record], Look]:
+    """The audit of datasets, given by split, by their samples; one after the other, as a dataset may know no threads.
+
+    Raises:
+        DataError: Something without a length.
+    """
+    if not parts:
+        raise DataError("no datasets", expected="datasets by split", found="none", hint="give one at least")
+    chosen = {str(split): (part, spread(_length(part), limit)) for split, part in parts.items()}
+    total, done = sum(len(indices) for _, indices in chosen.values()), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    labels = next((labels for part, _ in chosen.values() if (labels := labels_of(part))), None)
+    if labels is None:
+        found.add("broken-contract", "labels", "the dataset has no labels, a LabelSpec")
+    records = [record for split, (part, indices) in chosen.items()
+               for record in records_of(part, split, indices, found, tick)]  # fmt: skip
+    for start in range(0, len(records), BLOCK):
+        compare(records[start : start + BLOCK], found)
+    check_set(records, labels, {record.picture_file: record.split for record in records if record.split}, found)
+    shares = class_shares(records, labels) if labels else ()
+    check_balance(shares, found, doubt=False)
+    name = type(next(iter(parts.values()))).__name__
+    report = Report(
+        name, name, labels=labels, classes=shares, samples=sum(_length(part) for part, _ in chosen.values()),
+        audited=len(records), splits={split: _length(part) for split, (part, _) in chosen.items()},
+    )  # fmt: skip
+    places = {place_of(split, index): (untransformed(part), index)
+              for split, (part, indices) in chosen.items() for index in indices}  # fmt: skip
+    return report, records, look_into_samples(places)
+
+
+def look_into_samples(places: Mapping[str, tuple[Any, int]]) -> Look:
+    """How to see samples again, each given as its dataset, without transforms, and its index."""
+
+    def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
+        dataset, index = places[record.name]
+        sample = dataset[index]
+        return Image.fromarray(picture_of(sample["image"])), np.asarray(sample["mask"]).astype(np.int64)
+
+    return look
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except Exception as error:  # a plugin may raise anything
+        raise DataError("not a dataset", subject=type(dataset).__name__, expected="a length, items and labels",
+                        found=f"{type(error).__name__}: {error}", hint="give a finite dataset") from error  # fmt: skip

@@ -1,0 +1,157 @@
+"""The contact sheet: samples beside their coloured masks, the doubtful ones first and framed, with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from ...errors import DataError
+from ...labels import LabelSpec
+from ..files import PathLike, read_stack
+from .examine import class_indices, read_labels
+from .facts import ImageFacts, Record
+from .findings import Findings
+from .layouts import Layout
+from .probe import open_picture
+
+Doubtful = Mapping[str, Sequence[tuple[str, str]]]  # severities and kinds of a file's findings
+# the picture of a sample, RGB, and its labels as class indices (−1: no class), as far as they can be had
+Look = Callable[[Record], tuple[Image.Image | None, np.ndarray | None]]
+
+_MOST, _COLUMNS, _SIDE, _CAPTION, _GAP, _FRAME = 24, 3, 240, 16, 10, 4
+_FRAMES = {"error": (220, 30, 30), "warning": (245, 150, 0)}
+_IGNORED, _MISSING = (128, 128, 128), (235, 235, 235)
+
+
+def draw_sheet(
+    records: Sequence[Record], labels: LabelSpec | None, found: Findings, look: Look, path: PathLike
+) -> None:
+    """Draw up to 24 samples: doubtful ones first, at most half of the sheet, the others evenly spread.
+
+    Raises:
+        DataError: The sheet cannot be written.
+    """
+    doubtful = found.by_file()
+    tiles = [_tile(record, labels, look, doubtful) for record in _chosen(records, doubtful)]
+    rows, legend = -(-len(tiles) // _COLUMNS), _legend(labels)
+    high, wide = _SIDE + _CAPTION + _GAP, 2 * _SIDE + _GAP
+    sheet = Image.new("RGB", (_COLUMNS * wide + _GAP, rows * high + _GAP + legend.height), "white")
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, _COLUMNS)
+        sheet.paste(tile, (_GAP + column * wide, _GAP + row * high))
+    sheet.paste(legend, (_GAP, rows * high + _GAP))
+    try:
+        sheet.save(Path(path), "PNG")
+    except OSError as error:
+        raise DataError("cannot write the sheet", subject=path, found=error.strerror or str(error),
+                        hint="name a file in a folder that can be written to") from error  # fmt: skip
+
+
+def look_into_files(root: Path, layout: Layout, declared: LabelSpec | None) -> Look:
+    """How to see the samples of a folder again."""
+
+    def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
+        if layout.stacked:
+            return _slice_of(root, record, declared)
+        picture = None
+        if record.picture_file not in {mask.file for mask in record.masks}:
+            opened = open_picture(root, ImageFacts(record.picture_file), "image")
+            picture = _as_rgb(opened[0]) if opened else None
+        _, numbers, reading = read_labels(root, [mask.file for mask in record.masks], layout, declared)
+        return picture, None if numbers is None else class_indices(numbers, reading.labels or declared)
+
+    return look
+
+
+def _slice_of(root: Path, record: Record, declared: LabelSpec | None) -> tuple[Image.Image | None, np.ndarray | None]:
+    planes: list[np.ndarray | None] = []
+    for facts in (record.image, *record.masks[:1]):
+        file, comma, number = (facts.file if facts else "").partition(", slice ")
+        planes.append(read_stack(root / file)[int(number)] if comma else None)
+    picture, numbers = (*planes, None)[:2]
+    shown = None if picture is None else Image.fromarray(picture).convert("RGB")
+    return shown, None if numbers is None else class_indices(numbers, declared)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float32)
+        low, high = float(values.min()), float(values.max())
+        image = Image.fromarray(((values - low) / max(high - low, 1e-6) * 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _chosen(records: Sequence[Record], doubtful: Doubtful) -> list[Record]:
+    bad = [record for record in records if _doubts(record, doubtful)]
+    good = [record for record in records if not _doubts(record, doubtful)]
+    room = max(_MOST // 2, _MOST - len(good))
+    bad = bad[:room]
+    places = np.linspace(0, len(good) - 1, min(len(good), _MOST - len(bad))).round().astype(int)
+    return [*bad, *(good[place] for place in places)]
+
+
+def _doubts(record: Record, doubtful: Doubtful) -> list[tuple[str, str]]:
+    """Severities and kinds of what was found of a sample, the worst first."""
+    found = dict.fromkeys(doubt for file in (*record.files, record.name) for doubt in doubtful.get(file, ()))
+    return sorted(found, key=lambda doubt: list(_FRAMES).index(doubt[0]))
+
+
+def _tile(record: Record, labels: LabelSpec | None, look: Look, doubtful: Doubtful) -> Image.Image:
+    """Picture and mask side by side, at most `_SIDE` wide each, under the sample's name."""
+    tile = Image.new("RGB", (2 * _SIDE, _SIDE + _CAPTION), "white")
+    picture, classes = look(record)
+    panels = picture, None if classes is None else Image.fromarray(_colored(classes, labels))
+    for place, panel in enumerate(panels):
+        shown = panel or Image.new("RGB", (_SIDE, _SIDE), _MISSING)
+        method = Image.Resampling.NEAREST if place else Image.Resampling.BILINEAR
+        side = _SIDE - 2 * _FRAME
+        tile.paste(ImageOps.contain(shown, (side, side), method), (place * _SIDE + _FRAME, _CAPTION + _FRAME))
+    pen, color = ImageDraw.Draw(tile), (0, 0, 0)
+    caption = f"{record.split}  {record.name}" if record.split and record.split not in record.key else record.name
+    doubts = _doubts(record, doubtful)
+    if doubts:
+        color, caption = _FRAMES[doubts[0][0]], f"{caption[-40:]}: {', '.join(code for _, code in doubts)}"
+        pen.rectangle((0, _CAPTION, tile.width - 1, tile.height - 1), outline=color, width=_FRAME - 1)
+    pen.text((_FRAME, 2), _printable(caption[:78]), fill=color)
+    return tile
+
+
+def _colored(classes: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
+    if labels is None:  # no meaning, no colours: the numbers as greys over their own range
+        top = max(int(classes.max()), 1)
+        return np.repeat((np.clip(classes, 0, top) * (255 / top)).astype(np.uint8)[..., None], 3, axis=2)
+    table = np.array([*labels.palette, _IGNORED], np.uint8)
+    if labels.classes == 2 and labels.palette[0] == (0, 0, 0):
+        table[1] = 255  # a binary mask reads best in black and white
+    return table[np.where((classes >= 0) & (classes < labels.classes), classes, labels.classes)]
+
+
+def _legend(labels: LabelSpec | None) -> Image.Image:
+    """The classes by colour and name, in lines as wide as the sheet."""
+    width = _COLUMNS * (2 * _SIDE + _GAP)
+    swatches = Image.fromarray(_colored(np.arange(-1, labels.classes)[None], labels)) if labels else None
+    names = ["ignored", *labels.names] if labels else ["no labels declared: numbers as greys"]
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    places: list[tuple[int, int]] = []
+    left = top = 0
+    for name in names:
+        need = 34 + int(pen.textlength(_printable(name)))
+        if left and left + need > width:
+            left, top = 0, top + 20
+        places.append((left, top))
+        left += need
+    legend = Image.new("RGB", (width, top + 24), "white")
+    pen = ImageDraw.Draw(legend)
+    for number, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
+        if swatches is not None:
+            pen.rectangle((x, y, x + 14, y + 14), fill=swatches.getpixel((number, 0)), outline=(0, 0, 0))  # type: ignore[arg-type]
+        pen.text((x + 18, y + 1), _printable(name), fill=(0, 0, 0))
+    return legend
+
+
+def _printable(text: str) -> str:
+    """Pillow's built-in font may know Latin-1 alone."""
+    return text.encode("latin-1", "replace").decode("latin-1")

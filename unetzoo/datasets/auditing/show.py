@@ -1,0 +1,88 @@
+"""A report as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from .findings import legible
+from .propose import as_options
+
+if TYPE_CHECKING:
+    from .findings import Finding, Report
+    from .registries import InstallReport
+
+_COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+_FILES = 5
+
+
+def rendered(report: Report) -> RenderableType:
+    """What was audited, each finding with its first files, the balance of the classes, a summary."""
+    parts: list[RenderableType] = [_header(report)]
+    parts += [_finding(finding) for finding in report.findings]
+    if report.proposal:
+        parts.append(Text.from_markup(f"[bold]proposed declaration[/bold]  {escape(as_options(report.proposal))}"))
+    if any(share.pixels for share in report.classes):
+        parts.append(Padding(_balance(report), (1, 0)))
+    parts.append(_summary(report))
+    return Group(*parts)
+
+
+def _header(report: Report) -> Text:
+    sure = f", recognised by its names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
+    read = f"{report.audited:,} of " if report.audited < report.samples else ""
+    splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
+    lines = (
+        f"[bold]{escape(legible(report.source))}[/bold]  {report.dataset}{sure}",
+        f"{read}{report.samples:,} samples" + (f" ({splits})" if splits else ""),
+    )
+    return Text.from_markup("\n".join(lines))
+
+
+def _finding(finding: Finding) -> RenderableType:
+    color = _COLORS[finding.severity]
+    lines = [f"[{color}]{finding.severity}[/{color}] [bold]{finding.code}[/bold] ({finding.count:,}): {finding.reason}"]
+    shown = finding.cases[: _FILES if finding.severity != "note" else 2]
+    lines += [f"    {escape(str(case))}" for case in shown]
+    if finding.count > len(shown):
+        lines.append(f"    … and {finding.count - len(shown):,} more")
+    if finding.severity != "note":
+        lines.append(f"    [dim]Fix: {escape(finding.fix)}[/dim]")
+    return Text.from_markup("\n".join(lines))
+
+
+def _balance(report: Report) -> Table:
+    table = Table("class", box=None)
+    for column in ("pixels", "share", "pictures"):
+        table.add_column(column, justify="right")
+    for share in report.classes:
+        table.add_row(share.name, f"{share.pixels:,}", f"{share.share:.2%}", f"{share.pictures:,}")
+    return table
+
+
+def _summary(report: Report) -> Text:
+    counts = {severity: len(report.of(severity)) for severity in ("error", "warning", "note")}
+    words = [f"[{_COLORS[severity]}]{count} {severity}{'s' * (count != 1)}[/{_COLORS[severity]}]"
+             for severity, count in counts.items() if count]  # fmt: skip
+    verdict = ", ".join(words) or "[green]nothing found[/green]"
+    return Text.from_markup(f"kinds of findings: {verdict}  [dim]({report.seconds:.1f} s)[/dim]")
+
+
+def rendered_install(report: InstallReport) -> RenderableType:
+    """Packages, distributions with what they offer, findings."""
+    packages = Table("package", "wanted", "found", "", box=None)
+    for package in report.packages:
+        mark = "[green]✓[/green]" if package.fits else "[red]✗[/red]"
+        packages.add_row(package.name, package.wanted, package.found or "missing", mark if package.wanted else "")
+    offers = Table("distribution", "offers", box=None)
+    for owner, kinds in report.distributions.items():
+        offers.add_row(owner, "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items()))
+    parts: list[RenderableType] = [packages, Padding(offers, (1, 0)), *(_finding(f) for f in report.findings)]
+    if not report.findings:
+        parts.append(Text.from_markup("[green]all names load, all packages fit[/green]"))
+    return Group(*parts)

@@ -1,0 +1,180 @@
+"""Which numbers masks hold, against those that are declared; and by what accident the others came in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ...labels import LabelSpec
+from .facts import MaskFacts, Roughness
+from .findings import Findings
+from .layouts import Reading
+
+# shares of the borders at which single pixels lie strictly between their neighbours, measured: true labels reach 0.022
+# (CamVid, Cityscapes, faces, cells), labels once resized with interpolation begin at 0.39, labels once JPEG at 0.15
+_RAMPED = 0.12
+_RAMPED_FOR_SURE = 0.2
+_FEW_BORDERS = 40
+# pixels astray for one between, measured: interpolation up to 0.42, JPEG from 0.97 on (0.4 where all numbers are small)
+_STREWN = 0.6
+
+
+def check_values(masks: Sequence[tuple[MaskFacts, Reading]], found: Findings) -> None:
+    """Compare the numbers of all masks with the declared ones."""
+    judged = [(facts, reading.of(facts.counts)) for facts, reading in masks if facts.counts and reading.labels]
+    judged = [(facts, reading) for facts, reading in judged if reading.how != "thresholded"]
+    step, palette = _common_step(judged), _common_palette(judged)
+    smeared = _pooled(facts.roughness for facts, reading in judged if _strange(facts, reading))
+    for facts, reading in judged:
+        code = "shifted-ids" if step else _accident(facts, reading, smeared, palette=palette)
+        if code:
+            # ramps of declared numbers alone may be how thin classes lie, unless others show where they come from
+            doubtful = not step and not _strange(facts, reading) and not ramped(smeared)
+            detail = f"all by {step:+d}" if step else _shown(facts, reading)
+            found.add(code, facts.file, detail, "warning" if doubtful else None)
+        elif facts.lossy:
+            found.add("jpeg-mask", facts.file, "its values are intact this time", "warning")
+
+
+def check_undeclared(masks: Sequence[MaskFacts], found: Findings) -> None:
+    """What can be said of masks for which no declaration could be proposed."""
+    for mask in masks:
+        if mask.roughness.changes >= _FEW_BORDERS and ramped(mask.roughness):
+            values = set(mask.counts)
+            detail = f"{len(values)} values, {mask.roughness.between:,} of {mask.roughness.changes:,} borders are ramps"
+            found.add(_smeared(mask.roughness, mask.roughness, values, values), mask.file, detail)
+
+
+def declared(reading: Reading) -> set[int]:
+    """The numbers that a file may hold."""
+    return {value for value in reading.labels.lookup() if value >= 0} if reading.labels else set()
+
+
+def _strange(facts: MaskFacts, reading: Reading) -> set[int]:
+    return set(facts.counts) - declared(reading)
+
+
+def _accident(facts: MaskFacts, reading: Reading, others: Roughness, *, palette: bool) -> str:
+    """What happened to a mask, as a kind of finding; "" if nothing did.
+
+    Args:
+        facts: The mask.
+        reading: How it is read.
+        others: How the numbers lie in all masks with undeclared values, this one too.
+        palette: The set's numbers look like greys of a palette.
+    """
+    assert reading.labels is not None
+    values, strange, known, own = set(facts.counts), _strange(facts, reading), declared(reading), facts.roughness
+    sure = own.changes >= _FEW_BORDERS and own.between >= _RAMPED_FOR_SURE * own.changes
+    if not strange:
+        return _smeared(own, others, values, known) if sure else ""
+    if facts.lossy:
+        return "jpeg-mask"
+    if values <= {0, 255}:
+        return "zero-255"
+    if values <= {0, 1}:
+        return "zero-one"
+    if facts.mode.startswith("I;16") and max(values) > 255:
+        return "sixteen-bit-mask"
+    judge = own if own.changes >= _FEW_BORDERS else others
+    if ramped(judge) or (len(strange) > 2 and ramped(others) and own.between + own.astray):
+        return _smeared(judge, others, values, known)
+    if len(values) > 1 and _step(values, known, reading.labels):
+        return "shifted-ids"
+    if palette or values <= _greys_of_palettes(reading.labels):
+        return "palette-to-grey"
+    return "out-of-range-id"
+
+
+def ramped(rough: Roughness) -> bool:
+    """Whether numbers between their neighbours' line the borders, as true labels never have them."""
+    return rough.between > 0 and rough.between >= _RAMPED * rough.changes
+
+
+def _smeared(own: Roughness, others: Roughness, values: set[int], known: set[int]) -> str:
+    """JPEG or interpolation; a mask that shows too little of it follows the others."""
+    rough = others if ramped(others) else own
+    overshot = max(values) > max(known)  # what mixing two declared numbers never does
+    return "jpeg-values" if overshot or rough.astray > _STREWN * rough.between else "interpolated-ids"
+
+
+def _pooled(parts: Iterable[Roughness]) -> Roughness:
+    sums = np.sum([tuple(part) for part in parts] or [(0, 0, 0)], axis=0)
+    return Roughness(*sums.tolist())
+
+
+def _common_step(judged: Sequence[tuple[MaskFacts, Reading]]) -> int:
+    """The step by which all masks of the set are off; 0 if none."""
+    specs = {reading.labels for _, reading in judged}
+    if len(specs) != 1 or len(judged) < 2:
+        return 0
+    reading = judged[0][1]
+    values = {value for facts, _ in judged for value in facts.counts}
+    strange = values - declared(reading)
+    assert reading.labels is not None
+    rough = _pooled(facts.roughness for facts, _ in judged)
+    if not strange or values <= {0, 255} or rough.between >= _RAMPED * rough.changes:
+        return 0
+    return _step(values, declared(reading), reading.labels)
+
+
+def _step(values: set[int], known: set[int], labels: LabelSpec) -> int:
+    """1 or −1 if the values are all declared ones, moved by that; ignored values may have stayed. 0 otherwise."""
+    moved = values - set(labels.ignore_ids) or values
+    for step in (1, -1):
+        if len(moved) > 1 and {value - step for value in moved} <= known:
+            return step
+        if len(values) > 1 and {value - step for value in values} <= known:
+            return step
+    return 0
+
+
+def _common_palette(judged: Sequence[tuple[MaskFacts, Reading]]) -> bool:
+    """Whether the numbers of the whole set look like the greys of a palette that is not known."""
+    specs = {reading.labels for _, reading in judged}
+    values = {value for facts, _ in judged for value in facts.counts}
+    if len(specs) != 1 or not judged:
+        return False
+    labels, strange = judged[0][1].labels, values - declared(judged[0][1])
+    rough = _pooled(facts.roughness for facts, _ in judged)
+    assert labels is not None
+    few = len(values) <= labels.classes + max(len(labels.ignore_ids), 1)
+    return few and len(strange) >= 2 and 2 * len(strange) >= len(values) and rough.between < _RAMPED * rough.changes
+
+
+def _greys_of_palettes(labels: LabelSpec) -> set[int]:
+    """What `convert("L")` makes of the colours that palettes of these classes usually have."""
+    voc = [tuple(_voc_channel(index, shift) for shift in range(3)) for index in range(labels.classes)]
+    colors = [*labels.palette, *voc, (224, 224, 192), (255, 255, 255), (0, 0, 0)]
+    return {(299 * r + 587 * g + 114 * b + 500) // 1000 for r, g, b in colors} | {
+        (19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16 for r, g, b in colors
+    }
+
+
+def _voc_channel(index: int, channel: int) -> int:
+    """A channel of PASCAL VOC's colour of an index: its bits are dealt out to red, green and blue in turn."""
+    return sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
+
+
+def _shown(facts: MaskFacts, reading: Reading) -> str:
+    strange = Counter({value: facts.counts[value] for value in _strange(facts, reading)})
+    if not strange:
+        return f"{facts.roughness.between:,} of {facts.roughness.changes:,} borders are ramps"
+    most = ", ".join(f"{value} ({count:,} px)" for value, count in strange.most_common(5))
+    return most + (f", … ({len(strange)} values)" if len(strange) > 5 else "")
+
+
+def class_counts(counts: Mapping[int, int], labels: LabelSpec) -> tuple[np.ndarray, int]:
+    """Pixels a class, and how many are ignored; undeclared values count for neither."""
+    table = labels.lookup()
+    pixels = np.zeros(labels.classes, np.int64)
+    ignored = 0
+    for value, count in counts.items():
+        index = table.get(value)
+        if index is not None and 0 <= index < labels.classes and index != labels.ignore_index:
+            pixels[index] += count
+        elif index is not None:
+            ignored += count
+    return pixels, ignored

@@ -1,0 +1,297 @@
+"""From a dataset's arrays to a network's tensors, with augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, SizeMismatchError
+from ..labels import LabelSpec
+from .base import Sample
+from .color import Normalize, normalize, shift_color, shift_light
+from .geometry import (
+    Planes,
+    cut,
+    elastic_displacement,
+    planes_of,
+    reflection_matrix,
+    resize,
+    source_grid,
+    source_matrix,
+    warp,
+)
+from .settings import check, pair, span, statistics, wrong
+
+
+class Moves(NamedTuple):
+    """What chance decided for one sample.
+
+    Args:
+        window: top, left, height, width of what is cut out of the resized picture; it may reach beyond it.
+        degrees: Turn of the content, counter-clockwise.
+        scale: Its enlargement.
+        knots: The elastic deformation's 3×3 vectors, or None.
+        hflip: Mirror left and right.
+        vflip: Mirror top and bottom.
+        turns: Quarter turns that follow, counter-clockwise.
+        names: What each class is called afterwards; empty where nothing changes.
+        light: brightness, contrast, saturation, hue.
+    """
+
+    window: tuple[int, int, int, int]
+    degrees: float = 0.0
+    scale: float = 1.0
+    knots: np.ndarray | None = None
+    hflip: bool = False
+    vflip: bool = False
+    turns: int = 0
+    names: tuple[int, ...] = ()
+    light: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def bends(self) -> bool:
+        """Whether pixels are to be interpolated."""
+        return bool(self.degrees) or self.scale != 1 or self.knots is not None
+
+
+class Transform:
+    """The built-in pipeline: geometry, light, scaling, tensors. Each step is off unless asked for.
+
+    In this order: `size` → `mirror` → `crop`, with `rotate`, `scale` and `elastic` resampled together in one go →
+    `hflip`, `vflip`, `rot90` → `saturation`, `hue` → `brightness`, `contrast` → `normalize`. All chance comes from the
+    `rng` of the call; with `train=False` there is none: the crop is taken from the centre, and only size, mirror, crop
+    and normalize act. Any number of channels.
+
+    Pictures and weights are interpolated bilinearly (averaged when shrinking), masks take the nearest pixel, depth
+    never mixes with invalid pixels. What comes in from outside a picture is its mirror image.
+
+    Args:
+        size: Resize to this side, or to (height, width).
+        mirror: Reflect this many pixels beyond every edge: image, mask, weight and all. For valid convolutions.
+        crop: Cut a window of this side, or (height, width): a random place in training.
+        hflip: Chance of mirroring left and right.
+        vflip: Chance of mirroring top and bottom.
+        rot90: Turn by a random multiple of 90°.
+        rotate: Largest turn in degrees, both ways.
+        scale: Smallest and largest enlargement, e.g. (0.8, 1.25).
+        elastic: σ in pixels of the U-Net paper's deformation (10 there).
+        brightness: Largest change, as a share of full scale.
+        contrast: Largest relative change about the picture's mean.
+        saturation: Largest relative change of colours about grey.
+        hue: Largest turn of the colours in degrees, both ways.
+        normalize: "unit" (0…1), "minmax" (each picture to 0…1), "standard" (each picture to mean 0, deviation 1), or
+            {"mean": …, "std": …} one a channel, or one for all, of pictures scaled to 0…1.
+        train: Whether to augment.
+        labels: The dataset's label set, or its `to_dict()`; needed only where it has swap pairs, which
+            `LabelSpec.swapped_by` exchanges.
+        on: "loader" does all the work where the sample is loaded. "device" only draws the random numbers there, which
+            travel with the untouched planes as `moves`; `BatchTransform` does the rest for a batch at once. `elastic`
+            stays with the loader, and what must precede it.
+
+    Shape:
+        Takes `image` uint8 (H, W, C), `mask` (H, W), or (H, W, K) multilabel, `depth`, `valid`, `weight` (H, W); gives
+        `image` float32 (C, H, W), `mask` int64 (H, W) or (K, H, W), `depth` float32 (1, H, W), `valid` bool (H, W),
+        `weight` float32 (H, W).
+
+    Raises:
+        ConfigError: Values out of range or at odds.
+        SizeMismatchError: On a picture smaller than the crop, or planes of several sizes.
+
+    Examples:
+        >>> move = Transform(crop=16, hflip=0.5, normalize="unit")
+        >>> sample = {"image": np.zeros((20, 30, 3), np.uint8), "mask": np.zeros((20, 30), np.uint8), "id": "a"}
+        >>> out = move(sample, np.random.default_rng(0))
+        >>> tuple(out["image"].shape), out["mask"].dtype
+        ((3, 16, 16), torch.int64)
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        mirror: int = 0,
+        crop: int | Sequence[int] | None = None,
+        *,
+        hflip: float = 0.0,
+        vflip: float = 0.0,
+        rot90: bool = False,
+        rotate: float = 0.0,
+        scale: Sequence[float] | None = None,
+        elastic: float | None = None,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        normalize: Normalize = "unit",
+        train: bool = True,
+        labels: LabelSpec | Mapping[str, Any] | None = None,
+        on: Literal["loader", "device"] = "loader",
+    ) -> None:
+        self.size, self.crop = pair("size", size), pair("crop", crop)
+        self.hflip, self.vflip, self.rotate, self.elastic = hflip, vflip, rotate, elastic or 0.0
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self.mirror, self.rot90, self.train, self.on = mirror, rot90, train, on
+        check(vars(self))
+        self.scale = span("scale", scale)
+        self.normalize: Normalize = statistics(normalize)
+        self.labels = LabelSpec.from_dict(labels) if isinstance(labels, Mapping) else labels
+        if not isinstance(self.labels, LabelSpec | None):
+            raise wrong("labels", labels, "a LabelSpec, or its to_dict()")
+        if train and self.labels and (rot90 or rotate > 45):
+            self.labels.swapped_by(turns=1)  # raises where a quarter turn means nothing
+        window = self.crop or self.size
+        if train and rot90 and window and window[0] != window[1]:
+            raise wrong("rot90", f"a window of {window[0]}×{window[1]}", "a square one")
+
+    def __repr__(self) -> str:
+        shown = {k: v for k, v in vars(self).items() if k != "labels" and v and (k, v) != ("on", "loader")}
+        return f"Transform({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+    @property
+    def bends_in_loader(self) -> bool:
+        """Whether geometry up to the window is the loader's, even with `on="device"`."""
+        return self.on == "loader" or (self.train and self.elastic > 0)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Apply the pipeline with the random numbers of `rng` alone."""
+        planes = planes_of(sample)
+        height, width = self.size or planes["image"].shape[:2]
+        moves = self.draw(height, width, rng)
+        if self.bends_in_loader:
+            planes = self._windowed(planes, moves)
+        if self.on == "device":
+            return {**sample, **_raw_tensors(planes), "moves": self._packed(moves, planes)}
+        planes = _mirrored(planes, moves)
+        image = torch.from_numpy(planes["image"].transpose(2, 0, 1).copy())[None].float()
+        light = torch.tensor([moves.light]) if any(moves.light) else None
+        return {**sample, **_tensors(planes), "image": self.painted(image, light)[0]}
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Moves:
+        """What chance decides for a (resized) picture of this size.
+
+        Raises:
+            SizeMismatchError: The picture is smaller than the crop, or not square where `rot90` needs it.
+        """
+        rows, columns = height + 2 * self.mirror, width + 2 * self.mirror
+        h, w = self.crop or (rows, columns)
+        if h > rows or w > columns:
+            raise SizeMismatchError(
+                "picture smaller than the crop",
+                expected=f"at least {h}×{w} (height × width)",
+                found=f"{rows}×{columns}",
+                hint="lower crop, or enlarge the picture with size= or mirror=",
+            )
+        if not self.train:
+            return Moves(((rows - h) // 2 - self.mirror, (columns - w) // 2 - self.mirror, h, w))
+        if self.rot90 and h != w:
+            raise SizeMismatchError(
+                "rot90 needs square pictures", expected=f"{h}×{h}", found=f"{h}×{w}", hint="set a square crop or size"
+            )
+        top, left = int(rng.integers(rows - h + 1)), int(rng.integers(columns - w + 1))
+        degrees = _within(self.rotate, rng)
+        scale = float(rng.uniform(*self.scale)) if self.scale else 1.0
+        knots = rng.standard_normal((2, 3, 3)) * self.elastic if self.elastic else None
+        hflip, vflip = (rng.random(2) < (self.hflip, self.vflip)).tolist()
+        turns = int(rng.integers(4)) if self.rot90 else 0
+        contrast, brightness, saturation, hue = (
+            _within(most, rng) for most in (self.contrast, self.brightness, self.saturation, self.hue)
+        )
+        return Moves(
+            (top - self.mirror, left - self.mirror, h, w), degrees, scale, knots, hflip, vflip, turns,
+            self.labels.swapped_by(hflip, vflip, turns) if self.labels else (),
+            (brightness, contrast, saturation, hue),
+        )  # fmt: skip
+
+    def painted(self, images: Tensor, light: Tensor | None) -> Tensor:
+        """Float pictures (N, C, H, W) of 0…255 after light (N, 4), colour and scaling; they are overwritten."""
+        colors, lights = self.saturation or self.hue, self.brightness or self.contrast
+        if light is not None and self.train and (colors or lights):
+            brightness, contrast, saturation, hue = light.unbind(1)
+            images = shift_color(images, saturation, hue) if colors else images
+            images = shift_light(images, brightness, contrast) if lights else images
+            images.clamp_(0, 255)
+        return normalize(images, self.normalize)
+
+    def _windowed(self, planes: Planes, moves: Moves) -> Planes:
+        """Resizing, crop, rotation, scale and deformation: the last four in one resampling, or none."""
+        if self.size:
+            planes = resize(planes, *self.size)
+        top, left, height, width = moves.window
+        if not moves.bends:
+            return cut(planes, top, left, height, width)
+        shift = None if moves.knots is None else elastic_displacement(moves.knots, height, width)
+        matrix = source_matrix(top, left, height, width, moves.degrees, moves.scale)
+        return warp(planes, *source_grid(matrix, height, width, shift))
+
+    def _packed(self, moves: Moves, planes: Planes) -> dict[str, Tensor]:
+        """What `BatchTransform` needs: a matrix (output → source), a swap or none, light; and for the host, sizes."""
+        top, left, height, width = moves.window
+        if self.bends_in_loader:
+            matrix = source_matrix(0, 0, height, width)
+        else:
+            matrix = source_matrix(top, left, height, width, moves.degrees, moves.scale)
+        matrix = matrix @ reflection_matrix(moves.hflip, moves.vflip, moves.turns, height, width)
+        numbers = [*matrix.ravel(), float(_renames(moves.names)), *moves.light]
+        sizes = [*(self.size or planes["image"].shape[:2]), height, width]
+        return {"numbers": torch.tensor(numbers, dtype=torch.float32), "sizes": torch.tensor(sizes)}
+
+
+def _mirrored(planes: Planes, moves: Moves) -> Planes:
+    """Flips, then turns; classes that change places with them."""
+    if moves.hflip:
+        planes = {k: v[:, ::-1] for k, v in planes.items()}
+    if moves.vflip:
+        planes = {k: v[::-1] for k, v in planes.items()}
+    if moves.turns:
+        planes = {k: np.rot90(v, moves.turns) for k, v in planes.items()}
+    if "mask" in planes and _renames(moves.names):
+        planes = {**planes, "mask": renamed(planes["mask"], moves.names)}
+    return planes
+
+
+def renamed(mask: np.ndarray, names: Sequence[int]) -> np.ndarray:
+    """A mask (H, W) whose class i is now `names[i]`; or (H, W, K), whose planes change places.
+
+    Raises:
+        DataError: Another number of planes.
+    """
+    if mask.ndim == 3:
+        if mask.shape[2] != len(names):
+            raise DataError("a multilabel mask of other classes", expected=f"{len(names)} planes", found=mask.shape[2])
+        return mask[..., list(names)]
+    swapped = mask.copy()
+    for old, new in enumerate(names):
+        if old != new:
+            swapped[mask == old] = new
+    return swapped
+
+
+def _renames(names: Sequence[int]) -> bool:
+    return any(old != new for old, new in enumerate(names))
+
+
+def _within(most: float, rng: np.random.Generator) -> float:
+    return float(rng.uniform(-most, most)) if most else 0.0
+
+
+def _tensors(planes: Planes) -> Sample:
+    # converted by NumPy, as torch would start its threads for every small plane; `array` copies the dataset's own
+    out: Sample = {}
+    for name, kind in (("mask", np.int64), ("depth", np.float32), ("valid", np.bool_), ("weight", np.float32)):
+        if name in planes:
+            plane = torch.from_numpy(np.array(_planes_first(planes[name]), kind, order="C"))
+            out[name] = plane[None] if name == "depth" else plane
+    return out
+
+
+def _raw_tensors(planes: Planes) -> Sample:
+    """Tensors of the arrays as they are, planes first; as small as they can travel."""
+    arrays = {name: np.array(_planes_first(plane), order="C") for name, plane in planes.items()}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _planes_first(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 0, 1) if array.ndim == 3 else array

@@ -1,0 +1,149 @@
+"""Cut-outs put into scenes: exactly rounded colours, exact masks, layered depth, and disturbances of the pair."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .base import Sample
+
+NEARER = 0.75  # a cut-out's depth over the nearest depth that it hides
+
+
+class Cutout(NamedTuple):
+    """A cut-out made ready for integer blending: out = (premultiplied + scene · (255 − alpha)) / 255."""
+
+    premultiplied: np.ndarray  # uint16 (h, w, 3): colour · alpha + 128, the half that rounds
+    inverse: np.ndarray  # uint16 (h, w, 3): 255 − alpha
+    mask: np.ndarray  # bool (h, w)
+    rows: int  # down to the lowest that is not empty
+
+    @classmethod
+    def from_rgba(cls, rgba: np.ndarray) -> Cutout:
+        """From a picture with transparency, uint8 (h, w, 4)."""
+        alpha = np.repeat(rgba[..., 3:].astype(np.uint16), 3, axis=2)
+        rows = int(np.flatnonzero(rgba[..., 3].any(axis=1)).max(initial=-1)) + 1
+        return cls(rgba[..., :3] * alpha + np.uint16(128), 255 - alpha, rgba[..., 3] >= 128, rows)
+
+    def mirrored(self) -> Cutout:
+        """Left and right exchanged."""
+        planes = (np.ascontiguousarray(plane[:, ::-1]) for plane in (self.premultiplied, self.inverse, self.mask))
+        return Cutout(*planes, rows=self.rows)
+
+
+class Scene(NamedTuple):
+    """What cut-outs are put into."""
+
+    picture: np.ndarray  # uint8 (size, size, 3), or the same twice, (size, size, 6)
+    depth: np.ndarray  # float32 (size, size)
+    rows: np.ndarray | None  # float32 (size,): the depth by rows, where it falls evenly towards the bottom
+    valid: np.ndarray | None  # bool (size, size): where the depth is known, for depth from a map
+
+    def nearest(self, window: tuple[slice, slice], shape: np.ndarray, lowest: int) -> float:
+        """The nearest depth within `shape`, a mask of that window; of the whole scene where none is known there."""
+        if self.rows is not None:
+            return float(self.rows[lowest])
+        valid = np.ones_like(self.depth, bool) if self.valid is None else self.valid
+        hidden = self.depth[window][shape & valid[window]]
+        return float(hidden.min() if hidden.size else self.depth[valid].min())
+
+
+def paste(cutout: Cutout, scene: Scene, top: int, left: int) -> Sample:
+    """The composite with its mask, its depth and, where a map does not know all, the valid pixels.
+
+    Args:
+        cutout: What is put in; what stands out to the right or below is cut off.
+        scene: Where it is put.
+        top: The row of its upper edge.
+        left: The column of its left edge.
+    """
+    size = scene.depth.shape[0]
+    bottom, right = min(top + cutout.mask.shape[0], size), min(left + cutout.mask.shape[1], size)
+    # only the cut-out's rectangle is worked on; the rest is copied
+    window, inner = (slice(top, bottom), slice(left, right)), (slice(0, bottom - top), slice(0, right - left))
+    image, depth = scene.picture.copy(), scene.depth.copy()
+    mask = np.zeros((size, size), np.uint8)
+    blend = image[window][..., :3] * cutout.inverse[inner]
+    blend += cutout.premultiplied[inner]
+    blend += blend >> 8  # with the half added before: exactly rounded division by 255
+    blend >>= 8
+    image[window][..., :3] = blend
+    shape = cutout.mask[inner]
+    mask[window] = shape
+    lowest = min(top + cutout.rows, size) - 1
+    np.copyto(depth[window], np.float32(NEARER) * scene.nearest(window, shape, lowest), where=shape)
+    sample: Sample = {"image": image, "mask": mask, "depth": depth}
+    if scene.valid is not None:
+        sample["valid"] = scene.valid | mask.view(bool)
+    return sample
+
+
+def disturb(sample: Sample, rng: np.random.Generator, scene: np.ndarray | None = None) -> Sample:
+    """Change brightness, contrast, place and JPEG quality of composite and scene independently.
+
+    Args:
+        sample: A composite of 3 channels; mask, depth and valid pixels follow its shift.
+        rng: The sample's random numbers.
+        scene: The bare scene, which becomes channels 3…5.
+    """
+    parts, moved = [], dict(sample)
+    for picture in (sample["image"],) if scene is None else (sample["image"], scene):
+        dy, dx = rng.integers(-1, 2, 2).tolist()
+        contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-0.15, 0.15) * 255
+        table = np.clip(np.rint((np.arange(256) - 127.5) * contrast + 127.5 + brightness), 0, 255).astype(np.uint8)
+        light = shift(picture, dy, dx).tobytes().translate(table.tobytes())  # NumPy's own look-up takes twice as long
+        parts.append(_through_jpeg(light, picture.shape, int(rng.integers(60, 96))))
+        if len(parts) == 1:
+            moved |= {name: shift(sample[name], dy, dx) for name in ("mask", "depth", "valid") if name in sample}
+    return {**moved, "image": beside(parts)}
+
+
+def _through_jpeg(pixels: bytes, shape: tuple[int, ...], quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.frombytes("RGB", (shape[1], shape[0]), pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file, formats=("JPEG",)))
+
+
+def beside(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) as one of 3, 6, … channels.
+
+    Examples:
+        >>> beside([np.full((1, 1, 3), 7, np.uint8), np.zeros((1, 1, 3), np.uint8)]).tolist()
+        [[[7, 7, 7, 0, 0, 0]]]
+    """
+    pixels = [np.ascontiguousarray(part).view("V3") for part in parts]  # moved whole, colours take half the time
+    return np.concatenate(pixels, axis=2).view(np.uint8)
+
+
+def difference(image: np.ndarray) -> np.ndarray:
+    """Largest difference over the colours between the two halves of a 6-channel picture.
+
+    Examples:
+        >>> difference(np.array([[[10, 10, 10, 12, 7, 10]]], np.uint8)).tolist()
+        [[3]]
+    """
+    composite, scene = image[..., :3].astype(np.int16), image[..., 3:].astype(np.int16)
+    return np.abs(composite - scene).max(axis=2)
+
+
+def shift(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """Move a picture down and right; the edge is repeated where nothing was.
+
+    Examples:
+        >>> shift(np.array([[1, 2, 3]]), 0, 1).tolist()
+        [[1, 1, 2]]
+    """
+    height, width = array.shape[:2]
+    dy, dx = max(min(dy, height - 1), 1 - height), max(min(dx, width - 1), 1 - width)
+    moved = np.empty(array.shape, array.dtype)
+    top, bottom, left, right = max(dy, 0), height + min(dy, 0), max(dx, 0), width + min(dx, 0)
+    moved[top:bottom, left:right] = array[top - dy : bottom - dy, left - dx : right - dx]
+    moved[top:bottom, :left], moved[top:bottom, right:] = (
+        moved[top:bottom, left : left + 1], moved[top:bottom, right - 1 : right],
+    )  # fmt: skip
+    moved[:top], moved[bottom:] = moved[top], moved[bottom - 1]
+    return moved

@@ -1,0 +1,86 @@
+"""Light, colour and scaling of pictures, for tensors (N, C, H, W) of 0…255, each picture by its own numbers.
+
+What is given may be overwritten: pictures are large, and fresh memory is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+Normalize = Literal["unit", "minmax", "standard"] | Mapping[str, Sequence[float]]
+
+# Luminance and two axes of colour from red, green and blue: the YIQ of NTSC television (FCC, 1953).
+YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+
+
+def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Add a share of full scale to each picture, and stretch it about its mean.
+
+    Shape:
+        images: (N, C, H, W), others (N,). Not clamped.
+    """
+    mean = images.mean((1, 2, 3), keepdim=True)
+    gain, lift = (1 + contrast).view(-1, 1, 1, 1), (255 * brightness).view(-1, 1, 1, 1)
+    return images.mul_(gain).add_(lift + mean * (1 - gain))
+
+
+def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    """Stretch each picture's colours about grey, and turn their hue; luminance stays.
+
+    Args:
+        images: RGB, or several RGB pictures in one, such as picture and background.
+        saturation: Relative change.
+        hue: Degrees.
+
+    Shape:
+        images: (N, 3·k, H, W), others (N,). Not clamped.
+
+    Raises:
+        ConfigError: Channels that are no RGB.
+    """
+    if images.shape[1] % 3:
+        raise ConfigError(
+            "saturation and hue need colours", subject="Transform", expected="3 channels, or a multiple",
+            found=images.shape[1], hint="leave them out for grey pictures",
+        )  # fmt: skip
+    to_yiq = torch.tensor(YIQ, dtype=torch.float64)
+    back, forth = torch.linalg.inv(to_yiq).to(images), to_yiq.to(images)
+    angle = torch.deg2rad(hue)
+    turn = torch.zeros(len(images), 3, 3, dtype=images.dtype, device=images.device)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = (1 + saturation) * angle.cos()
+    turn[:, 2, 1] = (1 + saturation) * angle.sin()
+    turn[:, 1, 2] = -turn[:, 2, 1]
+    groups = images.unflatten(1, (-1, 3)).flatten(3)
+    return (back @ turn @ forth)[:, None].matmul(groups).view_as(images)
+
+
+def normalize(images: Tensor, how: Normalize) -> Tensor:
+    """Scale pictures of 0…255: see `Transform`.
+
+    Raises:
+        ConfigError: Statistics of another number of channels.
+    """
+    if how == "unit":
+        return images.div_(255)
+    if how == "minmax":
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        return images.sub_(low).div_((high - low).clamp(min=1e-6))
+    if how == "standard":
+        images.sub_(images.mean((1, 2, 3), keepdim=True))
+        std = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True) / images[0].numel() ** 0.5
+        return images.div_(std.clamp(min=1e-6))
+    assert isinstance(how, Mapping)
+    mean, std = (torch.tensor(how[key], dtype=torch.float32, device=images.device) for key in ("mean", "std"))
+    if len(mean) not in (1, images.shape[1]):
+        raise ConfigError(
+            "normalize does not fit the picture", subject="Transform", expected=f"{images.shape[1]} channels",
+            found=f"{len(mean)} means", hint="give one mean and std a channel, or one for all",
+        )  # fmt: skip
+    return images.sub_(255 * mean.view(-1, 1, 1)).div_(255 * std.view(-1, 1, 1))

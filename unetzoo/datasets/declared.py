@@ -1,0 +1,65 @@
+"""What users declare of their own data: the classes that mask files hold, the channels, the share of val."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ..errors import ConfigError
+from ..labels import LabelSpec
+
+
+def declared_labels(
+    subject: str,
+    *,
+    names: Sequence[str] | None = None,
+    classes: int | None = None,
+    ids: Sequence[int] | None = None,
+    ignore_ids: Sequence[int] = (),
+    ignore_index: int | None = None,
+    swap_pairs: Sequence[tuple[int, int]] = (),
+    side: Literal["viewer", "subject"] | None = None,
+) -> LabelSpec:
+    """The label set of a user's own data.
+
+    Args:
+        subject: The dataset, for the error.
+        names: Names of the classes; or give `classes`.
+        classes: Number of classes, for classes without names.
+        ids: The value that mask files hold for each class, e.g. (0, 255).
+        ignore_ids: File values that mean "not labelled".
+        ignore_index: What these become in a loaded mask, e.g. 255.
+        swap_pairs: Classes that change places when a picture is mirrored.
+        side: Whose left and right the pairs mean: the viewer's or the subject's.
+
+    Raises:
+        ConfigError: Nothing is declared, or arguments contradict each other.
+
+    Examples:
+        >>> declared_labels("Folder", classes=2, ids=(0, 255)).lookup()
+        {0: 0, 255: 1}
+    """
+    if names is None and classes is None:
+        raise ConfigError("classes are not declared", subject=subject, hint='give names=("background", …) or classes=2')
+    if names is not None and classes is not None and len(names) != classes:
+        raise ConfigError("names and classes differ", expected=f"{classes} names", found=len(names), hint="give one")
+    return LabelSpec(
+        names=tuple(names) if names is not None else tuple(map(str, range(classes or 0))),
+        ids=tuple(ids or ()),
+        ignore_ids=tuple(ignore_ids),
+        ignore_index=ignore_index,
+        swap_pairs=tuple(swap_pairs),
+        side=side,
+    )
+
+
+def check_reading(subject: str, channels: int, val_fraction: float) -> None:
+    """Refuse channels and shares that no data can have.
+
+    Raises:
+        ConfigError: With what is right.
+    """
+    if channels not in (1, 3):
+        raise ConfigError("wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is grey, 3 RGB")
+    if not 0 < val_fraction < 1:
+        raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")

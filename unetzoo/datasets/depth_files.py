@@ -1,0 +1,73 @@
+"""Reading depth from picture files: the numbers as stored, never a colour map."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError, ImageDecodeError
+from .files import PathLike, _opened
+
+_GREYS = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+_SHOWN_AS_COLOURS = {"RGB", "P", "1"}
+
+
+def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
+    """Decode a depth file, upright by its EXIF orientation.
+
+    Args:
+        path: A grey PNG, TIFF, JPEG, BMP, GIF or WebP of 8 or 16 bits, a TIFF of float32 or int32, or a grey picture
+            saved as RGB whose three channels are equal. Which of its pixels mean "not measured" is the caller's to say.
+        scale: What one unit of the file is worth, e.g. 0.001 for millimetres that shall be metres. By default 8 bits
+            are divided by 255, 16 bits by 65,535, and float values stay as they are.
+
+    Shape:
+        Returns float32 (H, W).
+
+    Raises:
+        ConfigError: A scale that is not a positive number.
+        ImageDecodeError: Broken, missing, several frames, colours or transparency; int32 values without a scale.
+        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+
+    Examples:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/depth.png"
+        >>> Image.fromarray(np.array([[0, 1500]], np.uint16)).save(path)
+        >>> read_depth(path, scale=0.001).tolist()
+        [[0.0, 1.5]]
+    """
+    check_scale(scale)
+    with _opened(path, first_frame=True) as (image, _, _):
+        values = _numbers(image, os.fspath(path))
+    if scale is None:
+        scale = {"u1": 1 / 255, "u2": 1 / 65535, "f4": 1.0}.get(values.dtype.str[1:])
+        if scale is None:
+            raise ImageDecodeError("depth of unknown scale", subject=os.fspath(path), expected="8 or 16 bits, or float",
+                                   found="32 bit integers", hint="say what one unit is worth by scale=")  # fmt: skip
+    return (values * scale).astype(np.float32)
+
+
+def check_scale(scale: float | None) -> None:
+    """Refuse what is no worth of a unit.
+
+    Raises:
+        ConfigError: Not a positive number.
+    """
+    if scale is not None and not 0 < scale < np.inf:
+        raise ConfigError("wrong scale of depth", expected="a positive number", found=scale, hint="try 0.001")
+
+
+def _numbers(image: Image.Image, subject: str) -> np.ndarray:
+    """The stored values (H, W) of a grey picture, in whatever mode it is packed."""
+    found = f"mode {image.mode}"
+    if image.mode in _GREYS:
+        return np.asarray(image)
+    if image.mode in _SHOWN_AS_COLOURS and "transparency" not in image.info:
+        channels = np.asarray(image.convert("RGB"))
+        if (channels == channels[..., :1]).all():
+            return channels[..., 0]
+        found = "colours"
+    raise ImageDecodeError("not a depth file", subject=subject, expected="one number a pixel (grey, or equal channels)",
+                           found=found, hint="save depth as grey PNG of 8 or 16 bits, or as float TIFF")  # fmt: skip

@@ -1,0 +1,232 @@
+"""What a dataset's samples depend on, as one number: its options, its code, the libraries that decode, its files.
+
+Whatever cannot be told for sure is refused: a cache that is wrong without a word is worse than none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import importlib.metadata
+import inspect
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from .listing import summary
+
+LIBRARIES = ("numpy", "pillow", "tifffile", "torch")
+SETTLED = 2_000_000_000  # ns: the coarsest clock of a file system; a younger file may yet change within one tick
+Stat = tuple[int, int, int, int, int]
+
+
+def digest(tag: str, *parts: bytes) -> bytes:
+    """16 bytes that stand for a tag and its parts, without ambiguity.
+
+    Examples:
+        >>> digest("a", b"bc") == digest("a", b"b", b"c")
+        False
+    """
+    lengths = ",".join(str(len(part)) for part in parts)
+    return blake2b(b"".join((f"{tag}\0{lengths}\0".encode(), *parts)), digest_size=16).digest()
+
+
+def of_dataset(dataset: Any) -> bytes:
+    """Digest of a dataset's class, options and code, its transform apart.
+
+    Options are what the dataset pickles: `__getstate__`, or all of its attributes.
+
+    Raises:
+        ConfigError: An option that is no plain value, or code that cannot be read.
+    """
+    state = dataset.__getstate__()
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != "transform"}
+    cls = type(dataset)
+    return digest("dataset", _name(cls).encode(), of_value(state, cls.__name__), of_code(cls))
+
+
+def of_value(value: Any, subject: str) -> bytes:
+    """Digest of a plain value: numbers, texts, paths, arrays, dataclasses, and containers of them.
+
+    Args:
+        value: The value.
+        subject: What to call it in the error.
+
+    Raises:
+        ConfigError: A value of another type.
+    """
+    kind = type(value).__name__
+    if isinstance(value, enum.Enum):
+        return digest("enum", _name(type(value)).encode(), value.name.encode())
+    if value is None or isinstance(value, bool | int | float | complex | str | range):
+        return digest(kind, repr(value).encode("utf-8", "surrogatepass"))
+    if isinstance(value, bytes):
+        return digest(kind, value)
+    if isinstance(value, os.PathLike):
+        return digest("path", os.fsencode(os.path.abspath(value)))
+    if isinstance(value, np.ndarray | np.generic) and not np.asarray(value).dtype.hasobject:
+        array = np.asarray(value)
+        return digest("array", repr((array.dtype.descr, array.shape)).encode(), array.tobytes())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return digest("dataclass", _name(type(value)).encode(), of_value(fields, subject))
+    if isinstance(value, Mapping):
+        pairs = ((of_value(key, subject), of_value(inner, f"{subject}.{key}")) for key, inner in value.items())
+        return digest(kind, *(part for pair in pairs for part in pair))  # samples may come in its order
+    if isinstance(value, Set):
+        return digest("set", *sorted(of_value(inner, subject) for inner in value))
+    if isinstance(value, list | tuple):
+        return digest(kind, *(of_value(inner, f"{subject}[{i}]") for i, inner in enumerate(value)))
+    if all(hasattr(value, name) for name in ("labels", "__len__", "__getitem__")):  # what a wrapper wraps
+        return digest("inner", of_dataset(value), of_value(getattr(value, "transform", None), f"{subject}.transform"))
+    raise ConfigError(
+        "a cache cannot tell when this option changes", subject=subject,
+        expected="numbers, texts, paths, arrays, dataclasses, or containers of them", found=_name(type(value)),
+        hint="keep plain values in the dataset, or leave it out in __getstate__ if samples do not depend on it",
+    )  # fmt: skip
+
+
+def of_code(cls: type) -> bytes:
+    """Digest of the code of a class, of its bases, and of the libraries that decode pictures.
+
+    A class of a package counts with all the modules beside its own, others with their own file.
+
+    Raises:
+        ConfigError: The source cannot be read.
+    """
+    files = set(Path(__file__).parents[1].glob("*.py"))  # labels, border weights: what is everybody's
+    texts: list[bytes] = []
+    for base in cls.__mro__:
+        file = getattr(sys.modules.get(base.__module__), "__file__", None)
+        if base.__module__ in ("builtins", "abc", "typing"):
+            continue
+        if file is not None and file.endswith(".py"):
+            beside = (Path(file).with_name("__init__.py")).exists()
+            files |= set(Path(file).parent.glob("*.py")) if beside else {Path(file)}
+            continue
+        try:
+            texts.append(inspect.getsource(base).encode())
+        except (OSError, TypeError) as error:
+            raise ConfigError(
+                "a cache cannot tell when this code changes", subject=_name(base), expected="its source",
+                found=str(error), hint="define the class in a file",
+            ) from error  # fmt: skip
+    texts += [file.read_bytes() for file in sorted(files)]
+    versions = [f"{name} {importlib.metadata.version(name)}".encode() for name in LIBRARIES]
+    return digest("code", *texts, *versions)
+
+
+class Sources:
+    """The content of a dataset's files, read again only where size, times or place on the disk have changed.
+
+    Args:
+        files: The files; names given twice count once.
+        receipt: Where what is known of them is kept between runs.
+
+    Raises:
+        DataError: Files that cannot be read, all together.
+    """
+
+    def __init__(self, files: Iterable[os.PathLike[str]], receipt: Path) -> None:
+        self.names = sorted({os.path.abspath(file) for file in files})
+        self.receipt = receipt
+        self._known = _read_receipt(receipt)
+
+    def digest(self, track: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> bytes:
+        """Digest of all names and contents as they are now.
+
+        Args:
+            track: Wraps the pieces of work, to show progress.
+
+        Raises:
+            DataError: Files that cannot be read, all together.
+        """
+        began, faults = time.time_ns(), []
+        stats = {name: _attempt(_stat, name, faults) for name in self.names}
+        dirty = [n for n, stat in stats.items() if stat and (n not in self._known or self._known[n][0] != stat)]
+        chunks = [dirty[start : start + 64] for start in range(0, len(dirty), 64)]
+        with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:  # hashing and reading let others run
+            jobs = [pool.submit(lambda chunk: [_attempt(_hash, name, faults) for name in chunk], c) for c in chunks]
+            try:
+                fresh = [found for job in track(jobs) for found in job.result()]
+            except BaseException:  # Ctrl-C need not wait for the rest
+                pool.shutdown(cancel_futures=True)
+                raise
+        if faults:
+            raise DataError("files of the dataset cannot be read", found=summary(sorted(faults)),
+                            hint="make the dataset anew, or fetch the files again")  # fmt: skip
+        known = {name: self._known[name] for name in self.names if name in self._known}
+        known |= dict(zip(dirty, fresh, strict=True))
+        # git's "racily clean": what was written just before it was read may change and keep its times
+        self._known = {name: (s, d) for name, (s, d) in known.items() if max(s[1], s[2]) + SETTLED < began}
+        if dirty:
+            _write_receipt(self.receipt, self._known)
+        return digest("sources", *(part for name in self.names for part in (os.fsencode(name), known[name][1])))
+
+
+def _attempt(work: Callable[[str], Any], name: str, faults: list[str]) -> Any:
+    try:
+        return work(name)
+    except OSError as error:
+        faults.append(f"{name}: {error.strerror or error}")
+        return None
+
+
+def _stat(name: str) -> Stat:
+    stat = os.stat(name)
+    size, written, changed, node, device = (
+        number % 2**64 for number in (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+    )
+    return size, written, changed, node, device
+
+
+def _hash(name: str) -> tuple[Stat, bytes]:
+    stat = _stat(name)  # before reading: a change meanwhile is found by the next look
+    with open(name, "rb") as file:
+        return stat, file_digest(file, lambda: blake2b(digest_size=16)).digest()
+
+
+def _read_receipt(path: Path) -> dict[str, tuple[Stat, bytes]]:
+    """What was known; nothing where the receipt is missing or broken."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            names = file["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+            stats, digests = file["stats"].tolist(), file["digests"]
+        return {
+            name: ((stat[0], stat[1], stat[2], stat[3], stat[4]), number.tobytes())
+            for name, stat, number in zip(names, stats, digests, strict=True)
+        }
+    except Exception:  # whatever a broken file makes NumPy raise
+        return {}
+
+
+def _write_receipt(path: Path, known: dict[str, tuple[Stat, bytes]]) -> None:
+    """Best effort: without a receipt the files are read again."""
+    arrays = {
+        "names": np.frombuffer("\0".join(known).encode("utf-8", "surrogateescape"), np.uint8),
+        "stats": np.array([stat for stat, _ in known.values()], np.uint64).reshape(-1, 5),
+        "digests": np.frombuffer(b"".join(d for _, d in known.values()), np.uint8).reshape(-1, 16),
+    }
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(draft, path)
+    with contextlib.suppress(OSError):
+        draft.unlink(missing_ok=True)
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,88 @@
+"""One piece of work after another, in several processes, the answers in order."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from ..errors import ConfigError, DataError
+
+Piece = TypeVar("Piece")
+Answer = TypeVar("Answer")
+_work: Callable[[Any], Any]  # in a worker: what it was started for
+
+
+def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Indices in pieces, the same ones whoever works on them.
+
+    Examples:
+        >>> pieces(range(5), 2)
+        [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def spread(work: Callable[[Piece], Answer], todo: Sequence[Piece], workers: int | None = 0) -> Iterator[Answer]:
+    """`work` of each piece, in their order.
+
+    The processes are started afresh (spawned), so `work` must pickle, and a script that calls this needs
+    `if __name__ == "__main__":` around it. They end with the one that started them, even if that is killed.
+
+    Args:
+        work: What is done with a piece.
+        todo: The pieces.
+        workers: Processes; 0 for none beside this one, None for one a CPU.
+
+    Raises:
+        ConfigError: Not a number of processes.
+        DataError: A process died, or `work` does not pickle. What `work` raises passes as it is.
+    """
+    workers = min(_processes(workers), len(todo))
+    if workers < 2:
+        yield from map(work, todo)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
+    try:
+        yield from pool.map(_answer, todo)
+    except BrokenProcessPool as error:
+        raise DataError("a worker process died", found=str(error), hint="try fewer workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _processes(workers: int | None) -> int:
+    if workers is not None and (not isinstance(workers, int) or workers < 0):
+        raise ConfigError("wrong workers", expected="a whole number ≥ 0", found=repr(workers), hint="0: no processes")
+    if multiprocessing.current_process().daemon:
+        return 0  # a loader's worker may have no children
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        with contextlib.suppress(OSError):
+            wait([parent.sentinel])
+        os._exit(1)
+
+
+def _answer(piece: Any) -> Any:
+    return _work(piece)

@@ -1,0 +1,139 @@
+"""Faults of files: missing, broken, doubled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .base import pixels, save
+from .planting import Twin, anywhere, fault, files, has_masks, stacked
+
+
+@fault("missing-mask", "a picture without labels", files)
+def _missing_mask(twin: Twin) -> None:
+    for path in twin.pick().masks:
+        twin.remove(path)
+
+
+@fault("missing-image", "labels without a picture", files)
+def _missing_image(twin: Twin) -> None:
+    twin.remove(twin.pick().image)
+
+
+@fault("duplicate-stem", "two pictures of one name (in a manifest: of one id)", files)
+def _duplicate_stem(twin: Twin) -> None:
+    pair = twin.pick()
+    if twin.layout.dataset == "csv":
+        line = next(s for s in (twin.root / "manifest.csv").read_text().splitlines() if s.startswith(f"{pair.name},"))
+        twin.edit_manifest(lambda text: text + line + "\n")
+        return
+    other = pair.image.with_suffix(".png" if pair.image.suffix != ".png" else ".bmp")
+    save(other, pixels(pair.image))
+    twin.note(other)
+
+
+@fault("truncated-image", "a picture file whose end is missing", anywhere)
+def _truncated_image(twin: Twin) -> None:
+    _truncate(twin, twin.pick().image)
+
+
+@fault("truncated-mask", "a label file whose end is missing", has_masks)
+def _truncated_mask(twin: Twin) -> None:
+    _truncate(twin, twin.pick().masks[0])
+
+
+def _truncate(twin: Twin, path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    twin.note(path)
+
+
+@fault("empty-file", "a picture file of 0 bytes", anywhere)
+def _empty_file(twin: Twin) -> None:
+    path = twin.pick().image
+    path.write_bytes(b"")
+    twin.note(path)
+
+
+@fault("not-an-image", "a picture file that holds a web page", anywhere)
+def _not_an_image(twin: Twin) -> None:
+    path = twin.pick().image
+    path.write_text("<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n")
+    twin.note(path)
+
+
+@fault("no-permission", "a picture file that may not be read (the superuser reads it all the same)", anywhere)
+def _no_permission(twin: Twin) -> None:
+    path = twin.pick().image
+    os.chmod(path, 0)
+    twin.note(path)
+
+
+@fault("pixel-bomb", "a small file that declares a picture of 50,000 × 50,000 pixels", lambda at: not stacked(at))
+def _pixel_bomb(twin: Twin) -> None:
+    import zlib
+
+    path, side = twin.pick().image, 50_000
+    data = bytearray(path.read_bytes())
+    if data.startswith(b"\x89PNG"):
+        data[16:24] = side.to_bytes(4, "big") * 2
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    else:
+        place = _frame_header(bytes(data))
+        data[place + 5 : place + 9] = side.to_bytes(2, "big") * 2
+    path.write_bytes(data)
+    twin.note(path)
+
+
+def _frame_header(jpeg: bytes) -> int:
+    """Where the segment with a JPEG's size begins."""
+    place = 2
+    while not 0xC0 <= jpeg[place + 1] <= 0xC2:
+        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+    return place
+
+
+@fault("stray-file", "a file that belongs to no sample", anywhere)
+def _stray_file(twin: Twin) -> None:
+    path = twin.pick().image.with_name("Thumbs.db")
+    path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(60))
+    twin.note(path)
+
+
+@fault("size-mismatch", "labels of another size than their picture", has_masks)
+def _size_mismatch(twin: Twin) -> None:
+    pair = twin.pick()
+    if stacked(twin.layout):
+        twin.stack(pair.masks[0], lambda stack: np.ascontiguousarray(stack[:, : stack.shape[1] * 3 // 4]))
+        return
+    values = twin.values(pair)
+    twin.set_values(pair, values[: values.shape[0] * 3 // 4])
+
+
+@fault("depth-missing", "a sample without its depth file", lambda at: at.has_depth)
+def _depth_missing(twin: Twin) -> None:
+    twin.remove(_depth(twin))
+
+
+@fault("depth-size-mismatch", "depth of another size than its picture", lambda at: at.has_depth)
+def _depth_size_mismatch(twin: Twin) -> None:
+    path = _depth(twin)
+    depth = pixels(path)
+    save(path, np.ascontiguousarray(depth[:, : depth.shape[1] * 3 // 4]))
+    twin.note(path)
+
+
+@fault("depth-constant", "depth that is one value throughout", lambda at: at.has_depth)
+def _depth_constant(twin: Twin) -> None:
+    path = _depth(twin)
+    depth = pixels(path)
+    save(path, np.full_like(depth, depth.mean()))
+    twin.note(path)
+
+
+def _depth(twin: Twin) -> Path:
+    path = twin.pick().depth
+    assert path is not None  # `where` let only layouts with depth pass
+    return path

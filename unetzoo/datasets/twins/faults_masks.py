@@ -1,0 +1,186 @@
+"""Faults of label files: other encodings, and values that changed on the way."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from .base import Layout, pixels, save
+from .planting import Twin, fault, files, has_masks, indexed, raw, stacked
+
+
+def _shown(twin: Twin, values: np.ndarray) -> np.ndarray:
+    """Values in the colours of their classes (H, W, 3); what is no class is white."""
+    labels = twin.layout.labels
+    table = np.full((256, 3), 255, np.uint8)
+    if labels is not None:
+        table[list(labels.ids)] = labels.palette
+    return table[values]
+
+
+@fault("jpeg-mask", "labels saved as JPEG", lambda at: files(at) and at.masks != "jpeg", but=("celebamask",))
+def _jpeg_mask(twin: Twin) -> None:
+    pair = twin.pick()
+    values = twin.values(pair)
+    save(twin.renamed(pair.masks[0], ".jpg"), values, quality=75)
+
+
+@fault("rgb-mask", "labels as colours in place of numbers", raw)
+def _rgb_mask(twin: Twin) -> None:
+    pair = twin.pick()
+    save(pair.masks[0], _shown(twin, twin.values(pair)))
+    twin.note(pair.masks[0])
+
+
+@fault("alpha-mask", "labels with a channel of transparency", raw)
+def _alpha_mask(twin: Twin) -> None:
+    pair = twin.pick()
+    values = twin.values(pair)
+    save(pair.masks[0], np.dstack([*[values] * 3, np.full_like(values, 255)]))
+    twin.note(pair.masks[0])
+
+
+def _deep(at: Layout) -> bool:
+    return raw(at) or stacked(at)
+
+
+@fault("sixteen-bit-mask", "labels spread over 16 bits: values × 257", lambda at: _deep(at) or at.masks == "parts")
+def _sixteen_bits(twin: Twin) -> None:
+    pair = twin.pick()
+    if stacked(twin.layout):
+        twin.stack(pair.masks[0], lambda stack: stack.astype(np.uint16) * 257)
+        return
+    save(pair.masks[0], twin.values(pair).astype(np.uint16) * 257)
+    twin.note(pair.masks[0])
+
+
+@fault("float-mask", "labels as a TIFF of float32", _deep)
+def _float_mask(twin: Twin) -> None:
+    pair = twin.pick()
+    if stacked(twin.layout):
+        twin.stack(pair.masks[0], lambda stack: stack.astype(np.float32))
+        return
+    values = twin.values(pair).astype(np.float32)
+    save(twin.renamed(pair.masks[0], ".tif"), values)
+
+
+@fault("multi-frame-mask", "several pictures in one label file", lambda at: files(at) and at.masks != "jpeg")
+def _multi_frame(twin: Twin) -> None:
+    path = twin.pick().masks[0]
+    with Image.open(path) as file:
+        image = file.copy()
+    other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image.save(path, save_all=True, append_images=[other], duration=100)
+    twin.note(path)
+
+
+def _change_all(twin: Twin, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    if stacked(twin.layout):
+        twin.stack(twin.pairs[0].masks[0], lambda stack: np.stack([change(page) for page in stack]))
+        return
+    for pair, path in twin.all_masks():
+        twin.set_values(pair, change(twin.values(pair, path)), path)
+
+
+@fault("palette-to-grey", "palette labels turned into their colours' luminance", lambda at: at.masks == "palette")
+def _palette_to_grey(twin: Twin) -> None:
+    for pair in twin.pairs:
+        save(pair.masks[0], pixels(pair.masks[0], "L"))
+        twin.note(pair.masks[0])
+
+
+def _several_values(at: Layout) -> bool:
+    return has_masks(at) and at.masks != "jpeg" and at.dataset != "csv"  # 0 and 1 have nothing between them
+
+
+@fault("jpeg-values", "labels that were JPEGs once: values near the true ones", _several_values)
+def _jpeg_values(twin: Twin) -> None:
+    def through_jpeg(values: np.ndarray) -> np.ndarray:
+        file = io.BytesIO()
+        Image.fromarray(values).save(file, "JPEG", quality=75)
+        return np.asarray(Image.open(file))
+
+    _change_all(twin, through_jpeg)
+
+
+@fault("interpolated-ids", "labels resized bilinearly: values between the true ones", _several_values)
+def _interpolated(twin: Twin) -> None:
+    def resized(values: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(values)
+        small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BILINEAR)
+        return np.asarray(small.resize(image.size, Image.Resampling.BILINEAR))
+
+    _change_all(twin, resized)
+
+
+@fault("zero-one", "0 and 1 in files that should hold 0 and 255", lambda at: at.masks in ("binary", "parts"),
+       but=("carvana",))  # fmt: skip
+def _zero_one(twin: Twin) -> None:
+    _change_all(twin, lambda values: values // 255)
+
+
+@fault("zero-255", "0 and 255 in files that should hold class numbers", lambda at: at.masks == "index")
+def _zero_255(twin: Twin) -> None:
+    _change_all(twin, lambda values: (values > 0) * np.uint8(255))
+
+
+@fault("shifted-ids", "every class number one too high", indexed)
+def _shifted(twin: Twin) -> None:
+    _change_all(twin, lambda values: np.where(values < 255, values + 1, values))
+
+
+@fault("out-of-range-id", "a few pixels of a number that no class has", lambda at: has_masks(at) and at.masks != "jpeg")
+def _out_of_range(twin: Twin) -> None:
+    pair = twin.pick()
+    values = twin.values(pair).copy()
+    row, column = (int(twin.rng.integers(n - 3)) for n in values.shape)
+    values[row : row + 2, column : column + 3] = 200 if indexed(twin.layout) else 128
+    twin.set_values(pair, values)
+
+
+@fault("all-ignored", "labels without a single labelled pixel", lambda at: bool(at.labels and at.labels.ignore_ids))
+def _all_ignored(twin: Twin) -> None:
+    pair = twin.pick()
+    labels = twin.layout.labels
+    assert labels is not None  # `where` asked for it
+    value = min(i for i in labels.ignore_ids if i >= 0)
+    twin.set_values(pair, np.full_like(twin.values(pair), value))
+
+
+@fault("empty-mask", "labels that show background alone", has_masks, but=("cityscapes", "camvid"))
+def _empty_mask(twin: Twin) -> None:
+    pair = twin.pick()
+    background = 255 if twin.layout.dataset == "isbi2012" else 0  # cells without a membrane
+    for path in pair.masks if twin.layout.masks == "parts" else pair.masks[:1]:
+        twin.set_values(pair, np.full_like(twin.values(pair, path), background), path)
+
+
+@fault("inverted-mask", "labels with the two classes exchanged in one file",
+       lambda at: at.masks in ("binary", "jpeg") or at.dataset == "csv")  # fmt: skip
+def _inverted(twin: Twin) -> None:
+    pair = twin.pick()
+    values = twin.values(pair)
+    twin.set_values(pair, (1 if twin.layout.dataset == "csv" else 255) - values)
+
+
+@fault(
+    "absent-class", "a declared class that no file shows", lambda at: indexed(at) or at.masks == "parts", but=("csv",)
+)
+def _absent_class(twin: Twin) -> None:
+    if twin.layout.masks == "parts":
+        for pair in twin.pairs:
+            for path in pair.masks:
+                if path.stem.endswith("_nose"):
+                    twin.remove(path)
+        return
+    labels = twin.layout.labels
+    assert labels is not None  # `where` asked for it
+    gone = labels.ids[-1]
+    other = labels.ignore_ids[-1] if labels.ignore_ids else labels.ids[0]
+    for pair, path in twin.all_masks():
+        values = twin.values(pair, path)
+        if (values == gone).any():
+            twin.set_values(pair, np.where(values == gone, other, values), path)

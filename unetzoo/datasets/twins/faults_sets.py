@@ -1,0 +1,35 @@
+"""Faults between samples: each file is sound, together they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .planting import Twin, anywhere, fault, has_masks
+
+
+@fault("duplicate-image", "the same sample twice in a split", anywhere)
+def _duplicate(twin: Twin) -> None:
+    twin.copy(*twin.pick_two("train"))
+
+
+@fault("leakage", "the same sample in train and val", anywhere)
+def _leakage(twin: Twin) -> None:
+    twin.copy(*twin.pick_two("val"))
+
+
+@fault("conflicting-labels", "the same picture twice, with different labels", has_masks)
+def _conflicting(twin: Twin) -> None:
+    twin.copy(*twin.pick_two("train"), labels=False)
+
+
+@fault("misaligned-mask", "the labels of two pictures exchanged", has_masks)
+def _misaligned(twin: Twin) -> None:
+    first = twin.pick()
+    values = twin.values(first)
+    second = max(
+        (pair for pair in twin.of("train") if pair != first),
+        key=lambda pair: np.mean(twin.values(pair) != values),  # the one that fits it least
+    )
+    labels = twin.labels(first)
+    twin.set_labels(first, twin.labels(second))
+    twin.set_labels(second, labels)

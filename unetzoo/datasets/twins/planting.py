@@ -1,0 +1,255 @@
+"""What the faults share: which samples there are, and their files read and written as they are encoded."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from .base import Layout, Pair, pixels, rng_of, save, save_indexed
+from .layouts import LAYOUTS
+from .things import MANIFEST
+
+WHITE = {0: (0, 0, 0), 1: (255, 255, 255)}
+
+
+@dataclass
+class Twin:
+    """A written twin into which a fault is being planted.
+
+    Args:
+        root: Its folder.
+        layout: Its layout.
+        code: The fault's name.
+        seed: With the fault's name decides which sample is hit.
+    """
+
+    root: Path
+    layout: Layout
+    code: str
+    seed: int
+    touched: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pairs = self.layout.reader(self.root)
+        self.rng = rng_of(self.seed, zlib.crc32(self.code.encode()))
+
+    def of(self, split: str) -> list[Pair]:
+        """The samples of a split, without those that lack a file already."""
+        labelled = self.layout.masks is not None
+        return [pair for pair in self.pairs if pair.split == split and _complete(pair) and bool(pair.masks) == labelled]
+
+    def pick(self) -> Pair:
+        """A sample of train."""
+        train = self.of("train")
+        return train[int(self.rng.integers(len(train)))]
+
+    def pick_two(self, second: str = "train") -> tuple[Pair, Pair]:
+        """A sample of train and another one of a split, both of one kind of file."""
+        first = self.pick()
+        others = [p for p in self.of(second) if p.name != first.name and p.image.suffix == first.image.suffix]
+        return first, others[int(self.rng.integers(len(others)))]
+
+    def note(self, *paths: Path) -> None:
+        """Remember that files were changed."""
+        self.touched += [path for path in paths if path not in self.touched]
+
+    def picture(self, pair: Pair) -> np.ndarray:
+        """The picture of a sample."""
+        return pixels(pair.image) if pair.page is None else self._page(pair.image, pair.page)
+
+    def set_picture(self, pair: Pair, array: np.ndarray) -> None:
+        """Write the picture of a sample in the format that it has."""
+        if pair.page is not None:
+            self._set_page(pair.image, pair.page, array)
+        else:
+            save(pair.image, array)
+        self.note(pair.image)
+
+    def values(self, pair: Pair, path: Path | None = None) -> np.ndarray:
+        """The numbers in a sample's label file; greys as shown where it holds 0 and 255."""
+        path = path or pair.masks[0]
+        if pair.page is not None:
+            return self._page(path, pair.page)
+        return pixels(path, None if self.layout.masks in ("index", "palette") else "L")
+
+    def set_values(self, pair: Pair, values: np.ndarray, path: Path | None = None) -> None:
+        """Write a sample's label file in the encoding that it has."""
+        path, values = path or pair.masks[0], values.astype(np.uint8)
+        if pair.page is not None:
+            self._set_page(path, pair.page, values)
+        elif self.layout.masks == "palette":
+            with Image.open(path) as image:
+                colors = image.getpalette() or []
+            save_indexed(path, values, dict(enumerate(zip(colors[::3], colors[1::3], colors[2::3], strict=False))))
+        elif path.suffix == ".gif" and set(np.unique(values)) <= {0, 255}:
+            save_indexed(path, values // 255, WHITE)
+        else:
+            save(path, np.stack([values] * 3, 2) if self.layout.masks == "parts" else values)
+        self.note(path)
+
+    def all_masks(self) -> Iterator[tuple[Pair, Path]]:
+        """Every label file that is read; in a face of parts these are several."""
+        for pair in self.pairs:
+            for path in pair.masks if self.layout.masks == "parts" else pair.masks[:1]:
+                yield pair, path
+
+    def copy(self, source: Pair, target: Pair, *, labels: bool = True) -> None:
+        """Give a sample the picture of another, and its labels and depth."""
+        if source.page is not None:
+            self.set_picture(target, self.picture(source))
+        else:
+            self._copy_file(source.image, target.image)
+        if labels and source.masks:
+            self.set_labels(target, self.labels(source))
+        if labels and source.depth and target.depth:
+            self._copy_file(source.depth, target.depth)
+
+    def labels(self, pair: Pair) -> dict[str, bytes] | np.ndarray:
+        """All labels of a sample: its files by what they are called beyond the sample's name, or its slice."""
+        if pair.page is not None:
+            return self.values(pair)
+        return {path.name.removeprefix(_prefix(pair)): path.read_bytes() for path in pair.masks}
+
+    def set_labels(self, pair: Pair, labels: dict[str, bytes] | np.ndarray) -> None:
+        """Give a sample the labels that `labels` took from another."""
+        if isinstance(labels, np.ndarray):
+            self.set_values(pair, labels)
+            return
+        for path in pair.masks:
+            self.remove(path)
+        for end, content in labels.items():
+            path = pair.masks[0].with_name(_prefix(pair) + end)
+            path.write_bytes(content)
+            self.note(path)
+
+    def _copy_file(self, source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        self.note(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+        self.note(path)
+
+    def renamed(self, path: Path, suffix: str) -> Path:
+        """Remove a file for another format of the same stem; a manifest follows."""
+        new = path.with_suffix(suffix)
+        if new != path:
+            self.remove(path)
+            self.edit_manifest(lambda text: text.replace(path.relative_to(self.root).as_posix(),
+                                                         new.relative_to(self.root).as_posix()))  # fmt: skip
+        self.note(new)
+        return new
+
+    def edit_manifest(self, edit: Callable[[str], str]) -> None:
+        """Change the text of the manifest, where there is one."""
+        path = self.root / MANIFEST
+        if path.exists():
+            path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+            self.note(path)
+
+    def stack(self, path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Change a whole stack."""
+        tifffile.imwrite(path, edit(tifffile.imread(path)), photometric="minisblack", software=False)
+        self.note(path)
+
+    def _page(self, path: Path, page: int) -> np.ndarray:
+        return tifffile.imread(path, key=page)
+
+    def _set_page(self, path: Path, page: int, array: np.ndarray) -> None:
+        def put(stack: np.ndarray) -> np.ndarray:
+            stack[page] = array
+            return stack
+
+        self.stack(path, put)
+
+
+def _complete(pair: Pair) -> bool:
+    depth = () if pair.depth is None else (pair.depth,)
+    return all(path.exists() for path in (pair.image, *pair.masks, *depth))
+
+
+def _prefix(pair: Pair) -> str:
+    """What the names of a sample's label files begin with: its id, with leading zeros or without."""
+    found = re.match(f"0*{re.escape(pair.name)}", pair.masks[0].name)
+    return found[0] if found else ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that a data set can have.
+
+    Args:
+        about: What is wrong, in a line.
+        layouts: The layouts that can have it.
+        planter: `planter(root, layout, seed)` plants it and returns the files it touched.
+    """
+
+    about: str
+    layouts: tuple[str, ...]
+    planter: Callable[[Path, Layout, int], list[Path]]
+
+
+FAULTS: dict[str, Fault] = {}
+Where = Callable[[Layout], bool]
+
+
+def fault(code: str, about: str, where: Where, *, but: Iterable[str] = ()) -> Callable:
+    """Enter a function of a `Twin` into `FAULTS`.
+
+    Args:
+        code: The fault's name.
+        about: What is wrong, in a line.
+        where: Which layouts can have it.
+        but: Datasets that cannot.
+    """
+
+    def enter(plant: Callable[[Twin], None]) -> Callable[[Twin], None]:
+        def planter(root: Path, layout: Layout, seed: int) -> list[Path]:
+            twin = Twin(root, layout, code, seed)
+            plant(twin)
+            return twin.touched
+
+        names = (name for name, layout in LAYOUTS.items() if where(layout) and layout.dataset not in but)
+        FAULTS[code] = Fault(about, tuple(names), planter)
+        return plant
+
+    return enter
+
+
+def stacked(layout: Layout) -> bool:
+    """All samples lie in one file."""
+    return layout is LAYOUTS["isbi2012-tif"]
+
+
+def anywhere(layout: Layout) -> bool:
+    """Every layout."""
+    return True
+
+
+def has_masks(layout: Layout) -> bool:
+    """Pictures have labels."""
+    return layout.masks is not None
+
+
+def files(layout: Layout) -> bool:
+    """Every picture and every label map is a file."""
+    return has_masks(layout) and not stacked(layout)
+
+
+def raw(layout: Layout) -> bool:
+    """Label files are read as stored numbers."""
+    return files(layout) and layout.masks in ("index", "palette", "binary") and layout.dataset != "carvana"
+
+
+def indexed(layout: Layout) -> bool:
+    """Label files hold a number for each class."""
+    return layout.masks in ("index", "palette")
