@@ -385,3 +385,10 @@ def test_a_twin_of_its_own_accord_is_what_the_command_writes(tmp_path, twins, mo
 def test_the_tables_are_readable():
     assert len(FAULTS) >= 41 and all(fault.layouts and fault.about for fault in FAULTS.values())
     assert {layout.dataset for layout in LAYOUTS.values()} == set(unetzoo.DATASETS.names())
+
+
+def test_faults_of_one_file_and_of_all_files_go_together(tmp_path):
+    root = write("camvid", tmp_path / "twin")
+    broken = plant(root, "camvid", "truncated-mask")
+    assert len(plant(root, "camvid", "interpolated-ids")) > 1
+    assert not set(broken) & set(plant(root, "camvid", "shifted-ids"))

@@ -82,7 +82,11 @@ def _change_all(twin: Twin, change: Callable[[np.ndarray], np.ndarray]) -> None:
         twin.stack(twin.pairs[0].masks[0], lambda stack: np.stack([change(page) for page in stack]))
         return
     for pair, path in twin.all_masks():
-        twin.set_values(pair, change(twin.values(pair, path)), path)
+        try:
+            values = twin.values(pair, path)
+        except OSError:  # another fault broke it before
+            continue
+        twin.set_values(pair, change(values), path)
 
 
 @fault("palette-to-grey", "palette labels turned into their colours' luminance", lambda at: at.masks == "palette")

@@ -1,0 +1,166 @@
+"""`unetzoo doctor` as a user meets it, and what it says of the installation."""
+
+import contextlib
+import io
+import json
+import shlex
+
+import pytest
+from PIL import Image
+
+from unetzoo import cli
+from unetzoo.datasets.auditing.propose import as_options
+from unetzoo.datasets.auditing.registries import audit_install
+from unetzoo.datasets.twins import plant, write
+from unetzoo.training.recipe import parse_sets
+
+
+def doctor(*args, code=0):
+    """Run the command in this process: what it prints, and what it complains of."""
+    texts = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(texts[0]),
+        contextlib.redirect_stderr(texts[1]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main(["doctor", *map(str, args)])
+    printed, complained = (text.getvalue() for text in texts)
+    assert (ended.value.code or 0) == code, f"exit code {ended.value.code}\n{printed}\n{complained}"
+    assert "Traceback" not in printed + complained
+    return printed, complained
+
+
+@pytest.fixture(autouse=True, scope="module")
+def wide_terminal():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "160")
+        yield
+
+
+@pytest.fixture
+def twin(tmp_path):
+    return write("folder", tmp_path / "twin")
+
+
+def test_sound_data_are_exit_code_0(twin):
+    printed, complained = doctor(twin)
+    assert "recognised by its names" in printed and "proposed declaration  --set classes=4" in printed
+    assert complained == ""
+
+
+def test_what_was_proposed_can_be_given(twin):
+    proposed = next(line for line in doctor(twin)[0].splitlines() if line.startswith("proposed"))
+    given = shlex.split(proposed.removeprefix("proposed declaration"))
+    printed, _ = doctor(twin, *given)
+    assert "undeclared" not in printed and "nothing found" in printed
+
+
+def test_options_come_out_as_the_command_line_takes_them():
+    arguments = {"names": ["a b", "c"], "ids": [0, 255], "classes": 2, "masks": "labels", "mask_suffix": "_mask"}
+    assert parse_sets(shlex.split(as_options(arguments))[1::2]) == arguments
+
+
+def test_errors_are_exit_code_3_with_files_reason_and_fix(twin, tmp_path):
+    plant(twin, "folder", "truncated-mask")
+    plant(twin, "folder", "missing-image", seed=1)
+    printed, _ = doctor(twin, "--dataset", "folder", "--sheet", tmp_path / "sheet.png", code=3)
+    for part in ("truncated-mask (1)", "masks/photo_", "the mask breaks off", "Fix: ", "missing-image (1)", "2 errors"):
+        assert part in printed
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    assert sorted(path.name for path in twin.iterdir()) == ["images", "masks"]  # nothing is written into the data
+
+
+def test_json_is_all_of_it(twin):
+    plant(twin, "folder", "missing-mask")
+    report = json.loads(doctor(twin, "--json", "--limit", 5, code=3)[0])
+    assert report["dataset"] == "folder" and report["audited"] == 5 and report["samples"] == 20
+    assert [finding["code"] for finding in report["findings"] if finding["severity"] == "error"] == ["missing-mask"]
+
+
+def test_labels_are_declared_by_set(twin):
+    declared = "--set", "classes=3", "--set", "ignore_ids=[255]", "--set", "ignore_index=255"
+    printed, _ = doctor(twin, *declared, code=3)
+    assert "out-of-range-id (20)" in printed and "3 (" in printed  # the fourth class is not declared
+
+
+def test_a_recipe_names_its_data(tmp_path):
+    root = write("isbi2012", tmp_path / "cells")
+    printed, _ = doctor("isbi2012", "--set", f"data.root={root}")
+    assert "isbi2012" in printed and "10 samples (train 8, val 2)" in printed
+    plant(root, "isbi2012", "zero-one")
+    assert "zero-one (10)" in doctor("isbi2012", "--set", f"data.root={root}", code=3)[0]
+
+
+def test_a_recipe_without_a_folder_is_audited_by_its_samples():
+    sets = [part for text in ("data.size=32", "data.train.length=12", "data.val.length=6") for part in ("--set", text)]
+    printed, _ = doctor("demo", *sets)
+    assert "18 samples (train 12, val 6)" in printed and "foreground" in printed
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "part"),
+    [
+        (["no/such/folder"], 3, "no such folder or recipe"),
+        (["isbi2021"], 3, "did you mean 'isbi2012'"),
+        (["helen"], 2, "data.root"),
+        (["{twin}", "--dataset", "foldr"], 2, "did you mean 'folder'"),
+        (["{twin}", "--dataset", "cityscapes"], 3, "looks like 'folder'"),
+        (["{twin}", "--set", "clases=4"], 2, "did you mean 'classes'"),
+        (["{twin}", "--set", "classes"], 2, "wrong --set"),
+        (["{twin}/images/photo_1.jpg"], 3, "not a folder"),
+        (["--dataset", "folder"], 2, "expected a path"),
+        (["demo", "--dataset", "folder"], 2, "composites"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(args, code, part, twin):
+    _, complained = doctor(*(arg.format(twin=twin) for arg in args), code=code)
+    assert complained.startswith("error: ") and complained.count("\n") == 1 and part in complained
+
+
+class TestInstallation:
+    def test_ours_is_sound(self):
+        report = audit_install()
+        assert report.errors == ()
+        packages = {package.name: package for package in report.packages}
+        assert packages["torch"].fits and packages["torch"].wanted and packages["python"].found
+        (ours,) = [kinds for owner, kinds in report.distributions.items() if owner.startswith("unetzoo ")]
+        assert {"unet", "r2unet"} <= set(ours["models"]) and "folder" in ours["datasets"]
+
+    def test_a_broken_plugin_is_named_with_its_reason_and_hinders_no_other(self, install):
+        install("acme-good", ["goodnet"])
+        install("acme-raises", ["badnet"], "raise ImportError('libfoo is missing')")
+        install("acme-exits", ["exitnet"], "import sys; sys.exit(3)")
+        install("acme-loose", ["loosenet"], "def make(**options):\n    return options\n")
+        printed, _ = doctor(code=5)
+        for part in ("acme-raises:badnet", "libfoo is missing", "acme-exits:exitnet", "SystemExit", "acme-loose"):
+            assert part in printed
+        report = audit_install()
+        assert {str(case).split(":")[0] for finding in report.errors for case in finding.cases} == {
+            "model acme-raises", "model acme-exits", "model acme-loose"
+        }  # fmt: skip
+        assert report.distributions["acme-good 1.2"] == {"models": ["goodnet"]}
+
+    def test_names_claimed_twice_are_a_warning(self, install):
+        install("acme-one", ["twinnet", "unet"])
+        install("acme-two", ["twinnet"])
+        report = audit_install()
+        assert report.errors == ()
+        (clash,) = [finding for finding in report.findings if finding.code == "name-clash"]
+        assert [case.file for case in clash.cases] == ["model: twinnet", "model: unet"]
+        assert "unetzoo:unet is used" in clash.cases[1].detail
+
+    def test_what_is_switched_off_is_said_and_not_loaded(self, install, monkeypatch):
+        install("acme-raises", ["badnet"], "raise ImportError('no')")
+        monkeypatch.setenv("UNETZOO_PLUGINS", "none")
+        report = audit_install()
+        assert report.errors == () and [finding.code for finding in report.findings] == ["switched-off"]
+
+    def test_a_package_that_does_not_fit_is_an_error(self, monkeypatch):
+        from importlib import metadata
+
+        real = metadata.version
+        monkeypatch.setattr(metadata, "version", lambda name: "0.0.1" if name == "timm" else real(name))
+        report = json.loads(doctor("--json", code=5)[0])
+        (unfit,) = [finding for finding in report["findings"] if finding["code"] == "unfit-version"]
+        assert unfit["files"] == [{"file": "timm", "detail": "wanted >=1.0, found 0.0.1"}]
