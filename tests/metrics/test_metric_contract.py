@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetzoo import METRICS
+from unetzoo import METRICS, LabelSpec
 from unetzoo.errors import ConfigError
 
 
@@ -26,19 +26,68 @@ def depth_batch(count: int, generator: torch.Generator):
     return output, target, torch.rand(count, 5, 6, generator=generator) > 0.2
 
 
+def multilabel_batch(count: int, generator: torch.Generator):
+    logits = torch.randn(count, 3, 5, 6, generator=generator)
+    target = torch.randint(0, 2, logits.shape, generator=generator)
+    target[torch.rand(target.shape, generator=generator) < 0.1] = 255
+    return logits, target
+
+
+def binary_batch(count: int, generator: torch.Generator):
+    logits = 2 * torch.randn(count, 1, 9, 8, generator=generator)
+    target = torch.randint(0, 2, (count, 9, 8), generator=generator)
+    target[torch.rand(target.shape, generator=generator) < 0.1] = 255
+    return logits, target
+
+
+def picture_batch(count: int, generator: torch.Generator):
+    output, target = (torch.rand(count, 2, 12, 13, generator=generator) for _ in range(2))
+    return output, target, torch.rand(count, 1, 12, 13, generator=generator) > 0.002
+
+
+# Case → name, arguments, batches.
 CASES = {
-    "segmentation": ({"classes": 4, "ignore_index": 255}, segmentation_batch),
-    "depth": ({}, depth_batch),
+    "segmentation": ("segmentation", {"classes": 4, "ignore_index": 255}, segmentation_batch),
+    "every segmentation score": (
+        "segmentation",
+        {"classes": 4, "ignore_index": 255, "per_image": True, "one_vs_rest": 0.5},
+        segmentation_batch,
+    ),
+    "multilabel": (
+        "segmentation",
+        {
+            "labels": LabelSpec(("a", "b", "c"), groups={"ac": (0, 2)}, ignore_index=255),
+            "mode": "multilabel",
+            "threshold": (0.5, 0.3, 0.6),
+            "per_image": True,
+        },
+        multilabel_batch,
+    ),
+    "sweep": ("sweep", {"classes": 1, "ignore_index": 255, "bins": 20}, binary_batch),
+    "depth": ("depth", {}, depth_batch),
+    "ssim": ("ssim", {}, picture_batch),
+    "psnr": ("psnr", {"data_range": 2.0}, picture_batch),
+    "surface": ("surface", {"classes": 4, "ignore_index": 255, "spacing": (2, 1)}, segmentation_batch),
+    "rand": ("rand", {"classes": 1, "ignore_index": 255, "thresholds": (0.3, 0.5)}, binary_batch),
 }
-NAMES = sorted(CASES)
+NAMES = list(CASES)
 
 
 def test_every_builtin_has_a_case():
-    assert {name for name in METRICS.names() if METRICS.entry(name).builtin} <= set(CASES)
+    assert {name for name in METRICS.names() if METRICS.entry(name).builtin} <= {case[0] for case in CASES.values()}
+
+
+def build(case: str):
+    name, options, _ = CASES[case]
+    return METRICS.build(name, **options)
+
+
+def batch_of(case: str, count: int, seed: int = 0):
+    return CASES[case][2](count, torch.Generator().manual_seed(seed))
 
 
 def counted(name: str, batch):
-    metric = METRICS.build(name, **CASES[name][0])
+    metric = build(name)
     metric.update(*batch)
     return metric
 
@@ -55,12 +104,12 @@ def same(one, two) -> bool:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 7), processes=st.integers(1, 4))
 def test_batches_and_processes_add_up(name, seed, count, processes):
-    batch = CASES[name][1](count, torch.Generator().manual_seed(seed))
+    batch = batch_of(name, count, seed)
     whole = counted(name, batch)
-    parts = [METRICS.build(name, **CASES[name][0]) for _ in range(processes)]
+    parts = [build(name) for _ in range(processes)]
     for sample in range(count):
         parts[sample % processes].update(*(tensor[sample : sample + 1] for tensor in batch))
-    by_state = METRICS.build(name, **CASES[name][0])
+    by_state = build(name)
     by_state.load_state({key: sum(part.state()[key] for part in parts) for key in whole.state()})
     assert same(by_state, whole)
     merged = parts[0]
@@ -72,7 +121,7 @@ def test_batches_and_processes_add_up(name, seed, count, processes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_answer_is_flat_floats_and_repeatable(name):
-    metric = counted(name, CASES[name][1](2, torch.Generator().manual_seed(0)))
+    metric = counted(name, batch_of(name, 2))
     scores = metric.compute()
     assert all(isinstance(key, str) and type(value) is float for key, value in scores.items())
     assert metric.compute() == scores
@@ -82,8 +131,8 @@ def test_answer_is_flat_floats_and_repeatable(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reset_and_handed_out_states_are_independent(name):
-    batch = CASES[name][1](2, torch.Generator().manual_seed(0))
-    metric = METRICS.build(name, **CASES[name][0])
+    batch = batch_of(name, 2)
+    metric = build(name)
     for tensor in metric.state().values():
         tensor += 5  # as an all-reduce in place would
     metric.update(*batch)
@@ -101,8 +150,8 @@ def test_reset_and_handed_out_states_are_independent(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_works_across_inference_mode_and_needs_no_gradient(name):
-    batch = CASES[name][1](2, torch.Generator().manual_seed(0))
-    metric = METRICS.build(name, **CASES[name][0])
+    batch = batch_of(name, 2)
+    metric = build(name)
     with torch.inference_mode():
         metric.update(*batch)
     metric.update(batch[0].clone().requires_grad_(), *batch[1:])
@@ -113,7 +162,7 @@ def test_works_across_inference_mode_and_needs_no_gradient(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_of_another_metric_is_refused(name):
-    metric = METRICS.build(name, **CASES[name][0])
+    metric = build(name)
     with pytest.raises(ConfigError, match="another metric"):
         metric.load_state({"other": torch.zeros(1)})
     with pytest.raises(ConfigError, match="another metric"):

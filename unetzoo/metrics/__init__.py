@@ -1,11 +1,24 @@
 """Metrics: `update(output, target)`, `compute() -> dict[str, float]`, `reset()`, and a state that adds up.
 
 Counts and sums are kept, never scores: the state of two processes, added, is the state of one that saw everything.
+`unetzoo.metrics.functional` has scores as plain functions, `unetzoo.metrics.report` tables and figures.
 """
 
 from __future__ import annotations
 
 from .confusion import SegmentationMetric
 from .depth import DepthMetric
+from .image import PSNRMetric, SSIMMetric
+from .rand import RandMetric
+from .surface import SurfaceMetric
+from .sweep import SweepMetric
 
-__all__ = ["DepthMetric", "SegmentationMetric"]
+__all__ = [
+    "DepthMetric",
+    "PSNRMetric",
+    "RandMetric",
+    "SSIMMetric",
+    "SegmentationMetric",
+    "SurfaceMetric",
+    "SweepMetric",
+]

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
+from ..errors import ConfigError, InputShapeError
 from ..labels import LabelSpec
-from .state import SummedState, ratio
+from . import imagewise, inputs
+from .counting import Fates
+from .scores import FORMULAS, Table, mean, one_vs_rest, ratio
+from .state import SummedState
 
-# Labels outside the classes are counted by value: negative, 0…255 (all that an 8-bit mask can hold), larger.
-STRANGE = ("negative", *map(str, range(256)), "above 255")
+Mode = Literal["binary", "multiclass", "multilabel"]
 
 
 class SegmentationMetric(SummedState):
     """Confusion matrix of a segmentation, and the scores that follow from it.
 
-    With tp, fp, fn, tn of a class against all others, over all pixels counted:
-    IoU = tp/(tp+fp+fn), F1 = Dice = 2tp/(2tp+fp+fn), precision = tp/(tp+fp), sensitivity = tp/(tp+fn),
-    specificity = tn/(tn+fp). `compute` gives, flat:
+    With tp, fp, fn, tn of a class against all others, over all pixels counted: IoU = tp/(tp+fp+fn),
+    F1 = Dice = 2tp/(2tp+fp+fn), precision = tp/(tp+fp), sensitivity = tp/(tp+fn), specificity = tn/(tn+fp),
+    accuracy = (tp+tn)/all. `compute` gives, flat:
 
     - `miou`, `mdice`: means of IoU and F1 over classes; `miou_defined`: over how many, those that occur in truth or
-      prediction
-    - `pixel_accuracy`: share of pixels that are right
-    - `iou/<class>`, `f1/…`, `precision/…`, `sensitivity/…`, `specificity/…`
-    - `iou/<group>`, `f1/<group>`: of the merged classes, what they are mistaken for among themselves being right
-    - `micro/…`: the same scores of the tp, fp, fn, tn summed over classes, and `micro/accuracy` = (tp+tn)/all
+      prediction; `fwiou`: mean IoU, each class by its share of the true pixels
+    - `pixel_accuracy`: share of pixels that are right (of pixels and labels, when multilabel)
+    - `iou/<class>`, `f1/…`, `precision/…`, `sensitivity/…`, `specificity/…`, `accuracy/…`
+    - the same of `<group>`: of the merged classes, what they are mistaken for among themselves being right
+    - `micro/<score>`: of the tp, fp, fn, tn summed over classes; `macro/…`: the mean over classes; `weighted/…`: by
+      their true pixels; `defined/…`: over how many classes
+    - `image/…` with `per_image`; `one_vs_rest/…` with `one_vs_rest`
 
     `update` never waits for the device. What it finds wrong is counted there and reported by `compute`.
 
@@ -40,10 +46,20 @@ class SegmentationMetric(SummedState):
             binary ones `background` and `foreground`.
         empty: Value of a score whose denominator is 0, as IoU and F1 of a class that neither truth nor prediction
             has: "nan" (not counted in the means), 0 or 1.
-        threshold: Binary: the probability above which a pixel is foreground.
+        threshold: The probability above which a pixel is foreground (binary) or bears a label (multilabel; one for
+            all, or one each).
+        mode: "multilabel" where a pixel may bear several labels: (N, K, H, W), a 2×2 matrix a label. The others follow
+            from the number of classes.
+        per_image: Also score each picture alone: `image/iou/<class>` and `image/f1/<class>`, means over the pictures
+            where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over pictures of
+            the picture's mean over its classes; `image/count`.
+        one_vs_rest: Also give `one_vs_rest/<score>`: classes as separate yes-or-no answers, yes where softmax exceeds
+            this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
+            At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
+            starts high: of 19 classes, answering nothing at all is right in 18 of 19 cells.
 
     Raises:
-        ConfigError: Neither classes nor labels, or such as contradict each other.
+        ConfigError: Neither classes nor labels, or such as contradict each other; settings that do not fit the mode.
 
     Examples:
         >>> metric = SegmentationMetric(classes=3, ignore_index=255)
@@ -58,7 +74,8 @@ class SegmentationMetric(SummedState):
 
     Source:
         IoU as in Everingham et al., "The PASCAL Visual Object Classes Challenge", 2015, section 4.3; merged regions
-        as the Helen benchmark scores them (Smith et al., "Exemplar-Based Face Parsing", 2013).
+        as the Helen benchmark scores them (Smith et al., "Exemplar-Based Face Parsing", 2013); fwIoU as in Long et
+        al., "Fully Convolutional Networks for Semantic Segmentation", 2015, section 5.
     """
 
     def __init__(
@@ -67,60 +84,77 @@ class SegmentationMetric(SummedState):
         ignore_index: int | None = None,
         labels: LabelSpec | None = None,
         empty: Literal["nan", 0, 1] = "nan",
-        threshold: float = 0.5,
+        threshold: float | Sequence[float] = 0.5,
+        mode: Mode | None = None,
+        per_image: bool = False,
+        one_vs_rest: float | None = None,
     ) -> None:
-        names, self.groups = _names_and_groups(classes, labels)
-        self.names, self.classes = names, len(names)
-        self.ignore_index = labels.ignore_index if ignore_index is None and labels is not None else ignore_index
-        if empty not in ("nan", 0, 1):
-            raise ConfigError("unknown policy", subject="empty", expected='"nan", 0 or 1', found=repr(empty))
-        if not 0.0 < threshold < 1.0:
-            raise ConfigError("unusable threshold", expected="a probability in (0, 1)", found=threshold)
-        self.empty, self.threshold = float(empty), threshold
-        # One bin for every fate of a pixel: a cell of the matrix; ignored; a label outside the classes in truth or in
-        # prediction, by value; NaN in the logits.
-        self._cells = self.classes**2
-        bins = self._cells + 1 + 2 * len(STRANGE) + 1
-        super().__init__({"counts": torch.zeros(bins, dtype=torch.int64)})
+        self.multilabel = mode == "multilabel"
+        self.names = inputs.class_names(classes, labels, multilabel=self.multilabel)
+        self.groups = inputs.group_members(labels)
+        self.classes = len(self.names)
+        self.mode: Mode = _checked_mode(mode, self.classes)
+        self.ignore_index = inputs.ignored_label(ignore_index, labels)
+        self.empty = inputs.empty_value(empty)
+        self.thresholds = _thresholds(threshold, self.mode, self.classes)
+        if one_vs_rest is not None and (self.multilabel or not 0.5 <= one_vs_rest < 1.0):
+            raise ConfigError(
+                "unusable one_vs_rest", expected="a probability in [0.5, 1), not multilabel", found=one_vs_rest
+            )
+        self.per_image, self.one_vs_rest = bool(per_image), one_vs_rest
+        self._fates = Fates(2 if self.multilabel else self.classes, self.ignore_index)
+        self._tables = self.classes + len(self.groups) if self.multilabel else 1
+        state = {"counts": torch.zeros(self._tables, self._fates.total, dtype=torch.int64)}
+        if per_image:
+            state |= imagewise.zeros(self.classes)
+        if one_vs_rest is not None:
+            state["sure"] = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        super().__init__(state)
 
     @property
     def confusion(self) -> Tensor:
-        """Pixels by class, int64 (classes, classes), rows = truth."""
-        return self._sums["counts"][: self._cells].view(self.classes, self.classes)
+        """Pixels by class, int64 (classes, classes), rows = truth; (labels, 2, 2) when multilabel."""
+        matrix = self._fates.matrix(self._sums["counts"])
+        return matrix[: self.classes] if self.multilabel else matrix[0]
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> None:
         """Count a batch.
 
         Args:
-            output: Logits, or a map of predicted labels.
+            output: Logits, or predicted labels.
             target: The true labels.
 
         Shape:
-            - output: floats (N, C, H, W), C = classes, or 1 for binary; or integers (N, H, W)
-            - target: integers (N, H, W) or (N, 1, H, W)
+            - output: logits (N, C, H, W), C = classes, or 1 for binary; or integers (N, H, W). Multilabel: logits,
+              or integers 0 and 1, (N, K, H, W)
+            - target: integers (N, H, W) or (N, 1, H, W); multilabel (N, K, H, W)
 
         Raises:
             InputShapeError: An output of another shape.
             SizeMismatchError: Output and target of different sizes.
             DataError: A target that is not of integers.
         """
-        predicted, nan = self._predicted(output)
-        truth = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
-        if truth.is_floating_point() or truth.is_complex():
-            raise DataError(
-                "unusable target", expected="integer labels (int64)", found=truth.dtype, hint="give target.long()"
-            )
-        if truth.shape != predicted.shape:
-            raise SizeMismatchError(
-                "the target does not fit the output",
-                subject=f"output {tuple(output.shape)}",
-                expected=f"shape {tuple(predicted.shape)}",
-                found=tuple(target.shape),
-                hint="score at the target's own size: resize the logits, not the labels",
-            )
-        truth = truth.to(predicted.device, torch.int64)
-        self.add(counts=_histogram(self._bins(truth, predicted, nan), len(self._zeros["counts"])))
+        if self._is_all_in_one(output):
+            counts = self._fates.count_logits(inputs.true_labels(target, output[:, 0], output), output)
+            if counts is not None:
+                return self.add(counts=counts)
+        predicted, truth, logits = self._maps(output, target)
+        if self.multilabel:  # every label of every picture is a table of its own
+            predicted, truth = predicted.flatten(0, 1), truth.flatten(0, 1)
+        elif not self.per_image:
+            predicted, truth = predicted[None], truth[None]
+        counts = self._fates.count(truth, predicted, logits=logits).unflatten(0, (-1, self._tables))
+        parts = {"counts": counts.sum(0)}
+        if self.per_image:
+            parts |= imagewise.sums(*self._by_class(self._fates.matrix(counts)), empty=self.empty)
+        if self.one_vs_rest is not None:
+            if logits:
+                unsure = ~_exceeds(output, self.one_vs_rest).view_as(predicted)
+                predicted = predicted.masked_fill(unsure, self.classes)
+            sure = self._fates.count(truth, predicted, logits=logits)
+            parts["sure"] = self._fates.matrix(sure).sum(0)
+        self.add(**parts)
 
     def compute(self) -> dict[str, float]:
         """All scores of what was counted.
@@ -129,162 +163,190 @@ class SegmentationMetric(SummedState):
             LabelRangeError: Labels outside the classes were met.
             NonFiniteError: NaN was met in the logits.
         """
-        counts: list[int] = self._sums["counts"].tolist()
-        self._report(counts)
-        k = self.classes
-        matrix = [counts[row * k : row * k + k] for row in range(k)]
-        tables = [_Table.of(matrix, [index]) for index in range(k)]
-        occurs = [table.tp + table.fp + table.fn > 0 for table in tables]
-        micro = _Table(*map(sum, zip(*tables, strict=True)))
-        total, right = sum(map(sum, matrix)), sum(matrix[index][index] for index in range(k))
-        scores = {
-            "miou": self._mean([table.scores(self.empty)["iou"] for table in tables]),
-            "mdice": self._mean([table.scores(self.empty)["f1"] for table in tables]),
-            "pixel_accuracy": ratio(right, total, self.empty),
-            "miou_defined": float(sum(occurs)),
+        self.check()
+        matrix = self._fates.matrix(self._sums["counts"].cpu())
+        tables = [Table(*counts) for counts in zip(*(c[0].tolist() for c in self._by_class(matrix)), strict=True)]
+        by_class = [table.scores(self.empty) for table in tables]
+        support, micro = [table.tp + table.fn for table in tables], Table.sum(tables)
+        averages = {
+            name: {score: average([row[score] for row in by_class]) for score in FORMULAS}
+            for name, average in (("macro", mean), ("weighted", lambda values: mean(values, support)))
         }
-        for name, table in zip(self.names, tables, strict=True):
-            scores |= {f"{score}/{name}": value for score, value in table.scores(self.empty).items()}
-        for name, members in self.groups.items():
-            merged = _Table.of(matrix, members).scores(self.empty)
-            scores |= {f"{score}/{name}": merged[score] for score in ("iou", "f1")}
-        scores |= {f"micro/{score}": value for score, value in micro.scores(self.empty).items()}
-        scores["micro/accuracy"] = ratio(micro.tp + micro.tn, sum(micro), self.empty)
-        return scores
+        right, total = (micro.tp + micro.tn, sum(micro)) if self.multilabel else (micro.tp, micro.tp + micro.fn)
+        scores = {
+            "miou": averages["macro"]["iou"],
+            "mdice": averages["macro"]["f1"],
+            "fwiou": averages["weighted"]["iou"],
+            "pixel_accuracy": ratio(right, total, self.empty),
+            "miou_defined": float(sum(table.defined("iou") for table in tables)),
+        }
+        parts = dict(zip(self.names, by_class, strict=True))
+        parts |= {name: table.scores(self.empty) for name, table in self._merged(matrix).items()}
+        for name, row in parts.items():
+            scores |= {f"{score}/{name}": value for score, value in row.items()}
+        averages["micro"] = micro.scores(self.empty)
+        averages["defined"] = {score: float(sum(table.defined(score) for table in tables)) for score in FORMULAS}
+        if self.one_vs_rest is not None:
+            averages["one_vs_rest"] = self._sure_scores(tables)
+        for name, row in averages.items():
+            scores |= {f"{name}/{score}": value for score, value in row.items()}
+        return scores | (imagewise.means(self._sums, self.names) if self.per_image else {})
 
-    def _predicted(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Predicted labels (N, H, W), and where the logits held NaN."""
-        if not output.is_floating_point():
-            labels = output.squeeze(1) if output.ndim == 4 and output.shape[1] == 1 else output
-            if labels.ndim == 3 and not output.is_complex():
-                return labels.to(torch.int64), None
-        elif output.ndim == 4 and output.shape[1] == self.classes:
-            best, labels = output.max(1)  # NaN is the maximum wherever it occurs
-            return labels, best.isnan()
-        elif output.ndim == 4 and output.shape[1] == 1 and self.classes == 2:
-            logit = output[:, 0]
-            return (logit > math.log(self.threshold / (1.0 - self.threshold))).to(torch.int64), logit.isnan()
-        one = " or (N, 1, H, W)" if self.classes == 2 else ""
-        raise InputShapeError(
-            "unusable output",
-            expected=f"logits (N, {self.classes}, H, W){one}, or integer labels (N, H, W)",
-            found=f"{tuple(output.shape)} of {output.dtype}",
-        )
+    def check(self) -> None:
+        """Report what was met that cannot be scored.
 
-    def _bins(self, truth: Tensor, predicted: Tensor, nan: Tensor | None) -> Tensor:
-        bins = truth * self.classes + predicted
-        odd = (predicted < 0) | (predicted >= self.classes) if nan is None else nan
-        outside = (truth < 0) | (truth >= self.classes)
-        ignored = None if self.ignore_index is None else truth == self.ignore_index
-        if bins.device.type == "cpu":  # looking makes nobody wait here, and saves half of the work
-            special = outside | odd if ignored is None else outside | odd | ignored
-            if not bool(special.any()):
-                return bins
-        of_ignored = self._cells
-        of_truth, of_prediction = of_ignored + 1, of_ignored + 1 + len(STRANGE)
-        # The later, the stronger: an ignored pixel counts for nothing, whatever was predicted there.
-        if nan is None:
-            bins = torch.where(odd, predicted.clamp(-1, 256) + (1 + of_prediction), bins)
-        else:
-            bins = bins.masked_fill(nan, of_prediction + len(STRANGE))
-        bins = torch.where(outside, truth.clamp(-1, 256) + (1 + of_truth), bins)
-        return bins if ignored is None else bins.masked_fill(ignored, of_ignored)
+        Raises:
+            LabelRangeError: Labels outside the classes were met.
+            NonFiniteError: NaN was met in the logits.
+        """
+        self._fates.check(self._sums["counts"].sum(0).tolist())
 
-    def _report(self, counts: Sequence[int]) -> None:
-        start = self._cells + 1
-        for what, hint in (
-            ("truth", "pass ignore_index if they mark ignored pixels, else map file values to classes in the data set"),
-            ("prediction", "predict class indices, or give the metric as many classes as are predicted"),
-        ):
-            strange = {name: n for name, n in zip(STRANGE, counts[start : start + len(STRANGE)], strict=True) if n}
-            start += len(STRANGE)
-            if strange:
-                shown = [f"{n} × {name}" for name, n in list(strange.items())[:10]]
-                raise LabelRangeError(
-                    "labels outside the classes",
-                    subject=what,
-                    expected=f"0…{self.classes - 1}",
-                    found=f"{sum(strange.values())} pixels: " + ", ".join(shown) + (", …" if len(strange) > 10 else ""),
-                    hint=hint,
-                )
-        if counts[-1]:
-            raise NonFiniteError(
-                "NaN in the logits",
-                expected="numbers",
-                found=f"NaN at {counts[-1]} pixels",
-                hint="look at the network's weights and input; no score of such logits would mean anything",
-            )
+    def rules(self) -> dict[str, Any]:
+        """Names, groups, mode, ignored label, thresholds and options; JSON-able."""
+        return {
+            "names": list(self.names),
+            "groups": {name: list(members) for name, members in self.groups.items()},
+            "mode": self.mode,
+            "ignore_index": self.ignore_index,
+            "threshold": list(self.thresholds),
+            "per_image": self.per_image and str(self.empty),  # the policy is in the sums then
+            "one_vs_rest": self.one_vs_rest,
+        }
+
+    def counts(self) -> dict[str, Tensor]:
+        """All that was counted of what can be scored: `confusion`, one matrix a table, `ignored`, and further sums."""
+        state = self.state()
+        counts = state.pop("counts")
+        return {"confusion": self._fates.matrix(counts), "ignored": counts[:, self._fates.cells], **state}
+
+    def add_counts(self, counts: Mapping[str, Tensor]) -> None:
+        """Add what `counts` of another metric of the same rules gave."""
+        state = torch.zeros_like(self._zeros["counts"])
+        state[:, : self._fates.cells] = counts["confusion"].flatten(1)
+        state[:, self._fates.cells] = counts["ignored"]
+        rest = {name: part for name, part in counts.items() if name not in ("confusion", "ignored")}
+        self.add(counts=state, **rest)
+
+    def save(self, path: str | Path) -> None:
+        """Write names, rules and counts as JSON, to be merged with others or scored anew later; see `load`.
+
+        Raises:
+            LabelRangeError: Labels outside the classes were met.
+            NonFiniteError: NaN was met in the logits.
+            DataError: A file that cannot be written.
+        """
+        from .saved import save
+
+        save(self, path)
 
     @staticmethod
-    def _mean(values: Sequence[float]) -> float:
-        defined = [value for value in values if not math.isnan(value)]
-        return ratio(math.fsum(defined), len(defined), math.nan)
+    def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> SegmentationMetric:
+        """The metric that `save` wrote.
 
+        Args:
+            path: The file.
+            empty: Another policy for scores without a denominator than the saved one.
 
-class _Table(NamedTuple):
-    """One class, or several merged, against all others; Python integers, so that every quotient is exact."""
+        Raises:
+            DataError: A file that cannot be read, or is not of `save`.
+            ConfigError: Another policy for means over pictures, which hold theirs already.
+        """
+        from .saved import load
 
-    tp: int
-    fp: int
-    fn: int
-    tn: int
+        return load(path, empty)
 
-    @classmethod
-    def of(cls, matrix: Sequence[Sequence[int]], members: Sequence[int]) -> _Table:
-        truth = sum(sum(matrix[index]) for index in members)
-        predicted = sum(row[index] for row in matrix for index in members)
-        tp = sum(matrix[row][column] for row in members for column in members)
-        return cls(tp, predicted - tp, truth - tp, sum(map(sum, matrix)) - truth - predicted + tp)
+    def report(self, folder: str | Path) -> dict[str, float]:
+        """Write scores.json, confusion.json, confusion.png and classes.png, and give the scores.
 
-    def scores(self, empty: float) -> dict[str, float]:
-        tp, fp, fn, tn = self
-        return {
-            "iou": ratio(tp, tp + fp + fn, empty),
-            "f1": ratio(2 * tp, 2 * tp + fp + fn, empty),
-            "precision": ratio(tp, tp + fp, empty),
-            "sensitivity": ratio(tp, tp + fn, empty),
-            "specificity": ratio(tn, tn + fp, empty),
-        }
+        Raises:
+            LabelRangeError: Labels outside the classes were met.
+            NonFiniteError: NaN was met in the logits.
+            DataError: A folder that cannot be written.
+        """
+        from .report import write
 
+        return write(self, folder)
 
-def _names_and_groups(
-    classes: int | None, labels: LabelSpec | None
-) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    if labels is None:
-        if not isinstance(classes, int) or classes < 1:
-            raise ConfigError(
-                "a segmentation metric needs classes",
-                expected="classes ≥ 1, or labels",
-                found=classes,
-                hint="pass classes=…, or labels=dataset.labels",
+    def _is_all_in_one(self, output: Tensor) -> bool:
+        """Whether all there is to count is the likeliest class of logits, which one kernel can do."""
+        plain = not (self.multilabel or self.per_image or self.one_vs_rest is not None)
+        by_class = output.ndim == 4 and output.shape[1] == self.classes and output.is_floating_point()
+        return plain and by_class and self.thresholds == (0.5,)
+
+    def _maps(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """Predicted and true labels, (N, H, W) or (N, tables, H, W), and whether the prediction was of logits."""
+        if not self.multilabel:
+            predicted, logits = inputs.predicted_labels(output, self.classes, self.thresholds[0])
+            return predicted, inputs.true_labels(target, predicted, output), logits
+        if output.ndim != 4 or output.shape[1] != self.classes or output.is_complex():
+            found = f"{tuple(output.shape)} of {output.dtype}"
+            raise InputShapeError(
+                "unusable output", expected=f"logits or labels (N, {self.classes}, H, W)", found=found
             )
-        binary = ("background", "foreground")
-        return binary if classes == 1 else tuple(map(str, range(classes))), {}
-    binary = len(labels) == 2 and classes == 1
-    if len(labels) < 2 or (classes not in (None, len(labels)) and not binary):
+        predicted, logits = output, output.is_floating_point()
+        if logits:
+            planes = zip(output.unbind(1), self.thresholds, strict=True)
+            predicted = torch.stack([inputs.above(plane, threshold) for plane, threshold in planes], 1)
+        truth = inputs.true_labels(target, predicted, output)
+        predicted, truth = ([maps, *self._unions(maps)] for maps in (predicted, truth))
+        return torch.cat(predicted, 1), torch.cat(truth, 1), logits
+
+    def _unions(self, maps: Tensor) -> list[Tensor]:
+        """A map for every group: 1 where any member is; ignored, or NaN, where any member is that."""
+        unions = []
+        for members in self.groups.values():
+            union = (parts := maps[:, list(members)]).amax(1, keepdim=True)
+            if self.ignore_index is not None:
+                union = union.masked_fill((parts == self.ignore_index).any(1, keepdim=True), self.ignore_index)
+            unions.append(union)
+        return unions
+
+    def _by_class(self, matrix: Tensor) -> tuple[Tensor, ...]:
+        """tp, fp, fn, tn (N, classes) of matrices (N, tables, side, side)."""
+        matrix = matrix.unflatten(0, (-1, self._tables)) if matrix.ndim == 3 else matrix
+        if self.multilabel:
+            return tuple(counts[..., 1] for counts in one_vs_rest(matrix[:, : self.classes]))
+        return one_vs_rest(matrix[:, 0])
+
+    def _merged(self, matrix: Tensor) -> dict[str, Table]:
+        if self.multilabel:
+            unions = [Table.of(union, [1]) for union in matrix[self.classes :].tolist()]
+            return dict(zip(self.groups, unions, strict=True))
+        rows = matrix[0].tolist()
+        return {name: Table.of(rows, members) for name, members in self.groups.items()}
+
+    def _sure_scores(self, tables: Sequence[Table]) -> dict[str, float]:
+        sure = self._sums["sure"].cpu()
+        found = zip(tables, sure.diagonal().tolist(), sure.sum(0).tolist(), strict=True)
+        counts = [
+            Table(tp, said - tp, table.tp + table.fn - tp, table.tn + table.fp - said + tp) for table, tp, said in found
+        ]
+        return Table.sum(counts).scores(self.empty)
+
+
+def _exceeds(logits: Tensor, probability: float) -> Tensor:
+    """Where the likeliest class is likelier than that."""
+    logits = logits.float()
+    log = F.logsigmoid(logits.abs()) if logits.shape[1] == 1 else logits.amax(1) - logits.logsumexp(1)
+    return log > math.log(probability)
+
+
+def _checked_mode(mode: Mode | None, classes: int) -> Mode:
+    if mode not in (None, "binary", "multiclass", "multilabel"):
+        raise ConfigError("unknown mode", expected="binary, multiclass or multilabel", found=repr(mode))
+    if mode == "binary" and classes != 2:
+        raise ConfigError("a binary metric has one class", expected="classes=1, or labels of two names", found=classes)
+    return mode or ("binary" if classes == 2 else "multiclass")
+
+
+def _thresholds(threshold: float | Sequence[float], mode: Mode, classes: int) -> tuple[float, ...]:
+    values = (threshold,) if isinstance(threshold, int | float) else tuple(threshold)
+    most = classes if mode == "multilabel" else 1
+    if len(values) not in (1, most):
+        raise ConfigError("wrong number of thresholds", expected=f"1 or {most}", found=len(values))
+    if mode == "multiclass" and values != (0.5,):
         raise ConfigError(
-            "classes and labels contradict each other",
-            expected=f"{len(labels)} classes" if len(labels) > 1 else "labels of at least two names",
-            found=f"{classes} classes, {len(labels)} labels",
-            hint="leave classes out when there are labels",
-        )
-    groups = {name: tuple(sorted(set(members))) for name, members in labels.groups.items()}
-    for name, members in groups.items():
-        if name in labels.names and members != (labels.names.index(name),):
-            raise ConfigError("a group bears the name of a class", subject=name, hint="rename the group")
-    return labels.names, groups
-
-
-def _histogram(bins: Tensor, count: int) -> Tensor:
-    """How often each bin occurs; int64, exact at any size."""
-    if bins.device.type == "cpu":
-        return torch.bincount(bins.flatten(), minlength=count)
-    return _histogram_by_rows(bins, count)  # `bincount` has the host wait for the largest value
-
-
-def _histogram_by_rows(bins: Tensor, count: int) -> Tensor:
-    # One histogram a row of the picture: the device's atomic adds seldom meet, and int32 is enough.
-    rows = bins.flatten(0, 1)
-    counts = torch.zeros(rows.shape[0], count, dtype=torch.int32, device=bins.device)
-    ones = torch.ones((), dtype=torch.int32, device=bins.device).expand_as(rows)
-    return counts.scatter_add_(1, rows, ones).sum(0, dtype=torch.int64)
+            "several classes have no threshold: the likeliest is taken", found=f"threshold={threshold}",
+            hint='leave it out, or choose mode="multilabel"',
+        )  # fmt: skip
+    return tuple(inputs.check_probability(value, "threshold") for value in values) * (most // len(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,10 @@ class DepthMetric(SummedState):
                 "counts": torch.zeros(len(COUNTS), dtype=torch.int64),
             }
         )
+
+    def rules(self) -> dict[str, Any]:
+        """The clamp."""
+        return {"clamp": (self.least, self.greatest)}
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -37,9 +37,11 @@ class SummedState:
     def add(self, **parts: Tensor) -> None:
         """Add to the state, which moves to the device of what is added."""
         for name, part in parts.items():
-            held = self._sums[name]
-            # Not in place: the state may be an inference tensor.
-            self._sums[name] = held.to(part.device) + part.to(held.dtype)
+            held, part = self._sums[name], part.to(self._zeros[name].dtype)
+            if held is self._zeros[name]:  # nothing to move to the device, so nothing waits for it
+                self._sums[name] = part.expand_as(held)
+            else:  # not in place: the state may be an inference tensor
+                self._sums[name] = held.to(part.device) + part
 
     def state(self) -> dict[str, Tensor]:
         """The sums; a copy, so that a sum over processes may be taken in place."""
@@ -54,13 +56,24 @@ class SummedState:
         self._check(state)
         self._sums = {name: state[name].clone() for name in self._zeros}
 
+    def rules(self) -> dict[str, Any]:
+        """What two metrics must share, beside the form of their states, for their sums to add up."""
+        return {}
+
     def merge(self, other: Self) -> Self:
         """Add what another metric of the same arguments has counted.
 
         Raises:
-            ConfigError: Another metric.
+            ConfigError: A metric of another kind or of other rules.
         """
         self._check(other.state())
+        if other.rules() != self.rules():
+            raise ConfigError(
+                "this is another metric",
+                expected=self.rules(),
+                found=other.rules(),
+                hint="give both metrics the same arguments",
+            )
         self.add(**other.state())
         return self
 
@@ -79,11 +92,6 @@ class SummedState:
                 found=form(state),
                 hint="give both metrics the same arguments",
             )
-
-
-def ratio(numerator: int | float, denominator: int | float, empty: float) -> float:
-    """A quotient, or `empty` where there is nothing to divide by."""
-    return numerator / denominator if denominator else empty
 
 
 def flags(*conditions: Tensor) -> Tensor:

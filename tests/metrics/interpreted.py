@@ -1,0 +1,70 @@
+"""The CUDA kernel in Triton's interpreter; run by test_kernels.py in a process of its own."""
+
+import itertools
+
+import torch
+
+from unetzoo.metrics import SegmentationMetric, counting
+from unetzoo.metrics.counting import Fates
+from unetzoo.metrics.inputs import argmax
+
+
+def check(
+    kernels, classes, shape, ignored, dtype, label_dtype, strange=(), nan=False, memory_format=torch.contiguous_format
+):
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(shape[0], classes, *shape[1:], generator=generator).to(dtype)
+    logits = logits.contiguous(memory_format=memory_format)
+    truth = torch.randint(0, classes, shape, generator=generator)
+    if ignored is not None:
+        truth[torch.rand(shape, generator=generator) < 0.2] = ignored
+    for place, value in enumerate(strange):
+        truth.view(-1)[5 * place] = value
+    if nan:
+        logits[:, 1, ::2, ::3] = float("nan")
+    truth, fates = truth.to(label_dtype), Fates(classes, ignored)
+    for part in (slice(None), slice(1, -2)):  # whole, and a cut-out whose rows lie apart
+        some, true = logits[..., part], truth[..., part]
+        counts = kernels.count(some, true, fates)
+        expected = fates.count_blind(true[None], argmax(some)[None], logits=True)
+        assert torch.equal(counts, expected), (classes, shape, ignored, dtype)
+        assert counts.sum() == true.numel()
+
+
+def main():
+    from unetzoo.metrics import kernels  # Triton must be there
+
+    kernels.BLOCK, kernels.PROGRAMS = 64, 3  # several blocks a program, and a last one that is not full
+    for classes, ignored in itertools.product((2, 3, 19), (None, 255, -100, 1)):
+        check(kernels, classes, (2, 9, 11), ignored, torch.float32, torch.int64)
+    check(kernels, 19, (3, 16, 16), 255, torch.bfloat16, torch.uint8, strange=(200, 19, 255))
+    check(
+        kernels,
+        5,
+        (2, 7, 13),
+        255,
+        torch.float32,
+        torch.int64,
+        strange=(-1, -129, -(2**40), 2**40, 256, 300, 254),
+        nan=True,
+    )
+    check(kernels, 4, (2, 10, 6), None, torch.float16, torch.int32, nan=True, memory_format=torch.channels_last)
+    check(kernels, 60, (1, 5, 5), 255, torch.float32, torch.int64)
+
+    calls = []
+    counting._kernels = lambda device: calls.append(device) or kernels
+    logits, truth = torch.randn(2, 4, 8, 9), torch.randint(0, 4, (2, 1, 8, 9))
+    metric, by_labels = SegmentationMetric(classes=4), SegmentationMetric(classes=4)
+    metric.update(logits, truth)
+    assert len(calls) == 1
+    by_labels.update(logits.argmax(1), truth)
+    assert len(calls) == 1 and torch.equal(metric.confusion, by_labels.confusion)
+    for options in ({"per_image": True}, {"one_vs_rest": 0.5}):  # need more than the kernel counts
+        SegmentationMetric(classes=4, **options).update(logits, truth)
+    SegmentationMetric(classes=61).update(torch.randn(1, 61, 2, 2), torch.zeros(1, 2, 2).long())
+    assert len(calls) == 2
+    print("equal")
+
+
+if __name__ == "__main__":
+    main()

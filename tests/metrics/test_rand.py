@@ -1,0 +1,183 @@
+"""Rand scores against scikit-image, scikit-learn and every pair of pixels."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import label as skimage_label
+from skimage.metrics import adapted_rand_error
+from sklearn.metrics import rand_score
+
+from unetzoo import METRICS, LabelSpec
+from unetzoo.errors import ConfigError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
+from unetzoo.metrics import RandMetric
+from unetzoo.metrics.rand import objects, pairs_of
+
+CELLS = LabelSpec(("membrane", "cell"))
+
+
+def masks(seed: int, size=(12, 13)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(size) < 0.7
+    return np.where(rng.random(size) < 0.9, truth, ~truth), truth
+
+
+def scored(predicted: np.ndarray, truth: np.ndarray, **arguments) -> dict[str, float]:
+    metric = RandMetric(labels=CELLS, **arguments)
+    metric.update(torch.from_numpy(predicted.astype(np.int64))[None], torch.from_numpy(truth.astype(np.int64))[None])
+    return metric.compute()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**16), connectivity=st.sampled_from((1, 2)))
+def test_the_adapted_rand_error_is_scikit_images(seed, connectivity):
+    predicted, truth = masks(seed)
+    numbered = [skimage_label(mask, connectivity=connectivity) for mask in (truth, predicted)]
+    error, *_ = adapted_rand_error(*numbered)
+    scores = scored(predicted, truth, connectivity=connectivity, predicted_boundary="object")
+    assert scores["rand_error"] == pytest.approx(error) and scores["rand_f"] == pytest.approx(1 - error)
+    # Boundary pixels of the prediction as objects of their own.
+    apart = numbered[1].copy()
+    apart[apart == 0] = apart.max() + 1 + np.arange((apart == 0).sum())
+    error, precision, recall = adapted_rand_error(numbered[0], apart)
+    scores = scored(predicted, truth, connectivity=connectivity)
+    assert scores["rand_error"] == pytest.approx(error)
+    assert scores["rand_split"] == pytest.approx(precision) and scores["rand_merge"] == pytest.approx(recall)
+    counted = truth.flatten()
+    assert scores["rand_index"] == pytest.approx(rand_score(numbered[0].flatten()[counted], apart.flatten()[counted]))
+    assert scores["pixel_error"] == pytest.approx((predicted != truth).mean())
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**16), boundary=st.sampled_from(("single", "object")))
+def test_pairs_one_by_one(seed, boundary):
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.integers(0, 4, 15), rng.integers(0, 4, 15)
+
+    def together(labels, i, j):
+        return labels[i] == labels[j] and (labels[i] > 0 or boundary == "object")
+
+    pairs = list(itertools.combinations(np.flatnonzero(truth), 2))
+    true = [truth[i] == truth[j] for i, j in pairs]
+    said = [together(predicted, i, j) for i, j in pairs]
+    expected = (sum(t and s for t, s in zip(true, said, strict=True)), sum(true), sum(said), len(pairs))
+    assert pairs_of(truth, predicted, predicted_boundary=boundary) == expected
+
+
+def test_boundaries_thicker_or_thinner_cost_nothing_but_gaps_do():
+    truth = np.ones((9, 21), bool)
+    truth[:, 10] = False
+    thick, gap = truth.copy(), truth.copy()
+    thick[:, 9] = False
+    gap[4, 10] = True
+    assert scored(truth, truth)["rand_f"] == 1
+    thin = np.ones((9, 21), bool)
+    thin[:, 10] = False
+    wide_truth = truth.copy()
+    wide_truth[:, 9:12] = False
+    assert scored(thin, wide_truth)["rand_f"] == 1 and scored(thin, wide_truth)["pixel_error"] == pytest.approx(
+        18 / 189
+    )
+    assert 0.8 < scored(thick, truth)["rand_f"] < 1  # nine pixels became objects of their own
+    scores = scored(gap, truth)
+    assert scores["pixel_error"] == pytest.approx(1 / 189)
+    assert scores["rand_split"] == 1 and scores["rand_merge"] == pytest.approx(2 * 90 * 89 / (180 * 179))
+
+
+def test_which_class_the_objects_are():
+    """The same picture, once with objects as class 1 and once as class 0, at the same probability of an object."""
+    truth = torch.from_numpy(masks(0)[1].astype(np.int64))[None]
+    logits = torch.randn(1, 1, *truth.shape[1:], generator=torch.Generator().manual_seed(0)) + truth
+    one, zero = RandMetric(classes=1, thresholds=(0.3,)), RandMetric(classes=1, foreground=0, thresholds=(0.3,))
+    one.update(logits, truth)
+    zero.update(-logits, 1 - truth)
+    assert zero.compute() == one.compute()
+    hidden = RandMetric(classes=1, ignore_index=1)  # nothing is left to count
+    hidden.update(logits, truth)
+    assert math.isnan(hidden.compute()["rand_f"])
+
+
+def test_the_best_threshold():
+    rng = np.random.default_rng(0)
+    truth = torch.from_numpy((rng.random((3, 16, 17)) < 0.8).astype(np.int64))
+    logits = torch.from_numpy(rng.normal(size=(3, 1, 16, 17))) + 2.0 * truth[:, None] - 0.3
+    thresholds = (0.2, 0.35, 0.5, 0.65, 0.8)
+    metric = METRICS.build("rand", labels=CELLS, thresholds=thresholds)
+    metric.update(logits[:1], truth[:1])
+    metric.update(logits[1:], truth[1:])
+    scores = metric.compute()
+    singles, images = [], []
+    for threshold in thresholds:
+        one = RandMetric(labels=CELLS, thresholds=(threshold,))
+        one.update(logits, truth)
+        singles.append(one.compute())
+        each = []
+        for picture in range(3):
+            alone = RandMetric(labels=CELLS, thresholds=(threshold,))
+            alone.update(logits[picture : picture + 1], truth[picture : picture + 1])
+            each.append(alone.compute()["rand_f"])
+        images.append(np.mean(each))
+    best = max(range(5), key=lambda index: singles[index]["rand_f"])
+    assert scores["rand_threshold"] == thresholds[best] and scores["rand_f"] == singles[best]["rand_f"]
+    assert scores["rand_index"] == singles[best]["rand_index"] and scores["rand_split"] == singles[best]["rand_split"]
+    assert scores["image/rand_f"] == pytest.approx(images[best])
+    errors = [single["pixel_error"] for single in singles]
+    assert scores["pixel_error"] == min(errors) and scores["pixel_threshold"] == thresholds[int(np.argmin(errors))]
+
+
+def test_pairs_add_up_over_pictures():
+    truth = np.ones((2, 4, 5), bool)
+    truth[0, :, 2] = False
+    predicted = np.ones((2, 4, 5), bool)
+    metric = RandMetric(labels=CELLS)
+    metric.update(torch.from_numpy(predicted.astype(int)), torch.from_numpy(truth.astype(int)))
+    both, said = 2 * 28 + 190, 120 + 190  # 8 and 8 of 16 pixels; 20 of 20
+    assert metric.compute()["rand_f"] == pytest.approx(2 * both / (both + said))
+
+
+def test_ignored_pixels_do_not_count():
+    predicted, truth = masks(3)
+    target = torch.from_numpy(truth.astype(np.int64))[None]
+    target[0, :, 6] = 255
+    metric = RandMetric(labels=CELLS, ignore_index=255)
+    metric.update(torch.from_numpy(predicted.astype(np.int64))[None], target)
+    kept = target[0].numpy() != 255
+    numbered = objects(truth & kept) * kept
+    both = pairs_of(numbered, objects(predicted))
+    assert metric.compute()["rand_f"] == both.f
+    assert metric.compute()["pixel_error"] == pytest.approx((predicted != truth)[kept].mean())
+
+
+def test_where_no_pixels_are_together():
+    scores = scored(np.zeros((4, 4), bool), np.zeros((4, 4), bool))
+    assert math.isnan(scores["rand_f"]) and math.isnan(scores["image/rand_f"]) and scores["pixel_error"] == 0
+    missed = scored(np.zeros((4, 4), bool), np.ones((4, 4), bool))
+    assert missed["rand_f"] == 0 and missed["rand_error"] == 1 and math.isnan(missed["rand_merge"])
+    assert all(math.isnan(v) for k, v in RandMetric(classes=1).compute().items() if "threshold" not in k)
+
+
+def test_wrong_inputs_are_errors():
+    truth = torch.zeros(1, 5, 5, dtype=torch.long)
+    metric = RandMetric(classes=1)
+    for error, output, target in (
+        (LabelRangeError, truth, truth + 255),
+        (NonFiniteError, torch.full((1, 1, 5, 5), math.nan), truth),
+        (InputShapeError, torch.zeros(1, 3, 5, 5), truth),
+        (SizeMismatchError, truth, truth[:, :2]),
+    ):
+        with pytest.raises(error):
+            metric.update(output, target)
+    with pytest.raises(InputShapeError, match="need logits"):
+        RandMetric(classes=1, thresholds=(0.4, 0.5)).update(truth, truth)
+    for arguments in (
+        {"classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"foreground": 2}, {"connectivity": 4},
+        {"thresholds": ()}, {"thresholds": (0.5, 1.0)}, {"predicted_boundary": "none"},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            RandMetric(**arguments)

@@ -1,0 +1,221 @@
+"""Pixels into bins: every pixel of a batch has one fate, and all fates are counted in one integer vector.
+
+On the CPU by small blocks and small integers; elsewhere without ever reading a value back, so that nobody waits.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from .inputs import nan_error, range_error
+
+BLOCK = 2**18  # pixels that are worked on at once on the CPU: few enough for its caches
+LEAST, GREATEST = -128, 255  # all that 8 bits can hold, signed or not
+
+
+@dataclass(frozen=True)
+class Fates:
+    """The bins of a confusion matrix, and beside it those of the pixels that have no place in it.
+
+    In this order: a bin for each cell of the matrix (rows = truth); ignored; a truth outside the classes, by value;
+    a prediction outside the classes, by value; NaN in the logits.
+
+    Args:
+        classes: Side of the matrix.
+        ignored: The label of the pixels that do not count.
+
+    Examples:
+        >>> fates = Fates(2, ignored=255)
+        >>> truth, predicted = torch.tensor([[0, 1, 255, 7]]), torch.tensor([[1, 1, 0, 0]])
+        >>> counts = fates.count(truth, predicted)
+        >>> fates.matrix(counts)
+        tensor([[[0, 1],
+                 [0, 1]]])
+        >>> fates.odd(counts[0].tolist())[0]
+        {'7': 1}
+    """
+
+    classes: int
+    ignored: int | None = None
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of the matrix."""
+        return self.classes**2
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """The bins of labels outside the classes, as a reader calls them."""
+        top = max(GREATEST, self.classes - 1)
+        return f"below {LEAST}", *map(str, range(LEAST, top + 1)), f"above {top}"
+
+    @property
+    def least(self) -> int:
+        """The smallest label outside the classes that has a bin of its own."""
+        return LEAST
+
+    @property
+    def total(self) -> int:
+        """Number of bins."""
+        return self.cells + 1 + 2 * len(self.values) + 1
+
+    def matrix(self, counts: Tensor) -> Tensor:
+        """The confusion matrices in vectors of counts."""
+        return counts[..., : self.cells].unflatten(-1, (self.classes, self.classes))
+
+    def odd(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int], int]:
+        """Labels outside the classes by value, in truth and in prediction, and the number of NaN."""
+        start, length = self.cells + 1, len(self.values)
+        parts = (counts[start : start + length], counts[start + length : start + 2 * length])
+        truth, predicted = ({name: n for name, n in zip(self.values, part, strict=True) if n} for part in parts)
+        return truth, predicted, counts[-1]
+
+    def check(self, counts: list[int]) -> None:
+        """Report what has no place in the matrix.
+
+        Raises:
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
+        """
+        truth, predicted, nans = self.odd(counts)
+        if truth:
+            raise range_error("truth", truth, self.classes)
+        if predicted:
+            raise range_error("prediction", predicted, self.classes)
+        if nans:
+            raise nan_error(nans)
+
+    def count(self, truth: Tensor, predicted: Tensor, *, logits: bool = False) -> Tensor:
+        """Count the pixels of several pictures, each apart.
+
+        Args:
+            truth: True labels.
+            predicted: Predicted labels.
+            logits: Whether the prediction comes from logits; then it has no labels outside the classes, and a pixel
+                with NaN bears the label `classes`.
+
+        Shape:
+            - truth, predicted: integers (G, …), alike
+            - answer: int64 (G, bins)
+        """
+        far = self.ignored is not None and not -(2**16) <= self.ignored <= 2**16  # a table up to there is no table
+        if far or truth.device.type != "cpu":
+            return self.count_blind(truth, predicted, logits=logits)
+        counted = [self._count_seen(t, p, logits) for t, p in zip(truth, predicted, strict=True)]
+        return torch.stack(counted) if counted else torch.zeros(0, self.total, dtype=torch.int64)
+
+    def count_logits(self, truth: Tensor, logits: Tensor) -> Tensor | None:
+        """`count` of all pixels of a batch straight from logits (N, C, H, W); None where there is no kernel for it."""
+        found = _kernels(logits.device) if truth.numel() else None
+        return None if found is None or self.classes > found.MOST_CLASSES else found.count(logits, truth, self)
+
+    def count_blind(self, truth: Tensor, predicted: Tensor, *, logits: bool = False) -> Tensor:
+        """`count` by operations that never read a value back, on any device."""
+        if truth.numel() == 0:
+            return torch.zeros(truth.shape[0], self.total, dtype=torch.int64, device=truth.device)
+        bins = self._bins(truth.to(torch.int64), predicted.to(torch.int64), logits).flatten(1)
+        # Several histograms a picture: the device's atomic additions meet less often.
+        groups, pixels = bins.shape
+        copies = max(1, min(64, 2**22 // (groups * self.total)))
+        lane = torch.arange(pixels, device=bins.device) % copies
+        group = torch.arange(groups, device=bins.device)[:, None] * copies
+        bins += (group + lane) * self.total
+        one = torch.ones((), dtype=torch.int32, device=bins.device).expand(bins.numel())
+        counts = torch.zeros(groups * copies * self.total, dtype=torch.int32, device=bins.device)
+        counts.scatter_add_(0, bins.flatten(), one)
+        return counts.view(groups, copies, self.total).sum(1, dtype=torch.int64)
+
+    def _count_seen(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
+        """One picture on the CPU: pairs of values first; what is odd in them sends it the longer way."""
+        k, ignored = self.classes, self.ignored
+        low, top = min(0, ignored or 0) - 1, max(k - 1, ignored or 0) + 1
+        pairs = _pairs(truth.reshape(-1), predicted.reshape(-1), range(low, top + 1), range(-1, k + 1)).numpy()
+        skipped = 0
+        if ignored is not None:
+            skipped = int(pairs[ignored - low].sum())
+            pairs[ignored - low] = 0
+        matrix = pairs[-low : k - low, 1 : k + 1]
+        if matrix.sum() != pairs.sum():
+            return self.count_blind(truth[None], predicted[None], logits=logits)[0]
+        counts = torch.zeros(self.total, dtype=torch.int64)
+        counts[: self.cells] = torch.from_numpy(matrix.copy()).flatten()
+        counts[self.cells] = skipped
+        return counts
+
+    def _bins(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
+        of_ignored, length = self.cells, len(self.values)
+        of_truth = of_ignored + 1
+        of_prediction = of_truth + length
+
+        def by_value(labels: Tensor, start: int) -> Tensor:
+            return labels.clamp(LEAST - 1, LEAST + length - 2) + (start + 1 - LEAST)
+
+        # The later, the stronger: an ignored pixel counts for nothing, whatever was predicted there.
+        bins = truth * self.classes + predicted
+        if logits:
+            bins = bins.masked_fill(predicted == self.classes, of_prediction + length)
+        else:
+            bins = torch.where(self._outside(predicted), by_value(predicted, of_prediction), bins)
+        bins = torch.where(self._outside(truth), by_value(truth, of_truth), bins)
+        return bins if self.ignored is None else bins.masked_fill(truth == self.ignored, of_ignored)
+
+    def _outside(self, labels: Tensor) -> Tensor:
+        return (labels < 0) | (labels >= self.classes)
+
+
+def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor:
+    """How often each pair of values occurs, int64 (rows, columns); what lies beyond a range counts at its end.
+
+    Values are brought to 16 bits before they meet, in blocks that stay in the cache: a quarter of the bytes, and no
+    large temporaries. Neighbouring pixels, mostly alike, go to different histograms: an addition need not wait for the
+    last one to the same place.
+    """
+    width, size = len(columns), len(rows) * len(columns)
+    lanes = 4 if 4 * size < 2**15 else 1
+    dtype = torch.int16 if size < 2**15 else torch.int32
+    block = max(BLOCK, 4 * size)
+    length = min(block, 2 ** first.numel().bit_length())
+    shift = _shifts(lanes, size, rows.start * width + columns.start, dtype, length)
+    counts = torch.zeros(lanes * size, dtype=torch.int64)
+    for a, b in zip(first.split(block), second.split(block), strict=True):
+        bins = torch.add(_narrow(b, columns, dtype), _narrow(a, rows, dtype), alpha=width)
+        counts += torch.bincount(bins.add_(shift[: bins.numel()]), minlength=lanes * size)
+    return counts.view(lanes, len(rows), width).sum(0)
+
+
+@lru_cache(maxsize=16)
+def _shifts(lanes: int, size: int, least: int, dtype: torch.dtype, length: int) -> Tensor:
+    """What turns the sums of a block into places: from 0 on, and in the histogram of each pixel's lane."""
+    return ((torch.arange(length) % lanes) * size - least).to(dtype)
+
+
+def _narrow(values: Tensor, to: range, dtype: torch.dtype) -> Tensor:
+    if values.dtype in (torch.uint8, torch.int8, torch.int16, torch.bool):
+        return values.to(dtype).clamp_(to.start, to.stop - 1)
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # they lack arithmetic
+        values = values.to(torch.int64)
+    return values.clamp(to.start, to.stop - 1).to(dtype)
+
+
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The kernels, if they run on this device."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return None
+    try:
+        from . import kernels
+
+        kernels.count(torch.zeros(1, 2, 1, 1, device=device), torch.zeros(1, 1, 1, device=device).long(), Fates(2))
+    except Exception as error:  # whatever a compiler that is not there may raise
+        warnings.warn(
+            f"Triton does not run here ({type(error).__name__}: {error}): metrics take the slower path", stacklevel=2
+        )
+        return None
+    return kernels

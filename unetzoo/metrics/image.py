@@ -1,0 +1,239 @@
+"""How like two pictures are: SSIM and PSNR."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, InputShapeError, NonFiniteError, SizeMismatchError
+from .scores import ratio
+from .state import SummedState, flags
+
+
+class _PictureMetric(SummedState):
+    """A score of each picture, averaged over pictures; what both metrics check."""
+
+    def __init__(self, data_range: float, sums: int, counts: int) -> None:
+        if not 0.0 < data_range < math.inf:
+            raise ConfigError("unusable data_range", expected="a positive number", found=data_range)
+        self.data_range = float(data_range)
+        super().__init__(
+            {
+                "sums": torch.zeros(sums, dtype=torch.float64),
+                "counts": torch.zeros(counts, dtype=torch.int64),
+                "faults": torch.zeros(3, dtype=torch.int64),  # values of output, of target; pictures too wide
+            }
+        )
+
+    def rules(self) -> dict[str, Any]:
+        """The range of values."""
+        return {"data_range": self.data_range}
+
+    def _prepared(self, output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both pictures in double precision, 0 where not valid; the valid mask (N, 1, H, W); and the faults found."""
+        if output.ndim != 4 or not output.is_floating_point():
+            found = f"{tuple(output.shape)} of {output.dtype}"
+            raise InputShapeError("unusable output", expected="pictures (N, C, H, W), floating point", found=found)
+        target = _fitted(target, output, "target", output.shape[1])
+        if valid is None:
+            counted = torch.ones_like(output[:, :1], dtype=torch.bool)
+        else:
+            counted = _fitted(valid, output, "valid", 1).to(output.device) > 0
+        pair = [picture.to(output.device, torch.float64) for picture in (output, target)]
+        strange = [counted & ~picture.isfinite() for picture in pair]
+        one, two = (torch.where(counted & picture.isfinite(), picture, 0.0) for picture in pair)
+        largest, smallest = (torch.where(counted, two, end) for end in (-math.inf, math.inf))
+        spread = largest.amax((1, 2, 3)) - smallest.amin((1, 2, 3))
+        return one, two, counted, flags(*strange, spread > self.data_range * (1.0 + 1e-6))
+
+    def _report(self) -> None:
+        output, target, spread = self._sums["faults"].tolist()
+        if target:
+            raise DataError(
+                "the target is not finite where it is valid",
+                found=f"{target} values of NaN or infinity",
+                hint="leave them out of the valid mask",
+            )
+        if output:
+            raise NonFiniteError("the output is not finite", found=f"{output} values of NaN or infinity")
+        if spread:
+            raise DataError(
+                "targets spread wider than the range of values",
+                subject=f"{spread} pictures",
+                expected=f"at most data_range={self.data_range:g}",
+                hint="pass the difference of the largest and the smallest value that a picture may have",
+            )
+
+
+class SSIMMetric(_PictureMetric):
+    """Structural similarity, the mean over pictures.
+
+    Gaussian window of σ = 1.5, 11×11 pixels, variances of the population, K₁ = 0.01, K₂ = 0.03; only windows that lie
+    wholly inside the picture (and, with a valid mask, hold valid pixels alone) count; channels are averaged. As
+    scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
+
+    `compute` gives `ssim` and the number of `pictures` it is the mean of.
+
+    Args:
+        data_range: The largest minus the smallest value that a picture may have. SSIM depends on it: 1 for pictures in
+            [0, 1], 2 for [−1, 1], 255 for 8 bits.
+
+    Raises:
+        ConfigError: A range that is not positive.
+
+    Examples:
+        >>> metric = SSIMMetric(data_range=1.0)
+        >>> picture = torch.rand(2, 1, 16, 16)
+        >>> metric.update(picture, picture)
+        >>> metric.compute()
+        {'ssim': 1.0, 'pictures': 2.0}
+
+    Source:
+        Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004.
+    """
+
+    SIGMA, RADIUS, K1, K2 = 1.5, 5, 0.01, 0.03
+
+    def __init__(self, data_range: float = 1.0) -> None:
+        super().__init__(data_range, sums=1, counts=1)
+
+    @torch.no_grad()
+    def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+        """Count a batch; without waiting for the device.
+
+        Args:
+            output: Pictures.
+            target: What they should be.
+            valid: Which pixels count: bool, or 0 and 1; all by default.
+
+        Shape:
+            - output, target: (N, C, H, W), at least 11×11; a target of one channel may be (N, H, W)
+            - valid: (N, 1, H, W) or (N, H, W)
+
+        Raises:
+            InputShapeError: No floating-point pictures, or smaller than the window.
+            SizeMismatchError: Another size of target or valid.
+        """
+        side = 2 * self.RADIUS + 1
+        if output.ndim == 4 and min(output.shape[-2:]) < side:
+            raise InputShapeError("too small for SSIM", expected=f"{side}×{side}", found=tuple(output.shape[-2:]))
+        one, two, counted, faults = self._prepared(output, target, valid)
+        similarity = self._map(one, two).mean(1, keepdim=True)
+        whole = -F.max_pool2d(-counted.double(), side, stride=1) > 0
+        windows = whole.sum((1, 2, 3))
+        scores = torch.where(whole, similarity, 0.0).sum((1, 2, 3)) / windows.clamp(min=1)
+        self.add(sums=scores.sum()[None], counts=flags(windows > 0), faults=faults)
+
+    def compute(self) -> dict[str, float]:
+        """The mean over pictures; NaN without any.
+
+        Raises:
+            NonFiniteError: NaN or infinity in the output.
+            DataError: NaN or infinity in the target; values wider apart than `data_range`.
+        """
+        self._report()
+        pictures = int(self._sums["counts"][0])
+        return {"ssim": ratio(float(self._sums["sums"][0]), pictures, math.nan), "pictures": float(pictures)}
+
+    def _map(self, one: Tensor, two: Tensor) -> Tensor:
+        place = torch.arange(-self.RADIUS, self.RADIUS + 1, dtype=one.dtype, device=one.device)
+        window = torch.exp(-0.5 * (place / self.SIGMA) ** 2)
+        window = window / window.sum()
+
+        def blurred(picture: Tensor) -> Tensor:
+            planes = picture.flatten(0, 1).unsqueeze(1)
+            planes = F.conv2d(F.conv2d(planes, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+            return planes.view(*picture.shape[:2], *planes.shape[-2:])
+
+        mean_one, mean_two = blurred(one), blurred(two)
+        var_one, var_two = blurred(one * one) - mean_one**2, blurred(two * two) - mean_two**2
+        covariance = blurred(one * two) - mean_one * mean_two
+        c1, c2 = (self.K1 * self.data_range) ** 2, (self.K2 * self.data_range) ** 2
+        numerator = (2 * mean_one * mean_two + c1) * (2 * covariance + c2)
+        return numerator / ((mean_one**2 + mean_two**2 + c1) * (var_one + var_two + c2))
+
+
+class PSNRMetric(_PictureMetric):
+    """Peak signal-to-noise ratio in dB: 10·log₁₀(data_range² / MSE).
+
+    `compute` gives `psnr`, the mean over pictures; `psnr_pooled`, of the MSE over all values of all pictures; that
+    `mse`; and the number of `pictures`. A picture without any error has an infinite PSNR, and then so has the mean.
+
+    Args:
+        data_range: The largest minus the smallest value that a picture may have.
+
+    Raises:
+        ConfigError: A range that is not positive.
+
+    Examples:
+        >>> metric = PSNRMetric(data_range=1.0)
+        >>> metric.update(torch.full((1, 1, 4, 4), 0.6), torch.full((1, 1, 4, 4), 0.5))
+        >>> round(metric.compute()["psnr"], 4)
+        20.0
+    """
+
+    def __init__(self, data_range: float = 1.0) -> None:
+        super().__init__(data_range, sums=2, counts=3)
+
+    @torch.no_grad()
+    def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+        """Count a batch; without waiting for the device.
+
+        Args:
+            output: Pictures.
+            target: What they should be.
+            valid: Which pixels count: bool, or 0 and 1; all by default.
+
+        Shape:
+            - output, target: (N, C, H, W); a target of one channel may be (N, H, W)
+            - valid: (N, 1, H, W) or (N, H, W)
+
+        Raises:
+            InputShapeError: No floating-point pictures.
+            SizeMismatchError: Another size of target or valid.
+        """
+        one, two, counted, faults = self._prepared(output, target, valid)
+        values = counted.sum((1, 2, 3)) * output.shape[1]
+        squared = (one - two).square().sum((1, 2, 3))
+        decibels = 10.0 * torch.log10(self.data_range**2 * values / squared)
+        scored = (values > 0) & (squared > 0)
+        self.add(
+            sums=torch.stack([torch.where(scored, decibels, 0.0).sum(), squared.sum()]),
+            counts=torch.cat([flags(values > 0, (values > 0) & (squared == 0)), values.sum()[None]]),
+            faults=faults,
+        )
+
+    def compute(self) -> dict[str, float]:
+        """All scores of what was counted; NaN without any picture.
+
+        Raises:
+            NonFiniteError: NaN or infinity in the output.
+            DataError: NaN or infinity in the target; values wider apart than `data_range`.
+        """
+        self._report()
+        pictures, perfect, values = self._sums["counts"].tolist()
+        decibels, squared = self._sums["sums"].tolist()
+        mse = ratio(squared, values, math.nan)
+        pooled = math.inf if mse == 0.0 else 10.0 * math.log10(self.data_range**2 / mse)
+        return {
+            "psnr": math.inf if perfect else ratio(decibels, pictures, math.nan),
+            "psnr_pooled": pooled,
+            "mse": mse,
+            "pictures": float(pictures),
+        }
+
+
+def _fitted(values: Tensor, output: Tensor, what: str, channels: int) -> Tensor:
+    batch, _, height, width = output.shape
+    if channels == 1 and values.shape == (batch, height, width):
+        return values.unsqueeze(1)
+    if values.shape != (batch, channels, height, width):
+        raise SizeMismatchError(
+            f"{what} does not fit the output", expected=f"shape {(batch, channels, height, width)}",
+            found=tuple(values.shape),
+        )  # fmt: skip
+    return values

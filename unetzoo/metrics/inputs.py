@@ -1,0 +1,213 @@
+"""What metrics are given: names of classes, logits or label maps, and the truth beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
+from ..labels import LabelSpec
+
+NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for its caches
+BINARY = ("background", "foreground")
+
+
+def class_names(classes: int | None, labels: LabelSpec | None, *, multilabel: bool = False) -> tuple[str, ...]:
+    """One name a class; binary tasks (`classes=1`) have two.
+
+    Raises:
+        ConfigError: Neither classes nor labels, or such as contradict each other.
+    """
+    least = 1 if multilabel else 2
+    if labels is None:
+        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+            raise ConfigError(
+                "the metric needs classes",
+                expected="classes ≥ 1, or labels",
+                found=classes,
+                hint="pass classes=…, or labels=dataset.labels",
+            )
+        return BINARY if classes == 1 and not multilabel else tuple(map(str, range(classes)))
+    binary = len(labels) == 2 and classes == 1 and not multilabel
+    if len(labels) < least or (classes not in (None, len(labels)) and not binary):
+        raise ConfigError(
+            "classes and labels contradict each other",
+            expected=f"{len(labels)} classes" if len(labels) >= least else "labels of at least two names",
+            found=f"{classes} classes, {len(labels)} labels",
+            hint="leave classes out when there are labels",
+        )
+    return labels.names
+
+
+def binary_names(classes: int | None, labels: LabelSpec | None, metric: str) -> tuple[str, str]:
+    """The two names of a binary task.
+
+    Raises:
+        ConfigError: Another number of classes.
+    """
+    names = class_names(1 if classes is None and labels is None else classes, labels)
+    if len(names) != 2:
+        raise ConfigError(
+            f"{metric} is a score of binary tasks",
+            expected="classes=1, or labels of two names",
+            found=f"{len(names)} classes",
+        )
+    return names[0], names[1]
+
+
+def group_members(labels: LabelSpec | None) -> dict[str, tuple[int, ...]]:
+    """The merged regions of a label set.
+
+    Raises:
+        ConfigError: A group that bears the name of another class, so that scores would share a key.
+    """
+    groups = {name: tuple(sorted(set(members))) for name, members in labels.groups.items()} if labels else {}
+    for name, members in groups.items():
+        if labels and name in labels.names and members != (labels.names.index(name),):
+            raise ConfigError("a group bears the name of a class", subject=name, hint="rename the group")
+    return groups
+
+
+def ignored_label(ignore_index: int | None, labels: LabelSpec | None) -> int | None:
+    """The label that does not count: the argument, else that of the label set.
+
+    Raises:
+        ConfigError: Something that is no label.
+    """
+    ignored = labels.ignore_index if ignore_index is None and labels is not None else ignore_index
+    if ignored is not None and (not isinstance(ignored, int) or isinstance(ignored, bool)):
+        raise ConfigError("unusable ignore_index", expected="an integer, or None", found=repr(ignored))
+    return ignored
+
+
+def empty_value(empty: Literal["nan", 0, 1]) -> float:
+    """The policy for scores without a denominator, as a number.
+
+    Raises:
+        ConfigError: An unknown policy.
+    """
+    if empty not in ("nan", 0, 1):
+        raise ConfigError("unknown policy", subject="empty", expected='"nan", 0 or 1', found=repr(empty))
+    return float(empty)
+
+
+def check_probability(value: float, what: str) -> float:
+    """A probability strictly between 0 and 1.
+
+    Raises:
+        ConfigError: Another value.
+    """
+    if not 0.0 < value < 1.0:
+        raise ConfigError(f"unusable {what}", expected="a probability in (0, 1)", found=value)
+    return float(value)
+
+
+def logit_of(probability: float) -> float:
+    """The logit whose sigmoid is this probability."""
+    return math.log(probability / (1.0 - probability))
+
+
+def true_labels(target: Tensor, predicted: Tensor, output: Tensor) -> Tensor:
+    """The truth in the shape and on the device of the predicted labels, which come from this output.
+
+    Raises:
+        DataError: A target that is not of integers.
+        SizeMismatchError: A target of another shape.
+    """
+    shape = predicted.shape
+    truth = target.squeeze(1) if target.ndim == len(shape) + 1 and target.shape[1] == 1 else target
+    if truth.is_floating_point() or truth.is_complex():
+        raise DataError(
+            "unusable target", expected="integer labels (int64)", found=truth.dtype, hint="give target.long()"
+        )
+    if truth.shape != shape:
+        raise SizeMismatchError(
+            "the target does not fit the output",
+            subject=f"output {tuple(output.shape)}",
+            expected=f"shape {tuple(shape)}",
+            found=tuple(target.shape),
+            hint="score at the target's own size: resize the logits, not the labels",
+        )
+    return truth.to(predicted.device)
+
+
+def predicted_labels(output: Tensor, classes: int, threshold: float = 0.5) -> tuple[Tensor, bool]:
+    """Predicted labels (N, H, W), and whether they were logits; a pixel with NaN then bears the label `classes`.
+
+    Raises:
+        InputShapeError: Neither logits of these classes nor a label map.
+    """
+    if not output.is_floating_point():
+        labels = output.squeeze(1) if output.ndim == 4 and output.shape[1] == 1 else output
+        if labels.ndim == 3 and not output.is_complex():
+            return labels, False
+    elif output.ndim == 4 and output.shape[1] == 1 and classes == 2:
+        return above(output[:, 0], threshold), True
+    elif output.ndim == 4 and output.shape[1] == classes == 2 and threshold != 0.5:
+        return above(output[:, 1] - output[:, 0], threshold), True
+    elif output.ndim == 4 and output.shape[1] == classes:
+        return argmax(output), True
+    one = " or (N, 1, H, W)" if classes == 2 else ""
+    raise InputShapeError(
+        "unusable output",
+        expected=f"logits (N, {classes}, H, W){one}, or integer labels (N, H, W)",
+        found=f"{tuple(output.shape)} of {output.dtype}",
+    )
+
+
+def above(logits: Tensor, threshold: float) -> Tensor:
+    """1 where a logit's probability exceeds the threshold, 0 where not, 2 where it is NaN."""
+    return (logits > logit_of(threshold)).to(torch.uint8).masked_fill_(logits.isnan(), 2)
+
+
+def argmax(logits: Tensor) -> Tensor:
+    """The first of the largest channels of (N, C, …), as the smallest integer type that holds C; C where one is NaN."""
+    classes = logits.shape[1]
+    dtype = torch.uint8 if classes < 2**8 else torch.int32
+    if logits.device.type != "cpu" or logits.is_contiguous(memory_format=torch.channels_last):
+        best, index = logits.max(1)  # NaN is the maximum wherever it occurs
+        return index.to(dtype).masked_fill_(best.isnan(), classes)
+    # The maximum first, then the first channel that equals it: torch's own argmax strides over the channels of each
+    # pixel and is ten times slower. NaN equals nothing, which leaves 0, and so the label C.
+    batch, _, *size = logits.shape
+    flat = logits.flatten(2)
+    rank = torch.arange(classes, 0, -1, dtype=dtype)[:, None]
+    labels = torch.empty(batch, flat.shape[2], dtype=dtype)
+    block = max(1, NUMBERS // classes)
+    together = max(1, block // max(1, flat.shape[2]))
+    for first in range(0, batch, together):
+        for start in range(0, flat.shape[2], block):
+            part = flat[first : first + together, :, start : start + block]
+            largest = (part == part.amax(1, keepdim=True)).view(torch.uint8).to(dtype).mul_(rank)
+            labels[first : first + together, start : start + block] = largest.amax(1)
+    return labels.neg_().add_(classes).view(batch, *size)
+
+
+def range_error(what: Literal["truth", "prediction"], counts: Mapping[str, int], classes: int) -> LabelRangeError:
+    """The error for labels outside the classes, by value."""
+    hints = {
+        "truth": "pass ignore_index if they mark ignored pixels, else map file values to classes in the data set",
+        "prediction": "predict class indices, or give the metric as many classes as are predicted",
+    }
+    shown = ", ".join(f"{n} × {name}" for name, n in list(counts.items())[:10]) + (", …" if len(counts) > 10 else "")
+    return LabelRangeError(
+        "labels outside the classes",
+        subject=what,
+        expected=f"0…{classes - 1}",
+        found=f"{sum(counts.values())} pixels: {shown}",
+        hint=hints[what],
+    )
+
+
+def nan_error(pixels: int) -> NonFiniteError:
+    """The error for logits that are not numbers."""
+    return NonFiniteError(
+        "NaN in the logits",
+        expected="numbers",
+        found=f"NaN at {pixels} pixels",
+        hint="look at the network's weights and input; no score of such logits would mean anything",
+    )

@@ -1,0 +1,226 @@
+"""Whether pixels of one object stay together: the Rand scores of the ISBI 2012 task, and its pixel error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ConfigError, InputShapeError
+from ..labels import LabelSpec
+from . import inputs
+from .counting import Fates
+from .scores import ratio
+from .state import SummedState
+
+Segments = NDArray[np.integer[Any]]
+
+
+class Pairs(NamedTuple):
+    """Pairs of pixels: that are together in truth and prediction, in the truth, in the prediction; and all pairs."""
+
+    both: int
+    truth: int
+    predicted: int
+    all: int
+
+    @property
+    def f(self) -> float:
+        """Twice those of both, by those of truth and those of the prediction; NaN where no pixels are together."""
+        return ratio(2 * self.both, self.truth + self.predicted, math.nan)
+
+
+class RandMetric(SummedState):
+    """Rand scores of objects that boundaries separate, such as cells between membranes.
+
+    Objects are the connected parts of the foreground, of the truth and of the prediction. Only pixels of the true
+    foreground count (foreground-restricted), so boundaries may be drawn thicker or thinner. Over all pairs of such
+    pixels of one picture, summed over pictures:
+
+    - `rand_f`: F-score of the pairs that are together, 2·both / (true + predicted); `rand_error` = 1 − `rand_f` is the
+      adapted Rand error
+    - `rand_split` = both / true: 1 when no object is split; `rand_merge` = both / predicted: 1 when none are merged
+    - `rand_index`: share of pairs that are rightly together or rightly apart
+    - `rand_threshold`: of the thresholds, that of the best `rand_f`, at which all of these are given
+    - `image/rand_f`: at that threshold, the mean over pictures
+    - `pixel_error`: share of pixels (of all that are not ignored) that are wrong, at the best threshold for it,
+      `pixel_threshold`
+
+    Boundaries are not thinned before counting, as the challenge later did. SciPy labels the objects on the host, so
+    `update` waits for the device.
+
+    Args:
+        classes: 1, or 2.
+        ignore_index: Label of the pixels that do not count; that of `labels` by default.
+        labels: Two names.
+        foreground: Which of the two classes the objects are.
+        thresholds: Probabilities of the foreground above which a pixel belongs to it; the best one is chosen. More
+            than one needs logits.
+        connectivity: 1: pixels are neighbours above, below, left and right; 2: diagonally too.
+        predicted_boundary: What predicted boundary pixels within a true object are: "single", each an object of its
+            own, or "object", all of a picture one object.
+
+    Raises:
+        ConfigError: Not binary; settings of no use.
+
+    Examples:
+        >>> truth = torch.tensor([[[1, 1, 0, 1, 1]]])
+        >>> metric = RandMetric(classes=1)
+        >>> metric.update(torch.ones_like(truth), truth)
+        >>> scores = metric.compute()
+        >>> scores["rand_split"], round(scores["rand_merge"], 3), scores["pixel_error"]
+        (1.0, 0.333, 0.2)
+
+    Source:
+        Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for connectomics", 2015,
+        equations 2–5.
+    """
+
+    def __init__(
+        self,
+        classes: int | None = None,
+        ignore_index: int | None = None,
+        labels: LabelSpec | None = None,
+        foreground: int = 1,
+        thresholds: Sequence[float] = (0.5,),
+        connectivity: Literal[1, 2] = 1,
+        predicted_boundary: Literal["single", "object"] = "single",
+    ) -> None:
+        self.names = inputs.binary_names(classes, labels, "rand")
+        self.ignore_index = inputs.ignored_label(ignore_index, labels)
+        for what, value, known in (
+            ("foreground", foreground, (0, 1)),
+            ("connectivity", connectivity, (1, 2)),
+            ("predicted_boundary", predicted_boundary, ("single", "object")),
+        ):
+            if value not in known:
+                expected = " or ".join(map(repr, known))
+                raise ConfigError(f"unusable {what}", expected=expected, found=repr(value))
+        if not thresholds:
+            raise ConfigError("no thresholds", expected="at least one probability in (0, 1)")
+        self.thresholds = tuple(inputs.check_probability(threshold, "threshold") for threshold in thresholds)
+        self.foreground, self.connectivity = foreground, connectivity
+        self.predicted_boundary: Literal["single", "object"] = predicted_boundary
+        self._fates = Fates(2, self.ignore_index)
+        count = len(self.thresholds)
+        super().__init__(
+            {
+                "pairs": torch.zeros(count, len(Pairs._fields), dtype=torch.int64),
+                "wrong": torch.zeros(count, dtype=torch.int64),
+                "pixels": torch.zeros(1, dtype=torch.int64),
+                "image_f": torch.zeros(count, dtype=torch.float64),
+                "images": torch.zeros(count, dtype=torch.int64),  # that have an F-score
+            }
+        )
+
+    def rules(self) -> dict[str, Any]:
+        """Names, ignored label and settings."""
+        names = ("names", "ignore_index", "foreground", "thresholds", "connectivity", "predicted_boundary")
+        return {name: getattr(self, name) for name in names}
+
+    @torch.no_grad()
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            output: Logits, or a map of predicted labels.
+            target: The true labels.
+
+        Shape:
+            - output: floats (N, 1, H, W) or (N, 2, H, W); or integers (N, H, W)
+            - target: integers (N, H, W) or (N, 1, H, W)
+
+        Raises:
+            InputShapeError: An output of another shape; labels where there are several thresholds.
+            SizeMismatchError: Output and target of different sizes.
+            LabelRangeError: Labels other than 0, 1 and the ignored one.
+            NonFiniteError: NaN in the logits.
+        """
+        if len(self.thresholds) > 1 and not output.is_floating_point():
+            raise InputShapeError("several thresholds need logits", expected="floats", found=output.dtype)
+        for index, threshold in enumerate(self.thresholds):
+            cut = threshold if self.foreground == 1 else 1.0 - threshold
+            predicted, logits = inputs.predicted_labels(output, 2, cut)
+            truth = inputs.true_labels(target, predicted, output)
+            self._fates.check(self._fates.count(truth[None], predicted[None], logits=logits)[0].tolist())
+            for picture in zip(truth.cpu().numpy(), predicted.cpu().numpy(), strict=True):
+                self._count(index, *picture)
+
+    def compute(self) -> dict[str, float]:
+        """All scores of what was counted; NaN where no pixels are together."""
+        pairs = [Pairs(*row) for row in self._sums["pairs"].tolist()]
+        wrong: list[int] = self._sums["wrong"].tolist()
+        pixels = int(self._sums["pixels"])
+        best = max(range(len(pairs)), key=lambda index: (not math.isnan(pairs[index].f), pairs[index].f, -index))
+        least = min(range(len(wrong)), key=lambda index: (wrong[index], index))
+        both, truth, predicted, every = pairs[best]
+        return {
+            "rand_f": pairs[best].f,
+            "rand_error": 1.0 - pairs[best].f,
+            "rand_split": ratio(both, truth, math.nan),
+            "rand_merge": ratio(both, predicted, math.nan),
+            "rand_index": ratio(every + 2 * both - truth - predicted, every, math.nan),
+            "rand_threshold": self.thresholds[best],
+            "image/rand_f": ratio(float(self._sums["image_f"][best]), int(self._sums["images"][best]), math.nan),
+            "pixel_error": ratio(wrong[least], pixels, math.nan),
+            "pixel_threshold": self.thresholds[least],
+        }
+
+    def _count(self, index: int, truth: NDArray[Any], predicted: NDArray[Any]) -> None:
+        counted = np.full(truth.shape, True) if self.ignore_index is None else truth != self.ignore_index
+        true, said = truth == self.foreground, predicted == self.foreground
+        pairs = pairs_of(
+            np.where(counted, objects(true, self.connectivity), 0),
+            objects(said, self.connectivity),
+            predicted_boundary=self.predicted_boundary,
+        )
+        place = torch.zeros(len(self.thresholds), dtype=torch.int64)
+        place[index] = 1
+        defined = not math.isnan(pairs.f)
+        self.add(
+            pairs=place[:, None] * torch.tensor(pairs),
+            wrong=place * int(((true != said) & counted).sum()),
+            pixels=torch.tensor([int(counted.sum()) if index == 0 else 0]),
+            image_f=place.double() * (pairs.f if defined else 0.0),
+            images=place * int(defined),
+        )
+
+
+def objects(mask: NDArray[np.bool_], connectivity: int = 1) -> Segments:
+    """Connected parts of a mask, numbered from 1; 0 elsewhere."""
+    from scipy.ndimage import generate_binary_structure, label
+
+    return label(mask, generate_binary_structure(mask.ndim, connectivity))[0]  # pyright: ignore
+
+
+def pairs_of(
+    truth: Segments, predicted: Segments, *, predicted_boundary: Literal["single", "object"] = "single"
+) -> Pairs:
+    """Pairs of the pixels that the truth numbers above 0.
+
+    Args:
+        truth: Numbered objects; pixels of 0 do not count.
+        predicted: Numbered objects.
+        predicted_boundary: What predicted zeros are: see `RandMetric`.
+
+    Examples:
+        >>> pairs_of(np.array([1, 1, 2, 2]), np.array([1, 1, 1, 1]))
+        Pairs(both=2, truth=2, predicted=6, all=6)
+    """
+    counted = truth > 0
+    true, said = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    kept = said > 0 if predicted_boundary == "single" else np.full(said.shape, True)
+    together = true * (said.max(initial=0) + 1) + said
+    both, of_truth, of_prediction = (_within(labels) for labels in (together[kept], true, said[kept]))
+    return Pairs(both, of_truth, of_prediction, true.size * (true.size - 1) // 2)
+
+
+def _within(labels: Segments) -> int:
+    """Pairs of the same number."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return int((counts * (counts - 1) // 2).sum())

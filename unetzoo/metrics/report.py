@@ -1,0 +1,101 @@
+"""Scores as a person reads them: tables for the terminal, and a folder of JSON and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from .saved import save, write_json
+from .scores import FORMULAS
+
+if TYPE_CHECKING:
+    from .confusion import SegmentationMetric
+
+OF_CLASSES = (*FORMULAS, "hausdorff", "hd95", "assd", "nsd", "pictures", "missed", "invented")
+AVERAGES = ("micro", "macro", "weighted", "one_vs_rest", "defined")
+
+
+def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = None) -> list[Table]:
+    """The tables of a flat answer: the whole, averages over classes, and a row a class.
+
+    Args:
+        scores: What a metric's `compute`, or the Trainer's `evaluate`, gave.
+        baseline: Scores to stand beside those of the whole, and beside the IoU of classes.
+
+    Examples:
+        >>> [table.row_count for table in tables({"miou": 0.5, "micro/iou": 0.6, "iou/road": 0.7, "iou/car": 0.3})]
+        [1, 1, 2]
+    """
+    whole: dict[str, float] = {}
+    averages: dict[str, dict[str, float]] = {}
+    classes: dict[str, dict[str, float]] = {}
+    for key, value in scores.items():
+        kind, _, name = key.partition("/")
+        part, _, of = name.partition("/")
+        if kind in OF_CLASSES and name:
+            classes.setdefault(name, {})[kind] = value
+            whole |= {key: value} if baseline and kind == "iou" else {}
+        elif kind == "image" and of:
+            classes.setdefault(of, {})[f"image {part}"] = value
+        elif kind in AVERAGES and name in FORMULAS:
+            averages.setdefault(kind, {})[name] = value
+        else:
+            whole[key] = value
+    first = Table("score", "network", *(["baseline"] if baseline else []), box=None)
+    for key, value in whole.items():
+        beside = [_shown(key, baseline[key]) if key in baseline else ""] if baseline else []
+        first.add_row(key, _shown(key, value), *beside)
+    return [first, *(_table(what, rows) for what, rows in (("average", averages), ("class", classes)) if rows)]
+
+
+def write(metric: SegmentationMetric, folder: str | Path) -> dict[str, float]:
+    """Write scores.json, confusion.json, confusion.png and classes.png, and give the scores.
+
+    A score that is not defined is null in the JSON.
+
+    Raises:
+        LabelRangeError: Labels outside the classes were met.
+        NonFiniteError: NaN was met in the logits.
+        DataError: A folder that cannot be written.
+    """
+    from . import figures
+
+    scores, folder = write_scores(metric.compute(), folder), Path(folder)
+    save(metric, folder / "confusion.json")
+    figures.save(figures.confusion_figure(metric.confusion, metric.names), folder / "confusion.png")
+    groups = [name for name in metric.groups if name not in metric.names]
+    figures.save(figures.class_figure(scores, metric.names, groups), folder / "classes.png")
+    return scores
+
+
+def write_scores(scores: dict[str, float], folder: str | Path) -> dict[str, float]:
+    """Write scores.json, and give the scores.
+
+    Raises:
+        DataError: A folder that cannot be written.
+    """
+    plain = {key: value if math.isfinite(value) else None for key, value in scores.items()}
+    write_json(Path(folder) / "scores.json", plain)
+    return scores
+
+
+def _table(what: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    table = Table(what, *columns, box=None)
+    for name, row in rows.items():
+        cells = (
+            _shown(name if name == "defined" else column, row[column]) if column in row else "" for column in columns
+        )
+        table.add_row(name, *cells)
+    return table
+
+
+def _shown(key: str, value: float) -> str:
+    counts = ("defined", "count", "pictures", "missed", "invented", "pixels")
+    if any(word in key.replace("_", "/").split("/") for word in counts):
+        return f"{value:,.0f}"
+    return "–" if math.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,227 @@
+"""Binary segmentation over all thresholds: the best one, precision and recall, and whether probabilities are true."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ConfigError, InputShapeError
+from ..labels import LabelSpec
+from . import inputs
+from .scores import FORMULAS, mean, ratio
+from .state import SummedState, flags
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+UNIT = 2**30  # probabilities are summed as integers, in these parts of 1
+
+
+class Curve(NamedTuple):
+    """Scores at every threshold: a pixel is foreground where its probability is at least that."""
+
+    threshold: Floats
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    iou: Floats
+
+
+class Calibration(NamedTuple):
+    """Pixels by predicted probability: how many, their mean probability, and the share that is foreground."""
+
+    pixels: NDArray[np.int64]
+    predicted: Floats
+    true: Floats
+
+
+class SweepMetric(SummedState):
+    """Scores of a binary segmentation over all thresholds, from a histogram of its probabilities.
+
+    `compute` gives:
+
+    - `best_threshold`: of the thresholds 0, 1/bins, …, the one of the highest F1 (and so of the highest IoU), the
+      lowest of equals; `best_f1`, `best_iou`, `best_precision`, `best_sensitivity` there
+    - `average_precision`: Σ (Rₙ − Rₙ₋₁)·Pₙ over falling thresholds
+    - `ece`: expected calibration error of the probability of foreground, Σ over bins of (share of pixels)·|mean
+      probability − share of foreground|; `mce`: the largest such difference
+    - `prevalence`: share of true foreground; `pixels`: how many were counted
+
+    Without true foreground, precision and recall mean nothing: those scores are NaN. All counts are integers and the
+    probabilities of calibration are summed in units of 2⁻³⁰, so that the order of batches and processes changes
+    nothing.
+
+    Args:
+        classes: 1, or 2.
+        ignore_index: Label of the pixels that do not count; that of `labels` by default.
+        labels: Two names, background first.
+        bins: Thresholds; probabilities nearer than 1/bins are not told apart.
+        calibration_bins: Bins of equal width for the calibration; they must divide `bins`.
+
+    Raises:
+        ConfigError: Not binary; bins that do not fit.
+
+    Examples:
+        >>> metric = SweepMetric(bins=10, calibration_bins=2)
+        >>> metric.update(torch.logit(torch.tensor([[[[0.15, 0.35, 0.75]]]])), torch.tensor([[[0, 1, 1]]]))
+        >>> scores = metric.compute()
+        >>> scores["best_threshold"], scores["best_f1"], round(scores["ece"], 6)
+        (0.2, 1.0, 0.25)
+
+    Source:
+        Calibration as in Guo et al., "On Calibration of Modern Neural Networks", 2017, equations 2–5, of the
+        probability of foreground rather than of the likelier class.
+    """
+
+    def __init__(
+        self,
+        classes: int | None = None,
+        ignore_index: int | None = None,
+        labels: LabelSpec | None = None,
+        bins: int = 1000,
+        calibration_bins: int = 10,
+    ) -> None:
+        self.names = inputs.binary_names(classes, labels, "sweep")
+        self.ignore_index = inputs.ignored_label(ignore_index, labels)
+        if bins < 2 or calibration_bins < 1 or bins % calibration_bins:
+            raise ConfigError(
+                "unusable bins", expected="at least 2, a multiple of calibration_bins", found=(bins, calibration_bins)
+            )
+        self.bins, self.calibration_bins = bins, calibration_bins
+        super().__init__(
+            {
+                "histogram": torch.zeros(2, bins, dtype=torch.int64),  # rows = truth
+                "probability": torch.zeros(calibration_bins, dtype=torch.int64),
+                "faults": torch.zeros(2, dtype=torch.int64),  # labels other than 0 and 1; NaN
+            }
+        )
+
+    def rules(self) -> dict[str, Any]:
+        """Names and ignored label."""
+        return {"names": self.names, "ignore_index": self.ignore_index}
+
+    @torch.no_grad()
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Count a batch; without waiting for the device.
+
+        Args:
+            output: Logits.
+            target: The true labels, 0 and 1.
+
+        Shape:
+            - output: floats (N, 1, H, W), or (N, 2, H, W) for softmax
+            - target: integers (N, H, W) or (N, 1, H, W)
+
+        Raises:
+            InputShapeError: An output of another shape.
+            SizeMismatchError: Output and target of different sizes.
+            DataError: A target that is not of integers.
+        """
+        if output.ndim != 4 or output.shape[1] not in (1, 2) or not output.is_floating_point():
+            found = f"{tuple(output.shape)} of {output.dtype}"
+            raise InputShapeError("unusable output", expected="logits (N, 1, H, W) or (N, 2, H, W)", found=found)
+        logits = output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
+        truth = inputs.true_labels(target, logits, output)
+        probability = logits.double().sigmoid()
+        counted = torch.ones_like(truth, dtype=torch.bool) if self.ignore_index is None else truth != self.ignore_index
+        strange = counted & (truth != 0) & (truth != 1)
+        nan = counted & probability.isnan()
+        counted = (counted & ~strange & ~nan).flatten()
+        # One bin more for what does not count.
+        place = (probability * self.bins).nan_to_num(0.0).long().clamp_(max=self.bins - 1).flatten()
+        rows = torch.where(counted, place + truth.flatten().long() * self.bins, 2 * self.bins)
+        columns = torch.where(counted, place // (self.bins // self.calibration_bins), self.calibration_bins)
+        parts = (probability * UNIT).nan_to_num(0.0).round().long().flatten()
+        self.add(
+            histogram=_summed(rows, torch.ones_like(rows), 2 * self.bins).view(2, self.bins),
+            probability=_summed(columns, parts, self.calibration_bins),
+            faults=flags(strange, nan),
+        )
+
+    def compute(self) -> dict[str, float]:
+        """All scores of what was counted.
+
+        Raises:
+            LabelRangeError: Labels other than 0, 1 and the ignored one.
+            NonFiniteError: NaN in the logits.
+        """
+        strange, nan = self._sums["faults"].tolist()
+        if strange:
+            raise inputs.range_error("truth", {"other values": strange}, 2)
+        if nan:
+            raise inputs.nan_error(nan)
+        curve, calibration = self.curve(), self.calibration()
+        histogram = self._sums["histogram"].cpu()
+        true, pixels = int(histogram[1].sum()), int(histogram.sum())
+        best = int(np.argmax(curve.f1)) if true else 0
+        at_best = {"threshold": curve.threshold, "f1": curve.f1, "iou": curve.iou, "precision": curve.precision}
+        at_best["sensitivity"] = curve.recall
+        scores = {f"best_{name}": float(values[best]) if true else math.nan for name, values in at_best.items()}
+        gaps = np.abs(calibration.predicted - calibration.true)
+        steps = curve.recall - np.append(curve.recall[1:], 0.0)
+        return scores | {
+            "average_precision": float((steps * np.nan_to_num(curve.precision)).sum()) if true else math.nan,
+            "ece": mean(gaps.tolist(), calibration.pixels.tolist()),
+            "mce": float(np.nanmax(gaps)) if pixels else math.nan,
+            "prevalence": ratio(true, pixels, math.nan),
+            "pixels": float(pixels),
+        }
+
+    def curve(self) -> Curve:
+        """Scores at every threshold, rising; precision is NaN where nothing is predicted any more."""
+        histogram = self._sums["histogram"].cpu().numpy()
+        fp, tp = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
+        fn = histogram[1].sum() - tp
+        scores = {}
+        for name in ("precision", "sensitivity", "f1", "iou"):
+            numerator, denominator = FORMULAS[name](tp, fp, fn, 0)
+            missing = np.full(self.bins, np.nan)
+            scores[name] = np.divide(numerator, denominator, out=missing, where=denominator > 0)
+        threshold = np.arange(self.bins) / self.bins
+        return Curve(threshold, scores["precision"], scores["sensitivity"], scores["f1"], scores["iou"])
+
+    def calibration(self) -> Calibration:
+        """Probability and truth by bins of probability; NaN in bins without pixels."""
+        histogram = self._sums["histogram"].cpu().numpy().reshape(2, self.calibration_bins, -1).sum(2)
+        pixels = histogram.sum(0)
+        missing = np.full(self.calibration_bins, np.nan)
+        predicted = self._sums["probability"].cpu().numpy() / UNIT
+        return Calibration(
+            pixels,
+            np.divide(predicted, pixels, out=missing.copy(), where=pixels > 0),
+            np.divide(histogram[1], pixels, out=missing.copy(), where=pixels > 0),
+        )
+
+    def figure(self) -> Figure:
+        """Precision over recall, scores over the threshold, and the calibration, side by side."""
+        from .figures import sweep_figure
+
+        return sweep_figure(self)
+
+    def report(self, folder: str | Path) -> dict[str, float]:
+        """Write scores.json and sweep.png, and give the scores.
+
+        Raises:
+            LabelRangeError: Labels other than 0, 1 and the ignored one.
+            NonFiniteError: NaN in the logits.
+            DataError: A folder that cannot be written.
+        """
+        from .figures import save
+        from .report import write_scores
+
+        scores = write_scores(self.compute(), folder)
+        save(self.figure(), Path(folder) / "sweep.png")
+        return scores
+
+
+def _summed(places: Tensor, values: Tensor, count: int) -> Tensor:
+    """Sums of integers by place; the place `count` is for what does not count."""
+    sums = torch.zeros(count + 1, dtype=torch.int64, device=places.device)
+    return sums.scatter_add_(0, places, values)[:count]
