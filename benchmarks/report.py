@@ -1,0 +1,68 @@
+"""The benchmarks' page, made from what was kept: `python -m benchmarks.report` writes `docs/benchmarks.md`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .harness import RESULTS, check_schema
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Made from `benchmarks/results/` by `python -m benchmarks.report`. Each piece of work is done by all contenders on equal
+inputs, their answers are compared first, and then they take turns, so that whatever else the machine does meets all of
+them alike. Times are medians, ± is the interquartile range; *× first* is a contender's time over that of the first,
+which is ours: above 1 we are faster, below 1 we lose. Differences below 5 % say nothing.
+
+Measure on your own machine, from a checkout: `python -m benchmarks` (or some of them: `python -m benchmarks losses`).
+Peers that are not installed are left out.
+"""
+
+
+def kept() -> list[dict[str, Any]]:
+    """All results in the races' schema, by name."""
+    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    races = [record for record in records if "races" in record]
+    for record in races:
+        check_schema(record)
+    return races
+
+
+def page(records: list[dict[str, Any]]) -> str:
+    """The page as Markdown."""
+    parts = [HEAD]
+    for record in records:
+        where = record["environment"]
+        device = where["gpu"] or f"CPU, {where['threads']} thread{'s' * (where['threads'] != 1)}, {where['machine']}"
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+        parts.append(f"## {record['what']}\n\n`{record['command']}`, {record['date']}; {device}; Python "
+                     f"{where['python']}, {versions}.\n")  # fmt: skip
+        parts += [table(race) for race in record["races"]]
+    return "\n".join(parts)
+
+
+def table(race: dict[str, Any]) -> str:
+    """One race."""
+    memory = any("extra_mb" in row for row in race["rows"].values())
+    columns = ["", "ms", "±", "× first", f"{race['unit']}/s", *(["extra MB"] if memory else [])]
+    lines = [f"**{race['name']}**\n", f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    for name, row in race["rows"].items():
+        cells = [name, number(row["ms"]), number(row["iqr_ms"]), f"{row['ratio_to_first']:.2f}",
+                 number(row["per_second"])]  # fmt: skip
+        lines.append(f"| {' | '.join(cells + ([number(row.get('extra_mb'))] if memory else []))} |")
+    notes = [f"{name}: {row['note']}" for name, row in race["rows"].items() if "note" in row]
+    return "\n".join([*lines, "", *([f"{'; '.join(notes)}.\n"] if notes else [])])
+
+
+def number(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(kept()))
+    print(f"written: {PAGE.name}")
