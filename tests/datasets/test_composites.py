@@ -146,14 +146,14 @@ def test_coverage_and_grid():
 
 
 def test_endless():
-    data, counted = Composites(length=None, **SMALL), Composites(length=2000, **SMALL)
+    data, counted = Composites(length="endless", **SMALL), Composites(length=2000, **SMALL)
     assert len(data) == 16 * 16 and data[10**12]["id"].startswith("1000000000000-")
     assert all(same(data[i], counted[i]) for i in (0, 255, 256, 1999))
     with pytest.raises(IndexError):
         counted[2000]
     with pytest.raises(IndexError):
         data[-257]
-    moved = Composites(length=None, transform=Transform(hflip=0.5), **SMALL)
+    moved = Composites(length="endless", transform=Transform(hflip=0.5), **SMALL)
     assert torch.equal(moved[999]["image"], moved[999]["image"]) and "endless" in repr(data)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unetzoo.errors import ConfigError
-from unetzoo.losses import LovaszLoss
+from unetzoo.losses import LovaszLoss, lovasz
 
 RNG = np.random.default_rng(0)
 
@@ -104,3 +104,12 @@ def test_wrong_arguments():
         LovaszLoss("binary", empty="present")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="mode"):
         LovaszLoss("softmax")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_order_is_falling_and_stable(dtype):
+    values = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=dtype).mul(3).round()
+    values[:4] = torch.tensor([torch.inf, -torch.inf, 1e-40, -1e-40])
+    values[values == 0] = 0.0  # −0 is another 0
+    expected = sorted(range(500), key=lambda index: -values[index].item())
+    assert lovasz._falling_order(values).tolist() == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from typing import NamedTuple
 
@@ -150,7 +151,7 @@ def test_wrong_outputs_and_batches(output, batch):
 
 def test_every_loss_can_be_used_by_name(output, batch):
     """`mode`, `classes` and `ignore_index` reach those that take them; a mask may be compared as probabilities."""
-    names = set(LOSSES.names()) - {"multitask"}
+    names = {name for name in LOSSES.names() if name != "multitask" and not name.startswith("smp-")}
     depth = {"l1", "rmse", "berhu", "silog", "gradient", "depth_ssim", "ssim", "ms_ssim"}
     mask = {name: 1.0 for name in names - depth - {"ce"}} | {"ssim": {"from_logits": True}}
     loss = MultiTaskLoss({"mask": mask, "depth": dict.fromkeys(depth & names, 0.5)}, classes=1, ignore_index=255)
@@ -164,3 +165,51 @@ def test_every_loss_can_be_used_by_name(output, batch):
     loss = MultiTaskLoss({"mask": many}, classes=3)
     assert all(getattr(term.loss, "mode", "multiclass") == "multiclass" for term in loss._terms)
     assert loss(torch.randn(2, 3, 4, 4), batch).isfinite()
+
+
+def learning(**more):
+    return MultiTaskLoss(HEADS, weighting="uncertainty", **more)
+
+
+def test_learned_weights_are_kendalls(output, batch):
+    """exp(−s)·L + s/2 for each head, and the sum of the terms is the loss."""
+    fixed, loss = MultiTaskLoss(HEADS).terms(output, batch), learning()
+    for name, term in fixed.items():  # s = 0 at first
+        torch.testing.assert_close(loss.terms(output, batch)[name], term)
+    (s,) = loss.parameters()
+    with torch.no_grad():
+        s.copy_(torch.tensor([0.7, -1.2]))
+    terms = loss.terms(output, batch)
+    assert list(terms) == ["mask/bce", "mask/dice", "depth/l1", "mask/uncertainty", "depth/uncertainty"]
+    for name in ("mask/bce", "mask/dice"):
+        torch.testing.assert_close(terms[name], math.exp(-0.7) * fixed[name])
+    torch.testing.assert_close(terms["depth/l1"], math.exp(1.2) * fixed["depth/l1"])
+    assert (terms["mask/uncertainty"].item(), terms["depth/uncertainty"].item()) == pytest.approx((0.35, -0.6))
+    torch.testing.assert_close(loss(output, batch), sum(terms.values(), start=torch.zeros(())))
+
+
+def test_learned_weights_settle_at_half_the_inverse_loss(output, batch):
+    """∂/∂s (exp(−s)·L + s/2) = 0 where exp(−s) = 1 / 2L."""
+    loss = learning()
+    fixed = MultiTaskLoss(HEADS).terms(output, batch)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.1)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss(output, batch).backward()
+        optimizer.step()
+    sums = torch.stack([fixed["mask/bce"] + fixed["mask/dice"], fixed["depth/l1"]])
+    assert loss.log_variance is not None
+    torch.testing.assert_close(torch.exp(-loss.log_variance.detach()), 1 / (2 * sums), rtol=1e-3, atol=0)
+
+
+def test_learned_weights_are_kept_and_fixed_ones_are_not_there():
+    loss = learning()
+    assert list(loss.state_dict()) == ["log_variance"] and not list(MultiTaskLoss(HEADS).parameters())
+    assert not MultiTaskLoss(HEADS).state_dict()
+
+
+def test_wrong_weighting():
+    with pytest.raises(ConfigError, match=r'weighting.*"fixed" or "uncertainty"'):
+        MultiTaskLoss(HEADS, weighting="learned")  # pyright: ignore
+    with pytest.raises(ConfigError, match="two heads or more"):
+        MultiTaskLoss({"mask": {"bce": 1.0}}, weighting="uncertainty")

@@ -155,7 +155,7 @@ def test_scores_are_taken_outside_autocast():
     class Probe(DiceLoss):
         def overlap(self, sums):
             product = sums.true.T @ sums.true  # autocast would give bf16
-            assert product.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+            assert product.dtype == torch.float64 and not torch.is_autocast_enabled("cpu")
             return super().overlap(sums)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):

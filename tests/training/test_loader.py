@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import unetzoo
 from unetzoo import LabelSpec
 from unetzoo.errors import DataError, SizeMismatchError
 from unetzoo.training.loader import EpochSampler, EpochView, make_loader
@@ -120,3 +121,13 @@ def test_errors_of_workers_arrive_whole(workers):
     with pytest.raises(DataError) as caught:
         list(loader)
     assert str(caught.value) == "broken: file 3. Fix: mend it"
+
+
+def test_endless_data_go_on_where_the_epoch_before_ended():
+    from unetzoo.training.loader import EpochView
+
+    endless = unetzoo.DATASETS.build("composites", size=32, length="endless", foregrounds=10, backgrounds=10)
+    again = unetzoo.DATASETS.build("composites", size=32, length=4)
+    ids = [EpochView(endless, seed=0)[epoch, 3]["id"][:6] for epoch in (0, 1, 2)]
+    assert ids == [f"{3 + epoch * len(endless):06d}" for epoch in (0, 1, 2)]
+    assert EpochView(again, seed=0)[0, 3]["id"] == EpochView(again, seed=0)[1, 3]["id"]

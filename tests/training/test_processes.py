@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import scenarios
+from launch import run_scenarios
+from runs import fingerprint
 from test_trainer import Squares, make
 
 import unetzoo
@@ -45,3 +48,25 @@ def test_two_processes_train_one_network_and_count_each_sample_once(tmp_path):
     best = max(json.loads(line)["miou"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert one.evaluate(Squares(7, seed=1))["miou"] == pytest.approx(best, abs=0)
     assert sum(map(sum, first["confusion"])) == 7 * 32 * 32
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    names = ["counts", "averaged", "poisoned", "interrupted", "thawed"]
+    first, second = run_scenarios(tmp_path, names, processes=2, most=7)
+    (tmp_path / "most").write_text("7")
+    alone = json.loads(json.dumps(scenarios.counts(tmp_path)))
+    assert first["counts"] == second["counts"] == alone  # P14, with an empty share too
+    expected = scenarios.averaged(tmp_path)
+    for found in (first, second):
+        assert found["averaged"]["values"] == pytest.approx(expected["values"], rel=1e-4, abs=1e-6)
+        assert found["averaged"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["poisoned"]["bad"] == []
+        assert found["interrupted"]["crashed"]
+        assert found["thawed"]["frozen"] and found["thawed"]["thawed"]
+    assert first["averaged"]["same"] == second["averaged"]["same"]
+    assert first["poisoned"] == second["poisoned"]  # they stop at the same step
+    assert first["thawed"]["same"] == second["thawed"]["same"]
+    report = json.loads((tmp_path / "poisoned" / "nonfinite.json").read_text())
+    assert [share["process"] for share in report["processes"]] == [0, 1]
+    assert report["processes"][0]["samples"] != report["processes"][1]["samples"]
+    assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")

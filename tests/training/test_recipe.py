@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from recipe_trials import trials
 
 from unetzoo import RECIPES
 from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
@@ -107,3 +108,43 @@ def test_unreadable_recipes(tmp_path):
         load("isbi2012")
     with pytest.raises(ConfigError, match="no loss"):
         load(write(tmp_path, BASE.partition("[loss]")[0] + "[loss]\n"))
+
+
+def test_broken_recipes_give_our_errors(tmp_path):
+    findings, outcomes = trials(tmp_path, 150, seed=0, models_every=5)
+    assert findings == []
+    assert outcomes["error"] > 50 and outcomes["recipe"] > 5
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (["train.epochs=3", "train.steps=4"], "leave one out"),
+        (["train.stages=[{size = 16, epochs = 2}]", "train.steps=4"], "leave epochs and steps out"),
+        (["train.stages=[{size = 16, epochs = 0}]"], "epochs"),
+        (["train.stages=[{sise = 16, epochs = 1}]"], "did you mean 'size'"),
+        (["train.stages=[{size = 16, epochs = 1}]", "transform.crop=32"], "smaller than the crop"),
+        (["train.stages=[{size = 'big', epochs = 1}]"], "size"),
+        (["train.stages=[{size = -3, epochs = 1}]"], "size"),
+        (["train.ema=1.5"], r"train\.ema"),
+        (["train.precision=fp61"], r"train\.precision"),
+        (["optimizer.lr=-1"], r"\[optimizer\]|optimizer 'adamw'"),
+        (["scheduler.name=warm_restarts"], "T_0"),
+        (["scheduler.name=cosine", "scheduler.warmup=-1"], "warmup"),
+        (["scheduler.name=cosine", "scheduler.unit=day"], "'epoch' or 'step'"),
+        (["loss.dice.smooth=x"], "loss"),
+    ],
+    ids=str,
+)
+def test_impossible_combinations_are_named(tmp_path, sets, says):
+    with pytest.raises(ConfigError, match=says):
+        load(write(tmp_path), sets)
+
+
+def test_an_overridden_length_takes_the_place_of_the_recipes_own(tmp_path):
+    text = BASE + "\n[train]\nepochs = 7\n"
+    assert load(write(tmp_path, text), ["train.steps=5"]).train.epochs is None
+    staged = load(write(tmp_path, text), ["train.stages=[{size = 16, epochs = 2}, {size = 32, epochs = 1}]"])
+    assert [stage.size for stage in staged.train.stages] == [16, 32] and staged.train.epochs is None
+    assert staged.at_stage(staged.train.stages[0]).transform.of("train")["size"] == 16
+    assert load(write(tmp_path), []).train.epochs == 10

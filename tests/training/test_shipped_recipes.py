@@ -1,31 +1,44 @@
-"""Every recipe for data on disk trains on tiny data in the official layout."""
+"""Every shipped recipe trains: those for data on disk on a drawn miniature of the official layout."""
 
 import json
 
-import layouts
 import pytest
 
+from unetzoo import RECIPES
+from unetzoo.datasets.twins import LAYOUTS, write
 from unetzoo.training import train
 
-SYSTEMS = {
-    "helen": lambda root: layouts.helen(root, count=5, tests=1),
-    "celebamask-eyes-lips": lambda root: layouts.celebamask(root, ids=range(6)),
-    "unet-cityscapes": layouts.cityscapes,
-    "r2unet-cityscapes": layouts.cityscapes,
-    "ddunet-cityscapes": layouts.cityscapes,
-    "carvana": lambda root: layouts.carvana(root, cars=4, views=2),
+TWINS = {
+    "helen": "helen",
+    "celebamask-eyes-lips": "celebamask",
+    "unet-cityscapes": "cityscapes",
+    "r2unet-cityscapes": "cityscapes",
+    "ddunet-cityscapes": "cityscapes",
+    "carvana": "carvana",
+    "isbi2012": "isbi2012",
+    "eva-mask-depth": "composites",
+}
+SIZES = {
+    "carvana": ["transform.size=[20, 30]"],
+    "isbi2012": ["transform.train.crop=60", "transform.train.mirror=16"],
+    "eva-mask-depth": ["data.size=32", "data.train.length=8", "data.val.length=4"],
 }
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_a_recipe_trains_an_epoch(name, tmp_path):
-    root = SYSTEMS[name](tmp_path / "data")
-    size = "[20, 30]" if name == "carvana" else "16"
-    sets = [f"data.root={root}", f"transform.size={size}", "model.encoder_channels=[4, 8, 8]"]
+@pytest.mark.parametrize("name", TWINS)
+def test_a_recipe_trains_an_epoch_on_its_twin(name, tmp_path):
+    layout = LAYOUTS[TWINS[name]]
+    root = write(TWINS[name], tmp_path / "data", count=layout.least, size=64 if layout.grey else 32)
+    sets = [f"data.root={root}", *SIZES.get(name, ["transform.size=16"]), "model.encoder_channels=[4, 8, 8]"]
     result = train(name, [*sets, "train.epochs=1", "train.batch_size=2"], out=tmp_path / "run", progress=False)
     monitor = json.loads((tmp_path / "run" / "recipe.json").read_text())["train"]["monitor"]
     assert 0 <= result.scores[monitor] <= 1
     assert (tmp_path / "run" / "best").exists() and list((tmp_path / "run" / "predictions").iterdir())
+
+
+def test_every_recipe_but_the_demo_has_a_twin():
+    assert set(TWINS) == set(RECIPES.names()) - {"demo"}
+    assert {LAYOUTS[layout].recipe for layout in TWINS.values()} <= set(TWINS)
 
 
 def test_the_composites_recipe_trains_an_epoch_on_drawn_pictures(tmp_path):

@@ -58,7 +58,7 @@ class Composites(SegmentationDataset):
     Args:
         split: "train", "val", "test" or "all".
         size: Side of the square pictures; scenes from files are scaled to it, cut-outs to half of it.
-        length: Number of samples, as many as you like. None: no end, any index ≥ 0 gives a sample, and `len` is the
+        length: Number of samples, as many as you like. "endless": any index ≥ 0 gives a sample, and `len` is the
             number of pairs of a cut-out and a scene, for loaders that need one. "all": every combination of cut-out,
             scene, place and mirroring once, in order; needs `positions="grid"`.
         seed: Seed of the combinations (never of the division into splits).
@@ -94,7 +94,7 @@ class Composites(SegmentationDataset):
         ((48, 48, 6), [0, 1])
         >>> len(Composites("all", length="all", positions="grid"))  # the original's number
         400000
-        >>> endless = Composites(size=32, length=None)
+        >>> endless = Composites(size=32, length="endless")
         >>> len(endless), endless[10**9]["id"]
         (6400, '1000000000-fg053-bg073')
     """
@@ -107,7 +107,7 @@ class Composites(SegmentationDataset):
         self,
         split: Literal["train", "val", "test", "all"] = "train",
         size: int = 192,
-        length: int | Literal["all"] | None = 1000,
+        length: int | Literal["endless", "all"] = 1000,
         seed: int = 0,
         *,
         channels: Literal[3, 6] = 6,
@@ -126,7 +126,12 @@ class Composites(SegmentationDataset):
     ) -> None:
         check_split(split, SPLITS, "Composites")
         _require(_whole(size, 16), "size", size, "a whole number ≥ 16")
-        _require(length in (None, "all") or _whole(length, 0), "length", length, 'a whole number ≥ 0, None or "all"')
+        _require(
+            length in ("endless", "all") or _whole(length, 0),
+            "length",
+            length,
+            'a whole number ≥ 0, "endless" or "all"',
+        )
         _require(_whole(seed, 0), "seed", seed, "a whole number ≥ 0")
         _require(channels in (3, 6), "channels", channels, "3 or 6")
         _require(positions in ("random", "grid"), "positions", positions, '"random" or "grid"')
@@ -173,21 +178,26 @@ class Composites(SegmentationDataset):
         """Names of all scenes."""
         return self._sources.backgrounds
 
+    @property
+    def endless(self) -> bool:
+        """Whether indices go on beyond `len`, so that training may draw new samples in every epoch."""
+        return self.length == "endless"
+
     def __len__(self) -> int:
         pairs = len(self.foregrounds) * len(self.backgrounds)
         if isinstance(self.length, int):
             return self.length
-        return pairs if self.length is None else pairs * len(PLACES) * (1 + self.flip)
+        return pairs if self.endless else pairs * len(PLACES) * (1 + self.flip)
 
     def __getitem__(self, index: int) -> Sample:
         position = operator.index(index)
-        if self.length is not None or position < 0:
+        if not self.endless or position < 0:
             return super().__getitem__(position)
         sample = self.load(position)
         return sample if self.transform is None else self.transform(sample, sample_rng(0, 0, position))
 
     def __repr__(self) -> str:
-        length = "endless" if self.length is None else len(self)
+        length = "endless" if self.endless else len(self)
         return f"Composites(split={self.split!r}, samples={length}, size={self.size}, depth={self.depth_source!r})"
 
     def sources(self) -> list[Path]:

@@ -32,7 +32,12 @@ class Truth(NamedTuple):
 
     def settle(self, loss: Tensor) -> Tensor:
         """NaN instead of a plausible number when a label was outside the classes; no wait for the device."""
-        return loss if self.fault is None else loss * torch.where(self.fault, torch.nan, 1.0).to(loss.dtype)
+        return settled(loss, self.fault)
+
+
+def settled(loss: Tensor, fault: Tensor | None) -> Tensor:
+    """The loss, or NaN where `fault` is true; see `Truth`."""
+    return loss if fault is None else loss * torch.where(fault, torch.nan, 1.0).to(loss.dtype)
 
 
 def check_mode(mode: str) -> Mode:
@@ -47,15 +52,15 @@ def check_mode(mode: str) -> Mode:
     return cast(Mode, mode)
 
 
-def check_policy(empty: str, policies: Sequence[str]) -> None:
-    """Refuse a policy for empty classes that does not exist.
+def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> None:
+    """Refuse a policy (for empty classes, mostly) that does not exist.
 
     Raises:
         ConfigError: With the choices.
     """
-    if empty not in policies:
-        choices = " or ".join(f'"{policy}"' for policy in policies)
-        raise ConfigError("unknown policy", subject="empty", expected=choices, found=repr(empty))
+    if policy not in policies:
+        choices = " or ".join(f'"{known}"' for known in policies)
+        raise ConfigError("unknown policy", subject=name, expected=choices, found=repr(policy))
 
 
 def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
@@ -72,6 +77,34 @@ def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor |
             f"unusable {name}", expected="a list of finite numbers ≥ 0, one a class", found=vector.tolist()
         )
     return vector
+
+
+def check_classes(
+    mode: str, classes: Sequence[int] | None, class_weights: Sequence[float] | Tensor | None
+) -> list[int] | None:
+    """A choice of classes as a list; neither that nor weights make sense for one class.
+
+    Raises:
+        ConfigError: With what was given.
+    """
+    if mode == "binary" and (classes is not None or class_weights is not None):
+        raise ConfigError(
+            "binary labels have one class", found="classes or class_weights", hint="leave them out, or change mode"
+        )
+    chosen = None if classes is None else [int(index) for index in classes]
+    if chosen is not None and (not chosen or min(chosen) < 0):
+        raise ConfigError("unusable classes", expected="class indices ≥ 0, at least one", found=chosen)
+    return chosen
+
+
+def check_class_range(classes: Sequence[int], count: int) -> None:
+    """Refuse indices beyond the output's classes.
+
+    Raises:
+        ConfigError: With the indices.
+    """
+    if max(classes) >= count:
+        raise ConfigError("unusable classes", expected=f"0…{count - 1}", found=list(classes))
 
 
 def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> Tensor | None:
@@ -119,18 +152,15 @@ def check_output(output: Tensor, *, many: bool = False, hint: str = 'mode="binar
         raise DataError("unusable output", expected="floating point numbers", found=output.dtype)
 
 
-def read_target(
-    output: Tensor, target: Tensor, *, mode: Mode, ignore_index: int | None = None, weight: Tensor | None = None
-) -> Truth:
-    """Labels and weights of a target, checked against the output it is compared with.
-
-    Label values are checked on the CPU, where that costs little. On an accelerator the check would make the host
-    wait in every step: there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
+def fit_target(
+    output: Tensor, target: Tensor, *, mode: Mode, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Target and weight as (N, ·, H, W), checked against the output's shape; their values are as they came.
 
     Raises:
+        InputShapeError: Several channels for binary labels.
         SizeMismatchError: Shapes that do not belong together.
         DataError: A target that does not hold integers.
-        LabelRangeError: Labels outside the classes (CPU).
     """
     if target.is_floating_point() or target.is_complex():
         raise DataError(
@@ -144,15 +174,34 @@ def read_target(
             found=tuple(output.shape),
             hint='mode="multiclass" for one label a pixel, or a target of the output\'s shape for multilabel',
         )
-    labels = _with_channels(target, output, channels, "target").long()
-    pixels = None if weight is None else pixel_weight(weight, output)
+    labels = _with_channels(target, output, channels, "target")
+    return labels, None if weight is None else _with_channels(weight, output, 1, "weight").to(output.device)
+
+
+def read_target(
+    output: Tensor, target: Tensor, *, mode: Mode, ignore_index: int | None = None, weight: Tensor | None = None
+) -> Truth:
+    """Labels and weights of a target, checked against the output it is compared with.
+
+    Label values are checked on the CPU, where that costs little. On an accelerator the check would make the host
+    wait in every step: there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
+
+    Raises:
+        InputShapeError: Several channels for binary labels.
+        SizeMismatchError: Shapes that do not belong together.
+        DataError: A target that does not hold integers.
+        LabelRangeError: Labels outside the classes (CPU).
+    """
+    labels, pixels = fit_target(output, target, mode=mode, weight=weight)
+    labels = labels.long()
+    pixels = None if pixels is None else pixels.to(output)
     classes = output.shape[1] if mode == "multiclass" else 2
     ignored = None if ignore_index is None else labels == ignore_index
     if ignored is not None:
         pixels = (~ignored).to(output.dtype) if pixels is None else pixels.masked_fill(ignored, 0.0)
     fault = None
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        _check_range(labels, ignored, classes)
+        check_labels(labels, ignore_index, classes)
     else:
         outside = (labels < 0) | (labels >= classes)
         fault = (outside if ignored is None else outside & ~ignored).any()
@@ -171,13 +220,13 @@ def pixel_weight(weight: Tensor, output: Tensor) -> Tensor:
     return _with_channels(weight, output, 1, "weight").to(output)
 
 
-def depth_map(target: Tensor, output: Tensor) -> Tensor:
-    """A target of the output's own shape and dtype; (N, H, W) is taken for one channel.
+def map_like(values: Tensor, output: Tensor, what: str = "target") -> Tensor:
+    """A map of the output's own shape and dtype; (N, H, W) is taken for one channel.
 
     Raises:
         SizeMismatchError: Another shape.
     """
-    return _with_channels(target, output, output.shape[1], "target").to(output)
+    return _with_channels(values, output, output.shape[1], what).to(output)
 
 
 def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -191,7 +240,7 @@ def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[T
         SizeMismatchError: A target or weight of another size.
     """
     output = full_precision(output)
-    target = depth_map(target, output)
+    target = map_like(target, output)
     if weight is None:
         return output, target, None
     pixels = pixel_weight(weight, output)
@@ -237,15 +286,21 @@ def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> 
     return values
 
 
-def _check_range(labels: Tensor, ignored: Tensor | None, classes: int) -> None:
+def check_labels(labels: Tensor, ignore_index: int | None, classes: int) -> None:
+    """Refuse labels that are neither of a class nor to be ignored, and say which.
+
+    Raises:
+        LabelRangeError: How many, of which values.
+    """
     if not labels.numel():
         return
+    labels = labels.long()  # unsigned kinds know few operations
     low, high = torch.aminmax(labels)
     if low >= 0 and high < classes:
         return
     outside = (labels < 0) | (labels >= classes)
-    if ignored is not None:
-        outside &= ~ignored
+    if ignore_index is not None:
+        outside &= labels != ignore_index
     wrong = labels[outside]
     if not wrong.numel():
         return

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ..errors import ConfigError, InputShapeError
+from ..borders import border_weights, check_constants
 from ._inputs import (
     check_output,
     class_vector,
@@ -21,67 +19,6 @@ from ._inputs import (
     read_target,
     weighted_mean,
 )
-
-# A cell this many σ away adds less than 10⁻⁹·w0.
-REACH = 6.5
-
-
-def border_weights(labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
-    """Weight of every pixel: `w(x) = 1 + w0·exp(−(d₁ + d₂)² / 2σ²)` on the background, 1 on cells.
-
-    d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centres. A cell is a
-    4-connected piece of equal labels > 0: so class maps will do (touching cells need a line of background between them)
-    and so will instance maps. With fewer than two cells near, a pixel weighs 1.
-
-    Args:
-        labels: Integers, 0 for the background.
-        w0: Height of the weight.
-        sigma: Its width, in pixels.
-
-    Shape:
-        - labels: (H, W)
-        - result: (H, W), float32
-
-    Raises:
-        InputShapeError: Labels that are not (H, W).
-        ConfigError: Unusable w0 or sigma.
-
-    Examples:
-        >>> print(border_weights([[1, 0, 2]]))  # 1 + 10·exp(−(1 + 1)² / 50)
-        [[ 1.       10.231163  1.      ]]
-
-    Source:
-        Ronneberger et al., "U-Net", 2015, eq. 2, with w_c = 1.
-    """
-    from scipy import ndimage
-
-    _check(w0, sigma)
-    labels = np.asarray(labels)
-    if labels.ndim != 2:
-        raise InputShapeError("unusable labels", expected="shape (H, W)", found=labels.shape)
-    labels = np.maximum(labels, 0).astype(np.int64)
-    nearest, second = np.full((2, *labels.shape), np.inf)
-    margin = math.ceil(REACH * sigma)
-    for value, box in enumerate(ndimage.find_objects(labels) if labels.size else [], start=1):
-        if box is None:
-            continue
-        pieces = np.zeros(labels[box].shape, np.int32)
-        ndimage.label(labels[box] == value, output=pieces)
-        for index, piece in enumerate(ndimage.find_objects(pieces), start=1):
-            start = [outer.start + inner.start for outer, inner in zip(box, piece, strict=True)]
-            size = [inner.stop - inner.start for inner in piece]
-            around = tuple(
-                slice(max(0, s - margin), min(s + n + margin, whole))
-                for s, n, whole in zip(start, size, labels.shape, strict=True)
-            )
-            elsewhere = np.ones([s.stop - s.start for s in around], bool)
-            own = tuple(slice(s - a.start, s - a.start + n) for s, n, a in zip(start, size, around, strict=True))
-            elsewhere[own] = pieces[piece] != index
-            distance = np.asarray(ndimage.distance_transform_edt(elsewhere))
-            second[around] = np.minimum(second[around], np.maximum(nearest[around], distance))
-            nearest[around] = np.minimum(nearest[around], distance)
-    border = w0 * np.exp(-((nearest + second) ** 2) / (2.0 * sigma**2))
-    return (1.0 + np.where(labels == 0, border, 0.0)).astype(np.float32)
 
 
 # An operator of its own, so that `torch.compile` need not look inside.
@@ -147,7 +84,7 @@ class BorderCELoss(nn.Module):
         ignore_index: int | None = None,
     ) -> None:
         super().__init__()
-        _check(w0, sigma)
+        check_constants(w0, sigma)
         self.w0, self.sigma, self.ignore_index = float(w0), float(sigma), ignore_index
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
@@ -169,8 +106,3 @@ class BorderCELoss(nn.Module):
             if counts is not None:
                 pixels = pixels * counts
             return truth.settle(weighted_mean(F.cross_entropy(output, labels, reduction="none"), pixels))
-
-
-def _check(w0: float, sigma: float) -> None:
-    if not (0 <= w0 < math.inf and 0 < sigma < math.inf):
-        raise ConfigError("unusable constants", expected="w0 ≥ 0 and sigma > 0", found=f"{w0}, {sigma}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from ..registry import LOSSES, check_keywords, keywords
+from ._inputs import check_policy
 
 # Where a sample holds the weight of a head's pixels.
 WEIGHT_KEYS = {"mask": "weight", "depth": "valid"}
@@ -39,13 +41,19 @@ class MultiTaskLoss(nn.Module):
         classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more, unless
             their table names one.
         ignore_index: Handed to the losses that take it, unless their table names one.
+        weighting: "fixed": the tables' weights alone. "uncertainty": each head's weighted sum L is multiplied by a
+            learned weight, `exp(−s)·L + s/2`, with one parameter s a head, `log_variance`, 0 at first. It belongs to
+            the loss: give the optimizer `loss.parameters()` too, without weight decay. Among the terms `s/2` is called
+            `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A loss that may fall below 0
+            (`boundary`) does not belong into it: its weight would grow for ever.
 
     Shape:
         - output: a tensor (N, C, H, W), or a NamedTuple of them
         - batch: a mapping with the target of each head, and perhaps `weight` and `valid`
 
     Raises:
-        ConfigError: No head, no loss, an unusable weight, a batch without a target.
+        ConfigError: No head, no loss, an unusable weight, a batch without a target, weights to be learned for one
+            head alone.
         UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
 
     Examples:
@@ -59,16 +67,23 @@ class MultiTaskLoss(nn.Module):
         True
 
     Source:
-        Fixed weights, as in DenseDepth (Alhashim and Wonka, 2018, eq. 1).
+        Fixed weights, as in DenseDepth (Alhashim and Wonka, 2018, eq. 1). Learned: Kendall et al., "Multi-Task Learning
+        Using Uncertainty to Weigh Losses", 2018, s = ln σ²: its eq. 10 for classification, `exp(−s)·L + s/2`. Its
+        `exp(−s)/2·L + s/2` for regression (eq. 5) is the same with s larger by ln 2, but for a constant: the same
+        weights are learned, so all heads share one form.
     """
+
+    log_variance: nn.Parameter | None
 
     def __init__(
         self,
         heads: Mapping[str, Mapping[str, float | Mapping[str, Any]] | Callable[..., Tensor]],
         classes: int = 1,
         ignore_index: int | None = None,
+        weighting: Literal["fixed", "uncertainty"] = "fixed",
     ) -> None:
         super().__init__()
+        check_policy(weighting, ("fixed", "uncertainty"), "weighting")
         if not isinstance(classes, int) or classes < 1:
             raise ConfigError("unusable classes", expected="the number of mask channels, ≥ 1", found=classes)
         if not isinstance(heads, Mapping) or not heads:
@@ -91,11 +106,24 @@ class MultiTaskLoss(nn.Module):
                 )
             for name, spec in losses.items():
                 self._terms.append(_build(head, name, spec, defaults, ignore_index))
+        if weighting == "uncertainty" and len(self.heads) < 2:
+            raise ConfigError(
+                "nothing to weigh against each other",
+                subject='weighting="uncertainty"',
+                expected="two heads or more",
+                found=self.heads,
+                hint='use weighting="fixed"',
+            )
+        learned = nn.Parameter(torch.zeros(len(self.heads))) if weighting == "uncertainty" else None
+        self.register_parameter("log_variance", learned)
         # Known to the module, so that buffers follow `.to(device)`.
         self._modules_of_terms = nn.ModuleList(t.loss for t in self._terms if isinstance(t.loss, nn.Module))
 
     def terms(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Every term, weighted: `head/loss` → scalar; just `loss` when the output is a plain tensor."""
+        """Every term, weighted: `head/loss` → scalar; just `loss` when the output is a plain tensor.
+
+        With learned weights also `head/uncertainty`, so that the sum of all is the loss.
+        """
         heads = _heads_of(output)
         single = isinstance(output, Tensor)
         terms: dict[str, Tensor] = {}
@@ -115,7 +143,12 @@ class MultiTaskLoss(nn.Module):
                 )
             pixels = batch.get(WEIGHT_KEYS.get(head, ""))
             given = {} if pixels is None else {"weight": pixels}
-            terms[name if single else f"{head}/{name}"] = weight * loss(heads[head], batch[head], **given)
+            term = weight * loss(heads[head], batch[head], **given)
+            if self.log_variance is not None:
+                term = term * torch.exp(-self.log_variance[self.heads.index(head)])
+            terms[name if single else f"{head}/{name}"] = term
+        if self.log_variance is not None:
+            terms |= {f"{head}/uncertainty": s / 2 for head, s in zip(self.heads, self.log_variance, strict=True)}
         return terms
 
     def forward(self, output: Any, batch: Mapping[str, Any]) -> Tensor:

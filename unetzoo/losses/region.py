@@ -1,8 +1,8 @@
 """Losses that are a ratio of sums over a class: Dice, Jaccard, Tversky.
 
 All of them read the same four sums, with w the pixel's weight (0 where ignored), p the probability, y in {0, 1}:
-`intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is made: the sums come
-from the probability at each label.
+`intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is made: from logits
+they come in one pass over them (`fused.py`), from probabilities by the value at each label.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ..errors import ConfigError
 from ._inputs import (
     Mode,
     Truth,
+    check_class_range,
+    check_classes,
     check_mode,
     check_output,
     check_policy,
@@ -28,6 +30,7 @@ from ._inputs import (
     read_target,
     safe_ratio,
 )
+from .fused import class_sums
 
 
 class Sums(NamedTuple):
@@ -100,16 +103,10 @@ class RegionLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.mode: Mode = check_mode(mode)
-        if mode == "binary" and (classes is not None or class_weights is not None):
-            raise ConfigError(
-                "binary labels have one class", found="classes or class_weights", hint="leave them out, or change mode"
-            )
+        self.classes = check_classes(mode, classes, class_weights)
         check_policy(empty, ("penalise", "skip", "formula"))
         if smooth < 0 or eps <= 0:
             raise ConfigError("unusable constants", expected="smooth ≥ 0 and eps > 0", found=f"{smooth}, {eps}")
-        self.classes = None if classes is None else [int(index) for index in classes]
-        if self.classes is not None and (not self.classes or min(self.classes) < 0):
-            raise ConfigError("unusable classes", expected="class indices ≥ 0, at least one", found=self.classes)
         self.log_loss, self.from_logits, self.smooth, self.eps = log_loss, from_logits, smooth, eps
         self.ignore_index, self.per_image, self.empty = ignore_index, per_image, empty
         index = None if self.classes is None else torch.tensor(self.classes)
@@ -124,17 +121,18 @@ class RegionLoss(nn.Module):
         """The loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
+            if self.from_logits:
+                sums = class_sums(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+                return sums.settle(self.from_sums(Sums(*sums[:4])), output)
             output = full_precision(output)
             truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
-            sums = self._sums(self._probabilities(output), truth)
-            if not self.per_image:
-                sums = Sums(*(part.sum(0, keepdim=True) for part in sums))
-            return truth.settle(self._mean_over_classes(sums))
+            return truth.settle(self.from_sums(self._sums(output, truth)))
 
-    def _probabilities(self, output: Tensor) -> Tensor:
-        if not self.from_logits:
-            return output
-        return output.softmax(1) if self.mode == "multiclass" else output.sigmoid()
+    def from_sums(self, sums: Sums) -> Tensor:
+        """The loss of a batch, from the sums over each of its images and classes."""
+        if not self.per_image:
+            sums = Sums(*(part.sum(0, keepdim=True) for part in sums))
+        return self._mean_over_classes(sums)
 
     def _sums(self, probability: Tensor, truth: Truth) -> Sums:
         labels, weight = truth.labels, truth.weight
@@ -167,8 +165,7 @@ class RegionLoss(nn.Module):
         if weights is not None:
             share = share * weights
         if self.classes is not None and self._class_index is not None:
-            if max(self.classes) >= loss.shape[1]:
-                raise ConfigError("unusable classes", expected=f"0…{loss.shape[1] - 1}", found=self.classes)
+            check_class_range(self.classes, loss.shape[1])
             index = self._class_index.to(loss.device)
             loss, share = loss.index_select(1, index), share.index_select(1, index)
         return safe_ratio((loss * share).sum(), share.sum())

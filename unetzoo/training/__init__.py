@@ -1,8 +1,24 @@
 """Training: the Trainer, recipes, runs and checkpoints."""
 
+from .logs import Log, TensorBoard
+from .optim import Schedule, make_optimizer
 from .recipe import Recipe
 from .recipe import load as load_recipe
 from .run import Result, evaluate, load_run, train
+from .stages import Stage
 from .trainer import Trainer
 
-__all__ = ["Recipe", "Result", "Trainer", "evaluate", "load_recipe", "load_run", "train"]
+__all__ = [
+    "Log",
+    "Recipe",
+    "Result",
+    "Schedule",
+    "Stage",
+    "TensorBoard",
+    "Trainer",
+    "evaluate",
+    "load_recipe",
+    "load_run",
+    "make_optimizer",
+    "train",
+]

@@ -2,19 +2,17 @@
 
     checkpoints/step-000123/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-The manifest (sizes and hashes) is written last, and the folder takes its name by one rename after everything is on
-disk. Nothing that could run code is stored or read.
+The manifest (sizes and hashes, and its own) is written last, and the folder takes its name by one rename after
+everything is on disk; only then are older ones dropped. A second checkpoint of the same step is `step-000123-1`.
+Nothing that could run code is stored or read.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import os
 import re
 import shutil
-import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +26,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError
+from .disk import DISK, Disk, aside_of
 
-SCHEMA = 1
-NAME = re.compile(r"step-(\d{6,})")
+SCHEMA = 2
+NAME = re.compile(r"step-(\d{6,})(?:-(\d+))?")
+MANIFEST = "manifest.json"
 
 
 class Checkpoint(NamedTuple):
@@ -40,7 +40,7 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
+def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk: Disk = DISK) -> Path:
     """Write a checkpoint durably, then drop the oldest ones.
 
     Args:
@@ -48,31 +48,31 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2) -> P
         step: Optimizer steps done, which names it.
         checkpoint: Its content.
         keep: How many to keep, at least two.
+        disk: What writes.
 
     Raises:
         CheckpointWriteError: The disk refused; earlier checkpoints are untouched.
     """
-    target, aside = folder / f"step-{step:06d}", folder / f".tmp-{uuid.uuid4().hex}"
+    target, aside = _free_name(folder, step), aside_of(folder / "step")
     try:
         aside.mkdir(parents=True)
         files = {f"{name}.safetensors": save_tensors(_plain(group)) for name, group in checkpoint.tensors.items()}
         files["state.json"] = json.dumps(checkpoint.state).encode()
-        manifest = {name: {"size": len(data), "sha256": _sha256(data)} for name, data in files.items()}
-        for name, data in files.items():
-            _write(aside / name, data)
-        _write(aside / "manifest.json", json.dumps({"schema": SCHEMA, "files": manifest}, indent=2).encode())
-        _sync_folder(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _sync_folder(folder)
-    except OSError as error:
+        facts = {name: {"size": len(data), "sha256": disk.write(aside / name, data)} for name, data in files.items()}
+        disk.write(aside / MANIFEST, _manifest({"schema": SCHEMA, "checkpoint": target.name, "files": facts}))
+        disk.sync(aside)
+        disk.rename(aside, target)
+        disk.sync(folder)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointWriteError(
             "cannot write the checkpoint", subject=target, found=str(error), hint="free some space, then --resume"
         ) from error
     for old in found(folder)[: -max(keep, 2)]:
-        shutil.rmtree(old)
+        try:
+            disk.remove(old)
+        except OSError as error:
+            warnings.warn(f"cannot remove the old checkpoint {old}: {error}", stacklevel=2)
     return target
 
 
@@ -81,17 +81,14 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointCorruptError: A file is missing, or is not what was written.
+        CheckpointError: It was written by another version.
     """
     try:
-        listed = json.loads((path / "manifest.json").read_text())
-        if listed["schema"] != SCHEMA:
-            raise CheckpointError(
-                "checkpoint of another version", subject=path, expected=f"schema {SCHEMA}", found=listed["schema"]
-            )
+        listed = _read_manifest(path)
         files = {}
         for name, facts in listed["files"].items():
             data = (path / Path(name).name).read_bytes()
-            if len(data) != facts["size"] or _sha256(data) != facts["sha256"]:
+            if len(data) != facts["size"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
                 raise CheckpointCorruptError("corrupt checkpoint", subject=path / name, expected="its recorded SHA-256")
             files[name] = data
         tensors = {
@@ -100,7 +97,7 @@ def load(path: Path) -> Checkpoint:
             if name.endswith(".safetensors")
         }
         return Checkpoint(tensors, json.loads(files["state.json"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointCorruptError(
             "unreadable checkpoint", subject=path, found=f"{type(error).__name__}: {error}"
         ) from error
@@ -108,8 +105,8 @@ def load(path: Path) -> Checkpoint:
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    steps = [(int(match[1]), path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(steps)]
+    matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(((int(match[1]), int(match[2] or 0)), path) for match, path in matches)]
 
 
 def latest(folder: Path) -> Checkpoint:
@@ -129,7 +126,10 @@ def latest(folder: Path) -> Checkpoint:
 def clean(folder: Path) -> None:
     """Remove what a killed writer left behind."""
     for aside in folder.glob(".tmp-*"):
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -138,15 +138,12 @@ def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, A
     tensors, values = {}, {}
     for index, slots in packed["state"].items():
         for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value
-            else:
-                values[f"{index}.{name}"] = value
+            (tensors if isinstance(value, Tensor) else values)[f"{index}.{name}"] = value
     return tensors, {"values": values, "groups": packed["param_groups"]}
 
 
 def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Give an optimizer the state that `pack_optimizer` took.
+    """Give an optimizer the state that `pack_optimizer` took, in the memory layout of its parameters.
 
     Raises:
         CheckpointMismatchError: It belongs to another optimizer.
@@ -157,47 +154,47 @@ def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain:
         state.setdefault(int(index), {})[name] = value
     try:
         optimizer.load_state_dict({"state": state, "param_groups": plain["groups"]})
-    except (ValueError, KeyError) as error:
+        for parameter, slots in optimizer.state.items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
+                    slots[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointMismatchError("state of another optimizer", found=str(error)) from error
 
 
-def pack_rng() -> dict[str, str]:
-    """The global random state of this process, as base64."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return {name: base64.b64encode(state.numpy().tobytes()).decode() for name, state in states.items()}
+def _manifest(content: Mapping[str, Any]) -> bytes:
+    """The manifest's only form: any other bytes are not what was written."""
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=2).encode()
 
 
-def unpack_rng(packed: Mapping[str, str]) -> None:
-    """Set the global random state that `pack_rng` took."""
-    states = {
-        name: torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8) for name, text in packed.items()
-    }
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+def _read_manifest(path: Path) -> dict[str, Any]:
+    data = (path / MANIFEST).read_bytes()
+    listed = json.loads(data)
+    content = {key: value for key, value in listed.items() if key != "sha256"}
+    if _manifest(content) != data:
+        raise CheckpointCorruptError("corrupt checkpoint", subject=path / MANIFEST, expected="its own SHA-256")
+    if content["schema"] != SCHEMA:
+        raise CheckpointError(
+            "checkpoint of another version", subject=path, expected=f"schema {SCHEMA}", found=content["schema"]
+        )
+    names = {entry.name for entry in path.iterdir()}
+    if content["checkpoint"] != path.name or names != {*content["files"], MANIFEST}:
+        raise CheckpointCorruptError(
+            "corrupt checkpoint",
+            subject=path,
+            expected=f"{content['checkpoint']} with {', '.join(content['files'])}",
+            found=f"{path.name} with {', '.join(sorted(names))}",
+        )
+    return content
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    name, number = f"step-{step:06d}", 0
+    while (folder / (f"{name}-{number}" if number else name)).exists():
+        number += 1
+    return folder / (f"{name}-{number}" if number else name)
 
 
 def _plain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in group.items()}  # channels_last is refused
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

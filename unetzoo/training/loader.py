@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,21 +13,31 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..datasets import sample_rng
 from ..errors import DataError, SizeMismatchError, UnetzooError
+from .signals import outlive_in_worker
 
 Key = tuple[int, int]
+T = TypeVar("T")
+
+
+def with_transform(dataset: Any, transform: Any) -> Any:
+    """The same dataset with another transform."""
+    if getattr(dataset, "transform", None) is transform:
+        return dataset
+    other = copy.copy(dataset)
+    other.transform = transform
+    return other
 
 
 def without_transform(dataset: Any) -> Any:
     """The same dataset, giving its samples as they are before transforms."""
-    if getattr(dataset, "transform", None) is None:
-        return dataset
-    raw = copy.copy(dataset)
-    raw.transform = None
-    return raw
+    return with_transform(dataset, None)
 
 
 class EpochView(Dataset):
-    """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`."""
+    """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`.
+
+    A dataset that says it is `endless` goes on where the epoch before ended; others begin anew.
+    """
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.transform, self.seed = getattr(dataset, "transform", None), seed
@@ -39,7 +50,8 @@ class EpochView(Dataset):
         """The sample, or our error in its place: raised in a worker it would lose its parts (see `Loader`)."""
         epoch, index = key
         try:
-            sample = self.dataset[index]
+            endless = getattr(self.dataset, "endless", False)
+            sample = self.dataset[index + epoch * len(self.dataset) if endless else index]
             return sample if self.transform is None else self.transform(sample, sample_rng(self.seed, epoch, index))
         except UnetzooError as error:
             return error
@@ -59,14 +71,14 @@ class EpochSampler(Sampler[Key]):
 
     def __init__(self, length: int, seed: int, rank: int, world: int, shuffle: bool) -> None:
         self.length, self.seed, self.rank, self.world, self.shuffle = length, seed, rank, world, shuffle
-        self.epoch = 0
+        self.epoch, self.skip = 0, 0  # skip: samples of this epoch that are done already
 
     def _indices(self) -> Sequence[int]:
         if not self.shuffle:
-            return range(self.rank, self.length, self.world)
+            return range(self.rank, self.length, self.world)[self.skip :]
         order = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch])).permutation(self.length)
         equal = self.length // self.world * self.world
-        return order[:equal][self.rank :: self.world].tolist()
+        return order[:equal][self.rank :: self.world][self.skip :].tolist()
 
     def __len__(self) -> int:
         return len(self._indices())
@@ -129,12 +141,57 @@ class Collate:
 class Loader(DataLoader):
     """A DataLoader that raises, in the main process, the errors its workers hand on."""
 
+    @property
+    def keys(self) -> EpochSampler:
+        """What is loaded."""
+        return cast(EpochSampler, self.sampler)
+
+    def stop(self) -> None:
+        """End the workers, if they were kept."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            cast(Any, iterator)._shutdown_workers()
+
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] -- a generator will do
         """Batches."""
         for batch in super().__iter__():
             if isinstance(batch, UnetzooError):
                 raise batch
             yield batch
+
+
+def in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Batches, so many at a time; the last group may have fewer.
+
+    Examples:
+        >>> list(in_groups("abcde", 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(batches)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with its tensors on a device; the host does not wait."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def first_batch(dataset: Any, seed: int) -> dict[str, Any]:
+    """The first sample, as a batch of one.
+
+    Raises:
+        DataError: The dataset is empty, or gives no samples; and whatever of ours the sample raises.
+    """
+    if not len(dataset):
+        raise DataError("nothing to load", subject=repr(dataset), found="0 samples")
+    sample = EpochView(dataset, seed)[0, 0]
+    if isinstance(sample, UnetzooError):
+        raise sample
+    return stack([sample])
 
 
 def make_loader(
@@ -155,6 +212,50 @@ def make_loader(
         num_workers=workers,
         collate_fn=Collate(stack if train else by_shape),
         persistent_workers=workers > 0,
+        worker_init_fn=outlive_in_worker,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # making an iterator must not draw from the global RNG
     )
+
+
+class Loaders:
+    """The loaders of a run: inside its `with` blocks workers stay from one epoch, or evaluation, to the next.
+
+    Args:
+        seed: Of order and augmentation.
+        workers: Loader processes.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(self, *, seed: int, workers: int, rank: int, world: int) -> None:
+        self._options = {"seed": seed, "workers": workers, "rank": rank, "world": world}
+        self._held: dict[bool, tuple[Any, Loader]] = {}
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Let the workers go, in order: the garbage collector would take their queues from them first."""
+        self._depth -= 1
+        if not self._depth:
+            for _, loader in self._held.values():
+                loader.stop()
+            self._held = {}
+
+    def get(self, dataset: Any, batch_size: int, *, train: bool) -> Loader:
+        """The loader of a dataset, made anew when dataset or batch size are others than before."""
+        held, loader = self._held.get(train, (None, None))
+        if loader is None or held is not dataset or loader.batch_size != batch_size:
+            if loader is not None:
+                loader.stop()
+            loader = make_loader(dataset, batch_size=batch_size, train=train, **self._options)
+            self._held[train] = dataset, loader
+        return loader
+
+    def epoch(self, dataset: Any, batch_size: int, epoch: int, skip: int) -> Loader:
+        """The training loader of an epoch, from the sample after `skip` on."""
+        loader = self.get(dataset, batch_size, train=True)
+        loader.keys.epoch, loader.keys.skip = epoch, skip
+        return loader

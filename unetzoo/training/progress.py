@@ -6,6 +6,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import psutil
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -14,7 +16,7 @@ SHOWN = 6  # scores in an epoch's line
 
 
 class Progress:
-    """A bar over all steps with the running loss, and a line an epoch.
+    """A bar over all steps with running loss, score, speed, memory and time left, and a line an epoch.
 
     Args:
         enabled: Show anything at all.
@@ -25,6 +27,7 @@ class Progress:
         self.console = Console(stderr=True, quiet=not enabled)
         self.bar: Bar | None = None
         self._written, self._score = 0.0, ""
+        self._speed = Speed()
 
     @contextlib.contextmanager
     def running(self, steps: int, done: int) -> Iterator[None]:
@@ -34,29 +37,41 @@ class Progress:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Bar(*columns, console=self.console, disable=not self.enabled, transient=True) as self.bar:
             self.task = self.bar.add_task("training", total=steps, completed=done)
+            self._speed.begin()
             yield
         self.bar = None
 
     def due(self) -> bool:
-        """Whether half a second has passed since this was last so."""
+        """Whether half a second has passed since this was last so; never, when nothing is shown."""
+        if not self.enabled:
+            return False
         now = time.monotonic()
         due = now - self._written >= 0.5
         self._written = now if due else self._written
         return due
 
-    def advance(self) -> None:
-        """One step more."""
+    def advance(self, samples: int) -> None:
+        """One step more, over so many samples."""
+        self._speed.samples += samples
         if self.bar is not None:
             self.bar.advance(self.task)
 
     def tell(self, epoch: int, loss: float) -> None:
-        """Write the loss of the last step, beside the last score."""
+        """Write the mean loss of the epoch so far, beside the last score."""
         if self.bar is not None:
-            self.bar.update(self.task, description=f"epoch {epoch}  loss {loss:.4f}{self._score}")
+            speed = self._speed.take()
+            shown = f"  {speed:,.3g} samples/s" if speed else ""
+            text = f"epoch {epoch}  loss {loss:.4f}{self._score}{shown}  {memory_in_use()}"
+            self.bar.update(self.task, description=text)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def report(self, row: dict[str, float], monitor: str, better: bool) -> None:
         """The epoch's line, with a star when it is the best so far."""
@@ -65,4 +80,34 @@ class Progress:
         scores = "  ".join(f"{name} {row[name]:.4f}" for name in dict.fromkeys(names[:SHOWN]))
         star = "*" if better else " "
         self._score = f"  {monitor} {row[monitor]:.4f}"
-        self.console.print(f"epoch {int(row['epoch']):3d} {star} {scores}  ({row['seconds']:.1f} s)", highlight=False)
+        self.say(f"epoch {int(row['epoch']):3d} {star} {scores}  ({row['seconds']:.1f} s)")
+        self._speed.begin()  # the evaluation is no part of it
+
+
+class Speed:
+    """Samples a second since it was last asked."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from here."""
+        self.samples, self._since = 0, time.monotonic()
+
+    def take(self) -> float:
+        """Samples a second, 0 where nothing can be said; counts from here again."""
+        seconds, samples = time.monotonic() - self._since, self.samples
+        self.begin()
+        return samples / seconds if seconds > 0 else 0.0
+
+
+def memory_in_use() -> str:
+    """The peak of the GPU's memory, or what this process holds of the host's.
+
+    Examples:
+        >>> memory_in_use().split()[1]
+        'GiB'
+    """
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
+    return f"{psutil.Process().memory_info().rss / 2**30:.2f} GiB"

@@ -1,7 +1,7 @@
 """Runs: a recipe becomes objects, a folder with everything needed to repeat it, pictures and scores.
 
-RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  scores.json  best/  checkpoints/
-curves.png  predictions/
+RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  best/
+checkpoints/  report.html  curves.png  predictions/  tensorboard/
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
-from .._version import __version__
-from ..datasets import Transform, sample_rng
-from ..errors import CheckpointError, ConfigError, RunLockedError
+from ..datasets import BatchTransform, cached, sample_rng
+from ..datasets.base import SampleTransform
+from ..errors import CheckpointError, ConfigError
 from ..labels import LabelSpec
-from ..registry import DATASETS, LOSSES, METRICS, MODELS, keywords
-from . import checkpoint, report
+from ..registry import LOSSES, METRICS, MODELS, keywords
+from . import checkpoint
+from .environment import environment
 from .loader import without_transform
-from .optim import make_optimizer, make_scheduler
-from .recipe import Recipe, load
+from .lock import RunLock
+from .logs import Log, TensorBoard, plain
+from .optim import make_optimizer
+from .recipe import Recipe, built, load
+from .reporting.samples import Gallery
+from .reporting.write import write as write_report
+from .resume import check_same
+from .stages import Stage
 from .trainer import Trainer
 
 
@@ -40,20 +46,35 @@ class Result:
     baseline: dict[str, float]
 
 
-def make_dataset(recipe: Recipe, split: str) -> Any:
-    """The dataset of one split, with its transform."""
-    dataset = DATASETS.build(recipe.data.name, **recipe.data.of(split))
+def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
+    """The dataset of one split, from its cache if the recipe keeps one, with its transform."""
+    dataset = recipe.data.build(split)
+    if recipe.data.cache:
+        folder = recipe.data.cache if isinstance(recipe.data.cache, str) else None
+        dataset = cached(dataset, recipe.transform.first_size(split), folder=folder, progress=progress)
     dataset.transform = make_transform(recipe, split, dataset.labels)
     return dataset
 
 
-def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> Transform:
+def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> SampleTransform:
     """The transform of one split; only the training split's augments, unless the recipe says otherwise."""
-    return Transform(**{"train": split == "train", "labels": labels, **recipe.transform.of(split)})
+    return recipe.transform.build(split, labels)
+
+
+def make_batch_transform(recipe: Recipe, labels: LabelSpec) -> BatchTransform | None:
+    """What of the training transform is left for the device; None where the loader does it all."""
+    on_device = recipe.transform.of("train").get("on") == "device"
+    return BatchTransform(recipe.transform.build("train", labels)) if on_device else None
 
 
 def make_trainer(
-    recipe: Recipe, labels: LabelSpec, *, out: Path | None = None, net: Any = None, progress: bool = True
+    recipe: Recipe,
+    labels: LabelSpec,
+    *,
+    out: Path | None = None,
+    net: Any = None,
+    logs: Sequence[Log] = (),
+    progress: bool = True,
 ) -> Trainer:
     """The Trainer that a recipe describes.
 
@@ -62,6 +83,7 @@ def make_trainer(
         labels: The dataset's label set.
         out: Run folder.
         net: A ready network; built from the recipe otherwise.
+        logs: Further logs.
         progress: Show a progress bar.
 
     Raises:
@@ -77,23 +99,26 @@ def make_trainer(
             hint=f"--set model.classes={labels.classes}",
         )
     torch.manual_seed(recipe.train.seed)
-    net = net if net is not None else MODELS.build(recipe.model.name, **recipe.model.options)
+    if net is None:
+        net = built("[model]", MODELS.build, recipe.model.name, **recipe.model.options)
     loss = LOSSES.build("multitask", heads=recipe.loss_heads(), classes=classes, ignore_index=labels.ignore_index)
-    optimizer = make_optimizer(net, recipe.optimizer.name, **recipe.optimizer.options)
-    settings = recipe.train
-    scheduler = recipe.scheduler and make_scheduler(
-        optimizer, recipe.scheduler.name, epochs=settings.epochs, mode=settings.mode, **recipe.scheduler.options
-    )
+    stages = [
+        Stage(stage.epochs, stage.batch_size, make_transform(recipe.at_stage(stage), "train", labels))
+        for stage in recipe.train.stages
+    ]
     return Trainer(
         net,
         loss,
         metrics=make_metrics(recipe, labels),
-        optimizer=optimizer,
-        scheduler=scheduler,
+        optimizer=make_optimizer(net, recipe.optimizer.name, loss=loss, **recipe.optimizer.options),
+        scheduler=recipe.schedule(),
+        stages=stages,
         out=out,
         record=recipe.to_dict(),
+        batch_transform=make_batch_transform(recipe, labels),
+        logs=logs,
         progress=progress,
-        **settings.model_dump(),
+        **recipe.train.model_dump(exclude={"stages", "tensorboard"}),
     )
 
 
@@ -103,7 +128,7 @@ def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
     for head, component in recipe.metrics.items():
         known = keywords(METRICS.get(component.name))
         options = {"labels": labels} if "labels" in known else {}
-        metrics[head] = METRICS.build(component.name, **options, **component.options)
+        metrics[head] = built(f"[metrics.{head}]", METRICS.build, component.name, **options, **component.options)
     return metrics
 
 
@@ -132,37 +157,58 @@ def train(
     """
     recipe = load(source, sets)
     folder = _run_folder(source, out, resume)
-    train_data, val_data = make_dataset(recipe, "train"), make_dataset(recipe, "val")
-    trainer = make_trainer(recipe, train_data.labels, out=folder, progress=progress)
+    logs = [TensorBoard(folder / "tensorboard")] if recipe.train.tensorboard else []
+    train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
+    trainer = make_trainer(recipe, train_data.labels, out=folder, logs=logs, progress=progress)
+    parameters = sum(parameter.numel() for parameter in trainer.net.parameters())
+    facts = environment(trainer.device, trainer.world) | {"parameters": parameters}
     main = trainer.accelerator.is_main_process
-    with _locked(folder) if main else contextlib.nullcontext():
+    with RunLock(folder) if main else contextlib.nullcontext():
         if main:
-            checkpoint.clean(folder / "checkpoints")
-            _describe(folder, recipe, train_data.labels)
+            _check_folder(folder, recipe, resume)
+            _describe(folder, recipe, train_data.labels, facts)
             say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
-        trainer.fit(train_data, val_data, resume=resume)
+        trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
         if (folder / "best").exists():
-            trainer.net.load_state_dict(_best(folder).state_dict())
-        scores = trainer.evaluate(val_data)
+            trainer.network.load_state_dict(_best(folder).state_dict())
+        gallery = Gallery(val_data.labels, trainer.metrics)
+        scores = trainer.evaluate(val_data, gallery.add)
+        gallery.gather()
         baseline = baseline_scores(recipe, val_data) if main else {}
         if main:
-            _write_json(folder / "scores.json", {"best": scores, "baseline": baseline})
-            report.curves(trainer.history, folder / "curves.png")
-            report.predictions(trainer.answers(val_data), val_data.labels, folder / "predictions")
+            found = {"epochs": len(trainer.history), "best": plain(scores), "baseline": plain(baseline)}
+            _write_json(folder / "scores.json", found)
+            write_report(
+                trainer, gallery, folder, scores=scores, baseline=baseline, environment=facts,
+                command=_command(source, sets, out),
+            )  # fmt: skip
     return Result(folder, scores, baseline)
 
 
-def evaluate(run: str | Path, sets: Sequence[str] = (), *, progress: bool = True) -> dict[str, float]:
+def evaluate(
+    run: str | Path, sets: Sequence[str] = (), *, progress: bool = True, report: str | Path | None = None
+) -> dict[str, float]:
     """Score a run's best network on its validation data (or other data, by `sets`).
+
+    Args:
+        run: The run folder.
+        sets: Overrides, `section.key=value`.
+        progress: Show a progress bar.
+        report: Folder for what the metrics report: that of the mask there, those of other heads in a folder each.
 
     Raises:
         ConfigError: Not a run folder.
         CheckpointError: No network in it.
     """
     recipe = load(run, sets)
-    dataset = make_dataset(recipe, "val")
+    dataset = make_dataset(recipe, "val", progress=progress)
     trainer = make_trainer(recipe, dataset.labels, net=_best(Path(run)), progress=progress)
-    return trainer.evaluate(dataset)
+    scores = trainer.evaluate(dataset)
+    if report is not None and trainer.accelerator.is_main_process:
+        for head, metric in trainer.metrics.items():
+            if hasattr(metric, "report"):
+                metric.report(Path(report) if head == "mask" else Path(report) / head)
+    return scores
 
 
 def load_run(run: str | Path) -> tuple[Any, LabelSpec, Callable[[Any], torch.Tensor]]:
@@ -212,12 +258,8 @@ def _run_folder(source: str | Path, out: str | Path | None, resume: bool) -> Pat
         return Path(source)
     name = Path(source).stem
     folder = Path(out) if out is not None else Path("runs") / name
-    if resume or not (folder / "recipe.json").exists():
+    if resume or out is not None or not (folder / "recipe.json").exists():
         return folder
-    if out is not None:
-        raise ConfigError(
-            "the run folder holds a run already", subject=folder, hint="--resume it, or give another --out"
-        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("several processes must agree on the run folder", subject=folder, hint="give --out")
     number = 2
@@ -226,33 +268,28 @@ def _run_folder(source: str | Path, out: str | Path | None, resume: bool) -> Pat
     return Path("runs") / f"{name}-{number}"
 
 
-class _locked:
-    """One writer for a run folder."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError("cannot make the run folder", subject=folder, found=str(error)) from error
-        self.folder, self.lock = folder, FileLock(folder / ".lock")
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunLockedError(
-                "another process writes to this run", subject=self.folder, hint="wait for it, or give another --out"
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse to mix two runs, before anything is written."""
+    there = folder / "recipe.json"
+    if there.exists() and not resume:
+        raise ConfigError(
+            "the run folder holds a run already", subject=folder, hint="--resume it, or give another --out"
+        )
+    if resume and not there.exists():
+        raise CheckpointError("no checkpoint to resume from", subject=folder, hint="train without --resume")
+    if resume:
+        check_same(json.loads(there.read_text(encoding="utf-8")), recipe.to_dict(), folder)
 
 
-def _describe(folder: Path, recipe: Recipe, labels: LabelSpec) -> None:
+def _command(source: str | Path, sets: Sequence[str], out: str | Path | None) -> str:
+    changes = [word for assignment in sets for word in ("--set", assignment)]
+    return shlex.join(["train", str(source), *changes, *(["--out", str(out)] if out is not None else [])])
+
+
+def _describe(folder: Path, recipe: Recipe, labels: LabelSpec, facts: dict[str, Any]) -> None:
     _write_json(folder / "recipe.json", recipe.to_dict())
     _write_json(folder / "labels.json", labels.to_dict())
-    versions = {"unetzoo": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    _write_json(folder / "environment.json", {**versions, "threads": torch.get_num_threads()})
+    _write_json(folder / "environment.json", facts)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -1,34 +1,44 @@
-"""The Trainer: one loop over epochs, on `accelerate`, with plain objects.
+"""The Trainer: one loop over epochs and optimizer steps, with plain objects.
 
 accelerate places the network and joins the processes; precision, loaders and schedulers are ours, since its own are
-global to the process. Evaluation uses the bare network over unpadded shares, and adds up metric states.
+global to the process. An optimizer step is a transaction over a group of batches: it can be repeated in smaller parts
+(`memory`), undone when something is not finite (`numerics`), and a run can stop and resume at its edges.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
+import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from torch import Tensor, nn
 
-from ..errors import CheckpointMismatchError, ConfigError, DataError, NonFiniteError, did_you_mean
-from ..inference import predict
-from ..registry import keywords
-from . import checkpoint
-from .heads import as_float, fit_targets, heads_of, without_labels
-from .loader import make_loader
+from ..errors import ConfigError, NonFiniteError, did_you_mean
+from . import memory, resume, rng
+from .best import Best
+from .ema import EMA
+from .evaluation import Evaluation, Seen, evaluating, wide
+from .folder import RunFolder
+from .loader import Loaders, first_batch, in_groups, to_device, with_transform
+from .logs import Log
+from .numerics import Flags, Guard, Judge
+from .objective import Objective
+from .optim import Schedule, make_optimizer
+from .parts import check_activation, check_trained, make_ready
 from .progress import Progress
+from .settings import PRECISIONS, Settings
+from .signals import Signals
+from .stages import Plan, Stage
+from .watch import Watch
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+Batch = dict[str, Any]
 
 
 class Trainer:
@@ -37,33 +47,47 @@ class Trainer:
     Args:
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict` (see the loss
-            `multitask`), whose terms are summed and logged by name.
+            `multitask`), whose terms are summed and logged by name. Parameters of its own are trained too.
         metrics: For each head ("mask", "depth") a metric; or one metric for the mask.
-        optimizer: A torch optimizer over the network's parameters; AdamW at 1e-3 by default.
-        scheduler: A torch scheduler, stepped once an epoch (ReduceLROnPlateau with the monitored score).
-        epochs: Passes over the training data.
-        batch_size: Samples a step and process.
+        optimizer: A torch optimizer over the parameters of network and loss; AdamW at 1e-3 by default.
+        scheduler: A `Schedule`, or a torch scheduler, stepped once an epoch (OneCycleLR and CyclicLR: once a step;
+            ReduceLROnPlateau with the monitored score).
+        epochs: Passes over the training data; 10 unless `steps` or `stages` say how long to train.
+        steps: Optimizer steps.
+        stages: Progressive resizing: epochs, batch size and transform of each `Stage`.
+        batch_size: Samples a batch and process.
+        accumulate: Batches an optimizer step; gradients are averaged over their samples.
         seed: Of order, augmentation and dropout.
-        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling).
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU).
         workers: Loader processes.
         clip: Largest gradient norm.
+        ema: Decay of the running mean of the weights, which is then what is evaluated and kept as the best.
+        freeze_encoder: Epochs in which the encoder is frozen.
+        channels_last: Keep weights and pictures in this memory layout.
+        compile: Compile the forward pass of training.
+        sync_bn: Batch-norm statistics over all processes (on GPUs).
         monitor: The score that says which epoch is best; the first of the metric by default.
-        mode: Whether a larger ("max") or smaller ("min") score is better.
+        mode: Whether a larger ("max") or smaller ("min") score is better; by default smaller for losses.
+        patience: Epochs without a better score after which training stops.
         tile: Evaluate by exact tiles of this size, for pictures that do not fit as a whole.
         out: Run folder, for log, checkpoints and the best network; nothing is written without it.
         keep: Checkpoints to keep, at least two.
+        checkpoint_epochs: Write one after so many epochs, and after the last.
+        checkpoint_steps: Write one after so many optimizer steps, too.
+        batch_transform: Applied to every training batch on its device, before the network.
         record: What stands in every checkpoint beside the weights, e.g. the recipe; a resumed run must match it.
+        logs: Further logs, e.g. `unetzoo.training.TensorBoard("runs/one")`.
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: Wrong settings.
+        ConfigError: Wrong settings, or ones that do not fit together.
 
     Examples:
         >>> import unetzoo
         >>> net = unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 16))
-        >>> trainer = unetzoo.Trainer(net, unetzoo.LOSSES.build("ce"), epochs=1, progress=False)
-        >>> trainer.epochs
-        1
+        >>> trainer = unetzoo.Trainer(net, unetzoo.LOSSES.build("ce"), steps=100, progress=False)
+        >>> trainer.settings.steps
+        100
     """
 
     def __init__(
@@ -74,53 +98,98 @@ class Trainer:
         metrics: Any = None,
         optimizer: torch.optim.Optimizer | None = None,
         scheduler: Any = None,
-        epochs: int = 10,
+        epochs: int | None = None,
+        steps: int | None = None,
+        stages: Sequence[Stage] | None = None,
         batch_size: int = 8,
+        accumulate: int = 1,
         seed: int = 0,
         precision: str = "fp32",
         workers: int = 0,
         clip: float | None = None,
+        ema: float | None = None,
+        freeze_encoder: int = 0,
+        channels_last: bool = False,
+        compile: bool = False,
+        sync_bn: bool = False,
         monitor: str | None = None,
-        mode: str = "max",
+        mode: str | None = None,
+        patience: int | None = None,
         tile: int | None = None,
         out: str | Path | None = None,
         keep: int = 2,
+        checkpoint_epochs: int = 1,
+        checkpoint_steps: int | None = None,
+        batch_transform: Callable[[Batch], Batch] | None = None,
         record: Mapping[str, Any] | None = None,
+        logs: Sequence[Log] = (),
         progress: bool = True,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ConfigError("wrong precision", found=precision, hint=did_you_mean(precision, PRECISIONS, "precision"))
-        if mode not in ("max", "min"):
-            raise ConfigError("wrong mode", expected="'max' or 'min'", found=repr(mode))
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"wrong {name}", expected="at least 1", found=value)
-        config = getattr(net, "config", None)
-        activation = config.get("activation") if isinstance(config, Mapping) else None
-        if metrics and activation not in (None, "identity"):
-            raise ConfigError(
-                "scores are computed from logits",
-                expected="a network without output activation",
-                found=f"activation={activation!r}",
-                hint="leave activation out; the losses and metrics apply it themselves",
-            )
+        given = locals()
+        self.settings = settings = Settings.checked(**{name: given[name] for name in Settings.model_fields})
+        if stages and (epochs or steps):
+            raise ConfigError("two lengths of a run", found="stages beside epochs or steps", hint="leave one out")
+        self.stages = list(stages or ())
+        if metrics:
+            check_activation(net)
         on_cpu = not torch.accelerator.is_available()  # unless told, accelerate joins no processes there
-        self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpu, step_scheduler_with_optimizer=False)
-        self.device = self.accelerator.device
-        self.net = net.to(self.device)
+        unused = getattr(net, "classification_head", None) is not None
+        self.accelerator = Accelerator(
+            mixed_precision="no",
+            cpu=on_cpu,
+            step_scheduler_with_optimizer=False,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        )
+        self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+        self.net = make_ready(net, settings, self.device, self.world)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
+        self.objective = Objective(self.net, self.loss, dtype=PRECISIONS[precision], compile=compile)
+        self.optimizer = optimizer or make_optimizer(self.net, "adamw", lr=1e-3, loss=loss)
+        check_trained(self.objective, self.optimizer)
+        self.schedule, self.batch_transform = Schedule.of(scheduler), batch_transform
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.ema = EMA(self.net, ema) if ema is not None else None
         self.metrics: dict[str, Any] = dict(metrics) if isinstance(metrics, Mapping) else {"mask": metrics}
         self.metrics = {head: metric for head, metric in self.metrics.items() if metric is not None}
-        self.optimizer = optimizer or torch.optim.AdamW(net.parameters(), lr=1e-3)
-        self.scheduler, self.epochs, self.batch_size, self.seed = scheduler, epochs, batch_size, seed
-        self.dtype, self.workers, self.clip, self.tile = PRECISIONS[precision], workers, clip, tile
-        self.monitor, self.mode, self.keep = monitor, mode, keep
+        self.signals, self.record = Signals(out is not None), dict(record or {})
         self.out = Path(out) if out is not None else None
-        self.record, self.progress = dict(record or {}), Progress(progress and self.accelerator.is_main_process)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.folder = RunFolder(self.out if self.accelerator.is_main_process else None, keep)
+        self.progress = Progress(progress and self.accelerator.is_main_process)
+        self.watch = Watch(self.folder, self.progress, logs if self.accelerator.is_main_process else ())
+        self.loaders = Loaders(
+            seed=seed, workers=workers, rank=self.accelerator.process_index, world=self.accelerator.num_processes
+        )
+        self.guard = Guard(
+            self.objective,
+            [parameter for group in self.optimizer.param_groups for parameter in group["params"]],
+            reduce=self._summed,
+            scaled=precision == "fp16",
+            clip=clip,
+        )
+        self.evaluation = Evaluation(
+            self.objective,
+            self.metrics,
+            self.accelerator,
+            lambda data: self.loaders.get(data, batch_size, train=False),
+            tile=tile,
+            between=self._stop_alone,
+        )
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self.history: list[dict[str, float]] = []
-        self.best: float | None = None
-        self.steps = 0
+        self.steps, self.seconds = 0, 0.0
+        self.names: list[str] = []  # of the terms of the loss
+        self.sums: Tensor | None = None  # of the loss and its terms over the samples of this epoch
+        self.best, self.parts, self.judge = Best(), memory.Parts(), Judge(self.scaler.is_enabled())
+        self._recent: deque[tuple[int, list[Any]]] = deque(maxlen=2)  # (step, samples)
+        self._model: nn.Module | None = None
+        self._frozen: bool | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """What is evaluated and kept as the best: the network, or the running mean of its weights."""
+        return self.net if self.ema is None else self.ema.net
 
     def fit(self, train: Any, val: Any = None, *, resume: bool = False) -> list[dict[str, float]]:
         """Train, evaluating after every epoch.
@@ -128,225 +197,256 @@ class Trainer:
         Args:
             train: A dataset.
             val: A dataset to evaluate; without it the last epoch counts as the best.
-            resume: Go on from the newest whole checkpoint in `out`.
+            resume: Go on from the newest whole checkpoint in `out`, at the very step.
 
         Returns:
             A row an epoch: `epoch`, `lr`, `seconds`, `train/<term>`, and the scores of `evaluate`.
 
         Raises:
-            NonFiniteError: The loss is no longer finite; nothing of that epoch is saved.
-            CheckpointError: Nothing to resume from, or a checkpoint of another network or recipe.
+            ConfigError: Parts that do not fit together, found before the first step.
+            NonFiniteError: The loss is no longer finite; nothing of that step reaches weights or files.
+            MemoryExhaustedError: Not even one sample at a time fits.
+            CheckpointError: Nothing to resume from, a checkpoint of another network or recipe, or a full disk.
+            RunLockedError: Another process writes to `out`.
+            SystemExit: SIGTERM or SIGINT came: the checkpoint is written, the code is 143 or 130.
         """
-        loader = self._loader(train, train=True)
-        torch.manual_seed(self.seed + self.accelerator.process_index)
-        first = self._resume() if resume else 0
-        model = self.accelerator.prepare_model(self.net) if self.accelerator.num_processes > 1 else self.net
-        with self.progress.running(self.epochs * len(loader), done=first * len(loader)):
-            for epoch in range(first, self.epochs):
-                started = time.perf_counter()
-                row = {"epoch": epoch + 1.0, "lr": self.optimizer.param_groups[0]["lr"]}
-                row |= self._train_epoch(model, loader, epoch)
-                row |= self.evaluate(val) if val is not None else {}
-                self._after_epoch(row | {"seconds": time.perf_counter() - started})
+        with self.signals, self.folder.lock(), memory.explained("training"), self.loaders:
+            self._begin(train, val, resume)
+            self.watch.begin(val, self.steps, len(self.history))
+            with contextlib.closing(self.watch), self.progress.running(self.plan.steps, done=self.steps):
+                while len(self.history) < self.plan.epochs and not self.best.is_over and not self.judge.signal:
+                    self._train_epoch(len(self.history))
+                    self._close_epoch(val, len(self.history))
+            if signal := max(gather_object([self.judge.signal or self.signals.received])):
+                raise SystemExit(128 + signal)
         return self.history
 
-    def _train_epoch(self, model: nn.Module, loader: Any, epoch: int) -> dict[str, float]:
-        model.train()
-        loader.sampler.epoch = epoch
-        sums: dict[str, Tensor] = {}
-        batch: dict[str, Any] = {}
-        for batch in map(self._to_device, loader):
-            self.optimizer.zero_grad(set_to_none=True)
-            with self._autocast():
-                output = model(batch["image"])
-            terms = self._terms(output, batch)
-            total = torch.stack(list(terms.values())).sum()
-            self.scaler.scale(total).backward()
-            if self.clip is not None:
-                self.scaler.unscale_(self.optimizer)
-                nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.steps += 1
-            for name, value in {"loss": total, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-            self.progress.advance()
-            if self.progress.due():  # the host waits for the device only when the bar is written anew
-                self._check_finite(total.detach(), batch)
-                self.progress.tell(epoch + 1, float(total.detach()))
-        self._check_finite(sums["loss"], batch)
-        return {f"train/{name}": float(value) / len(loader) for name, value in sums.items()}
+    def _begin(self, train: Any, val: Any, resuming: bool) -> None:
+        settings = self.settings
+        self._begin_anew()
+        self.folder.begin(resuming)
+        self.samples = len(train)
+        stages = self.stages or [Stage(settings.epochs or 10)]
+        self._data = [train if s.transform is None else with_transform(train, s.transform) for s in stages]
+        self.plan = Plan(
+            stages,
+            samples=len(self.loaders.epoch(train, settings.batch_size, epoch=0, skip=0).keys),
+            batch_size=settings.batch_size,
+            accumulate=settings.accumulate,
+            steps=settings.steps,
+        )
+        names = self._rehearse(val)
+        self.monitor = settings.monitor or next((name for name in names if "/" not in name), "train/loss")
+        if self.monitor not in names:
+            raise ConfigError(f"unknown monitor {self.monitor!r}", hint=did_you_mean(self.monitor, names, "score"))
+        mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
+        self.best = Best(mode, settings.patience, latest=unscored)
+        self.schedule.build(self.optimizer, epochs=self.plan.epochs, steps=self.plan.steps, mode=mode)
+        rng.seed_all(settings.seed + self.accelerator.process_index)
+        if resuming:
+            resume.restore(self, RunFolder(self.out, settings.keep).load_latest())
+            self.folder.write_log(self.history)
 
-    @torch.inference_mode()
-    def evaluate(self, dataset: Any) -> dict[str, float]:
-        """Scores over a dataset, whole pictures at their own size.
+    def _rehearse(self, val: Any) -> list[str]:
+        """One sample of every stage and of the validation data, without a step: what does not fit is found now."""
+        held = rng.take()
+        names: list[str] = []
+        with evaluating(self.objective), torch.no_grad():
+            for data in self._data:
+                terms = self.objective(self._on_device(first_batch(data, self.settings.seed), train=True))
+                names = ["train/loss", *(f"train/{name}" for name in terms)]
+        if val is not None:
+            names += self.evaluation.names(self.network, self._on_device(first_batch(val, self.settings.seed)))
+        rng.give(held)
+        return names
+
+    def _train_epoch(self, epoch: int) -> None:
+        started, first = time.perf_counter(), self.plan.first_step(epoch)
+        accumulate, every, size = self.settings.accumulate, self.settings.checkpoint_steps, self.plan.step_size(epoch)
+        data = self._data[self.plan.stage(epoch)]
+        loader = self.loaders.epoch(data, size // accumulate, epoch, skip=(self.steps - first) * size)
+        self._set_model(epoch)
+        remaining = first + self.plan.steps_in(epoch) - self.steps
+        for group in itertools.islice(in_groups(loader, accumulate), remaining):
+            self._judge(self._step(group), 0)
+            self.progress.advance(sum(len(batch["image"]) for batch in group) * self.world)
+            if self.progress.due() and self.sums is not None:  # only then does the host wait for the device
+                self.progress.tell(epoch + 1, float(self.sums[0]) / ((self.steps - first) * size))
+            if self.judge.signal or (every and self.steps % every == 0):
+                self._judge(self.guard.flush(), -1)
+                self._save()
+            if self.judge.signal:
+                raise SystemExit(128 + self.judge.signal)
+        self._judge(self.guard.flush(), -1)
+        self.seconds += time.perf_counter() - started
+
+    def _step(self, group: list[Batch]) -> Flags | None:
+        """One optimizer step over some batches; gives what was found in the step before."""
+        self.guard.remember()
+        held = rng.take()
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                sums, samples = self._gradients(group)
+                break
+            except RuntimeError as error:
+                if not memory.is_exhausted(error):
+                    raise
+                failure = str(error)
+            said = self.parts.more(len(group[0]["image"]), failure, alone=self.world == 1)
+            self.progress.say(said)
+            self.folder.note("out_of_memory", step=self.steps, parts=self.parts.count, said=said)
+            self.guard.restore()
+            rng.give(held)
+        self._recent.append((self.steps, [name for batch in group for name in batch.get("id", ())]))
+        self.scaler.unscale_(self.optimizer)
+        flags = self.guard.check(sums[0] / samples, self.signals.received)
+        with self.schedule.rates(self.steps):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.steps += 1
+        if self.ema is not None:
+            self.ema.update(self.steps)
+        self.sums = sums if self.sums is None else self.sums + sums
+        return flags
+
+    def _gradients(self, group: list[Batch]) -> tuple[Tensor, int]:
+        """Gradients of the mean over all samples; gives the sums of the loss and its terms, and the samples."""
+        assert self._model is not None
+        samples, sums = sum(len(batch["image"]) for batch in group), None
+        for place, batch in enumerate(group):
+            parts = memory.cut(self._on_device(batch, train=True), self.parts.count)
+            for number, part in enumerate(parts, start=1):
+                last = place == len(group) - 1 and number == len(parts)
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(self._model):
+                    terms = self._model(part)
+                    values, share = torch.stack(list(terms.values())), len(part["image"])
+                    total = values.sum()
+                    self.scaler.scale(total if share == samples else total * (share / samples)).backward()
+                self.names = list(terms)
+                seen = wide(torch.cat([total[None], values])) * share
+                sums = seen if sums is None else sums + seen
+        return cast(Tensor, sums), samples
+
+    def _judge(self, flags: Flags | None, which: int) -> None:
+        """Stop at what is not finite; all processes see the same flags of the same step."""
+        what = flags and self.judge.fault(flags)
+        if not what:
+            return
+        step, samples = self._recent[which]
+        shares = gather_object([{"process": self.accelerator.process_index, "samples": samples}])
+        self.folder.write_json("nonfinite.json", {"step": step, "what": what, "processes": shares})
+        raise NonFiniteError(
+            f"the {what} is not finite",
+            subject=f"step {step}, samples {samples}",
+            found="NaN or infinity",
+            hint="look at these samples, lower the learning rate, set train.clip, or train in fp32; "
+            "the last checkpoint stands",
+        )
+
+    def _close_epoch(self, val: Any, epoch: int) -> None:
+        """Score, log, and keep what is to be kept."""
+        if not self.plan.is_whole(epoch):
+            self._save()  # a longer run goes on inside this epoch
+        started = time.perf_counter()
+        row = {"epoch": epoch + 1.0, "lr": self.schedule.rate(self.steps - 1)} | self._train_scores(epoch)
+        try:
+            row |= self.evaluate(val, self.watch.look) if val is not None else {}
+        except _StoppedError:
+            self._save()
+            raise SystemExit(128 + self.signals.received) from None
+        if self.scaler.is_enabled():
+            row["skipped"] = float(self.judge.skipped)
+        row["seconds"] = self.seconds + time.perf_counter() - started
+        better = self.best.follow(row[self.monitor])
+        self.history.append(row)
+        self.schedule.after_epoch(row[self.monitor])
+        self.sums, self.seconds, self.judge.skipped = None, 0.0, 0
+        self.progress.report(row, self.monitor, better)
+        if better:
+            self.folder.save_best(self.network)
+        ended = bool(len(self.history) == self.plan.epochs or self.best.is_over or self.judge.signal)
+        self.watch.close_epoch(row, self.steps, self.metrics, last=ended)
+        if self.plan.is_whole(epoch) and (ended or (epoch + 1) % self.settings.checkpoint_epochs == 0):
+            self._save()
+        self.folder.write_log(self.history)
+        self.accelerator.wait_for_everyone()
+
+    def evaluate(self, dataset: Any, seen: Seen | None = None) -> dict[str, float]:
+        """Scores over a dataset, whole pictures at their own size. All processes call it together.
+
+        Args:
+            dataset: The dataset.
+            seen: Called with every (output, batch) that is scored, targets on the output's grid.
 
         Returns:
             `val/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
         """
-        for metric in self.metrics.values():
-            metric.reset()
-        sums: dict[str, Tensor] = {}
-        for batch, output in self.answers(dataset):
-            for name, value in self._terms(output, batch).items():
-                sums[name] = sums.get(name, 0.0) + value.detach().double() * len(batch["image"])
-            self._update_metrics(output, batch)
-        totals: Counter[str] = Counter()
-        for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample
-            totals.update(share)
-        row = {f"val/{name}": total / len(dataset) for name, total in totals.items()}
-        row["val/loss"] = sum(totals.values()) / len(dataset)
-        for head, metric in self.metrics.items():
-            if self.accelerator.num_processes > 1:
-                metric.load_state({name: self._summed(part) for name, part in metric.state().items()})
-            prefix = "" if head == "mask" else f"{head}/"
-            row |= {prefix + name: value for name, value in metric.compute().items()}
-        return row
+        for buffer in self.network.buffers() if self.world > 1 else ():  # each kept statistics of its own share
+            broadcast(buffer)
+        with self.loaders:
+            return self.evaluation.scores(self.network, dataset, seen)
 
-    @torch.inference_mode()
-    def answers(self, dataset: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    def answers(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) over this process's share of a dataset, in evaluation mode.
 
         A padded network takes the batch as it is; one with a smaller output, or `tile`, goes through
         `unetzoo.predict`: mirrored borders, one answer for every pixel.
         """
-        was_training = self.net.training
-        self.net.eval()
-        for buffer in self.net.buffers():  # each process kept batch-norm statistics of its own share
-            broadcast(buffer)
-        try:
-            for batches in self._loader(dataset, train=False):
-                for batch in map(self._to_device, batches):
-                    with self._autocast():
-                        output = self._answer(batch["image"])
-                    yield batch, output
-        finally:  # also when the caller stops early
-            self.net.train(was_training)
+        with self.loaders:
+            yield from self.evaluation.answers(self.network, dataset)
 
-    @property
-    def _geometry(self) -> Any:
-        return getattr(self.net, "geometry", None)
+    def _save(self) -> None:
+        if self.out is not None:
+            content = resume.capture(self)
+            self.folder.save(self.steps, content)
 
-    def _answer(self, images: Tensor) -> Any:
-        geometry = self._geometry
-        whole = geometry is None or (geometry.margin == 0 and all(geometry.accepts(n) for n in images.shape[-2:]))
-        if whole and self.tile is None:
-            return self.net(images)
-        answers = [predict(self.net, image, tile=self.tile) for image in images]
-        if isinstance(answers[0], Tensor):
-            return torch.stack(answers)
-        return type(answers[0])(*(torch.stack(head) for head in zip(*answers, strict=True)))
+    def _set_model(self, epoch: int) -> None:
+        """What the loop calls: the objective, over processes; wrapped anew when the encoder thaws."""
+        frozen = epoch < self.settings.freeze_encoder
+        if self.settings.freeze_encoder and frozen != self._frozen:
+            net = cast(Any, self.net)
+            (net.freeze_encoder if frozen else net.unfreeze_encoder)()
+            self._frozen, self._model = frozen, None
+        if self._model is None:
+            self.accelerator.free_memory()  # it would keep the wrapper of before
+            several = self.world > 1
+            self._model = self.accelerator.prepare_model(self.objective) if several else self.objective
+            if several:
+                self._order_gradients(self._data[self.plan.stage(epoch)])
+        self.objective.train()
 
-    def _terms(self, output: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
-        output = without_labels(output)
-        batch = fit_targets(batch, heads_of(output)["mask"], self._geometry)
-        if hasattr(self.loss, "terms"):
-            return self.loss.terms(as_float(output), batch)
-        if "mask" not in batch:
-            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset that gives 'mask'")
-        weight = {"weight": batch["weight"]} if "weight" in batch else {}
-        return {"loss": self.loss(heads_of(as_float(output))["mask"], batch["mask"], **weight)}
+    def _order_gradients(self, data: Any) -> None:
+        """One backward pass for nothing: DistributedDataParallel orders what it sums by the first one that it sees.
 
-    def _update_metrics(self, output: Any, batch: dict[str, Any]) -> None:
-        heads = heads_of(as_float(without_labels(output)))
-        batch = fit_targets(batch, heads["mask"], self._geometry)
-        for head, metric in self.metrics.items():
-            if head not in heads:
-                raise ConfigError(
-                    "a metric for a head the network lacks", subject=head, found=f"heads {', '.join(heads)}"
-                )
-            valid = {"valid": batch["valid"]} if "valid" in batch and "valid" in keywords(metric.update) else {}
-            metric.update(heads[head], batch[head], **valid)
+        Sums of floats depend on their order, so a resumed run must not begin in another one.
+        """
+        held = rng.take()
+        with evaluating(self.objective):
+            terms = cast(nn.Module, self._model)(self._on_device(first_batch(data, self.settings.seed), train=True))
+            torch.stack(list(terms.values())).sum().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        rng.give(held)
 
-    def _after_epoch(self, row: dict[str, float]) -> None:
-        self.history.append(row)
-        name = self.monitor or next((key for key in row if "/" not in key and key not in ROW_KEYS), "train/loss")
-        if name not in row:
-            raise ConfigError(f"unknown monitor {name!r}", hint=did_you_mean(name, row, "score"))
-        score = row[name] if self.mode == "max" else -row[name]
-        if name == "train/loss" and self.monitor is None:
-            score = float(len(self.history))  # nothing was evaluated: the last epoch is the one to keep
-        better = not math.isnan(score) and (self.best is None or score > self.best)
-        self.best = score if better else self.best
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(row[name])
-        elif self.scheduler is not None:
-            self.scheduler.step()
-        self.progress.report(row, name, better)
-        if self.out is not None and self.accelerator.is_main_process:
-            self._write(row, better)
-        self.accelerator.wait_for_everyone()
+    def _on_device(self, batch: Batch, *, train: bool = False) -> Batch:
+        batch = to_device(batch, self.device)
+        if train and self.batch_transform is not None:
+            batch = self.batch_transform(batch)
+        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
+        return {**batch, "image": batch["image"].to(memory_format=layout)}
 
-    def _write(self, row: dict[str, float], better: bool) -> None:
-        assert self.out is not None
-        if better and isinstance(save := getattr(self.net, "save_pretrained", None), Callable):
-            save(self.out / "best")
-        tensors, plain = checkpoint.pack_optimizer(self.optimizer)
-        state = {
-            "epoch": len(self.history),
-            "steps": self.steps,
-            "best": self.best,
-            "history": self.history,
-            "optimizer": plain,
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-            "scaler": self.scaler.state_dict(),
-            "rng": checkpoint.pack_rng(),
-            "record": self.record,
-        }
-        content = checkpoint.Checkpoint({"model": self.net.state_dict(), "optimizer": tensors}, state)
-        checkpoint.save(self.out / "checkpoints", self.steps, content, keep=self.keep)
-        lines = [json.dumps(line) + "\n" for line in self.history]
-        (self.out / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
-
-    def _resume(self) -> int:
-        if self.out is None:
-            raise ConfigError("cannot resume without a run folder", hint="give out=")
-        saved = checkpoint.latest(self.out / "checkpoints")
-        if saved.state["record"] != json.loads(json.dumps(self.record)):
-            raise CheckpointMismatchError(
-                "the run was made by another recipe", subject=self.out, hint="resume with its own, or start a new run"
-            )
-        try:
-            self.net.load_state_dict(saved.tensors["model"])
-        except RuntimeError as error:
-            raise CheckpointMismatchError("a checkpoint of another network", subject=self.out, found=error) from error
-        checkpoint.unpack_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(saved.state["scheduler"])
-        self.scaler.load_state_dict(saved.state["scaler"])
-        checkpoint.unpack_rng(saved.state["rng"])
-        self.history, self.best, self.steps = saved.state["history"], saved.state["best"], saved.state["steps"]
-        return saved.state["epoch"]
-
-    def _loader(self, dataset: Any, *, train: bool) -> Any:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        return make_loader(
-            dataset,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            workers=self.workers,
-            rank=rank,
-            world=world,
-            train=train,
-        )
-
-    def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {k: v.to(self.device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    def _train_scores(self, epoch: int) -> dict[str, float]:
+        samples = min(self.plan.steps_in(epoch) * self.plan.step_size(epoch), self.plan.samples) * self.world
+        sums = self._summed(cast(Tensor, self.sums)).tolist()
+        return {f"train/{name}": value / samples for name, value in zip(["loss", *self.names], sums, strict=True)}
 
     def _summed(self, part: Tensor) -> Tensor:
-        return cast(Tensor, self.accelerator.reduce(part.to(self.device), "sum"))
+        return cast(Tensor, self.accelerator.reduce(part.to(self.device), "sum")) if self.world > 1 else part
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=self.dtype) if self.dtype else contextlib.nullcontext()
-
-    def _check_finite(self, loss: Tensor, batch: dict[str, Any]) -> None:
-        if not torch.isfinite(loss):
-            raise NonFiniteError(
-                "the loss is not finite",
-                subject=f"step {self.steps}, samples {batch.get('id')}",
-                found=float(loss),
-                hint="lower the learning rate, set train.clip, or train in fp32; the last checkpoint stands",
-            )
+    def _stop_alone(self) -> None:
+        if self.world == 1 and self.signals.pending():
+            raise _StoppedError
 
 
-ROW_KEYS = {"epoch", "lr", "seconds"}
+class _StoppedError(Exception):
+    """A signal came during an evaluation."""

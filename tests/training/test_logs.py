@@ -1,0 +1,159 @@
+import csv
+import io
+import json
+import math
+import re
+
+import pytest
+from rich.console import Console
+from test_trainer import Squares, make
+
+from unetzoo import training
+from unetzoo.errors import CheckpointWriteError, ConfigError, DataError
+from unetzoo.training import TensorBoard, logs
+from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
+from unetzoo.training.progress import Progress, Speed
+
+ROWS = [
+    {"epoch": 1.0, "miou": 0.1 + 0.2},
+    {"epoch": 2.0, "iou/a,b": math.nan, "miou": 1e-17},
+    {"epoch": 3.0, 'iou/"q"\nx': 0.5, "miou": math.inf},
+]
+
+
+def strictly(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_csv_keeps_its_columns_where_they_were_and_every_digit():
+    table = list(csv.DictReader(io.StringIO(as_csv(ROWS))))
+    assert list(table[0]) == ["epoch", "miou", "iou/a,b", 'iou/"q"\nx']
+    for row, read in zip(ROWS, table, strict=True):
+        assert {name: value for name, value in read.items() if value} == {name: repr(v) for name, v in row.items()}
+    before = as_csv(ROWS[:2]).splitlines()[0]
+    assert as_csv(ROWS).startswith(before)  # a later column never moves the others
+    assert as_csv([]) == ""
+
+
+def test_jsonl_is_json_and_reads_back():
+    text = as_jsonl(ROWS)
+    assert strictly(text)[1] == {"epoch": 2.0, "iou/a,b": None, "miou": 1e-17}
+
+
+def test_a_log_that_was_cut_off_loses_only_its_last_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    text = as_jsonl(ROWS)
+    path.write_text(text)
+    whole = read_jsonl(path)
+    assert whole.broken == [] and [row["epoch"] for row in whole.rows] == [1, 2, 3]
+    assert math.isnan(whole.rows[1]["iou/a,b"])
+    last = len("".join(text.splitlines(keepends=True)[:2]))
+    for end in range(last + 1, len(text) - 2):
+        path.write_text(text[:end])
+        cut = read_jsonl(path)
+        assert (len(cut.rows), cut.broken, cut.lines) == (2, [3], 3)
+    path.write_bytes(b'{"a": 1}\n\xff\xfe\n[1, 2]\n{"a": 2}\n')
+    assert read_jsonl(path) == ([{"a": 1}, {"a": 2}], [2, 3], 4)
+    path.write_text("")
+    assert read_jsonl(path) == ([], [], 0)
+    with pytest.raises(DataError, match="cannot read the log"):
+        read_jsonl(tmp_path / "nothing")
+
+
+def test_a_run_writes_both_logs_and_they_agree(tmp_path):
+    history = make(out=tmp_path).fit(Squares(), Squares(4, seed=1))
+    lines = strictly((tmp_path / "metrics.jsonl").read_text())
+    table = list(csv.DictReader(io.StringIO((tmp_path / "metrics.csv").read_text())))
+    assert len(lines) == len(table) == len(history) == 2
+    for row, line, read in zip(history, lines, table, strict=True):
+        assert line == logs.plain(row)
+        assert {name: float(value) for name, value in read.items()} == pytest.approx(row, abs=0, nan_ok=True)
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return events
+
+
+def test_tensorboard_has_the_scores_and_pictures_of_the_run(tmp_path):
+    board = TensorBoard(tmp_path / "board")
+    history = make(logs=[board]).fit(Squares(), Squares(6, seed=1))
+    events = scalars(tmp_path / "board")
+    for name in ("train/loss", "miou", "iou/square"):
+        assert [e.value for e in events.Scalars(name)] == pytest.approx([row[name] for row in history], rel=1e-6)
+        assert [e.step for e in events.Scalars(name)] == [2, 4]
+    assert sorted(events.Tags()["images"]) == [f"samples/s{n}" for n in range(4)]
+    picture = events.Images("samples/s0")[-1]
+    assert picture.step == 4 and picture.width >= 3 * 96 and picture.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_tensorboard_forgets_what_a_killed_run_told_of_steps_that_are_done_again(tmp_path):
+    for first, values in ((0, {2: 0.1, 4: 0.2, 6: 0.3}), (4, {6: 0.5})):
+        board = TensorBoard(tmp_path)
+        board.begin(first)
+        for step, value in values.items():
+            board.row({"miou": value, "iou/none": math.nan}, step)
+        board.say("collapse", "one\ntwo", first)
+        board.close()
+        board.close()
+    events = scalars(tmp_path)
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("miou")] == [(2, 0.1), (4, 0.2), (6, 0.5)]
+    assert "iou/none" not in events.Tags()["scalars"]
+
+
+def test_without_tensorboard_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"train.tensorboard.*pip install unetzoo\[log\]"):
+        training.train("demo", ["train.tensorboard=true"], out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    training.load_recipe("demo", ["train.tensorboard=true"])  # a run that was made elsewhere can still be read
+
+
+def test_a_log_on_a_full_disk_is_our_error():
+    class Full:
+        def begin(self, step): ...
+        def row(self, row, step):
+            raise OSError(28, "No space left on device")
+
+        def pictures(self, pictures, step): ...
+        def say(self, event, text, step): ...
+        def close(self): ...
+
+    with pytest.raises(CheckpointWriteError, match=r"Full.*No space left.*--resume"):
+        make(logs=[Full()]).fit(Squares(), Squares(2))
+
+
+def test_progress_shows_loss_score_speed_memory_and_time_left():
+    progress = Progress(True)
+    text = io.StringIO()
+    progress.console = Console(file=text, force_terminal=True, width=200, color_system=None)
+    with progress.running(10, done=2):
+        progress.advance(40)
+        progress.report({"epoch": 1.0, "miou": 0.61, "train/loss": 0.5, "lr": 0.1, "seconds": 2.0}, "miou", better=True)
+        progress.advance(40)
+        progress.tell(2, 0.4321)
+        assert progress.bar is not None
+        progress.bar.refresh()
+    shown = text.getvalue()
+    assert re.search(r"epoch 2  loss 0\.4321  miou 0\.6100  [\d.e+,]+ samples/s  \d+\.\d\d GiB", shown)
+    assert "4/10" in shown and "left" in shown
+    assert re.search(r"epoch   1 \* miou 0\.6100  train/loss 0\.5000  \(2\.0 s\)", shown)
+    progress.say("samples ['[red]a[/red]'] stay as they are")
+    assert "['[red]a[/red]']" in text.getvalue()
+
+
+def test_speed(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("unetzoo.training.progress.time.monotonic", lambda: now[0])
+    speed = Speed()
+    assert speed.take() == 0.0
+    speed.samples += 30
+    now[0] += 2.0
+    assert speed.take() == 15.0
+    assert speed.samples == 0

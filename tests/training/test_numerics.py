@@ -1,0 +1,153 @@
+"""NaN and infinity never reach weights, batch norm, optimizer, running mean or files."""
+
+import json
+import math
+
+import pytest
+import torch
+from runs import At, Augmented, Small, fit, make_small
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unetzoo.errors import NonFiniteError
+from unetzoo.training import checkpoint
+from unetzoo.training.numerics import SKIPS, Flags, Guard, Judge
+from unetzoo.training.optim import OPTIMIZERS, make_optimizer
+
+
+def poison_input(trainer, value):
+    trainer.batch_transform = At(6, lambda batch: batch["image"][0, 0, 0, 0].fill_(value) and None)
+
+
+def poison_loss(trainer, value):
+    calls = [0]
+    inner = trainer.objective.loss
+
+    class Poisoned(nn.Module):
+        def forward(self, output, target, *, weight=None):
+            calls[0] += 1
+            return inner(output, target) + (value if calls[0] == 7 else 0.0)
+
+    trainer.objective.loss = Poisoned()
+
+
+def poison_gradient(trainer, value):
+    calls = [0]
+
+    def hook(gradient):
+        calls[0] += 1
+        return torch.full_like(gradient, value) if calls[0] == 4 else None
+
+    trainer.net.rest[1].bias.register_hook(hook)
+
+
+def all_finite(trainer):
+    states = [trainer.net.state_dict(), trainer.ema.net.state_dict(), checkpoint.pack_optimizer(trainer.optimizer)[0]]
+    return all(bool(torch.isfinite(value).all()) for state in states for value in state.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("poison", [poison_input, poison_loss, poison_gradient])
+def test_nothing_that_is_not_finite_gets_in(tmp_path, poison, value):
+    trainer = make_small(tmp_path, checkpoint_steps=1)
+    poison(trainer, value)
+    with pytest.raises(NonFiniteError, match=r"samples \['s\d"):
+        fit(trainer)
+    assert all_finite(trainer)
+    report = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert report["processes"][0]["process"] == 0 and report["processes"][0]["samples"][0].startswith("s")
+    saved = checkpoint.latest(tmp_path / "checkpoints")
+    assert saved.state["steps"] <= report["step"]  # the last checkpoint stands before the fault
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_optimizer_is_spoiled(name):
+    trainer = make_small(optimizer=name, ema=0.5)
+    poison_gradient(trainer, math.nan)
+    with pytest.raises(NonFiniteError, match="the gradient is not finite"):
+        fit(trainer)
+    assert all_finite(trainer)
+
+
+def test_batch_norm_that_overflows_is_noticed_though_the_loss_is_finite():
+    trainer = make_small()
+    trainer.batch_transform = At(6, lambda batch: {**batch, "image": batch["image"] * 1e25})
+    with pytest.raises(NonFiniteError):
+        fit(trainer)
+    assert all_finite(trainer)
+
+
+def test_weights_that_overflow_are_never_saved(tmp_path):
+    trainer = make_small(tmp_path, optimizer="sgd", options={"lr": 1e38}, clip=None, ema=None, epochs=1)
+    with pytest.raises(NonFiniteError):
+        fit(trainer)
+    for path in checkpoint.found(tmp_path / "checkpoints"):
+        assert all(bool(torch.isfinite(v).all()) for v in checkpoint.load(path).tensors["model"].values())
+
+
+def test_a_scalers_skip_is_no_fault_but_its_loss_is():
+    judge = Judge(scaled=True)
+    skip = Flags(loss=False, gradient=True, buffers=False, sigterm=False, sigint=False)
+    fine = skip._replace(gradient=False)
+    assert [judge.fault(flags) for flags in (skip, skip, fine)] == [None, None, None]
+    assert judge.skipped == 2
+    assert judge.fault(skip._replace(loss=True)) == "loss"
+    judge = Judge(scaled=True)
+    assert [judge.fault(skip) for _ in range(SKIPS)][-1] == "gradient"
+    assert Judge(scaled=False).fault(skip) == "gradient"
+
+
+def test_a_scaled_step_is_skipped_by_the_scaler_and_the_buffers_stay_updated():
+    net = Small()
+    optimizer = make_optimizer(net, "sgd", lr=1.0)
+    scaler = torch.amp.GradScaler("cpu")
+    guard = Guard(net, net.parameters(), reduce=lambda flags: flags, scaled=True)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    guard.remember()
+    loss = net(torch.rand(2, 1, 8, 8)).mean()
+    scaler.scale(loss).backward()
+    net.rest[1].bias.grad.fill_(math.inf)
+    scaler.unscale_(optimizer)
+    guard.check(loss)
+    scaler.step(optimizer)
+    scaler.update()
+    assert guard.flush() == Flags(False, True, False, False, False)
+    after = net.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name, _ in net.named_parameters())
+    assert not torch.equal(before["encoder.1.running_mean"], after["encoder.1.running_mean"])
+    assert scaler.get_scale() == 2.0**15
+
+
+def test_clipping_bounds_the_norm():
+    net = Small()
+    guard = Guard(net, net.parameters(), reduce=lambda flags: flags, clip=0.01)
+    guard.remember()
+    loss = net(torch.rand(2, 1, 8, 8)).square().sum()
+    loss.backward()
+    guard.check(loss)
+    assert nn.utils.get_total_norm([p.grad for p in net.parameters()]).item() == pytest.approx(0.01, rel=1e-3)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often the host reads a device's number."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_host_waits_for_no_step(optimizer):
+    def reads(samples):
+        trainer = make_small(epochs=1, optimizer=optimizer)
+        trainer.loss.forward = lambda output, target, *, weight=None: nn.functional.cross_entropy(output, target)
+        with Reads() as mode:
+            trainer.fit(Augmented(samples))
+        assert trainer.steps == -(-samples // 4)
+        return mode.count
+
+    assert reads(40) == reads(8) <= 2  # an iterator's own

@@ -1,0 +1,195 @@
+"""The boundary loss: probabilities weighed by their distance from the true boundary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from ..errors import InputShapeError, SizeMismatchError
+from ._inputs import (
+    Mode,
+    check_class_range,
+    check_classes,
+    check_mode,
+    check_output,
+    check_policy,
+    class_vector,
+    for_classes,
+    full_precision,
+    map_like,
+    outside_autocast,
+    read_target,
+    safe_ratio,
+)
+
+
+def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float32]:
+    """Distance of every pixel to the boundary of a mask, in pixels: > 0 outside, ≤ 0 inside.
+
+    Outside it is the distance to the nearest pixel of the mask, inside 1 less the distance to the nearest pixel that
+    is outside: 1 and 0 along the boundary. Pixels that do not count are neither inside nor outside: distances are to
+    the nearest pixels that do count. A mask with no boundary (nothing inside, or nothing outside) gives NaN.
+
+    Args:
+        mask: True inside.
+        counted: True where the mask says something; by default everywhere.
+
+    Shape:
+        - mask, counted: (H, W)
+        - result: (H, W), float32
+
+    Raises:
+        InputShapeError: A mask that is not (H, W).
+        SizeMismatchError: `counted` of another size.
+
+    Examples:
+        >>> print(signed_distance([[0, 0, 1, 1, 1, 0]]))
+        [[ 2.  1.  0. -1.  0.  1.]]
+
+    Source:
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5: φ_G, with their release's
+        distances.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    inside = np.asarray(mask, dtype=bool)
+    if inside.ndim != 2:
+        raise InputShapeError("unusable mask", expected="shape (H, W)", found=inside.shape)
+    outside = ~inside
+    if counted is not None:
+        here = np.asarray(counted, dtype=bool)
+        if here.shape != inside.shape:
+            raise SizeMismatchError("the mask does not fit", expected=f"shape {inside.shape}", found=here.shape)
+        inside, outside = inside & here, outside & here
+    if not (inside.any() and outside.any()):
+        return np.full(inside.shape, np.nan, np.float32)
+    to_inside, to_outside = (np.asarray(distance_transform_edt(~part)) for part in (inside, outside))
+    return np.where(to_inside > 0, to_inside, 1.0 - to_outside).astype(np.float32)
+
+
+# An operator of its own, so that `torch.compile` need not look inside.
+@torch.library.custom_op("unetzoo::signed_distances", mutates_args=())
+def _signed_distances(labels: Tensor, counted: Tensor, classes: int) -> Tensor:
+    """(N, 1, H, W) labels of so many classes, or (N, K, H, W) labels {0, 1} where `classes` is 0 → (N, ·, H, W)."""
+    of, here = labels.cpu().numpy(), counted.cpu().numpy()
+    values = np.arange(classes) if classes else np.ones(labels.shape[1], np.int64)
+    maps = np.empty((len(of), len(values), *of.shape[2:]), np.float32)
+    for n, k in np.ndindex(*maps.shape[:2]):
+        channel = 0 if classes else k
+        maps[n, k] = signed_distance(of[n, channel] == values[k], here[n, channel])
+    return torch.from_numpy(maps).to(labels.device)
+
+
+@_signed_distances.register_fake
+def _(labels, counted, classes):
+    batch, channels, height, width = labels.shape
+    return labels.new_empty((batch, classes or channels, height, width), dtype=torch.float32)
+
+
+class BoundaryLoss(nn.Module):
+    r"""Mean of the probability of each pixel times its distance from the class's true boundary: `Σ w·c·φ·p / Σ w·c`.
+
+    φ is `signed_distance`: a false positive costs the more the farther away it lies, a true positive earns the more the
+    deeper it lies. So the least value is below 0 and differs from picture to picture; and with little or nothing
+    predicted the gradient is weak: the paper adds this loss to a region loss, at a weight that grows from 0.01.
+    w is the pixel's weight (0 where ignored), c the class's. Pixels that do not count are neither inside nor outside.
+
+    The distances are computed from each batch by SciPy on the CPU, for each class of each image: on an accelerator the
+    host waits for the labels. They depend on the target alone: computed beforehand they may be given as `distance`.
+
+    Args:
+        mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
+        classes: Indices of the classes that count; all by default.
+        from_logits: Whether the output is logits; else it is probabilities.
+        ignore_index: Label that does not count; for multilabel, label by label.
+        class_weights: One number ≥ 0 a class.
+        empty: What a class without a boundary in an image (none of its pixels, or nothing else) contributes. "skip":
+            nothing, it leaves the mean. "penalise": its boundary counts as one diagonal of the picture away.
+
+    Shape:
+        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
+        - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
+        - distance: as the output, `signed_distance` of each class, NaN where it has no boundary; for binary also
+          (N, H, W)
+
+    Raises:
+        ConfigError: Arguments that contradict each other or the output's channels.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
+        SizeMismatchError: A target, weight or distance of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator the loss is NaN.
+
+    Examples:
+        >>> logits = torch.full((1, 1, 1, 6), 100.0)  # distances 2, 1, 0, −1, 0, 1
+        >>> BoundaryLoss("binary")(logits, torch.tensor([[[0, 0, 1, 1, 1, 0]]])).item()
+        0.5
+
+    Source:
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5; the mean, as in their release,
+        where the paper has a sum.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        mode: Literal["binary", "multiclass", "multilabel"],
+        classes: Sequence[int] | None = None,
+        from_logits: bool = True,
+        ignore_index: int | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
+        empty: Literal["skip", "penalise"] = "skip",
+    ) -> None:
+        super().__init__()
+        self.mode: Mode = check_mode(mode)
+        self.classes = check_classes(mode, classes, class_weights)
+        check_policy(empty, ("skip", "penalise"))
+        self.from_logits, self.ignore_index, self.empty = from_logits, ignore_index, empty
+        self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
+
+    def forward(
+        self, output: Tensor, target: Tensor, *, weight: Tensor | None = None, distance: Tensor | None = None
+    ) -> Tensor:
+        """The loss of a batch, a scalar."""
+        check_output(output, many=self.mode == "multiclass")
+        with outside_autocast(output):
+            output = full_precision(output)
+            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            pixels = torch.ones_like(truth.labels, dtype=output.dtype) if truth.weight is None else truth.weight
+            softmax = self.mode == "multiclass"
+            if distance is None:
+                counted = (pixels > 0).expand_as(truth.labels)
+                signed = _signed_distances(truth.labels, counted, output.shape[1] if softmax else 0).to(output)
+            else:
+                signed = map_like(distance, output, "distance")
+            share = (pixels * self._class_shares(output)).expand_as(output)
+            no_boundary = signed.isnan()
+            if self.empty == "skip":
+                share, signed = share.masked_fill(no_boundary, 0.0), signed.masked_fill(no_boundary, 0.0)
+            else:
+                diagonal = math.hypot(*output.shape[2:])
+                own = truth.labels == (torch.arange(output.shape[1]).view(-1, 1, 1).to(output.device) if softmax else 1)
+                signed = torch.where(no_boundary, torch.where(own, -diagonal, diagonal).to(output), signed)
+            return truth.settle(safe_ratio((self._probabilities(output) * signed * share).sum(), share.sum()))
+
+    def _probabilities(self, output: Tensor) -> Tensor:
+        if not self.from_logits:
+            return output
+        return output.softmax(1) if self.mode == "multiclass" else output.sigmoid()
+
+    def _class_shares(self, output: Tensor) -> Tensor:
+        weights = for_classes(self.class_weights, output, output.shape[1], "class_weights")
+        weights = output.new_ones(output.shape[1]) if weights is None else weights
+        if self.classes is not None:
+            check_class_range(self.classes, output.shape[1])
+            counts = torch.zeros_like(weights)
+            counts[self.classes] = 1.0
+            weights = weights * counts
+        return weights.view(-1, 1, 1)

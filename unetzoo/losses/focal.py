@@ -1,0 +1,247 @@
+"""The focal loss: cross entropy that turns away from what is already right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..errors import ConfigError
+from ._inputs import (
+    Mode,
+    check_mode,
+    check_output,
+    class_vector,
+    fit_target,
+    for_classes,
+    full_precision,
+    outside_autocast,
+    read_target,
+    safe_ratio,
+    settled,
+    weighted_mean,
+)
+from .fused import Block, blocks, make_buffers, read_block, sum_dtype, wrong_labels
+
+
+class FocalLoss(nn.Module):
+    r"""Focal loss of a sigmoid for each channel: cross entropy that turns away from what is already right.
+
+    With w the pixel's weight (0 where ignored), c the channel's, q the probability that the channel's sigmoid gives
+    the truth, and a = alpha for positive labels and 1 − alpha for the others: `loss = Σ w·c·a·f·(−ln q) / Σ w·c`,
+    `f = (1 − q)^gamma`, over all pixels and channels. Multiclass labels too are one sigmoid a class against the rest
+    (as in the paper and in SMP), not a softmax. Nothing but ignored labels: 0, with zero gradient.
+
+    Args:
+        mode: "binary" (one channel), "multiclass" or "multilabel".
+        alpha: Weight of the positive labels, in [0, 1]; without it both kinds weigh 1.
+        gamma: Power of the factor f, ≥ 0; 0 is binary cross entropy.
+        ignore_index: Label that does not count; for multilabel, label by label.
+        normalized: Divide by `Σ w·c·f` instead. (SMP does so for each channel, and then once more by the pixels.)
+        reduced_threshold: A number r in (0, 1]: f is 1 where q < r and `((1 − q) / r)^gamma` elsewhere.
+        class_weights: One number ≥ 0 a channel.
+
+    Shape:
+        - output: logits (N, 1, H, W) for binary, (N, C, H, W) else
+        - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
+        - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
+
+    Raises:
+        ConfigError: Unusable constants or class weights.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
+        SizeMismatchError: A target or weight of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
+            make the host wait, the loss is NaN instead.
+
+    Examples:
+        >>> import torch
+        >>> round(FocalLoss("binary")(torch.zeros(1, 1, 1, 2), torch.tensor([[[0, 1]]])).item(), 4)  # ln 2 / 4
+        0.1733
+
+    Source:
+        Lin et al., "Focal Loss for Dense Object Detection", 2017, eqs. 4 and 5; reduced: Sergievskiy and Ponamarev,
+        "Reduced Focal Loss", 2019. Signature: SMP's.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        mode: Literal["binary", "multiclass", "multilabel"],
+        alpha: float | None = None,
+        gamma: float = 2.0,
+        ignore_index: int | None = None,
+        normalized: bool = False,
+        reduced_threshold: float | None = None,
+        class_weights: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.mode: Mode = check_mode(mode)
+        if mode == "binary" and class_weights is not None:
+            raise ConfigError("binary labels have one class", found="class_weights", hint="use alpha, or change mode")
+        if not 0.0 <= gamma < math.inf:
+            raise ConfigError("unusable gamma", expected="a number ≥ 0", found=gamma)
+        if alpha is not None and not 0.0 <= alpha <= 1.0:
+            raise ConfigError("unusable alpha", expected="a number in [0, 1]", found=alpha)
+        if reduced_threshold is not None and not 0.0 < reduced_threshold <= 1.0:
+            raise ConfigError("unusable reduced_threshold", expected="a number in (0, 1]", found=reduced_threshold)
+        self.alpha, self.gamma, self.ignore_index = alpha, gamma, ignore_index
+        self.normalized, self.reduced_threshold = normalized, reduced_threshold
+        self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch, a scalar."""
+        check_output(output, many=self.mode == "multiclass")
+        with outside_autocast(output):
+            if not self.normalized:
+                return self._mean(output, target, weight)
+            output = full_precision(output)
+            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            right = self._where_positive(truth.labels, output, -output)  # the logit of the truth
+            log_factor = _below_its_largest(self._log_factor(right), truth.weight)
+            factor = log_factor.exp()
+            loss = -factor * F.logsigmoid(right)
+            if self.alpha is not None:
+                ones = torch.ones_like(loss)
+                loss = loss * self._where_positive(truth.labels, self.alpha * ones, (1.0 - self.alpha) * ones)
+            weights = for_classes(self.class_weights, output, output.shape[1], "class_weights")
+            if weights is not None:
+                weights = weights.view(-1, 1, 1)
+                loss, factor = loss * weights, factor * weights
+            return truth.settle(weighted_mean(loss, truth.weight, factor))
+
+    def _mean(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        labels, weight = fit_target(output, target, mode=self.mode, weight=weight)
+        positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
+        sums, counted, faults = _Sums.apply(
+            output, labels, weight, self.ignore_index, self.mode == "multiclass",
+            self.gamma, self.reduced_threshold or 0.0, positive, negative,
+        )  # fmt: skip
+        fault = wrong_labels(faults, labels, self.ignore_index, output.shape[1] if self.mode == "multiclass" else 2)
+        weights = for_classes(self.class_weights, sums, output.shape[1], "class_weights")
+        if weights is not None:
+            sums, counted = sums * weights, counted * weights
+        loss = safe_ratio(sums.sum(), counted.sum())
+        return settled(loss, fault).to(torch.promote_types(output.dtype, torch.float32))
+
+    def _where_positive(self, labels: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        if self.mode == "multiclass":
+            return negative.scatter(1, labels, positive.gather(1, labels))
+        return torch.where(labels == 1, positive, negative)
+
+    def _log_factor(self, right: Tensor) -> Tensor:
+        # In logarithms: a power below 1 has no finite slope at 0.
+        log_wrong = F.logsigmoid(-right)
+        if self.reduced_threshold is None:
+            return self.gamma * log_wrong
+        far = right.sigmoid() < self.reduced_threshold
+        return torch.where(far, 0.0, self.gamma * (log_wrong - math.log(self.reduced_threshold)))
+
+
+def _below_its_largest(log_factor: Tensor, weight: Tensor | None) -> Tensor:
+    """Less its largest counted value, which a normalised sum does not feel: the sum cannot underflow."""
+    if weight is None:
+        return log_factor - log_factor.detach().amax()
+    ignored = weight == 0
+    largest = log_factor.detach().masked_fill(ignored, -math.inf).amax()
+    largest = torch.where(largest.isinf(), 0.0, largest)
+    return torch.where(ignored, 0.0, log_factor - largest)
+
+
+class _Sums(torch.autograd.Function):
+    """Of each image and channel `Σ w·a·f·(−ln q)` and `Σ w`; then how many labels were wrong."""
+
+    @staticmethod
+    def forward(*arguments):
+        return _focal_sums(*arguments)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, labels, weight, *ctx.constants = inputs
+        ctx.save_for_backward(logits, labels, weight)
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *slopes):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+        return _focal_gradient(slopes[0], *ctx.saved_tensors, *ctx.constants), *[None] * 8
+
+
+# Operators of their own: `torch.compile` need not look inside.
+@torch.library.custom_op("unetzoo::focal_sums", mutates_args=())
+def _focal_sums(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, one_label: bool,
+    gamma: float, threshold: float, positive: float, negative: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    flat, buffers = logits.flatten(2), make_buffers(logits, 3)
+    sums, counted = (logits.new_zeros(logits.shape[:2], dtype=sum_dtype(logits)) for _ in range(2))
+    faults = torch.zeros((), dtype=torch.int64, device=logits.device)
+    for n, pixels in blocks(flat):
+        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if one_label else 2, buffers.dtype)
+        x = flat[n, :, pixels].to(buffers.dtype)
+        truly, wrong, surprise = _parts(x, truth, one_label, buffers[..., : x.shape[1]])
+        loss = surprise.mul_(_factor(wrong, gamma, threshold)).mul_(_either(truly, positive, negative))
+        sums[n] += (loss if truth.weight is None else loss.mul_(truth.weight)).sum(1)
+        counted[n] += x.shape[1] if truth.weight is None else truth.weight.sum(1)
+        faults += truth.faults
+    return sums, counted, faults
+
+
+@_focal_sums.register_fake
+def _(logits, *_):
+    sums, counted = (logits.new_empty(logits.shape[:2], dtype=sum_dtype(logits)) for _ in range(2))
+    return sums, counted, logits.new_empty((), dtype=torch.int64)
+
+
+@torch.library.custom_op("unetzoo::focal_gradient", mutates_args=())
+def _focal_gradient(
+    slopes: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, one_label: bool,
+    gamma: float, threshold: float, positive: float, negative: float,
+) -> Tensor:  # fmt: skip
+    flat, buffers = logits.flatten(2), make_buffers(logits, 3)
+    gradient, slopes = torch.empty_like(flat), slopes.to(buffers.dtype).unsqueeze(-1)
+    for n, pixels in blocks(flat):
+        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if one_label else 2, buffers.dtype)
+        x = flat[n, :, pixels].to(buffers.dtype)
+        truly, wrong, surprise = _parts(x, truth, one_label, buffers[..., : x.shape[1]])
+        slope = surprise.addcmul_(surprise, wrong, value=-1).mul_(gamma)  # gamma·q·(−ln q), where f has a slope
+        if threshold:
+            slope.masked_fill_(wrong > 1.0 - threshold, 0.0)
+        slope.add_(wrong).mul_(_factor(wrong, gamma, threshold)).mul_(_either(truly, -positive, negative))
+        slope.mul_(slopes[n])
+        gradient[n, :, pixels] = slope if truth.weight is None else slope.mul_(truth.weight)
+    return gradient.view(logits.shape)
+
+
+@_focal_gradient.register_fake
+def _(slopes, logits, *_):
+    return torch.empty_like(logits.flatten(2)).view(logits.shape)
+
+
+def _parts(x: Tensor, truth: Block, one_label: bool, buffers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The labels {0, 1} of each channel, 1 − q and −ln q."""
+    truly, wrong, surprise = buffers
+    if one_label:
+        truly.zero_().scatter_(0, truth.labels.long(), 1.0)
+    else:
+        truly.copy_(truth.labels)
+    away = torch.addcmul(x, x, truly, value=-2, out=wrong)  # the logit of what is not the label
+    torch.ops.aten.softplus.out(away, 1.0, 50.0, out=surprise)
+    return truly, away.sigmoid_(), surprise
+
+
+def _factor(wrong: Tensor, gamma: float, threshold: float) -> Tensor:
+    if not threshold:
+        return wrong.pow_(gamma)
+    far = wrong > 1.0 - threshold
+    return wrong.div_(threshold).pow_(gamma).masked_fill_(far, 1.0)
+
+
+def _either(truly: Tensor, positive: float, negative: float) -> Tensor:
+    return truly.mul_(positive - negative).add_(negative)

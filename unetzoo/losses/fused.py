@@ -1,0 +1,373 @@
+"""The sums over each class that cross entropy, Dice, Jaccard, Tversky and MCC are made of, without a map of them.
+
+`class_sums` reads the logits once and gives a few numbers a class; its gradient reads them once more and writes one
+buffer of the logits' size. Nothing else of that size is made or kept: between the passes autograd holds the logits,
+labels and weights that it was given, probabilities are computed anew. On CUDA both passes are Triton kernels
+(`kernels.py`), elsewhere torch's own operations on blocks of pixels that stay in the cache.
+
+Sums are kept in double precision where the device has it; no atomic adds, so every run gives the same bits.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ._inputs import Mode, check_labels, fit_target, settled
+
+BLOCK = 2**21  # numbers a buffer holds, 8 MB in fp32: more leave the cache, fewer make threads meet too often
+
+
+COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class ClassSums(NamedTuple):
+    """Sums over the pixels of each image and class, (N, C), with w the weight (0 where ignored), p the probability.
+
+    Args:
+        intersection: `Σ w·p·y`, y whether the label is this class; 0 unless asked for.
+        predicted: `Σ w·p`; 0 unless asked for.
+        true: `Σ w·y`.
+        counted: `Σ w`.
+        entropy: `Σ w·y·(−ln p)`; 0 unless asked for.
+        rest: Of a softmax `Σ w·(−ln p)`, of a sigmoid `Σ w·(1 − y)·(−ln(1 − p))`; 0 unless asked for.
+        fault: Whether a label was outside the classes, where that was not looked at; see `Truth`.
+    """
+
+    intersection: Tensor
+    predicted: Tensor
+    true: Tensor
+    counted: Tensor
+    entropy: Tensor
+    rest: Tensor
+    fault: Tensor | None
+
+    def settle(self, loss: Tensor, like: Tensor) -> Tensor:
+        """The loss as a number of the output's precision (at least fp32); NaN where a label was wrong."""
+        return settled(loss, self.fault).to(torch.promote_types(like.dtype, torch.float32))
+
+
+def class_sums(
+    output: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode,
+    ignore_index: int | None = None,
+    weight: Tensor | None = None,
+    overlap: bool = True,
+    entropy: bool = False,
+    rest: bool = False,
+) -> ClassSums:
+    """The sums of a batch of logits: softmax for "multiclass", a sigmoid a channel else.
+
+    Args:
+        output: Logits (N, C, H, W), in any floating point type.
+        target: Integers (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W).
+        mode: How logits become probabilities.
+        ignore_index: Label that does not count.
+        weight: (N, H, W) or (N, 1, H, W).
+        overlap: Whether to compute `ClassSums.intersection` and `predicted`.
+        entropy: Whether to compute `ClassSums.entropy`.
+        rest: Whether to compute `ClassSums.rest`.
+
+    Raises:
+        InputShapeError: Channels that do not suit the mode.
+        SizeMismatchError: A target or weight of another size.
+        DataError: A target that is not of integers.
+        LabelRangeError: Labels outside the classes (CPU; on accelerators and in compiled code see `ClassSums.settle`).
+    """
+    labels, weight = fit_target(output, target, mode=mode, weight=weight)
+    softmax = mode == "multiclass"
+    sums, faults = _Sums.apply(output, labels, weight, ignore_index, softmax, overlap, entropy, rest)
+    fault = wrong_labels(faults, labels, ignore_index, output.shape[1] if softmax else 2)
+    return ClassSums(*sums.unbind(1), fault=fault)
+
+
+def wrong_labels(faults: Tensor, labels: Tensor, ignore_index: int | None, classes: int) -> Tensor | None:
+    """What to do about so many wrong labels: raise on the CPU, elsewhere say so without looking; see `Truth`.
+
+    Raises:
+        LabelRangeError: How many labels are wrong, of which values (CPU).
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return faults > 0
+    if int(faults):
+        check_labels(labels, ignore_index, classes)
+    return None
+
+
+# Operators of their own: `torch.compile` need not look inside.
+@torch.library.custom_op("unetzoo::class_sums", mutates_args=())
+def _class_sums(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    softmax: bool,
+    overlap: bool,
+    entropy: bool,
+    rest: bool,
+) -> tuple[Tensor, Tensor]:
+    triton = _triton_for(logits)
+    if triton is not None:
+        return triton.class_sums(logits, labels, weight, ignore_index, softmax, entropy, rest)
+    sums = logits.new_zeros(len(logits), 6, logits.shape[1], dtype=sum_dtype(logits))
+    faults = torch.zeros((), dtype=torch.int64, device=logits.device)
+    work = _softmax_sums if softmax else _sigmoid_sums
+    flat, buffers = logits.flatten(2), make_buffers(logits, 1 if softmax else 3)
+    for n, pixels in blocks(flat):
+        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if softmax else 2, buffers.dtype)
+        x = flat[n, :, pixels].to(buffers.dtype)
+        work(x, truth, buffers[..., : x.shape[1]], sums[n], overlap, entropy, rest)
+        faults += truth.faults
+    return sums, faults
+
+
+@_class_sums.register_fake
+def _(logits, *_):
+    sums = logits.new_empty((logits.shape[0], 6, logits.shape[1]), dtype=sum_dtype(logits))
+    return sums, logits.new_empty((), dtype=torch.int64)
+
+
+@torch.library.custom_op("unetzoo::class_sums_gradient", mutates_args=())
+def _gradient(
+    slopes: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, softmax: bool
+) -> Tensor:
+    triton = _triton_for(logits)
+    if triton is not None:
+        return triton.gradient(slopes, logits, labels, weight, ignore_index, softmax)
+    work = _softmax_gradient if softmax else _sigmoid_gradient
+    flat, buffers = logits.flatten(2), make_buffers(logits, 2 if softmax else 3)
+    gradient, slopes = torch.empty_like(flat), slopes.to(buffers.dtype)
+    for n, pixels in blocks(flat):
+        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if softmax else 2, buffers.dtype)
+        x = flat[n, :, pixels].to(buffers.dtype)
+        gradient[n, :, pixels] = work(x, truth, slopes[n], buffers[..., : x.shape[1]])
+    return gradient.view(logits.shape)
+
+
+@_gradient.register_fake
+def _(slopes, logits, labels, weight, ignore_index, softmax):
+    return torch.empty_like(logits.flatten(2)).view(logits.shape)
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments):
+        return _class_sums(*arguments)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, labels, weight, ctx.ignore_index, ctx.softmax, *_ = inputs
+        ctx.save_for_backward(logits, labels, weight)
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *slopes):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+        gradient = _gradient(slopes[0], *ctx.saved_tensors, ctx.ignore_index, ctx.softmax)
+        return gradient, *[None] * 7
+
+
+@cache
+def _triton(device: torch.device) -> ModuleType | None:
+    """The kernels, if they run on this device."""
+    if find_spec("triton") is None:
+        return None
+    try:
+        from . import kernels
+
+        logits, labels = torch.zeros(1, 2, 1, 1, device=device), torch.zeros(1, 1, 1, 1, device=device).long()
+        kernels.class_sums(logits, labels, None, None, softmax=True, entropy=True, rest=True)
+    except Exception as error:  # whatever a compiler that is not there may raise
+        warnings.warn(
+            f"Triton does not run here ({type(error).__name__}: {error}): losses take the slower path", stacklevel=2
+        )
+        return None
+    return kernels
+
+
+def _triton_for(logits: Tensor) -> ModuleType | None:
+    kernels = _triton(logits.device) if logits.is_cuda else None
+    return kernels if kernels is not None and kernels.serves(logits) else None
+
+
+def sum_dtype(logits: Tensor) -> torch.dtype:
+    """The widest there is."""
+    return torch.float32 if logits.device.type == "mps" else torch.float64  # which knows no double
+
+
+def blocks(flat: Tensor) -> Iterator[tuple[int, slice]]:
+    """Image and pixels of each block of (N, C, pixels)."""
+    images, _, pixels = flat.shape
+    length = _length(flat, pixels)
+    for n in range(images):
+        for start in range(0, pixels, length):
+            yield n, slice(start, start + length)
+
+
+def make_buffers(logits: Tensor, count: int) -> Tensor:
+    """Room for blocks; made once, as new memory costs more than the arithmetic done in it."""
+    length = _length(logits, logits.shape[2] * logits.shape[3])
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.new_empty(count, logits.shape[1], length, dtype=dtype)
+
+
+def _length(logits: Tensor, pixels: int) -> int:
+    """Pixels of a block: few enough for the cache of a CPU, on other devices an image."""
+    most = BLOCK // max(1, logits.shape[1]) if logits.is_cpu else pixels
+    return max(1, min(most, pixels))
+
+
+class Block(NamedTuple):
+    """Labels (K, B) that may be used as indices, their weight or None for all 1, and how many were wrong."""
+
+    labels: Tensor
+    weight: Tensor | None
+    faults: Tensor | int
+
+
+def read_block(
+    labels: Tensor,
+    weight: Tensor | None,
+    n: int,
+    pixels: slice,
+    ignore_index: int | None,
+    classes: int,
+    dtype: torch.dtype,
+) -> Block:
+    """The labels and weights of a block, checked."""
+    labels = labels.flatten(2)[n, :, pixels]
+    labels = labels if labels.dtype in COMPARABLE else labels.long()
+    weight = None if weight is None else weight.flatten(2)[n, :, pixels].to(dtype)
+    if labels.is_cpu:  # where looking is cheap: most blocks need no mask
+        low, high = (int(end) for end in labels.aminmax())
+        if low >= 0 and high < classes and (ignore_index is None or not low <= ignore_index <= high):
+            return Block(labels, weight, 0)
+    labels = labels.long()
+    outside = (labels < 0) | (labels >= classes)
+    ignored = outside if ignore_index is None else outside | (labels == ignore_index)
+    faults = (outside if ignore_index is None else outside & (labels != ignore_index)).sum()
+    weight = (~ignored).to(dtype) if weight is None else torch.where(ignored, 0.0, weight)
+    return Block(labels.masked_fill(ignored, 0), weight, faults)
+
+
+def _shifted(x: Tensor, buffer: Tensor) -> Tensor:
+    """`x − max x` over the classes: an exponent that cannot overflow."""
+    return torch.sub(x, x.amax(0), out=buffer)
+
+
+def _softmax_sums(
+    x: Tensor, truth: Block, buffers: Tensor, sums: Tensor, overlap: bool, entropy: bool, rest: bool
+) -> None:
+    label, weight = truth.labels[0].long(), None if truth.weight is None else truth.weight[0]
+    shifted = _shifted(x, buffers[0])
+    at_label = shifted.gather(0, label[None])[0] if entropy else label
+    of_shifted = (shifted.sum(1) if weight is None else _dot(shifted, weight)) if rest else sums[5]
+    exponentials = shifted.exp_()
+    total = exponentials.sum(0)
+    if overlap:
+        probability = exponentials.mul_(total.reciprocal() if weight is None else weight / total)
+        sums[0] += _by_label(probability.gather(0, label[None])[0], label, sums)
+        sums[1] += probability.sum(1)  # torch adds pairwise here; a matrix product would lose a digit
+    true = _by_label(weight, label, sums)
+    sums[2] += true
+    sums[3] += true.sum()
+    if not (entropy or rest):
+        return
+    log_total = total.log_()
+    if entropy:
+        surprise = log_total - at_label
+        sums[4] += _by_label(surprise if weight is None else surprise * weight, label, sums)
+    if rest:
+        sums[5] += (log_total if weight is None else log_total * weight).sum() - of_shifted
+
+
+def _softmax_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) -> Tensor:
+    """∂/∂x_k = w·(p_k·(a_k − Σ_j p_j·a_j − i·p_t + h + Σ r) + y_k·(i·p_t − h) − r_k): a, i, h, r of predicted, …"""
+    label, weight = truth.labels[0].long(), None if truth.weight is None else truth.weight[0]
+    intersection, predicted, _, _, entropy, rest = slopes
+    exponentials = _shifted(x, buffers[0]).exp_()
+    share, at_label = exponentials.sum(0).reciprocal_(), -entropy[label]
+    common = rest.sum() - at_label
+    if overlap := _matter(slopes[:2]):
+        of_label = exponentials.gather(0, label[None])[0].mul_(share).mul_(intersection[label])
+        at_label += of_label
+        common -= torch.mv(exponentials.t(), predicted).mul_(share).add_(of_label)
+    if weight is not None:
+        share, at_label = share.mul_(weight), at_label.mul_(weight)
+    common.mul_(share)
+    if overlap:
+        common = torch.addr(common.expand_as(x), predicted, share, out=buffers[1])
+    gradient = _add_at_label(exponentials.mul_(common), label, at_label)
+    if _matter(rest):
+        gradient.addr_(rest, torch.ones_like(share) if weight is None else weight, alpha=-1)
+    return gradient
+
+
+def _sigmoid_sums(
+    x: Tensor, truth: Block, buffers: Tensor, sums: Tensor, overlap: bool, entropy: bool, rest: bool
+) -> None:
+    label, probability, product = buffers
+    label.copy_(truth.labels)
+    weight = truth.weight
+    if entropy or rest:  # ln(1 + e^z), z the logit of what is not the label
+        away = torch.addcmul(x, x, label, value=-2, out=product)
+        surprise = torch.ops.aten.softplus.out(away, 1.0, 50.0, out=probability)
+        surprise = surprise if weight is None else surprise.mul_(weight)
+        own = torch.mul(surprise, label, out=product)
+        sums[4] += own.sum(1)
+        sums[5] += surprise.sub_(own).sum(1)
+    label = label if weight is None else label.mul_(weight)
+    if overlap:
+        torch.sigmoid(x, out=probability)
+        sums[0] += torch.mul(probability, label, out=product).sum(1)
+        sums[1] += (probability if weight is None else probability.mul_(weight)).sum(1)
+    sums[2] += label.sum(1)
+    sums[3] += x.shape[1] if weight is None else weight.expand_as(x).sum(1)
+
+
+def _sigmoid_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) -> Tensor:
+    """∂/∂x = w·(p·((a + i·y)·(1 − p) + r + (h − r)·y) − h·y): a, i, h, r of predicted, intersection, entropy, rest."""
+    label, probability, gradient = buffers
+    label.copy_(truth.labels)
+    intersection, predicted, _, _, entropy, rest = slopes.unsqueeze(-1)
+    torch.sigmoid(x, out=probability)
+    torch.addcmul(rest, entropy - rest, label, out=gradient)
+    if _matter(slopes[:2]):
+        gradient.add_((predicted + intersection * label).mul_(1.0 - probability))
+    gradient.mul_(probability).addcmul_(label, entropy, value=-1)
+    return gradient if truth.weight is None else gradient.mul_(truth.weight)
+
+
+def _matter(slopes: Tensor) -> bool:
+    """Whether there is any use in working with these slopes; on accelerators that is not looked at."""
+    return not slopes.is_cpu or bool(slopes.any())
+
+
+def _dot(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.linalg.vecdot(values, weight, dim=1)
+
+
+def _by_label(values: Tensor | None, label: Tensor, sums: Tensor) -> Tensor:
+    """The sum of the values (1 by default) of each label."""
+    classes = sums.shape[-1]
+    if label.is_cpu:
+        return torch.bincount(label, None if values is None else values.double(), classes)
+    own = label == torch.arange(classes, device=label.device)[:, None]  # bincount's order of adding is not fixed there
+    return own.sum(1) if values is None else torch.where(own, values, 0.0).sum(1)
+
+
+def _add_at_label(values: Tensor, label: Tensor, addend: Tensor) -> Tensor:
+    if label.is_cpu:
+        return values.scatter_add_(0, label[None], addend[None])
+    own = label == torch.arange(len(values), device=label.device)[:, None]
+    return values.add_(torch.where(own, addend, 0.0))

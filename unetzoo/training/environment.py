@@ -1,0 +1,46 @@
+"""On what a run is made: versions and machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from .._version import __version__
+
+PACKAGES = ("numpy", "accelerate", "albumentations", "kornia", "segmentation-models-pytorch", "timm")
+
+
+def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Versions and machine, JSON-able.
+
+    Args:
+        device: On which the network is trained.
+        processes: How many train it.
+
+    Examples:
+        >>> environment(torch.device("cpu"))["device"]
+        'cpu'
+    """
+    cuda = device.type == "cuda"
+    facts: dict[str, Any] = {
+        "unetzoo": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "device": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if cuda else device.type,
+        "cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "system": platform.platform(),
+    }
+    return facts | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

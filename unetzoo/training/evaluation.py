@@ -1,0 +1,194 @@
+"""Scores over a dataset: the bare network, each sample once, whole pictures or exact tiles."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..inference import predict
+from ..registry import keywords
+from . import memory
+from .heads import heads_of
+from .loader import Loader, to_device
+from .objective import Objective, head
+
+Batch = dict[str, Any]
+Seen = Callable[[Any, Batch], None]
+T = TypeVar("T")
+
+
+class Evaluation:
+    """Scores a network on one process's share of a dataset, and adds up over processes.
+
+    Args:
+        objective: Whose loss is reported.
+        metrics: A metric for each head.
+        accelerator: The processes.
+        loader: Dataset → batches of this process's share.
+        tile: Evaluate by exact tiles of this size.
+        between: Called before every batch; what it raises ends the evaluation.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        metrics: Mapping[str, Any],
+        accelerator: Accelerator,
+        loader: Callable[[Any], Loader],
+        *,
+        tile: int | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.objective, self.metrics, self.accelerator, self.loader = objective, metrics, accelerator, loader
+        self.tile, self.between = tile, between
+        self.parts = 1
+
+    def scores(self, net: nn.Module, dataset: Any, seen: Seen | None = None) -> dict[str, float]:
+        """`val/<term>` of the loss and each metric's scores; those of other heads than the mask as `head/score`.
+
+        Args:
+            net: The network.
+            dataset: What it is scored on.
+            seen: Called with every (output, batch) that is scored, targets on the output's grid.
+        """
+        sums = self._count(net, self._batches(dataset), seen)
+        totals: Counter[str] = Counter()
+        for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample
+            totals.update(share)
+        row = {f"val/{name}": total / len(dataset) for name, total in totals.items()}
+        row["val/loss"] = sum(totals.values()) / len(dataset)
+        for name, metric in self.metrics.items():
+            if self.accelerator.num_processes > 1:
+                metric.load_state({part: self._summed(value) for part, value in metric.state().items()})
+            row |= self._named(name, metric.compute())
+        return row
+
+    def names(self, net: nn.Module, batch: Batch) -> list[str]:
+        """The names that `scores` will give, from one batch: parts that do not fit together are found by it.
+
+        Raises:
+            UnetzooError: What the batch meets.
+        """
+        row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
+        for name, metric in self.metrics.items():
+            row += self._named(name, metric.compute())
+            metric.reset()
+        return row
+
+    def answers(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:
+        """(batch, output) pairs in evaluation mode; the network's mode is as before when this ends."""
+        with evaluating(net):
+            for batch in self._batches(dataset):
+                yield from self._in_parts(batch, lambda part: (part, self._answer(net, part["image"])))
+
+    def _count(self, net: nn.Module, batches: Iterable[Batch], seen: Seen | None = None) -> dict[str, Tensor]:
+        """Fill the metrics; gives each term of the loss, summed over samples."""
+        sums: dict[str, Tensor] = {}
+
+        def score(part: Batch) -> tuple[int, dict[str, Tensor]]:
+            output = self._answer(net, part["image"])
+            terms = self.objective.terms(output, part)
+            output, part = self.objective.fitted(output, part)
+            self._update_metrics(output, part)
+            if seen is not None:
+                seen(output, part)
+            return len(part["image"]), terms
+
+        for metric in self.metrics.values():
+            metric.reset()
+        with evaluating(net), torch.inference_mode():
+            for batch in batches:
+                for samples, terms in self._in_parts(batch, score):
+                    for name, value in terms.items():
+                        sums[name] = sums.get(name, 0.0) + wide(value) * samples
+        return sums
+
+    def _batches(self, dataset: Any) -> Iterator[Batch]:
+        for batches in self.loader(dataset):
+            for batch in batches:
+                self.between()
+                yield to_device(batch, self.accelerator.device)
+
+    def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[T]:
+        """Work on a batch, in halves of halves where memory does not reach for more."""
+        waiting = memory.cut(batch, self.parts)
+        while waiting:
+            part = waiting.pop(0)
+            held = {name: metric.state() for name, metric in self.metrics.items() if hasattr(metric, "state")}
+            try:
+                with torch.inference_mode():
+                    done = work(part)
+            except RuntimeError as error:
+                if not memory.is_exhausted(error):
+                    raise
+                if len(part["image"]) == 1:
+                    hint = "evaluate by tiles: train.tile=512" if self.tile is None else "lower train.tile"
+                    raise memory.exhausted("evaluation, at one picture", error, hint) from None
+            else:
+                yield done
+                continue
+            memory.free()
+            for name, state in held.items():
+                self.metrics[name].load_state(state)
+            self.parts = max(self.parts, 2 * -(-len(batch["image"]) // len(part["image"])))
+            waiting[:0] = memory.cut(part, 2)
+
+    def _answer(self, net: nn.Module, images: Tensor) -> Any:
+        """A padded network takes the batch as it is; others, and tiles, go through `unetzoo.predict`."""
+        geometry = getattr(net, "geometry", None)
+        whole = geometry is None or (geometry.margin == 0 and all(geometry.accepts(n) for n in images.shape[-2:]))
+        with self.objective.autocast(images):
+            if whole and self.tile is None:
+                return net(images)
+            answers = [predict(net, image, tile=self.tile) for image in images]
+        if isinstance(answers[0], Tensor):
+            return torch.stack(answers)
+        return type(answers[0])(*(torch.stack(part) for part in zip(*answers, strict=True)))
+
+    def _update_metrics(self, output: Any, batch: Batch) -> None:
+        for name, metric in self.metrics.items():
+            logits = head(heads_of(output), name, "a metric")
+            if name not in batch:
+                raise DataError(
+                    f"samples hold no {name}",
+                    subject=f"metrics.{name}",
+                    found=sorted(batch),
+                    hint="take the metric out",
+                )
+            valid = {"valid": batch["valid"]} if "valid" in batch and "valid" in keywords(metric.update) else {}
+            metric.update(logits, batch[name], **valid)
+
+    def _named(self, name: str, scores: Mapping[str, float]) -> dict[str, float]:
+        return {score if name == "mask" else f"{name}/{score}": value for score, value in scores.items()}
+
+    def _summed(self, part: Tensor) -> Tensor:
+        return cast(Tensor, self.accelerator.reduce(part.to(self.accelerator.device), "sum"))
+
+
+@contextlib.contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode inside the block."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+def wide(value: Tensor) -> Tensor:
+    """A value in the widest precision of its device, to be summed."""
+    return value.detach().to(widest(value.device))
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64

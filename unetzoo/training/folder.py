@@ -1,0 +1,120 @@
+"""The folder of a run: log, events, checkpoints, the best network. Only one process writes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from ..errors import CheckpointWriteError, ConfigError
+from . import checkpoint
+from .disk import DISK, aside_of
+from .lock import RunLock
+from .logs import as_csv, as_jsonl
+
+
+class RunFolder:
+    """Where a run is kept.
+
+    Args:
+        path: The folder; None keeps nothing.
+        keep: Checkpoints to keep.
+    """
+
+    def __init__(self, path: Path | None, keep: int) -> None:
+        self.path, self.keep = path, keep
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        if self.path is None:
+            raise ConfigError("cannot resume without a run folder", hint="give out=")
+        return self.path / "checkpoints"
+
+    def lock(self) -> RunLock:
+        """Held while the run is written."""
+        return RunLock(self.path)
+
+    def begin(self, resume: bool) -> None:
+        """Sweep up after a killed writer; refuse to mix two runs.
+
+        Raises:
+            ConfigError: A new run in the folder of another.
+        """
+        if self.path is None:
+            return
+        if not resume and checkpoint.found(self.checkpoints):
+            raise ConfigError(
+                "the run folder holds a run already", subject=self.path, hint="resume it, or give another folder"
+            )
+        checkpoint.clean(self.checkpoints)
+        checkpoint.clean(self.path)
+
+    def save(self, step: int, content: checkpoint.Checkpoint) -> None:
+        """Write a checkpoint."""
+        if self.path is not None:
+            checkpoint.save(self.checkpoints, step, content, keep=self.keep)
+
+    def save_best(self, net: nn.Module) -> None:
+        """Keep a network that has `save_pretrained` as the best; at any moment the old one or the new one is there."""
+        save = getattr(net, "save_pretrained", None)
+        if self.path is None or not isinstance(save, Callable):
+            return
+        aside, best = aside_of(self.path / "best"), self.path / "best"
+
+        def write() -> None:
+            save(aside)
+            for file in aside.iterdir():
+                DISK.sync(file)
+            if not best.exists():
+                DISK.rename(aside, best)
+            else:
+                for file in aside.iterdir():  # of one network: they differ in the weights alone
+                    DISK.rename(file, best / file.name)
+                aside.rmdir()
+            DISK.sync(self.path or best)
+
+        self._write("the best network", write)
+
+    def write_log(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write `metrics.jsonl` and `metrics.csv`, a line an epoch; those of epochs that are undone are gone."""
+        if self.path is not None:
+            texts = {self.path / "metrics.jsonl": as_jsonl(history), self.path / "metrics.csv": as_csv(history)}
+            for path, text in texts.items():
+                self._write("the log", lambda path=path, text=text: DISK.replace_text(path, text))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a file of facts."""
+        if self.path is not None:
+            path = self.path / name
+            self._write(name, lambda: DISK.replace_text(path, json.dumps(content, indent=2) + "\n"))
+
+    def load_latest(self) -> checkpoint.Checkpoint:
+        """The newest whole checkpoint."""
+        return checkpoint.latest(self.checkpoints)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Add a line to `events.jsonl`."""
+        if self.path is not None:
+            path = self.path / "events.jsonl"
+
+            def write() -> None:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"event": event, **facts}) + "\n")
+
+            self._write("the events", write)
+
+    def _write(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (OSError, SafetensorError) as error:
+            for aside in self.path.glob(".tmp-*") if self.path else ():
+                shutil.rmtree(aside, ignore_errors=True)
+            raise CheckpointWriteError(
+                f"cannot write {what}", subject=self.path, found=str(error), hint="free some space, then --resume"
+            ) from error

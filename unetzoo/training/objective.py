@@ -1,0 +1,73 @@
+"""Network and loss as one module: a batch in, the terms of the loss out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DataError, did_you_mean
+from .heads import as_float, fit_targets, heads_of, without_labels
+
+
+class Objective(nn.Module):
+    """What is minimized, as one module, so that gradients of network and loss are averaged over processes alike.
+
+    Args:
+        net: The network.
+        loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
+        dtype: Precision of the network's forward pass; None for float32. Losses are computed in float32.
+        compile: Compile the network's forward pass for training.
+    """
+
+    def __init__(
+        self, net: nn.Module, loss: Callable[..., Any], *, dtype: torch.dtype | None = None, compile: bool = False
+    ) -> None:
+        super().__init__()
+        self.net, self.loss, self.dtype = net, loss, dtype
+        self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
+
+    def autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the network runs."""
+        return torch.autocast(images.device.type, dtype=self.dtype) if self.dtype else contextlib.nullcontext()
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Every term of the loss, weighted."""
+        with self.autocast(batch["image"]):
+            output = (self._forward if self.training else self.net)(batch["image"])
+        return self.terms(output, batch)
+
+    def fitted(self, output: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """An output in float32 without its classification head, and the targets on its grid."""
+        output = as_float(without_labels(output))
+        return output, fit_targets(batch, heads_of(output)["mask"], getattr(self.net, "geometry", None))
+
+    def terms(self, output: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The terms of the loss for an output of the network.
+
+        Raises:
+            DataError: The samples hold no mask.
+        """
+        output, batch = self.fitted(output, batch)
+        if (terms := getattr(self.loss, "terms", None)) is not None:
+            return terms(output, batch)
+        if "mask" not in batch:
+            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset that gives 'mask'")
+        weight = {"weight": batch["weight"]} if "weight" in batch else {}
+        return {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
+
+
+def head(heads: dict[str, Tensor], name: str, who: str) -> Tensor:
+    """One head of an output.
+
+    Raises:
+        ConfigError: The network has no such head.
+    """
+    if name not in heads:
+        found = f"heads {', '.join(heads)}"
+        hint = did_you_mean(name, heads, "head")
+        raise ConfigError(f"{who} for a head the network lacks", subject=name, found=found, hint=hint)
+    return heads[name]

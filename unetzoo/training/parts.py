@@ -1,0 +1,72 @@
+"""What a Trainer is made of, checked and made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError
+from .settings import Settings
+
+
+def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: int) -> nn.Module:
+    """A network on its device, in its memory layout, with batch norm over processes where asked for.
+
+    Raises:
+        ConfigError: Settings that the network or the device cannot follow.
+    """
+    if settings.precision == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "fp16 needs a GPU", subject="precision", expected="fp32 or bf16 on a CPU", hint="--set train.precision=bf16"
+        )
+    if settings.sync_bn and device.type == "cpu":
+        raise ConfigError("sync_bn needs GPUs", subject="sync_bn", found="a CPU", hint="--set train.sync_bn=false")
+    if settings.freeze_encoder and not hasattr(net, "freeze_encoder"):
+        raise ConfigError(
+            "the network cannot freeze its encoder",
+            subject="freeze_encoder",
+            expected="a network with freeze_encoder and unfreeze_encoder",
+            found=type(net).__name__,
+            hint="leave freeze_encoder out",
+        )
+    if settings.sync_bn and world > 1:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    net = net.to(device)
+    return net.to(memory_format=torch.channels_last) if settings.channels_last else net  # pyright: ignore
+
+
+def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Whether every parameter is in the optimizer, the loss's own too.
+
+    Raises:
+        ConfigError: Some are not, or there is none.
+    """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, p in objective.named_parameters() if p.requires_grad and id(p) not in held]
+    if missing and all(name.startswith("loss.") for name in missing):
+        raise ConfigError(
+            "the loss has parameters of its own that nobody trains",
+            found=", ".join(missing[:3]),
+            hint="give the optimizer the loss's parameters too, e.g. make_optimizer(net, 'adamw', loss=loss)",
+        )
+    if not any(p.requires_grad for p in objective.parameters()):
+        raise ConfigError("nothing to train", subject="the network", found="only frozen parameters")
+
+
+def check_activation(net: nn.Module) -> None:
+    """Refuse a network that answers probabilities where logits are scored.
+
+    Raises:
+        ConfigError: It has an output activation.
+    """
+    config = getattr(net, "config", None)
+    activation = config.get("activation") if isinstance(config, Mapping) else None
+    if activation not in (None, "identity"):
+        raise ConfigError(
+            "scores are computed from logits",
+            expected="a network without output activation",
+            found=f"activation={activation!r}",
+            hint="leave activation out; the losses and metrics apply it themselves",
+        )

@@ -1,0 +1,223 @@
+"""Several runs beside each other: loss and score curves in one figure, scores and differing settings in one table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, DataError, did_you_mean
+from ..disk import DISK
+from ..logs import columns_of, plain
+from ..resume import flat
+from .curves import ASIDE, COUNTS, Chart, is_better_smaller, save
+from .curves import figure as draw
+from .runs import SavedRun
+
+NO_MATTER = ("name", "train", "val", "root", "cache", "border_weights")  # to what is scored
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one run did by the score of a comparison.
+
+    Args:
+        run: Which.
+        best: Its best value; NaN where it has none.
+        epoch: Of the best value, from 1; 0 where it has none.
+        last: The value of the last epoch.
+    """
+
+    run: SavedRun
+    best: float
+    epoch: int
+    last: float
+
+    @classmethod
+    def of(cls, run: SavedRun, metric: str, *, smaller: bool) -> Standing:
+        """The standing of a run."""
+        values = run.values(metric)
+        finite = [(value, -place) for place, value in enumerate(values) if math.isfinite(value)]
+        if not finite:
+            return cls(run, math.nan, 0, math.nan)
+        best, place = min(finite, key=lambda e: (e[0], -e[1])) if smaller else max(finite)
+        return cls(run, best, 1 - place, values[-1])
+
+    @property
+    def state(self) -> str:
+        """How far the run came."""
+        planned = f" of {self.run.planned}" if self.run.planned else ""
+        done = "finished" if self.run.finished else f"unfinished, {len(self.run.history)}{planned} epochs"
+        return done + (f", collapsed to {self.run.collapsed}" if self.run.collapsed else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside each other.
+
+    Args:
+        metric: The score that they are compared by.
+        standings: One a run, in the order given.
+        differences: What differs in the recipes: a value a run, None where it is not set.
+        warnings: Why the scores may not be comparable.
+    """
+
+    metric: str
+    standings: list[Standing]
+    differences: dict[str, list[Any]]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-able, with the curves."""
+        return {
+            "metric": self.metric,
+            "warnings": self.warnings,
+            "runs": [self._described(standing) for standing in self.standings],
+            "differences": self.differences,
+        }
+
+    def charts(self) -> list[Chart]:
+        """Loss and score of all runs: one colour a run, training dashed."""
+        runs = [standing.run for standing in self.standings]
+        losses: dict[str, list[float]] = {}
+        colors: dict[str, int] = {}
+        for place, run in enumerate(runs):
+            for split in ("train", "val"):
+                if any(map(math.isfinite, values := run.values(f"{split}/loss"))):
+                    losses[f"{run.name} ({split})"], colors[f"{run.name} ({split})"] = values, place
+        dashed = frozenset(name for name in losses if name.endswith("(train)"))
+        scores = Chart(self.metric, {run.name: run.values(self.metric) for run in runs})
+        return [Chart("Loss", losses, colors=colors, dashed=dashed), scores]
+
+    def write(self, folder: Path) -> None:
+        """Write `comparison.png` and `comparison.json`.
+
+        Raises:
+            DataError: A folder that cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save(draw(self.charts()), folder / "comparison.png", dpi=130)
+            DISK.replace_text(folder / "comparison.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        except OSError as error:
+            raise DataError("cannot write the comparison", subject=folder, found=str(error)) from error
+
+    def _described(self, standing: Standing) -> dict[str, Any]:
+        run = standing.run
+        curves = {name: run.values(name) for name in dict.fromkeys(["train/loss", "val/loss", self.metric])}
+        return plain(
+            {
+                "name": run.name,
+                "folder": str(run.folder),
+                "model": run.part("model"),
+                "dataset": run.part("data"),
+                "parameters": run.parameters,
+                "epochs": len(run.history),
+                "planned_epochs": run.planned,
+                "finished": run.finished,
+                "collapsed": run.collapsed or None,
+                "seconds": run.seconds,
+                "best": standing.best,
+                "best_epoch": standing.epoch or None,
+                "last": standing.last,
+            }
+        ) | {"curves": {name: [plain({"": v})[""] for v in values] for name, values in curves.items()}}
+
+
+def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
+    """Compare runs.
+
+    Args:
+        runs: One or more; of equal names, more of their paths is shown.
+        metric: The score to compare by; what most of the runs chose their best epoch by, if all have it.
+
+    Raises:
+        ConfigError: No run has this score, or none has an epoch.
+    """
+    known = columns_of(row for run in runs for row in run.history)
+    if not known:
+        raise ConfigError(
+            "nothing to compare", found="no epoch in " + ", ".join(run.name for run in runs), hint="train longer first"
+        )
+    if metric is not None and metric not in known:
+        raise ConfigError(f"no run has the score {metric!r}", hint=did_you_mean(metric, known, "score"))
+    metric = metric or _shared_metric(runs, known)
+    modes = {run.part("train", "mode") for run in runs if run.part("train", "monitor") == metric} - {None}
+    smaller = modes == {"min"} or (modes != {"max"} and is_better_smaller(metric))
+    runs = _named_apart(runs)
+    standings = [Standing.of(run, metric, smaller=smaller) for run in runs]
+    return Comparison(metric, standings, _differences(runs), _warnings(runs, metric))
+
+
+def _shared_metric(runs: Sequence[SavedRun], known: Sequence[str]) -> str:
+    """What most runs monitor; else mIoU; else the first score there is."""
+    begun = [run for run in runs if run.history]
+    shared = [name for name in known if all(any(name in row for row in run.history) for run in begun)]
+    monitors = Counter(str(run.part("train", "monitor")) for run in runs).most_common()
+    scores = [name for name in shared if "/" not in name and name not in ASIDE + COUNTS]
+    chosen = [*(name for name, _ in monitors if name in shared), *(n for n in ("miou", *scores) if n in shared)]
+    return next(iter([*chosen, "val/loss", "train/loss"]))
+
+
+def _differences(runs: Sequence[SavedRun]) -> dict[str, list[Any]]:
+    tables = [flat(run.recipe) for run in runs]
+    rows = {
+        key: [table.get(key) for table in tables] for key in dict.fromkeys(key for table in tables for key in table)
+    }
+    return {key: values for key, values in sorted(rows.items()) if any(value != values[0] for value in values)}
+
+
+def _warnings(runs: Sequence[SavedRun], metric: str) -> list[str]:
+    warnings: list[str] = []
+    datasets = {run.name: str(run.part("data")) for run in runs}
+    if len(set(datasets.values())) > 1:
+        warnings.append("different datasets, so scores cannot be compared: " + _listed(datasets))
+    elif len({run.classes for run in runs if run.classes}) > 1:
+        warnings.append(
+            "different classes, so scores cannot be compared: " + _listed({r.name: len(r.classes) for r in runs})
+        )
+    else:
+        warnings += _differing_validation(runs)
+    for run in runs:
+        if run.torn:
+            warnings.append(f"{run.name}: the last line of the log is cut off and was left out")
+        if run.history and not any(math.isfinite(value) for value in run.values(metric)):
+            warnings.append(f"{run.name}: has no {metric}")
+        if not run.history:
+            warnings.append(f"{run.name}: has no epoch yet")
+    return warnings
+
+
+def _differing_validation(runs: Sequence[SavedRun]) -> list[str]:
+    """Settings of the validation data that differ; where they lie is no matter."""
+    tables = [_of_validation(run) for run in runs]
+    keys = sorted({key for table in tables for key in table})
+    differing = [key for key in keys if any(table.get(key) != tables[0].get(key) for table in tables)]
+    return [f"validation data differ in {', '.join(differing)}: compare the scores with care"] if differing else []
+
+
+def _of_validation(run: SavedRun) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for section in ("data", "transform"):
+        table = run.recipe.get(section)
+        table = dict(table) if isinstance(table, Mapping) else {}
+        own = table.get("val")
+        table |= own if isinstance(own, Mapping) else {}
+        found |= {f"{section}.{key}": value for key, value in table.items() if key not in NO_MATTER}
+    return found
+
+
+def _named_apart(runs: Sequence[SavedRun]) -> list[SavedRun]:
+    """Names that are all different, by as many of the folders above as it takes."""
+    parts = [run.folder.resolve().parts for run in runs]
+    depths = range(1, max(map(len, parts)) + 1)
+    depth = next(n for n in depths if len({own[-n:] for own in parts}) == len({*parts}))
+    return [replace(run, name="/".join(own[-depth:])) for run, own in zip(runs, parts, strict=True)]
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())

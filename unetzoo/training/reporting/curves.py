@@ -1,0 +1,154 @@
+"""Which curves of a run are drawn, and where: losses, scores and the learning rate over epochs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..logs import columns_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, float]
+ASIDE = ("epoch", "lr", "seconds", "skipped")
+COUNTS = ("miou_defined", "pixels", "pictures", "count")
+SMALLER = ("loss", "rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "ece", "hausdorff", "hd95", "assd")
+BY_CLASS = ("iou", "f1", "precision", "sensitivity", "specificity", "accuracy", "nsd", "hausdorff", "hd95", "assd")
+CLASSES = 10  # most classes whose curves can be told apart
+DECADES = 30.0  # from this ratio of the largest to the smallest value on, a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Some curves that share an axis.
+
+    Args:
+        title: Over it.
+        curves: Values over the epochs by name; NaN where there is none.
+        log: Whether the axis is logarithmic.
+        colors: The number of each curve's colour; one after the other by default.
+        dashed: Which curves are.
+    """
+
+    title: str
+    curves: dict[str, list[float]]
+    log: bool = False
+    colors: Mapping[str, int] = field(default_factory=dict)
+    dashed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.colors:
+            object.__setattr__(self, "colors", {name: place for place, name in enumerate(self.curves)})
+
+
+def save(drawn: Figure, path: Path, dpi: int = 110) -> None:
+    """Write a figure; signs that the font lacks are drawn as boxes, without complaint."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        drawn.savefig(path, dpi=dpi)
+
+
+def _label(text: str) -> str:
+    """A text that matplotlib neither hides (`_…`) nor reads as a formula (`$…$`)."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def is_better_smaller(name: str) -> bool:
+    """Whether a smaller value of a score is the better one.
+
+    Examples:
+        >>> [is_better_smaller(name) for name in ("miou", "val/loss", "depth/rmse", "hd95/car", "iou/loss")]
+        [False, True, True, True, False]
+    """
+    kind, _, of = name.partition("/")
+    return kind in ("train", "val", *SMALLER) or (kind not in BY_CLASS and of in SMALLER)
+
+
+def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
+    """The charts of a run; such as would be empty are left out.
+
+    Args:
+        history: A row an epoch, as `Trainer.fit` gives them.
+        heads: Heads beside the mask that are scored.
+
+    Examples:
+        >>> rows = [{"epoch": e, "lr": 1e-3, "train/loss": 1 / e, "miou": 0.1 * e, "iou/car": 0.2} for e in (1, 2, 3)]
+        >>> [(chart.title, list(chart.curves)) for chart in charts(rows)]
+        [('Loss', ['train/loss']), ('Scores', ['miou']), ('IoU by class', ['iou/car']), ('Learning rate', ['lr'])]
+    """
+    names = columns_of(history)
+    terms = [name for name in names if name.startswith(("train/", "val/"))]
+    classes = [name for name in names if name.startswith("iou/")]
+    made = [
+        _chart("Loss", history, [name for name in terms if name.endswith("/loss")], log=True),
+        _chart("Terms of the loss", history, _several([n for n in terms if not n.endswith("/loss")]), log=True),
+        *_by_scale("Scores", history, [name for name in names if "/" not in name and name not in ASIDE + COUNTS]),
+    ]
+    for head in heads:
+        own = [name for name in names if name.startswith(f"{head}/") and name.count("/") == 1]
+        made += _by_scale(f"Scores of {head}", history, [name for name in own if name.partition("/")[2] not in COUNTS])
+    made.append(_chart("IoU by class", history, classes if len(classes) <= CLASSES else []))
+    made.append(_chart("Learning rate", history, [name for name in names if name == "lr"], log=True))
+    return [chart for chart in made if chart.curves]
+
+
+def figure(parts: Sequence[Chart], *, columns: int = 2) -> Figure:
+    """Charts as one picture."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no global state
+
+    rows = -(-len(parts) // columns) or 1
+    drawn = Figure(figsize=(5.5 * columns, 3.6 * rows), layout="constrained")
+    every = drawn.subplots(rows, columns, squeeze=False).ravel()
+    for axes, chart in zip(every, parts, strict=False):
+        for name, values in chart.curves.items():
+            epochs, style = range(1, len(values) + 1), "--" if name in chart.dashed else "-"
+            color, marker = f"C{chart.colors[name] % 10}", "." if len(values) < 30 else ""
+            axes.plot(epochs, values, style, label=_label(name), color=color, marker=marker)
+        axes.set(title=_label(chart.title), xlabel="epoch", yscale="log" if chart.log else "linear")
+        axes.grid(alpha=0.3)
+        if chart.curves:
+            axes.legend(fontsize=8)
+    for axes in every[len(parts) :]:
+        axes.set_axis_off()
+    return drawn
+
+
+def _several(names: list[str]) -> list[str]:
+    """The terms, where they are more than the loss itself."""
+    return names if len({name.partition("/")[2] for name in names}) > 1 else []
+
+
+def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[Chart]:
+    """Shares in one chart, further scores of like size in another each."""
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        values = [abs(row[name]) for row in history if name in row and math.isfinite(row[name])]
+        if values:
+            smaller = is_better_smaller(name)
+            size = 0 if max(values) <= 1 else 1 + max(round(math.log10(max(values))), 0)
+            groups.setdefault(2 * size + smaller, []).append(name)
+    titles = [f"{title}: {', '.join(name.rpartition('/')[2] for name in names[:3])}" for names in groups.values()]
+    return [
+        _chart(own if len(groups) > 1 else title, history, names)
+        for own, names in zip(titles, groups.values(), strict=True)
+    ]
+
+
+def _chart(title: str, history: Sequence[Row], names: Sequence[str], *, log: bool = False) -> Chart:
+    """A chart; where `log` allows it, the axis is logarithmic for values that span decades.
+
+    A term of the loss has one colour, dashed where it was measured in training.
+    """
+    curves = {name: [float(row.get(name, math.nan)) for row in history] for name in names}
+    finite = [value for values in curves.values() for value in values if math.isfinite(value)]
+    curves = {name: values for name, values in curves.items() if any(map(math.isfinite, values))}
+    log = log and bool(finite) and min(finite) > 0 and max(finite) / min(finite) > DECADES
+    terms = {name: name.removeprefix("train/").removeprefix("val/") for name in curves}
+    places = {term: place for place, term in enumerate(dict.fromkeys(terms.values()))}
+    colors = {name: places[term] for name, term in terms.items()}
+    return Chart(title, curves, log, colors, frozenset(name for name in curves if name.startswith("train/")))

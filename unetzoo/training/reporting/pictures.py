@@ -1,0 +1,161 @@
+"""Pictures of a run: inputs, masks in the colours of their classes, planes such as depth in one scale of colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ...labels import LabelSpec, distinct_colors
+
+Picture = NDArray[np.uint8]
+CAPTION = 14  # height of a caption in pixels
+LEGIBLE = 96  # least width of a picture under a caption
+GREY, WHITE = (128, 128, 128), (255, 255, 255)
+SCALE = "viridis"  # rises in lightness too: to be read without colours
+BINARY = ((0, 0, 0), WHITE)
+
+
+def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int, int, int], ...]:
+    """A colour a class; the made-up ones of two classes are black and white, which reads best.
+
+    Args:
+        labels: One name alone means background and that class.
+        multilabel: Several classes a pixel over a black ground: what would be black is white.
+
+    Examples:
+        >>> colors_of(LabelSpec(("background", "cell")))
+        ((0, 0, 0), (255, 255, 255))
+    """
+    if multilabel:
+        return tuple(color if any(color) else BINARY[1] for color in labels.palette)
+    if labels.classes == 1:
+        return BINARY[0], colors_of(labels, multilabel=True)[0]
+    return BINARY if labels.palette == distinct_colors(2) else labels.palette
+
+
+def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
+    """Grey for pixels that are not labelled; another where a class is grey.
+
+    Examples:
+        >>> ignored_color(LabelSpec(("sky", "road"), palette=((128, 128, 128), (128, 64, 128))))
+        (255, 255, 255)
+    """
+    free = (color for color in (GREY, WHITE, (0, 0, 0)) if color not in colors_of(labels))
+    return next(free, GREY)
+
+
+def colored(mask: NDArray[Any], labels: LabelSpec) -> Picture:
+    """Class indices (H, W) as RGB, ignored pixels too; of several labels a pixel (K, H, W) the last one shows.
+
+    Examples:
+        >>> colored(np.array([[1, 255]]), LabelSpec(("background", "cell"), ignore_index=255)).tolist()
+        [[[255, 255, 255], [128, 128, 128]]]
+    """
+    colors = np.array([*colors_of(labels, multilabel=mask.ndim == 3), ignored_color(labels)], np.uint8)
+    if mask.ndim == 2:
+        known = (mask >= 0) & (mask < len(colors) - 1)
+        return colors[np.where(known, mask.astype(np.int64), -1)]
+    picture = np.zeros((*mask.shape[1:], 3), np.uint8)
+    for plane, color in zip(mask, colors[:-1], strict=True):
+        picture[plane == 1] = color
+    picture[((mask != 0) & (mask != 1)).any(0)] = colors[-1]
+    return picture
+
+
+def inputs_of(image: Tensor) -> dict[str, Picture]:
+    """A network's input (C, H, W) as pictures of three channels (or one) each, stretched to the full range."""
+    array = np.nan_to_num(image.detach().float().cpu().numpy())
+    low, high = array.min(), array.max()
+    array = ((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    if len(array) == 6:
+        return {"input": array[:3].transpose(1, 2, 0), "background": array[3:].transpose(1, 2, 0)}
+    channels = array[:3] if len(array) >= 3 else array[:1].repeat(3, 0)
+    return {"input": channels.transpose(1, 2, 0)}
+
+
+def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
+    """One range for several planes, which leaves out what is not finite and the half percent at either end."""
+    values = np.concatenate([plane[np.isfinite(plane)].ravel() for plane in planes])
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (0.5, 99.5)).tolist()
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Picture:
+    """A plane (H, W) in the colours of its scale; grey where it is not finite."""
+    low, high = limits
+    finite = np.isfinite(plane)
+    places = np.clip((np.where(finite, plane, low) - low) / (high - low), 0, 1)
+    return np.where(finite[..., None], _scale()[np.rint(places * 255).astype(np.uint8)], np.uint8(GREY[0]))
+
+
+def scale_colors(count: int) -> list[str]:
+    """The scale from its least value to its greatest, as so many CSS colours.
+
+    Examples:
+        >>> scale_colors(2)
+        ['#440154', '#fde725']
+    """
+    return [hex_of(color) for color in _scale()[np.linspace(0, 255, count).round().astype(int)].tolist()]
+
+
+def hex_of(color: Sequence[int]) -> str:
+    """A colour as `#rrggbb`."""
+    return f"#{bytes(color).hex()}"
+
+
+def shrunk(picture: Picture, side: int, *, smooth: bool) -> Picture:
+    """A picture of at most so many pixels a side; classes must not be smoothed, they would become others."""
+    height, width = picture.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, how, reducing_gap=None))
+
+
+def encoded(picture: Picture, *, photo: bool) -> tuple[str, bytes]:
+    """Media type and file of a picture: JPEG for photographs, PNG for flat colours."""
+    file, kind = io.BytesIO(), "jpeg" if photo else "png"
+    options = {"quality": 85} if photo else {"optimize": True}
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, kind, **options)
+    return f"image/{kind}", file.getvalue()
+
+
+def side_by_side(panels: Mapping[str, Picture], gap: int = 4) -> Image.Image:
+    """Pictures in a row, each under its caption; small ones are enlarged so that captions fit."""
+    times = max(-(-LEGIBLE // max(panel.shape[1] for panel in panels.values())), 1)
+    panels = {caption: panel.repeat(times, 0).repeat(times, 1) for caption, panel in panels.items()}
+    height = max(panel.shape[0] for panel in panels.values())
+    width = sum(panel.shape[1] + gap for panel in panels.values()) - gap
+    sheet = Image.new("RGB", (width, height + CAPTION), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for caption, panel in panels.items():
+        pen.text((left + 2, 1), caption, fill="black")
+        sheet.paste(Image.fromarray(np.ascontiguousarray(panel)), (left, CAPTION))
+        left += panel.shape[1] + gap
+    return sheet
+
+
+def below(rows: Sequence[Image.Image], gap: int = 4) -> Image.Image:
+    """Pictures one below the other."""
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + gap for row in rows) - gap), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height + gap
+    return sheet
+
+
+def _scale() -> Picture:
+    from matplotlib import colormaps
+
+    return (colormaps[SCALE](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

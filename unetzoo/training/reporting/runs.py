@@ -1,0 +1,125 @@
+"""Runs as they lie on disk: finished, unfinished, or cut off in the middle of a line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, DataError
+from ..collapse import told
+from ..logs import read_jsonl
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run folder tells.
+
+    Args:
+        folder: It.
+        name: For a reader.
+        recipe: Resolved.
+        history: A row an epoch.
+        planned: Epochs that the recipe asks for; None where it counts steps.
+        finished: Whether the run came to its end (which early stopping is too).
+        parameters: Of the network; None where the folder does not say.
+        classes: Names of the classes, where the folder says them.
+        collapsed: What the predictions have collapsed to; empty where they have not.
+        torn: Whether the last line of the log was cut off.
+    """
+
+    folder: Path
+    name: str
+    recipe: Mapping[str, Any]
+    history: list[dict[str, float]]
+    planned: int | None
+    finished: bool
+    parameters: int | None
+    classes: tuple[str, ...]
+    collapsed: str
+    torn: bool
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs together, evaluation included."""
+        return math.fsum(value for row in self.history if math.isfinite(value := row.get("seconds", math.nan)))
+
+    def part(self, section: str, key: str = "name") -> Any:
+        """A value of the recipe, or None."""
+        table = self.recipe.get(section)
+        return table.get(key) if isinstance(table, Mapping) else None
+
+    def values(self, name: str) -> list[float]:
+        """A score over the epochs."""
+        return [row.get(name, math.nan) for row in self.history]
+
+
+def read_run(folder: str | Path) -> SavedRun:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: Not a run folder.
+        DataError: A log that is none.
+    """
+    folder = Path(folder)
+    recipe = _json(folder / "recipe.json")
+    if not recipe:
+        raise ConfigError(
+            "not a run folder", subject=folder, expected="recipe.json in it, as `unetzoo train` writes it",
+            found="no such folder" if not folder.is_dir() else "no recipe that can be read",
+        )  # fmt: skip
+    log = read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else None
+    if log and any(number < log.lines for number in log.broken):
+        raise DataError(
+            "not a log", subject=folder / "metrics.jsonl", expected="a JSON object a line",
+            found=f"something else in line {log.broken[0]}",
+        )  # fmt: skip
+    history = [{name: _value(value) for name, value in row.items()} for row in log.rows] if log else []
+    names = _json(folder / "labels.json").get("names")
+    parameters = _json(folder / "environment.json").get("parameters")
+    return SavedRun(
+        folder=folder,
+        name=folder.resolve().name,
+        recipe=recipe,
+        history=history,
+        planned=_planned(recipe),
+        finished=bool(history) and _json(folder / "scores.json").get("epochs") == len(history),
+        parameters=parameters if isinstance(parameters, int) else None,
+        classes=tuple(map(str, names)) if isinstance(names, list) else (),
+        collapsed=_collapsed(folder, len(history)),
+        torn=bool(log and log.broken),
+    )
+
+
+def _planned(recipe: Mapping[str, Any]) -> int | None:
+    train = recipe.get("train")
+    train = train if isinstance(train, Mapping) else {}
+    stages = train.get("stages")
+    tables = stages if isinstance(stages, list) and stages else [train]
+    lengths = [table.get("epochs") for table in tables if isinstance(table, Mapping)]
+    known = [length for length in lengths if isinstance(length, int)]
+    return sum(known) if len(known) == len(tables) else None
+
+
+def _collapsed(folder: Path, epochs: int) -> str:
+    try:
+        states = told(read_jsonl(folder / "events.jsonl").rows, epochs)
+    except DataError:  # nothing happened
+        return ""
+    return ", ".join(state for state in states.values() if state)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _value(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -1,0 +1,287 @@
+"""Samples beside their predictions: the first ones of an evaluation, and the best and the worst."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ...inference.pictures import class_map, palette_picture
+from ...labels import LabelSpec
+from ...registry import METRICS
+from ..heads import heads_of
+from .pictures import Picture, below, colored, inputs_of, limits_of, scaled, shrunk, side_by_side
+
+SHOWN = 4  # best and worst samples each
+SIDE = 384  # largest side of a picture on the page
+SHEET = 6  # samples on the sheet of all
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class Sample:
+    """One sample and what the network answers.
+
+    Args:
+        name: Its `id`, or its place.
+        inputs: Pictures that the network sees, by caption.
+        masks: Class indices (H, W), or 0 and 1 (K, H, W): "truth" and "prediction".
+        planes: True and predicted planes (H, W) of heads such as depth; NaN where not valid.
+        score: By which it is ranked.
+    """
+
+    name: str
+    inputs: dict[str, Picture]
+    masks: dict[str, NDArray[Any]] = field(default_factory=dict)
+    planes: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    score: float = math.nan
+
+    @classmethod
+    def of(cls, batch: Batch, output: Any, index: int, place: int, heads: set[str] | None = None) -> Sample:
+        """A sample of a batch.
+
+        Args:
+            batch: With its targets on the output's grid.
+            output: The network's.
+            index: Which sample of the batch.
+            place: Which sample of all.
+            heads: Which heads to keep; all by default.
+        """
+        name = str(batch["id"][index]) if "id" in batch else f"{place:03d}"
+        sample = cls(name, inputs_of(batch["image"][index]))
+        for head, answer in heads_of(output).items():
+            if head not in batch or (heads is not None and head not in heads):
+                continue
+            if is_plane(batch, head, answer):
+                sample.planes[head] = planes_of(batch, answer, head, index)
+            else:
+                sample.masks = masks_of(batch[head][index], answer[index])
+        return sample
+
+    def panels(self, labels: LabelSpec) -> dict[str, Picture]:
+        """All its pictures, by caption, in the order in which they are shown."""
+        panels = self.inputs | {caption: colored(mask, labels) for caption, mask in self.masks.items()}
+        for head, (true, predicted) in self.planes.items():
+            limits = limits_of(true, predicted)
+            panels |= {f"true {head}": scaled(true, limits), f"predicted {head}": scaled(predicted, limits)}
+        return panels
+
+    def small(self, side: int = SIDE) -> Sample:
+        """The same in smaller pictures."""
+        inputs = {caption: shrunk(picture, side, smooth=True) for caption, picture in self.inputs.items()}
+        masks = {caption: thinned(mask, side) for caption, mask in self.masks.items()}
+        planes = {head: (thinned(true, side), thinned(guess, side)) for head, (true, guess) in self.planes.items()}
+        return Sample(self.name, inputs, masks, planes, self.score)
+
+
+def is_plane(batch: Mapping[str, Any], head: str, answer: Tensor) -> bool:
+    """Whether a head answers a plane of numbers, as depth is, and no mask."""
+    target = batch.get(head)
+    return isinstance(target, Tensor) and target.is_floating_point() and target.numel() == answer.numel()
+
+
+def masks_of(target: Tensor, logits: Tensor) -> dict[str, NDArray[Any]]:
+    """True and predicted classes; a target of several planes has a label a plane."""
+    truth = target.cpu().numpy()
+    if truth.ndim == 3 and len(truth) == len(logits) > 1:
+        return {"truth": truth, "prediction": (logits > 0).cpu().numpy().astype(np.uint8)}
+    return {"truth": truth.reshape(truth.shape[-2:]), "prediction": class_map(logits)}
+
+
+def planes_of(batch: Batch, answer: Tensor, head: str, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The true and the predicted plane of a head; the true one is NaN where it is not valid."""
+    predicted = answer[index].float().cpu().numpy()
+    predicted = predicted.reshape(predicted.shape[-2:])
+    true = batch[head][index].float().cpu().numpy().reshape(predicted.shape)
+    if "valid" in batch:
+        true = np.where(batch["valid"][index].cpu().numpy().reshape(true.shape) > 0, true, np.nan)
+    return true, predicted
+
+
+def thinned(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """A plane (…, H, W) of at most so many pixels a side, every n-th or so of its own values."""
+    rows, columns = (
+        np.linspace(0, n - 1, max(round(n * min(side / max(plane.shape[-2:]), 1)), 1)).round().astype(int)
+        for n in plane.shape[-2:]
+    )
+    return plane[..., rows[:, None], columns]
+
+
+class First:
+    """Keeps the first samples of an evaluation.
+
+    Args:
+        most: How many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.samples: list[Sample] = []
+
+    def add(self, output: Any, batch: Batch) -> None:
+        """Look at one more batch."""
+        for index in range(min(len(batch["image"]), self.most - len(self.samples))):
+            self.samples.append(Sample.of(batch, output, index, len(self.samples)))
+
+    def pictures(self, labels: LabelSpec | None) -> dict[str, Picture]:
+        """A picture a sample, by name: all of its panels in a row."""
+        labels = labels or LabelSpec.indexed(256)
+        return {sample.name: np.asarray(side_by_side(sample.panels(labels))) for sample in self.samples}
+
+    def write(self, folder: Path, labels: LabelSpec) -> None:
+        """Write `<id>.png`, with the predicted class indices `<id>-labels.png`, and a sheet of the first few."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rows: list[Image.Image] = []
+        names: set[str] = set()
+        for sample in self.samples:
+            rows.append(side_by_side(sample.panels(labels)))
+            name = _file_name(sample.name, names)
+            rows[-1].save(folder / f"{name}.png")
+            predicted = sample.masks.get("prediction")
+            if predicted is not None and predicted.ndim == 2 and labels.classes > 1:
+                palette_picture(predicted, labels).save(folder / f"{name}-labels.png")
+        if rows:
+            below(rows[:SHEET]).save(folder.with_suffix(".png"))
+
+
+class Ranked:
+    """Keeps the best and the worst samples of an evaluation by one head.
+
+    Masks are ranked by the mean IoU over the classes that occur in a picture's truth or prediction, planes by the
+    root of the mean squared error. Samples without a score (nothing labelled) are left out.
+
+    Args:
+        head: Which.
+        metric: Of a mask: what counts its confusion. It is copied.
+        most: How many at either end.
+    """
+
+    def __init__(self, head: str, metric: Any = None, most: int = SHOWN) -> None:
+        self.head, self.most = head, most
+        self.metric = copy.deepcopy(metric)
+        self.is_mask = metric is not None
+        self.kept: list[Sample] = []
+        self.seen = 0
+
+    def add(self, output: Any, batch: Batch) -> None:
+        """Look at one more batch."""
+        answer = heads_of(output)[self.head]
+        for index in range(len(batch["image"])):
+            score = self._score(answer, batch, index)
+            self.seen += 1
+            if math.isnan(score) or not self._is_wanted(score):
+                continue
+            sample = Sample.of(batch, output, index, self.seen - 1, {self.head}).small()
+            sample.score = score
+            self.keep([sample])
+
+    @property
+    def best(self) -> list[Sample]:
+        """The best first; where there are few, none of them is among the worst too."""
+        return self.kept[: -(-len(self.kept) // 2)]
+
+    @property
+    def worst(self) -> list[Sample]:
+        """The worst first."""
+        return self.kept[len(self.best) :][::-1]
+
+    def keep(self, samples: list[Sample]) -> None:
+        """Take in samples that have their scores."""
+        self.kept = sorted([*self.kept, *samples], key=lambda sample: (self._rank(sample.score), sample.name))
+        if len(self.kept) > 2 * self.most:
+            self.kept = self.kept[: self.most] + self.kept[-self.most :]
+
+    def _is_wanted(self, score: float) -> bool:
+        return len(self.kept) < 2 * self.most or not (
+            self._rank(self.kept[self.most - 1].score) <= self._rank(score) <= self._rank(self.kept[-self.most].score)
+        )
+
+    def _rank(self, score: float) -> float:
+        return -score if self.is_mask else score
+
+    def _score(self, answer: Tensor, batch: Batch, index: int) -> float:
+        if not self.is_mask:
+            true, predicted = planes_of(batch, answer, self.head, index)
+            errors = (predicted - true)[np.isfinite(true)]
+            return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64)))) if errors.size else math.nan
+        self.metric.reset()
+        self.metric.update(answer[index : index + 1], batch[self.head][index : index + 1])
+        return mean_iou(self.metric.confusion.cpu().numpy())
+
+
+class Gallery:
+    """What an evaluation shows: its first samples, and the best and the worst by each head.
+
+    Args:
+        labels: Names and colours.
+        metrics: The run's metrics by head.
+        most: How many of the first samples.
+    """
+
+    def __init__(self, labels: LabelSpec, metrics: Mapping[str, Any], most: int = 12) -> None:
+        self.labels, self.metrics = labels, metrics
+        self.first = First(most)
+        self.ranked: dict[str, Ranked] = {}
+
+    def add(self, output: Any, batch: Batch) -> None:
+        """Look at one more batch; see `Trainer.evaluate`."""
+        self.first.add(output, batch)
+        for head, answer in heads_of(output).items():
+            if head in batch and head not in self.ranked:
+                self.ranked[head] = Ranked(head, None if is_plane(batch, head, answer) else self._counter(head))
+        for ranked in self.ranked.values():
+            ranked.add(output, batch)
+
+    def gather(self) -> None:
+        """Put together what all processes found. All of them call it."""
+        own = {head: (ranked.is_mask, ranked.kept) for head, ranked in self.ranked.items()}
+        self.ranked = {}
+        for share in gather_object([own]):
+            for head, (is_mask, kept) in share.items():
+                ranked = self.ranked.setdefault(head, Ranked(head, self._counter(head) if is_mask else None))
+                ranked.keep(kept)
+
+    def _counter(self, head: str) -> Any:
+        metric = self.metrics.get(head)
+        return metric if hasattr(metric, "confusion") else METRICS.build("segmentation", labels=self.labels)
+
+
+def mean_iou(confusion: NDArray[Any]) -> float:
+    """The mean IoU over the classes that occur in truth or prediction; NaN where none does.
+
+    Shape:
+        - confusion: counts (classes, classes), rows = truth; or (labels, 2, 2)
+
+    Examples:
+        >>> mean_iou(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]]))
+        0.5833333333333333
+    """
+    if confusion.ndim == 3:
+        right, missed, invented = confusion[:, 1, 1], confusion[:, 1, 0], confusion[:, 0, 1]
+        union = right + missed + invented
+    else:
+        right = confusion.diagonal()
+        union = confusion.sum(0) + confusion.sum(1) - right
+    occurs = union > 0
+    return float((right[occurs] / union[occurs]).mean()) if occurs.any() else math.nan
+
+
+def _file_name(name: str, taken: set[str]) -> str:
+    """A name for a file that none has yet."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip(".")[-80:] or "sample"
+    unique, number = plain, 2
+    while unique.lower() in taken or f"{unique}-labels".lower() in taken:
+        unique, number = f"{plain}-{number}", number + 1
+    taken |= {unique.lower(), f"{unique}-labels".lower()}
+    return unique

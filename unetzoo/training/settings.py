@@ -1,0 +1,91 @@
+"""The settings of a training run: one table, checked in one place, for recipes and for the Trainer's keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError, did_you_mean
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGEST_SEED = 2**63 - 1
+
+
+class Settings(BaseModel):
+    """How a run is trained; `unetzoo.Trainer` says what each setting means."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: int = Field(default=0, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    freeze_encoder: int = Field(default=0, ge=0)
+    channels_last: bool = False
+    compile: bool = False
+    sync_bn: bool = False
+    monitor: str | None = None
+    mode: Literal["max", "min"] | None = None
+    patience: int | None = Field(default=None, ge=1)
+    tile: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=2, ge=2)
+    checkpoint_epochs: int = Field(default=1, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps both say how long to train; leave one out")
+        return self
+
+    def mode_of(self, monitor: str) -> str:
+        """Whether a larger ("max") or smaller ("min") score is better: of losses the smaller, unless `mode` says."""
+        return self.mode or ("min" if monitor.startswith(("train/", "val/")) else "max")
+
+    @classmethod
+    def checked(cls, **given: Any) -> Self:
+        """The settings.
+
+        Raises:
+            ConfigError: A wrong one.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise ConfigError("wrong settings", subject="Trainer", found=faults(error, cls)) from error
+
+
+def faults(error: ValidationError, model: type[BaseModel]) -> str:
+    """What pydantic found, in one line, with the nearest spelling of unknown keys.
+
+    Args:
+        error: pydantic's.
+        model: The table that the unknown keys were given to.
+    """
+    lines = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = _fields_at(model, fault["loc"][:-1])
+            lines.append(f"unknown key {place!r} ({did_you_mean(str(fault['loc'][-1]), known, 'key')})")
+        elif fault["type"] == "value_error":
+            lines.append(f"{place}: {fault.get('ctx', {}).get('error')}".removeprefix(": "))
+        else:
+            lines.append(f"{place}: {fault['msg']}, found {str(fault['input'])[:80]!r}")
+    return "; ".join(lines)
+
+
+def _fields_at(model: type[BaseModel], places: Sequence[str | int]) -> list[str]:
+    """The keys of the table that lies at a place inside another."""
+    for place in places:
+        field = model.model_fields.get(str(place))
+        held = () if field is None else (field.annotation, *get_args(field.annotation))
+        model = next((kind for kind in held if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return list(model.model_fields)
