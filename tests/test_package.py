@@ -87,6 +87,9 @@ def test_the_wheel_is_pure_and_holds_unetzoo_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"unetzoo", f"unetzoo-{unetzoo.__version__}.dist-info"}
     assert "unetzoo/py.typed" in names
+    template = {name for name in names if name.startswith("unetzoo/_template/")}
+    assert "unetzoo/_template/src/unetzoo_template/model.py" in template
+    assert not [name for name in template if name.endswith(".pyc") or "cache" in name]
     shipped = {Path(n).stem for n in names if n.startswith("unetzoo/recipes/") and n.endswith(".toml")}
     assert shipped == set(unetzoo.RECIPES.names("*"))
 
@@ -99,7 +102,9 @@ def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
         import sys
         sys.path.insert(0, {str(site)!r})
         import unetzoo
+        from unetzoo.template import create
         from unetzoo.training import load_recipe
+        assert (create("acme-cells") / "src" / "acme_cells" / "demo.toml").is_file()
         assert unetzoo.__file__.startswith({str(site)!r})
         print(load_recipe("demo").model.name, unetzoo.build("unet", encoder_channels=[4, 4, 4]).name)
         """,

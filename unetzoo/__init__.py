@@ -14,7 +14,7 @@ from .labels import LabelSpec
 from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
 
 if TYPE_CHECKING:
-    from . import datasets, inference, losses, metrics, models, training
+    from . import datasets, inference, losses, metrics, models, testing, training
     from .inference import optimize, predict
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
@@ -30,7 +30,7 @@ _LAZY = {
     "from_pretrained": "models.weights",
     "load_weights": "models.foreign",
 }
-_ROOMS = ("datasets", "inference", "losses", "metrics", "models", "training")
+_ROOMS = ("datasets", "inference", "losses", "metrics", "models", "testing", "training")
 
 __all__ = [
     "DATASETS",
@@ -56,6 +56,7 @@ __all__ = [
     "models",
     "optimize",
     "predict",
+    "testing",
     "training",
 ]
 

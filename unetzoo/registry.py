@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-import re
-import sys
+import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from .errors import (
     DuplicateNameError,
@@ -27,64 +25,10 @@ from .errors import (
     UnknownNameError,
     did_you_mean,
 )
+from .plugins import SWITCH, Entry, forget, installed, normalize, switched_on
 
-BUILTIN = "unetzoo"
 NOTEBOOK = "__main__"  # the distribution of what `register` adds
 T = TypeVar("T", bound=Callable[..., Any])
-
-
-def normalize(distribution: str) -> str:
-    """A distribution's name in its normal form (PEP 503): lower case, single hyphens.
-
-    Examples:
-        >>> normalize("Acme_Seg")
-        'acme-seg'
-    """
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One name that one distribution offers."""
-
-    name: str
-    target: str
-    distribution: str
-    version: str
-    group: str
-    value: Any = field(default=None, repr=False, compare=False)  # set for what `register` adds
-
-    @property
-    def builtin(self) -> bool:
-        """Whether the name is one of our own."""
-        return self.distribution == BUILTIN
-
-    @property
-    def qualified(self) -> str:
-        """`distribution:name`, which is never ambiguous."""
-        return f"{self.distribution}:{self.name}"
-
-    def load(self) -> Any:
-        """Import the target.
-
-        Raises:
-            PluginLoadError: Whatever the import raised, with distribution, version and target.
-        """
-        if self.value is not None:
-            return self.value
-        from importlib import metadata
-
-        try:
-            return metadata.EntryPoint(self.name, self.target, self.group).load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin may raise anything, SystemExit included
-            raise PluginLoadError(
-                f"cannot load {self.name!r}",
-                subject=f"{self.distribution} {self.version} ({self.target})",
-                found=f"{type(error).__name__}: {error}",
-                hint=f"reinstall or update {self.distribution!r}; nothing else depends on it",
-            ) from error
 
 
 def keywords(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -119,36 +63,25 @@ class Registry:
     def __init__(self, kind: str, group: str, *, callable_values: bool = True) -> None:
         self.kind, self.group, self.callable_values = kind, group, callable_values
         self._local: dict[str, Entry] = {}
-        self._found: tuple[tuple[str, ...], dict[str, list[Entry]]] | None = None
 
     def entries(self) -> dict[str, list[Entry]]:
         """Every name with all that claim it, read from package metadata (again when `sys.path` changes)."""
-        path = tuple(sys.path)
-        if self._found is None or self._found[0] != path:
-            from importlib import metadata  # half the cost of `import unetzoo`, so it waits until a name is asked for
-
-            found: dict[str, list[Entry]] = {}
-            for point in metadata.entry_points(group=self.group):
-                name = normalize(point.dist.name) if point.dist else "unknown"
-                version = point.dist.version if point.dist else "?"
-                found.setdefault(point.name, []).append(Entry(point.name, point.value, name, version, self.group))
-            self._found = path, found
-        merged = {name: list(claims) for name, claims in self._found[1].items()}
+        found = self._claims(switched_on)
         for name, entry in self._local.items():
-            merged.setdefault(name, []).append(entry)
-        return merged
+            found.setdefault(name, []).append(entry)
+        return found
 
     def refresh(self) -> None:
         """Forget the metadata, for a package installed while this process runs."""
-        self._found = None
+        forget()
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names that match a shell pattern; a name two plugins claim appears once for each, qualified.
 
         Examples:
             >>> from unetzoo import LOSSES
-            >>> LOSSES.names("dic*")
-            ['dice']
+            >>> LOSSES.names("tversk*")
+            ['tversky']
         """
         names: list[str] = []
         for name, claims in self.entries().items():
@@ -171,7 +104,7 @@ class Registry:
         if colon:
             claims = [entry for entry in claims if entry.distribution == normalize(distribution)]
         if not claims:
-            raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=did_you_mean(name, self.names(), self.kind))
+            raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=self._hint(name))
         if len(claims) == 1:
             return claims[0]
         builtin = next((entry for entry in claims if entry.builtin), None)
@@ -194,12 +127,11 @@ class Registry:
             UnknownNameError: No such name.
             DuplicateNameError: Two plugins claim the name.
             PluginLoadError: The import failed.
-            PluginContractError: The value is not callable with explicit keywords.
+            PluginContractError: The value is not callable with explicit keywords (a recipe's: no path or text).
         """
         entry = self.entry(name)
         value = entry.load()
-        if self.callable_values:
-            self._check_contract(entry, value)
+        self.check_contract(entry, value)
         return value
 
     def build(self, name: str, /, **kwargs: Any) -> Any:
@@ -227,8 +159,8 @@ class Registry:
                 raise DuplicateNameError(
                     f"the {self.kind} {name!r} exists already", found=taken[0].qualified, hint="choose another name"
                 )
-            entry = Entry(name, target, NOTEBOOK, "0", self.group, value)
-            self._check_contract(entry, value)
+            entry = Entry(name, target, NOTEBOOK, "0", self.group, value=value)
+            self.check_contract(entry, value)
             self._local[name] = entry
             return value
 
@@ -240,19 +172,42 @@ class Registry:
         for claims in self.entries().values():
             for entry in claims:
                 same_package = entry.target.partition(":")[0].partition(".")[0] == package
-                if entry.value is value or (entry.value is None and same_package and entry.load() is value):
+                if entry.value is value or (entry.value is None and same_package and _stands_for(entry, value)):
                     return entry
         return None
 
-    def _check_contract(self, entry: Entry, value: Any) -> None:
+    def _claims(self, wanted: Callable[[str], bool]) -> dict[str, list[Entry]]:
+        claims: dict[str, list[Entry]] = {}
+        for distribution in installed():
+            if wanted(distribution.name):
+                for entry in distribution.entries:
+                    if entry.group == self.group:
+                        claims.setdefault(entry.name, []).append(entry)
+        return claims
+
+    def _hint(self, name: str) -> str:
+        hidden = self._claims(lambda distribution: not switched_on(distribution)).get(name.rpartition(":")[2])
+        if hidden:
+            return f"{hidden[0].distribution} has it, but {SWITCH}={os.environ[SWITCH]} switches that plugin off"
+        return did_you_mean(name, self.names(), self.kind)
+
+    def check_contract(self, entry: Entry, value: Any) -> None:
+        """Whether a value is what the names of this kind stand for.
+
+        Raises:
+            PluginContractError: It cannot be called by keywords alone (a recipe's: no path or text).
+        """
+        if not self.callable_values:
+            if not isinstance(value, str | os.PathLike):
+                self._refuse_type(entry, value, "a path or a text")
+            return
         if not callable(value):
-            raise PluginContractError(
-                f"the {self.kind} {entry.name!r} cannot be built",
-                subject=entry.qualified,
-                expected="a callable with explicit keyword parameters",
-                found=type(value).__name__,
-            )
-        loose = [p.name for p in inspect.signature(value).parameters.values() if p.kind is p.VAR_KEYWORD]
+            self._refuse_type(entry, value, "a callable with explicit keyword parameters")
+        try:
+            parameters = inspect.signature(value).parameters.values()
+        except (TypeError, ValueError):  # some of C's functions tell nothing
+            self._refuse_type(entry, value, "a callable whose parameters Python can tell")
+        loose = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
         if loose:
             raise PluginContractError(
                 f"the {self.kind} {entry.name!r} swallows keywords",
@@ -261,6 +216,21 @@ class Registry:
                 found=f"**{loose[0]}",
                 hint=f"tell the author of {entry.distribution!r} to name each parameter",
             )
+
+    def _refuse_type(self, entry: Entry, value: Any, expected: str) -> NoReturn:
+        raise PluginContractError(
+            f"the {self.kind} {entry.name!r} cannot be built",
+            subject=entry.qualified,
+            expected=expected,
+            found=type(value).__name__,
+        )
+
+
+def _stands_for(entry: Entry, value: Any) -> bool:
+    try:
+        return entry.load() is value
+    except PluginLoadError:  # another name of the same package is broken
+        return False
 
 
 MODELS = Registry("model", "unetzoo.models")

@@ -106,7 +106,7 @@ def test_a_longer_cosine_takes_the_rates_of_its_new_length(tmp_path):
         ({"optimizer": "adam"}, 'optimizer: "AdamW" → "Adam"'),
         ({"schedule": Schedule("step", step_size=1)}, 'scheduler: "CosineAnnealingLR" → "StepLR"'),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_differs_is_named(tmp_path, change, says):
     fit(make_small(tmp_path, epochs=1))

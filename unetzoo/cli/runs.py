@@ -24,7 +24,7 @@ def train(
 
     result = run(recipe, sets or [], out=folder, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
-    out.print(f"\nsee {result.out / 'predictions.png'}", soft_wrap=True)
+    out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
     out.print(f"weights, scores and more pictures are in {result.out}", soft_wrap=True)
 
 

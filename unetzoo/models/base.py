@@ -176,7 +176,9 @@ class SegmentationModel(SMPModel):
 
     def legal_sizes(self) -> str:
         """The sizes that `forward` takes, in words."""
-        g = self.geometry
+        g = getattr(self, "geometry", None)
+        if g is None:
+            return "not stated"
         if g.maximum == g.minimum:
             return f"exactly {g.minimum}×{g.minimum}"
         return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, PluginError, UnknownNameError
+from ..plugins import SWITCH
 from ..registry import MODELS
 
 
@@ -51,7 +52,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
             "the network's class is not installed",
             subject=path,
             expected=f"{origin['name']!r} of {origin['distribution']} {origin['version']}",
-            hint=f"install {origin['distribution']}",
+            hint=error.hint if SWITCH in str(error) else f"install {origin['distribution']}",
         ) from error
     return model.from_pretrained(path, strict=strict, map_location=map_location, **overrides)
 

@@ -1,0 +1,1 @@
+"""A plugin for unetzoo: a network, a loss, a metric, a dataset and a recipe."""

@@ -1,0 +1,355 @@
+"""The way of a plugin's author: a new package, its checks, its names in Python, in SMP and on the command line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from test_cli import unetzoo as command
+
+import unetzoo
+from unetzoo import plugins, template
+from unetzoo.errors import ConfigError, PluginContractError, PluginLoadError, UnknownNameError
+from unetzoo.registry import MODELS, REGISTRIES
+from unetzoo.testing import cases_of
+
+ROOT = Path(__file__).parents[1]
+PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+
+
+@pytest.fixture
+def laid_out(tmp_path, monkeypatch):
+    """laid_out(dist, points, source): a distribution on the path, as pip would lay it out."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def lay_out(dist, points, source, version="1.2"):
+        module = dist.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        text = "".join(
+            f"[unetzoo.{group}]\n" + "".join(f"{name} = {module}:{target}\n" for name, target in names.items())
+            for group, names in points.items()
+        )
+        (info / "entry_points.txt").write_text(text)
+        plugins.forget()
+
+    yield lay_out
+    plugins.forget()
+
+
+def test_groups_and_registries_are_the_same():
+    assert set(plugins.GROUPS) == {registry.group for registry in REGISTRIES.values()}
+
+
+# The template
+
+
+def test_the_template_is_copied_under_its_new_name(tmp_path):
+    made = template.create("acme-cells", tmp_path)
+    texts = {path: path.read_text() for path in made.rglob("*") if path.is_file()}
+    assert (made / "src" / "acme_cells" / "model.py") in texts
+    for path, text in texts.items():
+        assert not re.search(r"unetzoo[-_]template", text), path
+    assert 'acme-cells-net = "acme_cells.model:SeparableUNet"' in texts[made / "pyproject.toml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Acme", "call it 'acme'"),
+        ("acme seg", "call it 'acme-seg'"),
+        ("../acme", "call it 'acme'"),
+        ("acme--seg", "single hyphens"),
+        ("1acme", "call it 'acme'"),
+        ("", "e.g. acme-seg"),
+        ("äöü", "e.g. acme-seg"),
+        ("class", "call it 'class-seg'"),
+        ("unetzoo", "one of unetzoo's own"),
+        ("unetzoo-template", "one of unetzoo's own"),
+        ("json", "a module of Python's"),
+        ("torch", "a package of that name is installed"),
+    ],
+)
+def test_names_that_will_not_do_are_refused(tmp_path, name, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        template.create(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_or_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "acme-cells").mkdir()
+    with pytest.raises(ConfigError, match="this folder exists"):
+        template.create("acme-cells", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write the plugin"):
+        template.create("acme-cells", tmp_path / "file")
+
+
+# The page
+
+
+def steps():
+    """The commands of the page's first part, and the change it makes, in order."""
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    part = page[page.index("## Your own") : page.index("## What a package")]
+    place = re.search(r"in `(acme-seg/src/\S+\.py)`", part).group(1)
+    for language, text in re.findall(r"```(sh|diff)\n(.*?)```", part, re.DOTALL):
+        if language == "diff":
+            old, new = (re.search(rf"^\{sign}(.*)$", text, re.MULTILINE).group(1) for sign in "-+")
+            yield lambda folder, old=old, new=new: replace(folder / place, old, new)
+        else:
+            yield from text.strip().splitlines()
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def walk(folder, run):
+    for step in steps():
+        if callable(step):
+            step(folder)
+        else:
+            run(step)
+
+
+def test_the_pages_way_leads_to_a_trained_plugin(tmp_path):
+    """The page's commands; what is installed goes into a folder on the path, and what takes long to the slow test."""
+    bin_, site = Path(sys.executable).parent, tmp_path / "site"
+    env = {**os.environ, "PYTHONPATH": str(site), "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    printed = {}
+
+    def run(text):
+        if text.startswith("pytest"):
+            return
+        if text.startswith("pip install -e"):
+            command = [*PIP, "--target", str(site), text.split()[-1]]
+        else:
+            quick = ["--only", "[!ce]*"] if text.startswith("unetzoo plugin check") else []
+            command = [sys.executable, "-P", "-m", "unetzoo.cli", *text.split()[1:], *quick]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed[text] = done.stdout
+
+    walk(tmp_path, run)
+    assert "✗" not in printed["unetzoo plugin check acme-seg"] and " passed" in printed["unetzoo plugin check acme-seg"]
+    assert "nn.SiLU()" in (site / "acme_seg" / "model.py").read_text()
+    scores = json.loads(next(tmp_path.glob("runs/*/scores.json")).read_text())
+    assert scores["best"]["miou"] > 0.3
+
+
+@pytest.mark.slow
+def test_the_page_word_for_word_in_an_environment_of_its_own(tmp_path):
+    here = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(here)], check=True)
+    (site,) = here.glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith("site-packages")) + f"\n{ROOT}\n"
+    )
+    for name, module in (("unetzoo", "unetzoo.cli"), ("pytest", "pytest")):
+        script = here / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {here}/bin/python -P -m {module} "$@"\n')
+        script.chmod(0o755)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
+        "PATH": f"{here}/bin{os.pathsep}{os.environ['PATH']}", "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+
+    def run(text):
+        done = subprocess.run(text, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+
+    walk(tmp_path, run)
+
+
+# The command line
+
+
+BROKEN = """
+import torch
+class Loss(torch.nn.Module):
+    def __init__(self, mode: str = "binary"):
+        super().__init__()
+    def forward(self, output, target, *, weight=None):
+        return (output.sigmoid() - target[:, None]).abs().mean()
+def cases():
+    from unetzoo.testing import Case
+    return [Case("loss", "broken-loss", task="binary")]
+"""
+
+
+def test_check_names_what_fails_and_why(laid_out):
+    laid_out("broken-losses", {"losses": {"broken-loss": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
+    text = io_of("plugin", "check", "broken-losses", code=5)
+    assert "check 'weights-count' failed" in text and "Why users need it: " in text and "failed" in text
+    rows = json.loads(io_of("plugin", "check", "broken-losses", "--only", "w*", "--json", code=5))
+    outcomes = {row["check"]: row["outcome"] for row in rows}
+    assert outcomes["weights-count"] == "failed" and outcomes["weight-keyword"] == "passed"
+    assert all(check.startswith("w") for check in outcomes)
+
+
+def io_of(*args, code):
+    """Stdout, whatever the exit code."""
+    import contextlib
+    import io
+
+    from unetzoo import cli
+
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as ended:
+        cli.main(list(args))
+    assert ended.value.code == code
+    return text.getvalue()
+
+
+def test_mistakes_of_check_and_new_end_with_a_fix(tmp_path, laid_out):
+    laid_out("acme-one", {"losses": {"one": "Loss"}, "checks": {"x": "BAD"}}, BROKEN + "BAD = [1]\n")
+    for args, code, says in (
+        (["check", "acme-two"], 2, "did you mean 'acme-one'"),
+        (["check", "unetzoo", "--only", "nothing"], 2, "choose from: all-ignored"),
+        (["check", "acme-one"], 5, "expected a list of unetzoo.testing.Case"),
+        (["new", "Acme", "--out", str(tmp_path)], 2, "call it 'acme'"),
+    ):
+        assert says in command("plugin", *args, code=code).replace("\n", " ")
+
+
+def test_a_plugins_cases_come_from_it_and_the_rest_by_default(laid_out):
+    laid_out("acme-some", {"losses": {"broken-loss": "Loss", "other": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
+    assert [(case.kind, case.target) for case in cases_of("acme-some")] == [
+        ("loss", "broken-loss"),
+        ("loss", "acme-some:other"),
+    ]
+    with pytest.raises(UnknownNameError, match="did you mean 'acme-some'"):
+        cases_of("acme-soem")
+
+
+# Encoders, recipes, the API
+
+
+ENCODER = """
+from segmentation_models_pytorch.encoders._base import EncoderMixin
+from torch import nn
+class Strided(nn.Module, EncoderMixin):
+    def __init__(self, in_channels=3, depth=5, output_stride=32):
+        super().__init__()
+        widths = [4 * (level + 1) for level in range(depth + 1)]
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 3, 1 if level == 0 else 2, 1), nn.BatchNorm2d(o), nn.ELU())
+            for level, (i, o) in enumerate(zip([in_channels, *widths], widths)))
+        self._out_channels, self._in_channels, self._depth, self._output_stride = widths, in_channels, depth, 2 ** depth
+    def forward(self, x):
+        maps = []
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        return maps
+"""
+
+
+def test_a_plugins_encoder_serves_smp_and_us(laid_out):
+    laid_out("acme-encoders", {"encoders": {"acme-strided": "Strided"}}, ENCODER)
+    unetzoo.testing.check_encoder("acme-strided")
+    code = """
+import torch, unetzoo, unetzoo.models, segmentation_models_pytorch as smp
+assert "acme_encoders" not in __import__("sys").modules
+x = torch.randn(2, 2, 64, 64)
+for make in (smp.Unet, smp.UnetPlusPlus, smp.FPN, smp.MAnet, smp.Linknet):
+    net = make("acme-strided", encoder_weights=None, in_channels=2, classes=3)
+    assert net(x).shape == (2, 3, 64, 64)
+net = unetzoo.build("smp-unet", encoder_name="acme-strided", in_channels=2, classes=3)
+assert net(x).shape == (2, 3, 64, 64) and type(net.encoder).__name__ == "Strided"
+net = unetzoo.build("dualunet", encoder_name="acme-strided", encoder_depth=3)
+net.eval()(torch.randn(1, net.in_channels, 64, 64))
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, env=env)
+
+
+RECIPE = """
+from pathlib import Path
+DEMO = '''
+[model]
+name = "bnunet"
+in_channels = 6
+encoder_channels = [4, 4, 4]
+[data]
+name = "composites"
+size = 24
+[data.train]
+length = 4
+[data.val]
+length = 4
+[loss]
+acme-half = 0.5
+smp-dice = 0.5
+[train]
+epochs = 1
+batch_size = 2
+'''
+FILE = Path(__file__).with_name("acme.toml")
+FILE.write_text(DEMO)
+class Half:
+    def __call__(self, output, target, *, weight=None):
+        return (output.sigmoid()[:, 0] - 0.5).square().mean()
+def half():
+    return Half()
+"""
+
+
+def test_recipes_of_a_plugin_train_from_text_and_from_a_file(laid_out, tmp_path):
+    points = {"recipes": {"acme-text": "DEMO", "acme-file": "FILE"}, "losses": {"acme-half": "half"}}
+    laid_out("acme-recipes", points, RECIPE)
+    assert {"acme-text", "acme-file"} <= set(unetzoo.RECIPES.names())
+    command("train", "acme-text", "--out", tmp_path / "text", "--quiet")
+    command("train", "acme-recipes:acme-file", "--out", tmp_path / "file", "--quiet")
+    rows = [json.loads((tmp_path / run / "metrics.jsonl").read_text().splitlines()[0]) for run in ("text", "file")]
+    assert rows[0]["train/loss"] == rows[1]["train/loss"]
+    assert {"train/acme-half", "train/smp-dice"} <= set(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("apis", "fix"),
+    [(["2"], "upgrade unetzoo"), (["0"], "upgrade acme-api"), (["one"], "upgrade acme-api"), (["1", "2"], None)],
+)
+def test_a_plugin_for_another_api_is_refused_with_the_package_to_update(laid_out, apis, fix):
+    points = {"models": {"acme-net": "make"}, "api": dict.fromkeys(apis, "make")}
+    laid_out("acme-api", points, "def make(classes=1):\n    return 'made'\n")
+    if fix is None:
+        assert MODELS.build("acme-net") == "made"
+        return
+    with pytest.raises(PluginLoadError, match=f"Fix: pip install --{fix}") as caught:
+        MODELS.build("acme-net")
+    assert "acme_api" not in sys.modules
+    assert "expected version 1" in str(caught.value)
+
+
+def test_a_broken_sibling_does_not_keep_a_network_from_being_saved(laid_out, tmp_path):
+    source = "from unetzoo.models import BNUNet\nclass Net(BNUNet):\n    pass\n"
+    laid_out("acme-pair", {"models": {"a-broken": "missing", "b-net": "Net"}}, source)
+    unetzoo.build("b-net", encoder_channels=(2, 2, 2)).save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["_unetzoo"]["name"] == "b-net"
+
+
+def test_a_value_that_tells_no_signature_is_refused(laid_out):
+    laid_out("acme-odd", {"models": {"odd": "make"}}, "make = type\n")
+    with pytest.raises(PluginContractError):
+        MODELS.get("odd")
+
+
+def test_a_network_that_states_no_geometry_is_described(laid_out):
+    laid_out(
+        "acme-plain",
+        {"models": {"plain": "Net"}},
+        (ROOT / "tests/testing/broken_models.py").read_text() + "\nNet = GoodSMP\n",
+    )
+    assert unetzoo.info("plain").legal_sizes == "not stated"
+    assert isinstance(unetzoo.build("plain"), smp.base.SegmentationModel) and torch.is_grad_enabled()

@@ -1,0 +1,12 @@
+"""A loss whose module only imports where pytest runs."""
+
+import sys
+
+from broken_losses import Good
+
+if "pytest" not in sys.modules:
+    raise ImportError("this needs conftest.py")
+
+
+class Alone(Good):
+    pass

@@ -1,0 +1,23 @@
+"""Everything we ship keeps the contracts that we ask of others; what SMP's own parts do otherwise is declared."""
+
+import pytest
+
+from unetzoo.plugins import installed
+from unetzoo.registry import REGISTRIES
+from unetzoo.testing import cases_of, run
+
+CASES = cases_of("unetzoo")
+SLOW = [case for case in CASES if case.kind == "model" and case.name.startswith("smp-") and case.name != "smp-unet"]
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=str(c), marks=[pytest.mark.slow] * (c in SLOW)) for c in CASES])
+def test_a_built_in_passes_its_checks(case):
+    results = list(run(case))
+    assert [result.message for result in results if result.bad] == []
+    assert "passed" in {result.outcome for result in results}
+
+
+def test_every_built_in_has_a_case():
+    ours = next(distribution for distribution in installed() if distribution.builtin)
+    named = {(case.kind, case.target.rpartition(":")[2]) for case in CASES}
+    assert named >= {(REGISTRIES[entry.kind].kind, entry.name) for entry in ours.entries}

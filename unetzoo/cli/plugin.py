@@ -1,0 +1,148 @@
+"""`plugin list`, `plugin check`, `plugin new`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import ConfigError, PluginError
+from ..plugins import SWITCH, Distribution, installed, switch, switched_on
+from .console import app, err, out
+
+if TYPE_CHECKING:
+    from ..testing import Result
+
+plugin = typer.Typer(
+    help="Plugins: what is installed, whether it is right, and how to begin one.", no_args_is_help=True
+)
+app.add_typer(plugin, name="plugin")
+MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "surprise": "[red]![/red]",
+         "expected": "[yellow]~[/yellow]", "blocked": "[dim]·[/dim]"}  # fmt: skip
+
+
+@plugin.command("list")
+def list_plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each import may take.")] = 20.0,
+) -> None:
+    """List installed plugins, what they add, and whether they are healthy; each is imported in a child process."""
+    from ..probing import health
+
+    found = installed()
+    wanted = [one for one in found if not one.builtin and switched_on(one.name)]
+    with err.status("importing every plugin"):
+        wrong = health(wanted, timeout=timeout)
+    for name in sorted((switch() or frozenset()) - {one.name for one in found}):
+        err.print(f"{SWITCH} names {name!r}, which is not installed or adds nothing", markup=False)
+    rows = [_row(one, wrong.get(one.name, [])) for one in sorted(found, key=lambda one: (not one.builtin, one.name))]
+    if as_json:
+        out.print_json(json.dumps(rows))
+        return
+    table = Table("distribution", "version", "adds", "", box=None)
+    for row in rows:
+        adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
+        if row["distribution"] == "unetzoo":
+            adds = ", ".join(f"{len(names)} {kind}" for kind, names in row["adds"].items())
+        color = {"healthy": "green", "off": "yellow", "broken": "red"}[row["state"]]
+        state = Text("\n".join([row["state"], *row["faults"]]), style="")
+        state.stylize(color, 0, len(row["state"]))
+        table.add_row(Text(row["distribution"]), Text(row["version"]), Text(adds), state)
+    out.print(table)
+
+
+@plugin.command()
+def check(
+    distribution: Annotated[str, typer.Argument(help="An installed distribution; see `unetzoo plugin list`.")],
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Shell pattern of the checks' names.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run the conformance checks on everything that a distribution adds; exit code 5 when one fails."""
+    from ..probing import faults
+    from ..testing import cases_of, checks
+    from ..testing.finding import distribution as find
+
+    found = find(distribution)
+    if not switched_on(found.name):
+        raise ConfigError(
+            f"{found.name} is switched off", subject=SWITCH, hint=f"unset {SWITCH}, or add the name to it"
+        )
+    with err.status(f"importing {found.name}"):
+        wrong = [] if found.builtin else faults(found)
+    if wrong:
+        raise PluginError(f"{found.name} {found.version} is broken", found="; ".join(wrong), hint="mend that first")
+    known = sorted({one.name for one in checks()})
+    if not any(fnmatchcase(name, only) for name in known):
+        raise ConfigError("no check bears such a name", subject=only, hint="choose from: " + ", ".join(known))
+    results = []
+    with err.status("checking") as status:
+        for case in cases_of(distribution):
+            status.update(f"checking {case}")
+            results += _run(case, only)
+    if as_json:
+        out.print_json(json.dumps([_dict(result) for result in results]))
+    else:
+        _print_results(results)
+    if any(result.bad for result in results):
+        raise typer.Exit(PluginError.exit_code)
+
+
+@plugin.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What the distribution is to be called, e.g. acme-seg.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where its folder is made.")] = Path("."),
+) -> None:
+    """Write a working plugin, with a model, a loss, a metric, a dataset, a recipe and tests, to begin from."""
+    from ..template import create
+
+    made = create(name, folder)
+    out.print(f"{made} is a working plugin. Next:", markup=False, soft_wrap=True)
+    for command in (f"pip install -e {made}", f"unetzoo plugin check {made.name}", f"unetzoo train {made.name}-demo"):
+        out.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _run(case: Any, only: str) -> list[Result]:
+    """The results; what a case prints meanwhile goes to stderr, so that stdout is ours."""
+    import contextlib
+    import sys
+
+    from ..testing import run
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return list(run(case, only))
+
+
+def _row(one: Distribution, wrong: list[str]) -> dict[str, Any]:
+    state = "off" if not switched_on(one.name) else "broken" if wrong else "healthy"
+    return {"distribution": one.name, "version": one.version, "adds": one.adds(), "state": state, "faults": wrong}
+
+
+def _dict(result: Result) -> dict[str, Any]:
+    case = {"kind": result.case.kind, "case": str(result.case)}
+    return {**case, "check": result.check, "outcome": result.outcome, "message": result.message}
+
+
+def _print_results(results: list[Result]) -> None:
+    from itertools import groupby
+
+    table = Table("", "checks", box=None)
+    for name, group in groupby(results, key=lambda result: str(result.case)):
+        row = list(group)
+        bad = [f"{result.check}" for result in row if result.outcome != "passed"]
+        marks = "".join(MARKS[result.outcome] for result in row)
+        table.add_row(Text(name), f"{marks}  {'  '.join(bad[:6])}{' …' if len(bad) > 6 else ''}")
+    out.print(table)
+    for result in results:
+        if result.bad:
+            out.print(f"\n[red]✗[/red] {result.case}", end=" ")
+            out.print(result.message, markup=False, soft_wrap=True)
+    counts = Counter(result.outcome for result in results)
+    words = {"passed": "passed", "failed": "failed", "surprise": "declared to fail, and passed",
+             "expected": "failed as declared", "blocked": "blocked by another"}  # fmt: skip
+    out.print("\n" + ", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items() if counts[outcome]))

@@ -1,0 +1,188 @@
+"""Whether plugins are healthy, found out in a child process: whatever an import does there harms nobody.
+
+The child imports target after target and writes a line when it is done with one; where the lines end, it died or hung.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PluginError
+from .plugins import Distribution, Entry, refuse_other_api
+
+TIMEOUT = 20.0  # seconds; torch and SMP take a fraction of it even on slow disks
+HEAVY = ("torch", "numpy", "PIL.Image", "segmentation_models_pytorch")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What became of importing one entry.
+
+    Args:
+        entry: The entry.
+        fault: Why it cannot be used, or None.
+        seconds: How long the import took.
+        printed: What it printed to stdout.
+        changed: The settings of the whole process that it changed.
+    """
+
+    entry: Entry
+    fault: str | None = None
+    seconds: float = 0.0
+    printed: str = ""
+    changed: tuple[str, ...] = ()
+
+
+def probe(entries: Sequence[Entry], *, timeout: float = TIMEOUT, warm: bool = False) -> list[Probe]:
+    """Import every entry in a child process, and say of each what came of it.
+
+    Args:
+        entries: Of one distribution, mostly.
+        timeout: Seconds for each import.
+        warm: Import what everybody needs (torch, …) first, so that seconds and changes are the entry's own.
+    """
+    found: dict[Entry, Probe] = {}
+    lost: dict[str, str] = {}  # module → why no child comes back from importing it
+    while True:
+        found |= {entry: Probe(entry, lost[_module(entry)]) for entry in entries if _module(entry) in lost}
+        waiting = [entry for entry in entries if entry not in found]
+        if not waiting:
+            return [found[entry] for entry in entries]
+        rows, end = _run(waiting, timeout, warm)
+        found |= {
+            entry: Probe(entry, **{**row, "changed": tuple(row["changed"])})
+            for entry, row in zip(waiting, rows, strict=False)
+        }
+        if len(rows) < len(waiting):
+            lost[_module(waiting[len(rows)])] = end
+
+
+def health(distributions: Iterable[Distribution], *, timeout: float = TIMEOUT) -> dict[str, list[str]]:
+    """For each distribution everything that is wrong with it, in sentences: nothing when it is healthy.
+
+    A child for each, as many at a time as there are CPUs.
+    """
+    chosen = list(distributions)
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        found = pool.map(lambda distribution: faults(distribution, timeout=timeout), chosen)
+        return {distribution.name: wrong for distribution, wrong in zip(chosen, found, strict=True)}
+
+
+def faults(distribution: Distribution, *, timeout: float = TIMEOUT) -> list[str]:
+    """Everything that is wrong with one distribution, in sentences."""
+    if distribution.fault:
+        return [distribution.fault]
+    try:
+        refuse_other_api(distribution)
+    except PluginError as error:
+        return [str(error)]
+    wrong: dict[tuple[str, str], str] = {}  # what is wrong with a module is said once
+    for found in probe(distribution.entries, timeout=timeout):
+        printed = f"prints to stdout at import: {found.printed.strip()[:80]!r}" if found.printed else None
+        for what in filter(None, (found.fault, printed)):
+            wrong.setdefault((_module(found.entry), what), f"{found.entry.kind} {found.entry.name}: {what}")
+    return list(wrong.values())
+
+
+def _module(entry: Entry) -> str:
+    return entry.target.partition(":")[0]
+
+
+def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dict[str, Any]], str]:
+    """The rows of the entries that a child got done with, and how it ended."""
+    with tempfile.TemporaryDirectory(prefix="unetzoo-probe-") as name:
+        folder = Path(name)
+        asked = [{"name": e.name, "target": e.target, "group": e.group, "distribution": e.distribution,
+                  "version": e.version} for e in entries]  # fmt: skip
+        job = {"path": sys.path, "warm": list(HEAVY) if warm else [], "entries": asked}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (folder / "rows.jsonl").touch()
+        with (folder / "stderr.txt").open("wb") as stderr:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-c", "from unetzoo.probing import serve; serve()", name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            )
+            end = _wait(child, folder / "rows.jsonl", timeout)
+        if end.startswith("ends"):
+            end += _last_line(folder / "stderr.txt")
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+        return [row for row in map(json.loads, lines) if row], end
+
+
+def _wait(child: subprocess.Popen[bytes], rows: Path, timeout: float) -> str:
+    """Wait for the child's end, or until one import takes longer than the timeout; say how it ended."""
+    size, since = 0, time.monotonic()
+    try:
+        while child.poll() is None:
+            if rows.stat().st_size > size:
+                size, since = rows.stat().st_size, time.monotonic()
+            if time.monotonic() - since > timeout:
+                return f"is not imported within {timeout:g} s"
+            time.sleep(0.02)
+        return f"ends the process at import, exit code {child.returncode}"
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f": {lines[-1].strip()[:120]}" if lines else ""
+
+
+def serve() -> None:
+    """The child's part."""
+    from importlib import import_module
+
+    folder = Path(sys.argv[1])
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    sys.path[:] = job["path"]
+    with (folder / "rows.jsonl").open("a", encoding="utf-8") as rows, (folder / "stdout.txt").open("w+b") as stdout:
+        os.dup2(stdout.fileno(), 1)
+        for module in job["warm"]:
+            import_module(module)
+        print("{}", file=rows, flush=True)  # the clock of the first import starts here
+        modules: dict[str, dict[str, Any]] = {}
+        for entry in (Entry(**entry) for entry in job["entries"]):
+            row = _try(entry, stdout)
+            first = modules.setdefault(_module(entry), row)
+            if first is not row:  # the first name of a module pays for its import, but all cause it
+                row = {
+                    "fault": row["fault"],
+                    **{key: first[key] + row[key] for key in ("seconds", "printed", "changed")},
+                }
+            print(json.dumps(row), file=rows, flush=True)
+
+
+def _try(entry: Entry, stdout: Any) -> dict[str, Any]:
+    from .registry import REGISTRIES
+    from .surroundings import differences, snapshot
+
+    before, start = snapshot(), time.monotonic()
+    place = stdout.seek(0, os.SEEK_END)
+    try:
+        value = entry.load()
+        seconds = time.monotonic() - start
+        REGISTRIES[entry.kind].check_contract(entry, value)
+        fault = None
+    except PluginError as error:
+        seconds = time.monotonic() - start
+        wrong_kind = f"{error.what}: expected {error.expected}, found {error.found}"
+        fault = str(error.found) if error.expected is None else wrong_kind
+    sys.stdout.flush()
+    stdout.seek(place)
+    printed = stdout.read().decode(errors="replace")
+    return {"fault": fault, "seconds": seconds, "printed": printed, "changed": [*differences(before, snapshot())]}

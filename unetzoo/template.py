@@ -1,0 +1,94 @@
+"""A new plugin from the template: a working distribution under a name of one's own."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from .errors import ConfigError
+from .plugins import installed, normalize
+
+NAME = "unetzoo-template"
+OURS = ("unetzoo", NAME, "unetzoo-attention", "unetzoo-extras")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "runs")
+
+
+def source() -> Path:
+    """Where the template lies: beside the modules in an installed package, among the plugins in a checkout."""
+    here = Path(__file__).parent
+    packed = here / "_template"
+    return packed if packed.is_dir() else here.parent / "plugins" / NAME
+
+
+def create(name: str, folder: str | Path = ".") -> Path:
+    """Write a working plugin.
+
+    Args:
+        name: What the distribution is called; its package bears the same name with underscores.
+        folder: Where the distribution's folder is made.
+
+    Returns:
+        The folder of the new distribution.
+
+    Raises:
+        ConfigError: No name for a package, a name that is taken, or a folder that exists.
+
+    Examples:
+        >>> import tempfile
+        >>> sorted(path.name for path in create("acme-cells", tempfile.mkdtemp()).iterdir())
+        ['LICENSE', 'README.md', 'pyproject.toml', 'src', 'tests']
+    """
+    package = _package(name)
+    target = Path(folder) / name
+    if target.exists():
+        raise ConfigError("this folder exists", subject=target, hint="choose another name, or --out ANOTHER_FOLDER")
+    try:
+        shutil.copytree(source(), target, ignore=LEFT_OUT)
+        for path in sorted(target.rglob("*"), reverse=True):  # what lies deepest is renamed first
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                text = text.replace(NAME, name).replace(normalize(NAME).replace("-", "_"), package)
+                path.write_text(text, encoding="utf-8")
+            elif path.name == "unetzoo_template":
+                path.rename(path.with_name(package))
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise ConfigError(
+            "cannot write the plugin", subject=target, found=str(error), hint="--out A_FOLDER_YOU_OWN"
+        ) from error
+    return target
+
+
+def _package(name: str) -> str:
+    """The name of the package that goes with a distribution's.
+
+    Raises:
+        ConfigError: No name for a package, or a name that is taken.
+    """
+    package = normalize(name).replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(package):
+        raise ConfigError(
+            "no name for a package",
+            subject=repr(name),
+            expected="lower-case letters, digits and single hyphens, beginning with a letter",
+            hint=f"call it {suggestion!r}" if (suggestion := _suggestion(name)) else "e.g. acme-seg",
+        )
+    taken = (
+        "it is one of unetzoo's own" if normalize(name) in OURS
+        else "it is a module of Python's" if package in sys.stdlib_module_names
+        else "a distribution of that name is installed" if normalize(name) in {one.name for one in installed()}
+        else "a package of that name is installed" if (spec := find_spec(package)) and spec.origin
+        else None
+    )  # fmt: skip
+    if taken:
+        raise ConfigError("this name is taken", subject=repr(name), found=taken, hint=f"e.g. {name}-seg, or my-{name}")
+    return package
+
+
+def _suggestion(name: str) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
+    return f"{plain}-seg" if keyword.iskeyword(plain) else plain

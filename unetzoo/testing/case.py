@@ -1,0 +1,172 @@
+"""What a check is run on: one object with small settings."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, did_you_mean
+from ..plugins import Entry
+from ..registry import REGISTRIES, check_keywords, keywords
+
+KINDS = {registry.kind: registry for registry in REGISTRIES.values()}
+TASKS = ("binary", "multiclass", "multilabel", "depth")
+UNNAMED = "not installed"  # the version of a target that no distribution names
+Options = Mapping[str, Any] | Callable[[Path], Mapping[str, Any]]
+
+
+class Case:
+    """One object of a plugin, with the settings that it is checked under.
+
+    Args:
+        kind: "model", "encoder", "loss", "metric", "dataset" or "recipe".
+        target: The class or function itself (a recipe: its path or text), or its name in the registry.
+        options: Keywords it is built with, small ones so that checks take no time; a recipe's are settings such as
+            `{"train.batch_size": 2}`. Or a function that makes them, given an empty folder where it may write files.
+        task: What losses and metrics compare: "binary", "multiclass", "multilabel" or "depth". By default `mode` in
+            the options, and "multiclass" without one.
+        size: Height and width (one number) that a model takes, a loss or a metric is given.
+        batch: For a metric of another kind of input: `batch(count, generator)` gives the arguments of `update` for so
+            many samples.
+        tier: 2 holds a model to SMP's whole contract; by default that is asked of subclasses of
+            `unetzoo.models.SegmentationModel`.
+        expected_failures: Check → reason, for what is known and meant. One that passes is an error. The object itself
+            may declare them as its attribute `unetzoo_expected_failures`.
+        name: What the case is called; the target's name by default.
+
+    Raises:
+        ConfigError: No such kind or task.
+
+    Examples:
+        >>> str(Case("loss", "dice", {"mode": "binary"}))
+        'loss dice(mode=binary)'
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        target: Any,
+        options: Options | None = None,
+        *,
+        task: str | None = None,
+        size: int | None = None,
+        batch: Callable[..., Sequence[Any]] | None = None,
+        tier: int | None = None,
+        expected_failures: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if kind not in KINDS:
+            raise ConfigError(f"unknown kind {kind!r}", hint=did_you_mean(str(kind), KINDS, "kind"))
+        if task is not None and task not in TASKS:
+            raise ConfigError(f"unknown task {task!r}", hint=did_you_mean(str(task), TASKS, "task"))
+        self.kind, self.target, self.given, self.size, self.batch = kind, target, options or {}, size, batch
+        self._task, self._tier, self._name = task, tier, name
+        self.expected_failures = dict(expected_failures or {})
+        self.memo: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        options = "" if callable(self.given) else ", ".join(f"{key}={value}" for key, value in self.given.items())
+        return f"{self.kind} {self.name}" + (
+            f"({options})" if options and self._name is None and self.kind != "recipe" else ""
+        )
+
+    __repr__ = __str__
+
+    @property
+    def registry(self) -> Any:
+        """The registry of its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def name(self) -> str:
+        """What the case is called."""
+        if self._name is not None:
+            return self._name
+        if isinstance(self.target, str) and "\n" not in self.target:
+            return self.target
+        return getattr(self.target, "__name__", None) or getattr(self.target, "name", self.kind)
+
+    @property
+    def named(self) -> bool:
+        """Whether the target is a name in the registry."""
+        return isinstance(self.target, str) and "\n" not in self.target
+
+    @property
+    def entry(self) -> Entry | None:
+        """The registry's entry, or one made up for a target that can be imported; None for what cannot be."""
+        if self.named:
+            return self.registry.entry(self.target)
+        module, name = getattr(self.target, "__module__", None), getattr(self.target, "__qualname__", "<")
+        if module in (None, "__main__") or "<" in name:
+            return None
+        return Entry(name, f"{module}:{name}", module.partition(".")[0], UNNAMED, self.registry.group)
+
+    @property
+    def tier(self) -> int:
+        """1 or 2; see `Case`."""
+        if self._tier is not None:
+            return self._tier
+        from ..models import SegmentationModel
+
+        target = self.load()
+        return 2 if inspect.isclass(target) and issubclass(target, SegmentationModel) else 1
+
+    @property
+    def task(self) -> str:
+        """What losses and metrics compare; see `Case`."""
+        return self._task or self.options.get("mode") or "multiclass"
+
+    @property
+    def folder(self) -> Path:
+        """An empty folder of the case's own; it goes with the case."""
+        if "folder" not in self.memo:
+            self.memo["folder"] = Path(tempfile.mkdtemp(prefix="unetzoo-check-"))
+            weakref.finalize(self, shutil.rmtree, self.memo["folder"], ignore_errors=True)
+        return self.memo["folder"]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keywords it is built with."""
+        if "options" not in self.memo:
+            self.memo["options"] = dict(self.given(self.folder) if callable(self.given) else self.given)
+        return self.memo["options"]
+
+    def load(self) -> Any:
+        """The target itself."""
+        return self.registry.get(self.target) if self.named else self.target
+
+    def takes(self, keyword: str) -> bool:
+        """Whether the target can be given a keyword."""
+        return keyword in keywords(self.load())
+
+    def default(self, keyword: str, otherwise: Any) -> Any:
+        """What the target is built with for a keyword: the option, or its own default, or `otherwise`."""
+        if keyword in self.options:
+            return self.options[keyword]
+        parameter = keywords(self.load()).get(keyword)
+        known = parameter is not None and parameter.default not in (inspect.Parameter.empty, None)
+        return parameter.default if parameter is not None and known else otherwise
+
+    def build(self, **changes: Any) -> Any:
+        """A new object, with some options changed.
+
+        Raises:
+            ConfigError: Arguments without a default that the options do not give.
+        """
+        target, given = self.load(), {**self.options, **changes}
+        check_keywords(target, given, str(self))
+        missing = [p.name for p in keywords(target).values() if p.default is p.empty and p.name not in given]
+        if missing:
+            raise ConfigError(
+                "the case lacks options",
+                subject=str(self),
+                expected=", ".join(missing),
+                found="no value",
+                hint=f'Case("{self.kind}", …, {{"{missing[0]}": …}}); see "Cases" in docs/plugins.md',
+            )
+        return target(**given)

@@ -1,0 +1,234 @@
+"""What is asked of every model (tier 1)."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .case import Case
+from .comparing import close
+from .inputs import mask_of, picture, size_of, stream, tensors
+from .kit import check, refused, require
+
+KIND = "model"
+ODD = ((1, 1), (17, 17), (31, 33), (40, 57), (64, 64), (65, 48))
+
+
+@check(KIND, first=True)
+def answers(case: Case) -> None:
+    """Losses, metrics and `unetzoo.predict` read logits (N, classes, H, W), the first field where there are several."""
+    require(case.takes("in_channels") and case.takes("classes"), "keywords in_channels and classes",
+            ", ".join(case.options) or "neither")  # fmt: skip
+    net = case.build(classes=3).eval()
+    require(isinstance(net, nn.Module), "a torch.nn.Module", type(net).__name__)
+    x = picture(case, net)
+    with torch.no_grad():
+        output = net(x)
+    named = isinstance(output, Tensor) or hasattr(output, "_fields")
+    require(named, "a tensor, or a NamedTuple with the mask first", type(output).__name__)
+    mask = mask_of(output)
+    require(mask.ndim == 4 and mask.shape[:2] == (2, 3), "a mask of shape (2, 3, H, W)", tuple(mask.shape))
+    require(mask.dtype == torch.float32, "float32", mask.dtype)
+    require(all(t.isfinite().all() for t in tensors(output)), "finite numbers", "NaN or infinity")
+    _fits(net, x, mask)
+
+
+@check(KIND)
+def any_channels(case: Case) -> None:
+    """`build(name, classes=19)` and 1-channel pictures must work without editing code."""
+    for classes, channels in ((1, 1), (1, 3), (5, 4)):
+        net = case.build(classes=classes, in_channels=channels).eval()
+        x = torch.randn(1, channels, size_of(case, net), size_of(case, net), generator=stream())
+        with torch.no_grad():
+            found = mask_of(net(x)).shape[1]
+        require(found == classes, f"{classes} channels for classes={classes}, in_channels={channels}", found)
+
+
+@check(KIND)
+def logits(case: Case) -> None:
+    """The losses apply softmax or sigmoid themselves; on probabilities they train hardly at all, without an error."""
+    net = case.build(classes=3).eval()
+    with torch.no_grad():
+        mask = mask_of(net(4 * picture(case, net, batch=4)))
+    inside = bool(((mask >= 0) & (mask <= 1)).all())
+    logarithms = bool((mask <= 0).all()) and bool(torch.allclose(mask.exp().sum(1), torch.ones(()), atol=1e-4))
+    require(not inside and not logarithms, "logits, which are any numbers",
+            "numbers in [0, 1] alone" if inside else "logarithms of probabilities")  # fmt: skip
+
+
+@check(KIND)
+def any_size_or_refusal(case: Case) -> None:
+    """Pictures come in odd sizes; a mask of another size than its picture is misplaced, or fails far away."""
+    net = case.build().eval()
+    for height, width in ODD:
+        x = torch.randn(1, case.default("in_channels", 3), height, width, generator=stream())
+        try:
+            with torch.no_grad():
+                mask = mask_of(net(x))
+        except Exception as error:
+            text = str(error)
+            named = (str(height) in text and str(width) in text) or f"{height}×{width}" in text
+            require(named, f"an answer, or an error that names the size {height}×{width}",
+                    f"{type(error).__name__}: {text[:160]}")  # fmt: skip
+        else:
+            _fits(net, x, mask)
+
+
+@check(KIND)
+def gradients(case: Case) -> None:
+    """A parameter without gradient is never trained, and DistributedDataParallel stops at it."""
+    net = case.build().train()
+    weights = [torch.randn(t.shape, generator=stream(1)) for t in tensors(net(picture(case, net)))]
+    outputs = tensors(net(picture(case, net)))
+    torch.stack([(t * w).sum() for t, w in zip(outputs, weights, strict=True)]).sum().backward()
+    missing = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    require(not missing, "a gradient for every parameter", f"none for {', '.join(missing[:4])}")
+
+
+@check(KIND)
+def seeded(case: Case) -> None:
+    """A run is repeated from its seed; weights must come from torch's random numbers alone."""
+    first, second = (_seeded_state(case, 3) for _ in range(2))
+    differing = [name for name in first if not torch.equal(first[name], second[name])]
+    require(not differing, "equal weights after equal seeds", f"another {', '.join(differing[:4])}")
+    other = _seeded_state(case, 4)
+    drawn = any(not torch.equal(first[name], other[name]) for name in first)
+    require(drawn or not first, "other weights after another seed", "the same weights: it sets a seed itself")
+
+
+@check(KIND)
+def batch_independent(case: Case) -> None:
+    """A prediction must not depend on which pictures happen to be beside it."""
+    net = case.build().eval()
+    x = picture(case, net, batch=3)
+    with torch.no_grad():
+        together = tensors(net(x))
+        alone = [torch.cat(parts) for parts in zip(*(tensors(net(x[i : i + 1])) for i in range(3)), strict=True)]
+    close(together, alone, "the same answer for a picture alone and in a batch")
+
+
+@check(KIND)
+def train_and_eval(case: Case) -> None:
+    """Dropout and batch statistics left on make predictions random, and evaluation changes the network."""
+    net = case.build()
+    for training in (True, False):
+        net.train(training)
+        wrong = [name or "the network" for name, part in net.named_modules() if part.training != training]
+        require(not wrong, f"train({training}) to reach every part", f"not {', '.join(wrong[:3])}")
+    before = _state(net)
+    with torch.no_grad():
+        net(picture(case, net))
+    changed = [name for name, value in _state(net).items() if not torch.equal(value, before[name])]
+    require(not changed, "nothing that changes in evaluation mode", ", ".join(changed[:4]))
+
+
+@check(KIND)
+def autocast(case: Case) -> None:
+    """Mixed precision halves memory; users switch it on with one line of a recipe."""
+    net = case.build().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = tensors(net(picture(case, net)))
+    require(all(t.isfinite().all() for t in outputs), "finite numbers under bf16 autocast", "NaN or infinity")
+    torch.stack([t.float().mean() for t in outputs]).sum().backward()
+
+
+@check(KIND)
+def channels_last(case: Case) -> None:
+    """Convolutions on GPUs are fastest in that layout; recipes switch it on."""
+    net = case.build(classes=3).eval()  # one channel lies in memory alike in both layouts
+    x = picture(case, net)
+    with torch.no_grad():
+        expected = tensors(net(x))
+        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        found = tensors(net(x.to(memory_format=torch.channels_last)))
+    close(found, expected, "the same answer in channels_last layout")
+
+
+@check(KIND)
+def compiles(case: Case) -> None:
+    """Torch.compile is how PyTorch is made fast; a network it cannot take stays slow."""
+    torch.compiler.reset()  # the networks before this one count towards the limit of recompilations
+    net = case.build().eval()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=case.tier == 2)
+    x = picture(case, net)
+    with torch.no_grad():
+        close(tensors(compiled(x)), tensors(net(x)), "the same answer from the compiled network")
+
+
+@check(KIND)
+def exports(case: Case) -> None:
+    """Deployment starts with torch.export: ONNX, TensorRT, mobile."""
+    torch.compiler.reset()
+    net = case.build().eval()
+    x = picture(case, net)
+    program = torch.export.export(net, (x,), strict=case.tier == 2)
+    with tempfile.TemporaryFile() as file, torch.no_grad():
+        torch.export.save(program, file)
+        file.seek(0)
+        close(tensors(torch.export.load(file).module()(x)), tensors(net(x)), "the same answer from the exported one")
+
+
+@check(KIND)
+def state_dict(case: Case) -> None:
+    """Checkpoints hold the state dict and nothing else: what is not in it is lost."""
+    net = case.build().train()
+    with torch.no_grad():
+        net(picture(case, net))  # moves running statistics away from where they start
+    torch.manual_seed(1)
+    again = case.build()
+    again.load_state_dict(net.state_dict())
+    net.eval()
+    again.eval()
+    x = picture(case, net)
+    with torch.no_grad():
+        close(tensors(again(x)), tensors(net(x)), "the same answer after load_state_dict")
+
+
+@check(KIND)
+def wrong_input(case: Case) -> None:
+    """A wrong channel number is the commonest mistake; the error must come at once and say so."""
+    net = case.build().eval()
+    x = picture(case, net)
+    also = () if case.tier == 2 else (RuntimeError,)  # torch's convolutions name both channel numbers
+    one_more = torch.cat([x, x[:, :1]], dim=1)
+    refused(lambda: mask_of(net(one_more)), "an error for an input of another channel number", *also,
+            mentions=(x.shape[1], x.shape[1] + 1))  # fmt: skip
+
+
+@check(KIND)
+def any_picture(case: Case) -> None:
+    """`unetzoo.predict` is how people use a network, on pictures of any size."""
+    import unetzoo
+
+    net = case.build(classes=3).eval()
+    size = size_of(case, net)
+    channels = case.default("in_channels", 3)
+    for height, width in ((size + 5, size - 7), (5, 3)) if _sized_freely(net, case) else ((size, size),):
+        answer = mask_of(unetzoo.predict(net, torch.randn(channels, height, width, generator=stream())))
+        require(answer.shape == (3, height, width), f"logits of shape (3, {height}, {width})", tuple(answer.shape))
+
+
+def _fits(net: Any, x: Tensor, mask: Tensor) -> None:
+    """Whether a mask has its picture's size, or that which the network's geometry states."""
+    geometry = getattr(net, "geometry", None)
+    expected = [side if geometry is None else geometry.output(side) for side in x.shape[-2:]]
+    where = f"for a picture of {x.shape[-2]}×{x.shape[-1]}"
+    require(list(mask.shape[-2:]) == expected, f"a mask of {expected[0]}×{expected[1]} {where}",
+            f"{mask.shape[-2]}×{mask.shape[-1]}")  # fmt: skip
+
+
+def _sized_freely(net: Any, case: Case) -> bool:
+    geometry = getattr(net, "geometry", None)
+    return case.size is None and (geometry is None or geometry.minimum != geometry.maximum)
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def _seeded_state(case: Case, seed: int) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return _state(case.build())
