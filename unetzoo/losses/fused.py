@@ -10,6 +10,7 @@ Sums are kept in double precision where the device has it; no atomic adds, so ev
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +27,7 @@ from ._inputs import Mode, check_labels, fit_target, settled
 BLOCK = 2**21  # numbers a buffer holds, 8 MB in fp32: more leave the cache, fewer make threads meet too often
 
 
+LOG2_E = math.log2(math.e)
 COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -272,7 +274,7 @@ def _softmax_sums(
     shifted = _shifted(x, buffers[0])
     at_label = shifted.gather(0, label[None])[0] if entropy else label
     of_shifted = (shifted.sum(1) if weight is None else _dot(shifted, weight)) if rest else sums[5]
-    exponentials = shifted.exp_()
+    exponentials = shifted.mul_(LOG2_E).exp2_()  # a third of exp's time
     total = exponentials.sum(0)
     if overlap:
         probability = exponentials.mul_(total.reciprocal() if weight is None else weight / total)
@@ -295,7 +297,7 @@ def _softmax_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) 
     """∂/∂x_k = w·(p_k·(a_k − Σ_j p_j·a_j − i·p_t + h + Σ r) + y_k·(i·p_t − h) − r_k): a, i, h, r of predicted, …"""
     label, weight = truth.labels[0].long(), None if truth.weight is None else truth.weight[0]
     intersection, predicted, _, _, entropy, rest = slopes
-    exponentials = _shifted(x, buffers[0]).exp_()
+    exponentials = _shifted(x, buffers[0]).mul_(LOG2_E).exp2_()
     share, at_label = exponentials.sum(0).reciprocal_(), -entropy[label]
     common = rest.sum() - at_label
     if overlap := _matter(slopes[:2]):
