@@ -1,6 +1,8 @@
 import os
+import sys
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ["COLUMNS"] = "160"  # tables break their lines by it, and tests read them
 
 import pytest
 import torch
@@ -48,9 +50,11 @@ GOOD = "def make(classes=1, width=8):\n    return ('made', classes, width)\n"
 def install(tmp_path, monkeypatch):
     """install(dist, names, source): a distribution with entry points among the models."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    modules = []
 
     def install(dist, names, source=GOOD, version="1.2"):
         module = dist.replace("-", "_")
+        modules.append(module)
         (tmp_path / f"{module}.py").write_text(source)
         info = tmp_path / f"{module}-{version}.dist-info"
         info.mkdir()
@@ -60,4 +64,6 @@ def install(tmp_path, monkeypatch):
         MODELS.refresh()
 
     yield install
+    for module in modules:
+        sys.modules.pop(module, None)  # another test may install another one of this name
     MODELS.refresh()

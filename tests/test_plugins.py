@@ -26,9 +26,11 @@ PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-ind
 def laid_out(tmp_path, monkeypatch):
     """laid_out(dist, points, source): a distribution on the path, as pip would lay it out."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    modules = []
 
     def lay_out(dist, points, source, version="1.2"):
         module = dist.replace("-", "_")
+        modules.append(module)
         (tmp_path / f"{module}.py").write_text(source)
         info = tmp_path / f"{module}-{version}.dist-info"
         info.mkdir()
@@ -41,6 +43,8 @@ def laid_out(tmp_path, monkeypatch):
         plugins.forget()
 
     yield lay_out
+    for module in modules:
+        sys.modules.pop(module, None)  # another test may lay out another one of this name
     plugins.forget()
 
 
