@@ -218,7 +218,7 @@ def test_one_of_six_builds(tmp_path, pairs, forked, slow):
     slow(0.1)
 
     def work():
-        time.sleep(begin - time.time())
+        time.sleep(max(0.0, begin - time.time()))
         kept = cached(data, 16, folder=tmp_path / "c", workers=0)
         for i in range(6):
             same(kept[i], truth[i])

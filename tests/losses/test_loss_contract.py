@@ -223,6 +223,8 @@ def test_misfits_are_refused(case):
     if case in LABELLED:
         with pytest.raises(DataError, match=r"target\.long\(\)"):
             loss(output, target.float())
+        with pytest.raises(DataError, match=r"two devices.*target\.to\('cpu'\)"):
+            loss(output, target.to("meta"))
 
 
 @pytest.mark.parametrize("case", [case for case in LABELLED if not case[3]], ids=ids)

@@ -160,11 +160,18 @@ def fit_target(
     Raises:
         InputShapeError: Several channels for binary labels.
         SizeMismatchError: Shapes that do not belong together.
-        DataError: A target that does not hold integers.
+        DataError: A target that does not hold integers, or is on another device.
     """
     if target.is_floating_point() or target.is_complex():
         raise DataError(
             "unusable target", expected="integer labels (int64)", found=target.dtype, hint="give target.long()"
+        )
+    if target.device != output.device:
+        raise DataError(
+            "target and output are on two devices",
+            expected=output.device,
+            found=target.device,
+            hint=f"give target.to({str(output.device)!r})",
         )
     channels = output.shape[1] if mode == "multilabel" else 1
     if mode == "binary" and output.shape[1] != 1:

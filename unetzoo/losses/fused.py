@@ -25,8 +25,6 @@ from torch.autograd.function import once_differentiable
 from ._inputs import Mode, check_labels, fit_target, settled
 
 BLOCK = 2**20  # numbers a buffer holds, 4 MB in fp32: more leave the cache, fewer make threads meet too often
-
-
 LOG2_E = math.log2(math.e)
 COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -47,10 +47,11 @@ def class_sums(
     faults = labels.new_empty(planes, programs, dtype=torch.int32)
     if planes:
         kernel = _softmax_sums if softmax else _sigmoid_sums
-        kernel[(programs, planes)](
-            *arguments, rows, faults, classes, pixels,
-            CLASSES=width, TILE=tile, ENTROPY=entropy, REST=rest, num_warps=warps, **options,
-        )  # fmt: skip
+        with torch.cuda.device_of(logits):
+            kernel[(programs, planes)](
+                *arguments, rows, faults, classes, pixels,
+                CLASSES=width, TILE=tile, ENTROPY=entropy, REST=rest, num_warps=warps, **options,
+            )  # fmt: skip
     sums = rows.sum(1, dtype=torch.float64)
     sums = sums[:, :, :classes] if softmax else sums.view(batch, classes, PARTS.value).transpose(1, 2)
     return sums.contiguous(), faults.sum()
@@ -68,10 +69,11 @@ def gradient(
     if out.numel():
         kernel = _softmax_gradient if softmax else _sigmoid_gradient
         slopes = slopes.to(_precision(logits)).contiguous()
-        kernel[(triton.cdiv(pixels, tile), planes)](
-            *arguments, out, *out.stride(), slopes, classes, pixels,
-            CLASSES=width, TILE=tile, num_warps=warps, **options,
-        )  # fmt: skip
+        with torch.cuda.device_of(logits):
+            kernel[(triton.cdiv(pixels, tile), planes)](
+                *arguments, out, *out.stride(), slopes, classes, pixels,
+                CLASSES=width, TILE=tile, num_warps=warps, **options,
+            )  # fmt: skip
     return out.view(logits.shape)
 
 
