@@ -192,10 +192,10 @@ def cases():
 
 
 def test_check_names_what_fails_and_why(laid_out):
-    laid_out("broken-losses", {"losses": {"broken-loss": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
-    text = io_of("plugin", "check", "broken-losses", code=5)
+    laid_out("acme-broken", {"losses": {"broken-loss": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
+    text = io_of("plugin", "check", "acme-broken", code=5)
     assert "check 'weights-count' failed" in text and "Why users need it: " in text and "failed" in text
-    rows = json.loads(io_of("plugin", "check", "broken-losses", "--only", "w*", "--json", code=5))
+    rows = json.loads(io_of("plugin", "check", "acme-broken", "--only", "w*", "--json", code=5))
     outcomes = {row["check"]: row["outcome"] for row in rows}
     assert outcomes["weights-count"] == "failed" and outcomes["weight-keyword"] == "passed"
     assert all(check.startswith("w") for check in outcomes)
