@@ -132,12 +132,13 @@ class TestInstallation:
         install("acme-raises", ["badnet"], "raise ImportError('libfoo is missing')")
         install("acme-exits", ["exitnet"], "import sys; sys.exit(3)")
         install("acme-loose", ["loosenet"], "def make(**options):\n    return options\n")
+        install("acme-quits", ["quitnet"], "import os; os._exit(7)")
         printed, _ = doctor(code=5)
         for part in ("acme-raises:badnet", "libfoo is missing", "acme-exits:exitnet", "SystemExit", "acme-loose"):
             assert part in printed
         report = audit_install()
         assert {str(case).split(":")[0] for finding in report.errors for case in finding.cases} == {
-            "model acme-raises", "model acme-exits", "model acme-loose"
+            "model acme-raises", "model acme-exits", "model acme-loose", "model acme-quits"
         }  # fmt: skip
         assert report.distributions["acme-good 1.2"] == {"models": ["goodnet"]}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from ...errors import UnetzooError
-from ...plugins import BUILTIN, SWITCH, Entry, installed, switched_on
-from ...registry import REGISTRIES, Registry
+from ...plugins import BUILTIN, SWITCH, Distribution, Entry, installed, switched_on
+from ...probing import probe
+from ...registry import REGISTRIES
 from .findings import Finding, Findings
 
 NEIGHBOURS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
@@ -60,9 +60,9 @@ class InstallReport:
 
 
 def audit_install() -> InstallReport:
-    """Load every registered name, and compare what is installed with what we need.
+    """Load every registered name in a child process, and compare what is installed with what we need.
 
-    A plugin that fails is a finding and hinders no other.
+    A plugin that fails is a finding and hinders no other, nor this process.
     """
     found = Findings()
     distributions: dict[str, dict[str, list[str]]] = {}
@@ -74,8 +74,7 @@ def audit_install() -> InstallReport:
         elif not switched_on(distribution.name):
             found.add("switched-off", owner, f"{SWITCH}={os.environ.get(SWITCH)}")
         else:
-            for entry in distribution.entries:
-                _check_entry(REGISTRIES[entry.kind], entry, found)
+            _check_entries(distribution, found)
     for registry in REGISTRIES.values():
         for name, claims in sorted(registry.entries().items()):
             _check_claims(name, claims, registry.kind, found)
@@ -92,13 +91,13 @@ def _check_claims(name: str, claims: list[Entry], kind: str, found: Findings) ->
         found.add("name-clash", f"{kind}: {name}", ", ".join(entry.qualified for entry in claims) + winner)
 
 
-def _check_entry(registry: Registry, entry: Entry, found: Findings) -> None:
-    try:
-        registry.get(entry.qualified)
-    except UnetzooError as error:
-        what = error.found or error.what
-        found.add("broken-plugin", f"{registry.kind} {entry.qualified}",
-                  f"{entry.distribution} {entry.version} ({entry.target}): {what}")  # fmt: skip
+def _check_entries(distribution: Distribution, found: Findings) -> None:
+    """Import what a distribution offers, in a process of its own: what an import does there harms nobody."""
+    for probed in probe(distribution.entries):
+        if probed.fault is not None:
+            entry = probed.entry
+            found.add("broken-plugin", f"{REGISTRIES[entry.kind].kind} {entry.qualified}",
+                      f"{entry.distribution} {entry.version} ({entry.target}): {probed.fault}")  # fmt: skip
 
 
 def _packages() -> list[Package]:
