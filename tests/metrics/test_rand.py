@@ -149,9 +149,17 @@ def test_ignored_pixels_do_not_count():
     metric.update(torch.from_numpy(predicted.astype(np.int64))[None], target)
     kept = target[0].numpy() != 255
     numbered = objects(truth & kept) * kept
-    both = pairs_of(numbered, objects(predicted))
+    both = pairs_of(numbered, objects(predicted & kept))
     assert metric.compute()["rand_f"] == both.f
     assert metric.compute()["pixel_error"] == pytest.approx((predicted != truth)[kept].mean())
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_ignored_pixels_part_the_objects_of_a_prediction(said):
+    truth = torch.tensor([[[1, 1, 255, 1, 1]]])
+    metric = RandMetric(labels=CELLS, ignore_index=255)
+    metric.update(torch.tensor([[[1, 1, said, 1, 1]]]), truth)
+    assert metric.compute()["rand_f"] == 1
 
 
 def test_where_no_pixels_are_together():

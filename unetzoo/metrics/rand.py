@@ -51,6 +51,7 @@ class RandMetric(SummedState):
     - `pixel_error`: share of pixels (of all that are not ignored) that are wrong, at the best threshold for it,
       `pixel_threshold`
 
+    Ignored pixels part objects, of the truth and of the prediction alike: what is predicted there changes nothing.
     Boundaries are not thinned before counting, as the challenge later did. SciPy labels the objects on the host, so
     `update` waits for the device.
 
@@ -173,9 +174,9 @@ class RandMetric(SummedState):
 
     def _count(self, index: int, truth: NDArray[Any], predicted: NDArray[Any]) -> None:
         counted = np.full(truth.shape, True) if self.ignore_index is None else truth != self.ignore_index
-        true, said = truth == self.foreground, predicted == self.foreground
+        true, said = ((labels == self.foreground) & counted for labels in (truth, predicted))
         pairs = pairs_of(
-            np.where(counted, objects(true, self.connectivity), 0),
+            objects(true, self.connectivity),
             objects(said, self.connectivity),
             predicted_boundary=self.predicted_boundary,
         )
@@ -184,7 +185,7 @@ class RandMetric(SummedState):
         defined = not math.isnan(pairs.f)
         self.add(
             pairs=place[:, None] * torch.tensor(pairs),
-            wrong=place * int(((true != said) & counted).sum()),
+            wrong=place * int((true != said).sum()),
             pixels=torch.tensor([int(counted.sum()) if index == 0 else 0]),
             image_f=place.double() * (pairs.f if defined else 0.0),
             images=place * int(defined),
