@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, ImageDecodeError
-from .files import PathLike, _opened
+from .files import PathLike, opened
 
 _GREYS = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 _SHOWN_AS_COLOURS = {"RGB", "P", "1"}
@@ -39,7 +39,7 @@ def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
         [[0.0, 1.5]]
     """
     check_scale(scale)
-    with _opened(path, first_frame=True) as (image, _, _):
+    with opened(path, first_frame=True) as (image, _, _):
         values = _numbers(image, os.fspath(path))
     if scale is None:
         scale = {"u1": 1 / 255, "u2": 1 / 65535, "f4": 1.0}.get(values.dtype.str[1:])

@@ -17,7 +17,7 @@ from scipy import ndimage
 Array = np.ndarray
 RNG = np.random.Generator
 NEAR, FAR = 0.4, 1.0  # a scene's depth at its bottom row and at its horizon
-_FOREGROUND, _BACKGROUND = 15, 16  # keep the two kinds of identity apart
+_FOREGROUND, BACKGROUND = 15, 16  # keep the two kinds of identity apart
 _OVERSAMPLE = 4
 
 
@@ -32,7 +32,8 @@ class Part:
     flat: bool = False
 
 
-def _hsv(hue: float, saturation: float, value: float) -> Array:
+def hsv(hue: float, saturation: float, value: float) -> Array:
+    """A colour, RGB in 0…1, from hue (a turn is 1), saturation and value."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), min(value, 1.0)))
 
 
@@ -76,9 +77,9 @@ class _Palette:
 
     def __init__(self, rng: RNG) -> None:
         hue, saturation, value = rng.uniform(), rng.uniform(0.45, 0.9), rng.uniform(0.65, 0.98)
-        self.main = _hsv(hue, saturation, value)
-        self.other = _hsv(hue + rng.choice([0.08, 0.45, 0.55, -0.12]), rng.uniform(0.4, 0.9), rng.uniform(0.7, 1.0))
-        self.dark = _hsv(hue + 0.03, saturation, 0.45 * value)
+        self.main = hsv(hue, saturation, value)
+        self.other = hsv(hue + rng.choice([0.08, 0.45, 0.55, -0.12]), rng.uniform(0.4, 0.9), rng.uniform(0.7, 1.0))
+        self.dark = hsv(hue + 0.03, saturation, 0.45 * value)
         self.pattern = str(rng.choice(["plain", "stripes", "dots", "checks", "mottle"]))
 
 
@@ -114,7 +115,7 @@ def _fish(rng: RNG, p: _Palette) -> list[Part]:
 
 
 def _person(rng: RNG, p: _Palette) -> list[Part]:
-    skin = _hsv(rng.uniform(0.04, 0.1), rng.uniform(0.3, 0.6), rng.uniform(0.45, 0.95))
+    skin = hsv(rng.uniform(0.04, 0.1), rng.uniform(0.3, 0.6), rng.uniform(0.45, 0.95))
     lift, stride = rng.uniform(-0.4, 0.35), rng.uniform(0.12, 0.4)
     arms = [_capsule(s * 0.26, -0.3, s * 0.58, lift * (1 if s < 0 else -0.6), 0.1, 0.085) for s in (-1, 1)]
     legs = [_capsule(s * 0.13, 0.25, s * stride, 0.9, 0.15, 0.11) for s in (-1, 1)]
@@ -141,7 +142,7 @@ def _beast(rng: RNG, p: _Palette) -> list[Part]:
 
 
 def _tree(rng: RNG, p: _Palette) -> list[Part]:
-    trunk = Part(_capsule(0, 0.9, 0, 0, 0.15, 0.09), _hsv(0.07, 0.55, rng.uniform(0.3, 0.5)), p.dark, "stripes")
+    trunk = Part(_capsule(0, 0.9, 0, 0, 0.15, 0.09), hsv(0.07, 0.55, rng.uniform(0.3, 0.5)), p.dark, "stripes")
     crown = [Part(_wavy(rng, x, y, r, 0.3), p.main * s, p.other, "mottle")
              for x, y, r, s in ((-0.34, -0.1, 0.42, 0.8), (0.36, -0.14, 0.4, 0.9), (0, -0.5, 0.46, 1.0))]  # fmt: skip
     return [trunk, *crown]
@@ -150,13 +151,13 @@ def _tree(rng: RNG, p: _Palette) -> list[Part]:
 def _mushroom(rng: RNG, p: _Palette) -> list[Part]:
     cap = _ellipse(0, -0.1, 0.85, rng.uniform(0.6, 0.8))
     cap[:, 1] = np.minimum(cap[:, 1], 0.02 + 0.1 * np.cos(cap[:, 0] * 2))
-    stem = Part(_capsule(0, 0, 0, 0.68, 0.2, 0.26), _hsv(0.11, 0.2, 0.92))
+    stem = Part(_capsule(0, 0, 0, 0.68, 0.2, 0.26), hsv(0.11, 0.2, 0.92))
     return [stem, Part(cap, p.main, np.full(3, 0.95), "dots")]
 
 
 def _balloon(rng: RNG, p: _Palette) -> list[Part]:
     ropes = [Part(_capsule(s * 0.4, 0.2, s * 0.14, 0.75, 0.025), p.dark, flat=True) for s in (-1, 1)]
-    basket = Part(_ellipse(0, 0.82, 0.19, 0.14, power=5.0), _hsv(0.08, 0.6, 0.55), p.dark, "checks")
+    basket = Part(_ellipse(0, 0.82, 0.19, 0.14, power=5.0), hsv(0.08, 0.6, 0.55), p.dark, "checks")
     return [*ropes, basket, Part(_ellipse(0, -0.25, 0.68, 0.72), p.main, p.other, "stripes")]
 
 
@@ -201,7 +202,7 @@ def foreground(identity: int, size: int) -> Array:
 
 def _paint(parts: list[Part], scale: float, width: int, height: int, rng: RNG) -> Array:
     color, alpha = np.zeros((height, width, 3)), np.zeros((height, width, 1))
-    grain = _noise(rng, (height, width), 6)[..., None]
+    grain = smooth_noise(rng, (height, width), 6)[..., None]
     rows, columns = (np.mgrid[0:height, 0:width] + 0.5) / scale
     for part in parts:
         canvas = Image.new("L", (width * _OVERSAMPLE, height * _OVERSAMPLE))
@@ -246,7 +247,7 @@ def _pattern(name: str, rows: Array, columns: Array, grain: Array) -> Array:
     return np.clip(wave * 2 + 0.5, 0, 1)
 
 
-def _noise(rng: RNG, shape: tuple[int, ...], cells: int, octaves: int = 3) -> Array:
+def smooth_noise(rng: RNG, shape: tuple[int, ...], cells: int, octaves: int = 3) -> Array:
     """Smooth noise in 0…1: random grids of doubling fineness, enlarged and summed."""
     total = np.zeros(shape)
     for octave in range(octaves):

@@ -26,14 +26,14 @@ from ..labels import LabelSpec
 
 PathLike = str | os.PathLike[str]
 
-_LOSSY = {"JPEG", "MPO", "JPEG2000"}
-_RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
-_SMALL_GREYS = {"L;1": 255, "L;2": 85, "L;4": 17}
-_DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+LOSSY = {"JPEG", "MPO", "JPEG2000"}
+RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
+SMALL_GREYS = {"L;1": 255, "L;2": 85, "L;4": 17}
+DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
 @contextmanager
-def _our_errors(subject: str) -> Iterator[None]:
+def our_errors(subject: str) -> Iterator[None]:
     """Turn whatever decoders raise into our errors."""
     try:
         yield
@@ -71,10 +71,10 @@ def _too_large(subject: str, found: str) -> ImageTooLargeError:
 
 
 @contextmanager
-def _opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image.Image, str, str]]:
+def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image.Image, str, str]]:
     """The decoded picture, upright (EXIF), its format and packing, with every failure turned into ours."""
     subject = os.fspath(path)
-    with _our_errors(subject), warnings.catch_warnings():
+    with our_errors(subject), warnings.catch_warnings():
         # Pillow warns above its limit and fails at twice that: one clear limit is kinder. What else it may
         # complain of (odd EXIF, palettes with transparency) leaves the pixels alone.
         warnings.simplefilter("ignore")
@@ -91,12 +91,12 @@ def _opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Imag
                     found=f"{frames} frames",
                     hint="save each frame as a file of its own",
                 )
-            kind, packing = image.format, _packing(image)
+            kind, packing = image.format, packing_of(image)
             image.load()
             yield ImageOps.exif_transpose(image), kind or "", packing
 
 
-def _packing(image: Image.Image) -> str:
+def packing_of(image: Image.Image) -> str:
     """How the file packs its pixels ("L;2": grey of 2 bits); loading forgets it."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
@@ -117,8 +117,8 @@ def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
         ImageDecodeError: Broken, missing, several frames, or more than 8 bits a channel.
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
     """
-    with _opened(path, first_frame=True) as (image, _, _):
-        if image.mode in _DEEP_MODES:
+    with opened(path, first_frame=True) as (image, _, _):
+        if image.mode in DEEP_MODES:
             raise ImageDecodeError(
                 "more than 8 bits a channel",
                 subject=os.fspath(path),
@@ -137,7 +137,7 @@ def read_rgba(path: PathLike) -> np.ndarray:
         ImageDecodeError: As `read_image`, or a file without transparency.
         ImageTooLargeError: As `read_image`.
     """
-    with _opened(path) as (image, _, _):
+    with opened(path) as (image, _, _):
         if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
             raise ImageDecodeError(
                 "no transparency in a cut-out",
@@ -164,11 +164,11 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
         LabelRangeError: Values that `labels` does not declare, with their counts.
     """
-    with _opened(path) as (image, kind, packing):
+    with opened(path) as (image, kind, packing):
         refused = None
-        if kind in _LOSSY:
+        if kind in LOSSY:
             refused = f"{kind}, which is lossy", "labels as PNG; those in a JPEG are damaged beyond repair"
-        elif image.mode not in _RAW_MODES:
+        elif image.mode not in RAW_MODES:
             refused = f"mode {image.mode}", "save one class number a pixel as an 8 or 16 bit grey or palette PNG"
         if refused:
             raise ImageDecodeError(
@@ -181,8 +181,8 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         if image.mode == "1":  # asarray gives bools whose bytes are 255
             image, packing = image.convert("L"), "L;1"
         array = np.asarray(image)
-        if packing in _SMALL_GREYS:  # Pillow spreads small greys over 0…255
-            array = array // _SMALL_GREYS[packing]
+        if packing in SMALL_GREYS:  # Pillow spreads small greys over 0…255
+            array = array // SMALL_GREYS[packing]
     return map_labels(array, labels, os.fspath(path))
 
 
@@ -262,7 +262,7 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
     import tifffile
 
     subject = os.fspath(path)
-    with _our_errors(subject), tifffile.TiffFile(path) as file:
+    with our_errors(subject), tifffile.TiffFile(path) as file:
         series = file.series[0]
         shape = tuple(int(n) for n in series.shape)
         if len(shape) != 3 or min(shape) < 1 or series.dtype != np.uint8:

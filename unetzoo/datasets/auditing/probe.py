@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..files import _DEEP_MODES, _LOSSY, _RAW_MODES, _SMALL_GREYS, _packing
+from ..files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GREYS, packing_of
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 from .layouts import Reading
 
@@ -53,7 +53,7 @@ def open_picture(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image,
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and not (kind != "mask" and image.format == "MPO"):
             return _failed(facts, f"multi-frame-{'mask' if kind == 'mask' else 'image'}", f"{frames} frames")
-        packing = _packing(image)
+        packing = packing_of(image)
         facts.orientation = int(image.getexif().get(_ORIENTATION, 1))
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -83,7 +83,7 @@ def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFac
     if opened is None:
         return facts
     image = opened[0]
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         facts.fault, facts.detail = "sixteen-bit-image", f"mode {image.mode}"
         return facts
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -185,7 +185,7 @@ def read_mask_facts(root: Path, file: str, reading: Reading) -> tuple[MaskFacts,
     if opened is None:
         return facts, None
     image, packing = opened
-    facts.lossy = facts.format in _LOSSY
+    facts.lossy = facts.format in LOSSY
     numbers = _stored_numbers(image, packing, facts) if reading.how == "numbers" else _shown_numbers(image, facts)
     if numbers is not None:
         facts.counts, facts.roughness = count_numbers(numbers), roughness(numbers)
@@ -204,17 +204,17 @@ def _two(reading: Reading) -> tuple[int, int]:
 def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.ndarray | None:
     if facts.lossy:
         return _failed(facts, "jpeg-mask", facts.format)
-    if image.mode not in _RAW_MODES:
+    if image.mode not in RAW_MODES:
         fault = {"F": "float-mask", "I": "sixteen-bit-mask"}.get(image.mode, "rgb-mask")
         return _failed(facts, "alpha-mask" if image.mode in _ALPHA_MODES else fault, f"mode {image.mode}")
     if image.mode == "1":
         image, packing = image.convert("L"), "L;1"
     numbers = np.asarray(image)
-    return numbers // _SMALL_GREYS[packing] if packing in _SMALL_GREYS else numbers
+    return numbers // SMALL_GREYS[packing] if packing in SMALL_GREYS else numbers
 
 
 def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         return _failed(facts, "float-mask" if image.mode == "F" else "sixteen-bit-mask", f"mode {image.mode}")
     if image.mode in _ALPHA_MODES:
         facts.detail = f"mode {image.mode}"

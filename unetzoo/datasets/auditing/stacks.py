@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...errors import ImageDecodeError, UnetzooError
 from ...labels import LabelSpec
-from ..files import _our_errors, read_stack
+from ..files import our_errors, read_stack
 from .facts import FileFacts, ImageFacts, LabelMap, MaskFacts, Record
 from .layouts import Layout, Reading
 from .probe import count_numbers, digest, label_map, picture_facts, roughness
@@ -76,7 +76,7 @@ def _fault_of_stack(path: Path, kind: str) -> str:
     import tifffile
 
     try:
-        with silent(), _our_errors(os.fspath(path)), tifffile.TiffFile(path) as file:
+        with silent(), our_errors(os.fspath(path)), tifffile.TiffFile(path) as file:
             depth = file.series[0].dtype
     except ImageDecodeError:
         return f"truncated-{kind}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage, spatial
 
-from ..drawing import _noise
+from ..drawing import smooth_noise
 
 Array = np.ndarray
 RNG = np.random.Generator
@@ -37,7 +37,7 @@ def paint(labels: Array, colors: Mapping[int, tuple[int, int, int]], rng: RNG, s
     table = rng.normal(0, spread, (max(colors) + 1, 3))
     for value, color in colors.items():
         table[value] += color
-    light = 0.85 + 0.3 * _noise(rng, labels.shape, 3)[..., None]
+    light = 0.85 + 0.3 * smooth_noise(rng, labels.shape, 3)[..., None]
     grain = rng.normal(0, 4, (*labels.shape, 1))
     return np.clip(np.rint(table[labels] * light + grain), 0, 255).astype(np.uint8)
 
@@ -150,7 +150,7 @@ def membranes(rng: RNG, size: int) -> Array:
     x, y = grid(size, size)
     places = np.stack(np.meshgrid(*[np.linspace(-0.1, 1.1, 7)] * 2), 2).reshape(-1, 2)
     points = places + rng.uniform(-0.08, 0.08, places.shape)  # about one cell to each place
-    shift = _noise(rng, (size, size), 4)[..., None] * 0.12
+    shift = smooth_noise(rng, (size, size), 4)[..., None] * 0.12
     near, _ = spatial.KDTree(points).query(np.stack([x, y], 2) + shift, k=2)
     return (near[..., 1] - near[..., 0] > 0.025).astype(np.uint8)
 
