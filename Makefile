@@ -1,14 +1,21 @@
 # Everything runs in its own environment, .venv; it is made on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+PLUGINS := .venv/plugins
 
-.PHONY: demo test test-slow soak lint types imports docs clean
+.PHONY: demo test test-plugins test-slow soak lint types imports docs clean
 
 demo: .venv/.run
 	$(BIN)/unetzoo train demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow and not soak" -n 2
+
+# Beside the environment, not in it: the other tests see unetzoo alone.
+test-plugins: .venv/.dev
+	rm -rf $(PLUGINS)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(PLUGINS) ./plugins/unetzoo-*
+	PYTHONPATH=$(PLUGINS) $(BIN)/python -m pytest plugins/*/tests -n 2
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
