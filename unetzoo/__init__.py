@@ -14,8 +14,9 @@ from .labels import LabelSpec
 from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
 
 if TYPE_CHECKING:
-    from . import datasets, inference, losses, metrics, models, testing, training
-    from .inference import optimize, predict
+    from . import datasets, drawing, inference, losses, metrics, models, testing, training
+    from .drawing import draw, summary
+    from .inference import export, load_artefact, optimize, predict
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
     from .models.weights import from_pretrained
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Trainer": "training",
+    "draw": "drawing",
+    "summary": "drawing",
+    "export": "inference",
+    "load_artefact": "inference",
     "optimize": "inference",
     "predict": "inference",
     "info": "models.card",
@@ -30,7 +35,7 @@ _LAZY = {
     "from_pretrained": "models.weights",
     "load_weights": "models.foreign",
 }
-_ROOMS = ("datasets", "inference", "losses", "metrics", "models", "testing", "training")
+_ROOMS = ("datasets", "drawing", "inference", "losses", "metrics", "models", "testing", "training")
 
 __all__ = [
     "DATASETS",
@@ -44,18 +49,23 @@ __all__ = [
     "__version__",
     "build",
     "datasets",
+    "draw",
+    "drawing",
     "errors",
+    "export",
     "from_foreign",
     "from_pretrained",
     "inference",
     "info",
     "list_models",
+    "load_artefact",
     "load_weights",
     "losses",
     "metrics",
     "models",
     "optimize",
     "predict",
+    "summary",
     "testing",
     "training",
 ]

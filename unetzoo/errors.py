@@ -63,6 +63,10 @@ class UnknownKeywordError(UnknownNameError, TypeError):
     """A keyword that the called thing does not take."""
 
 
+class MissingKeywordError(ConfigError, TypeError):
+    """A keyword without a default that was not given."""
+
+
 class DuplicateNameError(ConfigError):
     """One name, claimed more than once."""
 
@@ -75,6 +79,10 @@ class PluginError(UnetzooError):
 
 class PluginLoadError(PluginError, ImportError):
     """A plugin that cannot be imported."""
+
+
+class PluginBuildError(PluginError, RuntimeError):
+    """A plugin that loads, but raises an error of its own when it is built; that error is the `__cause__`."""
 
 
 class PluginContractError(PluginError, TypeError):

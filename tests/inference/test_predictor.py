@@ -6,47 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from predicting import SPEC, Channels, dual, noise, read, save
 
 import unetzoo
 from unetzoo.errors import ConfigError, DataError, ImageDecodeError, InputShapeError, PairingError, SizeMismatchError
 from unetzoo.inference import Predictor
 from unetzoo.labels import LabelSpec
-
-SPEC = LabelSpec(
-    ("background", "left", "right"), swap_pairs=((1, 2),), side="viewer", palette=((0, 0, 0), (200, 0, 0), (0, 0, 200))
-)
-
-
-class Channels(torch.nn.Module):
-    """Answers its input: the brightest channel is the class."""
-
-    def __init__(self, in_channels=3):
-        super().__init__()
-        self.in_channels = in_channels
-
-    def forward(self, x):
-        return x
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-    return path
-
-
-def noise(*shape):
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def read(path):
-    with Image.open(path) as image:
-        image.load()
-    return image
-
-
-def dual(**config):
-    torch.manual_seed(0)
-    return unetzoo.build("dualunet", encoder_channels=(4, 4, 4), **config).eval()
 
 
 def test_masks_are_class_numbers_with_colours(tmp_path):
@@ -76,7 +41,7 @@ def test_folders_globs_files_and_lists(tmp_path):
         out = tmp_path / "out" / str(number)
         assert predictor.predict_files(inputs, out) == []
         names = {p.name for p in out.iterdir()}
-        assert names == {f"{stem}.png" for stem in stems} | {f"{stem}_overlay.png" for stem in stems}
+        assert names == {f"{stem}{end}" for stem in stems for end in (".png", "_overlay.png", ".json")}
     with Image.open(tmp_path / "out" / "0" / "pic10.png") as mask:
         assert mask.mode == "P" and mask.size == (8, 9)
     with pytest.raises(DataError, match="no pictures"):
@@ -133,7 +98,7 @@ def test_broken_files_do_not_stop_the_rest(tmp_path):
     failures = Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out")
     assert all(isinstance(error, ImageDecodeError) for error in failures)
     assert [os.path.basename(str(e.subject)) for e in failures] == ["bad.png", "cut.jpg", "deep.png", "film.gif"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.png", "good_overlay.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.json", "good.png", "good_overlay.png"]
     with pytest.raises(ImageDecodeError, match="no such file"):
         Predictor(Channels()).predict_file(tmp_path / "none.png")
 

@@ -1,5 +1,6 @@
 """NaN and infinity never reach weights, batch norm, optimizer, running mean or files."""
 
+import itertools
 import json
 import math
 
@@ -151,3 +152,22 @@ def test_the_host_waits_for_no_step(optimizer):
         return mode.count
 
     assert reads(40) == reads(8) <= 2  # an iterator's own
+
+
+def test_what_a_run_that_broke_off_has_found_does_not_end_the_next():
+    class CrashError(Exception):
+        pass
+
+    batches = itertools.count(1)
+
+    def spoil(batch):
+        number = next(batches)
+        if number == 4:
+            raise CrashError
+        return {**batch, "image": batch["image"] * math.nan} if number == 3 else batch  # the rehearsal's is the first
+
+    trainer = make_small(epochs=1, accumulate=1, batch_transform=spoil)
+    with pytest.raises(CrashError):
+        fit(trainer)
+    trainer.batch_transform = None
+    assert math.isfinite(fit(trainer)[-1]["train/loss"])

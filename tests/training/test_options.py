@@ -272,6 +272,7 @@ def test_settings_that_cannot_be_are_refused(wrong, says):
         ("cosine", {"unit": "hour"}, "'epoch' or 'step'"),
         ("cosine", {"warmup": -1}, "warmup"),
         ("cosine", {"optimizer": 3}, "leave it out"),
+        (None, {"T_max": 3}, "without a name"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(name, options, says):

@@ -36,7 +36,7 @@ def write(tmp_path, text=BASE):
 @pytest.mark.parametrize("name", RECIPES.names())
 def test_every_recipe_we_ship_is_valid(name):
     recipe = load(name, [] if name == "demo" else ["data.root=somewhere"])
-    assert recipe.train.epochs >= 1
+    assert sum(stage.epochs for stage in recipe.train.stages) if recipe.train.stages else recipe.train.epochs >= 1
 
 
 def test_sections_resolve_per_split(tmp_path):
@@ -148,3 +148,10 @@ def test_an_overridden_length_takes_the_place_of_the_recipes_own(tmp_path):
     assert [stage.size for stage in staged.train.stages] == [16, 32] and staged.train.epochs is None
     assert staged.at_stage(staged.train.stages[0]).transform.of("train")["size"] == 16
     assert load(write(tmp_path), []).train.epochs == 10
+
+
+def test_a_warm_up_needs_no_scheduler(tmp_path):
+    recipe = load(write(tmp_path), ["scheduler.warmup=4"])
+    assert (recipe.schedule().name, recipe.schedule().warmup) == (None, 4)
+    with pytest.raises(ConfigError, match="without a name"):
+        load(write(tmp_path), ["scheduler.T_max=4"])

@@ -129,6 +129,21 @@ def test_evaluation_equals_a_plain_loop():
     assert scores["val/loss"] == pytest.approx(loss, rel=1e-5)
 
 
+def test_evaluation_by_tiles_equals_that_of_whole_pictures():
+    whole = make()
+    data = Squares(3, 96, seed=5)
+    expected = whole.evaluate(data)
+    tiled = make(whole.net, tile=80)
+    sizes = []
+    tiled.net.register_forward_pre_hook(lambda net, args: sizes.append(tuple(args[0].shape[-2:])))
+    found = tiled.evaluate(data)
+    assert len(sizes) > 3 and max(max(size) for size in sizes) <= 80
+    assert torch.equal(tiled.metrics["mask"].confusion, whole.metrics["mask"].confusion)
+    assert found["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-5)
+    with pytest.raises(ConfigError, match="tile"):
+        make(tile=8).fit(data, data)
+
+
 def test_a_smaller_output_is_trained_against_the_centre_and_evaluated_everywhere():
     net = tiny("unet", in_channels=1, classes=2, encoder_channels=(4, 8, 8), dropout=0.0)
     size = net.geometry.fit(60)

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import UnetzooError
-from . import compare, data, doctor, models, plugin, runs, twin  # noqa: F401 -- importing them adds their commands
+from . import compare, data, doctor, draw, export, models, plugin, predict, runs, stream, twin  # noqa: F401 -- importing them adds their commands
 from .console import app, err, out
 
 

@@ -1,4 +1,4 @@
-"""Runs: `train`, `evaluate`, `predict`."""
+"""Runs: `train`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, its file, or a run folder.")],
     sets: Sets = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe> by default.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Its fast variant: minutes on a CPU, on few samples.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a recipe and score its best network."""
     from ..training import train as run
 
-    result = run(recipe, sets or [], out=folder, resume=resume, progress=not quiet, say=err.print)
+    result = run(recipe, sets or [], out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
     out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
     out.print(f"weights, scores and more pictures are in {result.out}", soft_wrap=True)
@@ -45,30 +46,6 @@ def evaluate(
         out.print_json(json.dumps(scores))
     else:
         _print_scores(scores, {})
-
-
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    pictures: Annotated[str, typer.Argument(help="A picture, a folder or a glob.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
-    background: Annotated[
-        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take picture and background.")
-    ] = None,
-    tile: Annotated[int | None, typer.Option(help="Predict by exact tiles of this size.")] = None,
-) -> None:
-    """Predict pictures of any size: index masks, coloured overlays, depth."""
-    from ..inference import Predictor
-    from ..training import load_run
-
-    net, labels, prepare = load_run(run)
-    predictor = Predictor(net, labels, prepare, tile=tile)
-    failures = predictor.predict_files(pictures, folder, background=background)
-    for error in failures:
-        err.print(f"[red]error:[/red] {error}", soft_wrap=True)
-    out.print(f"results are in {folder}", soft_wrap=True)
-    if failures:
-        raise typer.Exit(3)
 
 
 def _print_scores(scores: dict[str, float], baseline: dict[str, float]) -> None:

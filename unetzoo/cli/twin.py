@@ -42,7 +42,7 @@ def twin(
         options = {"root": str(folder), **LAYOUTS[layout].options}
         sets = " ".join(f"--set data.{name}={value if isinstance(value, str) else json.dumps(value)}"
                         for name, value in options.items())  # fmt: skip
-        out.print(f"try it: unetzoo train {recipe} {sets}", soft_wrap=True)
+        out.print(f"try it: unetzoo train {recipe} --fast {sets}", soft_wrap=True)
 
 
 def _print_layouts() -> None:

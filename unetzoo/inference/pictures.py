@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import warnings
@@ -161,13 +162,14 @@ def _refuse(path: PathLike, frames: int, mode: str) -> None:
 def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The files that a file, a folder, a glob or several of these name, in natural order; none twice.
 
-    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files.
+    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files. Of several, a file
+    that is not there is kept: reading it will say so, and the others are not stopped by it.
 
     Raises:
-        DataError: One of them names no picture.
+        DataError: An empty folder, a glob that nothing matches, no such file.
     """
     if not isinstance(inputs, str | os.PathLike):
-        return list(dict.fromkeys(path for entry in inputs for path in find_pictures(entry)))
+        return list(dict.fromkeys(path for entry in inputs for path in _listed(entry)))
     path = Path(inputs)
     if path.is_dir():
         found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
@@ -183,20 +185,33 @@ def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     return found
 
 
+def _listed(entry: PathLike) -> list[Path]:
+    is_missing_file = not os.path.exists(entry) and not glob.has_magic(os.fspath(entry))
+    return [Path(entry)] if is_missing_file else find_pictures(entry)
+
+
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """Sorts 2 before 10."""
     parts = re.split(r"(\d+)", str(path))
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def class_map(logits: Tensor, threshold: float = 0.0) -> np.ndarray:
-    """Predicted classes uint8 (H, W) of logits (C, H, W): arg max, or above the threshold where there is one channel.
+def class_map(logits: Tensor, thresholds: Sequence[float] = (0.5,)) -> np.ndarray:
+    """Predicted classes uint8 (H, W) of logits (C, H, W), as the segmentation metric counts them.
+
+    Args:
+        logits: Of one head.
+        thresholds: The metric's: the probability above which one channel, or the second of two, is foreground.
 
     Examples:
-        >>> class_map(torch.tensor([[[-1.0, 2.0]]])).tolist()
-        [[0, 1]]
+        >>> class_map(torch.tensor([[[-1.0, 2.0]]])).tolist(), class_map(torch.tensor([[[2.0]]]), (0.9,)).tolist()
+        ([[0, 1]], [[0]])
     """
-    chosen = logits[0] > threshold if len(logits) == 1 else logits.argmax(0)
+    if len(logits) <= 2 and (len(logits) == 1 or thresholds[0] != 0.5):
+        difference = logits[0] if len(logits) == 1 else logits[1] - logits[0]
+        chosen = difference > math.log(thresholds[0] / (1 - thresholds[0]))
+    else:
+        chosen = logits.argmax(0)
     return chosen.to(torch.uint8).cpu().numpy()
 
 

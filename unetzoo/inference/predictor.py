@@ -1,38 +1,28 @@
-"""`Predictor`: picture files in; class maps, overlays and depth out."""
+"""`Predictor`: picture files in; class maps, overlays, depth and numbers out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError, PairingError, SizeMismatchError
+from .._version import __version__
+from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..labels import LabelSpec
+from .decide import Cleaning, Decision, Threshold, probabilities_of
+from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .geometry import Blend
-from .pictures import PathLike, as_picture, class_map, find_pictures, in_channels_of, palette_picture, read_picture
+from .pictures import PathLike, as_picture, find_pictures, in_channels_of, read_picture
+from .prepared import TrainedNetwork
+from .relay import relay
+from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
 from .tiling import predict_picture
+from .tta import TTALike
 
-OPACITY = 0.5
-NAMES = {"mask": "{}.png", "overlay": "{}_overlay.png", "depth": "{}_depth.png"}
-
-
-class Prediction(NamedTuple):
-    """What a network says of one file, in the file's size.
-
-    Args:
-        mask: Palette picture ("P"): the number of a pixel is its class.
-        overlay: The picture, half covered by the classes' colours; black classes (background) leave it as it is.
-        depth: 16-bit grey picture, 0…65535 for 0…1; None from networks without depth.
-    """
-
-    mask: Image.Image
-    overlay: Image.Image
-    depth: Image.Image | None
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "could not allocate")  # CUDA's, PyTorch's, oneDNN's words
 
 
 class Predictor:
@@ -47,18 +37,25 @@ class Predictor:
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
         tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) change places here.
+        threshold: Probabilities from which classes are given: one number, one a channel, or some by name; see
+            `Decision.of`.
+        cleaning: What is done to small regions and holes.
+        multilabel: Whether a pixel may bear several labels: each channel is a label of its own.
+        name: What the network is called in the results.
 
     Raises:
-        ConfigError: Labels that do not fit the network's answer (when the first file is predicted).
+        ConfigError: Labels, threshold or cleaning that do not fit the network's answer (when the first file is
+            predicted).
 
     Examples:
         >>> import tempfile, unetzoo
+        >>> from PIL import Image
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.new("RGB", (50, 31)).save(f"{folder}/street.jpg")
         ...     failures = Predictor(net).predict_files(folder, f"{folder}/out")
         ...     failures, sorted(path.name for path in Path(folder, "out").iterdir())
-        ([], ['street.png', 'street_overlay.png'])
+        ([], ['street.json', 'street.png', 'street_overlay.png'])
     """
 
     def __init__(
@@ -67,14 +64,26 @@ class Predictor:
         labels: LabelSpec | None = None,
         prepare: Callable[[np.ndarray], Tensor] | None = None,
         *,
-        tile: int | Sequence[int] | None = None,
+        tile: Any = None,
         blend: Blend = "exact",
-        tta: Literal["flips"] | None = None,
+        tta: TTALike = None,
+        threshold: Threshold = None,
+        cleaning: Cleaning | None = None,
+        multilabel: bool = False,
+        name: str = "",
     ) -> None:
         self.net, self.labels, self.prepare = net, labels, prepare or as_picture
-        self.tile = tile
+        self.tile, self.tta, self.threshold, self.cleaning = tile, tta, threshold, cleaning or Cleaning()
         self.blend: Blend = blend
-        self.tta: Literal["flips"] | None = tta
+        self.multilabel, self.name = multilabel, name or getattr(net, "name", type(net).__name__)
+
+    @classmethod
+    def of(cls, trained: TrainedNetwork, **options: Any) -> Predictor:
+        """The predictor of a trained network: its labels, its preparation, its thresholds unless others are given."""
+        if options.get("threshold") is None:
+            options["threshold"] = trained.threshold
+        net, labels, prepare = trained[:3]
+        return cls(net, labels, prepare, multilabel=trained.multilabel, name=trained.name, **options)
 
     def predict_file(self, path: PathLike, background: PathLike | None = None) -> Prediction:
         """Predict one file.
@@ -87,61 +96,135 @@ class Predictor:
             DataError: The file cannot be read, or the two differ in size.
             ConfigError: The network takes neither this kind of input nor `labels`; wrong `tile`, `blend`, `tta`.
         """
-        channels = self._channels_a_file(background is not None)
-        picture = read_picture(path, channels)
-        stack = [picture] if background is None else [picture, read_picture(background, channels)]
-        if stack[-1].shape != picture.shape:
-            raise SizeMismatchError(
-                "picture and background differ in size",
-                subject=background,
-                expected=f"{picture.shape[1]}×{picture.shape[0]} as {path}",
-                found=f"{stack[-1].shape[1]}×{stack[-1].shape[0]}",
-                hint="give the background that belongs to the picture",
-            )
-        answer = predict_picture(
-            self.net,
-            self.prepare(np.concatenate(stack, axis=2)),
-            tile=self.tile,
-            blend=self.blend,
-            tta=self.tta,
-            labels=self.labels,
-        )
-        logits, depth = (answer, None) if isinstance(answer, Tensor) else (answer[0], getattr(answer, "depth", None))
-        size = picture.shape[0], picture.shape[1]
-        return self._drawn(picture, _resized(logits, size), None if depth is None else _resized(depth, size))
+        return self.answer(path, background).prediction()
+
+    def answer(self, path: PathLike, background: PathLike | None = None) -> Answer:
+        """Predict one file: classes, probabilities and depth as arrays, and what can be drawn and counted of them.
+
+        Args:
+            path: As `predict_file`.
+            background: As `predict_file`.
+
+        Raises:
+            DataError: As `predict_file`.
+            ConfigError: As `predict_file`.
+        """
+        return self._decided(*self._asked(self._read(path, background)))
 
     def predict_files(
-        self, inputs: PathLike | Sequence[PathLike], out_dir: PathLike, background: PathLike | None = None
+        self,
+        inputs: PathLike | Sequence[PathLike],
+        out_dir: PathLike,
+        background: PathLike | None = None,
+        *,
+        products: str | Sequence[str] = DEFAULT_PRODUCTS,
+        workers: int = 2,
+        seen: Callable[[int, int, DataError | None], None] = lambda done, total, error: None,
     ) -> list[DataError]:
-        """Predict files and write `<stem>.png` (classes), `<stem>_overlay.png` and, with depth, `<stem>_depth.png`.
+        """Predict files and write their results; pictures are read and results written while the network works.
+
+        At most `2 * workers` pictures that wait for the network and as many answers that wait for the disk are held.
 
         Args:
             inputs: A picture, a folder of pictures, a glob, or several of these.
             out_dir: Folder for the results; made when it is not there. Older results of the same name are replaced.
             background: For networks that take picture and background: a folder with one of the same stem for each
                 picture, or one file for all.
+            products: Of "mask" (`<stem>.png`, a palette picture; `<stem>_<label>.png` each, where a pixel may bear
+                several), "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
+                (`<stem>.json`); or "all". What a network does not answer is left out.
+            workers: Threads that read, and as many that draw and write.
+            seen: Called after each picture with the number done, the number of all, and its error, in their order.
 
         Returns:
-            One error for each picture that could not be read; it names the file. The others were written.
+            One error for each picture that could not be read, in their order; it names the file. The others were
+            written.
 
         Raises:
             DataError: No pictures; two that would be written to one file.
-            ConfigError: A result would replace an input, or cannot be written; and as `predict_file`.
+            ConfigError: A result would replace an input, or cannot be written (what is done stays); and as
+                `predict_file`.
         """
         self._channels_a_file(background is not None)
         pictures = find_pictures(inputs)
-        backgrounds = _backgrounds(background)
+        backgrounds = backgrounds_of(background)
         inputs_too = [*pictures, *([] if backgrounds is None else backgrounds.values())]
-        _check_targets(pictures, inputs_too, Path(out_dir))
+        results = Results(Path(out_dir), products_of(products), self.labels if self.multilabel else None)
+        check_targets(pictures, inputs_too, results)
         failures: list[DataError] = []
-        for path in pictures:
-            try:
-                prediction = self.predict_file(path, _background_of(path, backgrounds))
-            except DataError as error:
-                failures.append(_naming(path, error))
-                continue
-            _write(prediction, Path(out_dir), path.stem)
+
+        def read(path: Path) -> np.ndarray:
+            return self._read(path, background_of(path, backgrounds))
+
+        def write(path: Path, asked: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
+            answer = self._decided(*asked)
+            results.write(answer, path.stem, self._facts(path, answer))
+
+        outcomes: Iterator[Exception | None] = relay(pictures, read, self._asked, write, workers=workers)
+        for done, (path, error) in enumerate(zip(pictures, outcomes, strict=True), start=1):
+            if isinstance(error, OSError) and not isinstance(error, DataError):
+                raise _unwritable(Path(out_dir), error, done - 1 - len(failures), len(pictures)) from error
+            if error is not None and not isinstance(error, DataError):
+                raise error
+            if error is not None:
+                error = _naming(path, error)
+                failures.append(error)
+            seen(done, len(pictures), error)
         return failures
+
+    def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
+        """The picture, and its background behind it, as uint8 (H, W, C)."""
+        channels = self._channels_a_file(background is not None)
+        picture = read_picture(path, channels)
+        if background is None:
+            return picture
+        scene = read_picture(background, channels)
+        if scene.shape != picture.shape:
+            raise SizeMismatchError(
+                "picture and background differ in size",
+                subject=background,
+                expected=f"{picture.shape[1]}×{picture.shape[0]} as {path}",
+                found=f"{scene.shape[1]}×{scene.shape[0]}",
+                hint="give the background that belongs to the picture",
+            )
+        return np.concatenate([picture, scene], axis=2)
+
+    def _asked(self, picture: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
+        """The picture with the network's answer: masks, and depth if it has that head."""
+        try:
+            answer = predict_picture(
+                self.net, self.prepare(picture), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            height, width = picture.shape[:2]
+            raise ImageTooLargeError(
+                "not enough memory for a picture", found=f"{width}×{height}", hint="predict it by tiles: tile=512"
+            ) from error
+        if isinstance(answer, Tensor):
+            return picture, answer, None
+        return picture, answer[0], getattr(answer, "depth", None)
+
+    def _decided(self, picture: np.ndarray, logits: Tensor, depth: Tensor | None) -> Answer:
+        labels = self._labels_for(len(logits))
+        decision = Decision.of(self.threshold, labels, len(logits), self.multilabel)
+        size = picture.shape[0], picture.shape[1]
+        probabilities = probabilities_of(self.net, resized(logits, size), multilabel=self.multilabel)
+        plane = None if depth is None else resized(depth, size)
+        return Answer.of(picture, probabilities, labels, decision, self.cleaning, plane)
+
+    def _facts(self, path: Path, answer: Answer) -> dict[str, Any]:
+        decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.multilabel)
+        settings = {
+            "network": self.name,
+            "unetzoo": __version__,
+            "tile": self.tile,
+            "blend": self.blend,
+            "tta": None if self.tta is None else str(self.tta),
+            "thresholds": list(decision.thresholds) or None,
+        }
+        return {"picture": str(path), **answer.facts(), "settings": settings | self.cleaning.to_dict()}
 
     def _channels_a_file(self, pair: bool) -> int:
         """Channels to read of each file: 1 or 3."""
@@ -161,92 +244,32 @@ class Predictor:
             hint=hint,
         )
 
-    def _drawn(self, picture: np.ndarray, logits: Tensor, depth: Tensor | None) -> Prediction:
-        labels = self._labels_for(len(logits))
-        classes = self._classes(logits)
-        mask = palette_picture(classes, labels)
-        colors = np.asarray(labels.palette, np.float32)[classes]
-        rgb = np.broadcast_to(picture[..., :3], (*classes.shape, 3))
-        covered = np.where(colors.any(axis=2, keepdims=True), OPACITY, 0.0)
-        overlay = np.rint(rgb * (1 - covered) + colors * covered).astype(np.uint8)
-        deep = None
-        if depth is not None:
-            deep = Image.fromarray((depth[0].float().clamp(0, 1) * 65535).round().cpu().numpy().astype(np.uint16))
-        return Prediction(mask, Image.fromarray(overlay), deep)
-
-    def _classes(self, logits: Tensor) -> np.ndarray:
-        """A network built with activation="sigmoid" answers probabilities already."""
-        head = getattr(self.net, "segmentation_head", None)
-        squashed = isinstance(head, nn.Module) and any(isinstance(part, nn.Sigmoid) for part in head.modules())
-        return class_map(logits, 0.5 if squashed else 0.0)
-
     def _labels_for(self, channels: int) -> LabelSpec:
-        """The label set for an answer of so many channels, one channel meaning background and foreground."""
-        wanted = max(channels, 2)
-        labels = self.labels or (LabelSpec.indexed(wanted) if channels > 1 else LabelSpec(("background", "foreground")))
-        if channels == labels.classes == 1:
-            color = labels.palette[0] if any(labels.palette[0]) else (255, 255, 255)
-            return LabelSpec(("background", *labels.names), palette=((0, 0, 0), color))
-        if labels.classes != wanted or wanted > 256:
-            raise ConfigError(
-                "labels and network differ",
-                expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit picture",
-                found=f"{labels.classes}: {', '.join(labels.names[:8])}",
-                hint="give the label set that the network was trained with"
-                if wanted <= 256
-                else "use unetzoo.predict and write the classes yourself",
-            )
-        return labels
+        return labels_for(self.labels, channels, multilabel=self.multilabel)
 
 
-def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes in the file's size, where a network answers at half size or `prepare` changed it."""
-    if tuple(planes.shape[-2:]) == size:
-        return planes
-    return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+def labels_for(labels: LabelSpec | None, channels: int, *, multilabel: bool = False) -> LabelSpec:
+    """The label set for an answer of so many channels, one channel meaning background and foreground.
 
-
-def _backgrounds(background: PathLike | None) -> dict[str, Path] | None:
-    """Background files by stem; under "" the one for all."""
-    if background is None:
-        return None
-    if Path(background).is_file():
-        return {"": Path(background)}
-    return {path.stem: path for path in find_pictures(background)}
-
-
-def _background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | None:
-    if backgrounds is None:
-        return None
-    found = backgrounds.get("") or backgrounds.get(path.stem)
-    if found is None:
-        raise PairingError(
-            "no background for the picture",
-            subject=path,
-            expected=f"a file with the stem {path.stem!r}",
-            found=", ".join(list(backgrounds)[:8]),
-            hint="name each background as its picture, or give one file for all",
+    Raises:
+        ConfigError: A label set of another size; more classes than an 8-bit picture holds.
+    """
+    wanted = channels if multilabel else max(channels, 2)
+    if labels is None:
+        labels = LabelSpec.indexed(wanted) if channels > 1 or multilabel else LabelSpec(("background", "foreground"))
+    if channels == labels.classes == 1 and not multilabel:
+        color = labels.palette[0] if any(labels.palette[0]) else (255, 255, 255)
+        return LabelSpec(("background", *labels.names), palette=((0, 0, 0), color))
+    if labels.classes != wanted or wanted > 256:
+        raise ConfigError(
+            "labels and network differ",
+            expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit picture",
+            found=f"{labels.classes}: {', '.join(labels.names[:8])}",
+            hint="give the label set that the network was trained with"
+            if wanted <= 256
+            else "use unetzoo.predict and write the classes yourself",
         )
-    return found
-
-
-def _check_targets(pictures: Sequence[Path], inputs: Sequence[Path], folder: Path) -> None:
-    """Refuse to write over an input, or one result over another."""
-    sources = {path.resolve() for path in inputs}
-    taken: dict[Path, Path] = {}
-    for path in pictures:
-        for target in ((folder / name.format(path.stem)).resolve() for name in NAMES.values()):
-            if target in sources:
-                raise ConfigError(
-                    "a result would replace a picture", subject=target, hint="choose another folder for the results"
-                )
-            if taken.setdefault(target, path) != path:
-                raise DataError(
-                    "two pictures would be written to one file",
-                    subject=target,
-                    found=f"{taken[target]} and {path}",
-                    hint="rename one of them, or predict them into different folders",
-                )
+    return labels
 
 
 def _naming(path: Path, error: DataError) -> DataError:
@@ -257,17 +280,10 @@ def _naming(path: Path, error: DataError) -> DataError:
     return type(error)(error.what, subject=subject, expected=error.expected, found=error.found, hint=error.hint)
 
 
-def _write(prediction: Prediction, folder: Path, stem: str) -> None:
-    """Write the pictures; each appears under its name only when it is complete."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in prediction._asdict().items():
-            if picture is not None:
-                target = folder / NAMES[name].format(stem)
-                partial = target.with_name(f".{target.name}.part")
-                picture.save(partial, format="PNG")
-                partial.replace(target)
-    except OSError as error:
-        raise ConfigError(
-            "cannot write the results", subject=folder, found=str(error), hint="choose another folder, or make room"
-        ) from error
+def _unwritable(folder: Path, error: OSError, done: int, total: int) -> ConfigError:
+    return ConfigError(
+        "cannot write the results",
+        subject=folder,
+        found=f"{error} ({done} of {total} pictures are done and stay)",
+        hint="choose another folder, or make room",
+    )

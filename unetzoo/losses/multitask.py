@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from ..registry import LOSSES, check_keywords, keywords
 from ._inputs import check_policy
+from .boundary import BoundaryLoss
 
 # Where a sample holds the weight of a head's pixels.
 WEIGHT_KEYS = {"mask": "weight", "depth": "valid"}
@@ -44,8 +45,8 @@ class MultiTaskLoss(nn.Module):
         weighting: "fixed": the tables' weights alone. "uncertainty": each head's weighted sum L is multiplied by a
             learned weight, `exp(−s)·L + s/2`, with one parameter s a head, `log_variance`, 0 at first. It belongs to
             the loss: give the optimizer `loss.parameters()` too, without weight decay. Among the terms `s/2` is called
-            `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A loss that may fall below 0
-            (`boundary`) does not belong into it: its weight would grow for ever.
+            `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A head that may fall below 0
+            (by `boundary`) or is always 0 has no place in it: its weight would grow for ever.
 
     Shape:
         - output: a tensor (N, C, H, W), or a NamedTuple of them
@@ -53,7 +54,7 @@ class MultiTaskLoss(nn.Module):
 
     Raises:
         ConfigError: No head, no loss, an unusable weight, a batch without a target, weights to be learned for one
-            head alone.
+            head alone or for one that would make them grow for ever.
         UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
 
     Examples:
@@ -106,14 +107,8 @@ class MultiTaskLoss(nn.Module):
                 )
             for name, spec in losses.items():
                 self._terms.append(_build(head, name, spec, defaults, ignore_index))
-        if weighting == "uncertainty" and len(self.heads) < 2:
-            raise ConfigError(
-                "nothing to weigh against each other",
-                subject='weighting="uncertainty"',
-                expected="two heads or more",
-                found=self.heads,
-                hint='use weighting="fixed"',
-            )
+        if weighting == "uncertainty":
+            _check_learnable(self.heads, self._terms)
         learned = nn.Parameter(torch.zeros(len(self.heads))) if weighting == "uncertainty" else None
         self.register_parameter("log_variance", learned)
         # Known to the module, so that buffers follow `.to(device)`.
@@ -155,6 +150,23 @@ class MultiTaskLoss(nn.Module):
         """The sum of all terms, a scalar."""
         first, *others = self.terms(output, batch).values()
         return sum(others, start=first)
+
+
+def _check_learnable(heads: Sequence[str], terms: Sequence[Term]) -> None:
+    """Refuse heads whose weights cannot be learned."""
+    subject, hint = 'weighting="uncertainty"', 'use weighting="fixed"'
+    if len(heads) < 2:
+        raise ConfigError(
+            "nothing to weigh against each other", subject=subject, expected="two heads or more", found=heads, hint=hint
+        )
+    for head in heads:
+        own = [term for term in terms if term.head == head and term.weight > 0]
+        signed = [term.name for term in own if isinstance(term.loss, BoundaryLoss)]
+        if signed or not own:
+            found = f"head {head!r} with {signed[0]!r}" if signed else f"head {head!r} with weights of 0 alone"
+            raise ConfigError(
+                "a weight that would grow for ever", subject=subject, expected="losses above 0", found=found, hint=hint
+            )
 
 
 def _heads_of(output: Any) -> dict[str, Tensor]:

@@ -4,8 +4,9 @@ from .logs import Log, TensorBoard
 from .optim import Schedule, make_optimizer
 from .recipe import Recipe
 from .recipe import load as load_recipe
-from .run import Result, evaluate, load_run, train
+from .run import Result, evaluate, train
 from .stages import Stage
+from .trained import load_run
 from .trainer import Trainer
 
 __all__ = [

@@ -17,7 +17,7 @@ from ..inference import predict
 from ..registry import keywords
 from . import memory
 from .heads import heads_of
-from .loader import Loader, to_device
+from .loader import Loader, ready
 from .objective import Objective, head
 
 Batch = dict[str, Any]
@@ -115,7 +115,7 @@ class Evaluation:
         for batches in self.loader(dataset):
             for batch in batches:
                 self.between()
-                yield to_device(batch, self.accelerator.device)
+                yield ready(batch, self.accelerator.device)
 
     def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[T]:
         """Work on a batch, in halves of halves where memory does not reach for more."""

@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..datasets import sample_rng
-from ..errors import DataError, SizeMismatchError, UnetzooError
+from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
 from .signals import outlive_in_worker
 
+Batch = dict[str, Any]
 Key = tuple[int, int]
 T = TypeVar("T")
 
@@ -103,14 +104,24 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shapes = sorted({tuple(sample["image"].shape) for sample in samples})
     if len(shapes) > 1:
         raise SizeMismatchError(
-            "pictures of different sizes cannot share a batch",
-            found=shapes,
-            hint="set transform.size or transform.crop, or train.batch_size=1",
+            "pictures of different sizes cannot share a batch", found=shapes, hint=_one_size(samples[0])
         )
+    subject = [sample.get("id") for sample in samples]
+    unlike = next((sample for sample in samples if sample.keys() != samples[0].keys()), None)
+    if unlike is not None:  # torch would drop what the first one lacks
+        found = f"{sorted(samples[0])} and {sorted(unlike)}"
+        raise DataError("samples of different keys cannot share a batch", subject=subject, found=found)
     try:
         return default_collate(list(samples))
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise DataError("samples cannot be stacked", found=str(error)) from error
+    except (RuntimeError, TypeError) as error:
+        hint = "every plane of a sample needs the picture's height and width"
+        raise DataError("samples cannot be stacked", subject=subject, found=str(error), hint=hint) from error
+
+
+def _one_size(sample: dict[str, Any]) -> str:
+    if "moves" in sample:  # its size and crop are applied to the batch, which needs one before
+        return 'resize before batches are made: data.cache=true, or transform.train.on="loader"'
+    return "set transform.size or transform.crop, or train.batch_size=1"
 
 
 def by_shape(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -172,12 +183,38 @@ def in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch with its tensors on a device; the host does not wait."""
-    return {
+def ready(
+    batch: Batch,
+    device: torch.device,
+    transform: Callable[[Batch], Batch] | None = None,
+    *,
+    channels_last: bool = False,
+) -> Batch:
+    """A batch as the network takes it: on the device (the host does not wait), transformed there, in its memory layout.
+
+    Args:
+        batch: As it was loaded.
+        device: Where the network is.
+        transform: The batch transform.
+        channels_last: Give the pictures this layout, whatever the transform has left.
+
+    Raises:
+        ConfigError: The samples' transform was to be finished here, and is not.
+    """
+    batch = {
         key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
+    if transform is not None:
+        batch = transform(batch)
+    if "moves" in batch:
+        raise ConfigError(
+            'samples of a Transform(on="device") that nothing finishes on the device',
+            found="moves in the batch",
+            hint="give the Trainer batch_transform=unetzoo.datasets.BatchTransform(train.transform), "
+            'and the validation data Transform(train=False, on="loader")',
+        )
+    return {**batch, "image": batch["image"].to(memory_format=torch.channels_last)} if channels_last else batch
 
 
 def first_batch(dataset: Any, seed: int) -> dict[str, Any]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from ..errors import NonFiniteError
+from .folder import RunFolder
 
 SKIPS = 25  # gradients that stay infinite for so many steps in a row are no matter of the scale
 
@@ -150,6 +155,38 @@ class Judge:
     def __init__(self, scaled: bool) -> None:
         self.scaled = scaled
         self.skipped = self.in_a_row = self.signal = 0
+        self._expected: deque[tuple[int, list[Any]]] = deque()
+
+    def expect(self, step: int, samples: list[Any]) -> None:
+        """A step's flags will come; they come in order."""
+        self._expected.append((step, samples))
+
+    def rule(self, flags: Flags | None, folder: RunFolder, process: int) -> None:
+        """Take the flags of the oldest expected step, if they have come. All processes call it together.
+
+        Args:
+            flags: What was found.
+            folder: Where the samples of every process are named, if the run must end.
+            process: This one.
+
+        Raises:
+            NonFiniteError: It must.
+        """
+        if flags is None:
+            return
+        step, samples = self._expected.popleft()
+        what = self.fault(flags)
+        if what is None:
+            return
+        shares = gather_object([{"process": process, "samples": samples}])
+        folder.write_json("nonfinite.json", {"step": step, "what": what, "processes": shares})
+        raise NonFiniteError(
+            f"the {what} is not finite",
+            subject=f"step {step}, samples {samples}",
+            found="NaN or infinity",
+            hint="look at these samples, lower the learning rate, set train.clip, or train in fp32; "
+            "the last checkpoint stands",
+        )
 
     def fault(self, flags: Flags) -> str | None:
         """What is not finite and must end the run, or None; notes skipped steps and signals."""

@@ -99,6 +99,10 @@ class Schedule:
     def __init__(self, name: str | None = None, *, unit: Unit | None = None, warmup: int = 0, **options: Any) -> None:
         if name is not None:
             _check("scheduler", SCHEDULERS, name, options)
+        elif options:
+            raise ConfigError(
+                "a scheduler without a name", found=", ".join(options), hint="name it, or leave these out"
+            )
         if unit not in (None, "epoch", "step"):
             raise ConfigError("wrong unit", subject="scheduler", expected="'epoch' or 'step'", found=repr(unit))
         if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from ..errors import ConfigError
 from .settings import Settings
+
+
+def join_processes(net: nn.Module) -> Accelerator:
+    """The processes that train a network together, or the only one."""
+    unused = getattr(net, "classification_head", None) is not None
+    return Accelerator(
+        mixed_precision="no",
+        cpu=not torch.accelerator.is_available(),  # unless told, accelerate joins no processes there
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+
+
+def by_head(metrics: Any) -> dict[str, Any]:
+    """Metrics by head; a single one is the mask's."""
+    table = metrics if isinstance(metrics, Mapping) else {"mask": metrics}
+    return {head: metric for head, metric in table.items() if metric is not None}
 
 
 def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: int) -> nn.Module:

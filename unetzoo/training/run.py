@@ -18,22 +18,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets import BatchTransform, cached, sample_rng
+from ..datasets import BatchTransform, cached
 from ..datasets.base import SampleTransform
 from ..errors import CheckpointError, ConfigError
 from ..labels import LabelSpec
-from ..registry import LOSSES, METRICS, MODELS, keywords
+from ..registry import METRICS, MODELS, keywords
 from . import checkpoint
 from .environment import environment
 from .loader import without_transform
 from .lock import RunLock
 from .logs import Log, TensorBoard, plain
 from .optim import make_optimizer
-from .recipe import Recipe, built, load
+from .recipe import Recipe, load
 from .reporting.samples import Gallery
 from .reporting.write import write as write_report
 from .resume import check_same
+from .sections import built
 from .stages import Stage
+from .trained import best_network
 from .trainer import Trainer
 
 
@@ -101,7 +103,7 @@ def make_trainer(
     torch.manual_seed(recipe.train.seed)
     if net is None:
         net = built("[model]", MODELS.build, recipe.model.name, **recipe.model.options)
-    loss = LOSSES.build("multitask", heads=recipe.loss_heads(), classes=classes, ignore_index=labels.ignore_index)
+    loss = recipe.make_loss(labels.ignore_index)
     stages = [
         Stage(stage.epochs, stage.batch_size, make_transform(recipe.at_stage(stage), "train", labels))
         for stage in recipe.train.stages
@@ -137,6 +139,7 @@ def train(
     sets: Sequence[str] = (),
     *,
     out: str | Path | None = None,
+    fast: bool = False,
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = lambda text: None,
@@ -146,7 +149,8 @@ def train(
     Args:
         source: A recipe's name, its file, or a run folder whose recipe is to be run again.
         sets: Overrides, `section.key=value`.
-        out: Run folder; `runs/<recipe>` by default, with a number where that exists.
+        out: Run folder; `runs/<recipe>` by default (`runs/<recipe>-fast`), with a number where that exists.
+        fast: Train the recipe's fast variant.
         resume: Go on with the run in `out` (or `source`, when that is a run folder).
         progress: Show a progress bar.
         say: Where to tell what is done.
@@ -155,8 +159,8 @@ def train(
         ConfigError: A wrong recipe, or a run folder that holds another run.
         RunLockedError: Another process writes to the folder.
     """
-    recipe = load(source, sets)
-    folder = _run_folder(source, out, resume)
+    recipe = load(source, sets, fast=fast)
+    folder = _run_folder(source, out, fast=fast, resume=resume)
     logs = [TensorBoard(folder / "tensorboard")] if recipe.train.tensorboard else []
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
     trainer = make_trainer(recipe, train_data.labels, out=folder, logs=logs, progress=progress)
@@ -170,7 +174,7 @@ def train(
             say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
         trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
         if (folder / "best").exists():
-            trainer.network.load_state_dict(_best(folder).state_dict())
+            trainer.network.load_state_dict(best_network(folder).state_dict())
         gallery = Gallery(val_data.labels, trainer.metrics)
         scores = trainer.evaluate(val_data, gallery.add)
         gallery.gather()
@@ -180,7 +184,7 @@ def train(
             _write_json(folder / "scores.json", found)
             write_report(
                 trainer, gallery, folder, scores=scores, baseline=baseline, environment=facts,
-                command=_command(source, sets, out),
+                command=_command(source, sets, out, fast=fast),
             )  # fmt: skip
     return Result(folder, scores, baseline)
 
@@ -202,31 +206,13 @@ def evaluate(
     """
     recipe = load(run, sets)
     dataset = make_dataset(recipe, "val", progress=progress)
-    trainer = make_trainer(recipe, dataset.labels, net=_best(Path(run)), progress=progress)
+    trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run)), progress=progress)
     scores = trainer.evaluate(dataset)
     if report is not None and trainer.accelerator.is_main_process:
         for head, metric in trainer.metrics.items():
             if hasattr(metric, "report"):
                 metric.report(Path(report) if head == "mask" else Path(report) / head)
     return scores
-
-
-def load_run(run: str | Path) -> tuple[Any, LabelSpec, Callable[[Any], torch.Tensor]]:
-    """What predictions need of a run: the best network, the label set, and its preparation of pictures.
-
-    The preparation takes a uint8 array (H, W, C) to a float tensor (C, h, w), as validation does.
-
-    Raises:
-        ConfigError: Not a run folder.
-        CheckpointError: No network in it.
-    """
-    recipe = load(run)
-    try:
-        labels = LabelSpec.from_dict(json.loads((Path(run) / "labels.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
-    transform = make_transform(recipe, "val", labels)
-    return _best(Path(run)), labels, lambda picture: transform({"image": picture}, sample_rng(0, 0, 0))["image"]
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
@@ -245,18 +231,11 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
     return metric.compute()
 
 
-def _best(folder: Path) -> Any:
-    from ..models import from_pretrained
-
-    if not (folder / "best").exists():
-        raise CheckpointError("no trained network", subject=folder, expected="the folder 'best' in it")
-    return from_pretrained(folder / "best")
-
-
-def _run_folder(source: str | Path, out: str | Path | None, resume: bool) -> Path:
-    if out is None and Path(source).is_dir() and resume:
+def _run_folder(source: str | Path, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
+    is_run = Path(source).is_dir()
+    if out is None and is_run and resume:
         return Path(source)
-    name = Path(source).stem
+    name = Path(source).stem + ("-fast" if fast and not is_run else "")
     folder = Path(out) if out is not None else Path("runs") / name
     if resume or out is not None or not (folder / "recipe.json").exists():
         return folder
@@ -281,9 +260,10 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         check_same(json.loads(there.read_text(encoding="utf-8")), recipe.to_dict(), folder)
 
 
-def _command(source: str | Path, sets: Sequence[str], out: str | Path | None) -> str:
-    changes = [word for assignment in sets for word in ("--set", assignment)]
-    return shlex.join(["train", str(source), *changes, *(["--out", str(out)] if out is not None else [])])
+def _command(source: str | Path, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:
+    words = ["train", str(source), *(["--fast"] if fast else [])]
+    words += [word for assignment in sets for word in ("--set", assignment)]
+    return shlex.join([*words, *(["--out", str(out)] if out is not None else [])])
 
 
 def _describe(folder: Path, recipe: Recipe, labels: LabelSpec, facts: dict[str, Any]) -> None:

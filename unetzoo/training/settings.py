@@ -49,6 +49,17 @@ class Settings(BaseModel):
         """Whether a larger ("max") or smaller ("min") score is better: of losses the smaller, unless `mode` says."""
         return self.mode or ("min" if monitor.startswith(("train/", "val/")) else "max")
 
+    def monitor_among(self, names: Sequence[str]) -> str:
+        """Which of the scores says what is best: the first of the metrics, unless `monitor` says.
+
+        Raises:
+            ConfigError: There is no such score.
+        """
+        monitor = self.monitor or next((name for name in names if "/" not in name), "train/loss")
+        if monitor not in names:
+            raise ConfigError(f"unknown monitor {monitor!r}", hint=did_you_mean(monitor, names, "score"))
+        return monitor
+
     @classmethod
     def checked(cls, **given: Any) -> Self:
         """The settings.

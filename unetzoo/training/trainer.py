@@ -1,8 +1,8 @@
 """The Trainer: one loop over epochs and optimizer steps, with plain objects.
 
 accelerate places the network and joins the processes; precision, loaders and schedulers are ours, since its own are
-global to the process. An optimizer step is a transaction over a group of batches: it can be repeated in smaller parts
-(`memory`), undone when something is not finite (`numerics`), and a run can stop and resume at its edges.
+global to the process. An optimizer step is a transaction over a group of batches (`step`): it can be repeated in
+smaller parts (`memory`), undone when something is not finite (`numerics`), and a run can stop and resume at its edges.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
-from ..errors import ConfigError, NonFiniteError, did_you_mean
+from ..errors import ConfigError
 from . import memory, resume, rng
 from .best import Best
 from .ema import EMA
-from .evaluation import Evaluation, Seen, evaluating, wide
+from .evaluation import Evaluation, Seen, evaluating
 from .folder import RunFolder
-from .loader import Loaders, first_batch, in_groups, to_device, with_transform
+from .loader import Loader, Loaders, first_batch, in_groups, ready, with_transform
 from .logs import Log
 from .numerics import Flags, Guard, Judge
 from .objective import Objective
 from .optim import Schedule, make_optimizer
-from .parts import check_activation, check_trained, make_ready
+from .parts import by_head, check_activation, check_trained, join_processes, make_ready
 from .progress import Progress
 from .settings import PRECISIONS, Settings
 from .signals import Signals
 from .stages import Plan, Stage
+from .step import Transaction
 from .watch import Watch
+from .wrapped import Wrapped
 
 Batch = dict[str, Any]
 
@@ -132,15 +132,8 @@ class Trainer:
         self.stages = list(stages or ())
         if metrics:
             check_activation(net)
-        on_cpu = not torch.accelerator.is_available()  # unless told, accelerate joins no processes there
-        unused = getattr(net, "classification_head", None) is not None
-        self.accelerator = Accelerator(
-            mixed_precision="no",
-            cpu=on_cpu,
-            step_scheduler_with_optimizer=False,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        )
-        self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+        self.accelerator = accelerator = join_processes(net)
+        self.device, self.world, first = accelerator.device, accelerator.num_processes, accelerator.is_main_process
         self.net = make_ready(net, settings, self.device, self.world)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.objective = Objective(self.net, self.loss, dtype=PRECISIONS[precision], compile=compile)
@@ -149,30 +142,22 @@ class Trainer:
         self.schedule, self.batch_transform = Schedule.of(scheduler), batch_transform
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema = EMA(self.net, ema) if ema is not None else None
-        self.metrics: dict[str, Any] = dict(metrics) if isinstance(metrics, Mapping) else {"mask": metrics}
-        self.metrics = {head: metric for head, metric in self.metrics.items() if metric is not None}
+        self.metrics = by_head(metrics)
         self.signals, self.record = Signals(out is not None), dict(record or {})
         self.out = Path(out) if out is not None else None
-        self.folder = RunFolder(self.out if self.accelerator.is_main_process else None, keep)
-        self.progress = Progress(progress and self.accelerator.is_main_process)
-        self.watch = Watch(self.folder, self.progress, logs if self.accelerator.is_main_process else ())
-        self.loaders = Loaders(
-            seed=seed, workers=workers, rank=self.accelerator.process_index, world=self.accelerator.num_processes
+        self.folder = RunFolder(self.out if first else None, keep)
+        self.progress = Progress(progress and first)
+        self.watch = Watch(self.folder, self.progress, logs if first else ())
+        self.loaders = Loaders(seed=seed, workers=workers, rank=accelerator.process_index, world=self.world)
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        scaled = self.scaler.is_enabled()
+        self.guard = Guard(self.objective, trained, reduce=self._summed, scaled=scaled, clip=clip)
+        self.transaction = Transaction(
+            self.optimizer, self.scaler, self.guard, ready=self._ready_to_train, no_sync=accelerator.no_sync
         )
-        self.guard = Guard(
-            self.objective,
-            [parameter for group in self.optimizer.param_groups for parameter in group["params"]],
-            reduce=self._summed,
-            scaled=precision == "fp16",
-            clip=clip,
-        )
+        self.parts = self.transaction.parts
         self.evaluation = Evaluation(
-            self.objective,
-            self.metrics,
-            self.accelerator,
-            lambda data: self.loaders.get(data, batch_size, train=False),
-            tile=tile,
-            between=self._stop_alone,
+            self.objective, self.metrics, accelerator, self._shares, tile=tile, between=self._stop_alone
         )
         self._begin_anew()
 
@@ -181,10 +166,9 @@ class Trainer:
         self.steps, self.seconds = 0, 0.0
         self.names: list[str] = []  # of the terms of the loss
         self.sums: Tensor | None = None  # of the loss and its terms over the samples of this epoch
-        self.best, self.parts, self.judge = Best(), memory.Parts(), Judge(self.scaler.is_enabled())
-        self._recent: deque[tuple[int, list[Any]]] = deque(maxlen=2)  # (step, samples)
-        self._model: nn.Module | None = None
-        self._frozen: bool | None = None
+        self.best, self.judge, self.parts.count = Best(), Judge(self.scaler.is_enabled()), 1
+        self.wrapped = Wrapped(self.objective, self.accelerator, self.settings.freeze_encoder)
+        self.guard.flush()  # a run that ended by an error may have left flags behind
 
     @property
     def network(self) -> nn.Module:
@@ -228,17 +212,11 @@ class Trainer:
         self.samples = len(train)
         stages = self.stages or [Stage(settings.epochs or 10)]
         self._data = [train if s.transform is None else with_transform(train, s.transform) for s in stages]
-        self.plan = Plan(
-            stages,
-            samples=len(self.loaders.epoch(train, settings.batch_size, epoch=0, skip=0).keys),
-            batch_size=settings.batch_size,
-            accumulate=settings.accumulate,
-            steps=settings.steps,
-        )
+        share = len(self.loaders.epoch(train, settings.batch_size, epoch=0, skip=0).keys)
+        size, accumulate = settings.batch_size, settings.accumulate
+        self.plan = Plan(stages, samples=share, batch_size=size, accumulate=accumulate, steps=settings.steps)
         names = self._rehearse(val)
-        self.monitor = settings.monitor or next((name for name in names if "/" not in name), "train/loss")
-        if self.monitor not in names:
-            raise ConfigError(f"unknown monitor {self.monitor!r}", hint=did_you_mean(self.monitor, names, "score"))
+        self.monitor = settings.monitor_among(names)
         mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
         self.best = Best(mode, settings.patience, latest=unscored)
         self.schedule.build(self.optimizer, epochs=self.plan.epochs, steps=self.plan.steps, mode=mode)
@@ -253,10 +231,10 @@ class Trainer:
         names: list[str] = []
         with evaluating(self.objective), torch.no_grad():
             for data in self._data:
-                terms = self.objective(self._on_device(first_batch(data, self.settings.seed), train=True))
+                terms = self.objective(self._first(data))
                 names = ["train/loss", *(f"train/{name}" for name in terms)]
         if val is not None:
-            names += self.evaluation.names(self.network, self._on_device(first_batch(val, self.settings.seed)))
+            names += self.evaluation.names(self.network, ready(first_batch(val, self.settings.seed), self.device))
         rng.give(held)
         return names
 
@@ -265,84 +243,39 @@ class Trainer:
         accumulate, every, size = self.settings.accumulate, self.settings.checkpoint_steps, self.plan.step_size(epoch)
         data = self._data[self.plan.stage(epoch)]
         loader = self.loaders.epoch(data, size // accumulate, epoch, skip=(self.steps - first) * size)
-        self._set_model(epoch)
+        self.model = self.wrapped.at(epoch, lambda: self._first(data), several=self.world > 1)
         remaining = first + self.plan.steps_in(epoch) - self.steps
         for group in itertools.islice(in_groups(loader, accumulate), remaining):
-            self._judge(self._step(group), 0)
+            self._judge(self._step(group))
             self.progress.advance(sum(len(batch["image"]) for batch in group) * self.world)
             if self.progress.due() and self.sums is not None:  # only then does the host wait for the device
                 self.progress.tell(epoch + 1, float(self.sums[0]) / ((self.steps - first) * size))
             if self.judge.signal or (every and self.steps % every == 0):
-                self._judge(self.guard.flush(), -1)
+                self._judge(self.guard.flush())
                 self._save()
             if self.judge.signal:
                 raise SystemExit(128 + self.judge.signal)
-        self._judge(self.guard.flush(), -1)
+        self._judge(self.guard.flush())
         self.seconds += time.perf_counter() - started
 
     def _step(self, group: list[Batch]) -> Flags | None:
         """One optimizer step over some batches; gives what was found in the step before."""
-        self.guard.remember()
-        held = rng.take()
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            try:
-                sums, samples = self._gradients(group)
-                break
-            except RuntimeError as error:
-                if not memory.is_exhausted(error):
-                    raise
-                failure = str(error)
-            said = self.parts.more(len(group[0]["image"]), failure, alone=self.world == 1)
-            self.progress.say(said)
-            self.folder.note("out_of_memory", step=self.steps, parts=self.parts.count, said=said)
-            self.guard.restore()
-            rng.give(held)
-        self._recent.append((self.steps, [name for batch in group for name in batch.get("id", ())]))
-        self.scaler.unscale_(self.optimizer)
-        flags = self.guard.check(sums[0] / samples, self.signals.received)
-        with self.schedule.rates(self.steps):
-            self.scaler.step(self.optimizer)
-        self.scaler.update()
+        sums = self.transaction.gradients(self.model, group, self._say_parts, alone=self.world == 1)
+        self.judge.expect(self.steps, [name for batch in group for name in batch.get("id", ())])
+        flags = self.transaction.apply(sums, self.schedule.rates(self.steps), self.signals.received)
         self.steps += 1
         if self.ema is not None:
             self.ema.update(self.steps)
-        self.sums = sums if self.sums is None else self.sums + sums
+        self.names, self.sums = sums.names, sums.values if self.sums is None else self.sums + sums.values
         return flags
 
-    def _gradients(self, group: list[Batch]) -> tuple[Tensor, int]:
-        """Gradients of the mean over all samples; gives the sums of the loss and its terms, and the samples."""
-        assert self._model is not None
-        samples, sums = sum(len(batch["image"]) for batch in group), None
-        for place, batch in enumerate(group):
-            parts = memory.cut(self._on_device(batch, train=True), self.parts.count)
-            for number, part in enumerate(parts, start=1):
-                last = place == len(group) - 1 and number == len(parts)
-                with contextlib.nullcontext() if last else self.accelerator.no_sync(self._model):
-                    terms = self._model(part)
-                    values, share = torch.stack(list(terms.values())), len(part["image"])
-                    total = values.sum()
-                    self.scaler.scale(total if share == samples else total * (share / samples)).backward()
-                self.names = list(terms)
-                seen = wide(torch.cat([total[None], values])) * share
-                sums = seen if sums is None else sums + seen
-        return cast(Tensor, sums), samples
+    def _say_parts(self, said: str) -> None:
+        self.progress.say(said)
+        self.folder.note("out_of_memory", step=self.steps, parts=self.parts.count, said=said)
 
-    def _judge(self, flags: Flags | None, which: int) -> None:
+    def _judge(self, flags: Flags | None) -> None:
         """Stop at what is not finite; all processes see the same flags of the same step."""
-        what = flags and self.judge.fault(flags)
-        if not what:
-            return
-        step, samples = self._recent[which]
-        shares = gather_object([{"process": self.accelerator.process_index, "samples": samples}])
-        self.folder.write_json("nonfinite.json", {"step": step, "what": what, "processes": shares})
-        raise NonFiniteError(
-            f"the {what} is not finite",
-            subject=f"step {step}, samples {samples}",
-            found="NaN or infinity",
-            hint="look at these samples, lower the learning rate, set train.clip, or train in fp32; "
-            "the last checkpoint stands",
-        )
+        self.judge.rule(flags, self.folder, self.accelerator.process_index)
 
     def _close_epoch(self, val: Any, epoch: int) -> None:
         """Score, log, and keep what is to be kept."""
@@ -401,39 +334,14 @@ class Trainer:
             content = resume.capture(self)
             self.folder.save(self.steps, content)
 
-    def _set_model(self, epoch: int) -> None:
-        """What the loop calls: the objective, over processes; wrapped anew when the encoder thaws."""
-        frozen = epoch < self.settings.freeze_encoder
-        if self.settings.freeze_encoder and frozen != self._frozen:
-            net = cast(Any, self.net)
-            (net.freeze_encoder if frozen else net.unfreeze_encoder)()
-            self._frozen, self._model = frozen, None
-        if self._model is None:
-            self.accelerator.free_memory()  # it would keep the wrapper of before
-            several = self.world > 1
-            self._model = self.accelerator.prepare_model(self.objective) if several else self.objective
-            if several:
-                self._order_gradients(self._data[self.plan.stage(epoch)])
-        self.objective.train()
+    def _ready_to_train(self, batch: Batch) -> Batch:
+        return ready(batch, self.device, self.batch_transform, channels_last=self.settings.channels_last)
 
-    def _order_gradients(self, data: Any) -> None:
-        """One backward pass for nothing: DistributedDataParallel orders what it sums by the first one that it sees.
+    def _first(self, data: Any) -> Batch:
+        return self._ready_to_train(first_batch(data, self.settings.seed))
 
-        Sums of floats depend on their order, so a resumed run must not begin in another one.
-        """
-        held = rng.take()
-        with evaluating(self.objective):
-            terms = cast(nn.Module, self._model)(self._on_device(first_batch(data, self.settings.seed), train=True))
-            torch.stack(list(terms.values())).sum().backward()
-        self.optimizer.zero_grad(set_to_none=True)
-        rng.give(held)
-
-    def _on_device(self, batch: Batch, *, train: bool = False) -> Batch:
-        batch = to_device(batch, self.device)
-        if train and self.batch_transform is not None:
-            batch = self.batch_transform(batch)
-        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
-        return {**batch, "image": batch["image"].to(memory_format=layout)}
+    def _shares(self, data: Any) -> Loader:
+        return self.loaders.get(data, self.settings.batch_size, train=False)
 
     def _train_scores(self, epoch: int) -> dict[str, float]:
         samples = min(self.plan.steps_in(epoch) * self.plan.step_size(epoch), self.plan.samples) * self.world

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...inference.decide import Decision
 from ...inference.pictures import class_map, palette_picture
 from ...labels import LabelSpec
 from ...registry import METRICS
@@ -25,6 +26,7 @@ from .pictures import Picture, below, colored, inputs_of, limits_of, scaled, shr
 SHOWN = 4  # best and worst samples each
 SIDE = 384  # largest side of a picture on the page
 SHEET = 6  # samples on the sheet of all
+HALF = (0.5,)  # the probability above which a pixel is foreground, where no metric says otherwise
 
 Batch = dict[str, Any]
 
@@ -48,7 +50,15 @@ class Sample:
     score: float = math.nan
 
     @classmethod
-    def of(cls, batch: Batch, output: Any, index: int, place: int, heads: set[str] | None = None) -> Sample:
+    def of(
+        cls,
+        batch: Batch,
+        output: Any,
+        index: int,
+        place: int,
+        heads: set[str] | None = None,
+        thresholds: Sequence[float] = HALF,
+    ) -> Sample:
         """A sample of a batch.
 
         Args:
@@ -57,6 +67,7 @@ class Sample:
             index: Which sample of the batch.
             place: Which sample of all.
             heads: Which heads to keep; all by default.
+            thresholds: Those of the mask's metric.
         """
         name = str(batch["id"][index]) if "id" in batch else f"{place:03d}"
         sample = cls(name, inputs_of(batch["image"][index]))
@@ -66,7 +77,7 @@ class Sample:
             if is_plane(batch, head, answer):
                 sample.planes[head] = planes_of(batch, answer, head, index)
             else:
-                sample.masks = masks_of(batch[head][index], answer[index])
+                sample.masks = masks_of(batch[head][index], answer[index], thresholds)
         return sample
 
     def panels(self, labels: LabelSpec) -> dict[str, Picture]:
@@ -91,12 +102,18 @@ def is_plane(batch: Mapping[str, Any], head: str, answer: Tensor) -> bool:
     return isinstance(target, Tensor) and target.is_floating_point() and target.numel() == answer.numel()
 
 
-def masks_of(target: Tensor, logits: Tensor) -> dict[str, NDArray[Any]]:
+def thresholds_of(metric: Any) -> Sequence[float]:
+    """The probabilities from which a metric counts a pixel as foreground, or as bearing a label."""
+    return metric.thresholds if hasattr(metric, "confusion") and hasattr(metric, "thresholds") else HALF
+
+
+def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF) -> dict[str, NDArray[Any]]:
     """True and predicted classes; a target of several planes has a label a plane."""
     truth = target.cpu().numpy()
     if truth.ndim == 3 and len(truth) == len(logits) > 1:
-        return {"truth": truth, "prediction": (logits > 0).cpu().numpy().astype(np.uint8)}
-    return {"truth": truth.reshape(truth.shape[-2:]), "prediction": class_map(logits)}
+        several = Decision(tuple(thresholds), multilabel=True)
+        return {"truth": truth, "prediction": several(logits.sigmoid()).cpu().numpy()}
+    return {"truth": truth.reshape(truth.shape[-2:]), "prediction": class_map(logits, thresholds)}
 
 
 def planes_of(batch: Batch, answer: Tensor, head: str, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -123,16 +140,18 @@ class First:
 
     Args:
         most: How many.
+        metric: The mask's.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, metric: Any = None) -> None:
+        self.most, self.thresholds = most, thresholds_of(metric)
         self.samples: list[Sample] = []
 
     def add(self, output: Any, batch: Batch) -> None:
         """Look at one more batch."""
         for index in range(min(len(batch["image"]), self.most - len(self.samples))):
-            self.samples.append(Sample.of(batch, output, index, len(self.samples)))
+            place = len(self.samples)
+            self.samples.append(Sample.of(batch, output, index, place, thresholds=self.thresholds))
 
     def pictures(self, labels: LabelSpec | None) -> dict[str, Picture]:
         """A picture a sample, by name: all of its panels in a row."""
@@ -182,7 +201,8 @@ class Ranked:
             self.seen += 1
             if math.isnan(score) or not self._is_wanted(score):
                 continue
-            sample = Sample.of(batch, output, index, self.seen - 1, {self.head}).small()
+            thresholds = thresholds_of(self.metric)
+            sample = Sample.of(batch, output, index, self.seen - 1, {self.head}, thresholds).small()
             sample.score = score
             self.keep([sample])
 
@@ -231,7 +251,7 @@ class Gallery:
 
     def __init__(self, labels: LabelSpec, metrics: Mapping[str, Any], most: int = 12) -> None:
         self.labels, self.metrics = labels, metrics
-        self.first = First(most)
+        self.first = First(most, metrics.get("mask"))
         self.ranked: dict[str, Ranked] = {}
 
     def add(self, output: Any, batch: Batch) -> None:

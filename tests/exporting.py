@@ -1,0 +1,68 @@
+"""What the tests of exported files share."""
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+import unetzoo
+from unetzoo.inference import Predictor, Prepare
+from unetzoo.inference.pictures import in_channels_of
+from unetzoo.labels import LabelSpec
+from unetzoo.training import load_recipe
+
+
+def warmed(name, size=64, **config):
+    """A network of ours or SMP's whose batch norms have seen pictures: an untrained one may answer in thousands."""
+    torch.manual_seed(0)
+    net = unetzoo.build(name, **config).train()
+    if hasattr(net, "geometry"):
+        size = net.geometry.fit(size)
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.rand(3, in_channels_of(net) or 3, size, size))
+    return net.eval()
+
+
+def pixels(height, width, channels=3, seed=0):
+    """A smooth uint8 picture with some noise."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    planes = np.asarray(coarse).astype(np.int64) + rng.integers(-9, 10, (height, width, 3))
+    picture = np.clip(planes, 0, 255).astype(np.uint8)
+    return np.concatenate([picture, 255 - picture], axis=2)[..., :channels]
+
+
+def expected(net, picture, labels=None, prepare=None, **options):
+    """`Predictor`'s answer for an array, by the names of an exported file."""
+    answer = Predictor(net, labels, prepare or Prepare(), **options)
+    picture, logits, depth = answer._asked(picture)
+    found = answer._decided(picture, logits, depth)
+    heads = {} if found.depth is None else {"depth": found.depth[None]}
+    return {"labels": found.classes, "probabilities": found.probabilities.numpy()} | heads
+
+
+def assert_same(answers, reference, tolerance=1e-4):
+    """Heads to a tolerance, labels in 99.99 % of the pixels."""
+    assert answers.keys() == reference.keys()
+    assert answers["labels"].dtype == np.uint8
+    for name in answers.keys() - {"labels"}:
+        assert answers[name].shape == reference[name].shape, name
+        assert np.abs(answers[name] - reference[name]).max() <= tolerance, name
+    assert answers["labels"].shape == reference["labels"].shape
+    assert (answers["labels"] == reference["labels"]).mean() >= 0.9999
+
+
+def run_folder(folder, net, *sets, labels=None):
+    """A run as `unetzoo train` leaves it, as far as predictions read it."""
+    config = [f"model.{key}={json.dumps(value)}" for key, value in net.config.items() if value is not None]
+    recipe = load_recipe("demo", [f"model.name={net.name}", *config, *sets])
+    labels = labels or LabelSpec(("background", "foreground"))
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    (folder / "labels.json").write_text(json.dumps(labels.to_dict()))
+    net.save_pretrained(folder / "best")
+    return folder

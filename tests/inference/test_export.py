@@ -1,0 +1,239 @@
+"""Exported files: read by ONNX Runtime and PyTorch alone, compared with `Predictor`, refused when they are wrong."""
+
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import OURS, tiny
+from exporting import assert_same, expected, pixels, run_folder, warmed
+
+import unetzoo
+from unetzoo import cli
+from unetzoo.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointWriteError,
+    ConfigError,
+    InputShapeError,
+)
+from unetzoo.inference import Prepare, TrainedNetwork, artefact
+from unetzoo.inference.pipeline import Pipeline
+from unetzoo.labels import LabelSpec
+
+SPEC = LabelSpec(("sky", "road", "car"), palette=((0, 0, 0), (9, 8, 7), (200, 0, 0)))
+WIDTHS = (4, 8, 16)
+
+
+class Plain(torch.nn.Module):
+    """Answers its input, or what a function makes of it."""
+
+    def __init__(self, answer=lambda x: x, channels=3):
+        super().__init__()
+        self.answer, self.in_channels = answer, channels
+
+    def forward(self, x):
+        return self.answer(x)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    net = warmed("bnunet", classes=3, encoder_channels=WIDTHS)
+    path = tmp_path_factory.mktemp("street") / "net.onnx"
+    return net, unetzoo.export(net, path, labels=SPEC)
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def test_onnx_runtime_alone_gives_the_predictors_answer(street):
+    net, made = street
+    session = session_of(made.path)
+    for size in ((1, 1), (7, 130), (64, 64), (97, 51)):
+        picture = pixels(*size)
+        answers = session.run(None, {"image": picture[None]})
+        found = {output.name: answer[0] for output, answer in zip(session.get_outputs(), answers, strict=True)}
+        assert_same(found, expected(net, picture, SPEC))
+    batch = np.stack([pixels(33, 40, seed=seed) for seed in range(3)])
+    labels, probabilities = session.run(["labels", "probabilities"], {"image": batch})
+    assert labels.shape == (3, 33, 40) and probabilities.shape == (3, 3, 33, 40)
+    assert np.array_equal(labels[2], expected(net, batch[2], SPEC)["labels"])
+
+
+def test_the_file_says_what_it_is(street):
+    _, made = street
+    session = session_of(made.path)
+    assert [(put.name, put.shape[:3]) for put in session.get_inputs()] == [("image", ["batch", "height", "width"])]
+    texts = session.get_modelmeta().custom_metadata_map
+    info = {key: json.loads(text) for key, text in texts.items()}
+    assert info == json.loads(json.dumps(made.info))
+    assert info["classes"] == ["sky", "road", "car"] and info["palette"][2] == [200, 0, 0]
+    assert info["unetzoo"] == unetzoo.__version__ and info["network"] == "bnunet"
+    tiling = info["tiling"]
+    assert tiling["exact"] and tiling["stride"] == 4 and tiling["halo"] > 0 and tiling["tile"] >= tiling["minimum_tile"]
+    assert made.parity.error <= 1e-4 and made.parity.labels >= 0.9999 and len(made.parity.sizes) == 3
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_windows_by_the_tiling_recipe_are_the_whole(name):
+    net = warmed(name, encoder_channels=WIDTHS)
+    pipeline = Pipeline(TrainedNetwork(net, None, Prepare()))
+    recipe = artefact.describe(pipeline, name, None)["tiling"]
+    assert recipe["exact"] and recipe["tile"] >= recipe["minimum_tile"] > 2 * recipe["halo"]
+    tile, context = recipe["minimum_tile"], -(-recipe["halo"] // recipe["stride"]) * recipe["stride"]
+    picture = torch.from_numpy(pixels(3 * tile - 5, 40, channels=net.in_channels))[None]
+    with torch.inference_mode():
+        whole = pipeline(picture)[1]
+        for top in range(recipe["stride"], 2 * tile, 5 * recipe["stride"]):
+            part = pipeline(picture[:, top : top + tile])[1][:, :, context : tile - recipe["halo"]]
+            assert (part - whole[:, :, top + context : top + tile - recipe["halo"]]).abs().max() <= 1e-4
+        last = pipeline(picture[:, recipe["stride"] :])[1][:, :, context:]
+        assert (last - whole[:, :, recipe["stride"] + context :]).abs().max() <= 1e-4
+
+
+def test_pictures_that_a_file_does_not_take(street):
+    loaded = unetzoo.load_artefact(street[1].path)
+    for wrong in (pixels(9, 8, 4), np.zeros((2, 2, 2, 2, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(InputShapeError, match="takes other pictures"):
+            loaded(wrong)
+    with pytest.raises(ConfigError, match="uint8, found float32"):
+        loaded(pixels(9, 8).astype(np.float32))
+
+
+def test_a_valid_network_by_torch(tmp_path):
+    net = warmed("unet", in_channels=1, classes=1, encoder_channels=WIDTHS)
+    trained = TrainedNetwork(net, LabelSpec(("cell",)), Prepare(normalize="standard"), threshold=0.3, name="mine")
+    made = unetzoo.export(trained, tmp_path / "net.pt2")
+    loaded = unetzoo.load_artefact(made.path)
+    assert loaded.info == json.loads(json.dumps(made.info))
+    assert loaded.info["classes"] == ["background", "cell"] and loaded.info["thresholds"] == [0.3]
+    assert loaded.info["tiling"]["exact"] is False and loaded.info["network"] == "mine"
+    for size in ((1, 3), (40, 61)):
+        picture = pixels(*size, channels=1)
+        assert_same(loaded(picture), expected(net, picture, prepare=trained.prepare, threshold=0.3))
+        assert np.array_equal(loaded(picture[..., 0])["labels"], loaded(picture)["labels"])
+
+
+def test_resized_pictures_and_a_depth_head(tmp_path):
+    net, prepare = warmed("dualunet", encoder_channels=WIDTHS), Prepare((48, 64), {"mean": [0.5] * 6, "std": [0.2] * 6})
+    made = unetzoo.export(net, tmp_path / "net.onnx", prepare=prepare)
+    names = [output.name for output in session_of(made.path).get_outputs()]
+    assert names == ["labels", "probabilities", "depth"] == list(made.info["outputs"])
+    assert made.info["tiling"] is None and made.info["preparation"]["size"] == [48, 64]
+    picture = pixels(48, 64, channels=6)
+    assert_same(unetzoo.load_artefact(made.path)(picture), expected(net, picture, prepare=prepare))
+    larger = unetzoo.load_artefact(made.path)(pixels(131, 99, channels=6))
+    assert larger["labels"].shape == (131, 99) and larger["depth"].shape == (1, 131, 99)
+
+
+@pytest.mark.parametrize("name", ["net.pt2", pytest.param("net.onnx", marks=pytest.mark.slow)])
+def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
+    def answer(x):
+        return 8 * x - 4
+
+    trained = TrainedNetwork(Plain(answer), SPEC, Prepare(), threshold=[0.5, 0.2, 0.9], multilabel=True)
+    made = unetzoo.export(trained, tmp_path / name, size=(17, 30), dtype="float32")
+    loaded, picture = unetzoo.load_artefact(made.path), pixels(17, 30).astype(np.float32) / 255
+    found = loaded(picture)
+    likely = 1 / (1 + np.exp(4 - 8 * picture.transpose(2, 0, 1).astype(np.float64)))
+    assert np.abs(found["probabilities"] - likely).max() < 1e-6
+    assert np.array_equal(found["labels"], likely > np.array([0.5, 0.2, 0.9])[:, None, None])
+    assert loaded.info["input"]["size"] == [17, 30] and loaded.info["input"]["range"] == [0, 1]
+    with pytest.raises(InputShapeError, match="17, 30"):
+        loaded(pixels(18, 30).astype(np.float32))
+
+
+def test_a_file_that_answers_otherwise_is_not_left(tmp_path):
+    path = tmp_path / "net.pt2"
+    path.write_bytes(b"an older one")
+    with pytest.raises(CheckpointMismatchError, match="does not answer as the network does"):
+        unetzoo.export(Plain(lambda x: x + torch.rand_like(x)), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"] and path.read_bytes() == b"an older one"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x: x.view(*x.shape[:3], 165), "bound to one width"),
+        (lambda x: x * (2 if x.shape[-1] == 165 else 1), "bound to one width"),
+        (lambda x: x.view(-1, 7), "fails on a trial picture"),
+        (lambda x: x if x.mean() > 0 else -x, "cannot be exported for every size"),
+        (lambda x: x + float(x.sum()), "cannot be exported for every size"),
+    ],
+)
+def test_networks_that_cannot_be_recorded(tmp_path, answer, says):
+    with pytest.raises(ConfigError, match=says):
+        unetzoo.export(Plain(answer), tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_one_size_asks_for_it(tmp_path):
+    net = Plain()
+    net.geometry = unetzoo.models.Geometry(minimum=32, stride=32, maximum=32)
+    with pytest.raises(ConfigError, match="--size 32x32"):
+        unetzoo.export(net, tmp_path / "net.pt2")
+    assert unetzoo.export(net, tmp_path / "net.pt2", size=(30, 32)).info["input"]["size"] == [30, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"path": "net.h5"}, "unknown kind"),
+        ({"path": "net.onnx", "to": "torch"}, r"expected \.pt2"),
+        ({"to": "onx"}, "did you mean 'onnx'"),
+        ({"size": (0, 4)}, "wrong size"),
+        ({"size": 4}, "wrong size"),
+        ({"dtype": "int8"}, "wrong kind of input"),
+        ({"labels": SPEC}, "labels and network differ"),
+        ({"threshold": 7}, "probability in"),
+        ({"prepare": lambda picture: picture}, "preparation of pictures cannot be exported"),
+    ],
+)
+def test_wrong_options(tmp_path, options, says):
+    path = tmp_path / options.get("path", "net.pt2")
+    with pytest.raises(ConfigError, match=says):
+        unetzoo.export(tiny("bnunet", classes=4), path, **{k: v for k, v in options.items() if k != "path"})
+
+
+def test_without_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(artefact, "find_spec", lambda name: None)
+    (tmp_path / "a.onnx").write_bytes(b"")
+    for use in (
+        lambda: unetzoo.export(Plain(), tmp_path / "b.onnx"),
+        lambda: unetzoo.load_artefact(tmp_path / "a.onnx"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape('pip install "unetzoo[export]"')):
+            use()
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        unetzoo.load_artefact(tmp_path / "none.onnx")
+    for name in ("a.onnx", "a.pt2"):
+        (tmp_path / name).write_bytes(b"broken")
+        with pytest.raises(CheckpointCorruptError, match="cannot open"):
+            unetzoo.load_artefact(tmp_path / name)
+    torch.export.save(torch.export.export(Plain(), (torch.zeros(2),)), tmp_path / "foreign.pt2")
+    with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
+        unetzoo.load_artefact(tmp_path / "foreign.pt2")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CheckpointWriteError, match="cannot write"):
+        unetzoo.export(Plain(), tmp_path / "file" / "net.pt2", size=(8, 8))
+
+
+def test_the_command(tmp_path, capsys):
+    net = tiny("bnunet", classes=1, in_channels=3)
+    run = run_folder(tmp_path / "run", net, "metrics.mask.threshold=0.25")
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(run), "--to", "torch", "--size", "32x48"])
+    printed = capsys.readouterr().out
+    assert "takes image uint8 (N, 32, 48, 3)" in printed and "labels 100.00% equal" in printed
+    info = unetzoo.load_artefact(run / "bnunet.pt2").info
+    assert info["thresholds"] == [0.25] and info["classes"] == ["background", "foreground"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["export", str(run), "--size", "32"])
+    assert ended.value.code == 2 and "HEIGHTxWIDTH" in capsys.readouterr().err

@@ -1,0 +1,210 @@
+"""Windows for the memory at hand: what they are said to take, and what they do take."""
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import unetzoo
+from unetzoo import predict
+from unetzoo.errors import ConfigError
+from unetzoo.inference import plan_tiles
+from unetzoo.inference.asking import Asker
+from unetzoo.inference.footprint import MARGIN, Following, bytes_per_pixel
+from unetzoo.inference.geometry import minimum_tile
+from unetzoo.inference.heap import WORTH, _glibc, kept_blocks
+from unetzoo.inference.planner import parse_memory
+from unetzoo.models.base import Geometry
+
+
+def small(name="bnunet", **config):
+    torch.manual_seed(0)
+    return unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config}).eval()
+
+
+class Steps(nn.Module):
+    """Three tensors of 40 bytes a pixel, of which two live at once, beside the window of 8."""
+
+    geometry = Geometry(minimum=1, stride=1, halo=0)
+    in_channels = 2
+
+    def forward(self, x):
+        x = x[:, :1].expand(-1, 10, -1, -1) + 1
+        for _ in range(2):
+            x = x * 2
+        return x
+
+
+def test_tensors_are_followed():
+    with Following() as live:
+        kept = torch.zeros(100)  # 400 bytes
+        view = kept[:50]
+        view += 1
+        for _ in range(3):
+            torch.ones(25)  # 100 bytes, gone at once
+        del view
+    assert (live.peak, live.now) == (500, 400)
+
+
+def test_bytes_of_a_pixel_by_hand():
+    assert bytes_per_pixel(Asker(Steps()), 2) == MARGIN * (8 + 40 + 40)
+
+
+@pytest.mark.parametrize(
+    ("memory", "number"),
+    [
+        (5, 5),
+        ("5", 5),
+        ("5B", 5),
+        ("2k", 2000),
+        ("2KB", 2000),
+        ("1.5 MiB", 1572864),
+        ("3gb", 3 * 10**9),
+        ("1TiB", 2**40),
+    ],
+)
+def test_memory(memory, number):
+    assert parse_memory(memory) == number
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1.5, True, "", "GB", "-2GB", "2 PB", "2IB", "0", "1e9", None, [1]])
+def test_what_is_no_memory_is_refused(memory):
+    with pytest.raises(ConfigError, match="wrong memory"):
+        parse_memory(memory)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(200, 20_000), st.sampled_from(["exact", "gaussian"]))
+def test_plans_keep_to_the_memory(height, width, kilobytes, blend):
+    fit = plan_tiles(Steps(), (height, width), memory=kilobytes * 1000, blend=blend)
+    tall, wide = fit.plan.tile
+    assert fit.needed <= kilobytes * 1000 and fit.batch == 1
+    assert MARGIN * 88 * tall * wide <= fit.needed
+    area = sum((r.stop - r.start) * (c.stop - c.start) for r, c in fit.plan.windows())
+    assert fit.plan.overhead == pytest.approx(area / (height * width) - 1)
+    if MARGIN * 88 * height * width <= kilobytes * 1000:
+        assert (tall, wide) == (height, width) and fit.plan.overhead == 0
+
+
+@pytest.mark.parametrize("name", ["unet", "bnunet", "r2unet"])
+def test_more_memory_never_costs_more(name):
+    net = small(name)
+    overheads = [plan_tiles(net, (3000, 2000), memory=f"{megabytes}MB").plan.overhead for megabytes in (20, 80, 320)]
+    assert overheads == sorted(overheads, reverse=True) and overheads[0] > 1.2 * overheads[-1]
+
+
+def test_the_fewest_pixels_of_all_squares():
+    net = small()
+    fit = plan_tiles(net, (700, 700), memory="30MB")
+    for side in range(minimum_tile(net.geometry), 700, 8):
+        try:
+            other = plan_tiles(net, (700, 700), memory="30MB", tile=side)
+        except ConfigError:
+            break
+        assert fit.plan.overhead <= other.plan.overhead * 1.1 + 0.02
+
+
+def test_blended_windows_are_as_square_as_can_be():
+    fit = plan_tiles(small(up="bilinear"), (900, 700), memory="20MB", blend="gaussian")
+    short, long = sorted(fit.plan.tile)
+    assert long < 1.5 * short
+
+
+def test_predicting_with_little_memory_is_predicting():
+    net, image = small(), torch.rand(2, 230, 140)
+    whole = predict(net, image)
+    for options in ({"memory": "20MB"}, {"memory": "20MB", "tile": "auto"}, {"tile": "auto"}):
+        assert torch.allclose(predict(net, image, **options), whole, atol=1e-5)
+    assert str(plan_tiles(net, (230, 140), memory="20MB")).count("windows of") == 1
+
+
+def test_what_cannot_be_planned():
+    net = small()
+    with pytest.raises(ConfigError, match=r"too little memory.*52×52.*expected \d+ MB, found 0 MB"):
+        plan_tiles(net, (500, 500), memory="100KB")
+    with pytest.raises(ConfigError, match=r"too little memory.*400×400"):
+        plan_tiles(net, (500, 500), memory="20MB", tile=400)
+    with pytest.raises(ConfigError, match=r'no exact windows.*blend="gaussian"'):
+        plan_tiles(small(up="bilinear"), (3000, 3000), memory="20MB")
+    with pytest.raises(ConfigError, match="channels="):
+        plan_tiles(nn.Identity(), (50, 50))
+    with pytest.raises(ConfigError, match="wrong tile"):
+        predict(net, torch.rand(2, 50, 50), tile="big")
+
+
+FLAT = """
+import json, sys
+import numpy as np, torch, unetzoo
+from unetzoo.inference import predict_to
+
+def anonymous():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(l for l in lines if l.startswith("RssAnon")).split()[1]) * 1024
+
+class Watched:
+    def __init__(self, side):
+        self.shape, self.dtype, self.peak = (side, side, 3), np.dtype(np.uint8), 0
+    def __getitem__(self, key):
+        self.peak = max(self.peak, anonymous())
+        rows, columns = (np.arange(*part.indices(n)).astype(np.uint8) for part, n in zip(key, self.shape))
+        return np.add.outer(np.add.outer(rows, columns), np.arange(3, dtype=np.uint8))
+
+torch.set_num_threads(1)
+net = unetzoo.build("bnunet", encoder_channels=(2, 2, 4), classes=4)
+after_import, found = anonymous(), []
+for side in (1024, 3072):
+    source = Watched(side)
+    streamed = predict_to(net, source, f"{sys.argv[1]}/{side}.tif", memory="60MB")
+    found.append([source.peak - after_import, streamed.fit.needed])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_stays_flat_while_the_picture_grows(tmp_path):
+    command = [sys.executable, "-c", FLAT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    peaks, needed = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
+    assert max(needed) <= 60e6
+    # the logits of 3072² alone would be 151 MB, the picture as floats 113; libraries start up and keep what they freed
+    assert max(peaks) < 140e6
+
+
+@pytest.mark.skipif(_glibc() is None, reason="another C library")
+def test_freed_blocks_are_kept_inside_and_given_back():
+    import resource
+
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    def work():
+        for _ in range(5):
+            torch.zeros(2**24)  # 64 MB, cleared and dropped
+
+    def cost(pixels):
+        with kept_blocks(pixels):
+            work()
+            before = faults()
+            work()
+            return faults() - before
+
+    outside, inside = cost(1), cost(WORTH)
+    assert inside < outside / 4, (inside, outside)
+
+
+@pytest.mark.skipif(_glibc() is None, reason="another C library")
+def test_kept_blocks_are_given_back_when_the_last_user_ends():
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with kept_blocks(WORTH):
+        with kept_blocks(WORTH):
+            torch.zeros(2**26)  # 256 MB
+        assert process.memory_info().rss > before + 2**27
+    assert process.memory_info().rss < before + 2**26

@@ -1,0 +1,269 @@
+"""What a prediction run writes, in what order, with what left out, and how it ends."""
+
+import errno
+import io
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from exporting import run_folder
+from PIL import Image
+from predicting import SPEC, Channels, dual, noise, read, save
+
+from unetzoo import LabelSpec, cli
+from unetzoo.errors import ConfigError, DataError, ImageDecodeError, ImageTooLargeError, UnknownNameError
+from unetzoo.inference import Cleaning, Predictor, Prepare, TrainedNetwork
+from unetzoo.inference import files as written
+from unetzoo.inference.relay import relay
+from unetzoo.training import load_run
+
+
+def test_every_product(tmp_path):
+    picture = save(tmp_path / "in" / "a.png", noise(21, 30, 6)[..., :3])
+    scene = save(tmp_path / "bg" / "a.png", noise(21, 30, 3) // 2)
+    predictor = Predictor(dual())
+    assert predictor.predict_files(picture, tmp_path / "out", background=scene, products="all") == []
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    ends = (".png", "_color.png", "_overlay.png", "_depth.png", "_depth_color.png", ".json")
+    assert names == {f"a{end}" for end in ends}
+    answer = predictor.answer(picture, scene)
+    color = np.asarray(read(tmp_path / "out" / "a_color.png"))
+    assert np.array_equal(color, np.asarray(answer.labels.palette)[answer.classes])
+    shades = np.asarray(read(tmp_path / "out" / "a_depth_color.png")).astype(int)
+    lowest, highest = (np.unravel_index(f(answer.depth), answer.depth.shape) for f in (np.argmin, np.argmax))
+    assert shades[lowest].tolist() == [68, 1, 84] and shades[highest].tolist() == [253, 231, 37]  # viridis' two ends
+    only = tmp_path / "only"
+    predictor.predict_files(picture, only, background=scene, products=["json"])
+    assert [path.name for path in only.iterdir()] == ["a.json"]
+    with pytest.raises(ConfigError, match="did you mean 'overlay'"):
+        predictor.predict_files(picture, only, background=scene, products="mask,overly")
+
+
+def test_numbers_are_those_of_the_picture(tmp_path):
+    picture = noise(13, 22, 3)
+    path = save(tmp_path / "a.png", picture)
+    rules = {"tile": 16, "blend": "gaussian", "threshold": {"left": 0.4}, "cleaning": Cleaning(min_area=3)}
+    Predictor(Channels(), SPEC, name="mine", **rules).predict_files(path, tmp_path / "out", products="json")
+    facts = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert facts["picture"] == str(path) and (facts["height"], facts["width"]) == (13, 22)
+    settings = {"network": "mine", "tile": 16, "blend": "gaussian", "thresholds": [None, 0.4, None], "min_area": 3}
+    assert settings.items() <= facts["settings"].items() and facts["settings"]["tta"] is None
+    Predictor(Channels(), SPEC).predict_files(path, tmp_path / "plain", products="json")
+    facts = json.loads((tmp_path / "plain" / "a.json").read_text())
+    scores = np.exp(picture / 255.0)
+    scores /= scores.sum(2, keepdims=True)
+    chosen = picture.argmax(2)
+    for index, name in enumerate(SPEC.names):
+        row = facts["classes"][name]
+        assert row["index"] == index and row["pixels"] == (chosen == index).sum()
+        assert row["share"] == pytest.approx((chosen == index).mean())
+        assert row["confidence"] == pytest.approx(scores[..., index][chosen == index].mean(), abs=1e-6)
+    assert facts["confidence"] == pytest.approx(scores.max(2).mean(), abs=1e-6)
+
+
+def test_several_labels_a_pixel(tmp_path):
+    picture = noise(9, 12, 3)
+    path = save(tmp_path / "a.png", picture)
+    spec = LabelSpec(("hair", "left ear", "hat"), palette=((0, 9, 0), (200, 0, 0), (0, 0, 200)))
+    net = Channels()
+    net.forward = lambda x: (x - 0.5) * 9
+    predictor = Predictor(net, spec, multilabel=True, threshold={"hat": 0.7})
+    predictor.predict_files(path, tmp_path / "out", products="all")
+    likely = 1 / (1 + np.exp(-9 * (picture / 255.0 - 0.5)))
+    planes = likely > np.array([0.5, 0.5, 0.7])
+    for index, name in enumerate(("hair", "left_ear", "hat")):
+        assert np.array_equal(np.asarray(read(tmp_path / "out" / f"a_{name}.png")), planes[..., index] * 255)
+    color = np.asarray(read(tmp_path / "out" / "a_color.png"))
+    last = np.where(planes[..., 2], 2, np.where(planes[..., 1], 1, 0))
+    assert np.array_equal(color, np.asarray(spec.palette)[last] * planes.any(2, keepdims=True))
+    facts = json.loads((tmp_path / "out" / "a.json").read_text())["classes"]
+    assert [facts[name]["pixels"] for name in spec.names] == planes.sum((0, 1)).tolist()
+
+
+def test_order_does_not_depend_on_threads(tmp_path):
+    for number in range(12):
+        save(tmp_path / "in" / f"{number}.png", noise(4 + number, 5, 3))
+    for number in (3, 7):
+        (tmp_path / "in" / f"{number}.png").write_bytes(b"")
+
+    class Uneven(Channels):
+        def forward(self, x):
+            time.sleep(0.01 if x.shape[-2] % 3 else 0)
+            return x
+
+    for workers in (1, 5):
+        told = []
+        failures = Predictor(Uneven()).predict_files(
+            tmp_path / "in",
+            tmp_path / str(workers),
+            workers=workers,
+            seen=lambda done, total, error: told.append((done, total, error is None)),  # noqa: B023
+        )
+        assert [os.path.basename(str(error.subject)) for error in failures] == ["3.png", "7.png"]
+        assert told == [(n + 1, 12, n not in (3, 7)) for n in range(12)]
+        assert len(list((tmp_path / str(workers)).iterdir())) == 30
+    with pytest.raises(ConfigError, match="wrong workers"):
+        Predictor(Uneven()).predict_files(tmp_path / "in", tmp_path / "none", workers=0)
+
+
+def test_a_list_goes_on_without_what_is_missing(tmp_path):
+    path = save(tmp_path / "a.png", noise(5, 6, 3))
+    failures = Predictor(Channels()).predict_files([tmp_path / "none.png", path], tmp_path / "out")
+    assert [type(error) for error in failures] == [ImageDecodeError] and "no such file" in str(failures[0])
+    assert (tmp_path / "out" / "a.png").exists()
+    with pytest.raises(DataError, match="no pictures"):
+        Predictor(Channels()).predict_files([tmp_path / "no*.png", path], tmp_path / "out")
+
+
+def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path, monkeypatch):
+    for number in range(6):
+        save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
+    real = Image.Image.save
+
+    def full(self, fp, *args, **options):
+        real(self, fp, *args, **options)
+        if "3_overlay" in str(fp):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(written.Image.Image, "save", full)
+    with pytest.raises(ConfigError, match=r"No space left on device \(3 of 6 pictures are done and stay\)"):
+        Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"{n}{end}" for n in range(3) for end in (".png", "_overlay.png", ".json")} <= names
+    assert "3_overlay.png" not in names and not [name for name in names if name.startswith(".")]
+
+
+def test_bombs_and_pictures_that_memory_does_not_hold(tmp_path, monkeypatch):
+    for name, height in (("large", 40), ("small", 6)):
+        save(tmp_path / "in" / f"{name}.png", noise(height, 30, 3))
+
+    class Hungry(Channels):
+        def forward(self, x):
+            if x.shape[-2] > 30:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return x
+
+    (failure,) = Predictor(Hungry()).predict_files(tmp_path / "in", tmp_path / "out")
+    assert isinstance(failure, ImageTooLargeError) and "large.png" in str(failure) and "tile=512" in str(failure)
+    assert (tmp_path / "out" / "small.png").exists()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    (failure,) = Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out2")
+    assert isinstance(failure, ImageTooLargeError) and "picture too large" in str(failure)
+
+
+def test_faults_of_a_network_are_not_swallowed(tmp_path):
+    path = save(tmp_path / "a.png", noise(8, 8, 3))
+    net = Channels()
+    net.forward = lambda x: x @ x.new_zeros(3, 3, 3)
+    with pytest.raises(RuntimeError):
+        Predictor(net).predict_files(path, tmp_path / "out")
+
+
+def test_at_most_so_many_are_under_way():
+    lock, held, most = threading.Lock(), 0, 0
+
+    def change(by):
+        nonlocal held, most
+        with lock:
+            held, most = held + by, max(most, held + by)
+
+    def read(item):
+        change(1)
+        return item
+
+    def write(item, done):
+        time.sleep(0.002)
+        change(-1)
+
+    results = relay(range(60), read, lambda item: item, write, workers=2)
+    assert list(results) == [None] * 60
+    assert held == 0 and most <= 2 * 4 + 1
+
+
+def test_work_that_stops_early_leaves_no_thread():
+    results = relay(range(60), lambda n: n, lambda n: n, lambda item, done: None, workers=2)
+    next(results)
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
+
+
+@pytest.mark.parametrize(
+    "normalize", ["unit", "minmax", "standard", {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}], ids=str
+)
+@pytest.mark.parametrize("size", [None, (17, 12)])
+def test_preparation_is_that_of_validation(normalize, size):
+    from unetzoo.datasets import Transform
+
+    picture = noise(23, 31, 3)
+    transform = Transform(size=size, normalize=normalize, train=False)
+    validated = transform({"image": picture, "id": "a"}, np.random.default_rng(0))["image"]
+    assert torch.equal(Prepare(size, transform.normalize)(picture), validated)
+
+
+def test_a_run_brings_its_threshold_and_whole_pictures(tmp_path):
+    net = tiny("bnunet", classes=1, in_channels=3)
+    sets = ["metrics.mask.threshold=0.9", "transform.val.crop=32", "transform.val.size=48"]
+    trained = load_run(run_folder(tmp_path / "run", net, *sets))
+    assert isinstance(trained, TrainedNetwork) and trained.threshold == 0.9 and trained.prepare == Prepare((48, 48))
+    path = save(tmp_path / "a.png", noise(20, 30, 3))
+    likely = Predictor.of(trained).answer(path).probabilities[0].numpy()
+    strict, lax = (Predictor.of(trained, **o).answer(path).classes for o in ({}, {"threshold": 0.01}))
+    assert np.array_equal(strict, likely > 0.9) and np.array_equal(lax, likely > 0.01)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    net = tiny("bnunet", classes=1, in_channels=3)
+    return run_folder(tmp_path_factory.mktemp("runs") / "run", net)
+
+
+def predict(capsys, *args):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", *map(str, args)])
+    return ended.value.code or 0, capsys.readouterr()
+
+
+def test_the_command_reads_a_list(tmp_path, run, capsys, monkeypatch):
+    paths = [save(tmp_path / name, noise(40, 31, 3)) for name in ("a.png", "b.png")]
+    lines = "\n".join(map(str, [paths[0], tmp_path / "none.png", "", paths[1]]))
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    options = ["--threshold", "foreground=0.2", "--largest-component", "all", "--min-area", "5", "--tile", "256"]
+    code, printed = predict(capsys, run, "-", tmp_path / "out", "--write", "json,color", *options)
+    assert code == 3 and "none.png" in printed.err and "1 of the pictures" in printed.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.json", "a_color.png", "b.json", "b_color.png"}
+    settings = json.loads((tmp_path / "out" / "b.json").read_text())["settings"]
+    assert settings["thresholds"] == [0.2] and settings["min_area"] == 5 and settings["largest_component"] == ["all"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    code, printed = predict(capsys, run, "-", tmp_path / "out")
+    assert code == 3 and "stdin" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--threshold", "x=0.4"], "unknown class 'x'"),
+        (["--threshold", "half"], "wrong --threshold"),
+        (["--threshold", "0.4", "--threshold", "foreground=0.3"], "wrong --threshold"),
+        (["--min-area", "2.5"], "wrong --min-area"),
+        (["--fill-holes", "foregroun"], "did you mean 'foreground'"),
+        (["--write", "masks"], "did you mean 'mask'"),
+        (["--device", "warp"], "unusable device"),
+        (["--blend", "gauss", "--tile", "256"], "did you mean 'gaussian'"),
+        (["--tta", "flip"], "did you mean 'flips'"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, run, capsys, options, says):
+    path = save(tmp_path / "a.png", noise(8, 8, 3))
+    code, printed = predict(capsys, run, path, tmp_path / "out", *options)
+    assert code == 2 and says in printed.err.replace("\n", " ")
+
+
+def test_names_of_classes_are_checked(tmp_path):
+    path = save(tmp_path / "a.png", noise(8, 8, 3))
+    with pytest.raises(UnknownNameError, match="unknown class"):
+        Predictor(Channels(), SPEC, threshold={"middle": 0.3}).predict_files(path, tmp_path / "out")

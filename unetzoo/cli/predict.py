@@ -1,0 +1,151 @@
+"""`predict`: pictures through a trained network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConfigError, DataError
+from .console import app, err, out
+
+if TYPE_CHECKING:
+    from ..inference.decide import Threshold
+
+PER_CLASS = "one number, or CLASS=NUMBER; may be repeated"
+CLASSES = "CLASS or all; may be repeated"
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    pictures: Annotated[str, typer.Argument(help="A picture, a folder, a glob, or - for a list of files from stdin.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
+    background: Annotated[
+        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take picture and background.")
+    ] = None,
+    write: Annotated[
+        str, typer.Option(help="What to write: mask, color, overlay, depth, depth_color, json, with commas; or all.")
+    ] = "mask,overlay,depth,json",
+    tile: Annotated[int | None, typer.Option(help="Predict by tiles of this size, context included.")] = None,
+    blend: Annotated[str, typer.Option(help="How tiles meet: exact, constant or gaussian.")] = "exact",
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation, e.g. flips.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")] = "auto",
+    threshold: Annotated[
+        list[str] | None, typer.Option(help=f"Probability that gives a class: {PER_CLASS}. The run's by default.")
+    ] = None,
+    largest_component: Annotated[
+        list[str] | None, typer.Option(metavar=CLASSES, help="Keep only the largest region of a class.")
+    ] = None,
+    min_area: Annotated[list[str] | None, typer.Option(help=f"Drop regions of fewer pixels: {PER_CLASS}.")] = None,
+    fill_holes: Annotated[
+        list[str] | None, typer.Option(metavar=CLASSES, help="Fill holes of background in a class.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Threads that read pictures, and as many that write.")] = 2,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Predict pictures of any size: index masks, colours, overlays, depth, and areas as JSON."""
+    from ..inference import Cleaning, Predictor
+    from ..training import load_run
+
+    trained = load_run(run)
+    predictor = Predictor.of(
+        trained._replace(net=moved(trained.net, device)),
+        tile=tile,
+        blend=blend,
+        tta=tta,
+        threshold=threshold_of(threshold),
+        cleaning=Cleaning(
+            largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
+        ),
+    )
+    with _progress(not quiet) as seen:
+        failures = predictor.predict_files(
+            _listed(pictures), folder, background=background, products=write, workers=workers, seen=seen
+        )
+    for error in failures:
+        err.print("[red]error:[/red]", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+    out.print(f"results are in {folder}", markup=False, soft_wrap=True)
+    if failures:
+        err.print(f"{len(failures)} of the pictures could not be predicted")
+        raise typer.Exit(3)
+
+
+def moved(net: Any, device: str) -> Any:
+    """The network on a device.
+
+    Raises:
+        ConfigError: No such device, or none that can be used here.
+    """
+    import torch
+
+    if device == "auto":
+        device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
+    try:
+        return net.to(torch.device(device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs by device
+        found = str(error).splitlines()[0]
+        raise ConfigError("unusable device", subject=device, found=found, hint="--device cpu") from error
+
+
+def threshold_of(given: list[str] | None) -> Threshold:
+    """`--threshold 0.4`, or `--threshold car=0.4 --threshold bus=0.3`."""
+    return _numbers("--threshold", given, float) if given else None
+
+
+def areas_of(given: list[str] | None) -> int | dict[str, int]:
+    """`--min-area 50`, or `--min-area car=50`."""
+    return _numbers("--min-area", given, int) if given else 0
+
+
+def _numbers(option: str, given: list[str], kind: Callable[[str], Any]) -> Any:
+    """One number, or numbers by class.
+
+    Raises:
+        ConfigError: No number; one for all together with others.
+    """
+    table: dict[str, Any] = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            table[name] = kind(number)
+        except ValueError as error:
+            raise ConfigError(f"wrong {option}", expected=PER_CLASS, found=repr(text)) from error
+    if "" in table and len(given) > 1:
+        raise ConfigError(f"wrong {option}", expected=PER_CLASS, found=", ".join(given))
+    return table.get("", table)
+
+
+def _listed(pictures: str) -> str | list[str]:
+    if pictures != "-":
+        return pictures
+    listed = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if not listed:
+        raise DataError("no pictures", subject="stdin", expected="a path a line", found="nothing")
+    return listed
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
+    """A bar over the pictures, with time left and how many failed."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+    failed = 0
+    with Progress(
+        *columns, TimeRemainingColumn(), console=err, disable=not (shown and err.is_terminal), transient=True
+    ) as bar:
+        task = bar.add_task("predicting", total=None)
+
+        def seen(done: int, total: int, error: DataError | None) -> None:
+            nonlocal failed
+            failed += error is not None
+            description = f"predicting, {failed} failed" if failed else "predicting"
+            bar.update(task, completed=done, total=total, description=description)
+
+        yield seen

@@ -1,0 +1,207 @@
+"""Exported files: how they are opened and asked, and what stands in them beside the network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._version import __version__
+from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
+from ..models.geometry import Geometry
+from .pictures import PathLike
+from .pipeline import FLOATS, Pipeline
+
+FORMAT = 1
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+EXTRA = "unetzoo.json"
+TILE = 512  # the window that the tiling recipe names, where it is large enough
+INSTALL = 'pip install "unetzoo[export]"'
+
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+class Artefact:
+    """An exported network: pictures in, classes and probabilities out.
+
+    Args:
+        info: What stands in the file: classes, palette, input, outputs, preparation, tiling.
+        run: Array (N, H, W, C) → arrays in the order of `info["outputs"]`.
+    """
+
+    def __init__(self, info: dict[str, Any], run: Run) -> None:
+        self.info, self._run = info, run
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The answers by name, for one picture (H, W, C), or (H, W) if grey, or for a batch (N, H, W, C) of one size.
+
+        Raises:
+            InputShapeError: Other channels, or another size than the file's, if it has one.
+            ConfigError: Another dtype than the file's.
+        """
+        wanted = self.info["input"]
+        single = image.ndim < 4
+        batch = image[..., None] if image.ndim == 2 else image
+        batch = batch[None] if single else batch
+        size = wanted["size"] or list(batch.shape[1:3])
+        if batch.ndim != 4 or batch.shape[3] != wanted["channels"] or list(batch.shape[1:3]) != size or not batch.size:
+            rows, columns = wanted["size"] or ("H", "W")
+            expected = f"([N,] {rows}, {columns}, {wanted['channels']})"
+            raise InputShapeError("the file takes other pictures", expected=expected, found=image.shape)
+        if batch.dtype.name != wanted["dtype"]:
+            raise ConfigError("the file takes other numbers", expected=wanted["dtype"], found=batch.dtype)
+        try:
+            answers = self._run(np.ascontiguousarray(batch))
+        except Exception as error:  # the runtimes' own
+            found = f"{image.shape}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            raise InputShapeError("the file cannot take this picture", found=found, hint="try another size") from error
+        return {name: a[0] if single else a for name, a in zip(self.info["outputs"], answers, strict=True)}
+
+
+def load_artefact(path: PathLike) -> Artefact:
+    """Open a file that `export` wrote. A `.pt2` file may run code when it is opened: open only those you trust.
+
+    Args:
+        path: An `.onnx` file (run by ONNX Runtime, on the CPU) or a `.pt2` file (run by PyTorch, on the CPU).
+
+    Raises:
+        CheckpointError: No such file, not readable, or not written by `export`.
+        ConfigError: ONNX Runtime is not installed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError("no such file", subject=path, hint="check the path")
+    is_onnx = file.suffix == SUFFIXES["onnx"]
+    if is_onnx:
+        need("onnxruntime")
+    try:
+        return _open_onnx(file) if is_onnx else _open_torch(file)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the runtimes meet in a broken file
+        found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointCorruptError(
+            "cannot open the exported network", subject=path, found=found, hint="export it again"
+        ) from error
+
+
+def need(*modules: str) -> None:
+    """Refuse to begin without these packages.
+
+    Raises:
+        ConfigError: With the command that installs them.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise ConfigError("a package is missing", subject=", ".join(missing), hint=INSTALL)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What exporters and readers note for their own authors stays unheard; what fails is raised."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    """What a file says of itself; JSON-able."""
+    labels, geometry = pipeline.labels, pipeline.geometry
+    resized = pipeline.prepare.size
+    outputs = {
+        "labels": "uint8 (N, K, H, W), 1 where a pixel bears the label" if pipeline.decision.multilabel
+        else "uint8 (N, H, W), the index of the class",
+        "probabilities": f"float32 (N, {pipeline.shape.channels}, H, W)",
+    }  # fmt: skip
+    return {
+        "format": FORMAT,
+        "unetzoo": __version__,
+        "network": name,
+        "input": {
+            "name": "image",
+            "dtype": pipeline.dtype,
+            "layout": "NHWC",
+            "channels": pipeline.in_channels,
+            "range": [0, 1] if pipeline.dtype == FLOATS else [0, 255],
+            "size": list(size) if size else None,
+        },
+        "outputs": outputs | {head: "float32 (N, C, H, W)" for head in pipeline.shape.heads[1:]},
+        "classes": list(labels.names),
+        "palette": [list(color) for color in labels.palette],
+        "thresholds": list(pipeline.decision.thresholds),
+        "multilabel": pipeline.decision.multilabel,
+        "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.prepare.normalize},
+        "tiling": None if resized or size or geometry.maximum else _tiling(pipeline, geometry),
+    }
+
+
+def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
+    """How to cut larger pictures so that the parts answer as the whole does."""
+    unit = math.lcm(geometry.stride, geometry.out_stride)
+    smallest = None if geometry.halo is None else (2 * -(-geometry.halo // unit) + 1) * unit
+    statistics = pipeline.prepare.normalize in ("minmax", "standard")
+    return {
+        "exact": smallest is not None and not statistics,  # else each window is scaled by its own statistics
+        "stride": unit,
+        "halo": geometry.halo,
+        "minimum_tile": smallest,
+        "tile": -(-max(TILE, 2 * (smallest or 0)) // unit) * unit,
+    }
+
+
+def _open_onnx(path: Path) -> Artefact:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    texts = session.get_modelmeta().custom_metadata_map
+    info = _checked({key: json.loads(text) for key, text in texts.items()}, path)
+
+    def run(batch: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(answer) for answer in session.run(list(info["outputs"]), {"image": batch})]
+
+    return Artefact(info, run)
+
+
+def _open_torch(path: Path) -> Artefact:
+    extra = {EXTRA: ""}
+    with quiet():
+        module = torch.export.load(path, extra_files=extra).module()
+    info = _checked(json.loads(extra[EXTRA] or "{}"), path)
+
+    def run(batch: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [answer.numpy() for answer in module(torch.from_numpy(batch))]
+
+    return Artefact(info, run)
+
+
+def _checked(info: dict[str, Any], path: Path) -> dict[str, Any]:
+    if "format" not in info or info["format"] > FORMAT:
+        raise CheckpointError(
+            "not a file that this unetzoo has exported",
+            subject=path,
+            expected=f"format {FORMAT}",
+            found=info.get("format", "no description"),
+            hint="export it again with this version",
+        )
+    return info

@@ -1,0 +1,203 @@
+"""From logits to classes: probabilities, thresholds, and what becomes of specks and holes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, UnknownNameError, did_you_mean
+from ..labels import LabelSpec
+
+Threshold = float | Sequence[float] | Mapping[str, float] | None
+ALL = "all"
+EIGHT = np.ones((3, 3), bool)  # regions hang together by corners too, so holes do not
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become classes.
+
+    Args:
+        thresholds: One a channel; None for a class without one; empty for the most probable class.
+        multilabel: Whether each channel is a label of its own.
+
+    Examples:
+        >>> Decision((None, None, 0.3))(torch.tensor([0.5, 0.15, 0.35]).view(3, 1, 1)).item()
+        2
+    """
+
+    thresholds: tuple[float | None, ...] = ()
+    multilabel: bool = False
+
+    def __call__(self, probabilities: Tensor) -> Tensor:
+        """Classes uint8 (…, H, W), or 0 and 1 (…, K, H, W) where multilabel, of probabilities (…, C, H, W)."""
+        if self.multilabel or probabilities.shape[-3] == 1:
+            limits = torch.tensor(self.thresholds or 0.5, dtype=probabilities.dtype, device=probabilities.device)
+            above = (probabilities > limits.view(-1, 1, 1)).to(torch.uint8)
+            return above if self.multilabel else above[..., 0, :, :]
+        if not any(limit is not None for limit in self.thresholds):
+            return probabilities.argmax(-3).to(torch.uint8)
+        limits = [2.0 if limit is None else limit for limit in self.thresholds]
+        bounds = torch.tensor(limits, dtype=probabilities.dtype, device=probabilities.device).view(-1, 1, 1)
+        passing, winner = probabilities.masked_fill(probabilities <= bounds, -1.0).max(-3)
+        rest = probabilities.masked_fill(bounds < 2, -1.0).argmax(-3)
+        return torch.where(passing >= 0, winner, rest).to(torch.uint8)
+
+    @classmethod
+    def of(cls, threshold: Threshold, labels: LabelSpec, channels: int, multilabel: bool = False) -> Decision:
+        """The decision that a threshold asks for.
+
+        A class with a threshold is given wherever its probability exceeds it, to the most probable of several such;
+        elsewhere the most probable of the classes without one. One number is the threshold of every class but the
+        first; of every label, where a pixel may bear several.
+
+        Args:
+            threshold: One number, one a channel, or one each for some classes by name.
+            labels: Names of the classes; a network of one channel has two.
+            channels: Of the network's answer.
+            multilabel: Whether each channel is a label of its own.
+
+        Raises:
+            ConfigError: No probability; another number of them; no class left without one.
+            UnknownNameError: With the nearest name.
+        """
+        alone = multilabel or channels == 1
+        limits: list[float | None] = [0.5] * channels if alone else [None] * channels
+        if isinstance(threshold, Mapping):
+            first = labels.classes - channels  # a network of one channel has none for the background
+            for name, value in threshold.items():
+                place = place_of(name, labels) - first
+                if place < 0:
+                    hint = f"give it for {labels.names[1]!r}"
+                    raise ConfigError("no threshold for the background", subject=name, hint=hint)
+                limits[place] = value
+        elif isinstance(threshold, Sequence) and len(threshold) not in (1, channels):
+            raise ConfigError("wrong number of thresholds", expected=f"1 or {channels}", found=len(threshold))
+        elif isinstance(threshold, Sequence) and len(threshold) == channels:
+            limits = list(threshold)
+        elif threshold is not None:
+            value = threshold[0] if isinstance(threshold, Sequence) else threshold
+            limits = [value] * channels if alone else [None, *[value] * (channels - 1)]
+        for value in limits:
+            if value is not None and (not isinstance(value, int | float) or not 0 < value < 1):
+                raise ConfigError("wrong threshold", expected="a probability in (0, 1)", found=repr(value))
+        if not alone and None not in limits:
+            hint = "leave one out, e.g. that of the background"
+            raise ConfigError("every class has a threshold", expected="one class that takes the rest", hint=hint)
+        return cls(() if not any(limits) else tuple(limits), multilabel)
+
+
+def probabilities_of(net: nn.Module, answer: Tensor, *, multilabel: bool = False) -> Tensor:
+    """Probabilities (…, C, H, W) of a network's answer; one with a sigmoid or softmax at its end gives them already."""
+    head = getattr(net, "segmentation_head", None)
+    parts = head.modules() if isinstance(head, nn.Module) else ()
+    if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
+        return answer
+    return answer.sigmoid() if multilabel or answer.shape[-3] == 1 else answer.softmax(-3)
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is done to predicted regions: small ones go, holes close. Nothing by default.
+
+    Regions hang together by sides and corners. A pixel that loses its class takes that of the nearest pixel that keeps
+    its own. A hole is what is enclosed by one class and bears the first class (the background).
+
+    Args:
+        largest_component: Classes of which only the largest region stays; "all" means every class but the first.
+        min_area: Pixels below which a region goes: one number for every class but the first, or some by name.
+        fill_holes: Classes whose holes are filled, or "all".
+
+    Examples:
+        >>> mask = np.array([[1, 1, 1, 0, 1], [1, 0, 1, 0, 0], [1, 1, 1, 0, 0]], np.uint8)
+        >>> spec = LabelSpec(("background", "cell"))
+        >>> Cleaning(min_area=2, fill_holes="all").apply(mask, spec)
+        array([[1, 1, 1, 0, 0],
+               [1, 1, 1, 0, 0],
+               [1, 1, 1, 0, 0]], dtype=uint8)
+    """
+
+    largest_component: str | Sequence[str] = ()
+    min_area: int | Mapping[str, int] = 0
+    fill_holes: str | Sequence[str] = ()
+
+    def apply(self, classes: np.ndarray, labels: LabelSpec, multilabel: bool = False) -> np.ndarray:
+        """The cleaned classes (H, W), or planes (K, H, W).
+
+        Raises:
+            ConfigError: A name that no class bears, no number of pixels.
+        """
+        largest, areas, filled = self.resolved(labels, multilabel)
+        if not largest and not areas and not filled:
+            return classes
+        if multilabel:
+            planes = [
+                _cleaned(plane, {1} if i in largest else set(), {1: areas.get(i, 0)}, {1} if i in filled else set())
+                for i, plane in enumerate(classes)
+            ]
+            return np.stack(planes)
+        return _cleaned(classes, largest, areas, filled)
+
+    def resolved(self, labels: LabelSpec, multilabel: bool = False) -> tuple[set[int], dict[int, int], set[int]]:
+        """By class index: whose largest region stays, the least areas, whose holes are filled."""
+        everything = set(range(0 if multilabel else 1, labels.classes))
+
+        def chosen(names: str | Sequence[str]) -> set[int]:
+            listed = [names] if isinstance(names, str) else list(names)
+            return everything if ALL in listed else {place_of(name, labels) for name in listed}
+
+        if isinstance(self.min_area, Mapping):
+            areas = {place_of(name, labels): least for name, least in self.min_area.items()}
+        else:
+            areas = dict.fromkeys(everything, self.min_area)
+        for least in areas.values():
+            if not isinstance(least, int) or least < 0:
+                raise ConfigError("wrong min_area", expected="a number of pixels", found=repr(least))
+        areas = {index: least for index, least in areas.items() if least > 1}
+        return chosen(self.largest_component), areas, chosen(self.fill_holes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is asked for, JSON-able; empty where nothing is."""
+        asked = {"largest_component": self.largest_component, "min_area": self.min_area, "fill_holes": self.fill_holes}
+        return {key: dict(v) if isinstance(v, Mapping) else v for key, v in asked.items() if v}
+
+
+def place_of(name: str, labels: LabelSpec) -> int:
+    """The index of a class.
+
+    Raises:
+        UnknownNameError: With the nearest name.
+    """
+    if name not in labels.names:
+        raise UnknownNameError(f"unknown class {name!r}", hint=did_you_mean(name, labels.names, "class"))
+    return labels.names.index(name)
+
+
+def _cleaned(classes: np.ndarray, largest: set[int], areas: Mapping[int, int], filled: set[int]) -> np.ndarray:
+    from scipy import ndimage
+
+    lost = np.zeros(classes.shape, bool)
+    for index in sorted(largest | set(areas)):
+        region = classes == index
+        found: Any = ndimage.label(region, EIGHT)
+        pieces, count = found
+        sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        goes = sizes < areas.get(index, 0)
+        if index in largest:
+            goes |= np.arange(count + 1) != sizes.argmax()
+        lost |= region & goes[pieces]
+    cleaned = classes.copy()
+    if lost.all():
+        cleaned[:] = 0
+    elif lost.any():
+        nearest: Any = ndimage.distance_transform_edt(lost, return_distances=False, return_indices=True)
+        cleaned = classes[tuple(nearest)]
+    for index in sorted(filled):
+        cleaned[ndimage.binary_fill_holes(cleaned == index) & (cleaned == 0)] = index
+    return cleaned

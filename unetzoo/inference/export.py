@@ -1,0 +1,231 @@
+"""`export`: a trained network as one file that runs elsewhere, compared with the original before it is left there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointWriteError, ConfigError, UnetzooError, did_you_mean
+from ..labels import LabelSpec
+from .artefact import EXTRA, SUFFIXES, describe, need, quiet
+from .decide import Threshold
+from .geometry import geometry_of
+from .parity import Parity, compare
+from .pictures import PathLike
+from .pipeline import TRIAL, Pipeline
+from .prepared import Prepare, TrainedNetwork
+
+Kind = Literal["onnx", "torch"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` made.
+
+    Args:
+        path: The file.
+        info: What stands in it beside the network.
+        parity: How it compares with the network; None where that was not asked for.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    parity: Parity | None
+
+
+def export(
+    network: nn.Module | TrainedNetwork,
+    path: PathLike,
+    *,
+    to: Kind | None = None,
+    size: tuple[int, int] | None = None,
+    labels: LabelSpec | None = None,
+    prepare: Prepare | None = None,
+    threshold: Threshold = None,
+    dtype: str = "uint8",
+    verify: bool = True,
+) -> Exported:
+    """Write a network with its preparation and its decision into one file.
+
+    The file takes `image`, uint8 (N, H, W, C) as pictures are decoded (grey has one channel; picture and background
+    are stacked, six channels), resizes and scales it as the run's validation did, mirrors it up to the network's next
+    size, and answers at the picture's size: `labels`, `probabilities` and each further head (`depth`). Batch, height
+    and width are free, unless `size` fixes the latter two.
+
+    It is opened again and compared with the network at several sizes before it gets its name: probabilities and other
+    heads to 1e-4, labels in 99.99 % of the pixels.
+
+    Args:
+        network: A network, or what `unetzoo.training.load_run` gives.
+        path: The file; one of that name is replaced.
+        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default as the file's suffix says.
+        size: (height, width) of all pictures, for networks that cannot be recorded for every size.
+        labels: Names and colours of the classes, in the place of the run's.
+        prepare: Preparation of pictures, in the place of the run's; division by 255 for a bare network.
+        threshold: In the place of the run's; see `Predictor`.
+        dtype: Of the pictures: "uint8", or "float32" for values 0…1.
+        verify: Compare. Needs ONNX Runtime for ONNX.
+
+    Raises:
+        ConfigError: A network that cannot be recorded, with the reason; wrong options; missing packages.
+        CheckpointError: The file does not answer as the network does, or cannot be written; none is left.
+
+    Examples:
+        >>> import tempfile, unetzoo
+        >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = unetzoo.export(net, f"{folder}/net.pt2")
+        ...     answer = unetzoo.load_artefact(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
+        >>> answer["labels"].shape, answer["probabilities"].shape
+        ((21, 30), (3, 21, 30))
+    """
+    target, kind = Path(path), _kind(path, to)
+    if kind == "onnx":
+        need("onnx", "onnxscript", *(["onnxruntime"] if verify else []))
+    size = _checked_size(network, size, prepare)
+    pipeline, name = _pipeline(network, labels, prepare, threshold, dtype, size or TRIAL)
+    info = describe(pipeline, name, size)
+    partial = target.with_name(f".{target.stem}.part{SUFFIXES[kind]}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pipeline.shows_levels = kind == "onnx" and verify and pipeline.prepare.size is not None
+        _write(kind, pipeline, _recorded(pipeline, size), info, partial)
+        parity = compare(partial, pipeline, size, target) if verify else None
+        if pipeline.shows_levels:
+            _forget_levels(partial)
+        os.replace(partial, target)
+    except OSError as error:
+        if isinstance(error, UnetzooError):
+            raise
+        raise CheckpointWriteError("cannot write the file", subject=target, found=str(error)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return Exported(target, info, parity)
+
+
+def _kind(path: PathLike, to: str | None) -> Kind:
+    suffix = Path(path).suffix
+    chosen = to or next((kind for kind, known in SUFFIXES.items() if known == suffix), None)
+    if chosen == "onnx" or chosen == "torch":
+        if suffix != SUFFIXES[chosen]:
+            raise ConfigError("wrong suffix", subject=path, expected=SUFFIXES[chosen], found=suffix or "none")
+        return chosen
+    if to is None:
+        raise ConfigError("unknown kind of file", subject=path, expected=" or ".join(SUFFIXES.values()))
+    raise ConfigError(f"unknown kind of file {to!r}", hint=did_you_mean(to, SUFFIXES, "kind"))
+
+
+def _pipeline(
+    network: nn.Module | TrainedNetwork,
+    labels: LabelSpec | None,
+    prepare: Prepare | None,
+    threshold: Threshold,
+    dtype: str,
+    size: tuple[int, int],
+) -> tuple[Pipeline, str]:
+    """A copy of the network in float32 on the CPU, with what belongs to it."""
+    if not isinstance(network, TrainedNetwork):
+        network = TrainedNetwork(network, labels, Prepare(), name=getattr(network, "name", type(network).__name__))
+    net = copy.deepcopy(network.net).cpu().float().requires_grad_(False)
+    trained = network._replace(net=net, labels=labels or network.labels, prepare=prepare or network.prepare)
+    return Pipeline(trained, threshold=threshold, dtype=dtype, size=size).eval(), trained.name
+
+
+def _checked_size(
+    network: nn.Module | TrainedNetwork, size: tuple[int, int] | None, prepare: Prepare | None
+) -> tuple[int, int] | None:
+    sides = size if isinstance(size, tuple) else ()
+    if size is not None and (len(sides) != 2 or any(not isinstance(n, int) or n < 1 for n in sides)):
+        raise ConfigError("wrong size", expected="(height, width)", found=repr(size))
+    net, own = (network.net, network.prepare) if isinstance(network, TrainedNetwork) else (network, None)
+    most = geometry_of(net).maximum
+    if most is not None and getattr(prepare or own, "size", None) is None and (size is None or max(size) > most):
+        raise ConfigError(
+            "this network takes pictures of one size",
+            expected=f"at most {most}×{most}",
+            found="every size" if size is None else f"{size[0]}×{size[1]}",
+            hint=f"size=({most}, {most}), or --size {most}x{most}",
+        )
+    return size
+
+
+def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
+    """The network as `torch.export` sees it.
+
+    Raises:
+        ConfigError: It does not see it for every size; with the reason.
+    """
+    height, width = size or TRIAL
+    kind = torch.uint8 if pipeline.dtype == "uint8" else torch.float32
+    image = torch.zeros(2, height, width, pipeline.in_channels, dtype=kind)
+    free = dict.fromkeys(range(1 if size else 3), torch.export.Dim.AUTO)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(pipeline, (image,), dynamic_shapes=(free,))
+    except Exception as error:  # any code of any network may fail here
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise _unrecorded(reason, size) from error
+    shape = next(node.meta["val"] for node in program.graph.nodes if node.name == "image").shape
+    fixed = [what for what, n in zip(("batch", "height", "width"), shape[:3], strict=True) if str(n).isdigit()]
+    fixed = [what for what in fixed if size is None or what == "batch"]
+    if fixed:
+        raise _unrecorded(f"the network is bound to one {fixed[0]}", size)
+    return program
+
+
+def _unrecorded(reason: str, size: tuple[int, int] | None) -> ConfigError:
+    what = "cannot be exported for every size" if size is None else "cannot be exported"
+    hint = "fix the size of the pictures: size=(height, width), or --size HxW" if size is None else None
+    return ConfigError(f"this network {what}", found=reason, hint=hint)
+
+
+def _write(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any], path: Path) -> None:
+    if kind == "torch":
+        torch.export.save(program, path, extra_files={EXTRA: json.dumps(info)})
+        return
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                program, input_names=["image"], output_names=list(pipeline.names), dynamo=True, verbose=False
+            )
+    except Exception as error:  # operations that ONNX, or the exporter, does not know
+        reason = [line for line in str(error).splitlines() if "<class" in line or "Error" in line]
+        found = reason[0] if reason else f"{type(error).__name__}: {error}"
+        raise ConfigError("this network cannot be written as ONNX", found=found, hint="--to torch") from error
+    import onnx
+
+    assert made is not None
+    model = made.model_proto
+    for key, value in info.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    _name_axes(model)
+    onnx.save(model, path)
+
+
+def _name_axes(model: Any) -> None:
+    """Names in the place of the exporter's symbols."""
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    names = {axis.dim_param: name for axis, name in zip(axes, ("batch", "height", "width"), strict=False)}
+    for value in (*model.graph.input, *model.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            axis.dim_param = names.get(axis.dim_param, axis.dim_param) if axis.dim_param else axis.dim_param
+    del model.graph.value_info[:]
+
+
+def _forget_levels(path: Path) -> None:
+    """Take the resized picture out of the file's answers."""
+    import onnx
+
+    model = onnx.load(path)
+    del model.graph.output[-1]
+    onnx.save(model, path)

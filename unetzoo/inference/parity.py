@@ -1,0 +1,139 @@
+"""Whether an exported file answers as the network does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import CheckpointMismatchError, InputShapeError
+from .artefact import Artefact, load_artefact
+from .decide import probabilities_of
+from .pipeline import FLOATS, Pipeline
+from .results import resized
+from .tiling import predict_picture
+
+TOLERANCE = 1e-4
+LABELS = 0.9999
+ROUNDED = 0.51  # levels between a resized value and what it is rounded to; a runtime may round a tie up or down
+SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # pictures, height, width
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A file beside its network.
+
+    Args:
+        error: Largest difference of probabilities and other heads.
+        labels: Smallest share of equal labels over the sizes.
+        sizes: (pictures, height, width) of what was compared.
+    """
+
+    error: float
+    labels: float
+    sizes: tuple[tuple[int, int, int], ...]
+
+
+def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subject: object = None) -> Parity:
+    """Ask a file and its network about the same pictures, of several sizes unless one is fixed.
+
+    The reference is `unetzoo.predict` on each prepared picture, not the recorded module. Where pictures are resized,
+    the preparation and the rest are compared apart: the resized picture may differ by one of its 255 levels where
+    rounding is a tie, and what follows is compared on the file's own resized picture.
+
+    Args:
+        path: The file.
+        pipeline: What it was made of.
+        size: Of all pictures; None where it is free.
+        subject: What errors name, `path` by default.
+
+    Raises:
+        CheckpointMismatchError: They differ by more than `TOLERANCE`, or in more labels than `LABELS` allows.
+    """
+    artefact, subject = load_artefact(path), subject or path
+    if pipeline.shows_levels:
+        artefact.info["outputs"]["levels"] = ""
+    sizes = tuple((n, *(size or (height, width))) for n, height, width in SIZES[: 2 if size else None])
+    error, labels = 0.0, 1.0
+    for number, shape in enumerate(sizes):
+        pictures = example(shape, pipeline, seed=number)
+        answers = _asked(artefact, pictures.numpy(), subject)
+        expected = reference(pipeline, pictures, answers.pop("levels", None))
+        labels = min(labels, float((answers["labels"] == expected["labels"]).mean()))
+        for name in (*answers,)[1:]:
+            difference = np.abs(answers[name].astype(np.float64) - expected[name]).max()
+            error = max(error, float(difference))
+    if not error <= TOLERANCE or labels < LABELS:
+        raise _mismatch(subject, f"differences up to {error:.2g}, {labels:.4%} of the labels equal")
+    return Parity(error, labels, sizes)
+
+
+def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
+    """Pictures (N, H, W, C) as a camera's are: smooth, with some noise."""
+    count, height, width = shape
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng) * 255
+    levels = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
+    levels += torch.randn(levels.shape, generator=rng) * 8
+    bytes_ = levels.clamp(0, 255).round().permute(0, 2, 3, 1).contiguous().to(torch.uint8)
+    return bytes_.float() / 255 if pipeline.dtype == FLOATS else bytes_
+
+
+def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """What the network itself answers for pictures, one at a time.
+
+    Args:
+        pipeline: Its network, preparation and decision.
+        pictures: (N, H, W, C).
+        seen: The pictures as another runtime has resized them, (N, C, h, w) of 0…255.
+
+    Raises:
+        CheckpointMismatchError: These are no resized pictures of ours.
+    """
+    levels = pictures.permute(0, 3, 1, 2).float()
+    levels = levels * 255 if pipeline.dtype == FLOATS else levels
+    exact, levels = _unrounded(levels, pipeline), pipeline.prepare.resized(levels)
+    if seen is not None:
+        levels = torch.from_numpy(seen).clone()
+        apart = float((levels - exact).abs().max())
+        if not apart <= ROUNDED:
+            raise _mismatch("the resized picture", f"differences up to {apart:.3g} of 255 levels")
+    size = pictures.shape[1], pictures.shape[2]
+    rows: list[dict[str, np.ndarray]] = []
+    for picture in pipeline.prepare.scaled(levels):
+        answer = predict_picture(pipeline.net, picture, tile=None, blend="exact", tta=None)
+        heads = (answer,) if isinstance(answer, Tensor) else tuple(answer)
+        mask, *others = (resized(head, size).float() for head in heads)
+        found = probabilities_of(pipeline.net, mask, multilabel=pipeline.decision.multilabel)
+        row = {"labels": pipeline.decision(found), "probabilities": found}
+        row |= dict(zip(pipeline.shape.heads[1:], others, strict=True))
+        rows.append({name: tensor.numpy() for name, tensor in row.items()})
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _unrounded(levels: Tensor, pipeline: Pipeline) -> Tensor:
+    if pipeline.prepare.size is None:
+        return levels
+    return F.interpolate(levels, pipeline.prepare.size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _asked(artefact: Artefact, pictures: np.ndarray, subject: object) -> dict[str, np.ndarray]:
+    try:
+        return artefact(pictures)
+    except InputShapeError as error:
+        raise _mismatch(subject, str(error.found)) from error
+
+
+def _mismatch(subject: object, found: str) -> CheckpointMismatchError:
+    return CheckpointMismatchError(
+        "the exported file does not answer as the network does",
+        subject=subject,
+        expected=f"differences of at most {TOLERANCE:g}, {LABELS:.2%} of the labels equal",
+        found=found,
+        hint="no file was left; the network may be bound to a size: size=(height, width), or --size HxW",
+    )

@@ -1,0 +1,89 @@
+"""Work in three steps on many things at once: read ahead, work, write behind; in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from ..errors import ConfigError, UnetzooError
+
+Item = TypeVar("Item")
+Raw = TypeVar("Raw")
+Done = TypeVar("Done")
+
+
+def relay(
+    items: Sequence[Item],
+    read: Callable[[Item], Raw],
+    work: Callable[[Raw], Done],
+    write: Callable[[Item, Done], None],
+    *,
+    workers: int = 2,
+) -> Iterator[Exception | None]:
+    """Read items in threads, work on one at a time in this thread, write them in other threads.
+
+    Args:
+        items: What is read.
+        read: Item → what is worked on.
+        work: Called in the order of the items.
+        write: Item and result.
+        workers: Threads that read, and as many that write. Twice as many items at most wait before the work, and
+            twice as many after it.
+
+    Yields:
+        For each item, in order, None, or what one of the steps raised: an `UnetzooError` or an `OSError`. Others
+        are raised; so are all, if the caller stops to listen: nothing more is read then, but what is being written is
+        written to its end.
+
+    Raises:
+        ConfigError: No workers.
+
+    Examples:
+        >>> written = []
+        >>> list(relay([2, 0, 4], lambda n: n, lambda n: 8 // n, lambda n, m: written.append(m), workers=1))
+        Traceback (most recent call last):
+        ...
+        ZeroDivisionError: integer division or modulo by zero
+    """
+    if workers < 1:
+        raise ConfigError("wrong workers", expected="a number ≥ 1", found=workers)
+    ahead = 2 * workers
+    readers, writers = (ThreadPoolExecutor(workers, thread_name_prefix=name) for name in ("read", "write"))
+    reading: deque[Future[Raw]] = deque(readers.submit(read, item) for item in items[:ahead])
+    writing: deque[Future[None]] = deque()
+    try:
+        for index, item in enumerate(items):
+            writing.append(_worked(reading.popleft(), item, work, write, writers))
+            if index + ahead < len(items):
+                reading.append(readers.submit(read, items[index + ahead]))
+            if len(writing) > ahead:
+                yield _outcome(writing.popleft())
+        while writing:
+            yield _outcome(writing.popleft())
+    finally:
+        for pool in (readers, writers):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _worked(
+    reading: Future[Raw],
+    item: Item,
+    work: Callable[[Raw], Done],
+    write: Callable[[Item, Done], None],
+    writers: ThreadPoolExecutor,
+) -> Future[None]:
+    try:
+        return writers.submit(write, item, work(reading.result()))
+    except (UnetzooError, OSError) as error:
+        failed: Future[None] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _outcome(future: Future[None]) -> Exception | None:
+    try:
+        return future.result()
+    except (UnetzooError, OSError) as error:
+        return error

@@ -1,0 +1,185 @@
+"""What is written of a prediction: masks, overlays, depth, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..labels import LabelSpec
+from .decide import Cleaning, Decision
+from .pictures import palette_picture
+
+OPACITY = 0.5
+SCALE = "viridis"  # of depth; rises in lightness too, so it can be read without colours
+
+
+class Prediction(NamedTuple):
+    """What a network says of one file, in the file's size.
+
+    Args:
+        mask: Palette picture ("P"): the number of a pixel is its class.
+        overlay: The picture, half covered by the classes' colours; black classes (background) leave it as it is.
+        depth: 16-bit grey picture, 0…65535 for 0…1; None from networks without depth.
+    """
+
+    mask: Image.Image
+    overlay: Image.Image
+    depth: Image.Image | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network's answer for one picture, decided.
+
+    Args:
+        picture: uint8 (H, W, C).
+        classes: uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may bear several labels.
+        labels: Names and colours.
+        probabilities: (C, H, W).
+        depth: float32 (H, W), if the network has that head.
+    """
+
+    picture: np.ndarray
+    classes: np.ndarray
+    labels: LabelSpec
+    probabilities: Tensor
+    depth: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        picture: np.ndarray,
+        probabilities: Tensor,
+        labels: LabelSpec,
+        decision: Decision,
+        cleaning: Cleaning | None = None,
+        depth: Tensor | None = None,
+    ) -> Answer:
+        """Probabilities (C, H, W) decided and cleaned."""
+        classes = decision(probabilities).cpu().numpy()
+        if cleaning is not None:
+            classes = cleaning.apply(classes, labels, decision.multilabel)
+        plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
+        return cls(picture, classes, labels, probabilities, plane)
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """One class a pixel; of several labels the last one."""
+        if self.classes.ndim == 2:
+            return self.classes
+        last = len(self.classes) - 1 - self.classes[::-1].argmax(0)
+        return last.astype(np.uint8)
+
+    @cached_property
+    def colors(self) -> np.ndarray:
+        """The colours of the classes, uint8 (H, W, 3); black where there is no label."""
+        colors = np.asarray(self.labels.palette, np.uint8)[self.shown]
+        return colors if self.classes.ndim == 2 else colors * self.classes.max(0)[..., None]
+
+    def masks(self) -> dict[str, Image.Image]:
+        """The palette picture under ""; or one picture of 0 and 255 a label, by its name."""
+        if self.classes.ndim == 2:
+            return {"": palette_picture(self.classes, self.labels)}
+        planes = zip(self.labels.names, self.classes, strict=True)
+        return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
+
+    def overlay(self) -> Image.Image:
+        """The picture, half covered by the classes' colours."""
+        rgb = np.broadcast_to(self.picture[..., :3], self.colors.shape)
+        covered = np.where(self.colors.any(axis=2, keepdims=True), np.float32(OPACITY), np.float32(0))
+        return Image.fromarray(np.rint(rgb * (1 - covered) + self.colors * covered).astype(np.uint8))
+
+    def depth_levels(self) -> Image.Image | None:
+        """16-bit grey, 0…65535 for 0…1."""
+        if self.depth is None:
+            return None
+        return Image.fromarray(np.rint(np.clip(self.depth, 0, 1) * np.float32(65535)).astype(np.uint16))
+
+    def depth_colors(self) -> Image.Image | None:
+        """The depth in colours, from the picture's least value to its greatest."""
+        if self.depth is None:
+            return None
+        from matplotlib import colormaps
+
+        low, high = float(self.depth.min()), float(self.depth.max())
+        places = np.rint((self.depth - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+        return Image.fromarray(np.rint(colormaps[SCALE](np.arange(256))[:, :3] * 255).astype(np.uint8)[places])
+
+    def prediction(self) -> Prediction:
+        """The three pictures of `Predictor.predict_file`."""
+        return Prediction(palette_picture(self.shown, self.labels), self.overlay(), self.depth_levels())
+
+    def facts(self) -> dict[str, Any]:
+        """Size, and for each class its area and the mean probability where it was given; JSON-able.
+
+        Examples:
+            >>> spec = LabelSpec(("background", "cell"))
+            >>> answer = Answer(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8), spec,
+            ...                 torch.tensor([[[0.25, 0.75]]]))
+            >>> answer.facts()["classes"]["cell"]
+            {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
+        """
+        height, width = self.picture.shape[:2]
+        counts, sums = self._areas(), self._sums()
+        classes = {
+            name: {
+                "index": index,
+                "pixels": int(counts[index]),
+                "share": int(counts[index]) / (height * width),
+                "confidence": float(sums[index] / counts[index]) if counts[index] else None,
+            }
+            for index, name in enumerate(self.labels.names)
+        }
+        total = int(counts.sum())
+        found: dict[str, Any] = {
+            "height": height,
+            "width": width,
+            "confidence": float(sums.sum() / total) if total else None,
+            "classes": classes,
+        }
+        if self.depth is not None:
+            statistics = {"minimum": self.depth.min(), "mean": self.depth.mean(), "maximum": self.depth.max()}
+            found["depth"] = {key: float(value) for key, value in statistics.items()}
+        return found
+
+    def _areas(self) -> np.ndarray:
+        if self.classes.ndim == 3:
+            return self.classes.reshape(len(self.classes), -1).sum(1, dtype=np.int64)
+        return np.bincount(self.classes.ravel(), minlength=self.labels.classes)
+
+    def _sums(self) -> np.ndarray:
+        """For each class, the sum of its probability over the pixels that bear it."""
+        planes = self.probabilities.float().cpu()
+        if self.classes.ndim == 3:
+            return (planes.numpy() * self.classes).sum((1, 2), dtype=np.float64)
+        if len(planes) == 1:
+            planes = torch.cat([1 - planes, planes])
+        index = torch.from_numpy(self.classes.astype(np.int64))[None]
+        chosen = planes.gather(0, index)[0].double().numpy()
+        return np.bincount(self.classes.ravel(), weights=chosen.ravel(), minlength=self.labels.classes)
+
+
+PRODUCTS: Mapping[str, tuple[str, Callable[[Answer], Image.Image | None] | None]] = {
+    "mask": ("{}.png", None),
+    "color": ("{}_color.png", lambda answer: Image.fromarray(answer.colors)),
+    "overlay": ("{}_overlay.png", Answer.overlay),
+    "depth": ("{}_depth.png", Answer.depth_levels),
+    "depth_color": ("{}_depth_color.png", Answer.depth_colors),
+    "json": ("{}.json", None),
+}
+DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
+
+
+def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Planes (C, h, w) in a picture's size, where a network answers at half size or was shown another."""
+    if tuple(planes.shape[-2:]) == size:
+        return planes
+    return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]

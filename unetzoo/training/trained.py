@@ -1,0 +1,75 @@
+"""What a run has trained, for whoever uses it: the best network with all that belongs to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..datasets import Transform, sample_rng
+from ..errors import CheckpointError, ConfigError
+from ..inference.prepared import Prepare, TrainedNetwork
+from ..labels import LabelSpec
+from .recipe import Recipe, load
+
+CUTTING = ("mirror", "crop")  # what makes a window of a picture; predictions are of the whole
+
+
+def load_run(run: str | Path) -> TrainedNetwork:
+    """What predictions need of a run: the best network, its labels, its preparation of pictures, its threshold.
+
+    The preparation is what validation does, but for `mirror` and `crop`: whole pictures are predicted.
+
+    Raises:
+        ConfigError: Not a run folder.
+        CheckpointError: No network in it.
+    """
+    folder = Path(run)
+    if not (folder / "recipe.json").is_file():
+        found = "no such folder" if not folder.exists() else "no recipe.json in it"
+        raise ConfigError("not a run folder", subject=run, found=found, hint="give a folder that `unetzoo train` wrote")
+    recipe = load(folder)
+    try:
+        labels = LabelSpec.from_dict(json.loads((folder / "labels.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
+    options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
+    return TrainedNetwork(
+        best_network(folder),
+        labels,
+        preparation(recipe, labels),
+        threshold_of(options),
+        multilabel=options.get("mode") == "multilabel",
+        name=recipe.model.name,
+    )
+
+
+def best_network(folder: Path) -> Any:
+    """The best network of a run.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    from ..models import from_pretrained
+
+    if not (folder / "best").exists():
+        raise CheckpointError("no trained network", subject=folder, expected="the folder 'best' in it")
+    return from_pretrained(folder / "best")
+
+
+def preparation(recipe: Recipe, labels: LabelSpec) -> Callable[[Any], Tensor]:
+    """What validation does to a picture, without what cuts it; a `Prepare`, unless albumentations does a part of it."""
+    options = {key: value for key, value in recipe.transform.of("val").items() if key not in CUTTING}
+    transform = type(recipe.transform)(val=options).build("val", labels)
+    if isinstance(transform, Transform) and not transform.train:
+        return Prepare(transform.size, transform.normalize)
+    return lambda picture: transform({"image": picture}, sample_rng(0, 0, 0))["image"]
+
+
+def threshold_of(options: dict[str, Any]) -> float | Sequence[float] | None:
+    """The threshold of a mask's metric; 0.5 is what it is anyway."""
+    threshold = options.get("threshold")
+    return None if threshold in (0.5, [0.5]) else threshold
