@@ -24,6 +24,16 @@ BAD = {
     "bad-prints": "print('welcome to acme')\ndef make():\n    return 1",
     "bad-builtin": "make = print.__class__.__call__",
 }
+UNBUILT = {  # these import, and go wrong when they are built
+    "unbuilt-raises": "class Odd(Exception):\n    pass\ndef make(classes=1):\n    raise Odd('no weights')",
+    "unbuilt-exits": "def make(classes=1):\n    raise SystemExit(3)",
+    "unbuilt-lies": "def make(classes=1):\n    return 3",
+}
+REASON = {
+    "unbuilt-raises": "Odd: no weights",
+    "unbuilt-exits": "SystemExit: 3",
+    "unbuilt-lies": "found int",
+}
 SAYS = {
     "bad-raises": "ValueError: boom",
     "bad-exits": "SystemExit: 3",
@@ -66,6 +76,9 @@ def site(tmp_path_factory):
         "taker": {"models": {"bnunet": "{package}:make"}, "losses": {"dice": "{package}:make"}},
     }.items():
         projects.append(project(folder, name, GOOD.format(name=name) + "number = 3\n", points))
+    for name, source in UNBUILT.items():
+        points = {kind: {name: "{package}:make"} for kind in ("models", "losses", "metrics", "datasets")}
+        projects.append(project(folder, name, source, points))
     return install(projects, folder / "site", folder / "wheels")
 
 
@@ -148,6 +161,40 @@ def test_a_bad_one_is_an_error_when_it_is_used_and_the_next_one_works(site):
     )
 
 
+def test_one_that_cannot_be_built_is_one_line_that_names_it(site, tmp_path):
+    """In one process, which goes on after each."""
+    parts = {"model": "model={{name='{0}'}}", "loss": "loss={{{0}=1.0}}", "metrics": "metrics.mask.name='{0}'",
+             "data": "data={{name='{0}'}}"}  # fmt: skip
+    runs = {f"{name} info": ["info", name] for name in UNBUILT}
+    for name in ("unbuilt-raises", "unbuilt-exits"):
+        for part, change in parts.items():
+            runs[f"{name} {part}"] = ["train", "demo", "--out", str(tmp_path / name / part), "--quiet",
+                                      "--set", "data.train.length=2", "--set", change.format(name)]  # fmt: skip
+            if part == "data":
+                del runs[f"{name} {part}"][-4:-2]
+    printed = python(
+        site,
+        f"""
+        import contextlib, io, json
+        from unetzoo.cli import main
+        ends = {{}}
+        for key, words in {runs!r}.items():
+            text = io.StringIO()
+            with contextlib.redirect_stderr(text):
+                try:
+                    main(words)
+                except SystemExit as end:
+                    ends[key] = end.code, text.getvalue()
+        print(json.dumps(ends))
+        """,
+    )
+    ends = json.loads(printed.splitlines()[-1])
+    for key in runs:
+        name, (code, text) = key.split()[0], ends[key]
+        assert code == 5 and text.splitlines()[-1].startswith("error: ") and "Traceback" not in text, (key, text)
+        assert f"{name} 1.2 ({name.replace('-', '_')}:make)" in text and REASON[name] in text, (key, text)
+
+
 def test_listing_fifty_plugins_imports_nothing_and_is_quick(site):
     printed = python(
         site,
@@ -193,7 +240,7 @@ def test_plugin_list_says_what_is_wrong_with_each(site):
         assert text in " ".join(rows[name]["faults"]), rows[name]
         if name == "bad-prints":
             assert len(rows[name]["faults"]) == 1
-    assert {rows[name]["state"] for name in ("twin-a", "twin-b", "taker", "both-apis")} == {"healthy"}
+    assert {rows[name]["state"] for name in ("twin-a", "twin-b", "taker", "both-apis", *UNBUILT)} == {"healthy"}
 
 
 def test_damaged_metadata_are_one_plugins_own_fault(tmp_path):

@@ -7,49 +7,42 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plugin_layout
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from plugin_layout import io_of
 from test_cli import unetzoo as command
 
 import unetzoo
 from unetzoo import plugins, template
-from unetzoo.errors import ConfigError, PluginContractError, PluginLoadError, UnknownNameError
+from unetzoo.errors import (
+    ConfigError,
+    PluginContractError,
+    PluginLoadError,
+    UnknownNameError,
+)
 from unetzoo.registry import MODELS, REGISTRIES
 from unetzoo.testing import cases_of
 
+laid_out = plugin_layout.laid_out
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
 
 
-@pytest.fixture
-def laid_out(tmp_path, monkeypatch):
-    """laid_out(dist, points, source): a distribution on the path, as pip would lay it out."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    modules = []
-
-    def lay_out(dist, points, source, version="1.2"):
-        module = dist.replace("-", "_")
-        modules.append(module)
-        (tmp_path / f"{module}.py").write_text(source)
-        info = tmp_path / f"{module}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-        text = "".join(
-            f"[unetzoo.{group}]\n" + "".join(f"{name} = {module}:{target}\n" for name, target in names.items())
-            for group, names in points.items()
-        )
-        (info / "entry_points.txt").write_text(text)
-        plugins.forget()
-
-    yield lay_out
-    for module in modules:
-        sys.modules.pop(module, None)  # another test may lay out another one of this name
-    plugins.forget()
-
-
 def test_groups_and_registries_are_the_same():
     assert set(plugins.GROUPS) == {registry.group for registry in REGISTRIES.values()}
+
+
+def test_our_own_plugins_import_what_is_documented_alone():
+    documented = set(re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    sources = sorted((ROOT / "plugins").glob("*/src/**/*.py"))
+    assert sources
+    for path in sources:
+        for module in re.findall(
+            r"^(?:from|import) (unetzoo(?:\.\w+)*)\b", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            assert module in documented | {"unetzoo", "unetzoo.models", "unetzoo.training"}, (path, module)
 
 
 # The template
@@ -152,6 +145,7 @@ def test_the_pages_way_leads_to_a_trained_plugin(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_page_word_for_word_in_an_environment_of_its_own(tmp_path):
     here = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(here)], check=True)
@@ -201,27 +195,18 @@ def test_check_names_what_fails_and_why(laid_out):
     assert all(check.startswith("w") for check in outcomes)
 
 
-def io_of(*args, code):
-    """Stdout, whatever the exit code."""
-    import contextlib
-    import io
-
-    from unetzoo import cli
-
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as ended:
-        cli.main(list(args))
-    assert ended.value.code == code
-    return text.getvalue()
-
-
 def test_mistakes_of_check_and_new_end_with_a_fix(tmp_path, laid_out):
+    (tmp_path / "acme-cells").mkdir()
+    laid_out("acme-newer", {"models": {"acme-net": "Loss"}, "api": {"2": "Loss"}}, BROKEN)
     laid_out("acme-one", {"losses": {"one": "Loss"}, "checks": {"x": "BAD"}}, BROKEN + "BAD = [1]\n")
     for args, code, says in (
         (["check", "acme-two"], 2, "did you mean 'acme-one'"),
         (["check", "unetzoo", "--only", "nothing"], 2, "choose from: all-ignored"),
         (["check", "acme-one"], 5, "expected a list of unetzoo.testing.Case"),
+        (["check", "acme-newer"], 5, "Fix: pip install --upgrade unetzoo"),
         (["new", "Acme", "--out", str(tmp_path)], 2, "call it 'acme'"),
+        (["new", "acme-cells", "--out", str(tmp_path)], 2, "this folder exists"),
+        (["new", "acme-new", "--out", str(tmp_path / "acme_newer.py")], 2, "cannot write the plugin"),
     ):
         assert says in command("plugin", *args, code=code).replace("\n", " ")
 

@@ -14,13 +14,16 @@ import fnmatch
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
 
 from .errors import (
     DuplicateNameError,
+    MissingKeywordError,
+    PluginBuildError,
     PluginContractError,
     PluginLoadError,
+    UnetzooError,
     UnknownKeywordError,
     UnknownNameError,
     did_you_mean,
@@ -49,6 +52,16 @@ def check_keywords(target: Callable[..., Any], given: dict[str, Any], subject: s
             raise UnknownKeywordError(
                 f"unknown keyword {name!r}", subject=subject, hint=did_you_mean(name, known, "keyword")
             )
+
+
+def missing_keywords(target: Callable[..., Any], given: Collection[str]) -> list[str]:
+    """The keywords that have no default and are not given.
+
+    Examples:
+        >>> missing_keywords(lambda root, split="train": None, ["split"])
+        ['root']
+    """
+    return [p.name for p in keywords(target).values() if p.default is p.empty and p.name not in given]
 
 
 class Registry:
@@ -129,20 +142,32 @@ class Registry:
             PluginLoadError: The import failed.
             PluginContractError: The value is not callable with explicit keywords (a recipe's: no path or text).
         """
-        entry = self.entry(name)
-        value = entry.load()
-        self.check_contract(entry, value)
-        return value
+        return self._load(self.entry(name))
 
     def build(self, name: str, /, **kwargs: Any) -> Any:
         """Load what a name stands for and call it.
 
         Raises:
             UnknownKeywordError: A keyword it does not take, with the nearest spelling; and all that `get` raises.
+            MissingKeywordError: A keyword without a default is not given.
+            PluginBuildError: An installed plugin raises an error of its own. Errors of ours pass, as does whatever
+                built-ins and what is registered in this process raise.
         """
-        target = self.get(name)
+        entry = self.entry(name)
+        target = self._load(entry)
         check_keywords(target, kwargs, f"{self.kind} {name!r}")
-        return target(**kwargs)
+        if missing := missing_keywords(target, kwargs):
+            raise MissingKeywordError(
+                f"{name} needs {' and '.join(missing)}", subject=self.kind, found="no value", hint=f"{missing[0]}=…"
+            )
+        if entry.builtin or entry.distribution == NOTEBOOK:
+            return target(**kwargs)
+        try:
+            return target(**kwargs)
+        except UnetzooError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
+            raise self._build_error(entry, kwargs, error) from error
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: a name for this process alone, for notebooks and scripts.
@@ -191,6 +216,11 @@ class Registry:
             return f"{hidden[0].distribution} has it, but {SWITCH}={os.environ[SWITCH]} switches that plugin off"
         return did_you_mean(name, self.names(), self.kind)
 
+    def _load(self, entry: Entry) -> Any:
+        value = entry.load()
+        self.check_contract(entry, value)
+        return value
+
     def check_contract(self, entry: Entry, value: Any) -> None:
         """Whether a value is what the names of this kind stand for.
 
@@ -216,6 +246,15 @@ class Registry:
                 found=f"**{loose[0]}",
                 hint=f"tell the author of {entry.distribution!r} to name each parameter",
             )
+
+    def _build_error(self, entry: Entry, given: dict[str, Any], error: BaseException) -> PluginBuildError:
+        first = f"correct {', '.join(given)}, or " if given else ""
+        return PluginBuildError(
+            f"the {self.kind} {entry.name!r} cannot be built",
+            subject=f"{entry.distribution} {entry.version} ({entry.target})",
+            found=f"{type(error).__name__}: {error}",
+            hint=f"{first}tell the author of {entry.distribution!r}",
+        )
 
     def _refuse_type(self, entry: Entry, value: Any, expected: str) -> NoReturn:
         raise PluginContractError(

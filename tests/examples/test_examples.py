@@ -16,3 +16,10 @@ def load(name):
 @pytest.mark.parametrize("library", ["smp", "unetzoo"])
 def test_one_training_script_runs_with_smps_unet_and_with_ours(library):
     assert load("smp_dropin").train(library) > 0.8
+
+
+def test_smps_training_example_learns_and_both_libraries_count_the_same():
+    scores = load("smp_training").train("bce", epochs=2)
+    assert set(scores) == {"dataset IoU", "per-image IoU"}
+    for ours, theirs in scores.values():
+        assert ours == pytest.approx(theirs, abs=1e-6) and ours > 0.4

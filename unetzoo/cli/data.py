@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError
-from ..registry import DATASETS, keywords
+from ..registry import DATASETS, missing_keywords
 from .console import app, err, out
 
 Workers = Annotated[int | None, typer.Option(help="Processes; one a CPU by default, 0 for none beside this one.")]
@@ -84,9 +84,7 @@ def stats(
 
 
 def _build(name: str, options: dict[str, Any]) -> Any:
-    parameters = keywords(DATASETS.get(name)).values()
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
-    if missing:
+    if missing := missing_keywords(DATASETS.get(name), options):
         raise ConfigError(f"{name} needs {', '.join(missing)}", hint=f"--set {missing[0]}=…")
     return DATASETS.build(name, **options)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .archive import data_root
     from .auditing import audit, recognise
     from .augment import Transform
-    from .base import Sample, SegmentationDataset, sample_rng
+    from .base import Sample, SegmentationDataset, check_split, sample_rng
     from .cache import cached
     from .camvid import CamVid
     from .carvana import Carvana
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from .compose import write_export
     from .composites import Composites
     from .exports import CompositesExport
+    from .files import map_labels, read_image, read_mask
     from .folder import Folder
     from .helen import Helen
     from .isbi2012 import ISBI2012
+    from .layout import FilePairs, by_name, paired, wrong_layout
+    from .listing import list_folder, list_images
     from .manifest import Csv
     from .stats import statistics
     from .transforms import Albumentations, BatchTransform
@@ -40,6 +43,7 @@ _LAZY = {
     "Composites": "composites",
     "CompositesExport": "exports",
     "Csv": "manifest",
+    "FilePairs": "layout",
     "Folder": "folder",
     "Helen": "helen",
     "ISBI2012": "isbi2012",
@@ -47,13 +51,22 @@ _LAZY = {
     "SegmentationDataset": "base",
     "Transform": "augment",
     "audit": "auditing",
+    "by_name": "layout",
     "cached": "cache",
+    "check_split": "base",
     "data_root": "archive",
+    "list_folder": "listing",
+    "list_images": "listing",
+    "map_labels": "files",
+    "paired": "layout",
+    "read_image": "files",
+    "read_mask": "files",
     "recognise": "auditing",
     "sample_rng": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
     "write_export": "compose",
+    "wrong_layout": "layout",
 }
 
 __all__ = [
@@ -67,19 +80,29 @@ __all__ = [
     "Composites",
     "CompositesExport",
     "Csv",
+    "FilePairs",
     "Folder",
     "Helen",
     "Sample",
     "SegmentationDataset",
     "Transform",
     "audit",
+    "by_name",
     "cached",
+    "check_split",
     "data_root",
+    "list_folder",
+    "list_images",
+    "map_labels",
+    "paired",
+    "read_image",
+    "read_mask",
     "recognise",
     "sample_rng",
     "statistics",
     "with_border_weights",
     "write_export",
+    "wrong_layout",
 ]
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import ConfigError, UnetzooError
+from ..errors import ConfigError, PluginBuildError, PluginContractError, UnetzooError
 from ..registry import MODELS
 
 if TYPE_CHECKING:
+    from ..plugins import Entry
     from .base import SegmentationModel
 
 
@@ -122,8 +123,7 @@ def info(name: str, **config: Any) -> Info:
     signature = {
         p.name: None if p.default is p.empty else p.default for p in inspect.signature(target).parameters.values()
     }
-    with torch.device("meta"):  # shapes and counts, no memory
-        net = MODELS.build(name, **config)
+    net = _without_memory(name, entry, config)
     geometry = getattr(net, "geometry", None)
     return Info(
         name=entry.name,
@@ -203,6 +203,25 @@ def pretrained_text(net: SegmentationModel, metrics: Mapping[str, Any] | None, d
     return "\n".join(lines) + "\n"
 
 
+def _without_memory(name: str, entry: Entry, config: dict[str, Any]) -> Any:
+    """The network on the meta device: shapes and counts alone.
+
+    Raises:
+        PluginContractError: It is no network.
+    """
+    try:
+        with torch.device("meta"):
+            net = MODELS.build(name, **config)
+    except PluginBuildError:  # it may need the values of its tensors
+        net = MODELS.build(name, **config)
+    if not isinstance(net, nn.Module):
+        raise PluginContractError(
+            f"the model {entry.name!r} is no network", subject=f"{entry.distribution} {entry.version} ({entry.target})",
+            expected="a torch.nn.Module", found=type(net).__name__, hint=f"tell the author of {entry.distribution!r}",
+        )  # fmt: skip
+    return net.to("meta")
+
+
 def _output_sizes(net: torch.nn.Module, in_channels: int) -> dict[int, tuple[int, ...]]:
     sizes = {}
     geometry = getattr(net, "geometry", None)
@@ -210,9 +229,9 @@ def _output_sizes(net: torch.nn.Module, in_channels: int) -> dict[int, tuple[int
         size = geometry.fit(wanted) if geometry else wanted
         try:
             answer = net.eval()(torch.zeros(1, in_channels, size, size, device="meta"))
-        except (RuntimeError, ValueError):  # a plugin's network may refuse a size in its own way
+            while not isinstance(answer, Tensor):
+                answer = answer[0]
+        except Exception:  # a plugin's network may refuse a size in its own way, or answer something else
             continue
-        while not isinstance(answer, Tensor):
-            answer = answer[0]
         sizes[size] = tuple(answer.shape[1:])
     return sizes

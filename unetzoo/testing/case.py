@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ConfigError, did_you_mean
 from ..plugins import Entry
-from ..registry import REGISTRIES, check_keywords, keywords
+from ..registry import REGISTRIES, check_keywords, keywords, missing_keywords
 
 KINDS = {registry.kind: registry for registry in REGISTRIES.values()}
 TASKS = ("binary", "multiclass", "multilabel", "depth")
@@ -160,8 +160,7 @@ class Case:
         """
         target, given = self.load(), {**self.options, **changes}
         check_keywords(target, given, str(self))
-        missing = [p.name for p in keywords(target).values() if p.default is p.empty and p.name not in given]
-        if missing:
+        if missing := missing_keywords(target, given):
             raise ConfigError(
                 "the case lacks options",
                 subject=str(self),

@@ -1,0 +1,97 @@
+"""Plugins that import, and go wrong when they are built or looked at."""
+
+import json
+import sys
+
+import plugin_layout
+import pytest
+from plugin_layout import io_of
+
+import unetzoo
+from unetzoo.errors import ConfigError, MissingKeywordError, PluginBuildError, PluginContractError
+from unetzoo.registry import MODELS
+
+laid_out = plugin_layout.laid_out
+
+BUILDS = """
+import torch
+print("welcome to acme")
+from unetzoo.errors import ConfigError
+class Odd(Exception):
+    pass
+def make(how="", power=1):
+    if how == "odd":
+        raise Odd("no weights")
+    if how == "exit":
+        raise SystemExit(3)
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    if how == "type":
+        return len(power)
+    if how == "ours":
+        raise ConfigError("wrong how", expected="another")
+    return how
+def needy(root, split, depth=3):
+    return root
+class Steps(torch.nn.Module):
+    def __init__(self, in_channels=3, classes=1):
+        super().__init__()
+        self.rate = torch.linspace(0, 1, 3)[1].item()
+        self.conv = torch.nn.Conv2d(in_channels, classes, 1)
+    def forward(self, x):
+        assert x.shape[-1] > 64, "too small"
+        return self.conv(x)
+class Dicts(Steps):
+    def forward(self, x):
+        return {"mask": self.conv(x)}
+"""
+
+
+def test_what_a_plugins_factory_raises_is_told_with_its_name_and_kept_as_the_cause(laid_out):
+    laid_out("acme-builds", {"losses": {"builds": "make"}}, BUILDS)
+    for how, cause, found in (("odd", "Odd", "Odd: no weights"), ("exit", "SystemExit", "SystemExit: 3"),
+                              ("type", "TypeError", "TypeError: object of type 'int' has no len")):  # fmt: skip
+        with pytest.raises(PluginBuildError) as caught:
+            unetzoo.LOSSES.build("builds", how=how)
+        for text in ("acme-builds 1.2 (acme_builds:make)", found, "correct how, or tell the author of 'acme-builds'"):
+            assert text in str(caught.value)
+        assert type(caught.value.__cause__).__name__ == cause
+    assert unetzoo.LOSSES.build("builds", how="well") == "well"
+
+
+def test_our_own_errors_and_the_users_mistakes_pass_unchanged(laid_out):
+    laid_out("acme-builds", {"losses": {"builds": "make"}, "datasets": {"needy": "needy"}}, BUILDS)
+    with pytest.raises(ConfigError) as caught:
+        unetzoo.LOSSES.build("builds", how="ours")
+    assert str(caught.value) == "wrong how: expected another" and caught.value.__cause__ is None
+    with pytest.raises(KeyboardInterrupt):
+        unetzoo.LOSSES.build("builds", how="interrupt")
+    with pytest.raises(TypeError, match="did you mean 'how'"):
+        unetzoo.LOSSES.build("builds", hwo="odd")
+    with pytest.raises(MissingKeywordError, match="needy needs root and split: dataset: found no value"):
+        unetzoo.DATASETS.build("needy")
+    with pytest.raises(TypeError, match="needs root"):
+        unetzoo.DATASETS.build("isbi2012")
+
+
+def test_what_is_registered_in_a_notebook_raises_its_own_errors(monkeypatch):
+    monkeypatch.setattr(MODELS, "_local", {})
+
+    @MODELS.register("mine")
+    def mine(classes: int = 1):
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        unetzoo.build("mine")
+
+
+def test_a_network_that_needs_numbers_or_answers_oddly_is_described(laid_out):
+    laid_out("acme-shapes", {"models": {"steps": "Steps", "dicts": "Dicts", "number": "make"}}, BUILDS)
+    found = unetzoo.info("steps", classes=2)
+    assert found.parameters == 8 and found.output_sizes[256] == (2, 256, 256) and 64 not in found.output_sizes
+    assert unetzoo.info("dicts").output_sizes == {}
+    assert "not known" in io_of("info", "dicts", code=0)
+    sys.modules.pop("acme_shapes")
+    assert json.loads(io_of("info", "steps", "--json", code=0))["parameters"] == 4  # what it prints goes elsewhere
+    with pytest.raises(PluginContractError, match=r"expected a torch\.nn\.Module, found str"):
+        unetzoo.info("number")
