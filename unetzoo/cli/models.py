@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,17 +43,29 @@ def info(
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Also the network's parts on a picture of that size: shapes, FLOPs, memory.")
+    ] = None,
+    depth: Annotated[int, typer.Option(help="How many levels of parts.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's card: source, deviations from the paper, arguments, sizes, parameters."""
     from ..models.card import info as model_info
     from ..training.recipe import parse_sets
+    from ..training.sections import built
+    from .draw import print_summary, summarized
 
-    found = model_info(model, **parse_sets(sets or []))
+    options = parse_sets(sets or [])
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the answer
+        found = built(f"model {model!r}", model_info, model, **options)
+        parts = summarized(model, size, options)
     if as_json:
-        out.print_json(json.dumps(found.to_dict()))
-    else:
-        _print_info(found)
+        plain = found.to_dict() | ({"summary": parts.to_dict()} if parts else {})
+        out.print_json(json.dumps(plain, default=repr))  # a plugin's defaults may be anything
+        return
+    _print_info(found)
+    if parts:
+        print_summary(parts, depth)
 
 
 @app.command()
@@ -85,7 +99,8 @@ def _print_info(found: Info) -> None:
         grid.add_row("faithful", card.faithful)
     grid.add_row("parameters", f"{found.parameters:,}")
     grid.add_row("input", found.legal_sizes)
-    grid.add_row("output", "\n".join(f"{size}² → {'×'.join(map(str, s))}" for size, s in found.output_sizes.items()))
+    sizes = (f"{size}² → {'×'.join(map(str, s))}" for size, s in found.output_sizes.items())
+    grid.add_row("output", "\n".join(sizes) or "not known")
     if found.receptive_field:
         grid.add_row("receptive field", f"{found.receptive_field} px; exact tiling needs {found.halo} px of context")
     if found.tags:

@@ -1,0 +1,46 @@
+# syntax=docker/dockerfile:1
+#
+# CUDA:  docker build -t unetzoo:cuda .
+#        torch brings CUDA along; the host needs the driver and NVIDIA's container toolkit
+# CPU:   docker build -t unetzoo --build-arg TORCH_INDEX=URL .
+#        URL: the index of torch's CPU builds, as torch's own installation page gives it; gigabytes less
+#
+# The image holds the library alone. What it reads and writes lies in three volumes, here for the comparison of U-Net,
+# R2U-Net and DDU-Net on Cityscapes:
+#
+#   /data    the data set, read only: leftImg8bit/ and gtFine/
+#   /cache   unpacked archives and decoded samples, kept from run to run
+#   /runs    one folder a run: recipe, checkpoints, curves, predictions
+#
+#   for name in unet r2unet ddunet; do
+#     docker run --rm --gpus all --ipc=host --user "$(id -u):$(id -g)" \
+#       -v /path/to/cityscapes:/data:ro -v "$PWD/cache:/cache" -v "$PWD/runs:/runs" \
+#       unetzoo:cuda train "$name-cityscapes" --set data.root=/data --out "/runs/$name"
+#   done
+#   docker run --rm -v "$PWD/runs:/runs" unetzoo compare /runs/unet /runs/r2unet /runs/ddunet
+#
+# --ipc=host gives the loader's processes the shared memory they need. Eight GPUs:
+#   docker run … --entrypoint torchrun unetzoo:cuda --standalone --nproc-per-node=8 -m unetzoo.cli train …
+
+ARG BASE=python:3.12-slim
+FROM ${BASE}
+ARG TORCH_INDEX=
+ARG EXTRAS=log
+
+WORKDIR /opt/unetzoo
+RUN if [ -n "${TORCH_INDEX}" ]; then \
+        python -m pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch torchvision; \
+    fi
+COPY pyproject.toml README.md LICENSE ./
+COPY plugins/unetzoo-template plugins/unetzoo-template
+COPY unetzoo unetzoo
+RUN python -m pip install --no-cache-dir ".[${EXTRAS}]"
+
+ENV UNETZOO_CACHE=/cache \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1
+RUN mkdir -p /data /cache /runs && chmod 777 /cache /runs
+VOLUME ["/data", "/cache", "/runs"]
+WORKDIR /runs
+ENTRYPOINT ["unetzoo"]
+CMD ["--help"]

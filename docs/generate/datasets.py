@@ -1,0 +1,141 @@
+"""A page a dataset: how to get it, its layout on disk (its twin's), labels, traps, recipes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from unetzoo.datasets.twins import LAYOUTS, write
+from unetzoo.labels import LabelSpec
+from unetzoo.registry import DATASETS, RECIPES
+
+from .markdown import first_paragraph, page, swatch, table
+
+TOLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+PUBLISHED = ("isbi2012", "helen", "celebamask", "cityscapes", "carvana", "camvid")
+TERMS = " Its terms are its owners'; nothing is downloaded for you."
+
+
+def files() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Every generated file and what makes it."""
+    for name in TOLD:
+        yield f"datasets/{name}.md", functools.partial(dataset_page, name)
+
+
+def dataset_page(name: str) -> str:
+    """The page of a dataset."""
+    target = DATASETS.get(name)
+    source = first_paragraph((sys.modules[target.__module__].__doc__ or "").partition("\n\n")[2])
+    how = getattr(target, "how_to_get", "")
+    twins = [layout for layout in LAYOUTS if LAYOUTS[layout].dataset == name]
+    return page(
+        TOLD[name]["title"],
+        first_paragraph(target.__doc__),
+        source,
+        f"**To get it:** {how}." + (TERMS if name in PUBLISHED else "") if how else "",
+        f"Every argument: [{target.__name__}][{target.__module__}.{target.__qualname__}].",
+        "## On disk" if twins else "",
+        *(_twin(layout) for layout in twins),
+        *_labels(name, twins),
+        "## Traps",
+        "\n".join(f"- {trap}" for trap in TOLD[name]["traps"]),
+        *_use(name, twins),
+    )
+
+
+def _twin(layout: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        root = write(layout, Path(folder) / "root", count=LAYOUTS[layout].least)
+        listing = "\n".join(["root/", *_tree(root)])
+    return f"`unetzoo twin {layout} OUT` writes a miniature of this:\n\n```text\n{listing}\n```"
+
+
+def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
+    """Up to three folders and four files of each folder."""
+    entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name))
+    for kind, most in ((Path.is_dir, 3), (Path.is_file, 4)):
+        chosen = [path for path in entries if kind(path)]
+        for path in chosen[:most]:
+            yield indent + path.name + ("/" if path.is_dir() else "")
+            if path.is_dir():
+                yield from _tree(path, indent + "  ")
+        if len(chosen) > most:
+            yield f"{indent}…"
+
+
+def _labels(name: str, twins: list[str]) -> list[str]:
+    if name in ("folder", "csv"):
+        return ["## Labels", "Yours: `names` and `ids` (see [Transforms and label sets](../transforms.md))."]
+    spec = _spec(name, twins)
+    rows = [
+        (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))
+        for index, names in enumerate(spec.names)
+    ]
+    parts = ["## Labels", table(["class", "value in files", "name", "colour (red, green, blue)"], rows)]
+    if spec.ignore_ids:
+        parts.append(f"Not counted: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} once loaded.")
+    if spec.swap_pairs:
+        pairs = ", ".join(f"{spec.names[a]} with {spec.names[b]}" for a, b in spec.swap_pairs)
+        parts.append(f"Exchanged by a mirror, left and right being the {spec.side}'s: {pairs}.")
+    if spec.groups:
+        groups = (f"{group} = {' + '.join(spec.names[i] for i in members)}" for group, members in spec.groups.items())
+        parts.append(f"Merged regions with a score of their own: {'; '.join(groups)}.")
+    return parts
+
+
+def _values(spec: LabelSpec, index: int) -> list[int]:
+    return [spec.ids[index], *(raw for raw, merged in spec.remap.items() if merged == index)]
+
+
+def _spec(name: str, twins: list[str]) -> LabelSpec:
+    if not twins or name == "composites":
+        return DATASETS.build(name).labels
+    layout = LAYOUTS[twins[0]]
+    with tempfile.TemporaryDirectory() as folder:
+        root = write(twins[0], Path(folder) / "root", count=layout.least)
+        return DATASETS.build(name, root=root, **layout.options).labels
+
+
+def _use(name: str, twins: list[str]) -> list[str]:
+    recipes = [recipe for recipe in RECIPES.names() if _trains_on(recipe, name)]
+    lines = [f"- [`{recipe}`](../recipes.md): `unetzoo train {recipe}{_root(name)}`" for recipe in recipes]
+    return [
+        "## Use",
+        f"```python\n{_example(name, twins)}\n```",
+        *(["Recipes:\n\n" + "\n".join(lines)] if lines else []),
+    ]
+
+
+def _root(name: str) -> str:
+    return "" if name == "composites" else " --set data.root=PATH"
+
+
+def _trains_on(recipe: str, dataset: str) -> bool:
+    entry = RECIPES.entry(recipe)
+    return entry.builtin and tomllib.loads(Path(RECIPES.get(recipe)).read_text())["data"]["name"] == dataset
+
+
+def _example(name: str, twins: list[str]) -> str:
+    if name == "composites" or not twins:
+        return f'import unetzoo\n\ndata = unetzoo.DATASETS.build("{name}", size=96, split="val")\nassert len(data) > 0'
+    layout = LAYOUTS[twins[0]]
+    options: dict[str, Any] = {"split": layout.splits[0], **layout.options}
+    arguments = [f'"{name}"', "root=root", *(f"{k}={v!r}".replace("'", '"') for k, v in options.items())]
+    call = ", ".join(arguments) if len(", ".join(arguments)) < 85 else "\n    " + ",\n    ".join(arguments) + ",\n"
+    return "\n".join(
+        [
+            "import tempfile",
+            "",
+            "import unetzoo",
+            "from unetzoo.datasets.twins import write",
+            "",
+            f'root = write("{twins[0]}", tempfile.mkdtemp())  # your copy of the data instead',
+            f"data = unetzoo.DATASETS.build({call})",
+            'assert data[0]["image"].shape[:2] == data[0]["mask"].shape[:2]',
+        ]
+    )

@@ -1,0 +1,93 @@
+"""`draw`: any network as a U-Net figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .layout import lay_out
+from .reading import figure_of
+from .stages import Figure, Stage
+from .svg import render
+from .trace import Trace, traced
+
+
+def draw(model: str | nn.Module, size: int | None = None, *, title: str | None = None, **config: Any) -> str:
+    """A figure of a network as SVG text: stages by resolution, channels, sizes, skips, dilation, recurrence.
+
+    The network runs once on a blank picture (weightless where it allows that) and is drawn from what it did, so any
+    network with one picture as input will do: ours, SMP's, a plugin's or your own.
+
+    Args:
+        model: A registry name, or a network.
+        size: Height and width of the picture; a legal size that is not below it is taken. By default 256, or 572 for
+            a network whose answer is smaller than its picture (the U-Net paper's figure).
+        title: Heading; the network's own name by default.
+        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its picture's
+            are not its first convolution's.
+
+    Raises:
+        ConfigError: A size that the network refuses, or arguments for a network that is built already.
+        UnknownNameError: No such model.
+        UnknownKeywordError: A keyword it does not take.
+
+    Examples:
+        >>> import unetzoo
+        >>> svg = unetzoo.draw("r2unet", classes=19, encoder_channels=[8, 16, 32])
+        >>> svg.startswith("<svg") and "3×256×256 → 19×256×256" in svg
+        True
+    """
+    net, trace = traced(model, size, **config)
+    figure = figure_of(trace)
+    title = title or _title(model, net)
+    return render(lay_out(figure, trace.shape[1]), title, _subtitle(net, trace), describe(figure))
+
+
+def _title(model: str | nn.Module, net: nn.Module) -> str:
+    card = getattr(net, "card", None)
+    if card is not None:
+        return card.title
+    name = type(net).__name__
+    return name if isinstance(model, nn.Module) else f"{name} ({model})"
+
+
+def _subtitle(net: nn.Module, trace: Trace) -> str:
+    def extent(shape: tuple[int, ...]) -> str:
+        return "×".join(map(str, shape[1:]))
+
+    answers = [f"{name} {extent(shape)}".strip() for (name, _), shape in zip(trace.outputs, trace.shapes, strict=True)]
+    count = sum(p.numel() for p in net.parameters())
+    return f"{extent(trace.shape)} → {', '.join(answers)} · {count:,} parameters"
+
+
+def describe(figure: Figure) -> str:
+    """A figure in words, for those who do not see it.
+
+    Args:
+        figure: The stages and ways.
+    """
+    names = {number: f"stage {place}" for place, number in enumerate(figure.stages, 1)}
+    sentences = []
+    for number, stage in figure.stages.items():
+        sentence = f"{names[number].capitalize()}, {stage.size[0]}×{stage.size[1]}: {_contents(stage)}"
+        ways = [f"{edge.label or 'skip'} from {names[edge.source]}" for edge in figure.into(number)]
+        sentence += f"; {', '.join(ways)}" if ways else ""
+        sentence += "".join(f"; gives {name or 'the answer'}, {c} channels" for name, c in stage.outputs)
+        sentences.append(sentence + ".")
+    return " ".join(sentences)
+
+
+def _contents(stage: Stage) -> str:
+    layers = [layer for layer in stage.layers if layer.kind in ("conv", "attention")]
+    if not layers:
+        return f"{stage.channels} channels"
+    if len(layers) > 6:
+        return f"{len(layers)} layers, {stage.channels} channels"
+    words = []
+    for layer in layers:
+        kernel = f"{layer.kernel}×{layer.kernel} convolution" if layer.kind == "conv" else "attention"
+        dilation = f" with dilation {layer.dilation}" if layer.dilation > 1 else ""
+        times = f", applied {layer.times} times" if layer.times > 1 else ""
+        words.append(f"{kernel}{dilation} to {layer.channels} channels{times}")
+    return ", ".join(words)
