@@ -1,13 +1,16 @@
 """Where windows lie: goldens by hand, and properties over random geometries."""
 
+import bisect
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import unetzoo
 from unetzoo.errors import ConfigError, InputShapeError
 from unetzoo.inference.geometry import BLENDS, canvas_length, geometry_of, minimum_tile, plan_windows
-from unetzoo.inference.tiling import span_weights
+from unetzoo.inference.joining import span_weights
 from unetzoo.models.base import Geometry
 
 PAPER = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -155,3 +158,53 @@ def test_unknown_blend_and_empty_pictures():
         plan_windows(PAPER, (5, 5), blend="gausian")
     with pytest.raises(InputShapeError, match="empty"):
         plan_windows(PAPER, (0, 5))
+
+
+VARIANTS = [
+    ("unet", {}),
+    ("unet", {"padding": "same"}),
+    ("bnunet", {"up": "upsample_conv"}),
+    ("bnunet", {"up": "bilinear"}),
+    ("r2unet", {}),
+    ("ddunet", {}),
+    ("dualunet", {}),
+    ("dualunet", {"out_stride": 2}),
+    ("dualunet", {"variant": "original"}),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), VARIANTS, ids=str)
+def test_geometries_hold_for_thousands_of_sizes(name, config):
+    for depth in (2, 4):
+        geometry = unetzoo.build(name, encoder_channels=(2,) * (depth + 1), **config).geometry
+        legal = [n for n in range(1, 3200) if geometry.accepts(n)]
+        assert legal[0] == geometry.minimum
+        on_grid = [n for n in legal if geometry.step > 1 or n % geometry.stride == 0]
+        for size in range(1, 2500):
+            wanted = max(size, geometry.out_stride) + 2 * geometry.margin
+            place = bisect.bisect_left(legal, size)
+            assert geometry.fit(size) == legal[place]
+            assert geometry.neighbours(size) == tuple(
+                legal[max(0, place - 1) : place + 1] if legal[place] > size else legal[place : place + 1]
+            )
+            length = canvas_length(geometry, size)
+            assert length == on_grid[bisect.bisect_left(on_grid, wanted)]
+            assert geometry.output(length) >= max(1, size // geometry.out_stride)
+
+
+@pytest.mark.parametrize(("name", "config"), VARIANTS, ids=str)
+def test_networks_do_what_their_geometry_says(name, config):
+    torch.manual_seed(0)
+    net = unetzoo.build(name, in_channels=1, classes=2, encoder_channels=(2, 2, 2), **config).eval()
+    geometry = net.geometry
+    other = geometry.fit(1)
+    for size in range(1, 130):
+        x = torch.zeros(1, 1, size, other)
+        if not geometry.accepts(size):
+            with pytest.raises(InputShapeError):
+                net(x)
+            continue
+        with torch.inference_mode():
+            answer = net(x)
+        for head in [answer] if isinstance(answer, torch.Tensor) else answer:
+            assert tuple(head.shape[2:]) == (geometry.output(size), geometry.output(other)), size

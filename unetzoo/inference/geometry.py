@@ -63,9 +63,26 @@ class Plan(NamedTuple):
     rows: Axis
     columns: Axis
 
-    def windows(self) -> Iterator[tuple[Span, Span]]:
-        """Every window as (rows, columns)."""
-        return ((row, column) for row in self.rows.spans for column in self.columns.spans)
+    def windows(self, first: int = 0) -> Iterator[tuple[Span, Span]]:
+        """Every window as (rows, columns), from a row of windows on."""
+        return ((row, column) for row in self.rows.spans[first:] for column in self.columns.spans)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width of a window, context included."""
+        row, column = self.rows.spans[0], self.columns.spans[0]
+        return row.stop - row.start, column.stop - column.start
+
+    @property
+    def total(self) -> int:
+        """Number of windows."""
+        return len(self.rows.spans) * len(self.columns.spans)
+
+    @property
+    def overhead(self) -> float:
+        """Pixels that are computed more than once, as a share of the canvas: 0.25 is a quarter more work."""
+        height, width = self.tile
+        return self.total * height * width / (self.rows.length * self.columns.length) - 1
 
 
 def geometry_of(net: Any) -> Geometry:

@@ -6,33 +6,52 @@ its border pixel, again and again where it is smaller than the border.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, PluginContractError, did_you_mean
+from ..errors import ConfigError
 from ..labels import LabelSpec
-from .geometry import Axis, Blend, Plan, Span, geometry_of, plan_windows
+from .asking import Asker, Heads, evaluating
+from .geometry import Axis, Blend, Plan, Span, plan_windows
+from .heap import kept_blocks
+from .joining import Piece, pieces
+from .merging import Merger
 from .pictures import as_picture, check_channels
+from .planner import Memory, fit_windows
+from .tta import TTALike, as_tta
+from .views import View
 
-FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-SIGMA = 1 / 8  # of a window's answer, as nnU-Net weights its windows (Isensee et al. 2021)
+Tile = int | Sequence[int] | Literal["auto"] | None
 
-Heads = tuple[Tensor, ...]
+
+class Uncertain(NamedTuple):
+    """An answer, and how far those that it was merged from are apart.
+
+    Args:
+        answer: As `predict` gives it.
+        disagreement: (H, W), or a NamedTuple of such where the network has several heads. For classes 0 where all
+            agree … 1 where they are as far apart as so many answers can be; for depth the standard deviation.
+    """
+
+    answer: Any
+    disagreement: Any
 
 
 def predict(
     net: nn.Module,
     image: Tensor | np.ndarray,
     *,
-    tile: int | Sequence[int] | None = None,
+    tile: Tile = None,
     blend: Blend = "exact",
-    tta: Literal["flips"] | None = None,
+    tta: TTALike = None,
+    labels: LabelSpec | None = None,
+    memory: Memory = None,
 ) -> Any:
     """Answer for every pixel of one picture of any size ≥ 1.
 
@@ -53,20 +72,28 @@ def predict(
         image: A float tensor, as trained on; or an array, whose uint8 is divided by 255, uint16 by 65535, bool taken as
             0 and 1, floats as they are.
         tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
-            side that covers the picture and its padding is not cut.
+            side that covers the picture and its padding is not cut. "auto": what fits into `memory` and computes the
+            fewest pixels twice. None: the whole, or "auto" where `memory` is given.
         blend: How windows meet. "exact" writes every pixel once, from a window that holds all its context;
             "constant" averages windows that overlap by a quarter, "gaussian" weights them by a bell over each window.
             Without `tile` it has no effect.
-        tta: "flips" gives the mean answer over the picture and its three mirrorings, turned back. It takes no account
-            of classes that change places in a mirror (`Predictor` does).
+        tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (three mirrorings too), "d4" (all eight
+            mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter turns
+            are done window by window, so that exact tiles stay exact; other angles and scales make pictures of their
+            own, each predicted as `tile` and `blend` say. How far the answers are apart is told by
+            `unetzoo.inference.predict_with_uncertainty`.
+        labels: The label set, whose left and right change places in mirrored pictures.
+        memory: What windows may take on the network's device, beside picture, answer and weights: bytes, or a text as
+            "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
+            through the network at once on a GPU.
 
     Shape:
         image: (C, H, W) tensor, or (H, W) or (H, W, C) array. Returns (classes, H, W), or a NamedTuple of such where
         the network has several heads; (classes, H // 2, W // 2), 1 at least, from a network with `out_stride=2`.
 
     Raises:
-        ConfigError: Unknown `blend` or `tta`; a tile that is too small, with the smallest; exact windows of a network
-            that has none.
+        ConfigError: Unknown `blend` or `tta`; a tile that is too small, with the smallest; too little memory; exact
+            windows of a network that has none; labels that cannot be turned, or of another number of classes.
         InputShapeError: A batch, other channels than the network's, an empty picture.
         DataError: Integers other than those above.
         PluginContractError: The network's answer is not as its geometry says.
@@ -79,133 +106,142 @@ def predict(
         >>> whole.shape, torch.allclose(whole, unetzoo.predict(net, picture, tile=64), atol=1e-4)
         (torch.Size([2, 50, 81]), True)
     """
-    return predict_picture(net, image, tile=tile, blend=blend, tta=tta)
+    return predict_picture(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory)
+
+
+def predict_with_uncertainty(
+    net: nn.Module,
+    image: Tensor | np.ndarray,
+    *,
+    tta: TTALike = "flips",
+    tile: Tile = None,
+    blend: Blend = "exact",
+    labels: LabelSpec | None = None,
+    memory: Memory = None,
+) -> Uncertain:
+    """`predict` over several views, and where they disagree.
+
+    Of classes, the Jensen–Shannon divergence of the views' probabilities, divided by the largest that so many views and
+    classes can have; of depth, the standard deviation. Where they disagree, the network answers the view more than
+    the picture.
+
+    Args:
+        net: As for `predict`.
+        image: As for `predict`.
+        tta: Two views or more.
+        tile: As for `predict`.
+        blend: As for `predict`.
+        labels: As for `predict`.
+        memory: As for `predict`.
+
+    Raises:
+        ConfigError: A single view; and as `predict`.
+
+    Examples:
+        >>> import unetzoo
+        >>> net = unetzoo.build("bnunet", in_channels=1, classes=2, encoder_channels=(4, 8, 16))
+        >>> answer, disagreement = predict_with_uncertainty(net, torch.rand(1, 50, 81), tta="d4")
+        >>> answer.shape, disagreement.shape, bool(disagreement.max() <= 1)
+        (torch.Size([2, 50, 81]), torch.Size([50, 81]), True)
+    """
+    given = as_tta(tta)
+    if given is None or len(given.views()) < 2:
+        raise ConfigError(
+            "a single view disagrees with nothing", found=f"tta={tta!r}", hint='several, e.g. tta="flips" or tta="d4"'
+        )
+    return predict_picture(
+        net, image, tile=tile, blend=blend, tta=given, labels=labels, memory=memory, uncertainty=True
+    )
 
 
 def predict_picture(
     net: nn.Module,
     image: Tensor | np.ndarray,
     *,
-    tile: int | Sequence[int] | None,
+    tile: Tile,
     blend: Blend,
-    tta: Literal["flips"] | None,
+    tta: TTALike,
     labels: LabelSpec | None = None,
+    memory: Memory = None,
+    uncertainty: bool = False,
 ) -> Any:
-    """`predict`, with the label set, whose left and right change places in mirrored pictures."""
-    if not isinstance(net, nn.Module):
-        raise ConfigError(
-            "predict takes a network", found=repr(net), hint='build it first: unetzoo.build("unet") or from_pretrained'
-        )
-    if tta not in (None, "flips"):
-        raise ConfigError(f"unknown tta {tta!r}", hint=did_you_mean(str(tta), ["flips"], "tta") + " (or None)")
+    """`predict` or `predict_with_uncertainty`."""
+    asker = Asker(net, as_tta(tta), labels, uncertainty)
     picture = as_picture(image)
     check_channels(net, picture)
-    geometry = geometry_of(net)
-    plan = plan_windows(geometry, picture.shape[-2:], tile, blend)
-    sample = next((p for p in chain(net.parameters(), net.buffers()) if p.is_floating_point()), picture)
-    rebuild: Callable[[Sequence[Tensor]], Any] = list
-
-    def answer(window: Tensor) -> Heads:
-        nonlocal rebuild
-        heads, rebuild = split_heads(net(window))
-        expected = (geometry.output(window.shape[-2]), geometry.output(window.shape[-1]))
-        for head in heads:
-            if head.ndim != 4 or tuple(head.shape[-2:]) != expected:
-                raise PluginContractError(
-                    "the network answers another size than its geometry says",
-                    subject=type(net).__name__,
-                    expected=f"(N, classes, {expected[0]}, {expected[1]}) for {tuple(window.shape)}",
-                    found=tuple(head.shape),
-                    hint="give the network a `geometry` (unetzoo.models.Geometry) that says how its answer lies",
-                )
-        return heads
-
-    def windows() -> Iterator[tuple[Span, Span, Heads]]:
-        rows, columns = (mirrored(axis).to(picture.device) for axis in plan)
-        for row, column in plan.windows():
-            cut = picture.index_select(1, rows[row.start : row.stop])
-            cut = cut.index_select(2, columns[column.start : column.stop])[None].to(sample.device, sample.dtype)
-            with torch.inference_mode():
-                heads = mean_of_flips(answer, cut, labels) if tta else answer(cut)
-            yield row, column, tuple(head[0].to(picture.device) for head in heads)
-
     with evaluating(net):
-        single = len(plan.rows.spans) == len(plan.columns.spans) == 1
-        joined = paste(plan, windows()) if blend == "exact" or single else weigh(plan, windows(), blend)
-    return rebuild(joined)
+        if asker.exact:
+            heads = _predicted(asker, picture, asker.views, tile, blend, memory)
+        else:
+            heads = _merged(asker, picture, tile, blend, memory)
+    if not uncertainty:
+        return asker.rebuild(heads)
+    half = len(heads) // 2
+    return Uncertain(asker.rebuild(heads[:half]), asker.rebuild([head[0] for head in heads[half:]]))
 
 
-def paste(plan: Plan, windows: Iterator[tuple[Span, Span, Heads]]) -> list[Tensor]:
-    """Put together answers of which each pixel is kept once."""
+def batches(
+    windows: Iterable[tuple[Span, Span]], cut: Callable[[Span, Span], Tensor], size: int
+) -> Iterator[tuple[list[tuple[Span, Span]], Tensor]]:
+    """So many windows at once, with what `cut` gives for them, stacked."""
+    waiting = iter(windows)
+    while some := list(islice(waiting, size)):
+        yield some, torch.stack([cut(row, column) for row, column in some])
+
+
+def answered(
+    asker: Asker, batched: Iterable[tuple[list[tuple[Span, Span]], Tensor]], views: Sequence[View]
+) -> Iterator[tuple[Span, Span, Heads]]:
+    """The network's answer to each window."""
+    for some, stack in batched:
+        heads = asker.ask(stack, views)
+        for number, (row, column) in enumerate(some):
+            yield row, column, tuple(head[number] for head in heads)
+
+
+def _predicted(
+    asker: Asker, picture: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
+) -> list[Tensor]:
+    """The answer to one picture, merged window by window."""
+    size = picture.shape[-2], picture.shape[-1]
+    if tile == "auto" or memory is not None:
+        fit = fit_windows(asker, len(picture), size, tile, blend, memory)
+        plan, batch = fit.plan, fit.batch
+    else:
+        plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
+    rows, columns = (mirrored(axis).to(picture.device) for axis in plan)
+
+    def cut(row: Span, column: Span) -> Tensor:
+        part = picture.index_select(1, rows[row.start : row.stop])
+        return part.index_select(2, columns[column.start : column.stop])
+
+    windows = answered(asker, batches(plan.windows(), cut, batch), views)
+    with kept_blocks(math.prod(plan.tile)):
+        return _filled(plan, pieces(plan, windows, blend), picture.device)
+
+
+def _merged(asker: Asker, picture: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
+    """The answer to views that are pictures of their own."""
+    assert asker.tta is not None
+    size = picture.shape[-2], picture.shape[-1]
+    merger = Merger(asker.tta, asker.uncertainty)
+    one = Asker(asker.net, asker.tta, asker.labels)
+    for view in asker.views:
+        answer = _predicted(one, view.resampled(picture), (view,), tile, blend, memory)
+        merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in answer))
+    asker.rebuild = one.rebuild
+    return list(merger.merged())
+
+
+def _filled(plan: Plan, parts: Iterable[Piece], device: torch.device) -> list[Tensor]:
     joined: list[Tensor] = []
-    for row, column, heads in windows:
+    for rows, columns, heads in parts:
         if not joined:
-            joined = [head.new_empty(len(head), plan.rows.answer, plan.columns.answer) for head in heads]
-        top, bottom, left, right = row.keep.start, row.keep.stop, column.keep.start, column.keep.stop
+            size = plan.rows.answer, plan.columns.answer
+            joined = [torch.empty((len(head), *size), dtype=head.dtype, device=device) for head in heads]
         for whole, head in zip(joined, heads, strict=True):
-            part = head[:, top - row.first : bottom - row.first, left - column.first : right - column.first]
-            whole[:, top:bottom, left:right] = part
+            whole[:, rows.start : rows.stop, columns.start : columns.stop] = head
     return joined
-
-
-def weigh(plan: Plan, windows: Iterator[tuple[Span, Span, Heads]], blend: Blend) -> list[Tensor]:
-    """Sum up overlapping answers with weights that are one in sum at each pixel; in float32 at least."""
-    weights = [dict(zip(axis.spans, span_weights(axis, blend), strict=True)) for axis in plan]
-    joined: list[Tensor] = []
-    dtypes: list[torch.dtype] = []
-    for row, column, heads in windows:
-        if not joined:
-            dtypes = [head.dtype for head in heads]
-            joined = [
-                torch.zeros(
-                    (len(head), plan.rows.answer, plan.columns.answer),
-                    dtype=torch.promote_types(head.dtype, torch.float32),
-                    device=head.device,
-                )
-                for head in heads
-            ]
-        height, width = len(row.keep), len(column.keep)
-        for whole, head in zip(joined, heads, strict=True):
-            share = weights[0][row][:, None] * weights[1][column]
-            place = whole[:, row.keep.start : row.keep.stop, column.keep.start : column.keep.stop]
-            place += head[:, :height, :width] * share.to(whole)
-    return [whole.to(dtype) for whole, dtype in zip(joined, dtypes, strict=True)]
-
-
-def span_weights(axis: Axis, blend: str) -> list[Tensor]:
-    """One weight for each pixel that each window keeps; they sum to one wherever windows overlap."""
-    distance = torch.arange(axis.window, dtype=torch.float64) - (axis.window - 1) / 2
-    window = torch.exp(-0.5 * (distance / (SIGMA * axis.window)) ** 2)
-    if blend == "constant":
-        window = torch.ones_like(window)
-    raw = [window[: len(span.keep)] for span in axis.spans]  # the picture may end inside the last one
-    total = torch.zeros(axis.answer, dtype=torch.float64)
-    for span, weight in zip(axis.spans, raw, strict=True):
-        total[span.keep.start : span.keep.stop] += weight
-    return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]
-
-
-def mean_of_flips(answer: Callable[[Tensor], Heads], window: Tensor, labels: LabelSpec | None = None) -> Heads:
-    """The mean answer over a window and its three mirrorings, turned back.
-
-    The window lies on the pooling grid at either end, so mirroring it is mirroring the canvas: tiles stay exact.
-
-    Raises:
-        ConfigError: Left and right are to change places, but the answer has other classes than `labels`.
-    """
-    total: list[Tensor] = []
-    for dims in FLIPS:
-        mask, *others = answer(window.flip(dims))
-        if labels and labels.swap_pairs:
-            if mask.shape[1] != labels.classes:
-                raise ConfigError(
-                    "labels and network differ", expected=f"{mask.shape[1]} classes", found=labels.classes,
-                    hint="give the label set that the network was trained with",
-                )  # fmt: skip
-            mask = mask[:, labels.swapped_by(hflip=-1 in dims, vflip=-2 in dims)]
-        heads = [head.flip(dims) for head in (mask, *others)]
-        total = [sum_ + head for sum_, head in zip(total, heads, strict=True)] if total else heads
-    return tuple(head / len(FLIPS) for head in total)
 
 
 def mirrored(axis: Axis) -> Tensor:
@@ -219,35 +255,3 @@ def mirrored(axis: Axis) -> Tensor:
     period = 2 * (axis.size - 1)
     folded = position.remainder(period)
     return torch.minimum(folded, period - folded)
-
-
-def split_heads(answer: Any) -> tuple[Heads, Callable[[Sequence[Tensor]], Any]]:
-    """The tensors of an answer, and how to make such an answer of others; labels of a classification head are dropped.
-
-    Raises:
-        PluginContractError: Neither a tensor, nor a NamedTuple, nor SMP's (masks, labels).
-    """
-    if isinstance(answer, Tensor):
-        return (answer,), lambda heads: heads[0]
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return tuple(answer), lambda heads: type(answer)(*heads)
-    if isinstance(answer, tuple) and len(answer) == 2:
-        return split_heads(answer[0])
-    raise PluginContractError(
-        "the network's answer cannot be read",
-        expected="logits (N, classes, H, W), or a NamedTuple with masks first",
-        found=type(answer).__name__,
-        hint="wrap the network in one that gives its logits",
-    )
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each part has its own mode again (frozen parts differ from the rest)."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

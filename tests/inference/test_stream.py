@@ -1,0 +1,332 @@
+"""`predict_to` against `predict` on the same picture, and what goes wrong on disks."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import nn
+
+import unetzoo
+from unetzoo import predict
+from unetzoo.errors import ConfigError, DataError, ImageDecodeError, InputShapeError
+from unetzoo.inference import Prepare, predict_to, targets
+from unetzoo.models.base import Geometry
+
+CHANNELS = {"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16)}
+
+
+def small(name="bnunet", **config):
+    torch.manual_seed(0)
+    return unetzoo.build(name, **{**CHANNELS, **config}).eval()
+
+
+def picture(height, width, channels=2, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
+
+
+def classes_of(net, image, **options):
+    answer = predict(net, image, **options)
+    mask = answer if isinstance(answer, torch.Tensor) else answer[0]
+    return (mask[0] > 0 if len(mask) == 1 else mask.argmax(0)).numpy()
+
+
+def agree(found, expected):
+    """The same classes but for pixels where two classes are equal up to rounding."""
+    assert found.shape == expected.shape
+    return (found != expected).mean() <= 1e-3
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tile": (64, 64)},
+        {"tile": (64, 48), "compression": "zlib"},
+        {"tile": (32, 64), "planarconfig": "separate", "compression": "zlib"},
+        {"rowsperstrip": 7},
+        {"rowsperstrip": 16, "compression": "zlib", "predictor": True},
+        {"rowsperstrip": 5, "planarconfig": "separate"},
+        {"tile": (64, 64), "bigtiff": True, "byteorder": ">"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_layouts(tmp_path, layout, dtype):
+    image = picture(131, 203, 3, dtype)
+    stored = image.transpose(2, 0, 1) if "planarconfig" in layout else image
+    tifffile.imwrite(tmp_path / "in.tif", stored, photometric="rgb", **layout)
+    net = small(in_channels=3)
+    predict_to(net, tmp_path / "in.tif", tmp_path / "out.npy", tile=96)
+    assert agree(np.load(tmp_path / "out.npy"), classes_of(net, image))
+
+
+def test_transparency_is_left_out_and_grey_has_one_channel(tmp_path):
+    image = picture(70, 90, 4)
+    tifffile.imwrite(tmp_path / "rgba.tif", image, photometric="rgb", extrasamples=["unassalpha"], tile=(32, 32))
+    tifffile.imwrite(tmp_path / "grey.tif", image[..., 0], tile=(32, 32))
+    for name, seen in (("rgba", image[..., :3]), ("grey", image[..., 0])):
+        net = small(in_channels=3 if seen.ndim == 3 else 1)
+        predict_to(net, tmp_path / f"{name}.tif", tmp_path / f"{name}.npy")
+        assert agree(np.load(tmp_path / f"{name}.npy"), classes_of(net, seen))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif", "TIFF"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (513, 2), (600, 520)])
+def test_targets_of_any_size(tmp_path, suffix, size):
+    image = picture(*size)
+    net = small("unet")
+    predict_to(net, image, tmp_path / f"out.{suffix}", tile=200)
+    path = tmp_path / f"out.{suffix}"
+    found = np.load(path) if suffix == "npy" else tifffile.imread(path)
+    assert found.dtype == np.uint8 and agree(found, classes_of(net, image))
+    assert [p.name for p in tmp_path.iterdir()] == [f"out.{suffix}"]
+
+
+@pytest.mark.parametrize("blend", ["exact", "constant", "gaussian"])
+@pytest.mark.parametrize("tta", [None, "flips", "d4"])
+def test_the_answer_is_that_of_predict(tmp_path, blend, tta):
+    net, image = small(), picture(150, 131)
+    options = {"tile": (64, 72), "blend": blend, "tta": tta}
+    predict_to(net, image, tmp_path / "out.npy", probabilities=tmp_path / "p.npy", **options)
+    expected = predict(net, image, **options)
+    assert agree(np.load(tmp_path / "out.npy"), expected.argmax(0).numpy())
+    found = torch.from_numpy(np.load(tmp_path / "p.npy").astype(np.float32)).permute(2, 0, 1)
+    assert torch.allclose(found, expected.softmax(0), atol=1e-3)
+
+
+def test_depth_and_half_resolution(tmp_path):
+    net, image = small("dualunet", out_stride=2), picture(101, 90)
+    predict_to(net, image, tmp_path / "out.npy", depth=tmp_path / "depth.tif", tile=80)
+    whole = predict(net, image)
+    assert agree(np.load(tmp_path / "out.npy"), whole.mask.argmax(0).numpy())
+    depth = tifffile.imread(tmp_path / "depth.tif")
+    assert depth.dtype == np.float32 and np.allclose(depth, whole.depth[0], atol=1e-5)
+
+
+class Many(nn.Module):
+    """Class of a pixel: its value."""
+
+    geometry = Geometry(minimum=1, stride=1, halo=0)
+
+    def forward(self, x):
+        levels = torch.arange(300, dtype=x.dtype).view(1, -1, 1, 1)
+        return -(x * 65535 - levels).abs()
+
+
+def test_more_than_256_classes_and_one(tmp_path):
+    image = picture(20, 31, 1, np.uint16) % 300
+    predict_to(Many(), image, tmp_path / "many.tif", tile=16)
+    found = tifffile.imread(tmp_path / "many.tif")
+    assert found.dtype == np.uint16 and np.array_equal(found, image[..., 0])
+    net, image = small(classes=1), picture(40, 50)
+    predict_to(net, image, tmp_path / "one.npy", threshold=0.4)
+    assert np.array_equal(np.load(tmp_path / "one.npy"), (predict(net, image)[0].sigmoid() > 0.4).numpy())
+
+
+@pytest.mark.parametrize("normalize", ["unit", "minmax", "standard", {"mean": [0.2, 0.3], "std": [0.5, 0.25]}])
+def test_a_runs_preparation_sees_the_whole_picture(tmp_path, normalize):
+    image = picture(150, 100) // 2 + 40
+    image[:70] //= 2
+    net = small()
+    predict_to(net, image, tmp_path / "out.npy", prepare=Prepare(normalize=normalize), tile=80)
+    assert agree(np.load(tmp_path / "out.npy"), classes_of(net, Prepare(normalize=normalize)(image)))
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("blend", ["exact", "gaussian"])
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
+    net, image = small(), picture(400, 61)
+    options = {"blend": blend, "probabilities": tmp_path / "p.npy"}
+    once = tmp_path / f"once.{suffix}"
+    predict_to(net, image, once, blend=blend, tile=96, probabilities=tmp_path / "once_p.npy")
+    written = targets.Target.write
+
+    def stopping(self, start, bands):
+        if start > 200:
+            raise Interrupted
+        written(self, start, bands)
+
+    path = tmp_path / f"out.{suffix}"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(targets.Target, "write", stopping)
+        predict_to(net, image, path, tile=96, **options)
+    assert not path.exists() and (tmp_path / f"out.{suffix}.part").exists()
+    with pytest.raises(ConfigError, match=r"unfinished.*resume=True"):
+        predict_to(net, image, path, tile=96, **options)
+    with pytest.raises(ConfigError, match="another network"):
+        predict_to(small(classes=4), image, path, resume=True, **options)
+    with pytest.raises(ConfigError, match="another source"):
+        predict_to(net, image[:-1], path, resume=True, **options)
+    with pytest.raises(ConfigError, match="another tile"):
+        predict_to(net, image, path, resume=True, tile=112, **options)
+    streamed = predict_to(net, image, path, resume=True, **options)
+    assert 0 < streamed.rows < 400 and streamed.fit.plan.tile[0] == 96
+    read = np.load if suffix == "npy" else tifffile.imread
+    assert np.array_equal(read(path), read(once))
+    assert np.array_equal(np.load(tmp_path / "p.npy"), np.load(tmp_path / "once_p.npy"))
+    assert {p.name for p in tmp_path.iterdir()} == {once.name, path.name, "p.npy", "once_p.npy"}
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
+    net, image = small(), picture(300, 61)
+    put = targets._put
+
+    def full(file, place, values):
+        if place > 10_000:
+            raise OSError(28, "No space left on device")
+        put(file, place, values)
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"No space left.*--resume"):
+        patch.setattr(targets, "_put", full)
+        predict_to(net, image, tmp_path / "out.npy", tile=96)
+    assert json.loads((tmp_path / "out.npy.part.json").read_text())["rows"] > 0
+    predict_to(net, image, tmp_path / "out.npy", tile=96, resume=True)
+    assert agree(np.load(tmp_path / "out.npy"), classes_of(net, image))
+
+
+def test_no_room_is_said_before_any_work(tmp_path, monkeypatch):
+    def refuse(file, start, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(ConfigError, match=r"room for .* MB.*No space left"):
+        predict_to(small(), picture(90, 90), tmp_path / "out.npy", depth=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def broken_tiffs(folder):
+    path = folder / "good.tif"
+    tifffile.imwrite(path, picture(200, 200, 2), tile=(64, 64), compression="zlib", planarconfig="contig")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    middle = bytearray(data)
+    middle[len(data) // 2 : len(data) // 2 + 400] = rng.bytes(400)
+    return {
+        "truncated": data[: len(data) * 2 // 3],
+        "damaged": bytes(middle),
+        "empty": b"",
+        "text": b"II not a TIFF at all",
+        "header": data[:8] + rng.bytes(len(data) - 8),
+    }
+
+
+@pytest.mark.parametrize("kind", ["truncated", "damaged", "empty", "text", "header"])
+def test_broken_tiffs(tmp_path, kind, caplog):
+    (tmp_path / "bad.tif").write_bytes(broken_tiffs(tmp_path)[kind])
+    with pytest.raises(DataError, match=r"bad\.tif"):
+        predict_to(small(), tmp_path / "bad.tif", tmp_path / "out.npy", tile=96)
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_mutated_tiffs_raise_our_errors_only(tmp_path):
+    tifffile.imwrite(tmp_path / "good.tif", picture(60, 60, 1)[..., 0], tile=(32, 32), compression="zlib")
+    data, rng = (tmp_path / "good.tif").read_bytes(), np.random.default_rng(1)
+    net = small(in_channels=1)
+    outcomes = []
+    for number in range(60):
+        mutant = bytearray(data)
+        for place in rng.integers(0, 400 if number % 2 else len(data), 3):
+            mutant[place] = rng.integers(256)
+        (tmp_path / "bad.tif").write_bytes(mutant)
+        try:
+            predict_to(net, tmp_path / "bad.tif", tmp_path / f"{number}.npy", memory="50MB")
+            outcomes.append("read")
+        except (DataError, ConfigError):
+            outcomes.append("refused")
+    assert outcomes.count("refused") > 10
+
+
+def test_sources_that_cannot_be_read(tmp_path):
+    net, image = small(), picture(70, 80)
+    out = tmp_path / "out.npy"
+    tifffile.imwrite(tmp_path / "pages.tif", picture(40, 40, 5).transpose(2, 0, 1), photometric="minisblack")
+    (tmp_path / "in.png").write_bytes(b"")
+    (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY\x01\x00 no header")
+    np.save(tmp_path / "short.npy", image)
+    (tmp_path / "short.npy").write_bytes((tmp_path / "short.npy").read_bytes()[:-5])
+    for source, error, says in [
+        ("none.tif", ImageDecodeError, "no such file"),
+        ("in.png", DataError, "tiled TIFF"),
+        ("pages.tif", DataError, "5 pages"),
+        ("bad.npy", ImageDecodeError, r"bad\.npy"),
+        ("short.npy", ImageDecodeError, r"short\.npy"),
+    ]:
+        with pytest.raises(error, match=says):
+            predict_to(net, tmp_path / source, out)
+    for source, error, says in [
+        (image[..., :1], InputShapeError, "expected 2 channels, found 1"),
+        (image.astype(np.int64), DataError, "full scale"),
+        (image[0, 0], InputShapeError, "one picture"),
+        (image[:0], InputShapeError, "empty"),
+        (torch.zeros(2, 9, 9), DataError, r"unetzoo\.predict"),
+        (None, DataError, "NoneType"),
+    ]:
+        with pytest.raises(error, match=says):
+            predict_to(net, source, out)
+    assert not out.exists() and not out.with_name("out.npy.part").exists()
+
+
+def test_wrong_arguments(tmp_path):
+    net, image = small(), picture(200, 180)
+    out = tmp_path / "out.npy"
+    (tmp_path / "there.npy").write_bytes(b"mine")
+    for target, options, says in [
+        (tmp_path / "there.npy", {}, "there already"),
+        (tmp_path / "out.png", {}, r"\.npy, \.tif"),
+        (tmp_path / "none" / "out.npy", {}, "no such folder"),
+        (out, {"depth": tmp_path / "d.npy"}, "no depth"),
+        (out, {"probabilities": tmp_path / "p.tif"}, r"as \.npy"),
+        (out, {"probabilities": out}, "one file"),
+        (out, {"tile": 40}, "tile=52"),
+        (out, {"tile": "large"}, "wrong tile"),
+        (out, {"memory": "much"}, "wrong memory"),
+        (out, {"memory": "10KB"}, "too little memory"),
+        (out, {"memory": "1MB", "tile": 160}, "too little memory"),
+        (out, {"tta": "paper"}, "whole picture"),
+        (out, {"prepare": Prepare(size=(64, 64))}, "keep their size"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            predict_to(net, image, target, **options)
+    assert (tmp_path / "there.npy").read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["there.npy"]
+    with pytest.raises(DataError, match="8-bit"):
+        predict_to(net, image.astype(np.uint16), out, prepare=Prepare())
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    from unetzoo.cli import main
+    from unetzoo.inference import TrainedNetwork
+
+    net, image = small(), picture(90, 120)
+    tifffile.imwrite(tmp_path / "in.tif", image, planarconfig="contig", photometric="minisblack", tile=(32, 32))
+    trained = TrainedNetwork(net, unetzoo.LabelSpec.indexed(3), Prepare())
+    monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained)
+    main_arguments = [
+        "stream",
+        "run",
+        str(tmp_path / "in.tif"),
+        str(tmp_path / "out.tif"),
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([*main_arguments, "--memory", "20MB", "--tta", "flips"])
+    assert ended.value.code in (0, None)
+    shown = capsys.readouterr().out
+    assert "windows of" in shown and "pixels computed twice" in shown
+    assert agree(tifffile.imread(tmp_path / "out.tif"), classes_of(net, image, tta="flips"))
+    with pytest.raises(SystemExit) as ended:
+        main(main_arguments)
+    assert ended.value.code == 2 and "there already" in capsys.readouterr().err
+    monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained._replace(multilabel=True))
+    with pytest.raises(SystemExit) as ended:
+        main(main_arguments)
+    assert ended.value.code == 2 and "several labels" in capsys.readouterr().err

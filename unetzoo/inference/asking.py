@@ -1,0 +1,129 @@
+"""How a network is asked about windows: in evaluation mode, in its own precision, in several views if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, PluginContractError
+from ..labels import LabelSpec
+from .geometry import geometry_of
+from .merging import Heads, Merger
+from .tta import TTA
+from .views import UPRIGHT, View
+
+
+class Asker:
+    """Asks a network about windows, in several views if wanted.
+
+    Args:
+        net: The network.
+        tta: Its views.
+        labels: What changes places in them.
+        uncertainty: Whether to give the disagreement of the views as further heads.
+
+    Raises:
+        ConfigError: No network; labels that cannot be turned.
+    """
+
+    def __init__(
+        self, net: nn.Module, tta: TTA | None = None, labels: LabelSpec | None = None, uncertainty: bool = False
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise ConfigError(
+                "predict takes a network",
+                found=repr(net),
+                hint='build it first: unetzoo.build("unet") or from_pretrained',
+            )
+        self.net, self.geometry, self.tta, self.uncertainty = net, geometry_of(net), tta, uncertainty
+        self.views = tta.views() if tta else (UPRIGHT,)
+        self.exact = all(view.exact for view in self.views)
+        self.labels = labels if tta and labels and labels.swap_pairs else None
+        if self.labels and self.labels.side == "viewer" and any(view.angle or view.turns % 2 for view in self.views):
+            raise ConfigError(
+                "turned pictures leave the viewer no left and right",
+                subject="labels with the viewer's sides",
+                found=f"rotations={tta.rotations}" if tta else None,
+                hint="rotations=1 or 2 for these labels",
+            )
+        sample = next((p for p in chain(net.parameters(), net.buffers()) if p.is_floating_point()), None)
+        self.device = None if sample is None else sample.device
+        self.dtype = None if sample is None else sample.dtype
+        self.rebuild: Callable[[Sequence[Tensor]], Any] = list
+
+    def ask(self, windows: Tensor, views: Sequence[View]) -> Heads:
+        """The merged answer to a batch of windows (N, C, h, w)."""
+        with torch.inference_mode():
+            windows = windows.to(device=self.device, dtype=self.dtype)
+            if self.tta is None or (len(views) == 1 and not self.uncertainty):
+                return self._answer(windows, views[0])
+            merger = Merger(self.tta, self.uncertainty)
+            for view in views:
+                merger.add(self._answer(windows, view))
+            return merger.merged()
+
+    def _answer(self, windows: Tensor, view: View) -> Heads:
+        turned = view.turned(windows)
+        heads, self.rebuild = split_heads(self.net(turned))
+        self._check(turned, heads)
+        if self.labels:
+            mask, *others = heads
+            if mask.shape[1] != self.labels.classes:
+                raise ConfigError(
+                    "labels and network differ",
+                    expected=f"{mask.shape[1]} classes",
+                    found=self.labels.classes,
+                    hint="give the label set that the network was trained with",
+                )
+            # a mirrored angle keeps the subject's sides; the viewer's are never turned by one
+            heads = (mask[:, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)], *others)
+        return tuple(view.turned_back(head) for head in heads)
+
+    def _check(self, window: Tensor, heads: Heads) -> None:
+        expected = (self.geometry.output(window.shape[-2]), self.geometry.output(window.shape[-1]))
+        for head in heads:
+            if head.ndim != 4 or tuple(head.shape[-2:]) != expected:
+                raise PluginContractError(
+                    "the network answers another size than its geometry says",
+                    subject=type(self.net).__name__,
+                    expected=f"(N, classes, {expected[0]}, {expected[1]}) for {tuple(window.shape)}",
+                    found=tuple(head.shape),
+                    hint="give the network a `geometry` (unetzoo.models.Geometry) that says how its answer lies",
+                )
+
+
+def split_heads(answer: Any) -> tuple[Heads, Callable[[Sequence[Tensor]], Any]]:
+    """The tensors of an answer, and how to make such an answer of others; labels of a classification head are dropped.
+
+    Raises:
+        PluginContractError: Neither a tensor, nor a NamedTuple, nor SMP's (masks, labels).
+    """
+    if isinstance(answer, Tensor):
+        return (answer,), lambda heads: heads[0]
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        return tuple(answer), lambda heads: type(answer)(*heads)
+    if isinstance(answer, tuple) and len(answer) == 2:
+        return split_heads(answer[0])
+    raise PluginContractError(
+        "the network's answer cannot be read",
+        expected="logits (N, classes, H, W), or a NamedTuple with masks first",
+        found=type(answer).__name__,
+        hint="wrap the network in one that gives its logits",
+    )
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each part has its own mode again (frozen parts differ from the rest)."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

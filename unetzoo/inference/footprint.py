@@ -1,0 +1,82 @@
+"""What a network takes for each pixel of a window, measured."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .asking import Asker
+from .geometry import canvas_length
+from .views import View
+
+TRIAL = 128  # pixels a side of the window that is measured, at least
+MARGIN = 2.0  # libraries lay out copies for their kernels, which nothing here sees
+
+
+def bytes_per_pixel(asker: Asker, channels: int) -> float:
+    """What a network, its views and their merging take for each pixel of a window at the peak, weights apart.
+
+    Measured on a small window: on a GPU by its allocator; elsewhere by following tensors, with a margin for what
+    kernels lay out for themselves.
+    """
+    geometry = asker.geometry
+    side = canvas_length(geometry, TRIAL)
+    side = side if geometry.maximum is None else min(side, geometry.maximum)
+    shape = (1, channels, side, side)
+    views = asker.views[:2]  # more are merged into the same sums
+    if asker.device is not None and asker.device.type == "cuda":
+        peak = _peak_on_gpu(asker, views, shape)
+    else:
+        peak = MARGIN * _peak_of_tensors(asker, views, shape)
+    return peak / (side * side)
+
+
+def _peak_on_gpu(asker: Asker, views: Sequence[View], shape: Sequence[int]) -> float:
+    window = torch.zeros(tuple(shape), device=asker.device, dtype=asker.dtype)
+    asker.ask(window, views)  # kernels are chosen at the first call
+    torch.cuda.synchronize(asker.device)
+    torch.cuda.reset_peak_memory_stats(asker.device)
+    before = torch.cuda.memory_allocated(asker.device)
+    asker.ask(window, views)
+    torch.cuda.synchronize(asker.device)
+    return torch.cuda.max_memory_allocated(asker.device) - before + window.nbytes
+
+
+def _peak_of_tensors(asker: Asker, views: Sequence[View], shape: Sequence[int]) -> float:
+    with Following() as live:
+        window = torch.zeros(tuple(shape), dtype=asker.dtype)
+        asker.ask(window, views)
+    return live.peak
+
+
+class Following(TorchDispatchMode):
+    """Counts the bytes of the tensors that come and go inside; `peak` is the most at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run an operator and count what is new."""
+        given = {id(s) for s in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if id(storage) not in given and storage not in self._known:
+                self._known.add(storage)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._gone, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _gone(self, size: int) -> None:
+        self.now -= size
+
+
+def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))

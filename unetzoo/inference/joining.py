@@ -1,0 +1,119 @@
+"""From the answers of windows to the answer for the picture, piece by piece, each as soon as it is final."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .geometry import Axis, Blend, Plan, Span
+from .merging import Heads
+
+SIGMA = 1 / 8  # of a window's answer, as nnU-Net weights its windows (Isensee et al. 2021)
+
+Answered = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network says there
+
+
+class Piece(NamedTuple):
+    """A final part of the picture's answer.
+
+    Args:
+        rows: Where it lies.
+        columns: Where it lies.
+        heads: Its values, (C, rows, columns) each.
+    """
+
+    rows: range
+    columns: range
+    heads: Heads
+
+
+def pieces(plan: Plan, windows: Answered, blend: Blend) -> Iterator[Piece]:
+    """The answer in pieces that do not overlap; all of a row of windows have the same rows.
+
+    Args:
+        plan: How the windows lie.
+        windows: Their answers, in the plan's order.
+        blend: "exact" keeps each pixel from one window; else overlapping windows are summed up with weights that are
+            one in sum at each pixel, in float32 at least. Of what is summed up, only the rows that the next windows
+            overlap are held.
+    """
+    return _kept(windows) if blend == "exact" else _blended(plan, windows, blend)
+
+
+def overlap(axis: Axis) -> int:
+    """The most pixels of a window's answer that the next window overlaps."""
+    return max(
+        (one.keep.stop - other.keep.start for one, other in zip(axis.spans, axis.spans[1:], strict=False)), default=0
+    )
+
+
+def span_weights(axis: Axis, blend: str) -> list[Tensor]:
+    """One weight for each pixel that each window keeps; they sum to one wherever windows overlap."""
+    distance = torch.arange(axis.window, dtype=torch.float64) - (axis.window - 1) / 2
+    window = torch.exp(-0.5 * (distance / (SIGMA * axis.window)) ** 2)
+    if blend == "constant":
+        window = torch.ones_like(window)
+    raw = [window[: len(span.keep)] for span in axis.spans]  # the picture may end inside the last one
+    total = torch.zeros(axis.answer, dtype=torch.float64)
+    for span, weight in zip(axis.spans, raw, strict=True):
+        total[span.keep.start : span.keep.stop] += weight
+    return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]
+
+
+def _kept(windows: Answered) -> Iterator[Piece]:
+    for row, column, heads in windows:
+        top, left = row.keep.start - row.first, column.keep.start - column.first
+        kept = tuple(head[:, top : top + len(row.keep), left : left + len(column.keep)] for head in heads)
+        yield Piece(row.keep, column.keep, kept)
+
+
+def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
+    weights = [dict(zip(axis.spans, span_weights(axis, blend), strict=True)) for axis in plan]
+    ends = [_final(axis) for axis in plan]
+    below: list[Tensor] = []  # sums of the rows that the next row of windows overlaps, over the picture's whole width
+    left: list[Tensor] = []  # sums of the columns that the next window overlaps
+    known_rows = known_columns = 0  # sums before these are in `below` and `left`
+    for row, column, heads in windows:
+        if column is plan.columns.spans[0]:
+            left, known_columns = [], column.keep.start
+            known_rows = _reached(plan.rows, row)
+        share = weights[0][row][:, None] * weights[1][column]
+        sums = [_weighted(head, share) for head in heads]
+        if not below:
+            below = [s.new_zeros(len(s), overlap(plan.rows), plan.columns.answer) for s in sums]
+        rows, columns = known_rows - row.keep.start, known_columns - column.keep.start
+        for number, part in enumerate(sums):
+            if columns:
+                part[..., :columns] += left[number]
+            new = slice(known_columns, column.keep.stop)
+            part[:, :rows, columns:] += below[number][:, :rows, new]
+        height, width = ends[0][row] - row.keep.start, ends[1][column] - column.keep.start
+        done = range(column.keep.start, ends[1][column])
+        yield Piece(
+            range(row.keep.start, ends[0][row]),
+            done,
+            tuple(part[:, :height, :width].to(head.dtype) for part, head in zip(sums, heads, strict=True)),
+        )
+        for kept, part in zip(below, sums, strict=True):
+            kept[:, : part.shape[1] - height, done.start : done.stop] = part[:, height:, :width]
+        left, known_columns = [part[..., width:] for part in sums], column.keep.stop
+
+
+def _weighted(head: Tensor, share: Tensor) -> Tensor:
+    height, width = share.shape
+    return head[:, :height, :width] * share.to(head.device, torch.promote_types(head.dtype, torch.float32))
+
+
+def _final(axis: Axis) -> dict[Span, int]:
+    """For each window, one past the last pixel that no later window changes."""
+    starts = [*(span.keep.start for span in axis.spans[1:]), axis.answer]
+    return dict(zip(axis.spans, starts, strict=True))
+
+
+def _reached(axis: Axis, span: Span) -> int:
+    """One past the last pixel that windows before this one have answered, from its own first pixel on."""
+    number = axis.spans.index(span)
+    return axis.spans[number - 1].keep.stop if number else span.keep.start

@@ -1,0 +1,82 @@
+"""What is written of a network's answer to a streamed picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..labels import LabelSpec
+from .asking import Heads
+from .decide import Decision, Threshold
+from .geometry import Plan
+from .targets import Layer
+
+
+class Outputs:
+    """What is written of a network's answer.
+
+    Args:
+        heads: An answer of the network, for its channels.
+        paths: Where to write "classes", "depth", "probabilities".
+        threshold: Probability above which a class is given; None for the most probable class.
+        labels: Names of the classes.
+
+    Raises:
+        ConfigError: A network without depth; probabilities as TIFF; one file for two of them.
+    """
+
+    def __init__(
+        self, heads: Heads, paths: Mapping[str, Path], threshold: Threshold = None, labels: LabelSpec | None = None
+    ) -> None:
+        self.paths = paths
+        self.channels = heads[0].shape[1]
+        self.all_channels = sum(head.shape[1] for head in heads)
+        labels = labels or LabelSpec.indexed(max(2, self.channels))
+        self.decide = None if threshold is None else Decision.of(threshold, labels, self.channels)
+        if "depth" in paths and len(heads) < 2:
+            raise ConfigError("this network has no depth", subject=paths["depth"])
+        if "probabilities" in paths and paths["probabilities"].suffix.lower() != ".npy":
+            raise ConfigError("probabilities are written as .npy", found=paths["probabilities"])
+        if len({path.resolve() for path in paths.values()}) < len(paths):
+            raise ConfigError("two results would be written to one file", found=", ".join(map(str, paths.values())))
+
+    def layers(self, plan: Plan) -> dict[str, Layer]:
+        """The files."""
+        size = plan.rows.answer, plan.columns.answer
+        return {
+            name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name))
+            for name, path in self.paths.items()
+        }
+
+    def dtype(self, name: str) -> np.dtype:
+        """Of the values of one file."""
+        narrow = np.uint8 if self.channels <= 256 else np.uint16
+        return np.dtype({"classes": narrow, "depth": np.float32, "probabilities": np.float16}[name])
+
+    def row_bytes(self, plan: Plan) -> int:
+        """Bytes of a row of all files."""
+        return sum(layer.dtype.itemsize * int(np.prod(layer.shape[1:])) for layer in self.layers(plan).values())
+
+    def values(self, heads: Heads) -> dict[str, np.ndarray]:
+        """What is written of an answer (C, h, w) each."""
+        mask = heads[0]
+        single = len(mask) == 1
+        found: dict[str, Tensor] = {}
+        found["classes"] = mask[0] > 0 if single else mask.argmax(0)
+        if self.decide or "probabilities" in self.paths:
+            probabilities = mask.float().sigmoid() if single else mask.float().softmax(0)
+            found["probabilities"] = probabilities.permute(1, 2, 0)
+            found["classes"] = self.decide(probabilities) if self.decide else found["classes"]
+        if "depth" in self.paths:
+            found["depth"] = heads[1][0]
+        return {name: self._array(found[name], self.dtype(name)) for name in self.paths}
+
+    def _array(self, value: Tensor, dtype: np.dtype) -> np.ndarray:
+        """On the host, small before it travels."""
+        kinds = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, "float32": torch.float32}
+        return value.to(kinds[dtype.name]).cpu().numpy().astype(dtype, copy=False)

@@ -1,0 +1,232 @@
+"""`predict_to`: from a picture on disk to its answer on disk, a row of windows at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..labels import LabelSpec
+from .asking import Asker, Heads, evaluating
+from .decide import Threshold
+from .geometry import Blend, Plan, canvas_length
+from .heap import kept_blocks
+from .joining import overlap, pieces
+from .outputs import Outputs
+from .pictures import PathLike, check_channels
+from .planner import Fit, Memory, fit_windows
+from .raster import Raster, Sliced, open_raster
+from .reader import Reader
+from .targets import Target
+from .tiling import Tile, answered, batches
+from .tta import TTALike, as_tta
+
+MEMORY = 10**9  # for windows and buffers, by default
+T = TypeVar("T")
+
+
+class Streamed(NamedTuple):
+    """What `predict_to` did.
+
+    Args:
+        fit: The windows, how many at once, and the bytes they took.
+        rows: Rows of the answer that were computed now; fewer than all after `resume`.
+        seconds: How long it took.
+    """
+
+    fit: Fit
+    rows: int
+    seconds: float
+
+
+def predict_to(
+    net: nn.Module,
+    source: PathLike | Sliced,
+    target: PathLike,
+    *,
+    depth: PathLike | None = None,
+    probabilities: PathLike | None = None,
+    tile: Tile = "auto",
+    blend: Blend = "exact",
+    tta: TTALike = None,
+    labels: LabelSpec | None = None,
+    prepare: Callable[[np.ndarray], Tensor] | None = None,
+    threshold: Threshold = None,
+    memory: Memory = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Streamed:
+    """Predict a picture that is read by windows, and write its class map as it is ready; neither is ever held whole.
+
+    The answer is that of `predict` with the same `tile`, `blend` and `tta`. Results bear the name `<target>.part` until
+    they are complete; after an interruption, a kill or a full disk, `resume=True` goes on from the last finished row of
+    windows.
+
+    Args:
+        net: As for `predict`.
+        source: A TIFF file in tiles (or strips), a `.npy` file, or anything that has `shape`, `dtype` and slices:
+            (H, W) or (H, W, C).
+        target: `.npy` (a memory-mapped array) or `.tif` (in tiles, uncompressed) for the classes (H, W): uint8, uint16
+            beyond 256 classes; 0 and 1 from a network of one channel.
+        depth: `.npy` or `.tif` for the depth, float32 (H, W), of networks that have it.
+        probabilities: `.npy` for the probabilities, float16 (H, W, classes).
+        tile: As for `predict`.
+        blend: As for `predict`.
+        tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole picture.
+        labels: As for `predict`.
+        prepare: What training did to a picture: array (h, w, C) as in the source → float tensor (C, h, w). It is given
+            windows, so it must treat each pixel alike and leave the size. By default integers are divided by their
+            full scale. A run's `Prepare` that scales by the whole picture's values has them read beforehand.
+        threshold: Probability above which a class is given, as for `Predictor`; by default the most probable class.
+        memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
+            half of what is free there, for the windows, and 1 GB on the host.
+        resume: Go on with an unfinished result.
+        progress: Show a bar with the time left.
+
+    Raises:
+        ConfigError: A target that is there, cannot be written or has no room; an unfinished result without `resume`, or
+            of another network or source; views that cannot be streamed; and as `predict`.
+        DataError: A source of an unknown kind, broken or truncated.
+        InputShapeError: Other channels than the network's.
+
+    Examples:
+        >>> import tempfile, unetzoo
+        >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
+        >>> picture = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     streamed = predict_to(net, picture, f"{folder}/classes.npy", tile=128)
+        ...     classes = np.load(f"{folder}/classes.npy")
+        >>> classes.shape, classes.dtype, str(streamed.fit.plan.tile)
+        ((300, 200), dtype('uint8'), '(128, 128)')
+        >>> bool((classes == unetzoo.predict(net, picture).argmax(0).numpy()).mean() > 0.999)
+        True
+    """
+    began = time.monotonic()
+    asker = Asker(net, as_tta(tta), labels)
+    if not asker.exact:
+        raise ConfigError(
+            "other angles and scales need the whole picture",
+            found=f"tta={tta!r}",
+            hint='mirrorings and quarter turns: tta="flips" or "d4"',
+        )
+    with open_raster(source) as raster, evaluating(net):
+        reader = Reader(raster, prepare)
+        heads = _probed(asker, reader)
+        wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
+        paths = {name: Path(path) for name, path in wanted.items() if path is not None}
+        outputs = Outputs(heads, paths, threshold, labels)
+        tile = _noted_tile(outputs.paths["classes"]) if resume and tile in (None, "auto") else tile
+        fit = _fit(asker, raster, outputs, tile, blend, memory)
+        recipe = {
+            "network": _fingerprint(net),
+            "source": [list(raster.shape), str(raster.dtype), *_stamp(source)],
+            "tile": list(fit.plan.tile),
+            "blend": blend,
+            "tta": repr(asker.tta),
+            "threshold": repr(threshold),
+            "outputs": {name: str(path) for name, path in outputs.paths.items()},
+        }
+        goal = Target(outputs.layers(fit.plan), recipe, resume)
+        before = goal.done
+        if before < fit.plan.rows.answer:
+            _run(asker, reader, fit, blend, outputs, goal, progress)
+        goal.finish()
+    return Streamed(fit, fit.plan.rows.answer - before, time.monotonic() - began)
+
+
+def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs, goal: Target, progress: bool) -> None:
+    plan = fit.plan
+    first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > goal.done)
+    height, width = plan.rows.answer, plan.columns.answer
+    bands: dict[str, np.ndarray] = {}
+    windows = ahead(batches(plan.windows(first), reader.cut(plan), fit.batch))
+    columns = (
+        TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    shown = Progress(*columns, console=Console(stderr=True), disable=not progress)
+    with shown as bar, kept_blocks(math.prod(plan.tile)):
+        skipped = first * len(plan.columns.spans)
+        task = bar.add_task("", total=plan.total, completed=skipped)
+        for rows, across, heads in pieces(plan, answered(asker, windows, asker.views), blend):
+            bar.advance(task)
+            start = max(rows.start, goal.done)
+            if start >= rows.stop:
+                continue
+            for name, values in outputs.values(tuple(head[:, start - rows.start :] for head in heads)).items():
+                if across.start == 0:
+                    bands[name] = np.empty((rows.stop - start, width, *values.shape[2:]), values.dtype)
+                bands[name][:, across.start : across.stop] = values
+            if across.stop == width:
+                goal.write(start, bands)
+    assert goal.done == height
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each made in another thread while the one before it is used."""
+    source = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, source, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, source, end)
+            yield item  # pyright: ignore[reportReturnType]
+
+
+def _probed(asker: Asker, reader: Reader) -> Heads:
+    """A small answer; by the way, whether the network takes this picture."""
+    corner = reader.corner()
+    check_channels(asker.net, corner)
+    side = canvas_length(asker.geometry, 1)
+    return asker.ask(torch.zeros(1, len(corner), side, side), asker.views[:1])
+
+
+def _fit(asker: Asker, raster: Raster, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory) -> Fit:
+    size = raster.shape[:2]
+    on_gpu = asker.device is not None and asker.device.type == "cuda"
+    pixel = raster.shape[2] * (raster.dtype.itemsize + 4)
+
+    def buffers(plan: Plan) -> int:
+        summed = overlap(plan.rows) * plan.columns.answer * outputs.all_channels * 4 if blend != "exact" else 0
+        window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
+        return plan.rows.window * outputs.row_bytes(plan) + summed + window + raster.held(plan.tile[0])
+
+    limit = memory if memory is not None or on_gpu else MEMORY
+    return fit_windows(asker, raster.shape[2], size, tile, blend, limit, buffers, MEMORY if on_gpu else None)
+
+
+def _noted_tile(path: Path) -> Tile:
+    """The windows of an unfinished result."""
+    try:
+        height, width = json.loads(path.with_name(path.name + ".part.json").read_text())["recipe"]["tile"]
+        return int(height), int(width)
+    except (OSError, ValueError, TypeError, KeyError):
+        return "auto"
+
+
+def _fingerprint(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _stamp(source: Any) -> list[Any]:
+    if not isinstance(source, str | os.PathLike):
+        return []
+    facts = os.stat(source)
+    return [str(Path(source).resolve()), facts.st_size, facts.st_mtime_ns]

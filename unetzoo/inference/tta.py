@@ -1,0 +1,128 @@
+"""Test-time augmentation: which versions of a picture are asked, and how each is made and turned back.
+
+A *view* is one version: scaled, mirrored, turned. Mirrorings and quarter turns only move pixels, so they are done on
+each window and tiles stay exact; other angles and scales resample the whole picture before it is cut, and the answer
+after it is joined.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from ..errors import ConfigError, did_you_mean
+from .views import View
+
+Merge = Literal["gmean", "mean", "max"]
+Mode = Literal["multiclass", "multilabel", "raw"]
+MERGES: tuple[Merge, ...] = ("gmean", "mean", "max")
+MODES: tuple[Mode, ...] = ("multiclass", "multilabel", "raw")
+MOST_ROTATIONS = 360
+SCALES = (0.1, 10.0)
+
+
+def _check(holds: bool, subject: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ConfigError("wrong test-time augmentation", subject=subject, expected=expected, found=repr(found))
+
+
+@dataclass(frozen=True)
+class TTA:
+    """Which versions of a picture a network is asked about, and how its answers become one.
+
+    All combinations of `flips`, `rotations` and `scales` are asked, each once: `TTA(flips=True, rotations=4)` has 8
+    versions, since two mirrorings are half a turn.
+
+    The U-Net paper (arXiv:1505.04597, section 4) says of its EM result that it was "averaged over 7 rotated versions
+    of the input data", and no more: neither the angles, nor whether the upright picture is one of them, nor what fills
+    the corners. `tta="paper"` is `TTA(rotations=7, merge="mean")`: the angles 0, 1/7, …, 6/7 of a turn about the
+    centre, bilinear, corners mirrored, the probabilities averaged.
+
+    Args:
+        flips: The picture, mirrored left to right, top to bottom, and both.
+        rotations: So many angles, evenly spread over a turn, counter-clockwise, the upright picture first. 1, 2 and 4
+            move pixels only.
+        scales: Sizes as multiples of the picture's; the answer is brought back to its size.
+        merge: "gmean": geometric mean of the probabilities, that is the mean of the logits, for every mode;
+            "mean": arithmetic mean of the probabilities; "max": the largest probability of each class. What is
+            returned are logits: their softmax (sigmoid) gives the merged probabilities, with sum one where there are
+            several classes.
+        mode: What the answer's channels are. "multiclass": softmax over them, sigmoid where there is one; "multilabel":
+            sigmoid of each; "raw": no logits (an output `activation`), so they are merged as they are; "gmean"
+            is refused there.
+
+    A depth head is averaged whatever `merge` says.
+
+    Raises:
+        ConfigError: Parts of a wrong kind; nothing to do.
+
+    Examples:
+        >>> len(TTA(flips=True).views()), len(TTA(flips=True, rotations=4, scales=(0.75, 1, 1.25)).views())
+        (4, 24)
+        >>> as_tta("paper")
+        TTA(flips=False, rotations=7, scales=(1.0,), merge='mean', mode='multiclass')
+    """
+
+    flips: bool = False
+    rotations: int = 1
+    scales: tuple[float, ...] = (1.0,)
+    merge: Merge = "gmean"
+    mode: Mode = "multiclass"
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.flips, bool), "flips", "True or False", self.flips)
+        count = self.rotations
+        whole = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST_ROTATIONS
+        _check(whole, "rotations", f"a number of angles, 1…{MOST_ROTATIONS}", count)
+        scales = self.scales if isinstance(self.scales, Sequence) and not isinstance(self.scales, str) else ()
+        legal = all(isinstance(s, int | float) and SCALES[0] <= s <= SCALES[1] for s in scales)
+        _check(
+            bool(scales) and legal and len(set(scales)) == len(scales),
+            "scales", f"different factors, {SCALES[0]}…{SCALES[1]}, e.g. (0.75, 1, 1.25)", self.scales,
+        )  # fmt: skip
+        object.__setattr__(self, "scales", tuple(float(s) for s in scales))
+        for name, value, choices in (("merge", self.merge, MERGES), ("mode", self.mode, MODES)):
+            if value not in choices:
+                raise ConfigError(f"unknown {name} of tta: {value!r}", hint=did_you_mean(str(value), choices, name))
+        if self.mode == "raw" and self.merge == "gmean":
+            raise ConfigError(
+                "answers that are no logits have no geometric mean here", subject="TTA", hint='merge="mean" or "max"'
+            )
+
+    def views(self) -> tuple[View, ...]:
+        """All versions, the upright picture at its own size first where it is one of them."""
+        mirrorings = ((False, 0), (True, 0), (True, 2), (False, 2)) if self.flips else ((False, 0),)
+        views: dict[View, None] = {}
+        for scale in sorted(self.scales, key=lambda s: s != 1):
+            for step in range(self.rotations):
+                quarters = Fraction(4 * step, self.rotations)
+                for mirror, half in mirrorings:
+                    turns = math.floor(quarters) + half
+                    views[View(scale, float(quarters % 1) * 90.0, mirror, turns % 4)] = None
+        return tuple(views)
+
+
+TTALike = TTA | str | None
+PRESETS = {
+    "flips": TTA(flips=True),
+    "d4": TTA(flips=True, rotations=4),
+    "paper": TTA(rotations=7, merge="mean"),
+}
+
+
+def as_tta(tta: TTALike) -> TTA | None:
+    """The augmentation that a user's word means: "flips", "d4" (all 8 mirrorings and quarter turns), "paper".
+
+    Raises:
+        ConfigError: Another word.
+    """
+    if tta is None or isinstance(tta, TTA):
+        return tta
+    if isinstance(tta, str) and tta in PRESETS:
+        return PRESETS[tta]
+    raise ConfigError(
+        f"unknown tta {tta!r}", hint=did_you_mean(str(tta), PRESETS, "tta") + " (or None, or unetzoo.inference.TTA)"
+    )

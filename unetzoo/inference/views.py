@@ -1,0 +1,122 @@
+"""One version of a picture: how it is made, and how the answer to it is turned back."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class View(NamedTuple):
+    """A picture scaled, turned by less than a quarter, mirrored left to right, then turned by quarters.
+
+    Args:
+        scale: Its size as a multiple of the picture's.
+        angle: Degrees, counter-clockwise, 0 ≤ angle < 90.
+        mirror: Whether left and right change places.
+        turns: Quarter turns, counter-clockwise.
+    """
+
+    scale: float = 1.0
+    angle: float = 0.0
+    mirror: bool = False
+    turns: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether it moves pixels only."""
+        return self.scale == 1 and self.angle == 0
+
+    def turned(self, x: Tensor) -> Tensor:
+        """The part that moves pixels only, of a picture or a batch (…, H, W)."""
+        return _quarters(x.flip(-1) if self.mirror else x, self.turns)
+
+    def turned_back(self, answer: Tensor) -> Tensor:
+        """The inverse of `turned`."""
+        answer = _quarters(answer, -self.turns)
+        return answer.flip(-1) if self.mirror else answer
+
+    def resampled(self, picture: Tensor) -> Tensor:
+        """The other part, of a picture (C, H, W): bilinear; the corners of a turned one are mirrored from it."""
+        if self.scale != 1:
+            size = [max(1, round(n * self.scale)) for n in picture.shape[-2:]]
+            picture = _resized(picture, size)
+        if self.angle:
+            height, width = picture.shape[-2:]
+            box = _box(height, width, self.angle)
+            y, x = _grid(box, picture)
+            y, x = _rotated(y - _middle(box[0]), x - _middle(box[1]), -self.angle)
+            picture = _sampled(picture, y + _middle(height), x + _middle(width), "reflection")
+        return picture
+
+    def resampled_back(self, answer: Tensor, size: tuple[int, int], out_stride: int = 1) -> Tensor:
+        """The answer (C, h, w) to a resampled picture, for the picture of `size` as it was.
+
+        Args:
+            answer: One value for `out_stride` pixels.
+            size: Height and width of the picture.
+            out_stride: Pixels per value of the answer along an axis.
+        """
+        wanted = [max(1, n // out_stride) for n in size]
+        if self.angle:
+            scaled = [max(1, round(n * self.scale)) for n in size]
+            box = _box(scaled[0], scaled[1], self.angle)
+            y, x = _grid([max(1, n // out_stride) for n in scaled], answer)
+            y, x = (_center(v, out_stride) - _middle(n) for v, n in zip((y, x), scaled, strict=True))
+            y, x = _rotated(y, x, self.angle)
+            y, x = (((v + _middle(n)) + 0.5) / out_stride - 0.5 for v, n in zip((y, x), box, strict=True))
+            answer = _sampled(answer, y, x, "border")
+        return answer if list(answer.shape[-2:]) == wanted else _resized(answer, wanted)
+
+
+UPRIGHT = View()
+
+
+def _quarters(x: Tensor, turns: int) -> Tensor:
+    return torch.rot90(x, turns, (-2, -1)) if turns else x  # no turn at all would be a copy
+
+
+def _resized(values: Tensor, size: list[int]) -> Tensor:
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))[None]
+    return F.interpolate(wide, size=size, mode="bilinear", antialias=True)[0].to(values.dtype)
+
+
+def _box(height: int, width: int, angle: float) -> tuple[int, int]:
+    """The size that holds a rectangle turned about its middle."""
+    sin, cos = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
+    return math.ceil(height * cos + width * sin), math.ceil(height * sin + width * cos)
+
+
+def _middle(size: int) -> float:
+    return (size - 1) / 2
+
+
+def _center(position: Tensor, out_stride: int) -> Tensor:
+    """Where in the picture the middle of an answer's pixel lies."""
+    return (position + 0.5) * out_stride - 0.5
+
+
+def _grid(size: tuple[int, int] | list[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = (
+        torch.arange(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32)) for n in size
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return y, x
+
+
+def _rotated(y: Tensor, x: Tensor, angle: float) -> tuple[Tensor, Tensor]:
+    """Offsets from the middle (y downwards), turned counter-clockwise as one sees them."""
+    sin, cos = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    return y * cos - x * sin, y * sin + x * cos
+
+
+def _sampled(values: Tensor, y: Tensor, x: Tensor, beyond: str) -> Tensor:
+    """Bilinear values at places given in pixels."""
+    height, width = values.shape[-2:]
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
+    wide = values.to(grid.dtype)[None]
+    found = F.grid_sample(wide, grid[None], mode="bilinear", padding_mode=beyond, align_corners=True)
+    return found[0].to(values.dtype)
