@@ -17,7 +17,7 @@ from rich.table import Table
 
 from . import harness
 
-SHARED = {"__main__", "atlas", "harness", "report"}
+SHARED = set("__main__ atlas ceilings counts encoders figures floors goals harness peers report structure".split())
 NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
 
 

@@ -24,8 +24,10 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "unetzoo", "torch", "segmentation-models-pytorch", "kornia", "monai", "torchmetrics", "numpy", "albumentations",
-    "pytorch-msssim", "onnxruntime", "dynamic-network-architectures",
+    "pytorch-msssim", "onnxruntime", "dynamic-network-architectures", "triton",
 )  # fmt: skip
+
+NUMBERS = ("ms", "iqr_ms", "ratio_to_first", "per_second")
 
 
 @dataclass
@@ -50,24 +52,28 @@ class Race:
     between: Callable[[], None] = lambda: None
     memory: bool = False
 
-    def run(self, repeats: int = 15, warmup: int = 2) -> dict[str, Any]:
+    def run(self, repeats: int = 15, warmup: int | None = None) -> dict[str, Any]:
         """Check, then time; a JSON-able result.
+
+        Args:
+            repeats: Timed repetitions of each; on a GPU 50 or more.
+            warmup: Untimed ones before; 20 on a GPU, else 2, by default.
 
         Raises:
             AssertionError: The answers differ.
         """
+        if warmup is None:
+            warmup = 20 if torch.cuda.is_available() else 2
         self.check({name: call() for name, call in self.contenders.items()})
+        rows: dict[str, dict[str, Any]]
         rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
         seconds: dict[str, list[float]] = {name: [] for name in self.contenders}
         for repeat in range(-warmup, repeats):
             for name, call in self.contenders.items():
                 self.between()
-                _wait()
-                start = time.perf_counter()
-                call()
-                _wait()
+                took = seconds_of(call)
                 if repeat >= 0:
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(took)
         ours = statistics.median(next(iter(seconds.values())))
         for name, row in rows.items():
             low, median, high = _quartiles(seconds[name])
@@ -137,19 +143,28 @@ def save(name: str, races: list[dict[str, Any]], command: str) -> Path:
 
 
 def check_schema(record: Mapping[str, Any]) -> None:
-    """Whether a record holds all that a reader needs to trust it.
+    """Whether a record holds all that a reader needs to trust it, in the right types.
 
     Raises:
-        ValueError: What is missing.
+        ValueError: What is missing or of another type.
     """
-    missing = {"what", "date", "command", "environment", "races"} - set(record)
-    missing |= {"machine", "threads", "python", "versions"} - set(record.get("environment", {}))
-    for race in record.get("races", []):
-        missing |= {"name", "unit", "repeats", "rows"} - set(race)
-        for row in race.get("rows", {}).values():
-            missing |= {"ms", "iqr_ms", "ratio_to_first", "per_second"} - set(row)
-    if missing:
-        raise ValueError(f"a record lacks {', '.join(sorted(missing))}")
+    wrong = _misfits(record, {"what": str, "date": str, "command": str, "environment": dict, "races": list}, "record")
+    if not wrong:
+        fields = {"machine": str, "threads": int, "python": str, "versions": dict}
+        wrong += _misfits(record["environment"], fields, "environment")
+        for race in record["races"]:
+            wrong += _misfits(race, {"name": str, "unit": str, "repeats": int, "rows": dict}, "race")
+            for name, row in race.get("rows", {}).items():
+                wrong += _misfits(row, dict.fromkeys(NUMBERS, (int, float)), name)
+                wrong += [f"{name}: {key} is negative" for key in NUMBERS if isinstance(row.get(key), (int, float))
+                          and row[key] < 0]  # fmt: skip
+    if wrong:
+        raise ValueError(f"not a record of races: {', '.join(sorted(wrong))}")
+
+
+def _misfits(part: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> list[str]:
+    return [f"{where} lacks {key}" if key not in part else f"{where}: {key} is {type(part[key]).__name__}"
+            for key, kind in fields.items() if not isinstance(part.get(key), kind)]  # fmt: skip
 
 
 def _status(key: str) -> int:
@@ -157,9 +172,19 @@ def _status(key: str) -> int:
     return int(line.split()[1])
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def seconds_of(call: Callable[[], Any]) -> float:
+    """How long a call takes: between two events on the GPU where there is one, else by the clock."""
+    if not torch.cuda.is_available():
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    torch.cuda.synchronize()
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()  # pyright: ignore[reportCallIssue] -- torch's stub asks for a stream
+    call()
+    last.record()  # pyright: ignore[reportCallIssue]
+    last.synchronize()
+    return first.elapsed_time(last) / 1e3
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

@@ -1,4 +1,8 @@
-"""One picture through a network: as it is, and optimized."""
+"""Pictures through a network: as it is, as others write and build it, and optimized.
+
+Answers of those that share our weights are compared first. On a GPU in float32 and in bfloat16 with channels innermost,
+compiled, batch 8 and batch 1.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 import unetzoo
 
 from .harness import Race
+from .peers import SAME, missing, others, same
 
 NETWORKS = {
     "bnunet": {},
@@ -20,31 +25,65 @@ NETWORKS = {
     "unet": {"in_channels": 1, "classes": 2},
     "dualunet": {},
 }
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
 SIZE = 256
 
 
 def races() -> Iterator[Race]:
-    """One race a network."""
-    torch.manual_seed(0)
+    """One race a network and batch."""
     for name, config in NETWORKS.items():
-        net = settled(unetzoo.build(name, **config))
-        size = net.geometry.fit(SIZE)
-        x = torch.randn(1, net.in_channels, size, size)
-        yield Race(
-            f"{name}, {net.in_channels}×{size}×{size}, batch 1, inference",
-            {
-                "unetzoo.optimize": partial(run, unetzoo.optimize(net), x),
-                "unetzoo.optimize, compiled": partial(run, unetzoo.optimize(net, compile=True, example=x), x),
-                "eager": partial(run, net, x),
-                "eager, channels_last": partial(
-                    run,
-                    settled(unetzoo.build(name, **config), net).to(memory_format=torch.channels_last),  # pyright: ignore
-                    x.to(memory_format=torch.channels_last),
-                ),
-            },
-            check=partial(equal, tolerance=1e-4),
-            work=(1, "pictures"),
-        )
+        for batch in (8, 1) if CUDA else (1,):
+            yield race(name, config, batch)
+
+
+def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Race:
+    """Ours first, at its fastest that waits for no compiler on a CPU; compiled on a GPU."""
+    torch.manual_seed(0)
+    net = settled(unetzoo.build(name, **config)).to(DEVICE)
+    size = net.geometry.fit(size)
+    x = torch.randn(batch, net.in_channels, size, size).to(DEVICE)
+    notes: dict[str, str] = {}
+    calls: dict[str, tuple[Callable[[Tensor], Any], Tensor]]
+    if CUDA:
+        calls = {
+            "unetzoo.optimize, compiled": (unetzoo.optimize(net, compile=True, example=x), x.bfloat16()),
+            "unetzoo.optimize": (unetzoo.optimize(net, example=x), x.bfloat16()),
+        }
+        notes["unetzoo.optimize, compiled"] = "bfloat16"
+        notes["unetzoo.optimize"] = "bfloat16"
+    else:
+        calls = {
+            "unetzoo.optimize": (unetzoo.optimize(net, example=x), x),
+            "unetzoo.optimize, without tiles": (unetzoo.optimize(net, winograd=False, example=x), x),
+            "unetzoo.optimize, compiled": (unetzoo.optimize(net, compile=True, example=x), x),
+        }
+    calls["eager"] = (net, x)
+    last, innermost = settled(unetzoo.build(name, **config), net), torch.channels_last
+    calls["eager, channels_last"] = (last.to(DEVICE, memory_format=innermost), x.to(memory_format=innermost))
+    if name in SAME:
+        peer = same(name, net).to(DEVICE)
+        calls[f"common {name}, eager"] = (peer, x)
+        if CUDA:
+            tuned = same(name, net).to(DEVICE, torch.bfloat16, memory_format=innermost)  # pyright: ignore
+            key = f"common {name}, our recipe"
+            calls[key] = (torch.compile(tuned), x.bfloat16().to(memory_format=innermost))
+            notes[key] = "bfloat16, channels innermost, compiled"
+    if name == "bnunet":
+        foreign, about = others(3, 1)
+        calls |= {key: (each.eval().to(DEVICE), x) for key, each in foreign.items()}
+        notes |= about
+        if absent := missing():
+            notes["eager"] = absent
+    comparable = {key for key in calls if key.startswith(("unetzoo", "eager", "common"))}
+    return Race(
+        f"{name}, {net.in_channels}×{size}×{size}, batch {batch}, inference",
+        {key: partial(run, *call) for key, call in calls.items()},
+        check=partial(equal, tolerance=0.1 if CUDA else 1e-4, among=comparable),
+        notes=notes,
+        work=(batch, "pictures"),
+        memory=True,
+    )
 
 
 def settled(net: nn.Module, like: nn.Module | None = None) -> Any:
@@ -65,13 +104,13 @@ def run(net: Callable[[Tensor], Any], x: Tensor) -> Any:
         return net(x)
 
 
-def equal(answers: dict[str, Any], tolerance: float) -> None:
-    """All answers as far from the last as rounding takes them."""
+def equal(answers: dict[str, Any], tolerance: float, among: set[str]) -> None:
+    """All answers of the same weights as far from the eager one as rounding takes them."""
     wanted = flat(answers["eager"])
-    for name, answer in answers.items():
-        error = (flat(answer) - wanted).abs().max() / wanted.abs().max()
+    for name in among:
+        error = (flat(answers[name]) - wanted).abs().max() / wanted.abs().max()
         assert error <= tolerance, f"{name} differs by {error:.2g} of the largest answer"
 
 
 def flat(answer: Any) -> Tensor:
-    return torch.cat([part.flatten() for part in (answer if isinstance(answer, tuple) else (answer,))])
+    return torch.cat([part.flatten().float() for part in (answer if isinstance(answer, tuple) else (answer,))])

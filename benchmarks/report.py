@@ -1,4 +1,4 @@
-"""The benchmarks' page, made from what was kept: `python -m benchmarks.report` writes `docs/benchmarks.md`."""
+"""The benchmarks' page, made from what was kept: `python -m benchmarks.report` writes it and its figures."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import goals
+from .figures import bars
 from .harness import RESULTS, check_schema
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+FIGURES = PAGE.parent / "figures"
 HEAD = """# Benchmarks
 
 Made from `benchmarks/results/` by `python -m benchmarks.report`. Each piece of work is done by all contenders on equal
 inputs, their answers are compared first, and then they take turns, so that whatever else the machine does meets all of
 them alike. Times are medians, ± is the interquartile range; *× first* is a contender's time over that of the first,
-which is ours: above 1 we are faster, below 1 we lose. Differences below 5 % say nothing.
+which is ours: above 1 we are faster, below 1 we lose (marked ◂, in red in the figures). Differences below 5 % say
+nothing.
 
 Measure on your own machine, from a checkout: `python -m benchmarks` (or some of them: `python -m benchmarks losses`).
 Peers that are not installed are left out.
@@ -32,13 +36,17 @@ def kept() -> list[dict[str, Any]]:
 
 def page(records: list[dict[str, Any]]) -> str:
     """The page as Markdown."""
-    parts = [HEAD]
+    parts = [HEAD, "## Goals\n\nOf several races the worst counts.\n"]
+    parts += [f"| {' | '.join(goals.HEAD)} |", "|---" * len(goals.HEAD) + "|"]
+    parts += [f"| {' | '.join(row)} |" for row in goals.rows(records)]
+    parts.append("")
     for record in records:
         where = record["environment"]
         device = where["gpu"] or f"CPU, {where['threads']} thread{'s' * (where['threads'] != 1)}, {where['machine']}"
         versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
         parts.append(f"## {record['what']}\n\n`{record['command']}`, {record['date']}; {device}; Python "
                      f"{where['python']}, {versions}.\n")  # fmt: skip
+        parts.append(f"![Times over the first]({figure(record).relative_to(PAGE.parent)})\n")
         parts += [table(race) for race in record["races"]]
     return "\n".join(parts)
 
@@ -49,11 +57,17 @@ def table(race: dict[str, Any]) -> str:
     columns = ["", "ms", "±", "× first", f"{race['unit']}/s", *(["extra MB"] if memory else [])]
     lines = [f"**{race['name']}**\n", f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     for name, row in race["rows"].items():
-        cells = [name, number(row["ms"]), number(row["iqr_ms"]), f"{row['ratio_to_first']:.2f}",
-                 number(row["per_second"])]  # fmt: skip
+        lost = " ◂" * (row["ratio_to_first"] < 0.95)
+        cells = [name, number(row["ms"]), number(row["iqr_ms"]), f"{row['ratio_to_first']:.2f}{lost}"]
+        cells.append(number(row["per_second"]))
         lines.append(f"| {' | '.join(cells + ([number(row.get('extra_mb'))] if memory else []))} |")
     notes = [f"{name}: {row['note']}" for name, row in race["rows"].items() if "note" in row]
     return "\n".join([*lines, "", *([f"{'; '.join(notes)}.\n"] if notes else [])])
+
+
+def figure(record: dict[str, Any]) -> Path:
+    """Where a result's figure is kept."""
+    return FIGURES / f"benchmark-{record['what']}-{'cuda' if record['environment']['gpu'] else 'cpu'}.svg"
 
 
 def number(value: float | None) -> str:
@@ -64,5 +78,8 @@ def number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    FIGURES.mkdir(exist_ok=True)
     PAGE.write_text(page(kept()))
-    print(f"written: {PAGE.name}")
+    for record in kept():
+        figure(record).write_text(bars(record))
+    print(f"written: {PAGE.name} and figures")

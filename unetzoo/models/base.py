@@ -27,8 +27,9 @@ from ..errors import (
     did_you_mean,
 )
 from ..registry import MODELS, check_keywords
-from .blocks import Encoder, he_normal_
+from .blocks import Encoder, he_normal_, one_of
 from .geometry import Geometry
+from .lean import recomputed
 
 if TYPE_CHECKING:
     from .card import Card
@@ -101,6 +102,8 @@ class SegmentationModel(SMPModel):
     - `align`: how an up-sampled map meets a skip of odd size, "resize" (interpolated) or "pad" (with zeros)
     - `activation`: of the output, by SMP's names; none by default, so the answer is logits
     - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
+    - `lean`: whether training keeps what convolutions answer and computes the rest again in the backward pass: less
+      memory for a little more time, the same gradients (see `recomputed`); a compiled network decides by itself
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
     `classification_head`, `in_channels`, `name` and, where it can tell, `geometry`, and ends its `__init__` with
@@ -126,6 +129,12 @@ class SegmentationModel(SMPModel):
     in_channels: int
     name: str
     geometry: Geometry
+    lean: bool = False
+
+    def __init__(self, lean: bool = False) -> None:
+        super().__init__()
+        one_of("lean", lean, (False, True))
+        self.lean = lean
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse unknown keywords and values that a saved configuration would lose."""
@@ -187,6 +196,13 @@ class SegmentationModel(SMPModel):
         """Encoder, decoder, heads."""
         if not torch.compiler.is_compiling():
             self.check_input_shape(x)
+            if self.lean and torch.is_grad_enabled():
+                with recomputed():
+                    return self.answer(x)
+        return self.answer(x)
+
+    def answer(self, x: Tensor) -> Any:
+        """`forward` without its checks."""
         features = self.encoder(x)
         masks = self.masks(self.decoder(features))
         if self.classification_head is None:

@@ -116,7 +116,26 @@ class ConvUnit(nn.Sequential):
         super().__init__(conv, *(rest if order == "conv-bn-act" else reversed(rest)))
 
 
-class DoubleConv(nn.Sequential):
+def join(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (N, C, H, W) of one size behind each other; one alone is itself."""
+    return torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0]
+
+
+class JoinedLayers(nn.Sequential):
+    """Layers one after the other, the first on all maps given, joined.
+
+    They are joined here and not by the caller, who would hold on to the copy until the last layer has answered.
+    """
+
+    def forward(self, *maps: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Maps (N, Cᵢ, H, W) → what the last layer answers."""
+        x = join(maps)
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class DoubleConv(JoinedLayers):
     """Two `ConvUnit`s; `mid_channels` between them (default: `out_channels`)."""
 
     def __init__(self, in_channels: int, out_channels: int, mid_channels: int | None = None, **unit: Any) -> None:
@@ -179,16 +198,18 @@ class Encoder(nn.Module, EncoderMixin):
         return features
 
     def make_dilated(self, output_stride: int) -> None:
-        """Refused, as SMP's VGG encoders do: max-pooling cannot be dilated away.
+        """Nothing to do where the depth alone gives that stride; else refused: max-pooling cannot be dilated away.
 
         Raises:
-            ConfigError: Always.
+            ConfigError: The stride is not 2^depth.
         """
+        if output_stride == self._output_stride:
+            return
         raise ConfigError(
             "this encoder cannot be dilated",
             expected=f"output_stride {self._output_stride}",
             found=output_stride,
-            hint="its resolution falls by max-pooling; choose a strided encoder for dilated decoders",
+            hint="ask for a depth with 2^depth = output_stride, or choose a strided encoder",
         )
 
 
@@ -212,7 +233,7 @@ class Decoder(nn.Module):
 
     Args:
         ups: One up-sampling module a level, coarsest first.
-        blocks: One block a level, coarsest first.
+        blocks: One block a level, coarsest first; each takes the maps to concatenate.
         align: How sizes are matched ("resize" or "pad", see `match_size`).
         concat: "skip-up" or "up-skip": which comes first in the concatenation.
     """
@@ -231,7 +252,7 @@ class Decoder(nn.Module):
         x = features[-1]
         for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
             x = match_size(up(x), skip.shape[-2:], self.align)
-            x = block(torch.cat([skip, x] if self.skip_first else [x, skip], dim=1))
+            x = block(skip, x) if self.skip_first else block(x, skip)
         return x
 
 

@@ -85,8 +85,9 @@ class DDUNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
+        lean: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(lean)
         one_of("variant", variant, ("padded", "original"))
         channels = widths(encoder_channels)
         depth = len(channels) - 1

@@ -14,7 +14,19 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .base import SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, ConvUnit, Decoder, Encoder, UpsampleConv, hidden_act, match_size, one_of, table_widths, widths
+from .blocks import (
+    Act,
+    ConvUnit,
+    Decoder,
+    Encoder,
+    UpsampleConv,
+    hidden_act,
+    join,
+    match_size,
+    one_of,
+    table_widths,
+    widths,
+)
 from .card import Card, Deviation
 from .facts import applications, halo, output_size, parameters
 from .geometry import Geometry
@@ -105,8 +117,9 @@ class R2UNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
+        lean: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(lean)
         one_of("variant", variant, VARIANTS)
         if not isinstance(t, int) or t < 1:
             raise ConfigError("wrong t", expected="an integer ≥ 1", found=t)
@@ -186,9 +199,9 @@ class SharedUnit(nn.Module):
             *(Recurrent(ConvUnit(out_channels, out_channels, act=act, bias=True), t) for _ in range(2))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, out, H, W)."""
-        x = self.project(x)
+    def forward(self, *maps: Tensor) -> Tensor:
+        """(N, in, H, W), in one map or several → (N, out, H, W)."""
+        x = self.project(join(maps))
         return x + self.layers(x)
 
 
@@ -202,8 +215,9 @@ class PaperUnit(nn.Module):
             PaperRecurrent(in_channels, out_channels, t, act), PaperRecurrent(out_channels, out_channels, t, act)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, out, H, W)."""
+    def forward(self, *maps: Tensor) -> Tensor:
+        """(N, in, H, W), in one map or several → (N, out, H, W)."""
+        x = join(maps)
         return self.mix(x) + self.layers(x)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, Decoder, Encoder, crop_center, hidden_act, one_of, widths
+from .blocks import Act, Decoder, Encoder, JoinedLayers, crop_center, hidden_act, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, init_std, layer_count, output_size, parameters, receptive_field
 from .geometry import Geometry
@@ -106,16 +106,17 @@ class UNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
+        lean: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(lean)
         one_of("padding", padding, ("valid", "same"))
         channels = widths(encoder_channels)
         depth = len(channels) - 1
 
-        def convs(inputs: int, outputs: int, *tail: nn.Module) -> nn.Sequential:
+        def convs(inputs: int, outputs: int, *tail: nn.Module) -> JoinedLayers:
             pad = 1 if padding == "same" else 0
             first, second = nn.Conv2d(inputs, outputs, 3, padding=pad), nn.Conv2d(outputs, outputs, 3, padding=pad)
-            return nn.Sequential(first, hidden_act(act), second, hidden_act(act), *tail)
+            return JoinedLayers(first, hidden_act(act), second, hidden_act(act), *tail)
 
         def level_convs(inputs: int, outputs: int, level: int) -> nn.Module:
             return convs(inputs, outputs, *[nn.Dropout(dropout)] * (level >= depth - 1))
