@@ -5,8 +5,9 @@ import functools
 import segmentation_models_pytorch as smp
 
 from ..registry import ENCODERS
-from .base import MaskDepth, SegmentationModel
+from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
 from .bnunet import BNUNet
+from .card import Card, Deviation, Fact
 from .ddunet import DDUNet
 from .dualunet import DualUNet
 from .foreign import from_foreign, load_weights
@@ -17,16 +18,21 @@ from .weights import from_pretrained
 
 __all__ = [
     "BNUNet",
+    "Card",
     "DDUNet",
+    "Deviation",
     "DualUNet",
+    "Fact",
     "Geometry",
     "MaskDepth",
     "R2UNet",
     "SegmentationModel",
     "UNet",
+    "classification_head",
     "from_foreign",
     "from_pretrained",
     "load_weights",
+    "segmentation_head",
 ]
 
 for _name in ENCODERS.names():

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import ConfigError, PluginBuildError, PluginContractError, UnetzooError
+from ..contracts import check_built
+from ..errors import ConfigError, PluginBuildError, UnetzooError
 from ..registry import MODELS
 
 if TYPE_CHECKING:
-    from ..plugins import Entry
     from .base import SegmentationModel
 
 
@@ -123,7 +123,7 @@ def info(name: str, **config: Any) -> Info:
     signature = {
         p.name: None if p.default is p.empty else p.default for p in inspect.signature(target).parameters.values()
     }
-    net = _without_memory(name, entry, config)
+    net = _without_memory(name, config)
     geometry = getattr(net, "geometry", None)
     return Info(
         name=entry.name,
@@ -203,7 +203,7 @@ def pretrained_text(net: SegmentationModel, metrics: Mapping[str, Any] | None, d
     return "\n".join(lines) + "\n"
 
 
-def _without_memory(name: str, entry: Entry, config: dict[str, Any]) -> Any:
+def _without_memory(name: str, config: dict[str, Any]) -> Any:
     """The network on the meta device: shapes and counts alone.
 
     Raises:
@@ -214,11 +214,7 @@ def _without_memory(name: str, entry: Entry, config: dict[str, Any]) -> Any:
             net = MODELS.build(name, **config)
     except PluginBuildError:  # it may need the values of its tensors
         net = MODELS.build(name, **config)
-    if not isinstance(net, nn.Module):
-        raise PluginContractError(
-            f"the model {entry.name!r} is no network", subject=f"{entry.distribution} {entry.version} ({entry.target})",
-            expected="a torch.nn.Module", found=type(net).__name__, hint=f"tell the author of {entry.distribution!r}",
-        )  # fmt: skip
+    check_built(MODELS, name, net)
     return net.to("meta")
 
 

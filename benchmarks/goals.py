@@ -1,0 +1,132 @@
+"""What was to be reached, beside what the kept results say: `python -m benchmarks.goals`.
+
+A goal is met when the worst of its races reaches the limit. Nothing is entered here by hand but
+the goals themselves and, where one is missed, why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio, or an amount, in the kept results.
+
+    Args:
+        work: What is to be done well.
+        result: Name of the result.
+        race: Pattern of the races' names.
+        ours: Pattern of the row that is ours.
+        peer: Pattern of the rows it is measured beside; the best of each race counts.
+        limit: What the worst race must reach.
+        column: "ms" or "extra_mb".
+        kind: "faster" (peer over ours, at least), "share" (ours over peer, at most) or "difference" (ours − peer).
+        why: Why it is missed, where it is.
+    """
+
+    work: str
+    result: str
+    race: str
+    ours: str
+    peer: str
+    limit: float
+    column: str = "ms"
+    kind: str = "faster"
+    why: str = ""
+
+    def said(self) -> str:
+        """The limit in words."""
+        words = {"faster": "≥ {:g}×", "share": "≤ {:g}×", "difference": "≤ {:g} ms more"}
+        return words[self.kind].format(self.limit)
+
+    def measured(self, records: list[dict[str, Any]], device: str) -> tuple[float, str] | None:
+        """The worst race's value and its name; None where nothing was kept for this device."""
+        values = [
+            (self._value(race["rows"]), race["name"])
+            for record in records
+            if record["what"] == self.result and (record["environment"]["gpu"] is not None) == (device == "CUDA")
+            for race in record["races"]
+            if re.search(self.race, race["name"])
+        ]
+        found = [(value, name) for value, name in values if value is not None]
+        if not found:
+            return None
+        return min(found) if self.kind == "faster" else max(found)
+
+    def met(self, value: float) -> bool:
+        """Whether a value reaches the limit."""
+        return value >= self.limit if self.kind == "faster" else value <= self.limit
+
+    def _value(self, rows: dict[str, dict[str, Any]]) -> float | None:
+        ours = [row[self.column] for name, row in rows.items() if re.search(self.ours, name) and self.column in row]
+        peers = [row[self.column] for name, row in rows.items() if re.search(self.peer, name) and self.column in row]
+        if not ours or not peers:
+            return None
+        if self.kind == "difference":
+            return min(ours) - min(peers)
+        return min(peers) / min(ours) if self.kind == "faster" else min(ours) / min(peers)
+
+
+CPU = (
+    Goal("inference, BN-UNet", "inference", "^bnunet", "^unetzoo.optimize$", "^(common.*)?eager$|^common", 1.25),
+    Goal("inference, R2U-Net", "inference", "^r2unet", "^unetzoo.optimize$", "^(common.*)?eager$|^common", 1.25),
+    Goal("train step, BN-UNet", "training", "^bnunet, training step, ", "^unetzoo", "^common", 0.95),
+    Goal("train step, R2U-Net", "training", "^r2unet, training step, ", "^unetzoo", "^common", 0.95),
+    Goal("peak memory of a lean train step", "training", "lean switch", "^lean", "^as it is", 0.6, "extra_mb", "share"),
+    Goal("CE + Dice", "losses", "^CE \\+ Dice of the batch", "dice_ce$", "^SMP", 3.0),
+    Goal("CE + Dice", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 1.4),
+    Goal(
+        "CE + Dice, memory", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 0.5, "extra_mb", "share"
+    ),
+    Goal("metric update from label maps", "metrics", "^from label maps", "^unetzoo$", "^torchmetrics$|^SMP$", 8.0),
+    Goal("metric update from label maps", "metrics", "^from label maps", "^unetzoo$", "bincount|unchecked", 1.0),
+    Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
+    Goal("composites", "composites", "^a sample", "^composed$", "^Pillow", 5.0),
+    Goal("import unetzoo", "imports", "^import", "^import unetzoo$", "^an empty", 50.0, kind="difference"),
+    Goal("listing", "imports", "^listing", "list_models", "^entry_points", 10.0, kind="difference"),
+)
+CUDA = (
+    Goal("train step", "training", "training step, ", "^unetzoo.*recipe$", "^common.*eager$", 2.5),
+    Goal(
+        "train step, our recipe on both", "training", "training step, ", "^unetzoo.*recipe$", "^common.*recipe$", 1.15
+    ),
+    Goal("inference", "inference", "batch 8,", "^unetzoo", "^(common.*)?eager$", 3.0),
+    Goal("inference, latency", "inference", "batch 1,", "^unetzoo", "^(common.*)?eager$", 2.0),
+    Goal("peak memory of a lean train step", "training", "lean switch", "^lean", "^as it is", 0.6, "extra_mb", "share"),
+)
+HEAD = ("goal", "peer", "limit", "measured", "met")
+
+
+def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """The table's rows, as text."""
+    for device, goals in (("CPU", CPU), ("CUDA", CUDA)):
+        for goal in goals:
+            found = goal.measured(records, device)
+            peer = goal.peer.replace("^", "").replace("$", "").replace("(common.*)?", "").replace("|", " or ")
+            if found is None:
+                yield f"{device}: {goal.work}", peer, goal.said(), "not measured", ""
+                continue
+            value, race = found
+            unit = " ms more" if goal.kind == "difference" else "×"
+            met = "yes" if goal.met(value) else f"**no**{f': {goal.why}' if goal.why else ''}"
+            yield f"{device}: {goal.work}", peer, goal.said(), f"{value:.3g}{unit} ({race})", met
+
+
+def main() -> None:
+    from .report import kept
+
+    table = Table(*HEAD)
+    for row in rows(kept()):
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

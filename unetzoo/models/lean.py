@@ -1,0 +1,225 @@
+"""Memory-lean training: keep what convolutions answer, compute the cheap maps behind them again in the backward pass.
+
+Chen, Xu, Zhang, Guestrin: *Training Deep Nets with Sublinear Memory Cost*, arXiv:1604.06174, restricted to operations
+that cost next to nothing; the idea of leaving out batch norm and activation is Rota Bulò, Porzi and Kontschieder's
+(*In-Place Activated BatchNorm*, arXiv:1712.02616). Here nothing is approximated: each map is made again by the very
+operation that made it, from the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+CHEAP = {
+    "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm_elemt",
+    "relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardtanh", "_prelu_kernel", "tanh",
+    "add", "cat", "constant_pad_nd", "clone", "_to_copy",
+    "max_pool2d_with_indices", "avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
+}  # fmt: skip
+ONLY_BEHIND_CHEAP = {"clone", "_to_copy"}  # of a map that is kept they would keep two
+MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # the rest they answer is small: kept
+LONGEST = 8  # operations from a kept map to one made again; a longer chain would be run again and again
+SOON = 8  # a result stays at hand when one of the next requests is for it: neighbours need the same map
+
+
+@contextmanager
+def recomputed() -> Iterator[None]:
+    """Within it, autograd keeps no map that batch norm, activation, sum, concatenation, pooling or up-sampling made.
+
+    Outputs and gradients are those of the ordinary pass, bit for bit where the operations are deterministic; running
+    statistics are updated once. For networks that have no `lean` switch of their own.
+
+    Examples:
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        >>> with recomputed():
+        ...     loss = net(torch.rand(2, 3, 8, 8)).sum()
+        >>> loss.backward()
+    """
+    tape = _Tape()
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(tape.pack, tape.unpack), tape:
+            yield
+    finally:
+        tape.close()
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A map that stays in memory."""
+
+    tensor: Tensor
+    version: int
+
+    def value(self) -> Tensor:
+        if self.tensor._version != self.version:
+            raise RuntimeError(
+                "a tensor needed for the gradient was modified by an inplace operation after the lean forward pass"
+            )
+        return self.tensor
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """An operation that can be run again.
+
+    Args:
+        run: The operation.
+        args: What it takes; maps by their handles.
+        kwargs: The same.
+        depth: Number of operations from maps that are kept.
+        at_hand: The results that are at hand, of all steps.
+        overwrites: Whether it works in place on its first argument.
+        asked: Places of its results in the order in which autograd saved maps.
+    """
+
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    depth: int
+    at_hand: dict[_Step, Any]
+    overwrites: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    def result(self) -> Any:
+        if self not in self.at_hand:
+            self.at_hand[self] = self.again()
+        return self.at_hand[self]
+
+    def again(self) -> Any:
+        """Computed for the caller alone, who may overwrite it."""
+        first = (self.args[0].of(self.args[0].step.again()),) if self.overwrites else ()
+        args, kwargs = tree_map_only((_Kept, _Made), lambda map: map.value(), (self.args[len(first) :], self.kwargs))
+        return self.run(*first, *args, **kwargs)
+
+    def pin(self) -> None:
+        """Keep the result, as something it is made of will be overwritten."""
+        self.run = partial(tree_map_only, Tensor, Tensor.clone, self.again())
+        self.args, self.kwargs, self.overwrites = (), {}, False
+
+
+Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
+@dataclass(slots=True)
+class _Made:
+    """A map that a step makes: one of its results, or a view of it."""
+
+    step: _Step
+    index: int | None
+    layout: Layout
+    view: Layout | None = None
+
+    def value(self) -> Tensor:
+        return self.of(self.step.result())
+
+    def of(self, result: Any) -> Tensor:
+        tensor = result if self.index is None else result[self.index]
+        return tensor if self.view is None else tensor.as_strided(*self.view)
+
+
+class _Tape(TorchDispatchMode):
+    """Notes how maps are made, below autograd: what autograd then saves is given to `pack`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[StorageWeakRef, _Made] = {}
+        self.readers: dict[StorageWeakRef, list[_Step]] = {}
+        self.at_hand: dict[_Step, Any] = {}
+        self.saved = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        schema = func._schema
+        written = [tensor for tensor, argument in zip(args, schema.arguments, strict=False)
+                   if argument.alias_info is not None and argument.alias_info.is_write]  # fmt: skip
+        name = schema.name.removeprefix("aten::")
+        inplace = len(written) == 1 and written[0] is args[0] and name.endswith("_")
+        step = None
+        if name.removesuffix("_" * inplace) in CHEAP and (inplace or not written):
+            step = self.step(func, name, inplace, args, kwargs)
+        for tensor in tree_leaves(written):
+            for reader in self.readers.pop(_storage(tensor), ()):
+                reader.pin()
+        result = func(*args, **kwargs)
+        for tensor in tree_leaves(written):
+            self.made.pop(_storage(tensor), None)
+        if step is not None:
+            maps = (result,) if isinstance(result, Tensor) else result
+            for index, tensor in enumerate(maps[: MAPS.get(name)]):
+                place = None if isinstance(result, Tensor) else index
+                self.made[_storage(tensor)] = _Made(step, place, _layout(tensor))
+        return result
+
+    def step(self, func: Any, name: str, inplace: bool, args: Any, kwargs: Any) -> _Step | None:
+        """How to do this again, where that is worth it."""
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if not any(tensor.requires_grad for tensor in tensors):
+            return None  # nothing of it will be saved
+        args, kwargs = tree_map_only(Tensor, self.handle, (_without_statistics(func, args), kwargs))
+        made = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _Made)]
+        depth = 1 + max((leaf.step.depth for leaf in made), default=0)
+        if depth > LONGEST or (name in ONLY_BEHIND_CHEAP and not made):
+            return None
+        if inplace and not (isinstance(args[0], _Made) and args[0].view is None):
+            return None
+        step = _Step(func, args, kwargs, depth, self.at_hand, inplace)
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, _Kept):
+                self.readers.setdefault(_storage(leaf.tensor), []).append(step)
+        return step
+
+    def handle(self, tensor: Tensor) -> _Kept | _Made:
+        """A tensor as something that keeps it, or something that makes it."""
+        made = self.made.get(_storage(tensor))
+        if made is None:
+            return _Kept(tensor, tensor._version)
+        layout = _layout(tensor)
+        return made if layout == made.layout else _Made(made.step, made.index, made.layout, layout)
+
+    def pack(self, tensor: Tensor) -> tuple[int, _Kept | _Made]:
+        handle = self.handle(tensor)
+        self.saved += 1
+        if isinstance(handle, _Made):
+            handle.step.asked.append(self.saved)
+        return self.saved, handle
+
+    def unpack(self, packed: tuple[int, _Kept | _Made]) -> Tensor:
+        place, handle = packed
+        with torch.no_grad():
+            value = handle.value()
+        if isinstance(handle, _Made) and place in handle.step.asked:
+            handle.step.asked.remove(place)
+        for step in [step for step in self.at_hand if not any(abs(place - asked) <= SOON for asked in step.asked)]:
+            del self.at_hand[step]
+        return value
+
+    def close(self) -> None:
+        """Leave all maps to those who saved them."""
+        self.made.clear()
+        self.readers.clear()
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _layout(tensor: Tensor) -> Layout:
+    return tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+
+
+def _without_statistics(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """In training, batch norm is done again without the running statistics, which it would move once more."""
+    names = [argument.name for argument in func._schema.arguments]
+    if "running_mean" not in names or not args[names.index("training")]:
+        return args
+    return tuple(None if name.startswith("running_") else value for name, value in zip(names, args, strict=False))
