@@ -213,3 +213,59 @@ def test_wrong_weighting():
         MultiTaskLoss(HEADS, weighting="learned")  # pyright: ignore
     with pytest.raises(ConfigError, match="two heads or more"):
         MultiTaskLoss({"mask": {"bce": 1.0}}, weighting="uncertainty")
+
+
+class Sides(NamedTuple):
+    mask: Tensor
+    sides: Tensor
+
+
+class Whole(torch.nn.Module):
+    """A loss of every part of an output."""
+
+    def terms(self, output, batch):
+        parts = [output] if isinstance(output, Tensor) else list(output)
+        target = batch["mask"].float()[:, None]
+        return {"near": sum((part - target).abs().mean() for part in parts), "flat": batch["weight"].mean()}
+
+
+def test_a_loss_with_terms_of_its_own_gets_the_whole_output_and_batch(batch):
+    logits = torch.randn(2, 2, 1, 4, 4)
+    output, target = Sides(logits[0], logits[1]), batch["mask"].float()[:, None]
+    near = [(part - target).abs().mean() for part in logits]
+    for given, expected in ((output, near[0] + near[1]), (output.mask, near[0])):
+        terms = MultiTaskLoss({"mask": Whole()}).terms(given, batch)
+        assert list(terms) == ["Whole/near", "Whole/flat"]
+        torch.testing.assert_close(terms["Whole/near"], expected)
+        torch.testing.assert_close(terms["Whole/flat"], batch["weight"].mean())
+
+
+def test_terms_of_its_own_are_weighted_as_others_are(output, batch, monkeypatch):
+    monkeypatch.setattr(LOSSES, "_local", {})
+    LOSSES.register("whole")(lambda: Whole())
+    heads = {"mask": {"whole": 0.25, "bce": 1.0}, "depth": {"l1": 2.0}}
+    own = Whole().terms(output, batch)
+    terms = MultiTaskLoss(heads).terms(output, batch)
+    assert list(terms) == ["mask/whole/near", "mask/whole/flat", "mask/bce", "depth/l1"]
+    torch.testing.assert_close(terms["mask/whole/near"], 0.25 * own["near"])
+    loss = MultiTaskLoss(heads, weighting="uncertainty")
+    assert loss.log_variance is not None
+    with torch.no_grad():
+        loss.log_variance.copy_(torch.tensor([0.7, -1.2]))
+    torch.testing.assert_close(loss.terms(output, batch)["mask/whole/flat"], math.exp(-0.7) * 0.25 * own["flat"])
+
+
+def test_one_multitask_loss_is_a_part_of_another(output, batch):
+    inner = MultiTaskLoss(HEADS)
+    terms = MultiTaskLoss({"mask": inner}).terms(output, batch)
+    assert list(terms) == [f"MultiTaskLoss/{name}" for name in ("mask/bce", "mask/dice", "depth/l1")]
+    torch.testing.assert_close(sum(terms.values(), start=torch.zeros(())), inner(output, batch))
+    signed = MultiTaskLoss({"mask": {"boundary": 1.0}})
+    with pytest.raises(ConfigError, match="grow for ever"):
+        MultiTaskLoss({"mask": signed, "depth": {"l1": 1.0}}, weighting="uncertainty")
+
+
+def test_terms_have_one_name_whatever_else_the_network_answers(output, batch):
+    """So that a network with more outputs in training than in evaluation has one curve of each."""
+    loss = MultiTaskLoss({"mask": {"bce": 1.0}})
+    assert list(loss.terms(output, batch)) == list(loss.terms(output.mask, batch)) == ["bce"]

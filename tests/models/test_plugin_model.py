@@ -1,16 +1,21 @@
 """A plugin's network on our base class: the contract, saved and loaded by its own name."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 import unetzoo
 from unetzoo.errors import CheckpointError, InputShapeError, PluginError, UnknownKeywordError
-from unetzoo.models import SegmentationModel
+from unetzoo.models import SegmentationModel, base, card
 from unetzoo.registry import MODELS
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
 SOURCE = """
 from torch import nn
-from unetzoo.models.base import SegmentationModel, segmentation_head
+from unetzoo.models import SegmentationModel, segmentation_head
 from unetzoo.models.blocks import ConvUnit, Encoder
 
 class Last(nn.Module):
@@ -27,6 +32,18 @@ class make(SegmentationModel):
         self.in_channels, self.name = in_channels, "tiny"
         self.initialize()
 """
+
+
+def test_what_a_network_is_written_with_is_public():
+    parts = {base: ("classification_head", "segmentation_head"), card: ("Card", "Deviation", "Fact")}
+    for module, names in parts.items():
+        for name in names:
+            assert getattr(unetzoo.models, name) is getattr(module, name) and name in unetzoo.models.__all__
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.glob("*/src/**/*.py")), ids=lambda path: path.name)
+def test_our_plugins_import_the_public_face_alone(path):
+    assert not re.findall(r"(?:from|import) unetzoo\.\w+\.\w.*", path.read_text(encoding="utf-8"))
 
 
 def test_it_is_saved_under_its_name_and_comes_back(install, tmp_path):

@@ -4,15 +4,19 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from test_trainer import Squares, make
+from torch import nn
 
-from unetzoo import training
+from unetzoo import LOSSES, METRICS, training
 from unetzoo.errors import CheckpointWriteError, ConfigError, DataError
 from unetzoo.training import TensorBoard, logs
 from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
 from unetzoo.training.progress import Progress, Speed
+from unetzoo.training.reporting.pictures import colored
 
 ROWS = [
     {"epoch": 1.0, "miou": 0.1 + 0.2},
@@ -91,6 +95,44 @@ def test_tensorboard_has_the_scores_and_pictures_of_the_run(tmp_path):
     assert sorted(events.Tags()["images"]) == [f"samples/s{n}" for n in range(4)]
     picture = events.Images("samples/s0")[-1]
     assert picture.step == 4 and picture.width >= 3 * 96 and picture.encoded_image_string.startswith(b"\x89PNG")
+
+
+class Even(nn.Module):
+    """The same probability of foreground everywhere: a little more than 1/4."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, x):
+        return self.logit + 0 * x
+
+
+class Shown:
+    """A log that keeps the pictures."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def begin(self, step): ...
+    def row(self, row, step): ...
+    def say(self, event, text, step): ...
+    def close(self): ...
+
+    def pictures(self, pictures, step):
+        self.seen = pictures
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0.5, 0), (0.2, 1)])
+def test_pictures_are_drawn_at_the_threshold_of_the_metric(threshold, label):
+    net, shown = Even(), Shown()
+    metric = METRICS.build("segmentation", classes=1, threshold=threshold)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
+    make(net, LOSSES.build("bce"), metric, logs=[shown], epochs=2, optimizer=optimizer).fit(Squares(), Squares(2))
+    color = colored(np.array([[label]]), Squares.labels)[0, 0]
+    for picture in shown.seen.values():  # the prediction is the last panel
+        assert (picture[-16:, -16:] == color).all()
+    assert list(shown.seen) == ["s0", "s1"]
 
 
 def test_tensorboard_forgets_what_a_killed_run_told_of_steps_that_are_done_again(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -10,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..contracts import check_built
 from ..errors import ConfigError, UnknownNameError, did_you_mean
-from ..registry import LOSSES, check_keywords, keywords
+from ..registry import LOSSES, check_keywords, keywords, missing_keywords
 from ._inputs import check_policy
 from .boundary import BoundaryLoss
 
@@ -34,6 +34,9 @@ class MultiTaskLoss(nn.Module):
     A head `h` is the field `h` of the network's NamedTuple output, or `mask` when that is a plain tensor; its target
     is `batch[h]`. The pixels of `mask` are weighted by `batch["weight"]` and those of `depth` by `batch["valid"]`,
     where the batch has them.
+
+    A loss with a method `terms(output, batch) -> dict` of its own, as the Trainer knows it, gets the whole output and
+    batch instead of one head: a loss of side outputs, or one that compares heads. Its terms are weighted alike.
 
     Args:
         heads: For each head a table of losses, by registry name: `{"mask": {"ce": 1.0, "dice": 0.5}}`. A value is
@@ -115,33 +118,19 @@ class MultiTaskLoss(nn.Module):
         self._modules_of_terms = nn.ModuleList(t.loss for t in self._terms if isinstance(t.loss, nn.Module))
 
     def terms(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Every term, weighted: `head/loss` → scalar; just `loss` when the output is a plain tensor.
+        """Every term, weighted: `head/loss` → scalar; just `loss` where the mask is the only head.
 
-        With learned weights also `head/uncertainty`, so that the sum of all is the loss.
+        A loss with terms of its own adds `loss/term` for each. With learned weights there is also `head/uncertainty`,
+        so that the sum of all is the loss.
         """
-        heads = _heads_of(output)
-        single = isinstance(output, Tensor)
         terms: dict[str, Tensor] = {}
-        for head, name, weight, loss in self._terms:
-            if head not in heads:
-                raise UnknownNameError(
-                    f"the network has no head {head!r}",
-                    subject=type(output).__name__,
-                    hint=did_you_mean(head, heads, "head"),
-                )
-            if head not in batch:
-                raise ConfigError(
-                    f"the batch has no target {head!r}",
-                    subject=f"loss {name!r}",
-                    found=", ".join(map(str, batch)) or "an empty batch",
-                    hint=f"use a data set that gives {head!r}, or take the head out of the loss",
-                )
-            pixels = batch.get(WEIGHT_KEYS.get(head, ""))
-            given = {} if pixels is None else {"weight": pixels}
-            term = weight * loss(heads[head], batch[head], **given)
-            if self.log_variance is not None:
-                term = term * torch.exp(-self.log_variance[self.heads.index(head)])
-            terms[name if single else f"{head}/{name}"] = term
+        for term in self._terms:
+            prefix = "" if self.heads == ["mask"] else f"{term.head}/"
+            for name, value in _values(term, output, batch).items():
+                value = term.weight * value
+                if self.log_variance is not None:
+                    value = value * torch.exp(-self.log_variance[self.heads.index(term.head)])
+                terms[prefix + name] = value
         if self.log_variance is not None:
             terms |= {f"{head}/uncertainty": s / 2 for head, s in zip(self.heads, self.log_variance, strict=True)}
         return terms
@@ -161,12 +150,39 @@ def _check_learnable(heads: Sequence[str], terms: Sequence[Term]) -> None:
         )
     for head in heads:
         own = [term for term in terms if term.head == head and term.weight > 0]
-        signed = [term.name for term in own if isinstance(term.loss, BoundaryLoss)]
+        signed = [term.name for term in own if _may_be_negative(term.loss)]
         if signed or not own:
             found = f"head {head!r} with {signed[0]!r}" if signed else f"head {head!r} with weights of 0 alone"
             raise ConfigError(
                 "a weight that would grow for ever", subject=subject, expected="losses above 0", found=found, hint=hint
             )
+
+
+def _may_be_negative(loss: Callable[..., Tensor]) -> bool:
+    parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
+    return any(isinstance(part, BoundaryLoss) for part in parts)
+
+
+def _values(term: Term, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The value of a loss by its name, or of each of its own terms."""
+    heads, head = _heads_of(output), term.head
+    if head not in heads:
+        raise UnknownNameError(
+            f"the network has no head {head!r}", subject=type(output).__name__, hint=did_you_mean(head, heads, "head")
+        )
+    if head not in batch:
+        raise ConfigError(
+            f"the batch has no target {head!r}",
+            subject=f"loss {term.name!r}",
+            found=", ".join(map(str, batch)) or "an empty batch",
+            hint=f"use a data set that gives {head!r}, or take the head out of the loss",
+        )
+    terms: Callable[..., Mapping[str, Tensor]] | None = getattr(term.loss, "terms", None)
+    if callable(terms):
+        return {f"{term.name}/{name}": value for name, value in terms(output, batch).items()}
+    pixels = batch.get(WEIGHT_KEYS.get(head, ""))
+    given = {} if pixels is None else {"weight": pixels}
+    return {term.name: term.loss(heads[head], batch[head], **given)}
 
 
 def _heads_of(output: Any) -> dict[str, Tensor]:
@@ -192,10 +208,11 @@ def _build(head: str, name: str, spec: Any, defaults: Mapping[str, Any], ignore_
         defaults = {**defaults, "ignore_index": ignore_index}
     known = keywords(target)
     given = {key: value for key, value in defaults.items() if key in known} | given
-    try:
-        inspect.signature(target).bind(**given)
-    except TypeError as error:
+    if missing := missing_keywords(target, given):
         raise ConfigError(
-            "incomplete table of keywords", subject=subject, found=str(error), hint="name them in the loss's table"
-        ) from error
-    return Term(head, name, float(weight), LOSSES.build(name, **given))
+            "incomplete table of keywords", subject=subject, found=f"no value for {', '.join(map(repr, missing))}",
+            hint="name them in the loss's table",
+        )  # fmt: skip
+    loss = LOSSES.build(name, **given)
+    check_built(LOSSES, name, loss)
+    return Term(head, name, float(weight), loss)

@@ -33,7 +33,7 @@ from .recipe import Recipe, load
 from .reporting.samples import Gallery
 from .reporting.write import write as write_report
 from .resume import check_same
-from .sections import built
+from .sections import build_component
 from .stages import Stage
 from .trained import best_network
 from .trainer import Trainer
@@ -102,7 +102,7 @@ def make_trainer(
         )
     torch.manual_seed(recipe.train.seed)
     if net is None:
-        net = built("[model]", MODELS.build, recipe.model.name, **recipe.model.options)
+        net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
     loss = recipe.make_loss(labels.ignore_index)
     stages = [
         Stage(stage.epochs, stage.batch_size, make_transform(recipe.at_stage(stage), "train", labels))
@@ -130,7 +130,7 @@ def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
     for head, component in recipe.metrics.items():
         known = keywords(METRICS.get(component.name))
         options = {"labels": labels} if "labels" in known else {}
-        metrics[head] = built(f"[metrics.{head}]", METRICS.build, component.name, **options, **component.options)
+        metrics[head] = build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
     return metrics
 
 

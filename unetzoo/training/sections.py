@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..contracts import check_built
 from ..errors import ConfigError, UnetzooError, UnknownNameError, did_you_mean
 from ..labels import LabelSpec
-from ..registry import DATASETS, LOSSES, Registry, check_keywords, keywords
+from ..registry import DATASETS, LOSSES, Registry, check_keywords, keywords, missing_keywords
 from .settings import Settings
 
 T = TypeVar("T")
@@ -73,8 +73,13 @@ class Data(PerSplit):
     cache: bool | str = False
 
     def build(self, split: str) -> Any:
-        """The dataset of one split, with border weights where they are asked for."""
+        """The dataset of one split, with border weights where they are asked for.
+
+        Raises:
+            PluginContractError: The name builds no dataset.
+        """
         dataset = DATASETS.build(self.name, **self.of(split))
+        check_built(DATASETS, self.name, dataset)
         if not self.border_weights:
             return dataset
         from ..datasets import with_border_weights
@@ -207,13 +212,22 @@ def bind(section: str, target: Any, options: dict[str, Any]) -> None:
         ConfigError: A required one is missing.
     """
     check_keywords(target, options, f"[{section}]")
-    missing = [
-        p.name for p in keywords(target).values() if p.default is inspect.Parameter.empty and p.name not in options
-    ]
-    if missing:
+    if missing := missing_keywords(target, options):
         raise ConfigError(
             f"[{section}] lacks {', '.join(missing)}", hint=f"add it to the recipe, or --set {section}.{missing[0]}=…"
         )
+
+
+def build_component(section: str, registry: Registry, name: str, **options: Any) -> Any:
+    """What a registry name of the recipe stands for, built.
+
+    Raises:
+        ConfigError: It refuses its keywords.
+        PluginContractError: A plugin's factory gives another kind of object.
+    """
+    component = built(section, registry.build, name, **options)
+    check_built(registry, name, component)
+    return component
 
 
 def built(section: str, make: Callable[..., T], *given: Any, **options: Any) -> T:

@@ -147,7 +147,7 @@ class Trainer:
         self.out = Path(out) if out is not None else None
         self.folder = RunFolder(self.out if first else None, keep)
         self.progress = Progress(progress and first)
-        self.watch = Watch(self.folder, self.progress, logs if first else ())
+        self.watch = Watch(self.folder, self.progress, self.metrics, logs if first else ())
         self.loaders = Loaders(seed=seed, workers=workers, rank=accelerator.process_index, world=self.world)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         scaled = self.scaler.is_enabled()
@@ -299,7 +299,7 @@ class Trainer:
         if better:
             self.folder.save_best(self.network)
         ended = bool(len(self.history) == self.plan.epochs or self.best.is_over or self.judge.signal)
-        self.watch.close_epoch(row, self.steps, self.metrics, last=ended)
+        self.watch.close_epoch(row, self.steps, last=ended)
         if self.plan.is_whole(epoch) and (ended or (epoch + 1) % self.settings.checkpoint_epochs == 0):
             self._save()
         self.folder.write_log(self.history)

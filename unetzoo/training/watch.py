@@ -27,11 +27,14 @@ class Watch:
     Args:
         folder: Of the run; nothing is kept without one.
         progress: Where warnings are said.
+        metrics: The run's, by head.
         logs: Further logs of the process that writes; none in the others.
     """
 
-    def __init__(self, folder: RunFolder, progress: Progress, logs: Sequence[Log] = ()) -> None:
-        self.folder, self.progress, self.logs = folder, progress, logs
+    def __init__(
+        self, folder: RunFolder, progress: Progress, metrics: Mapping[str, Any], logs: Sequence[Log] = ()
+    ) -> None:
+        self.folder, self.progress, self.metrics, self.logs = folder, progress, metrics, logs
         self._begin_evaluation()
 
     def begin(self, data: Any, step: int, epochs: int) -> None:
@@ -59,18 +62,17 @@ class Watch:
         if self.logs:
             self._first.add(output, dict(batch))
 
-    def close_epoch(self, row: Mapping[str, float], step: int, metrics: Mapping[str, Any], *, last: bool) -> None:
-        """An epoch is scored. All processes call it together.
+    def close_epoch(self, row: Mapping[str, float], step: int, *, last: bool) -> None:
+        """An epoch is scored; the metrics hold the counts of all processes. All processes call it together.
 
         Args:
             row: Its scores.
             step: Optimizer steps done.
-            metrics: By head, with the counts of all processes.
             last: Whether the run ends here.
         """
         found: dict[str, Collapse | None] = {
             head: of_classes(metric.confusion, metric.names)
-            for head, metric in metrics.items()
+            for head, metric in self.metrics.items()
             if hasattr(metric, "confusion")
         }
         found |= {head: spread.collapse() for head, spread in self._summed_spreads().items()}
@@ -89,7 +91,7 @@ class Watch:
     def _begin_evaluation(self) -> None:
         self._spreads: dict[str, Spread] = {}
         self._input: Tensor | None = None
-        self._first = First(PICTURES)
+        self._first = First(PICTURES, self.metrics.get("mask"))
 
     def _summed_spreads(self) -> dict[str, Spread]:
         summed: dict[str, Spread] = {}

@@ -8,7 +8,8 @@ from unetzoo_attention import DeepSupervision, Supervised, UNetPlusPlus
 
 import unetzoo
 from unetzoo.errors import ConfigError
-from unetzoo.training import train
+from unetzoo.models import MaskDepth
+from unetzoo.training import load_recipe, train
 
 SIX = {"encoder_channels": [2] * 6, "mid_channels": [2] * 6, "decoder_mid_channels": [2] * 5}
 
@@ -39,7 +40,7 @@ def test_the_loss_is_the_weighted_sum_over_mask_and_sides():
     logits = torch.randn(4, 2, 3, 5, 6)
     output = Supervised(logits[0], torch.cat(list(logits[1:]), dim=1))
     target, weight = torch.randint(0, 3, (2, 5, 6)), torch.rand(2, 5, 6)
-    loss = DeepSupervision({"ce": 1.0}, classes=3, mask_weight=0.5, side_weight=2.0)
+    loss = DeepSupervision({"ce": 1.0}, mode="multiclass", mask_weight=0.5, side_weight=2.0)
 
     def entropy(x):
         picked = torch.gather(x, 1, target[:, None])[:, 0]
@@ -56,12 +57,55 @@ def test_terms_keep_their_names_with_and_without_sides():
     supervised = loss.terms(Supervised(mask, torch.zeros(1, 4, 4, 4)), batch)
     assert list(supervised) == list(loss.terms(mask, batch)) == ["bce", "dice"]
     assert supervised["bce"].item() == pytest.approx(4 * math.log(2))
+    other = loss.terms(MaskDepth(mask, mask), batch)
+    assert list(other) == ["bce", "dice"] and other["bce"].item() == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("weights", [{"mask_weight": -1.0}, {"mask_weight": 0.0, "side_weight": 0.0}])
-def test_useless_weights_are_refused(weights):
-    with pytest.raises(ConfigError, match="wrong weights"):
-        DeepSupervision({"dice": 1.0}, **weights)
+@pytest.mark.parametrize("mode", ["binary", "multiclass", "multilabel"])
+def test_the_mode_reaches_the_losses_that_take_one(mode):
+    generator = torch.Generator().manual_seed(0)
+    channels = 1 if mode == "binary" else 3
+    shape = (2, 3, 5, 6) if mode == "multilabel" else (2, 5, 6)
+    logits = torch.randn(2, channels, 5, 6, generator=generator)
+    target = torch.randint(0, 2, shape, generator=generator)
+    for spec, smooth in ((1.0, 0.0), ({"smooth": 2.0}, 2.0)):
+        loss = DeepSupervision({"dice": spec}, mode=mode)
+        alone = unetzoo.LOSSES.build("dice", mode=mode, smooth=smooth)
+        torch.testing.assert_close(loss(logits, target), alone(logits, target))
+    named = DeepSupervision({"dice": {"mode": mode}}, mode="binary" if mode == "multilabel" else "multilabel")
+    alone = unetzoo.LOSSES.build("dice", mode=mode)
+    torch.testing.assert_close(named(logits, target), alone(logits, target))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"mask_weight": -1.0}, "wrong weights"),
+        ({"mask_weight": 0.0, "side_weight": 0.0}, "wrong weights"),
+        ({"mode": "binry"}, "wrong mode"),
+        ({"losses": {"dise": 1.0}}, "did you mean 'dice'"),
+        ({"losses": {}}, "needs losses"),
+        ({"losses": 1.0}, "needs losses"),
+    ],
+)
+def test_useless_settings_are_refused(given, says):
+    with pytest.raises(ConfigError, match=says):
+        DeepSupervision(**{"losses": {"dice": 1.0}, **given})
+
+
+def test_a_table_of_losses_hands_it_the_side_outputs_its_mode_and_its_weight():
+    generator = torch.Generator().manual_seed(0)
+    mask, sides = torch.randn(1, 3, 4, 4, generator=generator), torch.randn(1, 6, 4, 4, generator=generator)
+    target = torch.randint(0, 3, (1, 4, 4), generator=generator)
+    target[0, 0] = 255
+    table = {"weight": 0.5, "mask_weight": 0.0, "losses": {"dice": 1.0}}
+    loss = unetzoo.LOSSES.build("multitask", heads={"mask": {"deep-supervision": table}}, classes=3, ignore_index=255)
+    dice = unetzoo.LOSSES.build("dice", mode="multiclass", ignore_index=255)
+    for output, each in ((Supervised(mask, sides), sides.split(3, dim=1)), (mask, [mask])):
+        terms = loss.terms(output, {"mask": target})
+        assert list(terms) == ["deep-supervision/dice"]
+        expected = 0.5 * sum(dice(side, target) for side in each)
+        torch.testing.assert_close(terms["deep-supervision/dice"], expected)
 
 
 def test_only_trained_branches_are_pruned():
@@ -117,8 +161,27 @@ def test_the_trainer_trains_every_branch():
     assert {"train/bce", "val/bce"} <= rows[-1].keys()
 
 
-def test_the_recipe_learns(tmp_path):
+@pytest.mark.parametrize("name", ["attention-composites", "unetplusplus-composites"])
+def test_the_recipes_learn(name, tmp_path):
     small = ["data.train.length=160", "data.val.length=40", "data.size=48", "model.encoder_channels=[8,16,32]"]
     less = [*small, "train.epochs=3", "train.batch_size=8", "optimizer.lr=1e-2"]
-    result = train("attention-composites", less, out=tmp_path / "run", progress=False)
+    result = train(name, less, out=tmp_path / "run", progress=False)
     assert result.scores["iou/foreground"] > 0.35  # everything foreground would score 0.12
+
+
+def test_the_recipe_supervises_every_branch():
+    """Its loss is the mean over the branches, and a term has one name in training and in validation."""
+    torch.manual_seed(0)
+    recipe = load_recipe("unetplusplus-composites")
+    net, loss = unetzoo.build(recipe.model.name, **recipe.model.options), recipe.make_loss()
+    data = unetzoo.DATASETS.build("composites", size=32, length=4, channels=3)
+    data.transform = unetzoo.datasets.Transform(labels=data.labels)
+    image, mask = (torch.stack([data[n][key] for n in range(4)]) for key in ("image", "mask"))
+    output, bce = net(image), unetzoo.LOSSES.build("bce")
+    expected = sum(bce(side, mask).item() for side in output.split()) / 3
+    assert len(output.split()) == 3
+    assert loss.terms(output, {"mask": mask})["deep-supervision/bce"].item() == pytest.approx(expected, rel=1e-3)
+    row = unetzoo.Trainer(net, loss, steps=1, progress=False).fit(data, data)[0]
+    terms = {name.partition("/")[2] for name in row if name.startswith("train/")}
+    assert terms == {name.partition("/")[2] for name in row if name.startswith("val/")}
+    assert terms == {"loss", "deep-supervision/bce", "deep-supervision/dice"}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unetzoo.models.card import Fact
+from unetzoo.models import Fact
 
 
 def parameters(stated: int, source: str, /, **config: Any) -> Fact:

@@ -10,9 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unetzoo.errors import ConfigError
-from unetzoo.models import Geometry, SegmentationModel
-from unetzoo.models.base import classification_head, segmentation_head
-from unetzoo.models.card import Card, Deviation
+from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classification_head, segmentation_head
 
 from .blocks import ConvUnit, Encoder, UpConv, widths
 from .facts import output_size, parameters

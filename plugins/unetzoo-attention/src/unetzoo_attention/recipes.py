@@ -2,4 +2,6 @@
 
 from pathlib import Path
 
-attention_composites = Path(__file__).with_name("attention-composites.toml")
+_HERE = Path(__file__).parent
+attention_composites = _HERE / "attention-composites.toml"
+unetplusplus_composites = _HERE / "unetplusplus-composites.toml"

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from unetzoo.models import Geometry, SegmentationModel
-from unetzoo.models.base import classification_head, segmentation_head
-from unetzoo.models.card import Card, Deviation
+from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classification_head, segmentation_head
 
 from .blocks import Encoder, resized, widths
 from .facts import output_size, parameters, weights_of

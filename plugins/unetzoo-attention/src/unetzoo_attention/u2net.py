@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unetzoo.models import SegmentationModel
-from unetzoo.models.base import classification_head, segmentation_head
-from unetzoo.models.card import Card, Deviation
+from unetzoo.models import Card, Deviation, SegmentationModel, classification_head, segmentation_head
 
 from .blocks import Encoder, resized, widths
 from .facts import output_size, parameters

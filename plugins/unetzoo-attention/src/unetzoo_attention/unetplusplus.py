@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from unetzoo.errors import ConfigError
-from unetzoo.models import Geometry, SegmentationModel
-from unetzoo.models.base import classification_head, segmentation_head
-from unetzoo.models.card import Card, Deviation
+from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classification_head, segmentation_head
 
 from .blocks import DoubleConv, Encoder, one_of, resized, widths
 from .facts import output_size, parameters

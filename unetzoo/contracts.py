@@ -1,0 +1,66 @@
+"""What the names of a registry build, held against the contract of their kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import PluginContractError
+from .labels import LabelSpec
+from .registry import Registry
+
+CONTRACTS = {
+    "model": "a torch.nn.Module",
+    "loss": "a callable loss(output, target, *, weight=None)",
+    "metric": "an object with update, compute and reset",
+    "dataset": "an object with __len__, __getitem__, transform and labels, a LabelSpec",
+}
+PARTS = {"metric": ("update", "compute", "reset"), "dataset": ("__len__", "__getitem__", "transform", "labels")}
+
+
+def check_built(registry: Registry, name: str, value: Any) -> None:
+    """Whether what a name has built is a model, loss, metric or dataset, as far as can be seen without using it.
+
+    The name is looked up only where it is not, so that asking costs nothing.
+
+    Args:
+        registry: Of the kind.
+        name: As it was given to `registry.build`.
+        value: What that has built.
+
+    Raises:
+        PluginContractError: It is another kind of object, with the distribution whose factory made it.
+
+    Examples:
+        >>> from unetzoo import LOSSES
+        >>> check_built(LOSSES, "dice", LOSSES.build("dice", mode="binary"))
+    """
+    found = _fault(registry.kind, value)
+    if found is None:
+        return
+    entry = registry.entry(name)
+    raise PluginContractError(
+        f"the {registry.kind} {entry.name!r} is no {registry.kind}",
+        subject=f"{entry.distribution} {entry.version} ({entry.target})",
+        expected=CONTRACTS[registry.kind],
+        found=found,
+        hint=f"tell the author of {entry.distribution!r}",
+    )
+
+
+def _fault(kind: str, value: Any) -> str | None:
+    """What stands there in place of an object of a kind; None where it is one."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    type_name = type(value).__name__
+    if kind == "model":
+        from torch import nn
+
+        return None if isinstance(value, nn.Module) else type_name
+    if kind == "loss":
+        return None if callable(value) else type_name
+    missing = [part for part in PARTS.get(kind, ()) if not hasattr(value, part)]
+    if missing:
+        return f"{type_name} without {', '.join(missing)}"
+    if kind == "dataset" and not isinstance(value.labels, LabelSpec):
+        return f"{type_name} whose labels are of type {type(value.labels).__name__}"
+    return None
