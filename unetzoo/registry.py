@@ -115,7 +115,7 @@ class Registry:
         distribution, colon, plain = name.rpartition(":")
         claims = known.get(plain, [])
         if colon:
-            claims = [entry for entry in claims if entry.distribution == normalize(distribution)]
+            claims = [entry for entry in claims if normalize(entry.distribution) == normalize(distribution)]
         if not claims:
             raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=self._hint(name))
         if len(claims) == 1:

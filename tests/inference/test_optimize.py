@@ -30,6 +30,7 @@ VARIANTS = [
     *[(name, {}) for name in OURS],
     ("bnunet", {"up": "upsample_conv", "conv_bias": True}),
     ("bnunet", {"up": "bilinear", "order": "conv-act-bn"}),
+    ("r2unet", {"variant": "stepwise"}),
     ("r2unet", {"variant": "paper"}),
     ("r2unet", {"variant": "cityscapes"}),
     ("dualunet", {"variant": "original"}),

@@ -19,6 +19,7 @@ VARIANTS = [
     ("unet", {"padding": "same", "dropout": 0.2}),
     ("bnunet", {"up": "bilinear", "act": "silu"}),
     ("bnunet", {"up": "upsample_conv", "order": "conv-act-bn", "align": "pad", "act": {"type": "prelu"}}),
+    ("r2unet", {"variant": "stepwise"}),
     ("r2unet", {"variant": "paper"}),
     ("r2unet", {"variant": "cityscapes", "act": "gelu"}),
     ("dualunet", {"encoder_channels": None, "encoder_name": "resnet18", "encoder_depth": 3}),

@@ -26,6 +26,7 @@ PARAMETERS = [
     ("r2unet", {}, 39_091_393),
     ("r2unet", {"classes": 2}, 39_091_458),
     ("r2unet", {"classes": 19}, 39_092_563),
+    ("r2unet", {"classes": 19, "variant": "stepwise"}, 39_116_115),  # two norms more: 2·2·(2·1984 + 2·960)
     ("r2unet", {"classes": 19, "variant": "cityscapes"}, 49_526_163),
     ("r2unet", {"in_channels": 1, "encoder_channels": (16, 32, 64, 128), "variant": "paper"}, 1_046_529),
     ("ddunet", {"classes": 19}, 10_805_267),
@@ -187,7 +188,32 @@ def test_r2unet_cityscapes_adds_the_skip_after_the_unit():
     assert torch.equal(net.decoder(features), x)
 
 
-@pytest.mark.parametrize("variant", ["shared", "paper", "cityscapes"])
+def shared_and_stepwise(x, passes):
+    """A recurrent layer of either kind with the same weights, after so many training passes over x."""
+    shared, stepwise = (
+        tiny("r2unet", variant=variant, encoder_channels=(4, 4, 4)).encoder.blocks[0].layers[0].train()
+        for variant in ("shared", "stepwise")
+    )
+    stepwise.conv.load_state_dict(shared.conv[0].state_dict())
+    with torch.no_grad():
+        answers = [(shared(x), stepwise(x)) for _ in range(passes)]
+    return shared, stepwise, answers[-1]
+
+
+def test_r2unet_stepwise_trains_like_shared():
+    _, _, (shared, stepwise) = shared_and_stepwise(torch.randn(2, 4, 8, 8), 1)
+    torch.testing.assert_close(stepwise, shared)
+
+
+def test_r2unet_stepwise_evaluates_as_it_trains_and_shared_does_not():
+    x = 0.1 * torch.randn(2, 4, 16, 16)  # far below the maps that come back
+    shared, stepwise, (trained, _) = shared_and_stepwise(x, 200)  # until the running statistics stand
+    with torch.no_grad():
+        torch.testing.assert_close(stepwise.eval()(x), trained, rtol=0.01, atol=0.02)
+        assert (shared.eval()(x) - trained).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("variant", ["shared", "stepwise", "paper", "cityscapes"])
 def test_r2unet_starts_with_sane_outputs(variant):
     torch.manual_seed(0)
     net = unetzoo.build("r2unet", variant=variant, encoder_channels=(16, 32, 64, 128)).train()
@@ -272,6 +298,7 @@ def test_dualunet_refuses(config, reason):
         ("bnunet", {}),
         ("bnunet", {"up": "upsample_conv"}),
         ("r2unet", {}),
+        ("r2unet", {"variant": "stepwise"}),
         ("r2unet", {"variant": "cityscapes"}),
         ("r2unet", {"variant": "paper", "t": 3}),
         ("ddunet", {}),

@@ -32,16 +32,16 @@ from .facts import applications, halo, output_size, parameters
 from .geometry import Geometry
 
 WIDTHS = (64, 128, 256, 512, 1024)
-VARIANTS = ("shared", "paper", "cityscapes")
 
 
 class R2UNet(SegmentationModel):
     """U-Net whose units are recurrent and residual.
 
     Args:
-        t: Recurrent steps; with "shared" and "paper" a layer computes t + 1 times.
+        t: Recurrent steps; a layer computes t + 1 times ("cityscapes": t times).
         variant: "shared", the common implementation: one convolution with its batch norm serves x and every step,
-            units start with a 1×1 convolution; "paper", the equation itself with separate w_f and w_r and no norm;
+            units start with a 1×1 convolution; "stepwise", the same with a batch norm for each step, which evaluates as
+            it trains (see the deviations); "paper", the equation itself with separate w_f and w_r and no norm;
             "cityscapes", the Cityscapes system's: no norm, t applications, skips added after the unit.
 
     The other arguments are every network's: see `SegmentationModel`.
@@ -79,6 +79,14 @@ class R2UNet(SegmentationModel):
                 reason="The common implementation; the recurrence is hard to train without.",
             ),
             Deviation(
+                paper="No word on the statistics of a norm that serves several steps.",
+                ours="One norm's running statistics mix all steps (default variant), while training normalizes each "
+                'step by its own: scores in evaluation fall behind the training loss. variant="stepwise" keeps a norm '
+                "for each step.",
+                reason="The default loads published weights and gives their answers; "
+                "one norm a step is Cooijmans et al.'s remedy (arXiv:1603.09025).",
+            ),
+            Deviation(
                 paper="The residual adds x, whose channels differ from F(x)'s where the width changes.",
                 ours="A 1×1 convolution with bias brings x to the unit's width.",
                 reason="The sum needs equal widths; the common implementation does so at every unit.",
@@ -93,6 +101,7 @@ class R2UNet(SegmentationModel):
             parameters(39_092_563, classes=19),
             parameters(39_091_393),
             parameters(39_091_458, classes=2),
+            parameters(39_116_115, variant="stepwise", classes=19),
             parameters(49_526_163, variant="cityscapes", classes=19),
             parameters(
                 1_046_529, "paper's small network", variant="paper", in_channels=1, encoder_channels=(16, 32, 64, 128)
@@ -120,11 +129,11 @@ class R2UNet(SegmentationModel):
         lean: bool = False,
     ) -> None:
         super().__init__(lean)
-        one_of("variant", variant, VARIANTS)
+        one_of("variant", variant, tuple(UNITS))
         if not isinstance(t, int) or t < 1:
             raise ConfigError("wrong t", expected="an integer ≥ 1", found=t)
         channels = widths(encoder_channels)
-        unit = {"shared": SharedUnit, "paper": PaperUnit, "cityscapes": CityscapesUnit}[variant]
+        unit = UNITS[variant]
         self.encoder = Encoder(in_channels, channels, lambda i, o, _: unit(i, o, t, act))
         upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         if variant == "cityscapes":
@@ -171,6 +180,24 @@ class Recurrent(nn.Module):
         return previous
 
 
+class StepwiseRecurrent(nn.Module):
+    """As `Recurrent`, with one convolution for every step and a norm for each."""
+
+    def __init__(self, channels: int, steps: int, act: Act) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(steps + 1))
+        self.act = hidden_act(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape, after as many applications as norms."""
+        first, *others = self.norms
+        previous = self.act(first(self.conv(x)))
+        for norm in others:
+            previous = self.act(norm(self.conv(x + previous)))
+        return previous
+
+
 class PaperRecurrent(nn.Module):
     """Equation 1: w_f·x + w_r·O(t−1) + b, then the non-linearity; w_f·x is computed once."""
 
@@ -195,14 +222,24 @@ class SharedUnit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, t: int, act: Act) -> None:
         super().__init__()
         self.project = nn.Conv2d(in_channels, out_channels, 1)
-        self.layers = nn.Sequential(
-            *(Recurrent(ConvUnit(out_channels, out_channels, act=act, bias=True), t) for _ in range(2))
-        )
+        self.layers = nn.Sequential(*(self.layer(out_channels, t, act) for _ in range(2)))
+
+    def layer(self, channels: int, t: int, act: Act) -> nn.Module:
+        """One recurrent layer."""
+        return Recurrent(ConvUnit(channels, channels, act=act, bias=True), t)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """(N, in, H, W), in one map or several → (N, out, H, W)."""
         x = self.project(join(maps))
         return x + self.layers(x)
+
+
+class StepwiseUnit(SharedUnit):
+    """The same with a batch norm for each step."""
+
+    def layer(self, channels: int, t: int, act: Act) -> nn.Module:
+        """One recurrent layer."""
+        return StepwiseRecurrent(channels, t, act)
 
 
 class PaperUnit(nn.Module):
@@ -239,6 +276,9 @@ class CityscapesUnit(nn.Module):
         return x + self.layers(x)
 
 
+UNITS = {"shared": SharedUnit, "stepwise": StepwiseUnit, "paper": PaperUnit, "cityscapes": CityscapesUnit}
+
+
 class AddingDecoder(Decoder):
     """Up-sample, unit, then add the skip: the Cityscapes system's order."""
 
@@ -252,7 +292,7 @@ class AddingDecoder(Decoder):
 
 def up_sampling(variant: str, in_channels: int, out_channels: int, act: Act) -> nn.Module:
     """Nearest ×2 and a 3×3 convolution, with norm and non-linearity in the common implementation."""
-    if variant == "shared":
+    if variant in ("shared", "stepwise"):
         return UpsampleConv(in_channels, out_channels, act=act, bias=True)
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(in_channels, out_channels, 3, padding=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CheckpointError, PluginError, UnknownNameError
 from ..plugins import SWITCH
-from ..registry import MODELS
+from ..registry import MODELS, NOTEBOOK
 
 
 def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str = "cpu", **overrides: Any) -> Any:
@@ -48,11 +48,13 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
     try:
         model = MODELS.get(f"{origin['distribution']}:{origin['name']}")
     except UnknownNameError as error:
+        here = origin["distribution"] == NOTEBOOK
+        fix = f"first run what registers {origin['name']!r}" if here else f"install {origin['distribution']}"
         raise PluginError(
             "the network's class is not installed",
             subject=path,
             expected=f"{origin['name']!r} of {origin['distribution']} {origin['version']}",
-            hint=error.hint if SWITCH in str(error) else f"install {origin['distribution']}",
+            hint=error.hint if SWITCH in str(error) else fix,
         ) from error
     return model.from_pretrained(path, strict=strict, map_location=map_location, **overrides)
 
