@@ -89,7 +89,7 @@ def test_register_serves_notebooks():
 
     define(1)
     define(2)  # the same cell, run again
-    assert registry.build("mine") == 2
+    assert registry.build("mine") == registry.build("__main__:mine") == 2
     assert "mine" in registry.names()
 
     @registry.register("other")

@@ -372,7 +372,7 @@ def test_a_twin_of_its_own_accord_is_what_the_command_writes(tmp_path, twins, mo
 
     monkeypatch.setenv("COLUMNS", "200")
     code, printed = command("twin", "helen", tmp_path / "a", "--count", 10)
-    assert code == 0 and "unetzoo train helen --set data.root=" in printed.out
+    assert code == 0 and "unetzoo train helen --fast --set data.root=" in printed.out
     assert content(tmp_path / "a") == content(twins("helen"))
     code, printed = command("twin", "carvana-hq", tmp_path / "b", "--fault", "empty-file", "--seed", 3)
     assert code == 0 and "--set data.hq=true" in printed.out and "empty-file: " in printed.err
