@@ -1,0 +1,44 @@
+"""A trained run as one ONNX file, asked by ONNX Runtime alone: pixels in, classes out. Needs `unetzoo[export]`.
+
+python examples/onnx_runtime.py
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+import unetzoo
+from unetzoo.datasets.twins import write
+from unetzoo.training import load_run, train
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--steps", type=int, default=80, help="optimizer steps")
+steps = parser.parse_args().steps
+
+OUT = Path("runs/examples/onnx-runtime")
+shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
+
+cars = write("carvana", OUT / "cars", count=48)
+result = train("carvana", [f"data.root={cars}", f"train.steps={steps}"], out=OUT / "run", fast=True, progress=False)
+print(unetzoo.export(load_run(result.out), OUT / "car.onnx").parity)
+
+# Resizing, scaling, network and threshold are in the file: what runs it needs neither unetzoo nor torch.
+session = onnxruntime.InferenceSession(OUT / "car.onnx", providers=["CPUExecutionProvider"])
+names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+samples = list(unetzoo.DATASETS.build("carvana", root=cars, split="val"))
+pictures, truth = (
+    np.stack([sample["image"] for sample in samples]),
+    np.stack([sample["mask"] for sample in samples]) == 1,
+)
+found = np.asarray(session.run(["labels"], {"image": pictures})[0]) == names.index("car")
+iou = (truth & found).sum() / (truth | found).sum()
+print(f"IoU {iou:.3f} by ONNX Runtime, {result.scores['iou/car']:.3f} at the size of training")
+
+shown = [pictures[0], *(np.dstack([mask[0]] * 3).astype(np.uint8) * 255 for mask in (truth, found))]
+Image.fromarray(np.hstack(shown)).save(OUT / "picture-truth-prediction.png")
+print(f"see {OUT}/picture-truth-prediction.png")
