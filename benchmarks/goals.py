@@ -88,8 +88,8 @@ CPU = (
         0.6,
         "extra_mb",
         "share",
-        why="the process also holds the convolutions' workspaces and freed blocks; by bytes that tensors hold it is 0.60×",
-    ),  # fmt: skip
+        why="the process holds the convolutions' workspaces and freed blocks too; by the tensors' bytes it is 0.60×",
+    ),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of the batch", "dice_ce$", "^SMP", 3.0),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 1.4),
     Goal(
@@ -126,7 +126,7 @@ CPU = (
         10.0,
         kind="difference",
         why="what `import unetzoo` itself takes stands in it",
-    ),  # fmt: skip
+    ),
 )
 CUDA = (
     Goal("train step", "training", "training step, ", "^unetzoo.*recipe$", "^common.*eager$", 2.5),
