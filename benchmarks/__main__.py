@@ -37,7 +37,7 @@ def main() -> None:
             with console.status(race.name):
                 races.append(race.run(options.repeats))
             console.print(table(races[-1]))
-        path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
+            path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
         console.print(f"kept in {path}", soft_wrap=True)
 
 

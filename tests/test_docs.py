@@ -1,5 +1,6 @@
 """What README and docs show runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -35,3 +36,20 @@ def test_the_readmes_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for command in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert re.search(rf"^{command}:", makefile, re.MULTILINE)
+
+
+def numbers_in(value):
+    """Every number in a JSON value, to three digits."""
+    if isinstance(value, dict | list):
+        return {n for part in (value.values() if isinstance(value, dict) else value) for n in numbers_in(part)}
+    return {f"{value:.3f}"} if isinstance(value, float) else set()
+
+
+def test_the_ledger_says_what_was_kept():
+    rows = [row for row in (ROOT / "docs/ledger.md").read_text("utf-8").splitlines() if row.count("-cpu.json") == 1]
+    assert len(rows) >= 6
+    for row in rows:
+        score, name = row.split("|")[4], re.search(r"`(\S+\.json)`", row).group(1)
+        kept = json.loads((ROOT / "benchmarks/results" / name).read_text("utf-8"))
+        claimed = re.findall(r"\d\.\d{3}", score)
+        assert claimed and set(claimed) <= numbers_in(kept["scores"]), row
