@@ -82,7 +82,7 @@ CPU = (
         "^unetzoo.optimize$",
         "^(common.*)?eager$|^common",
         1.25,
-        why="a run is either fast or slow as a whole: another one gave 1.32×; which, and why, is not known",
+        why="the tiles are fast in some runs and slow in others as a whole; why is not known",
     ),
     Goal("inference, R2U-Net", "inference", "^r2unet", "^unetzoo.optimize$", "^(common.*)?eager$|^common", 1.25),
     Goal("train step, BN-UNet", "training", "^bnunet, training step, ", "^unetzoo", "^common", 0.95),

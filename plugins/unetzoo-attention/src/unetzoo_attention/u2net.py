@@ -6,6 +6,7 @@ github.com/xuebinqin/U-2-Net (`U2NET`, `U2NETP`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -127,20 +128,12 @@ class U2NetSmall(U2Net):
         1131181
     """
 
-    card = Card(
+    card = replace(
+        U2Net.card,
         title="U²-Net† (small)",
-        paper="U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection",
-        authors="Xuebin Qin, Zichen Zhang, Chenyang Huang, Masood Dehghan, Osmar R. Zaiane, Martin Jagersand",
-        year=2020,
-        source="arXiv:2005.09007",
         figure="Figures 2 and 5; table 1 for its widths",
         faithful="The authors' network, layer by layer; 4.7 MB in the paper.",
-        deviations=DEVIATIONS,
-        facts=(
-            parameters(1_131_181, "the authors' U2NETP, 1.13 M"),
-            output_size(320),
-            output_size(101),
-        ),
+        facts=(parameters(1_131_181, "the authors' U2NETP, 1.13 M"), *U2Net.card.facts[1:]),
     )
 
     def __init__(
