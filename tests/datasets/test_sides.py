@@ -16,7 +16,7 @@ from unetzoo.datasets import Albumentations, BatchTransform, Transform, sample_r
 from unetzoo.datasets.celebamask import LABELS as CELEBA
 from unetzoo.datasets.helen import LABELS as HELEN
 from unetzoo.errors import ConfigError
-from unetzoo.inference.tiling import predict_picture
+from unetzoo.inference.tiling import predict
 
 SIZE = 65
 BROW, EYE, NOSE, MOUTH = 60, 120, 180, 240  # grey values of the parts: the picture itself knows no sides
@@ -193,7 +193,7 @@ class Ideal(nn.Module):
 def test_the_mean_of_flips_of_a_perfect_network(side):
     picture = torch.from_numpy(face(side)["image"]).permute(2, 0, 1) / 255
     assert np.array_equal(Ideal(side)(picture[None])[0].argmax(0), face(side)["mask"])
-    found = predict_picture(Ideal(side), picture, tile=None, blend="exact", tta="flips", labels=WHOSE[side])
+    found = predict(Ideal(side), picture, tta="flips", labels=WHOSE[side])
     assert np.array_equal(found.argmax(0), face(side)["mask"]) and torch.equal(found.amax(0), torch.ones(SIZE, SIZE))
     with pytest.raises(ConfigError, match="labels and network differ"):
-        predict_picture(nn.Identity(), picture, tile=None, blend="exact", tta="flips", labels=WHOSE[side])
+        predict(nn.Identity(), picture, tta="flips", labels=WHOSE[side])

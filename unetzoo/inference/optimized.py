@@ -128,7 +128,7 @@ def optimize(
     - Nearest ×2 up-sampling and the 3×3 convolution behind it become one transposed convolution with the sums of the
       taps that meet the same pixel: 16 products in place of 36.
     - On a processor, in float32, 3×3 convolutions of 64 channels and more are computed by tiles, with a quarter of the
-      products (`WinogradConv`): half the time, for four times their weights' memory beside them.
+      products (`WinogradConv`), for four times their weights' memory beside them.
     - Channels lie innermost in memory.
 
     Whatever changes the answer of the trial run is taken back. The original is left as it is.

@@ -16,7 +16,7 @@ from .artefact import Artefact, load_artefact
 from .decide import probabilities_of
 from .pipeline import FLOATS, Pipeline
 from .results import resized
-from .tiling import predict_picture
+from .tiling import predict
 
 TOLERANCE = 1e-4
 LABELS = 0.9999
@@ -106,7 +106,7 @@ def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = No
     size = pictures.shape[1], pictures.shape[2]
     rows: list[dict[str, np.ndarray]] = []
     for picture in pipeline.prepare.scaled(levels):
-        answer = predict_picture(pipeline.net, picture, tile=None, blend="exact", tta=None)
+        answer = predict(pipeline.net, picture)
         heads = (answer,) if isinstance(answer, Tensor) else tuple(answer)
         mask, *others = (resized(head, size).float() for head in heads)
         found = probabilities_of(pipeline.net, mask, multilabel=pipeline.decision.multilabel)

@@ -19,7 +19,7 @@ from .pictures import PathLike, as_picture, find_pictures, in_channels_of, read_
 from .prepared import TrainedNetwork
 from .relay import relay
 from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
-from .tiling import predict_picture
+from .tiling import predict
 from .tta import TTALike
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "could not allocate")  # CUDA's, PyTorch's, oneDNN's words
@@ -192,7 +192,7 @@ class Predictor:
     def _asked(self, picture: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
         """The picture with the network's answer: masks, and depth if it has that head."""
         try:
-            answer = predict_picture(
+            answer = predict(
                 self.net, self.prepare(picture), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
             )
         except (RuntimeError, MemoryError) as error:

@@ -106,7 +106,7 @@ def predict(
         >>> whole.shape, torch.allclose(whole, unetzoo.predict(net, picture, tile=64), atol=1e-4)
         (torch.Size([2, 50, 81]), True)
     """
-    return predict_picture(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory)
+    return _predict(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory)
 
 
 def predict_with_uncertainty(
@@ -149,20 +149,18 @@ def predict_with_uncertainty(
         raise ConfigError(
             "a single view disagrees with nothing", found=f"tta={tta!r}", hint='several, e.g. tta="flips" or tta="d4"'
         )
-    return predict_picture(
-        net, image, tile=tile, blend=blend, tta=given, labels=labels, memory=memory, uncertainty=True
-    )
+    return _predict(net, image, tile=tile, blend=blend, tta=given, labels=labels, memory=memory, uncertainty=True)
 
 
-def predict_picture(
+def _predict(
     net: nn.Module,
     image: Tensor | np.ndarray,
     *,
     tile: Tile,
     blend: Blend,
     tta: TTALike,
-    labels: LabelSpec | None = None,
-    memory: Memory = None,
+    labels: LabelSpec | None,
+    memory: Memory,
     uncertainty: bool = False,
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
