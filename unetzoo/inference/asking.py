@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, PluginContractError
 from ..labels import LabelSpec
+from ..models.geometry import Region
+from ..models.regions import part
 from .geometry import geometry_of
 from .merging import Heads, Merger
 from .tta import TTA
@@ -41,6 +43,7 @@ class Asker:
                 hint='build it first: unetzoo.build("unet") or from_pretrained',
             )
         self.net, self.geometry, self.tta, self.uncertainty = net, geometry_of(net), tta, uncertainty
+        self.decodes_regions = getattr(net, "decodes_regions", False)
         self.views = tta.views() if tta else (UPRIGHT,)
         self.exact = all(view.exact for view in self.views)
         self.labels = labels if tta and labels and labels.swap_pairs else None
@@ -56,21 +59,19 @@ class Asker:
         self.dtype = None if sample is None else sample.dtype
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
-    def ask(self, windows: Tensor, views: Sequence[View]) -> Heads:
-        """The merged answer to a batch of windows (N, C, h, w)."""
+    def ask(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
+        """The merged answer to a batch of windows (N, C, h, w): all of it, or a region."""
         with torch.inference_mode():
             windows = windows.to(device=self.device, dtype=self.dtype)
             if self.tta is None or (len(views) == 1 and not self.uncertainty):
-                return self._answer(windows, views[0])
+                return self._answer(windows, views[0], region)
             merger = Merger(self.tta, self.uncertainty)
             for view in views:
-                merger.add(self._answer(windows, view))
+                merger.add(self._answer(windows, view, region))
             return merger.merged()
 
-    def _answer(self, windows: Tensor, view: View) -> Heads:
-        turned = view.turned(windows)
-        heads, self.rebuild = split_heads(self.net(turned))
-        self._check(turned, heads)
+    def _answer(self, windows: Tensor, view: View, region: Region | None) -> Heads:
+        heads = self._turned_answer(view.turned(windows), region and view.turned_region(region, self._size(windows)))
         if self.labels:
             mask, *others = heads
             if mask.shape[1] != self.labels.classes:
@@ -84,8 +85,22 @@ class Asker:
             heads = (mask[:, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)], *others)
         return tuple(view.turned_back(head) for head in heads)
 
-    def _check(self, window: Tensor, heads: Heads) -> None:
-        expected = (self.geometry.output(window.shape[-2]), self.geometry.output(window.shape[-1]))
+    def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
+        size = self._size(windows)
+        whole = range(size[0]), range(size[1])
+        if region in (None, whole) or not self.decodes_regions:
+            heads, self.rebuild = split_heads(self.net(windows))
+            self._check(windows, heads, size)
+            return heads if region in (None, whole) else tuple(part(head, region) for head in heads)
+        heads, self.rebuild = split_heads(self.net(windows, region))
+        self._check(windows, heads, (len(region[0]), len(region[1])))
+        return heads
+
+    def _size(self, windows: Tensor) -> tuple[int, int]:
+        """Height and width of the answer to windows."""
+        return self.geometry.output(windows.shape[-2]), self.geometry.output(windows.shape[-1])
+
+    def _check(self, window: Tensor, heads: Heads, expected: tuple[int, int]) -> None:
         for head in heads:
             if head.ndim != 4 or tuple(head.shape[-2:]) != expected:
                 raise PluginContractError(

@@ -35,6 +35,11 @@ class Span(NamedTuple):
     first: int
     keep: range
 
+    @property
+    def kept(self) -> range:
+        """The pixels of its own answer that it writes."""
+        return range(self.keep.start - self.first, self.keep.stop - self.first)
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -35,7 +35,7 @@ def pieces(plan: Plan, windows: Answered, blend: Blend) -> Iterator[Piece]:
 
     Args:
         plan: How the windows lie.
-        windows: Their answers, in the plan's order.
+        windows: What they keep of their answers, in the plan's order.
         blend: "exact" keeps each pixel from one window; else overlapping windows are summed up with weights that are
             one in sum at each pixel, in float32 at least. Of what is summed up, only the rows that the next windows
             overlap are held.
@@ -64,10 +64,7 @@ def span_weights(axis: Axis, blend: str) -> list[Tensor]:
 
 
 def _kept(windows: Answered) -> Iterator[Piece]:
-    for row, column, heads in windows:
-        top, left = row.keep.start - row.first, column.keep.start - column.first
-        kept = tuple(head[:, top : top + len(row.keep), left : left + len(column.keep)] for head in heads)
-        yield Piece(row.keep, column.keep, kept)
+    return (Piece(row.keep, column.keep, heads) for row, column, heads in windows)
 
 
 def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
@@ -103,8 +100,7 @@ def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
 
 
 def _weighted(head: Tensor, share: Tensor) -> Tensor:
-    height, width = share.shape
-    return head[:, :height, :width] * share.to(head.device, torch.promote_types(head.dtype, torch.float32))
+    return head * share.to(head.device, torch.promote_types(head.dtype, torch.float32))
 
 
 def _final(axis: Axis) -> dict[Span, int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, PluginContractError
+from ..models.geometry import Region
 from .asking import evaluating
 from .geometry import geometry_of
 from .pictures import in_channels_of
@@ -74,14 +75,19 @@ class Optimized(nn.Module):
     def __init__(self, net: nn.Module, report: Report) -> None:
         super().__init__()
         self.net, self.report = net, report
-        self._run: Callable[[Tensor], Any] = net
+        self._run: Callable[..., Any] = net
         self.eval()
 
-    def forward(self, x: Tensor) -> Any:
-        """The network's answer."""
+    def forward(self, x: Tensor, region: Region | None = None) -> Any:
+        """The network's answer; in a region of it, where the network `decodes_regions`."""
         if self.report.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self._run(x)
+        return self._run(x) if region is None else self._run(x, region)
+
+    @property
+    def decodes_regions(self) -> bool:
+        """Whether `forward` can be asked for a region: not when compiled, which would be done anew for each size."""
+        return not self.report.compiled and getattr(self.net, "decodes_regions", False)
 
     def train(self, mode: bool = True) -> Optimized:
         """Evaluation mode only.

@@ -161,7 +161,7 @@ def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs,
     with shown as bar, kept_blocks(math.prod(plan.tile)):
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)
-        for rows, across, heads in pieces(plan, answered(asker, windows, asker.views), blend):
+        for rows, across, heads in pieces(plan, answered(asker, plan, windows, asker.views, blend), blend):
             bar.advance(task)
             start = max(rows.start, goal.done)
             if start >= rows.stop:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from ..models.geometry import Region
+from ..models.regions import part, shifted
 from .asking import Asker, Heads, evaluating
 from .geometry import Axis, Blend, Plan, Span, plan_windows
 from .heap import kept_blocks
@@ -188,13 +190,30 @@ def batches(
 
 
 def answered(
-    asker: Asker, batched: Iterable[tuple[list[tuple[Span, Span]], Tensor]], views: Sequence[View]
+    asker: Asker,
+    plan: Plan,
+    batched: Iterable[tuple[list[tuple[Span, Span]], Tensor]],
+    views: Sequence[View],
+    blend: Blend,
 ) -> Iterator[tuple[Span, Span, Heads]]:
-    """The network's answer to each window."""
+    """What each window keeps of the network's answer to it; of exact ones little more than that is decoded."""
     for some, stack in batched:
-        heads = asker.ask(stack, views)
+        region = _kept_of(some) if blend == "exact" and plan.total > 1 else None
+        top, left = (region[0].start, region[1].start) if region else (0, 0)
+        heads = asker.ask(stack, views, region)
         for number, (row, column) in enumerate(some):
-            yield row, column, tuple(head[number] for head in heads)
+            own = shifted(row.kept, top), shifted(column.kept, left)
+            yield row, column, tuple(part(head[number], own) for head in heads)
+
+
+def _kept_of(windows: Sequence[tuple[Span, Span]]) -> Region:
+    """The part of their answers that holds what any of some windows keeps."""
+    rows, columns = ([span.kept for span in spans] for spans in zip(*windows, strict=True))
+    return _hull(rows), _hull(columns)
+
+
+def _hull(spans: Sequence[range]) -> range:
+    return range(min(span.start for span in spans), max(span.stop for span in spans))
 
 
 def _predicted(
@@ -213,7 +232,7 @@ def _predicted(
         part = picture.index_select(1, rows[row.start : row.stop])
         return part.index_select(2, columns[column.start : column.stop])
 
-    windows = answered(asker, batches(plan.windows(), cut, batch), views)
+    windows = answered(asker, plan, batches(plan.windows(), cut, batch), views, blend)
     with kept_blocks(math.prod(plan.tile)):
         return _filled(plan, pieces(plan, windows, blend), picture.device)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..models.geometry import Region
 
 
 class View(NamedTuple):
@@ -33,6 +36,14 @@ class View(NamedTuple):
     def turned(self, x: Tensor) -> Tensor:
         """The part that moves pixels only, of a picture or a batch (…, H, W)."""
         return _quarters(x.flip(-1) if self.mirror else x, self.turns)
+
+    def turned_region(self, region: Region, size: Sequence[int]) -> Region:
+        """Where a region of an answer of (height, width) lies after `turned`."""
+        (rows, columns), (height, width) = region, size
+        columns = _mirrored(columns, width) if self.mirror else columns
+        for _ in range(self.turns % 4):
+            rows, columns, height, width = _mirrored(columns, width), rows, width, height
+        return rows, columns
 
     def turned_back(self, answer: Tensor) -> Tensor:
         """The inverse of `turned`."""
@@ -73,6 +84,10 @@ class View(NamedTuple):
 
 
 UPRIGHT = View()
+
+
+def _mirrored(span: range, size: int) -> range:
+    return range(size - span.stop, size - span.start)
 
 
 def _quarters(x: Tensor, turns: int) -> Tensor:

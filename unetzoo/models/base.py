@@ -28,8 +28,9 @@ from ..errors import (
 )
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_, one_of
-from .geometry import Geometry
+from .geometry import Geometry, Region
 from .lean import recomputed
+from .regions import check_region, decoded, decodes_regions
 
 if TYPE_CHECKING:
     from .card import Card
@@ -192,22 +193,39 @@ class SegmentationModel(SMPModel):
             return f"exactly {g.minimum}×{g.minimum}"
         return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"
 
-    def forward(self, x: Tensor) -> Any:
-        """Encoder, decoder, heads."""
+    def forward(self, x: Tensor, region: Region | None = None) -> Any:
+        """Encoder, decoder, heads.
+
+        Args:
+            x: Pictures.
+            region: Rows and columns of the answer that are wanted, if not all; the decoder computes no more than these
+                need. For networks that `decodes_regions`, in evaluation mode.
+
+        Raises:
+            InputShapeError: Other channels or sizes than the network takes; a region that is not inside the answer.
+            ConfigError: A region asked of a network that cannot decode one.
+        """
         if not torch.compiler.is_compiling():
             self.check_input_shape(x)
             if self.lean and torch.is_grad_enabled():
                 with recomputed():
-                    return self.answer(x)
-        return self.answer(x)
+                    return self.answer(x, region)
+        return self.answer(x, region)
 
-    def answer(self, x: Tensor) -> Any:
+    def answer(self, x: Tensor, region: Region | None = None) -> Any:
         """`forward` without its checks."""
+        if region is not None:
+            check_region(self, x.shape[-2:], region)
         features = self.encoder(x)
-        masks = self.masks(self.decoder(features))
+        masks = self.masks(self.decoder(features)) if region is None else decoded(self, features, region)
         if self.classification_head is None:
             return masks
         return masks, self.classification_head(features[-1])
+
+    @property
+    def decodes_regions(self) -> bool:
+        """Whether `forward` can be asked for a region."""
+        return decodes_regions(self)
 
     def masks(self, decoded: Any) -> Any:
         """What the decoder gives → what the network answers; a network with several heads overrides it."""

@@ -228,6 +228,9 @@ def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tup
     return (*channels, *[channels[-1]] * 5)[: depth + 1]
 
 
+Corners = Sequence[tuple[int, int]]  # (top, left) of each
+
+
 class Decoder(nn.Module):
     """From the coarsest map upwards: up-sample, match the skip's size, concatenate, convolve.
 
@@ -247,13 +250,26 @@ class Decoder(nn.Module):
         self.ups, self.blocks = nn.ModuleList(ups), nn.ModuleList(blocks)
         self.align, self.skip_first = align, concat == "skip-up"
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps of all levels, finest first → one map at the finest size."""
+    def forward(self, features: list[Tensor], corners: Corners | None = None) -> Tensor:
+        """Maps of all levels, finest first → one map at the finest size.
+
+        Args:
+            features: The maps, or parts of them.
+            corners: Of parts: the pixel of the up-sampled map at which each skip begins, coarsest first.
+        """
         x = features[-1]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
-            x = match_size(up(x), skip.shape[-2:], self.align)
+        for number, (block, skip) in enumerate(zip(self.blocks, features[-2::-1], strict=True)):
+            x = self.raised(number, x, skip.shape[-2:], corners)
             x = block(skip, x) if self.skip_first else block(x, skip)
         return x
+
+    def raised(self, number: int, x: Tensor, size: Sequence[int], corners: Corners | None) -> Tensor:
+        """A map up-sampled, and given the size of its skip."""
+        x = self.ups[number](x)
+        if corners is None:
+            return match_size(x, size, self.align)
+        top, left = corners[number]
+        return x[..., top : top + size[0], left : left + size[1]]
 
 
 def crop_center(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
+from .blocks import Act, Corners, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
@@ -161,10 +161,10 @@ class TwoDecoders(nn.Module):
         self.mask, self.depth = (decoder(encoded, decoded[: self.levels], self.levels, act, align) for _ in range(2))
         self.depth_head = nn.Sequential(nn.Conv2d(self.out_channels, 1, 1), nn.Sigmoid())
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps of all levels, finest first → (mask features, depth)."""
-        used = features[-self.levels - 1 :]
-        return self.mask(used), self.depth_head(self.depth(used))
+    def forward(self, features: list[Tensor], corners: Corners | None = None) -> tuple[Tensor, Tensor]:
+        """Maps of all levels, finest first → (mask features, depth); `corners` as for `Decoder`."""
+        used = features[-self.levels - 1 :], corners and corners[: self.levels]
+        return self.mask(*used), self.depth_head(self.depth(*used))
 
 
 class OriginalDecoder(nn.Module):

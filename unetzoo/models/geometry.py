@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+Region = tuple[range, range]  # rows and columns of a map
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Geometry:
         out_stride: Input pixels per output pixel.
         halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
         receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
+        decoder: Pixels of its own level that each decoder block reaches on each side, finest first; none where the
+            decoder always answers its whole map.
+        up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -35,6 +40,8 @@ class Geometry:
     out_stride: int = 1
     halo: int | None = None
     receptive_field: int | None = None
+    decoder: tuple[int, ...] = field(default=(), repr=False)
+    up: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     def accepts(self, size: int) -> bool:
         """Whether an input of this size is legal."""
@@ -57,6 +64,30 @@ class Geometry:
         below = above - self.step if above > size else above
         return tuple(sorted({n for n in (below, above) if self.accepts(n)}))
 
+    def frames(self, region: Region, size: Sequence[int]) -> list[Region]:
+        """The part of each level's map that the decoder needs for a region of the answer, coarsest first.
+
+        Args:
+            region: Rows and columns of the answer.
+            size: Height and width of the input, multiples of the stride.
+
+        Examples:
+            >>> same = Geometry.of_unet(encoder=[2] * 3, decoder=[2] * 2, up=[(0, 0)] * 2)
+            >>> same.frames((range(40, 60), range(0, 60)), (100, 60))
+            [(range(8, 17), range(0, 15)), (range(17, 33), range(0, 30)), (range(38, 62), range(0, 60))]
+        """
+        rows, columns = (self._spans(*axis) for axis in zip(region, size, strict=True))
+        return list(zip(rows, columns, strict=True))
+
+    def _spans(self, wanted: range, size: int) -> list[range]:
+        low, high = wanted.start * self.out_stride, wanted.stop * self.out_stride - 1
+        spans = []
+        for reach, (before, after) in zip((*self.decoder, 0), (*self.up, (0, 0)), strict=True):
+            low, high = low - reach, high + reach
+            spans.append(range(max(low, 0), min(high + 1, size)))
+            low, high, size = (low - before) // 2, (high + after) // 2, size // 2
+        return spans[::-1]
+
     @classmethod
     def of_unet(
         cls,
@@ -76,8 +107,9 @@ class Geometry:
         stride = 2 ** len(decoder)
         fields = [_needed(pixel, encoder, decoder, up) for pixel in range(stride)]
         halo = max(max(-low for low, _ in fields), max(high for _, high in fields) - (stride - 1))
-        field = max(high - low + 1 for low, high in fields)
-        return cls(**{"minimum": stride, "stride": stride, "halo": halo, "receptive_field": field} | rest)
+        reached = max(high - low + 1 for low, high in fields)
+        known = {"minimum": stride, "stride": stride, "halo": halo, "receptive_field": reached}
+        return cls(**known | {"decoder": tuple(decoder), "up": tuple(up)} | rest)
 
 
 def _needed(

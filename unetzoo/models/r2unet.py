@@ -17,12 +17,12 @@ from .base import SegmentationModel, classification_head, segmentation_head
 from .blocks import (
     Act,
     ConvUnit,
+    Corners,
     Decoder,
     Encoder,
     UpsampleConv,
     hidden_act,
     join,
-    match_size,
     one_of,
     table_widths,
     widths,
@@ -282,11 +282,11 @@ UNITS = {"shared": SharedUnit, "stepwise": StepwiseUnit, "paper": PaperUnit, "ci
 class AddingDecoder(Decoder):
     """Up-sample, unit, then add the skip: the Cityscapes system's order."""
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps of all levels, finest first → one map at the finest size."""
+    def forward(self, features: list[Tensor], corners: Corners | None = None) -> Tensor:
+        """As `Decoder`."""
         x = features[-1]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
-            x = block(match_size(up(x), skip.shape[-2:], self.align)) + skip
+        for number, (block, skip) in enumerate(zip(self.blocks, features[-2::-1], strict=True)):
+            x = block(self.raised(number, x, skip.shape[-2:], corners)) + skip
         return x
 
 

@@ -6,7 +6,7 @@ arXiv:1505.04597, figure 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -133,8 +133,12 @@ class UNet(SegmentationModel):
         self.initialize()
 
 
-class CroppingDecoder(Decoder):
+class CroppingDecoder(nn.Module):
     """The expanding path: crop the skip to the up-sampled map, concatenate, convolve."""
+
+    def __init__(self, ups: Iterable[nn.Module], blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.ups, self.blocks = nn.ModuleList(ups), nn.ModuleList(blocks)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps of all levels, finest first → the finest decoded map."""
