@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +18,15 @@ from .settings import Settings
 def join_processes(net: nn.Module) -> Accelerator:
     """The processes that train a network together, or the only one."""
     unused = getattr(net, "classification_head", None) is not None
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision="no",
         cpu=not torch.accelerator.is_available(),  # unless told, accelerate joins no processes there
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
+    if accelerator.num_processes > 1:  # left open, the group's threads abort the interpreter when it ends
+        atexit.register(accelerator.state.destroy_process_group)
+    return accelerator
 
 
 def by_head(metrics: Any) -> dict[str, Any]:
