@@ -38,13 +38,20 @@ def test_goldens_at_four_poolings(name, config, margin, halo, smallest):
 
 
 def test_the_papers_tiles_by_hand():
-    plan = plan_windows(PAPER, (512, 1), tile=572)
-    assert (plan.rows.before, plan.rows.length, plan.columns.length) == (92, 700, 188)  # 512 + 184 = 696 → 188 + 16·32
+    plan = plan_windows(PAPER, (760, 1), tile=572)
+    assert (plan.rows.before, plan.rows.length, plan.columns.length) == (92, 956, 188)  # 760 + 184 = 944 → 188 + 16·48
     assert [(s.start, s.stop, s.first, s.keep) for s in plan.rows.spans] == [
         (0, 572, 0, range(0, 388)),
-        (128, 700, 128, range(388, 512)),
+        (384, 956, 384, range(388, 760)),
     ]
     assert [tuple(s) for s in plan.columns.spans] == [(0, 188, 0, range(0, 1))]
+
+
+def test_exact_windows_are_no_larger_than_their_number_needs():
+    plan = plan_windows(PAPER, (512, 1), tile=572)  # two of 572 reach 960, two of 444 just the 700 that there are
+    assert [(s.start, s.stop, s.keep) for s in plan.rows.spans] == [(0, 444, range(260)), (256, 700, range(260, 512))]
+    blended = plan_windows(PAPER, (512, 1), tile=572, blend="gaussian")  # as large as the network was trained on
+    assert {s.stop - s.start for s in blended.rows.spans} == {572}
 
 
 def test_padded_windows_by_hand():
@@ -91,6 +98,10 @@ def test_windows_are_legal_and_cover_each_pixel(geometry, size, extra, blend):
         if blend == "exact":
             assert span.start % geometry.stride == 0
             _has_context(geometry, axis, span, grid)
+    window = axis.spans[0].stop - axis.spans[0].start
+    if blend == "exact" and len(axis.spans) > 1 and window > minimum_tile(geometry):
+        smaller = plan_windows(geometry, (size, 1), tile=(window - 1, 1000)).rows
+        assert len(smaller.spans) > len(axis.spans)
     assert set(written) == {1} if blend == "exact" else min(written) >= 1
     if blend != "exact":
         total = [0.0] * axis.answer

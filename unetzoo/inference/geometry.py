@@ -8,6 +8,7 @@ takes at once. Windows of a padded network lie flush with the canvas; nothing is
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -118,7 +119,8 @@ def plan_windows(
         geometry: The network's.
         size: Height and width of the picture.
         tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
-            A side that covers the canvas is not cut. None: one window.
+            A side that covers the canvas is not cut. Exact windows are made smaller where as many of them still cover
+            the canvas. None: one window.
         blend: "exact": every pixel of the answer is written once, from a window that has its whole context;
             "constant" or "gaussian": windows overlap by a quarter of their answer or more.
 
@@ -129,11 +131,11 @@ def plan_windows(
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
-        >>> plan = plan_windows(paper, (512, 100), tile=(572, 572))
+        >>> plan = plan_windows(paper, (760, 100), tile=(572, 572))
         >>> plan.rows.length, plan.columns.length
-        (700, 284)
+        (956, 284)
         >>> [(span.start, span.stop, span.keep) for span in plan.rows.spans]
-        [(0, 572, range(0, 388)), (128, 700, range(388, 512))]
+        [(0, 572, range(0, 388)), (384, 956, range(388, 760))]
     """
     if blend not in BLENDS:
         raise ConfigError(f"unknown blend {blend!r}", hint=did_you_mean(str(blend), BLENDS, "blend"))
@@ -232,6 +234,7 @@ def _axis(geometry: Geometry, size: int, length: int, side: int, blend: str) -> 
     if side >= length and (geometry.maximum is None or length <= geometry.maximum):
         span = Span(0, length, 0, range(answer))
         return Axis(size, geometry.margin, length, answer, geometry.output(length), (span,))
+    tile = _evened(geometry, tile, length) if blend == "exact" else tile
     starts = [*range(0, length - tile, _advance(geometry, tile, blend)), length - tile]
     spans, written = [], 0
     for start in starts:
@@ -246,6 +249,18 @@ def _axis(geometry: Geometry, size: int, length: int, side: int, blend: str) -> 
         if begin < stop:
             spans.append(Span(start, start + tile, first, range(begin, stop)))
     return Axis(size, geometry.margin, length, answer, geometry.output(tile), tuple(spans))
+
+
+def _evened(geometry: Geometry, tile: int, length: int) -> int:
+    """The smallest window of which no more are needed."""
+
+    def following(tile: int) -> int:
+        return len(range(0, length - tile, _advance(geometry, tile, "exact")))
+
+    smallest, (_, period) = minimum_tile(geometry), _grid(geometry)
+    assert smallest is not None
+    sizes = range(smallest, tile + 1, period)
+    return sizes[bisect_left(sizes, -following(tile), key=lambda n: -following(n))]
 
 
 def _kept_until(geometry: Geometry, start: int, tile: int) -> int:

@@ -74,7 +74,8 @@ def predict(
         image: A float tensor, as trained on; or an array, whose uint8 is divided by 255, uint16 by 65535, bool taken as
             0 and 1, floats as they are.
         tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
-            side that covers the picture and its padding is not cut. "auto": what fits into `memory` and computes the
+            side that covers the picture and its padding is not cut. Exact windows are made smaller where as many of
+            them still cover the picture. "auto": what fits into `memory` and computes the
             fewest pixels twice. None: the whole, or "auto" where `memory` is given.
         blend: How windows meet. "exact" writes every pixel once, from a window that holds all its context;
             "constant" averages windows that overlap by a quarter, "gaussian" weights them by a bell over each window.
