@@ -15,8 +15,14 @@ from test_trainer import Squares, make
 import unetzoo
 
 SCRIPT = """
-import json, sys
+import atexit, json, os, sys
+from pathlib import Path
 from test_trainer import Squares, make
+
+@atexit.register  # before the Trainer registers what it does, so after that is done
+def threads():
+    Path(sys.argv[1], f"threads{os.environ['RANK']}").write_text(" ".join(os.listdir("/proc/self/task")))
+
 trainer = make(out=sys.argv[1], epochs=2)
 row = trainer.fit(Squares(9), Squares(7, seed=1))[-1]
 weights = sum(float(p.detach().double().sum()) for p in trainer.net.parameters())
@@ -44,6 +50,8 @@ def test_two_processes_train_one_network_and_count_each_sample_once(tmp_path):
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     assert first["world"] == 2
+    for rank in (0, 1):  # a thread of the group that is alive yet may abort the interpreter when that ends
+        assert len((tmp_path / f"threads{rank}").read_text().split()) == 1
     one = make(net=unetzoo.from_pretrained(tmp_path / "best"))
     best = max(json.loads(line)["miou"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert one.evaluate(Squares(7, seed=1))["miou"] == pytest.approx(best, abs=0)

@@ -24,7 +24,7 @@ def join_processes(net: nn.Module) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    if accelerator.num_processes > 1:  # left open, the group's threads abort the interpreter when it ends
+    if accelerator.num_processes > 1:
         atexit.register(accelerator.state.destroy_process_group)
     return accelerator
 

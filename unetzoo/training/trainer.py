@@ -197,7 +197,7 @@ class Trainer:
         with self.signals, self.folder.lock(), memory.explained("training"), self.loaders:
             self._begin(train, val, resume)
             self.watch.begin(val, self.steps, len(self.history))
-            with contextlib.closing(self.watch), self.progress.running(self.plan.steps, done=self.steps):
+            with contextlib.closing(self.watch), self.wrapped, self.progress.running(self.plan.steps, done=self.steps):
                 while len(self.history) < self.plan.epochs and not self.best.is_over and not self.judge.signal:
                     self._train_epoch(len(self.history))
                     self._close_epoch(val, len(self.history))
@@ -243,7 +243,7 @@ class Trainer:
         accumulate, every, size = self.settings.accumulate, self.settings.checkpoint_steps, self.plan.step_size(epoch)
         data = self._data[self.plan.stage(epoch)]
         loader = self.loaders.epoch(data, size // accumulate, epoch, skip=(self.steps - first) * size)
-        self.model = self.wrapped.at(epoch, lambda: self._first(data), several=self.world > 1)
+        self.wrapped.at(epoch, lambda: self._first(data), several=self.world > 1)
         remaining = first + self.plan.steps_in(epoch) - self.steps
         for group in itertools.islice(in_groups(loader, accumulate), remaining):
             self._judge(self._step(group))
@@ -260,7 +260,7 @@ class Trainer:
 
     def _step(self, group: list[Batch]) -> Flags | None:
         """One optimizer step over some batches; gives what was found in the step before."""
-        sums = self.transaction.gradients(self.model, group, self._say_parts, alone=self.world == 1)
+        sums = self.transaction.gradients(self.wrapped.model, group, self._say_parts, alone=self.world == 1)
         self.judge.expect(self.steps, [name for batch in group for name in batch.get("id", ())])
         flags = self.transaction.apply(sums, self.schedule.rates(self.steps), self.signals.received)
         self.steps += 1

@@ -25,11 +25,22 @@ class Wrapped:
 
     def __init__(self, objective: Objective, accelerator: Accelerator, freeze: int) -> None:
         self.objective, self.accelerator, self.freeze = objective, accelerator, freeze
-        self._model: nn.Module | None = None
+        self.model: nn.Module = objective
         self._frozen: bool | None = None
 
-    def at(self, epoch: int, example: Callable[[], dict[str, Any]], *, several: bool) -> nn.Module:
-        """What an epoch trains, in training mode.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._unwrap()  # the wrapper holds the group of processes, whose threads abort an interpreter that ends
+
+    def _unwrap(self) -> None:
+        several, self.model = self.model is not self.objective, self.objective
+        if several:
+            self.accelerator.free_memory()  # it would keep the wrapper
+
+    def at(self, epoch: int, example: Callable[[], dict[str, Any]], *, several: bool) -> None:
+        """Make `model` what an epoch trains, in training mode.
 
         Args:
             epoch: Counted from 0.
@@ -40,14 +51,12 @@ class Wrapped:
         if self.freeze and frozen != self._frozen:
             net = cast(Any, self.objective.net)
             (net.freeze_encoder if frozen else net.unfreeze_encoder)()
-            self._frozen, self._model = frozen, None
-        if self._model is None:
-            self.accelerator.free_memory()  # it would keep the wrapper of before
-            self._model = self.accelerator.prepare_model(self.objective) if several else self.objective
-            if several:
-                self._order_gradients(self._model, example)
+            self._frozen = frozen
+            self._unwrap()
+        if several and self.model is self.objective:
+            self.model = self.accelerator.prepare_model(self.objective)
+            self._order_gradients(self.model, example)
         self.objective.train()
-        return self._model
 
     def _order_gradients(self, model: nn.Module, example: Callable[[], dict[str, Any]]) -> None:
         """One backward pass for nothing: DistributedDataParallel orders what it sums by the first one that it sees.
