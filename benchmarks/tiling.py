@@ -2,7 +2,7 @@
 
 MONAI's windows are blended by construction: they overlap, and every pixel is a mean of answers with different context.
 Each answer is compared with that of the network on the whole picture; the note of a row says how far it is from it, and
-for exact tiles how many pixels are computed twice. UNETZOO_TILING_SIZE sets the side of the picture.
+for exact tiles how many pixels are encoded twice. UNETZOO_TILING_SIZE sets the side of the picture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZE = int(os.environ.get("UNETZOO_TILING_SIZE", "2048"))
 TILES = (512, 1024)
 NETWORKS = {
     "bnunet, 4 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64, 128), "classes": 19}),
-    "bnunet, 3 poolings, width 16": ("bnunet", {"encoder_channels": (16, 32, 64, 128), "classes": 19}),
+    "bnunet, 3 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64), "classes": 19}),
 }
 EXACT = 1e-4  # of the largest answer
 MEMORY = "1GB"
@@ -76,8 +76,7 @@ def monais(net: Any, picture: Tensor, tile: int) -> dict[str, Callable[[], Tenso
     batch = 4 if DEVICE.type == "cuda" else 1  # on a CPU one window at a time is the faster
     return {
         f"MONAI, {mode}, overlap {overlap}": partial(run, overlap, mode, batch)
-        for overlap in (0.25, 0.5)
-        for mode in ("constant", "gaussian")
+        for overlap, mode in ((0.25, "constant"), (0.25, "gaussian"), (0.5, "gaussian"))
     }
 
 

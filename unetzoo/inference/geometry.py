@@ -86,7 +86,7 @@ class Plan(NamedTuple):
 
     @property
     def overhead(self) -> float:
-        """Pixels that are computed more than once, as a share of the canvas: 0.25 is a quarter more work."""
+        """Pixels that are encoded more than once, as a share of the canvas: 0.25 is a quarter more."""
         height, width = self.tile
         return self.total * height * width / (self.rows.length * self.columns.length) - 1
 

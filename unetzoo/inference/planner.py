@@ -1,4 +1,4 @@
-"""Windows for the memory at hand: the tile that computes the fewest pixels twice, and how many go at once."""
+"""Windows for the memory at hand: the tile that encodes the fewest pixels twice, and how many go at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Fit(NamedTuple):
     """Windows that fit into a given memory.
 
     Args:
-        plan: How they lie; `plan.tile` and `plan.overhead` (the share of pixels computed twice) are what one looks for.
+        plan: How they lie; `plan.tile` and `plan.overhead` (the share of pixels encoded twice) are what one looks for.
         batch: How many go through the network at once.
         needed: Bytes that they take while they do.
     """
@@ -43,7 +43,7 @@ class Fit(NamedTuple):
         height, width = self.plan.tile
         return (
             f"{self.plan.total} windows of {height}×{width}, {self.batch} at once in {self.needed / 1e6:,.0f} MB, "
-            f"{self.plan.overhead:.0%} of the pixels computed twice"
+            f"{self.plan.overhead:.0%} of the pixels encoded twice"
         )
 
 
@@ -64,7 +64,7 @@ def plan_tiles(
         size: Height and width of the picture.
         memory: What windows may take on the network's device, weights apart: bytes, or a text as "2GB"; by default half
             of what is free.
-        tile: A size to look at; by default the one of the fewest pixels computed twice is found.
+        tile: A size to look at; by default the one of the fewest pixels encoded twice is found.
         blend: As for `predict`.
         tta: As for `predict`.
         channels: Of the picture, where the network does not tell them.
