@@ -72,7 +72,9 @@ def _config(path: str | Path, revision: str | None) -> dict[str, Any]:
             "cannot read the network's configuration",
             subject=file,
             found=f"{type(error).__name__}: {error}",
-            hint="give the folder that save_pretrained wrote",
+            hint="these are a plain module's weights: build it, then unetzoo.load_weights(net, 'model.safetensors')"
+            if (Path(path) / "model.safetensors").exists()
+            else "give the folder that save_pretrained wrote",
         ) from error
     if not isinstance(config, dict):
         raise CheckpointError("wrong configuration", subject=file, expected="a JSON table", found=type(config).__name__)

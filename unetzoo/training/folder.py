@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save_model
 from torch import nn
 
 from ..errors import CheckpointWriteError, ConfigError
@@ -61,10 +63,10 @@ class RunFolder:
             checkpoint.save(self.checkpoints, step, content, keep=self.keep)
 
     def save_best(self, net: nn.Module) -> None:
-        """Keep a network that has `save_pretrained` as the best; at any moment the old one or the new one is there."""
-        save = getattr(net, "save_pretrained", None)
-        if self.path is None or not isinstance(save, Callable):
+        """Keep a network as the best (a plain module's weights); at any moment the old one or the new one is there."""
+        if self.path is None:
             return
+        save = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
         aside, best = aside_of(self.path / "best"), self.path / "best"
 
         def write() -> None:
@@ -118,3 +120,8 @@ class RunFolder:
             raise CheckpointWriteError(
                 f"cannot write {what}", subject=self.path, found=str(error), hint="free some space, then --resume"
             ) from error
+
+
+def _save_weights(net: nn.Module, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    save_model(net, str(folder / "model.safetensors"))

@@ -174,7 +174,7 @@ def train(
             say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
         trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
         if (folder / "best").exists():
-            trainer.network.load_state_dict(best_network(folder).state_dict())
+            trainer.network.load_state_dict(best_network(folder, recipe).state_dict())
         gallery = Gallery(val_data.labels, trainer.metrics)
         scores = trainer.evaluate(val_data, gallery.add)
         gallery.gather()
@@ -206,7 +206,7 @@ def evaluate(
     """
     recipe = load(run, sets)
     dataset = make_dataset(recipe, "val", progress=progress)
-    trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run)), progress=progress)
+    trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run), recipe), progress=progress)
     scores = trainer.evaluate(dataset)
     if report is not None and trainer.accelerator.is_main_process:
         for head, metric in trainer.metrics.items():

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch import Tensor
 
 from ..datasets import Transform, sample_rng
 from ..errors import CheckpointError, ConfigError
 from ..inference.prepared import Prepare, TrainedNetwork
 from ..labels import LabelSpec
+from ..registry import MODELS
 from .recipe import Recipe, load
+from .sections import build_component
 
 CUTTING = ("mirror", "crop")  # what makes a window of a picture; predictions are of the whole
 
@@ -38,7 +42,7 @@ def load_run(run: str | Path) -> TrainedNetwork:
         raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
     options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
     return TrainedNetwork(
-        best_network(folder),
+        best_network(folder, recipe),
         labels,
         preparation(recipe, labels),
         threshold_of(options),
@@ -47,17 +51,25 @@ def load_run(run: str | Path) -> TrainedNetwork:
     )
 
 
-def best_network(folder: Path) -> Any:
-    """The best network of a run.
+def best_network(folder: Path, recipe: Recipe) -> Any:
+    """The best network of a run, in evaluation mode.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or it cannot be read.
     """
     from ..models import from_pretrained
 
-    if not (folder / "best").exists():
+    best = folder / "best"
+    if not best.exists():
         raise CheckpointError("no trained network", subject=folder, expected="the folder 'best' in it")
-    return from_pretrained(folder / "best")
+    if (best / "config.json").exists():
+        return from_pretrained(best)
+    net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
+    try:
+        load_model(net, best / "model.safetensors")
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError("cannot read the weights", subject=best, found=str(error)) from error
+    return net.eval()
 
 
 def preparation(recipe: Recipe, labels: LabelSpec) -> Callable[[Any], Tensor]:

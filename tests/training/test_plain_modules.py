@@ -1,0 +1,40 @@
+"""A plain module, which cannot save itself, is kept as weights and built again from the run's recipe."""
+
+import json
+
+import pytest
+import torch
+
+import unetzoo
+from unetzoo import training
+from unetzoo.errors import CheckpointError
+from unetzoo.training import load_run
+
+PLAIN = """
+from torch import nn
+
+def make(in_channels: int = 3, classes: int = 1, width: int = 4):
+    return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, classes, 1))
+"""
+SETS = ['model={name="plain", in_channels=6}', "data.size=32", "data.train.length=6", "data.val.length=5",
+        "train.epochs=2", "train.batch_size=3", 'loss={bce=1.0}', 'metrics={mask={name="segmentation"}}']  # fmt: skip
+
+
+def test_its_run_is_evaluated_and_used_again(tmp_path, install):
+    install("plain-dist", ["plain"], PLAIN)
+    run = training.train("demo", SETS, out=tmp_path / "run", progress=False)
+    best = tmp_path / "run" / "best"
+    assert [file.name for file in best.iterdir()] == ["model.safetensors"]
+    assert training.evaluate(run.out, progress=False) == pytest.approx(dict(run.scores), nan_ok=True)
+    kept = max(json.loads(line)["miou"] for line in (run.out / "metrics.jsonl").read_text().splitlines())
+    assert run.scores["miou"] == pytest.approx(kept)
+    net = load_run(run.out).net
+    assert not net.training and net(torch.zeros(1, 6, 8, 8)).shape == (1, 1, 8, 8)
+    with pytest.raises(CheckpointError, match="load_weights"):
+        unetzoo.from_pretrained(best)
+    other = unetzoo.build("plain", in_channels=6)
+    unetzoo.load_weights(other, best / "model.safetensors")
+    assert all(torch.equal(*pair) for pair in zip(net.parameters(), other.parameters(), strict=True))
+    (best / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cannot read the weights"):
+        load_run(run.out)
