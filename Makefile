@@ -26,6 +26,7 @@ soak: .venv/.dev
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 
 types: .venv/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python

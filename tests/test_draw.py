@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import OURS
 from torch import nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 import unetzoo
 from unetzoo.drawing.layout import lay_out
@@ -86,6 +86,32 @@ def test_pyramids():
     upernet = figure("smp-upernet")
     notes = [note for stage in upernet.stages.values() for note in stage.notes]
     assert notes == ["global context", "2×2 context", "3×3 context", "6×6 context"]
+
+
+class Gated(nn.Module):
+    """One pooling; the skip passes a gate that looks at both maps, and comes last in the concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 12, 3, padding=1)
+        self.up, self.gate = nn.ConvTranspose2d(12, 12, 2, stride=2), nn.Conv2d(12, 4, 1)
+        self.head = nn.Conv2d(16, 1, 1)
+
+    def forward(self, x):
+        skip = self.fine(x)
+        up = self.up(self.coarse(max_pool2d(skip, 2)))
+        return self.head(torch.cat([up, skip * (skip + self.gate(up)).sigmoid()], 1))
+
+
+def test_a_skip_that_passed_a_gate_is_drawn_as_a_skip():
+    stages = figure(Gated(), 32).stages
+    assert [stage.level for stage in stages.values()] == [0, 1, 0]
+    (joined,) = [layer for layer in stages[max(stages)].layers if layer.kind == "cat"]
+    assert joined.parts == [(max(stages), 12), (0, 4)]
+    rectangles = ET.fromstring(unetzoo.draw(Gated(), 32)).iter(f"{SVG}rect")
+    shares = [(box.get("fill"), float(box.get("width"))) for box in rectangles if box.get("stroke-width") == ".4"]
+    assert [fill for fill, _ in shares] == [FILLS["cat"], FILLS["skip"]]
+    assert shares[0][1] == pytest.approx(3 * shares[1][1], abs=0.2)
 
 
 class Answer(NamedTuple):

@@ -153,6 +153,6 @@ def test_six_systems_learn(example, tmp_path, system):
 
 
 def test_every_example_is_told_of():
+    examples = {file.name for suffix in ("*.py", "notebooks/*.ipynb") for file in EXAMPLES.glob(suffix)}
     for page in (EXAMPLES / "README.md", EXAMPLES.parent / "docs/examples.md"):
-        told = set(re.findall(r"\w+\.py", page.read_text(encoding="utf-8")))
-        assert told == {script.name for script in EXAMPLES.glob("*.py")}, page
+        assert set(re.findall(r"\w+\.(?:py|ipynb)\b", page.read_text(encoding="utf-8"))) == examples, page

@@ -199,3 +199,12 @@ def test_speed(monkeypatch):
     now[0] += 2.0
     assert speed.take() == 15.0
     assert speed.samples == 0
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_jupyter_without_widgets_shows_lines_alone(monkeypatch, installed):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("unetzoo.terminal.find_spec", lambda name: object() if installed else None)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter's kernel does
+    console = Progress(enabled=True).console
+    assert console.is_jupyter == installed and not console.is_terminal

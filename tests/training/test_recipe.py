@@ -155,3 +155,8 @@ def test_a_warm_up_needs_no_scheduler(tmp_path):
     assert (recipe.schedule().name, recipe.schedule().warmup) == (None, 4)
     with pytest.raises(ConfigError, match="without a name"):
         load(write(tmp_path), ["scheduler.T_max=4"])
+
+
+def test_a_recipe_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"mine\.toml: found no such file\. Fix: `unetzoo list --kind recipes`"):
+        load(tmp_path / "mine.toml")

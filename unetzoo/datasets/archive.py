@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import DataError
+from ..terminal import progress_console
 from .files import PathLike
 from .store import building, cache_root, our_errors
 from .unpacking import MAX_BYTES, MAX_ENTRIES, MAX_RATIO, Limits, archive_suffix, unpack
@@ -174,11 +175,10 @@ class _Bar:
     def tell(self, position: int) -> None:
         """How far the step has come."""
         if self._progress is None and self._enabled and time.monotonic() - self._since > _PATIENCE:
-            from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-            console = Console(stderr=True)
+            console = progress_console()
             self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
             self._task = self._progress.add_task(self._what, total=self._total)
             self._progress.start()
@@ -188,9 +188,7 @@ class _Bar:
     def say(self, text: str) -> None:
         """A line on the terminal."""
         if self._enabled:
-            from rich.console import Console
-
-            Console(stderr=True).print(text, soft_wrap=True)
+            progress_console().print(text, soft_wrap=True)
 
     def _stop(self) -> None:
         if self._progress is not None:

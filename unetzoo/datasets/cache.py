@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import CacheError, ConfigError, DataError, UnetzooError
 from ..labels import LabelSpec
+from ..terminal import progress_console
 from . import cachefile, fingerprint
 from .base import Sample, SegmentationDataset
 from .cachefile import START, Damage, Entry, Reader
@@ -291,11 +292,10 @@ class _Display:
     """Bars and notes on the terminal, if they are wanted."""
 
     def __init__(self, enabled: bool) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.console = Console(stderr=True, quiet=not enabled, highlight=False)
+        self.console = progress_console(quiet=not enabled)
         self.bars = Progress(*columns, console=self.console, transient=True, disable=not enabled)
 
     def __enter__(self) -> _Display:

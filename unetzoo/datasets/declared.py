@@ -40,7 +40,7 @@ def declared_labels(
         {0: 0, 255: 1}
     """
     if names is None and classes is None:
-        raise ConfigError("classes are not declared", subject=subject, hint='give names=("background", …) or classes=2')
+        raise ConfigError("classes are not declared", subject=subject, hint='give names=["background", …] or classes=2')
     if names is not None and classes is not None and len(names) != classes:
         raise ConfigError("names and classes differ", expected=f"{classes} names", found=len(names), hint="give one")
     return LabelSpec(

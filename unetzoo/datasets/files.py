@@ -209,10 +209,10 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
     strange = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if not known[v]]
     found = ", ".join(f"{v} ({n:,} px)" for v, n in strange[:10]) + (", …" if len(strange) > 10 else "")
     if set(values.tolist()) <= {0, 255} and labels.classes == 2:
-        hint = "declare ids=(0, 255)"
+        hint = "declare ids=[0, 255]"
     elif len(strange) == 1 and strange[0][0] == 255:
         hint = (
-            "if 255 means not labelled, declare ignore_ids=(255,), ignore_index=255; if it is a class, name it in ids"
+            "if 255 means not labelled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
         )
     elif len(strange) > 10:
         hint = "this looks like a picture, or labels once resized with interpolation; else declare the values in ids"

@@ -95,6 +95,9 @@ def join(figure: Figure, away: int, into: int) -> None:
     """Make one stage a part of another: its layers come first, its ways become the other's."""
     gone, kept = figure.stages.pop(away), figure.stages[into]
     kept.layers = joined_layers(gone, kept)
+    origin = _origin(figure, gone, into)
+    for layer in (layer for stage in figure.stages.values() for layer in stage.layers):
+        layer.parts = [(origin if source == away else source, channels) for source, channels in layer.parts]
     kept.notes = [*gone.notes, *(note for note in kept.notes if note not in gone.notes)]
     kept.outputs = gone.outputs + kept.outputs
     moved = [
@@ -102,6 +105,13 @@ def join(figure: Figure, away: int, into: int) -> None:
         for e in figure.edges
     ]
     figure.edges = list(dict.fromkeys(edge for edge in moved if edge.source != edge.target))
+
+
+def _origin(figure: Figure, gone: Stage, into: int) -> int:
+    """Where the map of a stage that joins another came from: a skip that passed a gate is still that skip."""
+    skips = [edge.source for edge in figure.into(gone.number) if edge.kind == "skip"]
+    gated = bool(gone.layers) and gone.layers[0].kind == "mul"
+    return min(skips) if gated and skips else into
 
 
 def joined_layers(first: Stage, second: Stage) -> list[Layer]:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from ..terminal import progress_console
 from .asking import Asker, Heads, evaluating
 from .decide import Threshold
 from .geometry import Blend, Plan, canvas_length
@@ -157,7 +157,7 @@ def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs,
         TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    shown = Progress(*columns, console=Console(stderr=True), disable=not progress)
+    shown = Progress(*columns, console=progress_console(), disable=not progress)
     with shown as bar, kept_blocks(math.prod(plan.tile)):
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)

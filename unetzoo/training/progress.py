@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import psutil
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from ..terminal import progress_console
 
 SHOWN = 6  # scores in an epoch's line
 
@@ -24,7 +25,7 @@ class Progress:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.console = Console(stderr=True, quiet=not enabled)
+        self.console = progress_console(quiet=not enabled)
         self.bar: Bar | None = None
         self._written, self._score = 0.0, ""
         self._speed = Speed()

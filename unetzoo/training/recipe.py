@@ -182,6 +182,9 @@ def _read(source: str | Path) -> tuple[str, str, bool]:
         path = Path(found)
     try:
         return path.read_text(encoding="utf-8"), str(source), path.suffix == ".json"
+    except FileNotFoundError as error:
+        raise ConfigError("cannot read the recipe", subject=path, found="no such file",
+                          hint="`unetzoo list --kind recipes` names those that need no file") from error  # fmt: skip
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("cannot read the recipe", subject=path, found=str(error)) from error
 

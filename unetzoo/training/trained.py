@@ -61,7 +61,12 @@ def best_network(folder: Path, recipe: Recipe) -> Any:
 
     best = folder / "best"
     if not best.exists():
-        raise CheckpointError("no trained network", subject=folder, expected="the folder 'best' in it")
+        raise CheckpointError(
+            "no trained network",
+            subject=folder,
+            expected="the folder 'best' in it",
+            hint="the first epoch writes it: go on training with --resume",
+        )
     if (best / "config.json").exists():
         return from_pretrained(best)
     net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
