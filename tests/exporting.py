@@ -14,9 +14,17 @@ from unetzoo.training import load_recipe
 
 
 def warmed(name, size=64, **config):
-    """A network of ours or SMP's whose batch norms have seen pictures: an untrained one may answer in thousands."""
+    """A network of ours or SMP's that answers like a trained one.
+
+    Its batch norms have seen pictures: else it may answer in thousands. Without batch norms its biases are raised: else
+    narrow layers are dead, and all classes equal but for rounding.
+    """
     torch.manual_seed(0)
     net = unetzoo.build(name, **config).train()
+    if not any(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()):
+        for key, value in net.named_parameters():
+            if key.endswith("bias"):
+                torch.nn.init.uniform_(value, 0, 0.5)
     if hasattr(net, "geometry"):
         size = net.geometry.fit(size)
     with torch.no_grad():

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -19,6 +20,7 @@ from unetzoo.errors import (
     CheckpointWriteError,
     ConfigError,
     InputShapeError,
+    UnetzooError,
 )
 from unetzoo.inference import Prepare, TrainedNetwork, artefact
 from unetzoo.inference.pipeline import Pipeline
@@ -130,6 +132,14 @@ def test_resized_pictures_and_a_depth_head(tmp_path):
     assert larger["labels"].shape == (131, 99) and larger["depth"].shape == (1, 131, 99)
 
 
+def test_pictures_that_have_the_resized_size_already(tmp_path):
+    net, prepare = warmed("bnunet", classes=3, encoder_channels=WIDTHS), Prepare((48, 64))
+    loaded = unetzoo.load_artefact(unetzoo.export(net, tmp_path / "net.pt2", prepare=prepare).path)
+    for size in ((48, 64), (48, 99), (70, 64), (64, 48)):
+        picture = pixels(*size)
+        assert_same(loaded(picture), expected(net, picture, prepare=prepare))
+
+
 @pytest.mark.parametrize("name", ["net.pt2", pytest.param("net.onnx", marks=pytest.mark.slow)])
 def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
     def answer(x):
@@ -153,6 +163,16 @@ def test_a_file_that_answers_otherwise_is_not_left(tmp_path):
     with pytest.raises(CheckpointMismatchError, match="does not answer as the network does"):
         unetzoo.export(Plain(lambda x: x + torch.rand_like(x)), path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"] and path.read_bytes() == b"an older one"
+
+
+def test_classes_that_are_equal_but_for_rounding_are_told(tmp_path):
+    def undecided(x):
+        return x.mean(1, keepdim=True).repeat(1, 3, 1, 1) + 1e-6 * torch.rand_like(x)
+
+    with pytest.raises(CheckpointMismatchError, match=r"equal but for rounding.*--no-verify"):
+        unetzoo.export(Plain(undecided), tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())
+    unetzoo.export(Plain(undecided), tmp_path / "net.pt2", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +243,55 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointWriteError, match="cannot write"):
         unetzoo.export(Plain(), tmp_path / "file" / "net.pt2", size=(8, 8))
+
+
+def test_files_that_other_tools_have_touched(tmp_path, street):
+    model = onnx.load(street[1].path)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "onnx.infer", "onnxruntime.quant"  # as ONNX Runtime's quantizer does
+    onnx.save(model, tmp_path / "quantized.onnx")
+    assert unetzoo.load_artefact(tmp_path / "quantized.onnx").info["classes"] == list(SPEC.names)
+    for key in ("format", "outputs"):
+        kept = [entry for entry in model.metadata_props if entry.key != key]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        onnx.save(model, tmp_path / "other.onnx")
+        with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
+            unetzoo.load_artefact(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
+    data = street[1].path.read_bytes()
+    if suffix == ".pt2":
+        data = unetzoo.export(Plain(), tmp_path / "good.pt2", verify=False).path.read_bytes()
+    rng, picture, refused = np.random.default_rng(0), pixels(20, 31), 0
+    cut = [data[:length] for length in (0, 7, len(data) // 2, len(data) - 1)]
+    for number in range(len(cut) + 12):
+        damaged = bytearray(cut[number] if number < len(cut) else data)
+        if number >= len(cut):
+            for place in rng.integers(0, 3000 if number % 2 else len(data), 5):
+                damaged[place] = rng.integers(256)
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(damaged)
+        try:
+            unetzoo.load_artefact(path)(picture)
+        except UnetzooError:
+            refused += 1
+    assert refused > len(cut)
+
+
+def test_a_full_disk_ends_in_an_error_not_in_an_abort(tmp_path):
+    resource = pytest.importorskip("resource")
+    net = tiny("bnunet", classes=3)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointWriteError, match=r"cannot write the file.*large"):
+            unetzoo.export(net, tmp_path / "net.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command(tmp_path, capsys):

@@ -22,6 +22,10 @@ CASES = [(name, head, options) for name in OURS for head, options in HEADS.items
 CASES += [("dualunet", head, options) for head, options in DUAL.items()]
 SMP = [name for name in unetzoo.list_models("smp-*") if unetzoo.MODELS.entry(name).builtin]
 ENCODERS = {"smp-segformer": "mit_b0", "smp-dpt": "tu-vit_tiny_patch16_224"}
+SIZES_BY_NAME = {
+    "smp-dpt": ((224, 224),),  # of one size
+    "smp-pan": ((131, 117), (150, 203)),  # pools its deepest map three times: 113 pixels at least
+}
 BOUND = {"smp-pspnet", "smp-upernet"}  # as ONNX: they pool to grids whose windows depend on the size
 
 
@@ -50,8 +54,6 @@ def test_smps_networks(tmp_path, name, suffix):
             unetzoo.export(net, path)
         options = {"size": (131, 97)}
     loaded = unetzoo.load_artefact(unetzoo.export(net, path, **options).path)
-    for size in (
-        [(224, 224)] if name == "smp-dpt" else [options.get("size", (131, 97)), options.get("size", (150, 203))]
-    ):
+    for size in [options["size"]] if "size" in options else SIZES_BY_NAME.get(name, ((131, 97), (150, 203))):
         picture = pixels(*size)
         assert_same(loaded(picture), expected(net, picture, prepare=options.get("prepare")))

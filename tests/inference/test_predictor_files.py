@@ -16,7 +16,7 @@ from PIL import Image
 from predicting import SPEC, Channels, dual, noise, read, save
 
 from unetzoo import LabelSpec, cli
-from unetzoo.errors import ConfigError, DataError, ImageDecodeError, ImageTooLargeError, UnknownNameError
+from unetzoo.errors import ConfigError, ImageTooLargeError, UnknownNameError
 from unetzoo.inference import Cleaning, Predictor, Prepare, TrainedNetwork
 from unetzoo.inference import files as written
 from unetzoo.inference.relay import relay
@@ -111,15 +111,6 @@ def test_order_does_not_depend_on_threads(tmp_path):
         Predictor(Uneven()).predict_files(tmp_path / "in", tmp_path / "none", workers=0)
 
 
-def test_a_list_goes_on_without_what_is_missing(tmp_path):
-    path = save(tmp_path / "a.png", noise(5, 6, 3))
-    failures = Predictor(Channels()).predict_files([tmp_path / "none.png", path], tmp_path / "out")
-    assert [type(error) for error in failures] == [ImageDecodeError] and "no such file" in str(failures[0])
-    assert (tmp_path / "out" / "a.png").exists()
-    with pytest.raises(DataError, match="no pictures"):
-        Predictor(Channels()).predict_files([tmp_path / "no*.png", path], tmp_path / "out")
-
-
 def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path, monkeypatch):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
@@ -195,7 +186,7 @@ def test_work_that_stops_early_leaves_no_thread():
 @pytest.mark.parametrize(
     "normalize", ["unit", "minmax", "standard", {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}], ids=str
 )
-@pytest.mark.parametrize("size", [None, (17, 12)])
+@pytest.mark.parametrize("size", [None, (17, 12), (23, 31), (23, 12)])
 def test_preparation_is_that_of_validation(normalize, size):
     from unetzoo.datasets import Transform
 
@@ -231,16 +222,17 @@ def predict(capsys, *args):
 def test_the_command_reads_a_list(tmp_path, run, capsys, monkeypatch):
     paths = [save(tmp_path / name, noise(40, 31, 3)) for name in ("a.png", "b.png")]
     lines = "\n".join(map(str, [paths[0], tmp_path / "none.png", "", paths[1]]))
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     options = ["--threshold", "foreground=0.2", "--largest-component", "all", "--min-area", "5", "--tile", "256"]
     code, printed = predict(capsys, run, "-", tmp_path / "out", "--write", "json,color", *options)
     assert code == 3 and "none.png" in printed.err and "1 of the pictures" in printed.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.json", "a_color.png", "b.json", "b_color.png"}
     settings = json.loads((tmp_path / "out" / "b.json").read_text())["settings"]
     assert settings["thresholds"] == [0.2] and settings["min_area"] == 5 and settings["largest_component"] == ["all"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    code, printed = predict(capsys, run, "-", tmp_path / "out")
-    assert code == 3 and "stdin" in printed.err
+    for nothing, says in ((b" \n", "nothing"), (b"a.png\0b.png\0", "-print0")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(nothing)))
+        code, printed = predict(capsys, run, "-", tmp_path / "out")
+        assert code == 3 and "stdin" in printed.err and says in printed.err
 
 
 @pytest.mark.parametrize(

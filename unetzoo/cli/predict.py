@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,7 +125,11 @@ def _numbers(option: str, given: list[str], kind: Callable[[str], Any]) -> Any:
 def _listed(pictures: str) -> str | list[str]:
     if pictures != "-":
         return pictures
-    listed = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    given = sys.stdin.buffer.read()
+    if b"\0" in given:
+        hint = "find without -print0, git without -z"
+        raise DataError("not a list of files", subject="stdin", expected="a path a line", found="NUL bytes", hint=hint)
+    listed = [os.fsdecode(line) for line in given.splitlines() if line.strip()]
     if not listed:
         raise DataError("no pictures", subject="stdin", expected="a path a line", found="nothing")
     return listed

@@ -172,9 +172,10 @@ def _open_onnx(path: Path) -> Artefact:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # without its fallback, which prints, and tries the same again
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     texts = session.get_modelmeta().custom_metadata_map
-    info = _checked({key: json.loads(text) for key, text in texts.items()}, path)
+    info = _checked({key: _parsed(text) for key, text in texts.items()}, path)
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
         return [np.asarray(answer) for answer in session.run(list(info["outputs"]), {"image": batch})]
@@ -195,8 +196,16 @@ def _open_torch(path: Path) -> Artefact:
     return Artefact(info, run)
 
 
+def _parsed(text: str) -> Any:
+    """What a text of the file says; other tools (quantizers) add some that are no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _checked(info: dict[str, Any], path: Path) -> dict[str, Any]:
-    if "format" not in info or info["format"] > FORMAT:
+    if not {"format", "input", "outputs"} <= info.keys() or info["format"] > FORMAT:
         raise CheckpointError(
             "not a file that this unetzoo has exported",
             subject=path,

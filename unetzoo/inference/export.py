@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 from contextlib import suppress
@@ -190,7 +191,9 @@ def _unrecorded(reason: str, size: tuple[int, int] | None) -> ConfigError:
 
 def _write(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any], path: Path) -> None:
     if kind == "torch":
-        torch.export.save(program, path, extra_files={EXTRA: json.dumps(info)})
+        archive = io.BytesIO()  # PyTorch's own writer ends the process when a disk is full
+        torch.export.save(program, archive, extra_files={EXTRA: json.dumps(info)})
+        path.write_bytes(archive.getbuffer())
         return
     try:
         with quiet():

@@ -62,7 +62,8 @@ class Results:
         partial = target.with_name(f".{name}.part")
         try:
             if isinstance(content, str):
-                partial.write_text(content, encoding="utf-8")
+                # names that are no UTF-8 get JSON's own escape
+                partial.write_text(content, encoding="utf-8", errors="backslashreplace")
             else:
                 content.save(partial, format="PNG")
             partial.replace(target)
@@ -92,12 +93,22 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
-    """Background files by stem; under "" the one for all."""
+    """Background files by stem; under "" the one for all.
+
+    Raises:
+        DataError: No pictures there.
+        PairingError: Two of one stem.
+    """
     if background is None:
         return None
     if Path(background).is_file():
         return {"": Path(background)}
-    return {path.stem: path for path in find_pictures(background)}
+    found: dict[str, Path] = {}
+    for path in find_pictures(background):
+        if found.setdefault(path.stem, path) != path:
+            both = f"{found[path.stem]} and {path}"
+            raise PairingError("two backgrounds of one name", found=both, hint="keep the one that belongs to it")
+    return found
 
 
 def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | None:

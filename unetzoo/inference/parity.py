@@ -21,6 +21,11 @@ from .tiling import predict
 TOLERANCE = 1e-4
 LABELS = 0.9999
 ROUNDED = 0.51  # levels between a resized value and what it is rounded to; a runtime may round a tie up or down
+BOUND = "the network may be bound to a size: size=(height, width), or --size HxW"
+TIES = (
+    "in some pixels classes are equal but for rounding, as in a network that has not learned: "
+    "train it further, or leave the comparison out: verify=False, or --no-verify"
+)
 SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # pictures, height, width
 
 
@@ -69,7 +74,8 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
             difference = np.abs(answers[name].astype(np.float64) - expected[name]).max()
             error = max(error, float(difference))
     if not error <= TOLERANCE or labels < LABELS:
-        raise _mismatch(subject, f"differences up to {error:.2g}, {labels:.4%} of the labels equal")
+        found = f"differences up to {error:.2g}, {labels:.4%} of the labels equal"
+        raise _mismatch(subject, found, TIES if error <= TOLERANCE else BOUND)
     return Parity(error, labels, sizes)
 
 
@@ -97,7 +103,7 @@ def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = No
     """
     levels = pictures.permute(0, 3, 1, 2).float()
     levels = levels * 255 if pipeline.dtype == FLOATS else levels
-    exact, levels = _unrounded(levels, pipeline), pipeline.prepare.resized(levels)
+    exact, levels = pipeline.prepare.unrounded(levels), pipeline.prepare.resized(levels)
     if seen is not None:
         levels = torch.from_numpy(seen).clone()
         apart = float((levels - exact).abs().max())
@@ -116,12 +122,6 @@ def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = No
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _unrounded(levels: Tensor, pipeline: Pipeline) -> Tensor:
-    if pipeline.prepare.size is None:
-        return levels
-    return F.interpolate(levels, pipeline.prepare.size, mode="bilinear", align_corners=False, antialias=True)
-
-
 def _asked(artefact: Artefact, pictures: np.ndarray, subject: object) -> dict[str, np.ndarray]:
     try:
         return artefact(pictures)
@@ -129,11 +129,11 @@ def _asked(artefact: Artefact, pictures: np.ndarray, subject: object) -> dict[st
         raise _mismatch(subject, str(error.found)) from error
 
 
-def _mismatch(subject: object, found: str) -> CheckpointMismatchError:
+def _mismatch(subject: object, found: str, reason: str = BOUND) -> CheckpointMismatchError:
     return CheckpointMismatchError(
         "the exported file does not answer as the network does",
         subject=subject,
         expected=f"differences of at most {TOLERANCE:g}, {LABELS:.2%} of the labels equal",
         found=found,
-        hint="no file was left; the network may be bound to a size: size=(height, width), or --size HxW",
+        hint=f"no file was left; {reason}",
     )

@@ -6,16 +6,15 @@ import glob
 import math
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import DataError, ImageDecodeError, ImageTooLargeError, InputShapeError, UnetzooError
+from ..errors import DataError, InputShapeError
 from ..labels import LabelSpec
 
 FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
@@ -97,97 +96,43 @@ def check_channels(net: nn.Module, picture: Tensor) -> None:
     )
 
 
-def read_picture(path: PathLike, channels: int = 3) -> np.ndarray:
-    """Decode a file, upright by its EXIF orientation, as uint8 (H, W, channels); transparency is dropped.
-
-    Args:
-        path: A picture file of 8 bits a channel and one frame.
-        channels: 3 for RGB (grey is repeated), 1 for grey (RGB becomes its luminance).
-
-    Raises:
-        ImageDecodeError: Broken, missing, several frames, or more than 8 bits a channel.
-        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns above its limit and fails at twice that: one limit is clearer. Its other complaints
-            # (odd EXIF) leave the pixels alone.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                frames = (
-                    1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                )  # a camera's JPEG and its preview
-                _refuse(path, frames, image.mode)
-                array = np.asarray(ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L"))
-    except UnetzooError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageTooLargeError(
-            "picture too large",
-            subject=path,
-            found=str(error).partition(",")[0],
-            hint="cut it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
-        ) from error
-    except Exception as error:  # decoders raise whatever they please on broken files
-        missing = isinstance(error, FileNotFoundError)
-        raise ImageDecodeError(
-            "no such file" if missing else "unreadable picture",
-            subject=path,
-            found=None if missing else f"{type(error).__name__}: {error}",
-            hint="check the path" if missing else "the file is broken or no picture; fetch or save it again",
-        ) from error
-    return array if array.ndim == 3 else array[..., None]
-
-
-def _refuse(path: PathLike, frames: int, mode: str) -> None:
-    if frames > 1:
-        raise ImageDecodeError(
-            "several pictures in one file",
-            subject=path,
-            expected="one",
-            found=f"{frames} frames",
-            hint="save each frame as a file of its own",
-        )
-    if mode.startswith(("I", "F")):
-        raise ImageDecodeError(
-            "more than 8 bits a channel",
-            subject=path,
-            expected="8 bits",
-            found=f"mode {mode}",
-            hint="scale it to 0…255 as in training, or pass an array to unetzoo.predict",
-        )
-
-
 def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The files that a file, a folder, a glob or several of these name, in natural order; none twice.
 
-    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files. Of several, a file
-    that is not there is kept: reading it will say so, and the others are not stopped by it.
+    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files. Links that lead
+    nowhere, and of several inputs those that name nothing, are kept: reading them will say so, and the others are not
+    stopped by it.
 
     Raises:
-        DataError: An empty folder, a glob that nothing matches, no such file.
+        DataError: A folder without pictures; alone, a glob that nothing matches, no such file.
     """
     if not isinstance(inputs, str | os.PathLike):
-        return list(dict.fromkeys(path for entry in inputs for path in _listed(entry)))
+        found: dict[str, Path] = {}
+        for path in (path for entry in inputs for path in _listed(entry)):
+            found.setdefault(os.path.abspath(path), path)
+        return list(found.values())
     path = Path(inputs)
     if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        listed = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     elif path.is_file():
-        found = [path]
+        listed = [path]
     else:
-        found = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
-    found = sorted((p for p in found if p.is_file()), key=_natural)
-    if not found:
+        listed = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
+    pictures = sorted((p for p in listed if p.is_file() or _is_loose(p)), key=_natural)
+    if not pictures:
         raise DataError(
             "no pictures", subject=inputs, expected="a picture, a folder of pictures or a glob", hint="check the path"
         )
-    return found
+    return pictures
 
 
 def _listed(entry: PathLike) -> list[Path]:
-    is_missing_file = not os.path.exists(entry) and not glob.has_magic(os.fspath(entry))
-    return [Path(entry)] if is_missing_file else find_pictures(entry)
+    names_nothing = not os.path.exists(entry) and not glob.glob(os.fspath(entry), recursive=True)
+    return [Path(entry)] if names_nothing else find_pictures(entry)
+
+
+def _is_loose(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

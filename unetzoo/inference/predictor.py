@@ -15,7 +15,7 @@ from ..labels import LabelSpec
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .geometry import Blend
-from .pictures import PathLike, as_picture, find_pictures, in_channels_of, read_picture
+from .pictures import PathLike, as_picture, find_pictures, in_channels_of
 from .prepared import TrainedNetwork
 from .relay import relay
 from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
@@ -174,11 +174,13 @@ class Predictor:
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
         """The picture, and its background behind it, as uint8 (H, W, C)."""
+        from ..datasets.files import read_image
+
         channels = self._channels_a_file(background is not None)
-        picture = read_picture(path, channels)
+        picture = read_image(path, channels)
         if background is None:
             return picture
-        scene = read_picture(background, channels)
+        scene = read_image(background, channels)
         if scene.shape != picture.shape:
             raise SizeMismatchError(
                 "picture and background differ in size",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..labels import LabelSpec
@@ -35,14 +36,22 @@ class Prepare:
 
     def __call__(self, picture: np.ndarray) -> Tensor:
         """Prepare one picture."""
-        levels = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].float()
+        levels = torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32, order="C"))[None]
         return self.scaled(self.resized(levels))[0]
 
     def resized(self, levels: Tensor) -> Tensor:
         """Pictures (N, C, H, W) of 0…255 at the size that the network sees, in whole levels."""
-        from ..datasets.geometry import resize_batch
+        return levels if self.size is None else self.unrounded(levels).round()
 
-        return levels if self.size is None else resize_batch({"image": levels}, *self.size)["image"]
+    def unrounded(self, levels: Tensor) -> Tensor:
+        """The same before rounding.
+
+        Pictures of that size already come out as they are, without a branch: one would bind exported programs to other
+        sizes.
+        """
+        if self.size is None:
+            return levels
+        return F.interpolate(levels, self.size, mode="bilinear", align_corners=False, antialias=True)
 
     def scaled(self, levels: Tensor) -> Tensor:
         """Pictures of 0…255 as the network was trained on them; what is given may be overwritten."""

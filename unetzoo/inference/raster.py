@@ -18,6 +18,12 @@ from .pictures import FULL_SCALE, PathLike
 
 SEGMENT = 256 * 2**20  # bytes of a decoded tile or strip, at most
 SUFFIXES = {".npy": "NumPy", ".tif": "TIFF", ".tiff": "TIFF"}
+COLORS = (
+    tifffile.PHOTOMETRIC.MINISBLACK,
+    tifffile.PHOTOMETRIC.RGB,
+    tifffile.PHOTOMETRIC.YCBCR,  # what JPEG tiles are stored as; they are decoded to RGB
+    tifffile.PHOTOMETRIC.SEPARATED,
+)
 TRANSPARENCY = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 
 
@@ -171,9 +177,18 @@ class TiffRaster(Raster):
                 found=f"{self.chunk[0]}×{self.chunk[1]} pixels in one",
                 hint="save it in tiles, e.g. tifffile.imwrite(path, data, tile=(512, 512))",
             )
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        if page.photometric not in COLORS:
+            found = tifffile.PHOTOMETRIC(page.photometric).name.lower()
+            hint = "convert the picture to grey or RGB"
+            raise DataError("unknown colours", subject=self.name, expected="grey or RGB", found=found, hint=hint)
+        turn = page.tags.valueof("Orientation", 1)
+        if turn != 1:
             raise DataError(
-                "colours by palette", subject=self.name, expected="grey or RGB", hint="convert the picture to RGB"
+                "the picture is stored turned or mirrored",
+                subject=self.name,
+                expected="orientation 1",
+                found=turn,
+                hint="save it upright",
             )
         wanted = self.down * self.across * (self.samples if self.separate else 1)
         if len(page.dataoffsets) < wanted or len(page.databytecounts) < wanted:

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,13 +59,16 @@ class Target:
         self.recipe = json.loads(json.dumps(recipe))
         first = next(iter(self.layers.values()))
         self.note = first.path.with_name(first.path.name + ".part.json")
-        for layer in self.layers.values():
-            check_free(layer.path)
-        unfinished = [layer.partial for layer in self.layers.values() if layer.partial.exists()]
-        self.done = self._done(resume) if unfinished or self.note.exists() else 0
+        self.left = dict(layers)  # those that do not bear their names yet
+        try:
+            self.done = self._done(resume) if self._unfinished() else 0
+            self._check_free()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            hint = "choose another name, or another folder"
+            raise ConfigError("cannot write the results", subject=first.path, found=str(error), hint=hint) from error
         if not self.done:
             self._create()
-        self.places = {name: _place(layer) for name, layer in self.layers.items()}
+        self.places = {name: _place(layer) for name, layer in self.left.items()}
 
     def write(self, start: int, bands: Mapping[str, np.ndarray]) -> None:
         """Rows from `start` on, of each layer; they are on disk before they are noted as done.
@@ -80,30 +84,51 @@ class Target:
             self.done = start + len(next(iter(bands.values())))
             self._write_note()
         except OSError as error:
-            raise ConfigError(
-                "cannot write the results",
-                subject=self.note.parent,
-                found=str(error),
-                hint="make room, then go on with resume=True (unetzoo stream --resume); what is done is kept",
-            ) from error
+            raise self._unwritable(error) from error
 
     def finish(self) -> None:
-        """Give the files their names."""
-        for layer in self.layers.values():
+        """Give the files their names.
+
+        Raises:
+            ConfigError: One of the names was taken meanwhile; the disk refuses. What is done is kept.
+        """
+        self._check_free()
+        try:
+            for layer in self.left.values():
+                os.replace(layer.partial, layer.path)
+            self.note.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            "cannot write the results",
+            subject=self.note.parent,
+            found=str(error),
+            hint="make room, then go on with resume=True (unetzoo stream --resume); what is done is kept",
+        )
+
+    def _check_free(self) -> None:
+        for layer in self.left.values():
             check_free(layer.path)
-            os.replace(layer.partial, layer.path)
-        self.note.unlink(missing_ok=True)
+
+    def _unfinished(self) -> list[Path]:
+        """What an earlier call has left; a note of files that were deleted says nothing."""
+        partial = [layer.partial for layer in self.layers.values() if layer.partial.exists()]
+        noted = self.note.exists() and (partial or any(layer.path.exists() for layer in self.layers.values()))
+        return [*partial, *([self.note] if noted else [])]
 
     def _done(self, resume: bool) -> int:
         if not resume:
             raise ConfigError(
                 "an unfinished result is there",
-                subject=self.note.with_suffix(""),
+                subject=self.note.parent,
+                found=", ".join(path.name for path in self._unfinished()),
                 hint="go on with resume=True (unetzoo stream --resume), or delete it",
             )
         try:
             note = json.loads(self.note.read_text())
-            done, recipe = int(note["rows"]), note["recipe"]
+            done, recipe, sizes = int(note["rows"]), note["recipe"], dict(note["bytes"])
         except (OSError, ValueError, TypeError, KeyError):
             return 0  # ended before the first rows were noted
         if recipe != self.recipe:
@@ -114,8 +139,14 @@ class Target:
                 found=f"another {', '.join(other)}",
                 hint="go on with the same network, source and options, or delete it",
             )
-        complete = all(layer.partial.exists() for layer in self.layers.values())
-        return done if complete and 0 <= done <= next(iter(self.layers.values())).shape[0] else 0
+        height = next(iter(self.layers.values())).shape[0]
+        left = self.layers
+        if done == height:  # it may have ended between one name and the next
+            left = {name: layer for name, layer in left.items() if layer.partial.exists() or not layer.path.exists()}
+        if not 0 <= done <= height or any(_size(layer.partial) != sizes.get(name) for name, layer in left.items()):
+            return 0
+        self.left = left
+        return done
 
     def _create(self) -> None:
         made: list[Path] = []
@@ -125,19 +156,25 @@ class Target:
                 _empty(layer)
         except OSError as error:
             for path in made:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             raise ConfigError(
                 "cannot write the results",
                 subject=made[-1],
-                expected=f"room for {sum(_bytes(layer) for layer in self.layers.values()) / 1e6:,.0f} MB",
+                expected=f"room for {sum(_bytes(layer) for layer in self.layers.values()) / 1e6:,.1f} MB",
                 found=str(error),
                 hint="make room, or choose another folder",
             ) from error
 
     def _write_note(self) -> None:
+        sizes = {name: _size(layer.partial) for name, layer in self.left.items()}
         partial = self.note.with_name(self.note.name + "~")
-        partial.write_text(json.dumps({"rows": self.done, "recipe": self.recipe}))
+        partial.write_text(json.dumps({"rows": self.done, "recipe": self.recipe, "bytes": sizes}))
         os.replace(partial, self.note)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
 
 
 def check_free(path: Path) -> None:
