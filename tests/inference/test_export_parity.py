@@ -22,10 +22,7 @@ CASES = [(name, head, options) for name in OURS for head, options in HEADS.items
 CASES += [("dualunet", head, options) for head, options in DUAL.items()]
 SMP = [name for name in unetzoo.list_models("smp-*") if unetzoo.MODELS.entry(name).builtin]
 ENCODERS = {"smp-segformer": "mit_b0", "smp-dpt": "tu-vit_tiny_patch16_224"}
-SIZES_BY_NAME = {
-    "smp-dpt": ((224, 224),),  # of one size
-    "smp-pan": ((131, 117), (150, 203)),  # pools its deepest map three times: 113 pixels at least
-}
+SIZES_BY_NAME = {"smp-dpt": ((224, 224),)}  # of one size
 BOUND = {"smp-pspnet", "smp-upernet"}  # as ONNX: they pool to grids whose windows depend on the size
 
 

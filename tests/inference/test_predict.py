@@ -249,6 +249,19 @@ def test_smps_own(name):
         predict(net, image, tile=32)
 
 
+def test_smps_own_that_do_not_take_every_multiple_of_their_stride():
+    pan = unetzoo.build("smp-pan", encoder_name="resnet18", classes=2)  # pools its deepest map three times
+    assert predict(pan, draw(3, 20, 133)).shape == (2, 20, 133)
+    options = {"encoder_name": "tu-vit_tiny_patch16_224", "classes": 2}
+    fixed = unetzoo.build("smp-dpt", **options)
+    assert predict(fixed, draw(3, 100, 33)).shape == (2, 100, 33)
+    with pytest.raises(InputShapeError, match="at most 224.*tile=224"):
+        predict(fixed, draw(3, 100, 225))
+    assert predict(fixed, draw(3, 100, 250), tile=224, blend="gaussian").shape == (2, 100, 250)
+    free = unetzoo.build("smp-dpt", **options, encoder_kwargs={"dynamic_img_size": True})
+    assert predict(free, draw(3, 100, 250)).shape == (2, 100, 250)
+
+
 def test_aux_labels_are_left_out():
     net = small("bnunet", aux_params={"classes": 4})
     assert predict(net, draw(2, 9, 9)).shape == (3, 9, 9)

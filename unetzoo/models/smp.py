@@ -13,6 +13,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 
 from ..registry import check_keywords
+from .geometry import Geometry
 
 # What SMP 0.6 does otherwise than our own networks; `info` and the tests read it.
 TAGS = (
@@ -41,7 +42,10 @@ def _factory(architecture: type) -> Callable[..., Any]:
         check_keywords(build, given, name)
         extras: Mapping[str, Any] = given.pop("encoder_kwargs", None) or {}
         given.setdefault("encoder_weights", None)
-        return architecture(**given, **extras)
+        net = architecture(**given, **extras)
+        if geometry := _geometry(net):
+            net.geometry = geometry
+        return net
 
     name = f"smp-{architecture.__name__.lower()}"
     build.__name__ = build.__qualname__ = architecture.__name__.lower()
@@ -49,6 +53,19 @@ def _factory(architecture: type) -> Callable[..., Any]:
     build.__doc__ = f"SMP's {architecture.__name__}; see its documentation for the keywords."
     build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return build
+
+
+def _geometry(net: Any) -> Geometry | None:
+    """Sizes of the architectures that do not take every multiple of their encoder's stride."""
+    stride = net.encoder.output_stride
+    if isinstance(net, smp.PAN):  # it pools its deepest map three times
+        return Geometry(minimum=8 * stride, stride=stride, step=stride)
+    if isinstance(net, smp.DPT):
+        if net.encoder.is_fixed_input_size and not getattr(net.encoder.model, "dynamic_img_size", False):
+            side = net.encoder.input_size[1]
+            return Geometry(minimum=side, maximum=side, stride=stride, step=stride)
+        return Geometry(minimum=2 * stride, stride=2 * stride, step=2 * stride)  # it halves the encoder's map
+    return None
 
 
 unet = _factory(smp.Unet)
