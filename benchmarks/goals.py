@@ -96,7 +96,7 @@ CPU = (
         0.6,
         "extra_mb",
         "share",
-        why="the process holds the convolutions' workspaces and freed blocks too; by the tensors' bytes it is 0.60×",
+        why="convolutions' workspaces, and freed blocks that glibc keeps, stand in it; by the tensors' bytes it is 0.60×",
     ),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of the batch", "dice_ce$", "^SMP", 3.0),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 1.4),
@@ -123,6 +123,9 @@ CPU = (
         why="on noise, where no neighbours are alike, checking every label costs a fifth; on real borders it is faster",
     ),
     Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
+    Goal("tiled inference", "tiling", "^bnunet", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.25$", 1.5),
+    Goal("tiled inference", "tiling", "^bnunet", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.5$", 3.0),
+    Goal("Trainer", "trainer", "fp32$", "^Trainer$", "^bare loop$", 1.03, kind="share"),
     Goal("composites", "composites", "^a sample", "^composed$", "^Pillow", 5.0),
     Goal("import unetzoo", "imports", "^import", "^import unetzoo$", "^an empty", 50.0, kind="difference"),
     Goal(

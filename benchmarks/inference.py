@@ -6,6 +6,7 @@ compiled, batch 8 and batch 1.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ NETWORKS = {
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 SIZE = 256
+RECIPE = "bfloat16, channels innermost, compiled"
 
 
 def races() -> Iterator[Race]:
@@ -65,16 +67,16 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
         peer = same(name, net).to(DEVICE)
         calls[f"common {name}, eager"] = (peer, x)
         if CUDA:
-            tuned = same(name, net).to(DEVICE, torch.bfloat16, memory_format=innermost)  # pyright: ignore
-            key = f"common {name}, our recipe"
-            calls[key] = (torch.compile(tuned), x.bfloat16().to(memory_format=innermost))
-            notes[key] = "bfloat16, channels innermost, compiled"
+            calls[f"common {name}, our recipe"] = by_our_recipe(same(name, net), x)
     if name == "bnunet":
         foreign, about = others(3, 1)
         calls |= {key: (each.eval().to(DEVICE), x) for key, each in foreign.items()}
         notes |= about
+        if CUDA:
+            calls |= {f"{key}, our recipe": by_our_recipe(copy.deepcopy(each), x) for key, each in foreign.items()}
         if absent := missing():
             notes["eager"] = absent
+    notes |= dict.fromkeys((key for key in calls if key.endswith("our recipe")), RECIPE)
     comparable = {key for key in calls if key.startswith(("unetzoo", "eager", "common"))}
     return Race(
         f"{name}, {net.in_channels}×{size}×{size}, batch {batch}, inference",
@@ -84,6 +86,13 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
         work=(batch, "pictures"),
         memory=True,
     )
+
+
+def by_our_recipe(net: nn.Module, x: Tensor) -> tuple[Callable[[Tensor], Any], Tensor]:
+    """A peer's network as we would run it on a GPU, and the picture for it."""
+    layout = torch.channels_last
+    tuned = net.eval().to(DEVICE, torch.bfloat16, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    return torch.compile(tuned), x.to(torch.bfloat16, memory_format=layout)
 
 
 def settled(net: nn.Module, like: nn.Module | None = None) -> Any:

@@ -107,3 +107,25 @@ def test_answers_that_differ_stop_a_training_race():
 
 def test_importing_takes_no_torch():
     assert imports.run("import unetzoo, sys; print('torch' in sys.modules)") == "False\n"
+
+
+def test_importing_takes_no_inspect():
+    slow = "{'inspect', 'dataclasses'}"
+    new = f"import sys; before = set(sys.modules); import unetzoo; print({slow} & set(sys.modules) - before)"
+    assert imports.run(new) == "set()\n"
+
+
+def test_nnunets_network_has_the_widths_of_ours():
+    pytest.importorskip("dynamic_network_architectures")
+    nets, notes = peers.others(3, 2)
+    peer = nets["nnU-Net PlainConvUNet"]
+    convolutions = [m for m in peer.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    two_a_level = [width for width in (64, 128, 256, 512) for _ in range(4)] + [1024, 1024]
+    assert sorted(m.out_channels for m in convolutions) == two_a_level
+    assert set(notes) == set(nets) and "nnU-Net" not in peers.missing()
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda package: None)
+    assert list(peers.others(3, 2)[0]) == ["SMP Unet, resnet34"]
+    assert peers.missing() == "left out, as not installed: MONAI, nnU-Net"

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._version import __version__
-from .labels import LabelSpec
 from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
 
 if TYPE_CHECKING:
     from . import datasets, drawing, inference, losses, metrics, models, testing, training
     from .drawing import draw, summary
     from .inference import export, load_artefact, optimize, predict
+    from .labels import LabelSpec
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
     from .models.weights import from_pretrained
     from .training import Trainer
 
 _LAZY = {
+    "LabelSpec": "labels",
     "Trainer": "training",
     "draw": "drawing",
     "summary": "drawing",

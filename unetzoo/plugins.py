@@ -16,8 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import PluginLoadError
 
@@ -41,8 +40,7 @@ def normalize(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One name that one distribution offers."""
 
     name: str
@@ -51,7 +49,7 @@ class Entry:
     version: str
     group: str
     apis: tuple[str, ...] = ()
-    value: Any = field(default=None, repr=False, compare=False)  # set for what `register` adds
+    value: Any = None  # set for what `register` adds
 
     @property
     def builtin(self) -> bool:
@@ -93,8 +91,7 @@ class Entry:
             ) from error
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """An installed distribution with entry points of ours.
 
     Args:

@@ -11,11 +11,10 @@ Listing reads metadata and imports nothing. Standard library only.
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .errors import (
     DuplicateNameError,
@@ -30,12 +29,17 @@ from .errors import (
 )
 from .plugins import SWITCH, Entry, forget, installed, normalize, switched_on
 
+if TYPE_CHECKING:
+    import inspect
+
 NOTEBOOK = "__main__"  # the distribution of what `register` adds
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 def keywords(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters a target can be given by name."""
+    import inspect  # takes longer than a listing does without it
+
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in inspect.signature(target).parameters.values() if p.kind in by_name}
 
@@ -233,6 +237,8 @@ class Registry:
             return
         if not callable(value):
             self._refuse_type(entry, value, "a callable with explicit keyword parameters")
+        import inspect
+
         try:
             parameters = inspect.signature(value).parameters.values()
         except (TypeError, ValueError):  # some of C's functions tell nothing

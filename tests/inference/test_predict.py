@@ -255,7 +255,7 @@ def test_smps_own_that_do_not_take_every_multiple_of_their_stride():
     options = {"encoder_name": "tu-vit_tiny_patch16_224", "classes": 2}
     fixed = unetzoo.build("smp-dpt", **options)
     assert predict(fixed, draw(3, 100, 33)).shape == (2, 100, 33)
-    with pytest.raises(InputShapeError, match="at most 224.*tile=224"):
+    with pytest.raises(InputShapeError, match=r"at most 224.*tile=224"):
         predict(fixed, draw(3, 100, 225))
     assert predict(fixed, draw(3, 100, 250), tile=224, blend="gaussian").shape == (2, 100, 250)
     free = unetzoo.build("smp-dpt", **options, encoder_kwargs={"dynamic_img_size": True})

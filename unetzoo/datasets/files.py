@@ -211,9 +211,7 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
     if set(values.tolist()) <= {0, 255} and labels.classes == 2:
         hint = "declare ids=[0, 255]"
     elif len(strange) == 1 and strange[0][0] == 255:
-        hint = (
-            "if 255 means not labelled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
-        )
+        hint = "if 255 means not labelled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
     elif len(strange) > 10:
         hint = "this looks like a picture, or labels once resized with interpolation; else declare the values in ids"
     else:

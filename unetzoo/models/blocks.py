@@ -159,11 +159,20 @@ def match_size(x: Tensor, size: Sequence[int], align: str) -> Tensor:
         align: "resize" interpolates; "pad" adds zeros, half before and half after (or crops, where x is larger).
     """
     rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
-    if rows == 0 and columns == 0:
+    if _holds(rows == 0) and _holds(columns == 0):
         return x
     if align == "resize":
         return F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
     return F.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
+
+
+def _holds(condition: bool) -> bool:
+    """Whether it does; of sizes that a compiler leaves open, whether it always does: one graph then serves them all."""
+    if torch.compiler.is_compiling():
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return statically_known_true(condition)
+    return condition
 
 
 class Encoder(nn.Module, EncoderMixin):

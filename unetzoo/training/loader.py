@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ..datasets import sample_rng
 from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
 from .signals import outlive_in_worker
+from .transfer import transferred
 
 Batch = dict[str, Any]
 Key = tuple[int, int]
@@ -201,10 +202,7 @@ def ready(
     Raises:
         ConfigError: The samples' transform was to be finished here, and is not.
     """
-    batch = {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }
+    batch = transferred(batch, device)
     if transform is not None:
         batch = transform(batch)
     if "moves" in batch:
