@@ -96,7 +96,7 @@ CPU = (
         0.6,
         "extra_mb",
         "share",
-        why="convolutions' workspaces, and freed blocks that glibc keeps, stand in it; by the tensors' bytes it is 0.60×",
+        why="convolutions' workspaces and freed blocks that glibc keeps stand in it; by tensors' bytes it is 0.60×",
     ),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of the batch", "dice_ce$", "^SMP", 3.0),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 1.4),
