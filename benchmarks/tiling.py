@@ -21,11 +21,10 @@ from unetzoo.inference import plan_tiles
 from .harness import Race
 from .inference import settled
 
-SIZE = int(os.environ.get("UNETZOO_TILING_SIZE", "2048"))
+SIZE = int(os.environ.get("UNETZOO_TILING_SIZE", "3072"))
 TILES = (512, 1024)
 NETWORKS = {
     "bnunet, 4 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64, 128), "classes": 19}),
-    "bnunet, 3 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64), "classes": 19}),
 }
 EXACT = 1e-4  # of the largest answer
 MEMORY = "1GB"

@@ -227,11 +227,10 @@ def _predicted(
         plan, batch = fit.plan, fit.batch
     else:
         plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
-    rows, columns = (mirrored(axis).to(picture.device) for axis in plan)
+    rows, columns = (mirrored(axis) for axis in plan)
 
     def cut(row: Span, column: Span) -> Tensor:
-        part = picture.index_select(1, rows[row.start : row.stop])
-        return part.index_select(2, columns[column.start : column.stop])
+        return _taken(_taken(picture, 1, rows[row.start : row.stop]), 2, columns[column.start : column.stop])
 
     windows = answered(asker, plan, batches(plan.windows(), cut, batch), views, blend)
     with kept_blocks(math.prod(plan.tile)):
@@ -260,6 +259,14 @@ def _filled(plan: Plan, parts: Iterable[Piece], device: torch.device) -> list[Te
         for whole, head in zip(joined, heads, strict=True):
             whole[:, rows.start : rows.stop, columns.start : columns.stop] = head
     return joined
+
+
+def _taken(picture: Tensor, axis: int, pixels: Tensor) -> Tensor:
+    """Some rows or columns; without a copy where none is mirrored."""
+    first, last = int(pixels[0]), int(pixels[-1])
+    if last - first == len(pixels) - 1:
+        return picture.narrow(axis, first, len(pixels))
+    return picture.index_select(axis, pixels.to(picture.device))
 
 
 def mirrored(axis: Axis) -> Tensor:

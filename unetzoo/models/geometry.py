@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Region = tuple[range, range]  # rows and columns of a map
+ALIGNED = 4  # pixels, 16 bytes: rows of other lengths take a processor's convolutions up to twice as long
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Geometry:
         Examples:
             >>> same = Geometry.of_unet(encoder=[2] * 3, decoder=[2] * 2, up=[(0, 0)] * 2)
             >>> same.frames((range(40, 60), range(0, 60)), (100, 60))
-            [(range(8, 17), range(0, 15)), (range(17, 33), range(0, 30)), (range(38, 62), range(0, 60))]
+            [(range(8, 20), range(0, 15)), (range(16, 36), range(0, 30)), (range(36, 64), range(0, 60))]
         """
         rows, columns = (self._spans(*axis) for axis in zip(region, size, strict=True))
         return list(zip(rows, columns, strict=True))
@@ -84,7 +85,7 @@ class Geometry:
         spans = []
         for reach, (before, after) in zip((*self.decoder, 0), (*self.up, (0, 0)), strict=True):
             low, high = low - reach, high + reach
-            spans.append(range(max(low, 0), min(high + 1, size)))
+            spans.append(range(max(low // ALIGNED * ALIGNED, 0), min(-(-(high + 1) // ALIGNED) * ALIGNED, size)))
             low, high, size = (low - before) // 2, (high + after) // 2, size // 2
         return spans[::-1]
 
