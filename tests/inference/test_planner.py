@@ -209,8 +209,43 @@ assert process.memory_info().rss < before + 2**26
 """
 
 
+OWNED = """
+import resource
+import psutil
+import torch
+import unetzoo
+from unetzoo.inference import heap
+from unetzoo.inference.heap import WORTH, kept_blocks
+
+def cost():
+    def work():
+        maps = [torch.zeros(2**22) for _ in range(8)]  # 16 MB each: the heap's own
+
+    work()
+    work()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
+first, second = unetzoo.optimize(net), unetzoo.optimize(net)
+assert cost() < 4096, cost()  # of 32,768 pages
+with kept_blocks(WORTH):
+    cost()
+del first
+assert cost() < 4096, cost()
+process = psutil.Process()
+held = process.memory_info().rss
+del second
+assert process.memory_info().rss < held - 2**26
+third = unetzoo.optimize(net, keep_memory=False)
+assert heap._owners == 0
+"""
+
+
 @pytest.mark.skipif(_glibc() is None, reason="another C library")
-def test_freed_blocks_are_kept_inside_and_given_back():
+@pytest.mark.parametrize("script", [FREED, OWNED])
+def test_freed_blocks_are_kept_inside_and_given_back(script):
     # in a process of its own, whose heap has no holes from before
-    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

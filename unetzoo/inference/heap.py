@@ -2,7 +2,8 @@
 
 glibc maps every block above 32 MB by itself and unmaps it when it is freed. A network of large feature maps then spends
 more time in the kernel, which clears the pages of each new map, than in its convolutions (measured: 1.2 to 0.55 µs
-a pixel for a U-Net of width 8 on windows of 1536²).
+a pixel for a U-Net of width 8 on windows of 1536²). It also hands back what lies free at the heap's end: a BN-UNet of
+the paper's width then gets 45,000 pages anew for each answer of 256², a tenth of its time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,9 +20,10 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of <malloc.h>
 NEVER = -1
 USUAL = {MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26, MMAP_MAX: 65536}  # where glibc's own adjustment ends
 WORTH = 2**18
+LEFT_FREE = 2**30  # bytes that the heap may keep while an owner of `keep_freed` lives
 
-_lock = threading.Lock()
-_users = 0
+_lock = threading.RLock()  # the garbage collector may let an owner go while it is held
+_users = _owners = 0
 
 
 @contextmanager
@@ -37,17 +40,42 @@ def kept_blocks(pixels: int) -> Iterator[None]:
         return
     with _lock:
         _users += 1
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, NEVER)
+        _settle(libc)
     try:
         yield
     finally:
         with _lock:
             _users -= 1
-            if not _users:
-                for option, value in USUAL.items():
-                    libc.mallopt(option, value)
-                libc.malloc_trim(0)
+            _settle(libc)
+
+
+def keep_freed(owner: object) -> None:
+    """Keep up to a gigabyte of freed memory for what comes next, as long as an object lives. Only on glibc."""
+    global _owners
+    if libc := _glibc():
+        with _lock:
+            _owners += 1
+            _settle(libc)
+        weakref.finalize(owner, _let_go, libc)
+
+
+def _let_go(libc: ctypes.CDLL) -> None:
+    global _owners
+    with _lock:
+        _owners -= 1
+        _settle(libc)
+
+
+def _settle(libc: ctypes.CDLL) -> None:
+    if _users:
+        libc.mallopt(MMAP_MAX, 0)
+        libc.mallopt(TRIM_THRESHOLD, NEVER)
+        return
+    for option, value in USUAL.items():
+        libc.mallopt(option, value)
+    if _owners:
+        libc.mallopt(TRIM_THRESHOLD, LEFT_FREE)
+    libc.malloc_trim(LEFT_FREE if _owners else 0)
 
 
 @cache

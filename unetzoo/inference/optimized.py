@@ -19,6 +19,7 @@ from ..errors import ConfigError, PluginContractError
 from ..models.geometry import Region
 from .asking import evaluating
 from .geometry import geometry_of
+from .heap import keep_freed
 from .pictures import in_channels_of
 from .rewriting import (
     HALF_TOLERANCE,
@@ -125,6 +126,7 @@ def optimize(
     compile: bool = False,
     winograd: bool | None = None,
     tolerance: float | None = None,
+    keep_memory: bool = True,
 ) -> Optimized:
     """A faster copy of a network, for inference, whose answers have been compared with the original's.
 
@@ -136,6 +138,8 @@ def optimize(
     - On a processor, in float32, 3×3 convolutions of 64 channels and more are computed by tiles, with a quarter of the
       products (`WinogradConv`), for four times their weights' memory beside them.
     - Channels lie innermost in memory.
+    - On a processor, memory that one answer has freed (up to 1 GB) is kept for the next as long as the network lives,
+      in place of being handed back and cleared anew; the whole process is asked so (glibc's `mallopt`).
 
     Whatever changes the answer of the trial run is taken back. The original is left as it is.
 
@@ -150,6 +154,7 @@ def optimize(
             default.
         tolerance: Largest difference of the answers, as a share of the largest; 1e-4 in float32, 0.1 in half
             precision by default.
+        keep_memory: Whether to keep freed memory on a processor.
 
     Returns:
         The faster network; its `report` says what was done.
@@ -193,7 +198,7 @@ def optimize(
     limit = TOLERANCE.get(dtype, HALF_TOLERANCE) if tolerance is None else tolerance
     if not error <= limit and tiled and winograd is None:
         return optimize(net, example=example, channels_last=channels_last, dtype=dtype, tolerance=tolerance,
-                        winograd=False)  # fmt: skip
+                        winograd=False, keep_memory=keep_memory)  # fmt: skip
     if not error <= limit:
         raise PluginContractError(
             "the optimized network answers something else",
@@ -203,6 +208,8 @@ def optimize(
             hint="leave out compile, give another dtype, or a tolerance that suits you",
         )
     done.report = replace(done.report, error=error)
+    if keep_memory and weight.device.type == "cpu":
+        keep_freed(done)
     return done
 
 
