@@ -223,9 +223,16 @@ def test_titles_are_escaped():
     )
 
 
+class Broken(nn.Module):
+    in_channels = 3
+
+    def forward(self, x):
+        return x.view(-1, 7)
+
+
 def test_what_cannot_be_drawn_is_an_error_that_says_so():
-    with pytest.raises(ConfigError, match=r"DPT cannot be run.*3×100×100"):
-        unetzoo.draw("smp-dpt", 100)
+    with pytest.raises(ConfigError, match=r"Broken cannot be run.*3×100×100"):
+        unetzoo.draw(Broken(), 100)
     with pytest.raises(ConfigError, match="expected an integer ≥ 1, found 0"):
         unetzoo.draw("unet", 0)
     with pytest.raises(ConfigError, match="takes no arguments"):

@@ -41,7 +41,7 @@ def stripes(*values, dtype=np.uint8):
 def test_0_255_is_declared_never_guessed(tmp_path):
     path = save(tmp_path / "m.png", stripes(0, 255, 255))
     assert read_mask(path, BINARY).tolist() == [[0, 1, 1]] * 4
-    with pytest.raises(LabelRangeError, match=r"m\.png.*255 \(8 px\).*declare ids=\(0, 255\)"):
+    with pytest.raises(LabelRangeError, match=r"m\.png.*255 \(8 px\).*declare ids=\[0, 255\]"):
         read_mask(path, LabelSpec(("background", "cell")))
 
 
