@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import segmentation_models_pytorch as smp
 
@@ -36,6 +38,7 @@ mask, depth = net(torch.rand(1, 3, 64, 96))
 assert mask.shape == depth.shape == (1, 1, 64, 96)""",
 }
 SMP_VERSION = smp.__version__
+KEPT = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def own() -> list[str]:
@@ -92,6 +95,9 @@ def model_page(name: str) -> str:
         "## Facts",
         "`unetzoo verify` measures each of them again on your machine.",
         table(["fact", "value"], [(fact.name, _value(fact.stated)) for fact in card.facts]),
+        *results(name),
+        "## Code",
+        f"`{target.__module__.replace('.', '/')}.py`, and what networks share: `unetzoo/models/blocks.py`.",
     )
 
 
@@ -114,9 +120,22 @@ def costs(name: str, config: dict[str, object]) -> str:
     head = ["picture", "GFLOPs", "MiB of maps without gradients", "MiB of maps kept for training"]
     note = (
         f"For one picture in float32, by [`unetzoo.summary`][unetzoo.drawing.costs.summary] "
-        f"(`unetzoo info {name} --size 512`); a multiplication with an addition is two operations."
+        f"(`unetzoo info {name} --size 512`); a multiplication with an addition is two operations. The least time that "
+        f"they need on a device: [`python -m benchmarks.floors {name}`](../performance.md#the-least-that-is-possible)."
     )
     return table(head, rows) + "\n\n" + note
+
+
+def results(name: str) -> list[str]:
+    """What was trained with it, from what the benchmarks keep."""
+    rows = []
+    for path in sorted(KEPT.glob("*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("recipe", {}).get("model", {}).get("name") == name:
+            scores = kept["scores"].get("best", kept["scores"])
+            rows.append((kept["what"], f"{scores['miou']:.3f}", f"`benchmarks/results/{path.name}`"))
+    where = "Trained on processors, small and briefly; how, and more of it: [results](../results.md)."
+    return ["## Results", where, table(["run", "mean IoU", "kept as"], rows)] if rows else []
 
 
 def smp_page() -> str:
