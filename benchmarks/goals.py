@@ -82,7 +82,7 @@ CPU = (
         "^unetzoo.optimize$",
         "^(common.*)?eager$|^common",
         1.25,
-        why="the tiles are fast in some runs and slow in others as a whole; why is not known",
+        why="tiles lose what they gain where the heap's pages lie scattered, as here; in a fresh process it is 1.4×",
     ),
     Goal("inference, R2U-Net", "inference", "^r2unet", "^unetzoo.optimize$", "^(common.*)?eager$|^common", 1.25),
     Goal("train step, BN-UNet", "training", "^bnunet, training step, ", "^unetzoo", "^common", 0.95),

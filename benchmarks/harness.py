@@ -65,8 +65,6 @@ class Race:
         if warmup is None:
             warmup = 20 if torch.cuda.is_available() else 2
         self.check({name: call() for name, call in self.contenders.items()})
-        rows: dict[str, dict[str, Any]]
-        rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
         seconds: dict[str, list[float]] = {name: [] for name in self.contenders}
         for repeat in range(-warmup, repeats):
             for name, call in self.contenders.items():
@@ -74,6 +72,9 @@ class Race:
                 took = seconds_of(call)
                 if repeat >= 0:
                     seconds[name].append(took)
+        # after the timing, which it would change: memory that was handed back comes back in scattered pages
+        rows: dict[str, dict[str, Any]]
+        rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
         ours = statistics.median(next(iter(seconds.values())))
         for name, row in rows.items():
             low, median, high = _quartiles(seconds[name])

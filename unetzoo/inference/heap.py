@@ -75,7 +75,8 @@ def _settle(libc: ctypes.CDLL) -> None:
         libc.mallopt(option, value)
     if _owners:
         libc.mallopt(TRIM_THRESHOLD, LEFT_FREE)
-    libc.malloc_trim(LEFT_FREE if _owners else 0)
+    else:
+        libc.malloc_trim(0)
 
 
 @cache
