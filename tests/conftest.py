@@ -6,6 +6,7 @@ os.environ["COLUMNS"] = "160"  # tables break their lines by it, and tests read 
 
 import pytest
 import torch
+from torch import nn
 
 import unetzoo
 from unetzoo.registry import MODELS
@@ -14,11 +15,35 @@ torch.set_num_threads(1)  # the networks here are tiny; threads would only wait 
 
 OURS = [name for name in unetzoo.list_models() if MODELS.entry(name).builtin and not name.startswith("smp-")]
 
+PADDED = [
+    ("unet", {"padding": "same"}),
+    ("bnunet", {}),
+    ("bnunet", {"up": "upsample_conv"}),
+    ("r2unet", {}),
+    ("r2unet", {"variant": "paper"}),
+    ("r2unet", {"variant": "stepwise"}),
+    ("r2unet", {"variant": "cityscapes"}),
+    ("ddunet", {}),
+    ("dualunet", {}),
+    ("dualunet", {"out_stride": 2}),
+]
+
 
 def tiny(name, **config):
     """A model of ours at a few channels a level and its own number of levels."""
     levels = 4 if name == "ddunet" else 5
     return unetzoo.build(name, **{"encoder_channels": (4, *[8] * (levels - 1)), **config})
+
+
+def small(name="bnunet", **config):
+    """A network of two poolings whose batch norms have statistics of their own."""
+    torch.manual_seed(0)
+    net = unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config})
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
+            nn.init.uniform_(layer.running_var, 0.8, 1.2)
+    return net.eval()
 
 
 def picture(net, size=48, batch=2):

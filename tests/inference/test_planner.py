@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
+from conftest import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import unetzoo
 from unetzoo import predict
 from unetzoo.errors import ConfigError
 from unetzoo.inference import plan_tiles
@@ -20,11 +20,6 @@ from unetzoo.inference.geometry import minimum_tile
 from unetzoo.inference.heap import _glibc
 from unetzoo.inference.planner import parse_memory
 from unetzoo.models.base import Geometry
-
-
-def small(name="bnunet", **config):
-    torch.manual_seed(0)
-    return unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config}).eval()
 
 
 class Steps(nn.Module):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from conftest import PADDED, small, tensors
 from torch import nn
 
 import unetzoo
@@ -16,16 +17,6 @@ from unetzoo.models import MaskDepth
 from unetzoo.models.base import Geometry
 
 OURS = [name for name in unetzoo.list_models() if not name.startswith("smp-")]
-PADDED = [
-    ("unet", {"padding": "same"}),
-    ("bnunet", {}),
-    ("bnunet", {"up": "upsample_conv"}),
-    ("r2unet", {}),
-    ("r2unet", {"variant": "cityscapes"}),
-    ("ddunet", {}),
-    ("dualunet", {}),
-    ("dualunet", {"out_stride": 2}),
-]
 
 
 @pytest.fixture
@@ -34,28 +25,13 @@ def one_order(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
 
 
-def small(name, **config):
-    """A network of two poolings whose batch norms have statistics of their own."""
-    torch.manual_seed(0)
-    net = unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config})
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
-            nn.init.uniform_(layer.running_var, 0.8, 1.2)
-    return net.eval()
-
-
 def draw(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def heads(answer):
-    return [answer] if isinstance(answer, torch.Tensor) else list(answer)
-
-
 def differ(first, second):
     """Largest difference, relative to the largest answer."""
-    pairs = list(zip(heads(first), heads(second), strict=True))
+    pairs = list(zip(tensors(first), tensors(second), strict=True))
     assert all(a.shape == b.shape for a, b in pairs)
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs)
 
@@ -74,7 +50,7 @@ def reference(net, image):
     with torch.inference_mode():
         answer = net(torch.from_numpy(canvas)[None])
     shape = slice(max(1, height // g.out_stride)), slice(max(1, width // g.out_stride))
-    return [head[0][:, shape[0], shape[1]] for head in heads(answer)]
+    return [head[0][:, shape[0], shape[1]] for head in tensors(answer)]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -84,8 +60,8 @@ def test_whole_pictures_of_any_size(name, size):
     image = draw(2, *size)
     answer = predict(net, image)
     assert isinstance(answer, MaskDepth) == (name == "dualunet")
-    assert heads(answer)[0].shape == (3, *size)
-    for head, expected in zip(heads(answer), reference(net, image), strict=True):
+    assert tensors(answer)[0].shape == (3, *size)
+    for head, expected in zip(tensors(answer), reference(net, image), strict=True):
         assert torch.equal(head, expected)
 
 
@@ -96,7 +72,7 @@ def test_wholes_of_other_variants(name, config, size):
     image = draw(2, *size)
     answer = predict(net, image)
     scale = net.geometry.out_stride
-    assert heads(answer)[0].shape == (3, *(max(1, n // scale) for n in size))
+    assert tensors(answer)[0].shape == (3, *(max(1, n // scale) for n in size))
     assert differ(answer, reference(net, image)) == 0
 
 
@@ -135,7 +111,7 @@ def test_context_is_enough_in_double_precision(name, config):
     smallest = minimum_tile(net.geometry)
     image = draw(2, 2 * smallest, 6).double()
     whole = predict(net, image)
-    assert heads(whole)[0].dtype == torch.float64
+    assert tensors(whole)[0].dtype == torch.float64
     assert differ(predict(net, image, tile=smallest), whole) <= 1e-12
 
 
@@ -161,7 +137,7 @@ def test_flips_are_the_mean_of_mirrored_pictures(name):
     net = small(name)
     size = net.geometry.fit(net.geometry.minimum + 24) - 2 * net.geometry.margin  # no padding beyond the margins
     image = draw(2, size, size)
-    turned = [heads(predict(net, image.flip(d))) for d in ([], [2], [1], [1, 2])]
+    turned = [tensors(predict(net, image.flip(d))) for d in ([], [2], [1], [1, 2])]
     back = [[head.flip(d) for head in answer] for answer, d in zip(turned, ([], [2], [1], [1, 2]), strict=True)]
     mean = [sum(parts) / 4 for parts in zip(*back, strict=True)]
     assert differ(predict(net, image, tta="flips"), mean) <= 1e-6
@@ -222,8 +198,8 @@ def test_blending_our_networks(name, config, tile, blend):
     net = small(name, **config)
     image = draw(2, 71, 50)
     answer, whole = predict(net, image, tile=tile, blend=blend), predict(net, image)
-    assert [head.shape for head in heads(answer)] == [head.shape for head in heads(whole)]
-    assert differ(answer, whole) < 1.0 and all(head.isfinite().all() for head in heads(answer))
+    assert [head.shape for head in tensors(answer)] == [head.shape for head in tensors(whole)]
+    assert differ(answer, whole) < 1.0 and all(head.isfinite().all() for head in tensors(answer))
     assert differ(predict(net, image, tile=500, blend=blend), whole) == 0
 
 

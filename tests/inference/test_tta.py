@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from conftest import small
 from scipy.special import expit, log_softmax, logit, softmax
 from torch import nn
 
-import unetzoo
 from unetzoo import LabelSpec, predict
 from unetzoo.errors import ConfigError
 from unetzoo.inference import TTA, predict_with_uncertainty
@@ -18,11 +18,6 @@ from unetzoo.models import MaskDepth
 from unetzoo.models.base import Geometry
 
 EVERYTHING = TTA(flips=True, rotations=8, scales=(1, 0.75), merge="mean")
-
-
-def small(name="bnunet", **config):
-    torch.manual_seed(0)
-    return unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config}).eval()
 
 
 def draw(*shape):

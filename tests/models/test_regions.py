@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from torch import nn
+from conftest import PADDED, small, tensors
 from torch.utils.flop_counter import FlopCounterMode
 
 import unetzoo
@@ -12,18 +12,6 @@ from unetzoo.errors import ConfigError, InputShapeError
 from unetzoo.inference.views import View
 from unetzoo.models.regions import part
 
-REGIONS = [
-    ("unet", {"padding": "same"}),
-    ("bnunet", {}),
-    ("bnunet", {"up": "upsample_conv"}),
-    ("r2unet", {}),
-    ("r2unet", {"variant": "paper"}),
-    ("r2unet", {"variant": "stepwise"}),
-    ("r2unet", {"variant": "cityscapes"}),
-    ("ddunet", {}),
-    ("dualunet", {}),
-    ("dualunet", {"out_stride": 2}),
-]
 WHOLE = [
     ("unet", {}),
     ("bnunet", {"up": "bilinear"}),
@@ -32,42 +20,28 @@ WHOLE = [
 ]
 
 
-def small(name, **config):
-    torch.manual_seed(0)
-    net = unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config}).double()
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
-            nn.init.uniform_(layer.running_var, 0.8, 1.2)
-    return net.eval()
-
-
-def heads(answer):
-    return answer if isinstance(answer, tuple) else (answer,)
-
-
 def spans(rng, size):
     start, stop = sorted(rng.sample(range(size + 1), 2))
     return range(start, stop)
 
 
-@pytest.mark.parametrize(("name", "config"), REGIONS)
+@pytest.mark.parametrize(("name", "config"), PADDED)
 def test_any_region_is_that_of_the_whole(name, config):
-    net, rng = small(name, **config), random.Random(0)
+    net, rng = small(name, **config).double(), random.Random(0)
     picture = torch.rand(1, 2, 60, 84, dtype=torch.float64)
     with torch.no_grad():
-        whole = heads(net(picture))
+        whole = tensors(net(picture))
         height, width = whole[0].shape[-2:]
         regions = [(spans(rng, height), spans(rng, width)) for _ in range(40)]
         regions += [(range(height), range(width)), (range(height - 1, height), range(1))]
         for region in regions:
-            for found, wanted in zip(heads(net(picture, region)), whole, strict=True):
+            for found, wanted in zip(tensors(net(picture, region)), whole, strict=True):
                 torch.testing.assert_close(found, part(wanted, region), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "config"), REGIONS)
+@pytest.mark.parametrize(("name", "config"), PADDED)
 def test_one_pixel_costs_the_encoder_and_little_more(name, config):
-    net = small(name, **config)
+    net = small(name, **config).double()
     picture = torch.rand(1, 2, 160, 160, dtype=torch.float64)
 
     def operations(call):
@@ -80,9 +54,9 @@ def test_one_pixel_costs_the_encoder_and_little_more(name, config):
     assert encoder < pixel < encoder + 0.1 * (whole - encoder)
 
 
-@pytest.mark.parametrize(("name", "config"), REGIONS)
+@pytest.mark.parametrize(("name", "config"), PADDED)
 def test_exact_tiles_decode_what_they_keep(name, config, monkeypatch):
-    net, asked = small(name, **config), []
+    net, asked = small(name, **config).double(), []
     forward = net.forward
     monkeypatch.setattr(net, "forward", lambda x, region=None: asked.append(region) or forward(x, region))
     picture = torch.rand(2, 150, 330, dtype=torch.float64)
@@ -90,7 +64,7 @@ def test_exact_tiles_decode_what_they_keep(name, config, monkeypatch):
     assert asked == [None] * 8
     tiled = unetzoo.predict(net, picture, tile=144, tta="d4")
     assert len(asked) > 16 and None not in asked[8:]
-    for found, wanted in zip(heads(tiled), heads(whole), strict=True):
+    for found, wanted in zip(tensors(tiled), tensors(whole), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
@@ -105,7 +79,7 @@ def test_turned_regions(mirror, turns):
 
 @pytest.mark.parametrize(("name", "config"), WHOLE)
 def test_networks_that_answer_whole_maps_say_so(name, config):
-    net = small(name, **config)
+    net = small(name, **config).double()
     assert not net.decodes_regions
     size = net.geometry.fit(64)
     with pytest.raises(ConfigError, match="cannot decode a region"):
@@ -113,7 +87,7 @@ def test_networks_that_answer_whole_maps_say_so(name, config):
 
 
 def test_what_would_be_wrong_is_refused():
-    net, picture, corner = small("bnunet"), torch.rand(1, 2, 40, 40, dtype=torch.float64), (range(5), range(5))
+    net, picture, corner = small("bnunet").double(), torch.rand(1, 2, 40, 40, dtype=torch.float64), (range(5), range(5))
     with pytest.raises(InputShapeError, match="multiples of 4"):
         net(picture[..., 1:], corner)
     for region in [(range(41), range(5)), (range(-1, 5), range(5)), (range(5), range(3, 3))]:
@@ -124,7 +98,7 @@ def test_what_would_be_wrong_is_refused():
 
 
 def test_optimized_networks_decode_regions_unless_compiled():
-    net, region = small("r2unet").float(), (range(10, 30), range(5, 17))
+    net, region = small("r2unet"), (range(10, 30), range(5, 17))
     fast, picture = unetzoo.optimize(net), torch.rand(1, 2, 64, 64)
     assert fast.decodes_regions
     with torch.no_grad():

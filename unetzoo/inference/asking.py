@@ -86,15 +86,13 @@ class Asker:
         return tuple(view.turned_back(head) for head in heads)
 
     def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
-        size = self._size(windows)
-        whole = range(size[0]), range(size[1])
-        if region in (None, whole) or not self.decodes_regions:
-            heads, self.rebuild = split_heads(self.net(windows))
-            self._check(windows, heads, size)
-            return heads if region in (None, whole) else tuple(part(head, region) for head in heads)
-        heads, self.rebuild = split_heads(self.net(windows, region))
-        self._check(windows, heads, (len(region[0]), len(region[1])))
-        return heads
+        if region is not None and self.decodes_regions:
+            heads, self.rebuild = split_heads(self.net(windows, region))
+            self._check(windows, heads, (len(region[0]), len(region[1])))
+            return heads
+        heads, self.rebuild = split_heads(self.net(windows))
+        self._check(windows, heads, self._size(windows))
+        return heads if region is None else tuple(part(head, region) for head in heads)
 
     def _size(self, windows: Tensor) -> tuple[int, int]:
         """Height and width of the answer to windows."""

@@ -71,7 +71,7 @@ def best_network(folder: Path, recipe: Recipe) -> Any:
         return from_pretrained(best)
     net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
     try:
-        load_model(net, best / "model.safetensors")
+        load_model(net, best / "model.safetensors")  # which knows tensors that are shared, and kept once
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError("cannot read the weights", subject=best, found=str(error)) from error
     return net.eval()

@@ -197,7 +197,8 @@ class Trainer:
         with self.signals, self.folder.lock(), memory.explained("training"), self.loaders:
             self._begin(train, val, resume)
             self.watch.begin(val, self.steps, len(self.history))
-            with contextlib.closing(self.watch), self.wrapped, self.progress.running(self.plan.steps, done=self.steps):
+            shown = self.progress.running(self.plan.steps, done=self.steps)
+            with contextlib.closing(self.watch), contextlib.closing(self.wrapped), shown:
                 while len(self.history) < self.plan.epochs and not self.best.is_over and not self.judge.signal:
                     self._train_epoch(len(self.history))
                     self._close_epoch(val, len(self.history))

@@ -28,13 +28,8 @@ class Wrapped:
         self.model: nn.Module = objective
         self._frozen: bool | None = None
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._unwrap()  # the wrapper holds the group of processes, whose threads abort an interpreter that ends
-
-    def _unwrap(self) -> None:
+    def close(self) -> None:
+        """Drop the wrapper: it holds the group of processes, whose threads abort an interpreter that ends."""
         several, self.model = self.model is not self.objective, self.objective
         if several:
             self.accelerator.free_memory()  # it would keep the wrapper
@@ -52,7 +47,7 @@ class Wrapped:
             net = cast(Any, self.objective.net)
             (net.freeze_encoder if frozen else net.unfreeze_encoder)()
             self._frozen = frozen
-            self._unwrap()
+            self.close()
         if several and self.model is self.objective:
             self.model = self.accelerator.prepare_model(self.objective)
             self._order_gradients(self.model, example)
