@@ -24,7 +24,8 @@ NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=50 if torch.cuda.is_available() else 15)
+    parser.add_argument("--warmup", type=int, help="rounds that are not timed: 2, or 20 on a GPU, by default")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
@@ -35,7 +36,7 @@ def main() -> None:
         races = []
         for race in importlib.import_module(f"benchmarks.{name}").races():
             with console.status(race.name):
-                races.append(race.run(options.repeats))
+                races.append(race.run(options.repeats, options.warmup))
             console.print(table(races[-1]))
             path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
         console.print(f"kept in {path}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -33,6 +34,7 @@ class Ceilings:
         return f"{self.tflops:.3g} TFLOP/s, {self.gigabytes:.4g} GB/s"
 
 
+@cache
 def measured(dtype: torch.dtype = torch.float32, repeats: int = 10) -> Ceilings:
     """Of the GPU where there is one, else of the processor with its present number of threads."""
     cuda = torch.cuda.is_available()

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .ceilings import Ceilings, measured
+from .harness import Limit
 from .structure import Case, Counted, Op
 
 H200 = Ceilings(tflops=790.0, gigabytes=4300.0)
@@ -53,6 +54,24 @@ def floor(ops: tuple[Op, ...], ceilings: Ceilings) -> Floor:
     total = sum(max(pair) for pair in times)
     bound = sum(work for work, bytes in times if work >= bytes)
     return Floor(sum(op.flops for op in ops) / ceilings.flops, total, bound / total if total else 0.0)
+
+
+def limit(case: Case, train: bool) -> Limit:
+    """Of a network on this machine, separate kernels; without training batch norms cost nothing, as they are folded."""
+    counted, ceilings = case.count(), measured(case.dtype)
+    ops = counted.forward + counted.backward if train else counted.forward
+    least = floor(tuple(op for op in ops if train or op.name not in READ_TWICE), ceilings).kernels
+    return Limit(least, f"direct convolutions as separate kernels in {said(case.dtype)}; {ceilings}")
+
+
+def of_bytes(count: float, dtype: torch.dtype) -> Limit:
+    """Of work that has to move so many bytes once."""
+    ceilings = measured(dtype)
+    return Limit(count / ceilings.bytes, f"{count / 1e6:,.0f} MB moved once; {ceilings.gigabytes:.4g} GB/s")
+
+
+def said(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def moved(op: Op) -> int:

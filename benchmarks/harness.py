@@ -1,7 +1,10 @@
 """How everything here is measured: equal answers first, then interleaved repetitions, kept as JSON.
 
 A `Race` is one piece of work done by several contenders. Each is run once and checked; only then are all timed in turn,
-a repetition of each before the next repetition of any, so that what else the machine does meets all of them alike.
+a repetition of each before the next repetition of any, so that what else the machine does meets all of them alike. On a
+GPU each repetition finds the L2 cache emptied. On a processor it is noted before each call whether the cores are
+near one another: a virtual machine's may be moved to where they share no cache, which slows some contenders and not
+others.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,6 +31,26 @@ PACKAGES = (
 )  # fmt: skip
 
 NUMBERS = ("ms", "iqr_ms", "ratio_to_first", "per_second")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least time of a piece of work on the device at hand.
+
+    Args:
+        seconds: That time.
+        what: What it counts, and the device's ceilings.
+    """
+
+    seconds: float
+    what: str
+
+
+class Timed(NamedTuple):
+    """One call, and whether the processor's cores were apart before it."""
+
+    seconds: float
+    apart: bool
 
 
 @dataclass
@@ -42,6 +65,7 @@ class Race:
         work: How many samples, pixels or calls one run does, for rates; with its unit, e.g. (1000, "samples").
         between: Runs before each repetition, untimed.
         memory: Whether to measure the peak memory that each adds to what was there.
+        limit: What the device cannot go below for this work.
     """
 
     name: str
@@ -51,6 +75,7 @@ class Race:
     work: tuple[float, str] = (1, "runs")
     between: Callable[[], None] = lambda: None
     memory: bool = False
+    limit: Limit | None = None
 
     def run(self, repeats: int = 15, warmup: int | None = None) -> dict[str, Any]:
         """Check, then time; a JSON-able result.
@@ -65,26 +90,55 @@ class Race:
         if warmup is None:
             warmup = 20 if torch.cuda.is_available() else 2
         self.check({name: call() for name, call in self.contenders.items()})
-        seconds: dict[str, list[float]] = {name: [] for name in self.contenders}
+        times: dict[str, list[Timed]] = {name: [] for name in self.contenders}
         for repeat in range(-warmup, repeats):
             for name, call in self.contenders.items():
                 self.between()
+                apart = cores_apart()
+                empty_cache()
                 took = seconds_of(call)
                 if repeat >= 0:
-                    seconds[name].append(took)
-        # after the timing, which it would change: memory that was handed back comes back in scattered pages
+                    times[name].append(Timed(took, apart))
+        # after the timing: it hands memory back, which the next call would have to fetch anew
         rows: dict[str, dict[str, Any]]
         rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
-        ours = statistics.median(next(iter(seconds.values())))
+        ours = statistics.median(time.seconds for time in next(iter(times.values())))
         for name, row in rows.items():
-            low, median, high = _quartiles(seconds[name])
+            low, median, high = _quartiles([time.seconds for time in times[name]])
             row |= {
                 "ms": round(1e3 * median, 4), "iqr_ms": round(1e3 * (high - low), 4),
                 "ratio_to_first": round(median / ours, 3), "per_second": round(self.work[0] / median, 2),
             }  # fmt: skip
+            near, apart = ([time.seconds for time in times[name] if time.apart is far] for far in (False, True))
+            parts = {"near_ms": near, "apart_ms": apart} if apart else {}
+            row |= {key: round(1e3 * statistics.median(part), 4) for key, part in parts.items() if part}
             if name in self.notes:
                 row["note"] = self.notes[name]
-        return {"name": self.name, "unit": self.work[1], "repeats": repeats, "rows": rows}
+        result = {"name": self.name, "unit": self.work[1], "repeats": repeats, "rows": rows}
+        if self.limit:
+            result["limit"] = {"ms": round(1e3 * self.limit.seconds, 4), "what": self.limit.what}
+        return result
+
+
+def cores_apart(products: int = 50) -> bool:
+    """Whether two threads of the processor now take longer for small products of matrices than one."""
+    threads = torch.get_num_threads()
+    if torch.cuda.is_available() or threads < 2:
+        return False
+    left, right, out = torch.ones(36, 36), torch.ones(36, 4096), torch.empty(36, 4096)
+    took = {}
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        torch.mm(left, right, out=out)
+        took[count] = seconds_of(lambda: [torch.mm(left, right, out=out) for _ in range(products)])
+    torch.set_num_threads(threads)
+    return took[2] > 1.3 * took[1]
+
+
+def empty_cache(size: int = 2**28) -> None:
+    """Fill a GPU's L2 cache with something else."""
+    if torch.cuda.is_available():
+        torch.empty(size, dtype=torch.uint8, device="cuda").zero_()
 
 
 def extra_memory(call: Callable[[], Any]) -> float:
@@ -155,6 +209,7 @@ def check_schema(record: Mapping[str, Any]) -> None:
         wrong += _misfits(record["environment"], fields, "environment")
         for race in record["races"]:
             wrong += _misfits(race, {"name": str, "unit": str, "repeats": int, "rows": dict}, "race")
+            wrong += _misfits(race.get("limit", {"ms": 0.0, "what": ""}), {"ms": float, "what": str}, "limit")
             for name, row in race.get("rows", {}).items():
                 wrong += _misfits(row, dict.fromkeys(NUMBERS, (int, float)), name)
                 wrong += [f"{name}: {key} is negative" for key in NUMBERS if isinstance(row.get(key), (int, float))

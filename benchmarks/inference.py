@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 import unetzoo
 
+from .floors import limit
 from .harness import Race
 from .peers import SAME, missing, others, same
+from .structure import Case
 
 NETWORKS = {
     "bnunet": {},
@@ -28,6 +30,7 @@ NETWORKS = {
 }
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
+PRECISION = torch.bfloat16 if CUDA else torch.float32
 SIZE = 256
 RECIPE = "bfloat16, channels innermost, compiled"
 
@@ -85,6 +88,7 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
         notes=notes,
         work=(batch, "pictures"),
         memory=True,
+        limit=limit(Case(name, (size, size), batch, config, PRECISION), train=False),
     )
 
 

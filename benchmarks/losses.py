@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unetzoo import LOSSES
 
+from .floors import of_bytes
 from .harness import Race
 
 CUDA = torch.cuda.is_available()
@@ -32,15 +33,22 @@ def _masks(dtype: torch.dtype) -> Iterator[Race]:
     import kornia.losses as kornia
     import segmentation_models_pytorch as smp
 
-    def race(what: str, contenders: dict[str, Loss], target: Tensor, *, slopes: bool = True, **more: Any) -> Race:
+    def race(what: str, contenders: dict[str, Loss], target: Tensor, *, slopes: bool = True,
+             notes: dict[str, str] | None = None) -> Race:  # fmt: skip
+        notes = dict(notes or {})
+        if CUDA:
+            theirs = {name: loss for name, loss in contenders.items() if not name.startswith("unetzoo")}
+            contenders = contenders | {f"{name}, compiled": torch.compile(loss) for name, loss in theirs.items()}
+            notes |= {f"{name}, compiled": note for name, note in notes.items()}
         calls = {name: _both_ways(loss, logits, target) for name, loss in contenders.items()}
         size = f"{SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {str(dtype).removeprefix('torch.')}"
         return Race(
             f"{what}, forward and backward, {size}",
             calls,
-            _equal(set(more.get("notes", {})), slopes),
+            _equal(set(notes), slopes),
+            notes=notes,
             memory=True,
-            **more,
+            limit=of_bytes(3 * logits.nbytes + 2 * target.nbytes, dtype),
         )
 
     generator = torch.Generator().manual_seed(0)

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from unetzoo import METRICS
 
+from .floors import of_bytes
 from .harness import Race
 
-CLASSES, SIZE = 19, (2, 512, 1024)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CUDA = torch.cuda.is_available()
+CLASSES, SIZE = 19, (8, 1024, 2048) if CUDA else (2, 512, 1024)
+DEVICE = "cuda" if CUDA else "cpu"
 
 
 def races() -> Iterator[Race]:
@@ -26,6 +28,7 @@ def races() -> Iterator[Race]:
             f"from label maps, {size}, {CLASSES} classes, {what}",
             from_labels(predicted, truth), check(predicted, truth), notes=NOTES,
             work=(predicted.numel() / 1e6, "Mpx"), memory=True,
+            limit=of_bytes(predicted.nbytes + truth.nbytes, torch.float32),
         )  # fmt: skip
     predicted, truth = labels(border)
     logits = torch.randn(SIZE[0], CLASSES, *SIZE[1:], device=DEVICE)
@@ -36,6 +39,7 @@ def races() -> Iterator[Race]:
             f"from logits, {SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {what}",
             from_logits(given, truth), check(argmax_of(given), truth), notes=NOTES,
             work=(predicted.numel() / 1e6, "Mpx"), memory=True,
+            limit=of_bytes(given.nbytes + truth.nbytes, torch.float32),
         )  # fmt: skip
 
 

@@ -18,7 +18,9 @@ Made from `benchmarks/results/` by `python -m benchmarks.report`. Each piece of 
 inputs, their answers are compared first, and then they take turns, so that whatever else the machine does meets all of
 them alike. Times are medians, ± is the interquartile range; *× first* is a contender's time over that of the first,
 which is ours: above 1 we are faster, below 1 we lose (marked ◂, in red in the figures). Differences below 5 % say
-nothing.
+nothing. *Near* and *apart* are the medians of the calls before which two threads were quicker than one, or slower, at
+small products: a virtual machine's cores may be moved to where they share no cache. *× limit* is the time over what
+the machine needs at the least, by the ceilings measured in that run.
 
 Measure on your own machine, from a checkout: `python -m benchmarks` (or some of them: `python -m benchmarks losses`).
 Peers that are not installed are left out.
@@ -53,15 +55,21 @@ def page(records: list[dict[str, Any]]) -> str:
 
 def table(race: dict[str, Any]) -> str:
     """One race."""
-    memory = any("extra_mb" in row for row in race["rows"].values())
-    columns = ["", "ms", "±", "× first", f"{race['unit']}/s", *(["extra MB"] if memory else [])]
+    memory, limit = any("extra_mb" in row for row in race["rows"].values()), race.get("limit")
+    columns = ["", "ms", "±", "× first", f"{race['unit']}/s"]
+    moved = any("apart_ms" in row for row in race["rows"].values())
+    columns += ["near ms", "apart ms"] * moved + ["× limit"] * bool(limit) + ["extra MB"] * memory
     lines = [f"**{race['name']}**\n", f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     for name, row in race["rows"].items():
         lost = " ◂" * (row["ratio_to_first"] < 0.95)
         cells = [name, number(row["ms"]), number(row["iqr_ms"]), f"{row['ratio_to_first']:.2f}{lost}"]
         cells.append(number(row["per_second"]))
-        lines.append(f"| {' | '.join(cells + ([number(row.get('extra_mb'))] if memory else []))} |")
+        cells += [number(row.get("near_ms")), number(row.get("apart_ms"))] if moved else []
+        cells += [f"{row['ms'] / limit['ms']:.2f}"] if limit else []
+        cells += [number(row.get("extra_mb"))] if memory else []
+        lines.append(f"| {' | '.join(cells)} |")
     notes = [f"{name}: {row['note']}" for name, row in race["rows"].items() if "note" in row]
+    notes += [f"limit {number(limit['ms'])} ms: {limit['what']}"] if limit else []
     return "\n".join([*lines, "", *([f"{'; '.join(notes)}.\n"] if notes else [])])
 
 

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 import unetzoo
 
+from .floors import limit, said
 from .harness import Race
 from .peers import SAME, missing, others, same
+from .structure import Case
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
+PRECISION = torch.bfloat16 if CUDA else torch.float32
 SIZE, BATCH, CLASSES = 256, 8 if CUDA else 1, 2
 Answer = tuple[float, list[Tensor]]
 
@@ -46,7 +49,10 @@ def race(name: str, size: int, batch: int) -> Race:
     data = batch_of(size, batch)
     steps = {}
     if CUDA:
-        steps = {f"{key}, our recipe": Step(copy.deepcopy(each), *data, recipe=True) for key, each in nets.items()}
+        steps = {
+            f"{key}, our recipe": Step(copy.deepcopy(each), *data, half=True, compiled=True)
+            for key, each in nets.items()
+        }
         notes |= dict.fromkeys(steps, "bfloat16, channels innermost, compiled")
     steps |= {key: Step(each, *data) for key, each in nets.items()}
     rough = {f"{ours}, our recipe", f"{common}, our recipe"} & set(steps)
@@ -57,6 +63,7 @@ def race(name: str, size: int, batch: int) -> Race:
         notes=notes,
         work=(batch, "pictures"),
         memory=True,
+        limit=limit(Case(name, (size, size), batch, {"classes": CLASSES}, PRECISION), train=True),
     )
 
 
@@ -67,11 +74,12 @@ def lean(name: str, size: int, batch: int) -> Race:
     other = unetzoo.build(name, classes=CLASSES, lean=True)
     other.load_state_dict(net.state_dict())
     image, mask = batch_of(size, 4 * batch)
-    steps = {"lean": Step(other, image, mask), "as it is": Step(net, image, mask)}
+    steps = {"lean": Step(other, image, mask, half=CUDA), "as it is": Step(net, image, mask, half=CUDA)}
+    same, near = (set(), {"lean"}) if CUDA else ({"lean"}, set())
     return Race(
-        f"{name}, training step with the lean switch, {4 * batch}×3×{size}×{size}, float32",
+        f"{name}, training step with the lean switch, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
         steps,
-        check=partial(equal, peer="as it is", exact={"lean"}, rough=set()),
+        check=partial(equal, peer="as it is", exact=same, rough=near),
         work=(4 * batch, "pictures"),
         memory=True,
     )
@@ -86,13 +94,12 @@ def batch_of(size: int, batch: int) -> tuple[Tensor, Tensor]:
 class Step:
     """One step of a network that is trained on; answers the loss and the gradients before it moved."""
 
-    def __init__(self, net: nn.Module, image: Tensor, mask: Tensor, recipe: bool = False) -> None:
-        self.net, self.image, self.mask, self.half = net.to(DEVICE).train(), image, mask, recipe
-        self.run: Callable[[Tensor], Any] = self.net
-        if self.half:
+    def __init__(self, net: nn.Module, image: Tensor, mask: Tensor, half: bool = False, compiled: bool = False) -> None:
+        self.net, self.image, self.mask, self.half = net.to(DEVICE).train(), image, mask, half
+        if half:
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             self.image = image.to(memory_format=torch.channels_last)
-            self.run = torch.compile(self.net)
+        self.run: Callable[[Tensor], Any] = torch.compile(self.net) if compiled else self.net
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4, fused=CUDA)
         self.steps = 0
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import unetzoo
-from benchmarks import goals, imports, peers, report, training
+from benchmarks import goals, harness, imports, peers, report, tiling, training
 from benchmarks.figures import bars
 from benchmarks.goals import Goal
-from benchmarks.harness import Race, check_schema
+from benchmarks.harness import Limit, Race, check_schema
 
 
 def test_a_race_checks_before_it_times():
@@ -29,6 +29,52 @@ def test_contenders_take_turns_and_ratios_are_to_the_first():
     result = Race("turns", contenders, check=lambda answers: order.clear(), memory=True).run(repeats=3, warmup=0)
     assert order[2:] == ["a", "b"] * 3  # after one call each for the memory
     assert result["rows"]["a"]["ratio_to_first"] == 1.0 and "extra_mb" in result["rows"]["b"]
+
+
+def test_a_race_tells_its_limit():
+    limit = Limit(0.002, "4 MB moved once")
+    race = Race("copy", {"ours": lambda: None}, check=lambda answers: None, limit=limit).run(repeats=2, warmup=0)
+    assert race["limit"] == {"ms": 2.0, "what": "4 MB moved once"}
+    race["rows"]["ours"]["ms"] = 3.0
+    page = report.table(race)
+    assert "| × limit |" in page and "| 1.50 |" in page and "limit 2 ms: 4 MB moved once" in page
+
+
+def test_a_race_tells_calls_while_the_cores_were_apart(monkeypatch):
+    monkeypatch.setattr(harness, "seconds_of", lambda call: call())
+    race = Race("work", {"ours": lambda: next(seconds)}, check=lambda answers: None)
+    for states, kept in (
+        ([True, False, True], {"near_ms": 2000.0, "apart_ms": 2500.0}),
+        ([True, True, True], {"apart_ms": 2000.0}),
+        ([False, False, False], {}),
+    ):
+        seconds = iter([0.0, 1.0, 2.0, 4.0] if len(set(states)) > 1 else [0.0, 1.0, 2.0, 3.0])
+        monkeypatch.setattr(harness, "cores_apart", iter(states).__next__)
+        result = race.run(repeats=3, warmup=0)
+        row = result["rows"]["ours"]
+        assert {key: row[key] for key in ("near_ms", "apart_ms") if key in row} == kept
+        assert ("| near ms | apart ms |" in report.table(result)) == bool(kept)
+
+
+def test_cores_are_apart_when_two_threads_take_longer_than_one(monkeypatch):
+    for seconds, apart in (([1.0, 0.6], False), ([1.0, 1.2], False), ([1.0, 1.5], True)):
+        monkeypatch.setattr(harness, "seconds_of", lambda call, seconds=seconds: seconds.pop(0))
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+        assert harness.cores_apart() is apart
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert not harness.cores_apart()
+
+
+def test_tiles_of_one_picture_are_compared_before_they_race(monkeypatch):
+    monkeypatch.setattr(tiling, "monais", lambda *args: {})
+    net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8), classes=3).eval()
+    race = tiling.race("bnunet", net, 96, 64)
+    assert all("of the pixels in the same class" in note for note in race.notes.values())
+    assert set(race.run(1, 0)["rows"]) == set(race.contenders)
+    whole = torch.zeros(3, 96, 96)
+    with pytest.raises(AssertionError, match="ours differs"):
+        tiling.agreement("ours", whole + 1, whole + 0.5, exact=True)
 
 
 def test_records_without_their_environment_are_refused():
@@ -55,6 +101,10 @@ def test_rows_of_the_wrong_type_are_refused():
         check_schema(record)
     with pytest.raises(ValueError, match="races"):
         check_schema(record | {"races": {}})
+    record = copy.deepcopy(report.kept()[0])
+    record["races"][0]["limit"] = {"ms": 1.0}
+    with pytest.raises(ValueError, match="limit lacks what"):
+        check_schema(record)
 
 
 def made(name, what="inference", gpu=None, **rows):
@@ -73,6 +123,10 @@ def test_goals_read_the_worst_race_of_their_device():
     assert memory.measured(records, "CPU") == (5 / 9, "net 2") and memory.met(5 / 9)
     later = Goal("work", "inference", "^net", "^ours$", "^peer", 50, kind="difference")
     assert later.measured(records, "CPU") == (-1, "net 2")
+    limited = Goal("work", "inference", "^net", "^ours$", "the limit", 1.5, kind="limit")
+    assert limited.measured(records, "CPU") is None
+    records[1]["races"][0]["limit"] = {"ms": 1.6}
+    assert limited.measured(records, "CPU") == (1.25, "net 2") and limited.met(1.25) and not limited.met(1.6)
 
 
 def test_every_goal_has_a_row():
