@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from caching import write_pairs
+from packing import tree
 from PIL import Image
+
+from unetzoo.datasets import data_root
+from unetzoo.datasets.twins import write
+from unetzoo.errors import DataError
 
 
 @pytest.fixture
@@ -30,3 +37,54 @@ def make_pairs(tmp_path):
         return root
 
     return make
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Where archives are unpacked."""
+    monkeypatch.setenv("UNETZOO_CACHE", str(tmp_path / "deep" / "cache"))
+    monkeypatch.setattr(os, "sync", lambda: None)  # of the whole machine; what it is for is tested with the cache
+    return tmp_path / "deep" / "cache"
+
+
+@pytest.fixture
+def canary(tmp_path, cache):
+    """Things beside and above the cache that nothing may touch; `refuses` checks that nothing did."""
+    for name in ("canary.txt", "evil", "a.txt", "deep/canary.txt", "deep/evil", "up/canary.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("untouched")
+
+    def outside():
+        return {name: what for name, what in tree(tmp_path).items() if not name.startswith(("deep/cache", "archives"))}
+
+    def refuses(path, error=DataError, match=None, **limits):
+        before = outside()
+        with pytest.raises(error, match=match) as caught:
+            data_root(path, **limits)
+        assert outside() == before
+        left = [p for p in (cache / "archives").iterdir() if p.suffix != ".lock"] if cache.exists() else []
+        assert not left, left
+        return str(caught.value)
+
+    refuses.outside = outside
+    return refuses
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """pairs(count): pictures of different sizes and their masks of 0 and 255."""
+    return functools.partial(write_pairs, tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory):
+    """The twin of a layout, written once; not to be changed."""
+    written = {}
+
+    def twin(name, count=10):
+        if (name, count) not in written:
+            size = 64 if "isbi" in name else None
+            written[name, count] = write(name, tmp_path_factory.mktemp(name), count=count, size=size)
+        return written[name, count]
+
+    return twin

@@ -1,36 +1,24 @@
-"""The audit's parts against independent arithmetic, and what it makes of odd folders and datasets."""
+"""What the audit makes of odd folders, and the sheet that it draws."""
 
 import json
 import os
 import shutil
 import zipfile
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from auditing import codes, size_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from PIL import Image
-from scipy import ndimage
 
 import unetzoo
 from unetzoo.datasets import Folder, audit, recognise
-from unetzoo.datasets.auditing.alignment import exchanged, inverted
-from unetzoo.datasets.auditing.facts import MaskFacts
-from unetzoo.datasets.auditing.probe import border_map, count_numbers, roughness
-from unetzoo.datasets.auditing.propose import declaration, proposal
 from unetzoo.datasets.auditing.tree import Tree
 from unetzoo.datasets.twins import LAYOUTS, write
-from unetzoo.errors import ConfigError, DataError, PluginError, UnknownNameError
-from unetzoo.labels import LabelSpec
+from unetzoo.errors import ConfigError, DataError, UnknownNameError
 
-MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4))
 TWO = {"names": ("background", "cell"), "ids": (0, 255)}
-
-
-def codes(report, *severities):
-    return {f.code for f in report.findings if not severities or f.severity in severities}
 
 
 def pairs(root, count=6, images="images", masks="masks", ending="", values=(0, 255)):
@@ -45,89 +33,6 @@ def pairs(root, count=6, images="images", masks="masks", ending="", values=(0, 2
         Image.fromarray(picture.astype(np.uint8)).save(root / images / f"p{i}.png")
         Image.fromarray(np.where(disc, values[1], values[0]).astype(np.uint8)).save(root / masks / f"p{i}{ending}.png")
     return root
-
-
-class TestParts:
-    @given(MASKS)
-    @settings(max_examples=100, deadline=None)
-    def test_roughness_is_what_a_walk_over_all_lines_counts(self, mask):
-        changes = between = astray = 0
-        for line in [*mask.tolist(), *mask.T.tolist()]:
-            changes += sum(a != b for a, b in pairwise(line))
-            for a, b, c in zip(line, line[1:], line[2:], strict=False):
-                between += a < b < c or a > b > c
-                astray += (b > a and b > c) or (b < a and b < c)
-        assert tuple(roughness(mask)) == (changes, between, astray)
-
-    @given(MASKS)
-    @settings(max_examples=50, deadline=None)
-    def test_numbers_are_counted_as_numpy_counts_them(self, mask):
-        for array in (mask, mask.astype(np.uint16) * 257, mask.astype(np.int64) - 2):
-            values, counts = np.unique(array, return_counts=True)
-            assert count_numbers(array) == dict(zip(values.tolist(), counts.tolist(), strict=True))
-
-    def test_borders_are_the_morphological_gradient_of_the_labels(self):
-        mask = np.kron(np.random.default_rng(0).integers(0, 3, (16, 16)), np.ones((8, 8), int)).astype(np.uint8)
-        cross = ndimage.generate_binary_structure(2, 1)
-        gradient = ndimage.morphological_gradient(mask, footprint=cross, mode="nearest") > 0
-        share = gradient.reshape(64, 2, 64, 2).mean(axis=(1, 3))
-        assert np.abs(border_map(mask) - np.minimum(share * 255, 127)).max() <= 1
-
-    def test_an_unlabelled_outline_is_the_border(self):
-        mask = np.zeros((64, 64), np.uint8)
-        mask[20:40, 20:40] = 1
-        outlined = mask.copy()
-        outlined[ndimage.morphological_gradient(mask, 3) > 0] = 255
-        found = border_map(outlined, outlined == 255) > 0
-        assert np.array_equal(found, outlined == 255)
-
-    @given(st.integers(6, 30), st.integers(0, 10**6))
-    @settings(max_examples=60, deadline=None)
-    def test_exchanged_masks_are_told_from_sound_ones(self, count, seed):
-        rng = np.random.default_rng(seed)
-        fits = rng.normal(0.1, 0.03, (count, count)) + np.diag(rng.uniform(0.4, 0.6, count))
-        assert exchanged(fits) == []
-        i, j = sorted(rng.choice(count, 2, replace=False).tolist())
-        order = np.arange(count)
-        order[[i, j]] = j, i
-        assert exchanged(fits[:, order]) == [(i, j)]
-
-    def test_the_test_for_exchange_stays_silent_where_masks_fit_no_picture(self):
-        assert exchanged(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
-
-    @given(st.integers(5, 40), st.integers(0, 10**6))
-    @settings(max_examples=60, deadline=None)
-    def test_inverted_masks_are_told_from_sound_ones(self, count, seed):
-        rng = np.random.default_rng(seed)
-        rows = np.clip(rng.normal(0.2, 0.05, (count, 67)), 0, 1)
-        assert not inverted(rows).any()
-        turned = int(rng.integers(count))
-        rows[turned] = 1 - rows[turned]
-        assert np.flatnonzero(inverted(rows)).tolist() == [turned]
-
-    @pytest.mark.parametrize(
-        ("values", "arguments"),
-        [
-            ((0, 255), {"names": ["background", "foreground"], "ids": [0, 255]}),
-            ((0, 1), {"classes": 2}),
-            ((0, 1, 2, 255), {"classes": 3, "ignore_ids": [255], "ignore_index": 255}),
-            ((0, 1, 3), {"classes": 4}),
-            ((0, 80, 160, 240), {"classes": 4, "ids": [0, 80, 160, 240]}),
-            ((7,), None),
-            ((), None),
-        ],
-    )
-    def test_a_proposal_declares_what_is_found(self, values, arguments):
-        masks = [MaskFacts("a", counts=dict.fromkeys(values, 10)), MaskFacts("b", counts=dict.fromkeys(values[:1], 10))]
-        assert proposal(masks) == arguments
-        if arguments:
-            known = declaration(arguments)
-            assert known is not None and set(values) <= set(known.lookup())
-
-    def test_a_stray_number_in_one_mask_of_many_is_not_proposed(self):
-        masks = [MaskFacts(str(i), counts={0: 5, 1: 5, 2: 5}) for i in range(9)]
-        masks.append(MaskFacts("odd", counts={0: 5, 200: 1}))
-        assert proposal(masks) == {"classes": 3}
 
 
 class TestFolders:
@@ -165,7 +70,7 @@ class TestFolders:
         report = audit(pairs(tmp_path, masks="annotations", ending="_mask"))
         assert report.options == {"masks": "annotations", "mask_suffix": "_mask"}
         (note,) = [finding for finding in report.findings if finding.code == "other-folders"]
-        assert note.cases[0].detail == "--set masks=annotations --set mask_suffix=_mask"
+        assert note.cases[0].detail == "a recipe needs --set data.masks=annotations --set data.mask_suffix=_mask"
         data = Folder(tmp_path, **report.options, **report.proposal)
         assert len(data) == report.samples
 
@@ -332,110 +237,9 @@ def write_text(path):
     path.write_text("text")
 
 
-class Plain:
-    """A dataset by contract alone."""
-
-    labels = LabelSpec(("background", "thing"))
-    transform = None
-
-    def __init__(self, samples, **changes):
-        self.samples = samples
-        self.__dict__.update(changes)
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, index):
-        sample = self.samples[index]
-        if isinstance(sample, BaseException):
-            raise sample
-        return sample
-
-
-def sample(seed, **changes):
-    rng = np.random.default_rng(seed)
-    mask = np.zeros((20, 24), np.int64)
-    mask[5:12, 4 + seed % 9 : 12 + seed % 9] = 1
-    return {"image": rng.integers(0, 255, (20, 24, 3), dtype=np.uint8), "mask": mask, "id": f"s{seed}"} | changes
-
-
-class TestSamples:
-    def test_a_dataset_that_keeps_the_contract_is_sound(self):
-        report = audit(Plain([sample(i) for i in range(6)]))
-        assert codes(report, "error", "warning") == set()
-        assert [share.pixels for share in report.classes] == [6 * (20 * 24 - 56), 6 * 56]
-
-    @pytest.mark.parametrize(
-        ("bad", "code"),
-        [
-            (sample(9, mask=np.full((20, 24), 7)), "out-of-range-id"),
-            (sample(9, mask=np.zeros((10, 24), int)), "size-mismatch"),
-            (sample(9, mask=np.zeros((20, 24), np.float32)), "broken-contract"),
-            (sample(9, image="a text"), "broken-contract"),
-            (sample(9, image=np.zeros((0, 4, 3), np.uint8)), "broken-contract"),
-            (sample(9, mask=np.zeros((0, 0), np.uint8)), "broken-contract"),
-            (sample(9, image=np.zeros((20, 24, 3), np.uint8)), "blank-image"),
-            (sample(9, depth=np.ones((20, 24), np.float32)), "depth-constant"),
-            (sample(9, depth=np.random.default_rng(0).random((9, 9))), "depth-size-mismatch"),
-            (sample(0), "duplicate-image"),
-            (sample(0, mask=1 - sample(0)["mask"]), "conflicting-labels"),
-            ((1, 2, 3), "broken-contract"),
-            (RuntimeError("boom"), "sample-error"),
-            (DataError("broken file", subject="x.png"), "sample-error"),
-        ],
-    )
-    def test_a_bad_sample_is_found_and_hinders_no_other(self, bad, code):
-        samples = [sample(i) for i in range(6)]
-        report = audit(Plain([*samples, bad]))
-        assert code in codes(report, "error", "warning")
-        assert report.audited >= 6
-
-    def test_leakage_between_two_datasets(self):
-        train, val = Plain([sample(i) for i in range(6)]), Plain([sample(i) for i in (7, 3, 8)])
-        report = audit({"train": train, "val": val})
-        assert codes(report, "error") == {"leakage"} and report.splits == {"train": 6, "val": 3}
-        assert "val 1" in str(report.errors[0].cases[0]) and "train 3" in str(report.errors[0].cases[0])
-
-    def test_the_transform_is_left_off_and_left_on(self):
-        data = unetzoo.datasets.Composites("val", size=32, length=6, transform=lambda sample, rng: 1 / 0)
-        report = audit(data)
-        assert codes(report, "error", "warning") == set() and data.transform is not None
-
-    def test_without_labels_or_length_it_is_no_dataset(self):
-        assert codes(audit(Plain([sample(0)], labels=None)), "error") == {"broken-contract"}
-        with pytest.raises(DataError, match="not a dataset"):
-            audit(object())
-        with pytest.raises(DataError, match="no datasets"):
-            audit({})
-
-    def test_a_plugins_dataset_is_built_and_audited(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(unetzoo.DATASETS, "_local", {})
-
-        @unetzoo.DATASETS.register("acme")
-        def acme(root, split="train"):
-            return Plain([sample(i + 50 * (split == "val")) for i in range(4)])
-
-        report = audit(tmp_path / "samples.h5", "acme", sheet=tmp_path / "sheet.png")  # its root is its own affair
-        assert report.dataset == "acme" and report.splits == {"train": 4, "val": 4, "test": 4}
-        assert codes(report, "error") == {"leakage"}  # it gives its train for test
-        assert size_of(tmp_path / "sheet.png")[0] > 400
-
-        @unetzoo.DATASETS.register("broken")
-        def broken(root):
-            raise RuntimeError("no")
-
-        with pytest.raises(PluginError, match="RuntimeError: no"):
-            audit(tmp_path, "broken")
-
-
 def tile_colors(path):
     with Image.open(path) as image:
         return {color for _, color in image.convert("RGB").getcolors(1 << 24)}
-
-
-def size_of(path):
-    with Image.open(path) as image:
-        return image.size
 
 
 def test_the_sheet_shows_the_classes_in_their_colours_and_frames_the_bad(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import pickle
 import random
@@ -17,7 +16,7 @@ import zlib
 
 import numpy as np
 import pytest
-from caching import All, caches, debris, quiet, same, write_pairs
+from caching import All, caches, debris, quiet, same
 
 from unetzoo.datasets import (
     Folder,
@@ -27,12 +26,6 @@ from unetzoo.datasets import (
 )
 from unetzoo.datasets import cache as cache_module
 from unetzoo.errors import CacheError, ImageDecodeError
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    """pairs(count): pictures of different sizes and their masks of 0 and 255."""
-    return functools.partial(write_pairs, tmp_path / "data")
 
 
 def altered(path, rng):

@@ -1,0 +1,9 @@
+"""What the tests of composites share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)

@@ -1,0 +1,13 @@
+"""What the tests of exported composites share."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+SMALL = {"size": 32, "foregrounds": 10, "backgrounds": 10}
+
+
+def opened(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
