@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,34 +103,61 @@ print("equal")
 """
 
 COMPILE = """
-import triton
-import triton.language as tl
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+import sys
+import torch
+from ahead import SHARED, compiled
 from unetzoo.losses import kernels
 
-for kernel in (kernels._softmax_sums, kernels._softmax_gradient, kernels._sigmoid_sums, kernels._sigmoid_gradient):
-    for logits, labels, precision, given in (("bf16", "u8", "fp32", True), ("fp64", "i64", "fp64", False)):
-        _, width, tile, warps = kernels._shape(2, 19, "softmax" in kernel.__name__)
-        constants = {
-            "CLASSES": width, "TILE": tile, "PRECISION": getattr(tl, "float" + precision[2:]),
-            "WEIGHTED": given, "IGNORING": given, "ENTROPY": True, "REST": given,
-        }
-        kinds = {"logits": "*" + logits, "out": "*" + logits, "labels": "*" + labels, "weights": "*fp32",
-                 "rows": "*" + precision, "slopes": "*" + precision, "faults": "*i32"}
-        constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-        signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in kernel.arg_names}
-        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-        made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": warps})
-        assert "atom." not in made.asm["ptx"] and made.metadata.shared < 64 * 1024
+architecture = int(sys.argv[1])
+
+
+def both(shape, dtype, softmax, weighted=False, layout=torch.contiguous_format, labels=torch.int64, size=None):
+    n, classes, height, width = shape
+    wide = size or width  # rows of a cut-out are longer
+    x = torch.empty(n, classes, height, wide, dtype=dtype, device="meta").to(memory_format=layout)[..., :width]
+    t = torch.empty(n, 1 if softmax else classes, height, width, dtype=labels, device="meta")
+    w = torch.empty(n, 1, height, width, device="meta") if weighted else None
+    slopes = torch.empty(n, 6, classes, dtype=torch.float64, device="meta")
+
+    def call():
+        sums, faults = kernels.class_sums(x, t, w, 255 if weighted else None, softmax, True, weighted)
+        assert sums.shape == (n, 6, classes) and faults.shape == ()
+        assert kernels.gradient(slopes, x, t, w, 255 if weighted else None, softmax).shape == x.shape
+
+    return call
+
+
+B16, F32, F64, LAST = torch.bfloat16, torch.float32, torch.float64, torch.channels_last
+published = compiled(
+    architecture,
+    both((8, 19, 1024, 2048), B16, True, weighted=True, layout=LAST, labels=torch.uint8),
+    both((8, 19, 512, 1024), F32, True),
+    both((1, 2, 388, 388), F32, True, weighted=True),
+    both((16, 11, 256, 256), B16, True, size=300),
+    both((8, 1, 512, 512), B16, False, weighted=True, labels=torch.bool),
+    both((4, 3, 224, 224), F32, False, layout=LAST),
+)
+assert len(published) == 12, [kernel.name for kernel in published]
+for kernel in published:
+    assert kernel.shared <= 48 * 1024 and not kernel.spilled, kernel[:4]  # four programs and more to a processor
+limits = compiled(
+    architecture,
+    both((2, kernels.MOST_CLASSES, 64, 64), F32, True, weighted=True),
+    both((2, 19, 64, 64), F64, True, weighted=True),
+    both((2, 3, 64, 64), F64, False),
+)
+for kernel in limits:
+    assert kernel.shared <= SHARED[architecture], kernel[:4]
+assert not any("atom." in kernel.ptx for kernel in published + limits)
 print("compiled")
 """
 
 
-def run(script: str, **environment: str) -> str:
+def run(script: str, *args: str, **environment: str) -> str:
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-W", "ignore", "-c", script, *args], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -139,8 +167,9 @@ def test_interpreted_they_are_the_plain_formula():
     assert "equal" in run(INTERPRET, TRITON_INTERPRET="1")
 
 
-def test_they_compile_for_a_gpu_that_is_not_here(tmp_path):
-    assert "compiled" in run(COMPILE, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+@pytest.mark.parametrize("architecture", ["80", "90"])
+def test_they_compile_for_a_gpu_that_is_not_here(architecture, tmp_path):
+    assert "compiled" in run(COMPILE, architecture, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 
 
 def problem(softmax, dtype, size=(3, 130, 170)):

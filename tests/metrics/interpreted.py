@@ -1,5 +1,6 @@
 """The CUDA kernel in Triton's interpreter; run by test_kernels.py in a process of its own."""
 
+import contextlib
 import itertools
 
 import torch
@@ -31,6 +32,28 @@ def check(
         assert counts.sum() == true.numel()
 
 
+class Devices:
+    """Notes on which device's account kernels are launched."""
+
+    def __init__(self):
+        self.of = []
+
+    def __call__(self, tensor):
+        self.of.append(tensor)
+        return contextlib.nullcontext()
+
+
+def check_one_column(kernels):
+    """A picture one pixel wide, whose columns bear any stride, and logits that differ in double precision alone."""
+    logits = torch.randn(2, 3, 1, 9).transpose(2, 3)
+    assert logits.stride()[2:] == (1, 9) and logits.is_contiguous()
+    fine = torch.tensor([1.0, 1.0 + 1e-12]).double().view(1, 2, 1, 1)
+    for values, truth in ((logits, torch.randint(0, 3, (2, 9, 1))), (fine, torch.ones(1, 1, 1).long())):
+        fates = Fates(values.shape[1])
+        expected = fates.count_blind(truth[None], argmax(values)[None], logits=True)
+        assert torch.equal(kernels.count(values, truth, fates), expected), values.dtype
+
+
 def main():
     from unetzoo.metrics import kernels  # Triton must be there
 
@@ -50,6 +73,12 @@ def main():
     )
     check(kernels, 4, (2, 10, 6), None, torch.float16, torch.int32, nan=True, memory_format=torch.channels_last)
     check(kernels, 60, (1, 5, 5), 255, torch.float32, torch.int64)
+    check_one_column(kernels)
+
+    torch.cuda.device_of = devices = Devices()  # Triton would launch on the current device
+    logits = torch.randn(1, 2, 4, 4)
+    kernels.count(logits, torch.zeros(1, 4, 4).long(), Fates(2))
+    assert devices.of == [logits]
 
     calls = []
     counting._kernels = lambda device: calls.append(device) or kernels

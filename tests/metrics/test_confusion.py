@@ -216,7 +216,7 @@ def test_nan_logits_are_an_error_at_compute(channels):
     logits[0, -1, 1, 2] = float("nan")
     metric = scored(logits, truth, classes=channels)
     assert metric.confusion.sum() == 15
-    with pytest.raises(NonFiniteError, match="NaN at 1 pixels"):
+    with pytest.raises(NonFiniteError, match="NaN at 1 pixel"):
         metric.compute()
     logits[0, -1, 1, 2] = float("inf")
     assert scored(logits, truth, classes=channels).compute()["pixel_accuracy"] < 1

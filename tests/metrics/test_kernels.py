@@ -1,4 +1,4 @@
-"""The CUDA kernel counts what the plain path counts: in Triton's interpreter, which needs no device."""
+"""The CUDA kernel counts what the plain path counts: in Triton's interpreter and compiler, which need no device."""
 
 import os
 import subprocess
@@ -11,11 +11,21 @@ import torch
 pytest.importorskip("triton")
 
 
+def run(script, *args, **environment):
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment
+    command = [sys.executable, Path(__file__).with_name(script), *args]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.stdout or done.stderr
+
+
 def test_in_the_interpreter():
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    script = Path(__file__).with_name("interpreted.py")
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
-    assert done.stdout == "equal\n", done.stderr
+    assert run("interpreted.py", TRITON_INTERPRET="1") == "equal\n"
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+def test_it_compiles_for_a_gpu_that_is_not_here(architecture, tmp_path):
+    assert run("compiled.py", architecture, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)) == "compiled\n"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -7,6 +7,7 @@ whatever it brings from the host is a tensor of another device.
 import pytest
 import torch
 from conftest import OURS, tensors
+from fake_gpu import GPU, autocast, fake_gpu, moved
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -71,3 +72,29 @@ class Asking(nn.Module):
 def test_a_network_that_asks_is_seen(how):
     with pytest.raises((RuntimeError, NotImplementedError, AssertionError), match=r"(?i)meta|host|data"):
         run(Asking(how))
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("lean", [False, True], ids=["plain", "lean"])
+@pytest.mark.parametrize("name", OURS)
+def test_our_networks_need_nothing_from_the_device_under_autocast(name, lean, precision):
+    with fake_gpu() as waiting:
+        net = moved(unetzoo.build(name, classes=2, encoder_channels=(4, 8, 8), lean=lean)).train()
+        size = net.geometry.fit(64)
+        x = torch.empty(2, net.in_channels, size, size, device=GPU).to(memory_format=torch.channels_last)
+        with autocast(precision):
+            answers = tensors(net(x))
+        assert {answer.dtype for answer in answers} <= {precision or torch.float32, torch.float32}
+        assert answers[0].dtype == (precision or torch.float32)
+        assert {answer.device for answer in answers} == {GPU} and not waiting.seen
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_region_needs_nothing_from_the_device(name):
+    with fake_gpu() as waiting, torch.inference_mode():
+        net = moved(unetzoo.build(name, classes=2, encoder_channels=(4, 8, 8))).eval()
+        if not net.decodes_regions:
+            pytest.skip("answers its whole picture")
+        size = net.geometry.fit(128)
+        answers = tensors(net(torch.empty(1, net.in_channels, size, size, device=GPU), (range(5, 30), range(8, 40))))
+        assert {tuple(answer.shape[-2:]) for answer in answers} == {(25, 32)} and not waiting.seen

@@ -19,6 +19,13 @@ Normalize = Literal["unit", "minmax", "standard"] | Mapping[str, Sequence[float]
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
+def beside(images: Tensor, constant: Tensor) -> Tensor:
+    """A constant of the host on the device of pictures, and in their precision; nobody waits for that device."""
+    if not images.is_cuda:
+        return constant.to(images)
+    return constant.to(images.dtype).pin_memory().to(images.device, non_blocking=True)
+
+
 def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Add a share of full scale to each picture, and stretch it about its mean.
 
@@ -50,7 +57,7 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
             found=images.shape[1], hint="leave them out for grey pictures",
         )  # fmt: skip
     to_yiq = torch.tensor(YIQ, dtype=torch.float64)
-    back, forth = torch.linalg.inv(to_yiq).to(images), to_yiq.to(images)
+    back, forth = (beside(images, matrix) for matrix in (torch.linalg.inv(to_yiq), to_yiq))
     angle = torch.deg2rad(hue)
     turn = torch.zeros(len(images), 3, 3, dtype=images.dtype, device=images.device)
     turn[:, 0, 0] = 1
@@ -77,7 +84,7 @@ def normalize(images: Tensor, how: Normalize) -> Tensor:
         std = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True) / images[0].numel() ** 0.5
         return images.div_(std.clamp(min=1e-6))
     assert isinstance(how, Mapping)
-    mean, std = (torch.tensor(how[key], dtype=torch.float32, device=images.device) for key in ("mean", "std"))
+    mean, std = (beside(images, torch.tensor(how[key], dtype=torch.float32)) for key in ("mean", "std"))
     if len(mean) not in (1, images.shape[1]):
         raise ConfigError(
             "normalize does not fit the picture", subject="Transform", expected=f"{images.shape[1]} channels",

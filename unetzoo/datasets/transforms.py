@@ -92,10 +92,12 @@ def _warp(planes: Planes, matrices: Tensor, height: int, width: int) -> Planes:
     rows = torch.arange(height, device=matrices.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=matrices.device, dtype=torch.float32)
     down, right, start = matrices[..., None, None].unbind(2)
-    y, x = (down * rows + right * columns + start).unbind(1)
+    places = (down * rows + right * columns + start).unbind(1)
+    # in −1…1, else kornia would send the size to the device, six times a batch, and the host would wait each time
+    y, x = (2 * at / max(n - 1, 1) - 1 for at, n in zip(places, planes["image"].shape[-2:], strict=True))
 
     def sample(plane: Tensor, mode: str) -> Tensor:
-        return remap(plane, x, y, mode, padding_mode="reflection", align_corners=True)
+        return remap(plane, x, y, mode, padding_mode="reflection", align_corners=True, normalized_coordinates=True)
 
     return resample(planes, sample)
 

@@ -57,11 +57,14 @@ class Asker:
         sample = next((p for p in chain(net.parameters(), net.buffers()) if p.is_floating_point()), None)
         self.device = None if sample is None else sample.device
         self.dtype = None if sample is None else sample.dtype
+        self.on_gpu = self.device is not None and self.device.type == "cuda"
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
     def ask(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
         """The merged answer to a batch of windows (N, C, h, w): all of it, or a region."""
         with torch.inference_mode():
+            if self.on_gpu:  # where pinned windows travel without a wait, if they are not converted on the way
+                windows = windows.to(device=self.device, non_blocking=True)
             windows = windows.to(device=self.device, dtype=self.dtype)
             if self.tta is None or (len(views) == 1 and not self.uncertainty):
                 return self._answer(windows, views[0], region)
@@ -82,7 +85,7 @@ class Asker:
                     hint="give the label set that the network was trained with",
                 )
             # a mirrored angle keeps the subject's sides; the viewer's are never turned by one
-            heads = (mask[:, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)], *others)
+            heads = (_exchanged(mask, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)), *others)
         return tuple(view.turned_back(head) for head in heads)
 
     def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
@@ -108,6 +111,14 @@ class Asker:
                     found=tuple(head.shape),
                     hint="give the network a `geometry` (unetzoo.models.Geometry) that says how its answer lies",
                 )
+
+
+def _exchanged(mask: Tensor, names: tuple[int, ...]) -> Tensor:
+    """Channels in another order; a list as an index would travel to the device, and the host wait for it."""
+    if names == tuple(range(len(names))):
+        return mask
+    channels = mask.unbind(1)
+    return torch.stack([channels[name] for name in names], 1)
 
 
 def split_heads(answer: Any) -> tuple[Heads, Callable[[Sequence[Tensor]], Any]]:

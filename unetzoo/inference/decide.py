@@ -98,6 +98,7 @@ def probabilities_of(net: nn.Module, answer: Tensor, *, multilabel: bool = False
     parts = head.modules() if isinstance(head, nn.Module) else ()
     if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
         return answer
+    answer = answer.to(torch.promote_types(answer.dtype, torch.float32))  # halves would make equal what is not
     return answer.sigmoid() if multilabel or answer.shape[-3] == 1 else answer.softmax(-3)
 
 

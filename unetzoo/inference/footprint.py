@@ -29,7 +29,7 @@ def bytes_per_pixel(asker: Asker, channels: int) -> float:
     side = side if geometry.maximum is None else min(side, geometry.maximum)
     shape = (1, channels, side, side)
     views = asker.views[:2]  # more are merged into the same sums
-    if asker.device is not None and asker.device.type == "cuda":
+    if asker.on_gpu:
         peak = _peak_on_gpu(asker, views, shape)
     else:
         peak = MARGIN * _peak_of_tensors(asker, views, shape)

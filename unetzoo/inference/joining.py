@@ -43,6 +43,26 @@ def pieces(plan: Plan, windows: Answered, blend: Blend) -> Iterator[Piece]:
     return _kept(windows) if blend == "exact" else _blended(plan, windows, blend)
 
 
+def arriving(parts: Iterable[Piece]) -> Iterator[Piece]:
+    """What a GPU answers, on the host: each piece travels, and is used, while the GPU is at the next one."""
+    waiting: list[tuple[Piece, torch.cuda.Event]] = []
+
+    def arrived() -> Piece:
+        piece, event = waiting.pop()
+        event.synchronize()
+        return piece
+
+    for piece in parts:
+        there = piece._replace(heads=tuple(head.to("cpu", non_blocking=True) for head in piece.heads))
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(piece.heads[0].device))
+        if waiting:
+            yield arrived()
+        waiting.append((there, event))
+    if waiting:
+        yield arrived()
+
+
 def overlap(axis: Axis) -> int:
     """The most pixels of a window's answer that the next window overlaps."""
     return max(
@@ -68,7 +88,7 @@ def _kept(windows: Answered) -> Iterator[Piece]:
 
 
 def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
-    weights = [dict(zip(axis.spans, span_weights(axis, blend), strict=True)) for axis in plan]
+    weights: list[dict[Span, Tensor]] = []
     ends = [_final(axis) for axis in plan]
     below: list[Tensor] = []  # sums of the rows that the next row of windows overlaps, over the picture's whole width
     left: list[Tensor] = []  # sums of the columns that the next window overlaps
@@ -77,6 +97,7 @@ def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
         if column is plan.columns.spans[0]:
             left, known_columns = [], column.keep.start
             known_rows = _reached(plan.rows, row)
+        weights = weights or [_weights(axis, blend, heads[0].device) for axis in plan]
         share = weights[0][row][:, None] * weights[1][column]
         sums = [_weighted(head, share) for head in heads]
         if not below:
@@ -99,8 +120,15 @@ def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
         left, known_columns = [part[..., width:] for part in sums], column.keep.stop
 
 
+def _weights(axis: Axis, blend: str, device: torch.device) -> dict[Span, Tensor]:
+    """`span_weights`, all sent to the device at once: the host waits for it once a picture, not in each window."""
+    weights = span_weights(axis, blend)
+    there = torch.cat(weights).to(device, torch.float32 if device.type == "mps" else torch.float64)
+    return dict(zip(axis.spans, there.split([len(w) for w in weights]), strict=True))
+
+
 def _weighted(head: Tensor, share: Tensor) -> Tensor:
-    return head * share.to(head.device, torch.promote_types(head.dtype, torch.float32))
+    return head * share.to(torch.promote_types(head.dtype, torch.float32))
 
 
 def _final(axis: Axis) -> dict[Span, int]:

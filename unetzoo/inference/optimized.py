@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,10 +175,10 @@ def optimize(
     dtype = dtype or (torch.bfloat16 if weight.device.type == "cuda" else weight.dtype)
     by_tiles = _by_tiles(weight, dtype, channels_last, compile, winograd)
     x = _trial(net, weight, TRIAL) if example is None else example.to(weight)
-    with evaluating(net), torch.no_grad():
+    with evaluating(net), torch.no_grad(), full_float32():
         wanted = heads(net(x))
     fast = copy.deepcopy(net).eval().requires_grad_(False)
-    with torch.no_grad():
+    with torch.no_grad(), full_float32():
         folded = apply(fast, x, wanted, foldable, fold)
         tiled = _tile(fast, x, wanted) if by_tiles else ()
         merged = apply(fast, x, wanted, mergeable, merge)
@@ -193,7 +194,7 @@ def optimize(
         x = _trial(net, weight, SMALLEST_TILED * geometry_of(net).stride)
         with evaluating(net), torch.no_grad():
             wanted = heads(net(x))
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         error = difference(heads(done(x.to(dtype))), wanted)
     limit = TOLERANCE.get(dtype, HALF_TOLERANCE) if tolerance is None else tolerance
     if not error <= limit and tiled and winograd is None:
@@ -211,6 +212,22 @@ def optimize(
     if keep_memory and weight.device.type == "cpu":
         keep_freed(done)
     return done
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """All digits of float32 inside: those that a GPU leaves out by default (TF32) would pass for a changed answer."""
+    cudnn: Any = torch.backends.cudnn  # torch's stubs lack its newer switches
+    held, allowed = (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision), None
+    with suppress(RuntimeError):  # the older switch cannot be read in some states of the newer ones
+        allowed = cudnn.allow_tf32
+    try:
+        cudnn.allow_tf32 = False
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"
+        yield
+    finally:
+        cudnn.allow_tf32 = bool(allowed)
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = held
 
 
 def _trial(net: nn.Module, weight: Tensor, size: int) -> Tensor:

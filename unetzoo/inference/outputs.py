@@ -16,6 +16,8 @@ from .decide import Decision, Threshold
 from .geometry import Plan
 from .targets import Layer
 
+KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, "float32": torch.float32}
+
 
 class Outputs:
     """What is written of a network's answer.
@@ -62,8 +64,8 @@ class Outputs:
         """Bytes of a row of all files."""
         return sum(layer.dtype.itemsize * int(np.prod(layer.shape[1:])) for layer in self.layers(plan).values())
 
-    def values(self, heads: Heads) -> dict[str, np.ndarray]:
-        """What is written of an answer (C, h, w) each."""
+    def values(self, heads: Heads) -> Heads:
+        """What is written of an answer (C, h, w) each: rows first, where the answer is, small before it travels."""
         mask = heads[0]
         single = len(mask) == 1
         found: dict[str, Tensor] = {}
@@ -74,9 +76,9 @@ class Outputs:
             found["classes"] = self.decide(probabilities) if self.decide else found["classes"]
         if "depth" in self.paths:
             found["depth"] = heads[1][0]
-        return {name: self._array(found[name], self.dtype(name)) for name in self.paths}
+        return tuple(found[name].to(KINDS[self.dtype(name).name]) for name in self.paths)
 
-    def _array(self, value: Tensor, dtype: np.dtype) -> np.ndarray:
-        """On the host, small before it travels."""
-        kinds = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, "float32": torch.float32}
-        return value.to(kinds[dtype.name]).cpu().numpy().astype(dtype, copy=False)
+    def arrays(self, values: Heads) -> dict[str, np.ndarray]:
+        """`values` as they are written."""
+        written = zip(self.paths, values, strict=True)
+        return {name: value.cpu().numpy().astype(self.dtype(name), copy=False) for name, value in written}

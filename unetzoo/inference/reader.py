@@ -65,7 +65,7 @@ class Reader:
 
     def cut(self, plan: Plan) -> Callable[[Span, Span], Tensor]:
         """How to read the windows of a plan."""
-        rows, columns = (mirrored(axis).numpy() for axis in plan)
+        rows, columns = (mirrored(axis) for axis in plan)
 
         def cut(row: Span, column: Span) -> Tensor:
             y, x = rows[row.start : row.stop], columns[column.start : column.stop]

@@ -22,7 +22,7 @@ from ..models.regions import part, shifted
 from .asking import Asker, Heads, evaluating
 from .geometry import Axis, Blend, Plan, Span, plan_windows
 from .heap import kept_blocks
-from .joining import Piece, pieces
+from .joining import Piece, arriving, pieces
 from .merging import Merger
 from .pictures import as_picture, check_channels
 from .planner import Memory, fit_windows
@@ -182,12 +182,13 @@ def _predict(
 
 
 def batches(
-    windows: Iterable[tuple[Span, Span]], cut: Callable[[Span, Span], Tensor], size: int
+    windows: Iterable[tuple[Span, Span]], cut: Callable[[Span, Span], Tensor], size: int, *, pinned: bool = False
 ) -> Iterator[tuple[list[tuple[Span, Span]], Tensor]]:
-    """So many windows at once, with what `cut` gives for them, stacked."""
+    """So many windows at once, with what `cut` gives for them, stacked; pinned, they travel while a GPU works."""
     waiting = iter(windows)
     while some := list(islice(waiting, size)):
-        yield some, torch.stack([cut(row, column) for row, column in some])
+        stack = torch.stack([cut(row, column) for row, column in some])
+        yield some, stack.pin_memory() if pinned else stack
 
 
 def answered(
@@ -227,14 +228,21 @@ def _predicted(
         plan, batch = fit.plan, fit.batch
     else:
         plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
-    rows, columns = (mirrored(axis) for axis in plan)
+    pixels = [mirrored(axis) for axis in plan]
+    there = [torch.from_numpy(axis).to(picture.device) for axis in pixels]  # here: once a picture, not in each window
 
-    def cut(row: Span, column: Span) -> Tensor:
-        return _taken(_taken(picture, 1, rows[row.start : row.stop]), 2, columns[column.start : column.stop])
+    def cut(*window: Span) -> Tensor:
+        cutting = picture
+        for axis, span in enumerate(window):
+            taken = slice(span.start, span.stop)
+            cutting = _taken(cutting, axis + 1, pixels[axis][taken], there[axis][taken])
+        return cutting
 
-    windows = answered(asker, plan, batches(plan.windows(), cut, batch), views, blend)
+    travels = asker.on_gpu and picture.device.type == "cpu" and plan.total > 1
+    windows = answered(asker, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
+    parts = pieces(plan, windows, blend)
     with kept_blocks(math.prod(plan.tile)):
-        return _filled(plan, pieces(plan, windows, blend), picture.device)
+        return _filled(plan, arriving(parts) if travels else parts, picture.device)
 
 
 def _merged(asker: Asker, picture: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
@@ -261,22 +269,22 @@ def _filled(plan: Plan, parts: Iterable[Piece], device: torch.device) -> list[Te
     return joined
 
 
-def _taken(picture: Tensor, axis: int, pixels: Tensor) -> Tensor:
-    """Some rows or columns; without a copy where none is mirrored."""
+def _taken(picture: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tensor:
+    """Some rows or columns, given on the host and on the device; without a copy where none is mirrored."""
     first, last = int(pixels[0]), int(pixels[-1])
     if last - first == len(pixels) - 1:
         return picture.narrow(axis, first, len(pixels))
-    return picture.index_select(axis, pixels.to(picture.device))
+    return picture.index_select(axis, there)
 
 
-def mirrored(axis: Axis) -> Tensor:
+def mirrored(axis: Axis) -> np.ndarray:
     """For each pixel of the canvas, the pixel of the picture that stands there.
 
     The same as `numpy.pad(mode="reflect")`: 3 2 1 0 1 2 3 2 1 …; a picture of one pixel is repeated.
     """
-    position = torch.arange(-axis.before, axis.length - axis.before)
+    position = np.arange(-axis.before, axis.length - axis.before)
     if axis.size == 1:
-        return torch.zeros_like(position)
+        return np.zeros_like(position)
     period = 2 * (axis.size - 1)
-    folded = position.remainder(period)
-    return torch.minimum(folded, period - folded)
+    folded = position % period
+    return np.minimum(folded, period - folded)

@@ -175,7 +175,8 @@ class BoundaryLoss(nn.Module):
                 share, signed = share.masked_fill(no_boundary, 0.0), signed.masked_fill(no_boundary, 0.0)
             else:
                 diagonal = math.hypot(*output.shape[2:])
-                own = truth.labels == (torch.arange(output.shape[1]).view(-1, 1, 1).to(output.device) if softmax else 1)
+                label = torch.arange(output.shape[1], device=output.device).view(-1, 1, 1) if softmax else 1
+                own = truth.labels == label
                 signed = torch.where(no_boundary, torch.where(own, -diagonal, diagonal).to(output), signed)
             return truth.settle(safe_ratio((self._probabilities(output) * signed * share).sum(), share.sum()))
 
@@ -190,6 +191,7 @@ class BoundaryLoss(nn.Module):
         if self.classes is not None:
             check_class_range(self.classes, output.shape[1])
             counts = torch.zeros_like(weights)
-            counts[self.classes] = 1.0
+            for index in self.classes:  # a list as an index would travel to the device, and the host wait for it
+                counts[index] = 1.0
             weights = weights * counts
         return weights.view(-1, 1, 1)

@@ -51,6 +51,10 @@ class SMPLoss(nn.Module):
         super().__init__()
         self.loss, self.mode, self.floats, self.probabilities = loss, mode, floats, probabilities
         self.ignore_index: int | None = getattr(loss, "ignore_index", None)
+        for name, value in list(vars(loss).items()):
+            if isinstance(value, Tensor):  # class weights: held so they would stay on the host, and travel in each step
+                delattr(loss, name)
+                loss.register_buffer(name, value, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """SMP's number."""

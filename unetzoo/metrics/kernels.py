@@ -37,19 +37,18 @@ def count(logits: Tensor, truth: Tensor, fates: Fates) -> Tensor:
         - answer: int64 (1, bins)
     """
     images, classes, rows, columns = logits.shape
-    if logits.stride(2) != columns * logits.stride(3):  # a cut-out: its pixels have no common stride
-        logits = logits.contiguous()
+    flat = logits.flatten(2)  # a copy only of a cut-out, whose pixels have no common stride
     blocks = images * triton.cdiv(rows * columns, BLOCK)
     programs, bins = max(1, min(PROGRAMS, blocks)), triton.next_power_of_2(fates.cells + 3)
     counts = torch.empty(programs, bins, dtype=torch.int32, device=logits.device)
     odd = torch.zeros(len(fates.values), dtype=torch.int64, device=logits.device)
     run: Any = _count[(programs,)]  # constants are given as plain numbers
-    run(
-        logits, truth.contiguous(), counts, odd, blocks, rows * columns,
-        logits.stride(0), logits.stride(1), logits.stride(3), fates.ignored or 0,
-        IGNORES=fates.ignored is not None, CLASSES=classes, LEAST=fates.least, ODD=len(fates.values),
-        BINS=bins, SIZE=BLOCK,
-    )  # fmt: skip
+    with torch.cuda.device_of(logits):  # Triton launches on the current device
+        run(
+            flat, truth.contiguous(), counts, odd, blocks, rows * columns, *flat.stride(), fates.ignored or 0,
+            IGNORES=fates.ignored is not None, CLASSES=classes, LEAST=fates.least, ODD=len(fates.values),
+            BINS=bins, SIZE=BLOCK, PRECISION=tl.float64 if logits.dtype == torch.float64 else tl.float32,
+        )  # fmt: skip
     total = counts.sum(0, dtype=torch.int64)
     cells = fates.cells
     none = torch.zeros_like(odd)  # predictions of logits are never outside the classes
@@ -61,7 +60,7 @@ def _count(
     logits, truth, counts, odd, blocks, pixels,
     image_stride, class_stride, pixel_stride, ignored,
     IGNORES: tl.constexpr, CLASSES: tl.constexpr, LEAST: tl.constexpr, ODD: tl.constexpr,
-    BINS: tl.constexpr, SIZE: tl.constexpr,
+    BINS: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     cells: tl.constexpr = CLASSES * CLASSES
     lane = tl.arange(0, SIZE)
@@ -72,12 +71,12 @@ def _count(
         pixel = (block % per_image) * SIZE + lane
         inside = pixel < pixels
         place = logits + image * image_stride + pixel.to(tl.int64) * pixel_stride
-        best = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+        best = tl.load(place, mask=inside, other=0.0).to(PRECISION)
         wrong = best != best
         label = tl.zeros([SIZE], dtype=tl.int32)
         for channel in range(1, CLASSES):
             place += class_stride
-            value = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+            value = tl.load(place, mask=inside, other=0.0).to(PRECISION)
             larger = value > best
             best = tl.where(larger, value, best)
             label = tl.where(larger, channel, label)

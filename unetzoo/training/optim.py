@@ -73,6 +73,18 @@ def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options:
     return _call("optimizer", OPTIMIZERS[name], name, groups, options)
 
 
+def follow(optimizer: Optimizer) -> None:
+    """Move state that an optimizer made beforehand, as Adagrad does, to where its parameters are now."""
+    stale = (
+        value.device != parameter.device
+        for parameter, held in optimizer.state.items()
+        for value in held.values()
+        if isinstance(value, torch.Tensor) and value.ndim  # the number of steps may stay on the host
+    )
+    if any(stale):
+        optimizer.load_state_dict(optimizer.state_dict())
+
+
 class Schedule:
     """How the learning rate moves: a scheduler of torch by name, perhaps after a linear rise.
 

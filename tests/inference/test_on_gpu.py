@@ -1,0 +1,148 @@
+"""Prediction on a GPU: on one that is not there (see `fake_gpu`), or with what CUDA would say in its place."""
+
+import pytest
+import torch
+from conftest import tiny
+from fake_gpu import GPU, fake_gpu, moved
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import unetzoo
+from unetzoo.inference import planner
+from unetzoo.inference.decide import Decision, probabilities_of
+from unetzoo.inference.joining import Piece, arriving
+from unetzoo.labels import LabelSpec
+
+SIDES = LabelSpec(("background", "left", "right"), swap_pairs=((1, 2),), side="subject")
+
+
+class Event:
+    """One that has come to pass."""
+
+    def record(self, stream):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+def waits(where, size, monkeypatch, **options):
+    """What the host waits for while a picture on the host, or on the GPU, is predicted."""
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    with fake_gpu() as waiting:
+        net = moved(unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 8)))
+        picture = torch.empty(3, *size, device=where)
+        waiting.seen.clear()
+        answer = unetzoo.predict(net, picture, **options)
+        assert answer.shape == (3, *size) and answer.device.type == torch.device(where).type
+        return waiting.seen
+
+
+@pytest.mark.parametrize("where", ["cpu", GPU], ids=str)
+@pytest.mark.parametrize("tta", [None, "d4"])
+@pytest.mark.parametrize("blend", ["exact", "gaussian"])
+def test_no_window_makes_the_host_wait(where, tta, blend, monkeypatch):
+    few, many = (
+        waits(where, size, monkeypatch, tile=64, tta=tta, blend=blend, labels=SIDES) for size in ((90, 70), (190, 270))
+    )
+    assert len(few) == len(many) <= 4  # places and weights of the windows, sent once
+
+
+def test_views_of_their_own_mix_no_devices(monkeypatch):
+    waits(GPU, (50, 60), monkeypatch, tta="paper")
+
+
+class Rounding(TorchDispatchMode):
+    """Convolutions as a GPU computes them: with ten bits of mantissa, unless it is told otherwise."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default and torch.backends.cudnn.conv.fp32_precision == "tf32":
+            args = (*(self.rounded(factor) for factor in args[:2]), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def rounded(values):
+        if values.dtype != torch.float32:
+            return values
+        return (values.contiguous().view(torch.int32) + 0x1000 & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["bnunet", "r2unet"])
+def test_what_a_gpu_leaves_out_is_not_taken_for_a_changed_answer(name):
+    torch.manual_seed(0)
+    net = tiny(name).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(std=0.5)
+            layer.running_var.uniform_(0.3, 3)
+    there = unetzoo.optimize(net, winograd=False, keep_memory=False).report
+    with Rounding():
+        report = unetzoo.optimize(net, winograd=False, keep_memory=False).report
+    assert report.folded == there.folded and report.merged == there.merged
+    assert report.error <= 1e-4
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32" and torch.backends.cudnn.allow_tf32
+
+
+def test_memory_that_torch_keeps_for_later_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 60 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10 * 2**30)
+    assert planner._free(GPU) == 60 * 2**30 * planner.FREE
+
+
+def test_halves_do_not_make_equal_what_is_not():
+    logits = torch.tensor([0.001, 0.002, 0.0015], dtype=torch.bfloat16).view(3, 1, 1)
+    probabilities = probabilities_of(nn.Identity(), logits)
+    assert probabilities.dtype == torch.float32
+    assert Decision()(probabilities).item() == logits.argmax().item() == 1
+    assert probabilities_of(nn.Identity(), logits[:1]).item() == pytest.approx(0.50025, abs=1e-5)
+    assert probabilities_of(nn.Identity(), logits.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("tta", [None, "flips", "paper"])
+def test_a_network_of_halves_answers_files(tta, tmp_path):
+    from PIL import Image
+
+    net = unetzoo.optimize(tiny("dualunet", in_channels=3).eval(), dtype=torch.bfloat16)
+    Image.new("RGB", (50, 31), (90, 40, 200)).save(tmp_path / "street.png")
+    predictor = unetzoo.inference.Predictor(net, tta=tta, tile=64, blend="gaussian")
+    assert predictor.predict_files(tmp_path / "street.png", tmp_path / "out", products="all") == []
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    picture = torch.randint(0, 256, (40, 60, 3)).to(torch.uint8).numpy()
+    if tta != "paper":
+        names = {name: tmp_path / f"{name}.npy" for name in ("depth", "probabilities")}
+        unetzoo.inference.predict_to(net, picture, tmp_path / "classes.npy", tta=tta, **names)
+    if tta:
+        answer, disagreement = unetzoo.inference.predict_with_uncertainty(net, picture, tta=tta)
+        assert answer[0].dtype == torch.bfloat16 and bool(disagreement[0].isfinite().all())
+
+
+def test_a_piece_is_used_while_the_next_one_is_made(monkeypatch):
+    happened = []
+
+    class Noting(Event):
+        def record(self, stream):
+            happened.append("sent")
+
+        def synchronize(self):
+            happened.append("arrived")
+
+    monkeypatch.setattr(torch.cuda, "Event", Noting)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+
+    def made():
+        for number in range(3):
+            happened.append(f"made {number}")
+            yield Piece(range(number, number + 1), range(4), (torch.full((1, 1, 4), number),))
+
+    for rows, _, heads in arriving(made()):
+        assert heads[0].unique().tolist() == [rows.start]
+        happened.append(f"used {rows.start}")
+    assert happened == [
+        "made 0", "sent",
+        "made 1", "sent", "arrived", "used 0",
+        "made 2", "sent", "arrived", "used 1",
+        "arrived", "used 2",
+    ]  # fmt: skip
+    assert not list(arriving(iter(())))

@@ -1,0 +1,36 @@
+"""The CUDA kernel, compiled for a GPU that is not here; run by test_kernels.py in a process of its own."""
+
+import itertools
+import sys
+
+import torch
+from ahead import compiled
+
+from unetzoo.metrics import kernels
+from unetzoo.metrics.counting import Fates
+
+
+def counting(classes, dtype, labels, ignored=255, layout=torch.contiguous_format):
+    logits = torch.empty(2, classes, 1024, 2048, dtype=dtype, device="meta").to(memory_format=layout)
+    truth = torch.empty(2, 1024, 2048, dtype=labels, device="meta")
+    return lambda: kernels.count(logits, truth, Fates(classes, ignored))
+
+
+def main(architecture):
+    kinds = itertools.product((torch.bfloat16, torch.float32), (torch.uint8, torch.int64))
+    made = compiled(
+        architecture,
+        *(counting(19, *kind) for kind in kinds),
+        counting(19, torch.float16, torch.int64, layout=torch.channels_last),
+        counting(2, torch.float32, torch.int64, ignored=None),
+        counting(3, torch.float64, torch.int32, ignored=1),
+        counting(kernels.MOST_CLASSES, torch.float32, torch.int64),
+    )
+    assert len(made) == 8
+    for kernel in made:  # eight programs to a processor, and more
+        assert kernel.shared <= 16 * 1024 and kernel.registers <= 128 and not kernel.spilled, kernel[:4]
+    print("compiled")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
