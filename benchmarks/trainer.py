@@ -41,7 +41,7 @@ class Pictures:
 
 def races() -> Iterator[Race]:
     cuda = torch.cuda.is_available()
-    steps, batch, size = (80, 8, 256) if cuda else (10, 4, 64)
+    steps, batch, size = (80, 8, 256) if cuda else (3, 2, 256)
     yield race("fp32", {}, steps, batch, size)
     if cuda:
         yield race("bf16", {"precision": "bf16"}, steps, batch, size)

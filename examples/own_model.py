@@ -68,9 +68,8 @@ class HalfNet(SegmentationModel):
         self.initialize()
 
 
-# The one check that a script's own network cannot pass asks for a package.
-unmet = {"imports-alone": "it lives in this script alone"}
-results = check_model("halfnet", {"width": 8}, expected_failures=unmet)
+# Checks of its import are skipped: no other process can import what a script defines.
+results = check_model("halfnet", {"width": 8})
 print(f"{sum(result.outcome == 'passed' for result in results)} checks passed")
 
 OUT.mkdir(parents=True)

@@ -144,6 +144,20 @@ def test_evaluate_gives_the_scores_of_the_run_again(run):
     assert scores["miou"] == pytest.approx(json.loads((folder / "scores.json").read_text())["best"]["miou"])
 
 
+def test_evaluate_says_which_data_it_scored(run, tmp_path):
+    folder, _ = run
+    chosen = ["--set", "data.val.split=test", "--set", "data.val.length=3", "--report", tmp_path / "report"]
+    text = unetzoo("evaluate", folder, *chosen)
+    assert text.startswith("dualunet on composites, test: 3 samples\n")
+    assert "test/loss" in text and "test/mask/dice" in text and "val/" not in text
+    data = json.loads((tmp_path / "report" / "data.json").read_text())
+    assert data["dataset"] == "composites" and data["samples"] == 3 and data["options"]["split"] == "test"
+    scores = json.loads(unetzoo("evaluate", folder, "--json", *chosen[:4]))
+    assert "test/loss" in scores and not [name for name in scores if name.startswith("val/")]
+    own = json.loads(unetzoo("evaluate", folder, "--json"))
+    assert "val/loss" in own and own["miou"] != scores["miou"]
+
+
 def test_a_run_folder_is_not_overwritten_and_can_be_resumed_or_repeated(run, tmp_path):
     folder, _ = run
     assert "--resume" in unetzoo("train", "demo", "--out", folder, *FAST, code=2)
@@ -173,6 +187,21 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     text = unetzoo("predict", "run", "new", "out2", cwd=tmp_path, code=3)
     assert "broken.png" in text
     assert (tmp_path / "out2").exists()
+
+
+def test_a_disk_that_fills_does_not_hide_which_pictures_failed(run, tmp_path, monkeypatch):
+    for part in ("new", "scenes"):
+        (tmp_path / part).mkdir()
+        for name in ("a", "b", "c"):
+            Image.new("RGB", (20, 20)).save(tmp_path / part / f"{name}.png")
+    (tmp_path / "new" / "a.png").write_bytes(b"no picture")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unetzoo.inference.files.Results.write", full)
+    told = unetzoo("predict", run[0], tmp_path / "new", tmp_path / "out", "--background", tmp_path / "scenes", code=2)
+    assert told.count("error:") == 2 and told.index("a.png") < told.index("No space left on device")
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.realdata)])

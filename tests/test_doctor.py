@@ -12,7 +12,7 @@ from unetzoo import cli
 from unetzoo.datasets.auditing.propose import as_options
 from unetzoo.datasets.auditing.registries import audit_install
 from unetzoo.datasets.twins import plant, write
-from unetzoo.training.recipe import parse_sets
+from unetzoo.training.recipe import load, parse_sets
 
 
 def doctor(*args, code=0):
@@ -44,20 +44,45 @@ def twin(tmp_path):
 
 def test_sound_data_are_exit_code_0(twin):
     printed, complained = doctor(twin)
-    assert "recognised by its names" in printed and "proposed declaration  --set classes=4" in printed
+    assert "recognised by its names" in printed and "proposed declaration" in printed
     assert complained == ""
 
 
-def test_what_was_proposed_can_be_given(twin):
-    proposed = next(line for line in doctor(twin)[0].splitlines() if line.startswith("proposed"))
-    given = shlex.split(proposed.removeprefix("proposed declaration"))
-    printed, _ = doctor(twin, *given)
-    assert "undeclared" not in printed and "nothing found" in printed
+RECIPE = """
+model = {name = "bnunet", classes = 4}
+data = {name = "isbi2012", root = "elsewhere"}
+loss = {ce = 1.0}
+"""
+
+
+@pytest.mark.parametrize("layout", ["folder", "folder-binary", "csv", "eva"])
+def test_what_was_proposed_can_be_pasted(tmp_path, layout):
+    root = write(layout, tmp_path / "my data" / "1")
+    if layout == "folder-binary":
+        (root / "masks").rename(root / "gt")
+    printed = doctor(root)[0].splitlines()
+    audit, training = (shlex.split(line) for line in printed if line.startswith("    unetzoo "))
+    assert audit[:2] == ["unetzoo", "doctor"] and training[:3] == ["unetzoo", "train", "RECIPE"]
+    again, _ = doctor(*audit[2:])
+    assert "undeclared" not in again and "kinds of findings" in again
+    (tmp_path / "r.toml").write_text(RECIPE)
+    for split in ("train", "val"):
+        data = load(tmp_path / "r.toml", training[4::2]).data.build(split)
+        assert len(data) and data[0]["mask"] is not None
+
+
+def test_what_was_proposed_for_a_manifest_can_be_pasted(tmp_path):
+    root = write("csv", tmp_path / "twin")
+    audit, training = (line for line in doctor(root / "manifest.csv")[0].splitlines() if line.startswith("    unetzoo"))
+    assert "undeclared" not in doctor(*shlex.split(audit)[2:])[0]
+    assert {f"data.root={root}", "data.manifest=manifest.csv"} <= set(shlex.split(training))
 
 
 def test_options_come_out_as_the_command_line_takes_them():
     arguments = {"names": ["a b", "c"], "ids": [0, 255], "classes": 2, "masks": "labels", "mask_suffix": "_mask"}
+    arguments |= {"root": "2024", "images": "it's", "delimiter": ";", "other": "true", "none": ""}
     assert parse_sets(shlex.split(as_options(arguments))[1::2]) == arguments
+    assert parse_sets(shlex.split(as_options(arguments, "data."))[1::2]) == {"data": arguments}
 
 
 def test_errors_are_exit_code_3_with_files_reason_and_fix(twin, tmp_path):
@@ -69,6 +94,14 @@ def test_errors_are_exit_code_3_with_files_reason_and_fix(twin, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
     assert sorted(path.name for path in twin.iterdir()) == ["images", "masks"]  # nothing is written into the data
+
+
+def test_one_sample_is_no_samples(tmp_path):
+    for part, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / part).mkdir()
+        Image.new(mode, (8, 8)).save(tmp_path / part / "a.png")
+    printed, _ = doctor(tmp_path, "--set", "classes=2", code=3)  # one picture cannot be divided into train and val
+    assert "\n1 sample\n" in printed
 
 
 def test_json_is_all_of_it(twin):

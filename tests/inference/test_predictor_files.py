@@ -111,9 +111,9 @@ def test_order_does_not_depend_on_threads(tmp_path):
         Predictor(Uneven()).predict_files(tmp_path / "in", tmp_path / "none", workers=0)
 
 
-def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path, monkeypatch):
-    for number in range(6):
-        save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk that fills at the overlay of picture 3."""
     real = Image.Image.save
 
     def full(self, fp, *args, **options):
@@ -122,11 +122,30 @@ def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(written.Image.Image, "save", full)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
+    for number in range(6):
+        save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
     with pytest.raises(ConfigError, match=r"No space left on device \(3 of 6 pictures are done and stay\)"):
         Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {f"{n}{end}" for n in range(3) for end in (".png", "_overlay.png", ".json")} <= names
     assert "3_overlay.png" not in names and not [name for name in names if name.startswith(".")]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_does_not_hide_what_could_not_be_read_before(tmp_path):
+    for number in range(6):
+        save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
+    (tmp_path / "in" / "1.png").write_bytes(b"no picture")
+    told = r"\(2 of 6 pictures are done and stay, 1 could not be predicted\)"
+    with pytest.raises(ConfigError, match=told) as caught:
+        Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
+    (note,) = caught.value.__notes__
+    assert "unreadable picture" in note and "1.png" in note
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
 
 
 def test_bombs_and_pictures_that_memory_does_not_hold(tmp_path, monkeypatch):

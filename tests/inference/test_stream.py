@@ -336,7 +336,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         main([*main_arguments, "--memory", "20MB", "--tta", "flips"])
     assert ended.value.code in (0, None)
     shown = capsys.readouterr().out
-    assert "windows of" in shown and "pixels encoded twice" in shown
+    assert "1 window of" in shown and "pixels encoded twice" in shown
     assert agree(tifffile.imread(tmp_path / "out.tif"), classes_of(net, image, tta="flips"))
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)

@@ -3,16 +3,20 @@
 import subprocess
 import sys
 import textwrap
+import unittest
 
 import broken_losses
 import broken_models
 import pytest
 import torch
 
+import unetzoo
 from unetzoo import testing
 from unetzoo.errors import ConfigError, PluginContractError
 from unetzoo.surroundings import differences, snapshot
 from unetzoo.testing import Case, CheckFailed, run
+
+IMPORTS = {"imports-alone", "imports-quickly", "imports-quietly", "import-keeps-settings"}
 
 
 def outcomes(case, only="*"):
@@ -50,7 +54,33 @@ def test_what_cannot_be_built_fails_once_and_blocks_the_rest():
     found = outcomes(Case("loss", Fails))
     assert found.pop("scalar") == "failed"
     assert found.pop("explicit-signature") == found.pop("json-arguments") == "passed"
-    assert set(found.values()) == {"blocked"}
+    imports = {found.pop(name) for name in IMPORTS}  # which a class of this function has none of
+    assert imports == {"skipped"} and set(found.values()) == {"blocked"}
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_what_a_notebook_defines_is_not_asked_to_be_importable(monkeypatch, registered):
+    class Net(broken_models.Good):
+        pass
+
+    monkeypatch.setattr(unetzoo.MODELS, "_local", {})
+    for module, name, says in (
+        ("__main__", "Net", "model {} was made in a notebook or a script, so no other process can import it; put it"),
+        (__name__, "make.<locals>.Net", "model {} was made in a function, so no other process can import it; put it"),
+    ):
+        Net.__module__, Net.__qualname__ = module, name
+        target = "mine" if registered else Net
+        if registered:
+            unetzoo.MODELS._local.clear()
+            unetzoo.MODELS.register("mine")(Net)
+        results = {result.check: result for result in run(Case("model", target), "import*")}
+        assert results.keys() == IMPORTS and {result.outcome for result in results.values()} == {"skipped"}
+        assert results["imports-alone"].message.startswith(says.format("mine" if registered else "Net"))
+        assert not any(result.bad for result in results.values())
+        declared = Case("model", target, expected_failures={"imports-alone": "known"})
+        assert outcomes(declared, "imports-alone") == {"imports-alone": "skipped"}
+        with pytest.raises(unittest.SkipTest, match="no other process can import it"):
+            next(one for one in testing.checks("model") if one.name == "imports-alone")(Case("model", target))
 
 
 def test_missing_options_are_named_with_the_way_to_give_them():

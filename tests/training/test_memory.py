@@ -83,7 +83,7 @@ def test_the_effective_batch_is_kept(where, tmp_path):
     assert parts.history[0]["train/loss"] == pytest.approx(whole.history[0]["train/loss"], rel=1e-5)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [event["parts"] for event in events] == [2, 4]
-    assert "batch norm 1" in events[-1]["said"] and "1 samples at a time" in events[-1]["said"]
+    assert "batch norm 1" in events[-1]["said"] and "1 sample at a time" in events[-1]["said"]
 
 
 def test_batch_norm_and_random_streams_are_put_back_before_the_retry(monkeypatch):

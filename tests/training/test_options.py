@@ -135,7 +135,7 @@ def test_a_frozen_encoder_thaws():
 def test_patience():
     scores = iter([0.1, 0.5, 0.4, 0.5, 0.9])
     trainer = make(epochs=9, patience=2, monitor="miou")
-    trainer.evaluation.scores = lambda *given: {"miou": next(scores), "val/loss": 0.0}
+    trainer.evaluation.scores = lambda *given, **named: {"miou": next(scores), "val/loss": 0.0}
     assert [row["miou"] for row in trainer.fit(Squares(4), Squares(1))] == [0.1, 0.5, 0.4, 0.5]
 
 
@@ -143,7 +143,7 @@ def test_patience():
 def test_of_a_loss_the_smaller_is_better(monitor, best, tmp_path):
     trainer = make(epochs=2, monitor=monitor, out=tmp_path)
     rows = iter([{"miou": 0.9, "val/loss": 0.7}, {"miou": 0.8, "val/loss": 0.6}])
-    trainer.evaluation.scores = lambda *given: next(rows)
+    trainer.evaluation.scores = lambda *given, **named: next(rows)
     trainer.fit(Squares(4), Squares(1))
     assert trainer.best.epoch == best + 1
 

@@ -1,4 +1,5 @@
 import json
+import shlex
 
 import pytest
 from recipe_trials import trials
@@ -90,6 +91,52 @@ def test_the_resolved_recipe_can_be_read_back(tmp_path):
 def test_mistakes_are_named_before_any_work(tmp_path, sets, error, says):
     with pytest.raises(error, match=says):
         load(write(tmp_path, BASE + "\n[train]\nepochs = 1\n" if "epochs.more" in sets[0] else BASE), sets)
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "whole", "others"),
+    [
+        ("optimizer.name=adam", '{name = "adam", lr = 0.002}', []),
+        ("optimizer.name=adam", '{name = "adam", lr = 0.01, amsgrad = true}',
+         ["optimizer.lr=1e-2", "optimizer.amsgrad=true"]),
+        ("scheduler.name=cosine", '{name = "cosine", warmup = 3}', []),
+        ("model.name=smp-fpn", '{name = "smp-fpn", classes = 1}', []),
+        ("data.name=folder", '{name = "folder", channels = 3, root = ".", classes = 2}',
+         ["data.root=.", "data.classes=2"]),
+        ("metrics.mask.name=rand", '{name = "rand", foreground = 1}', ["metrics.mask.foreground=1"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_component_exchanged_by_name_alone_is_told_how_to_exchange_it(tmp_path, exchanged, whole, others):
+    path = write(tmp_path, BASE + """
+        [optimizer]
+        name = "sgd"
+        lr = 2e-3
+        momentum = 0.99
+        [scheduler]
+        name = "polynomial"
+        power = 0.9
+        warmup = 3
+        [metrics]
+        mask = { name = "segmentation", per_image = true }
+    """)  # fmt: skip
+    section = exchanged.partition(".name=")[0]
+    with pytest.raises(UnknownKeywordError) as caught:
+        load(path, [exchanged, *others])
+    command = shlex.split(caught.value.hint)
+    assert command[command.index("--set") + 1] == f"{section}={whole}"
+    assert getattr(load(path, [f"{section}={whole}"]), section.partition(".")[0]) is not None
+
+
+@pytest.mark.parametrize(("sets", "says"), [
+    (["optimizer.name=adam", "optimizer.momentun=1"], "choose a keyword from: amsgrad"),
+    (["optimizer.lrr=1"], "did you mean 'lr'"),
+    (["transform.name=rand"], "choose a keyword from"),
+    (["optimizer.name=sgd", "model.clases=1"], "did you mean 'classes'"),
+])  # fmt: skip
+def test_a_keyword_that_was_given_keeps_its_own_hint(tmp_path, sets, says):
+    with pytest.raises(UnknownKeywordError, match=says):
+        load(write(tmp_path), sets)
 
 
 def test_unreadable_recipes(tmp_path):

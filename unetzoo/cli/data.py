@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from ..registry import DATASETS, missing_keywords
+from ..wording import counted
 from .console import app, err, out
 
 Workers = Annotated[int | None, typer.Option(help="Processes; one a CPU by default, 0 for none beside this one.")]
@@ -47,10 +48,11 @@ def compose(
     which = {"length": "all", "positions": "grid"} if every else {"length": count, "positions": positions}
     options = {"split": split, "size": size, "seed": seed, **which, **({} if root is None else {"root": root})}
     data = _build("composites", {**options, **parse_sets(sets or [])})
-    err.print(f"{len(data):,} composites, about {gigabytes(export_size(data, jpeg))}; depth {data.depth_source}")
+    room = gigabytes(export_size(data, jpeg))
+    err.print(f"{counted(len(data), 'composite')}, about {room}; depth {data.depth_source}")
     with _progress("composing", len(data)) as tell:
         written = write_export(data, folder, jpeg=jpeg, workers=workers, tell=tell)
-    out.print(f"{len(data):,} composites are in {folder}, {written:,} of them new", soft_wrap=True)
+    out.print(f"{counted(len(data), 'composite')} in {folder}, {written:,} of them new", soft_wrap=True)
 
 
 @app.command()
@@ -74,7 +76,7 @@ def stats(
     if as_json:
         out.print_json(json.dumps(found.to_dict()))
         return
-    table = Table(f"{found.samples:,} samples", "mean", "std", "min", "max", box=None)
+    table = Table(counted(found.samples, "sample"), "mean", "std", "min", "max", box=None)
     for row in (*found.image, *([found.depth] if found.depth else [])):
         table.add_row(row.name, *(f"{value:.4f}" for value in (row.mean, row.std, row.minimum, row.maximum)))
     out.print(table)

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from ..errors import ConfigError, PluginError
 from ..plugins import SWITCH, Distribution, installed, switch, switched_on
+from ..registry import REGISTRIES
+from ..wording import counted
 from .console import app, err, out
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ plugin = typer.Typer(
 )
 app.add_typer(plugin, name="plugin")
 MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "surprise": "[red]![/red]",
-         "expected": "[yellow]~[/yellow]", "blocked": "[dim]·[/dim]"}  # fmt: skip
+         "expected": "[yellow]~[/yellow]", "blocked": "[dim]·[/dim]", "skipped": "[dim]–[/dim]"}  # fmt: skip
 
 
 @plugin.command("list")
@@ -49,7 +51,7 @@ def list_plugins(
     for row in rows:
         adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
         if row["distribution"] == "unetzoo":
-            adds = ", ".join(f"{len(names)} {kind}" for kind, names in row["adds"].items())
+            adds = ", ".join(counted(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
         color = {"healthy": "green", "off": "yellow", "broken": "red"}[row["state"]]
         state = Text("\n".join([row["state"], *row["faults"]]), style="")
         state.stylize(color, 0, len(row["state"]))
@@ -144,5 +146,5 @@ def _print_results(results: list[Result]) -> None:
             out.print(result.message, markup=False, soft_wrap=True)
     counts = Counter(result.outcome for result in results)
     words = {"passed": "passed", "failed": "failed", "surprise": "declared to fail, and passed",
-             "expected": "failed as declared", "blocked": "blocked by another"}  # fmt: skip
+             "expected": "failed as declared", "blocked": "blocked by another", "skipped": "skipped"}  # fmt: skip
     out.print("\n" + ", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items() if counts[outcome]))

@@ -64,17 +64,20 @@ def predict(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
         ),
     )
-    with _progress(not quiet) as seen:
-        failures = predictor.predict_files(
-            _listed(pictures), folder, background=background, products=write, workers=workers, seen=seen
-        )
-    for error in failures:
-        err.print("[red]error:[/red]", end=" ")
-        err.print(str(error), markup=False, soft_wrap=True)
+    failures: list[DataError] = []
+    try:
+        with _progress(failures, shown=not quiet) as seen:
+            predictor.predict_files(
+                _listed(pictures), folder, background=background, products=write, workers=workers, seen=seen
+            )
+    finally:  # a full disk or Ctrl-C ends it later than pictures that could not be read
+        for error in failures:
+            err.print("[red]error:[/red]", end=" ")
+            err.print(str(error), markup=False, soft_wrap=True)
     out.print(f"results are in {folder}", markup=False, soft_wrap=True)
     if failures:
         err.print(f"{len(failures)} of the pictures could not be predicted")
-        raise typer.Exit(3)
+        raise typer.Exit(DataError.exit_code)
 
 
 def moved(net: Any, device: str) -> Any:
@@ -136,21 +139,20 @@ def _listed(pictures: str) -> str | list[str]:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
-    """A bar over the pictures, with time left and how many failed."""
+def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
+    """A bar over the pictures, with time left and how many failed; what fails is added to `failures`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
-    failed = 0
     with Progress(
         *columns, TimeRemainingColumn(), console=err, disable=not (shown and err.is_terminal), transient=True
     ) as bar:
         task = bar.add_task("predicting", total=None)
 
         def seen(done: int, total: int, error: DataError | None) -> None:
-            nonlocal failed
-            failed += error is not None
-            description = f"predicting, {failed} failed" if failed else "predicting"
+            if error is not None:
+                failures.append(error)
+            description = f"predicting, {len(failures)} failed" if failures else "predicting"
             bar.update(task, completed=done, total=total, description=description)
 
         yield seen

@@ -35,13 +35,17 @@ def evaluate(
     sets: Sets = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for scores.json, confusion.json, confusion.png and classes.png.")
+        Path | None,
+        typer.Option(help="Folder for scores.json, data.json, confusion.json, confusion.png and classes.png."),
     ] = None,
 ) -> None:
-    """Score a run's best network on its validation data, or on other data by --set."""
+    """Score a run's best network on its validation data, or on other data by --set, e.g. data.val.split=test."""
     from ..training import evaluate as score
 
-    scores = score(run, sets or [], progress=False, report=report)
+    def say(text: str) -> None:
+        (err if as_json else out).print(text, markup=False, soft_wrap=True)
+
+    scores = score(run, sets or [], progress=False, report=report, say=say)
     if as_json:
         out.print_json(json.dumps(scores))
     else:

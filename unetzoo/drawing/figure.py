@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ..wording import counted
 from .layout import lay_out
 from .reading import figure_of
 from .stages import Figure, Stage
@@ -73,7 +74,7 @@ def describe(figure: Figure) -> str:
         sentence = f"{names[number].capitalize()}, {stage.size[0]}×{stage.size[1]}: {_contents(stage)}"
         ways = [f"{edge.label or 'skip'} from {names[edge.source]}" for edge in figure.into(number)]
         sentence += f"; {', '.join(ways)}" if ways else ""
-        sentence += "".join(f"; gives {name or 'the answer'}, {c} channels" for name, c in stage.outputs)
+        sentence += "".join(f"; gives {name or 'the answer'}, {counted(c, 'channel')}" for name, c in stage.outputs)
         sentences.append(sentence + ".")
     return " ".join(sentences)
 
@@ -81,13 +82,13 @@ def describe(figure: Figure) -> str:
 def _contents(stage: Stage) -> str:
     layers = [layer for layer in stage.layers if layer.kind in ("conv", "attention")]
     if not layers:
-        return f"{stage.channels} channels"
+        return counted(stage.channels, "channel")
     if len(layers) > 6:
-        return f"{len(layers)} layers, {stage.channels} channels"
+        return f"{len(layers)} layers, {counted(stage.channels, 'channel')}"
     words = []
     for layer in layers:
         kernel = f"{layer.kernel}×{layer.kernel} convolution" if layer.kind == "conv" else "attention"
         dilation = f" with dilation {layer.dilation}" if layer.dilation > 1 else ""
         times = f", applied {layer.times} times" if layer.times > 1 else ""
-        words.append(f"{kernel}{dilation} to {layer.channels} channels{times}")
+        words.append(f"{kernel}{dilation} to {counted(layer.channels, 'channel')}{times}")
     return ", ".join(words)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from ..wording import counted
 from .asking import Asker, evaluating
 from .footprint import bytes_per_pixel
 from .geometry import Blend, Plan, canvas_length, minimum_tile, plan_windows
@@ -42,8 +43,8 @@ class Fit(NamedTuple):
     def __str__(self) -> str:
         height, width = self.plan.tile
         return (
-            f"{self.plan.total} windows of {height}×{width}, {self.batch} at once in {self.needed / 1e6:,.0f} MB, "
-            f"{self.plan.overhead:.0%} of the pixels encoded twice"
+            f"{counted(self.plan.total, 'window')} of {height}×{width}, {self.batch} at once in "
+            f"{self.needed / 1e6:,.0f} MB, {self.plan.overhead:.0%} of the pixels encoded twice"
         )
 
 
@@ -240,5 +241,6 @@ def _sides(smallest: int, length: int) -> list[int]:
 
 def _free(device: torch.device | None) -> int:
     if device is not None and device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * FREE)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, unused
+        return int((torch.cuda.mem_get_info(device)[0] + kept) * FREE)
     return int(psutil.virtual_memory().available * FREE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from .._version import __version__
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..labels import LabelSpec
+from ..wording import counted
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .geometry import Blend
@@ -22,7 +24,8 @@ from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
 from .tiling import predict
 from .tta import TTALike
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "could not allocate")  # CUDA's, PyTorch's, oneDNN's words
+# CUDA's words, those of its libraries, PyTorch's and oneDNN's
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "could not allocate")
 
 
 class Predictor:
@@ -142,8 +145,8 @@ class Predictor:
 
         Raises:
             DataError: No pictures; two that would be written to one file.
-            ConfigError: A result would replace an input, or cannot be written (what is done stays); and as
-                `predict_file`.
+            ConfigError: A result would replace an input, or cannot be written (what is done stays; what could not be
+                read before is in the error's notes); and as `predict_file`.
         """
         self._channels_a_file(background is not None)
         pictures = find_pictures(inputs)
@@ -160,16 +163,16 @@ class Predictor:
             answer = self._decided(*asked)
             results.write(answer, path.stem, self._facts(path, answer))
 
-        outcomes: Iterator[Exception | None] = relay(pictures, read, self._asked, write, workers=workers)
-        for done, (path, error) in enumerate(zip(pictures, outcomes, strict=True), start=1):
-            if isinstance(error, OSError) and not isinstance(error, DataError):
-                raise _unwritable(Path(out_dir), error, done - 1 - len(failures), len(pictures)) from error
-            if error is not None and not isinstance(error, DataError):
-                raise error
-            if error is not None:
-                error = _naming(path, error)
-                failures.append(error)
-            seen(done, len(pictures), error)
+        with closing(relay(pictures, read, self._asked, write, workers=workers)) as outcomes:
+            for done, (path, error) in enumerate(zip(pictures, outcomes, strict=True), start=1):
+                if isinstance(error, OSError) and not isinstance(error, DataError):
+                    raise _unwritable(Path(out_dir), error, done - 1, failures, len(pictures)) from error
+                if error is not None and not isinstance(error, DataError):
+                    raise error
+                if error is not None:
+                    error = _naming(path, error)
+                    failures.append(error)
+                seen(done, len(pictures), error)
         return failures
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
@@ -241,7 +244,7 @@ class Predictor:
             hint = "stack the channels yourself and pass the array to unetzoo.predict"
         raise ConfigError(
             "the network takes other pictures",
-            expected=f"{taken} channels",
+            expected=counted(taken, "channel"),
             found="a picture and its background" if pair else "one picture, grey or RGB",
             hint=hint,
         )
@@ -282,10 +285,14 @@ def _naming(path: Path, error: DataError) -> DataError:
     return type(error)(error.what, subject=subject, expected=error.expected, found=error.found, hint=error.hint)
 
 
-def _unwritable(folder: Path, error: OSError, done: int, total: int) -> ConfigError:
-    return ConfigError(
+def _unwritable(folder: Path, error: OSError, met: int, failures: Sequence[DataError], total: int) -> ConfigError:
+    failed = f", {len(failures)} could not be predicted" if failures else ""
+    unwritable = ConfigError(
         "cannot write the results",
         subject=folder,
-        found=f"{error} ({done} of {total} pictures are done and stay)",
+        found=f"{error} ({met - len(failures)} of {total} pictures are done and stay{failed})",
         hint="choose another folder, or make room",
     )
+    for failure in failures:
+        unwritable.add_note(str(failure))
+    return unwritable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ def relay(
     write: Callable[[Item, Done], None],
     *,
     workers: int = 2,
-) -> Iterator[Exception | None]:
+) -> Generator[Exception | None, None, None]:
     """Read items in threads, work on one at a time in this thread, write them in other threads.
 
     Args:

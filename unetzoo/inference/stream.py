@@ -24,7 +24,7 @@ from .asking import Asker, Heads, evaluating
 from .decide import Threshold
 from .geometry import Blend, Plan, canvas_length
 from .heap import kept_blocks
-from .joining import overlap, pieces
+from .joining import arriving, overlap, pieces
 from .outputs import Outputs
 from .pictures import PathLike, check_channels
 from .planner import Fit, Memory, fit_windows
@@ -152,7 +152,7 @@ def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs,
     first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > goal.done)
     height, width = plan.rows.answer, plan.columns.answer
     bands: dict[str, np.ndarray] = {}
-    windows = ahead(batches(plan.windows(first), reader.cut(plan), fit.batch))
+    windows = ahead(batches(plan.windows(first), reader.cut(plan), fit.batch, pinned=asker.on_gpu))
     columns = (
         TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
@@ -161,15 +161,17 @@ def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs,
     with shown as bar, kept_blocks(math.prod(plan.tile)):
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)
-        for rows, across, heads in pieces(plan, answered(asker, plan, windows, asker.views, blend), blend):
+        answers = pieces(plan, answered(asker, plan, windows, asker.views, blend), blend)
+        parts = (piece._replace(heads=outputs.values(piece.heads)) for piece in answers)
+        for rows, across, values in arriving(parts) if asker.on_gpu else parts:
             bar.advance(task)
             start = max(rows.start, goal.done)
             if start >= rows.stop:
                 continue
-            for name, values in outputs.values(tuple(head[:, start - rows.start :] for head in heads)).items():
+            for name, array in outputs.arrays(tuple(value[start - rows.start :] for value in values)).items():
                 if across.start == 0:
-                    bands[name] = np.empty((rows.stop - start, width, *values.shape[2:]), values.dtype)
-                bands[name][:, across.start : across.stop] = values
+                    bands[name] = np.empty((rows.stop - start, width, *array.shape[2:]), array.dtype)
+                bands[name][:, across.start : across.stop] = array
             if across.stop == width:
                 goal.write(start, bands)
     assert goal.done == height
@@ -196,7 +198,6 @@ def _probed(asker: Asker, reader: Reader) -> Heads:
 
 def _fit(asker: Asker, raster: Raster, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory) -> Fit:
     size = raster.shape[:2]
-    on_gpu = asker.device is not None and asker.device.type == "cuda"
     pixel = raster.shape[2] * (raster.dtype.itemsize + 4)
 
     def buffers(plan: Plan) -> int:
@@ -204,8 +205,8 @@ def _fit(asker: Asker, raster: Raster, outputs: Outputs, tile: Tile, blend: Blen
         window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
         return plan.rows.window * outputs.row_bytes(plan) + summed + window + raster.held(plan.tile[0])
 
-    limit = memory if memory is not None or on_gpu else MEMORY
-    return fit_windows(asker, raster.shape[2], size, tile, blend, limit, buffers, MEMORY if on_gpu else None)
+    limit = memory if memory is not None or asker.on_gpu else MEMORY
+    return fit_windows(asker, raster.shape[2], size, tile, blend, limit, buffers, MEMORY if asker.on_gpu else None)
 
 
 def _noted_tile(path: Path) -> Tile:

@@ -61,7 +61,10 @@ class Target:
         self.note = first.path.with_name(first.path.name + ".part.json")
         self.left = dict(layers)  # those that do not bear their names yet
         try:
-            self.done = self._done(resume) if self._unfinished() else 0
+            unfinished = self._unfinished()
+            if resume and not unfinished:
+                self._check_absent()
+            self.done = self._done(resume) if unfinished else 0
             self._check_free()
         except OSError as error:  # a name that is too long, a folder that may not be looked into
             hint = "choose another name, or another folder"
@@ -107,6 +110,17 @@ class Target:
             found=str(error),
             hint="make room, then go on with resume=True (unetzoo stream --resume); what is done is kept",
         )
+
+    def _check_absent(self) -> None:
+        """Refuse to resume what bears its name: it was complete, if it is ours; the files do not say whose they are."""
+        if all(layer.path.exists() for layer in self.layers.values()):
+            raise ConfigError(
+                "the target is there already",
+                subject=self.note.parent,
+                expected="an unfinished result (.part)",
+                found=", ".join(layer.path.name for layer in self.layers.values()) + " under their own names",
+                hint="if an earlier run wrote them they are complete; else delete them, or choose other names",
+            )
 
     def _check_free(self) -> None:
         for layer in self.left.values():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
 from ..labels import LabelSpec
+from ..wording import counted
 
 NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for its caches
 BINARY = ("background", "foreground")
@@ -36,8 +37,8 @@ def class_names(classes: int | None, labels: LabelSpec | None, *, multilabel: bo
     if len(labels) < least or (classes not in (None, len(labels)) and not binary):
         raise ConfigError(
             "classes and labels contradict each other",
-            expected=f"{len(labels)} classes" if len(labels) >= least else "labels of at least two names",
-            found=f"{classes} classes, {len(labels)} labels",
+            expected=f"classes={len(labels)}" if len(labels) >= least else "labels of at least two names",
+            found=f"classes={classes}, {counted(len(labels), 'label')}",
             hint="leave classes out when there are labels",
         )
     return labels.names
@@ -198,7 +199,7 @@ def range_error(what: Literal["truth", "prediction"], counts: Mapping[str, int],
         "labels outside the classes",
         subject=what,
         expected=f"0…{classes - 1}",
-        found=f"{sum(counts.values())} pixels: {shown}",
+        found=f"{counted(sum(counts.values()), 'pixel')}: {shown}",
         hint=hints[what],
     )
 
@@ -208,6 +209,6 @@ def nan_error(pixels: int) -> NonFiniteError:
     return NonFiniteError(
         "NaN in the logits",
         expected="numbers",
-        found=f"NaN at {pixels} pixels",
+        found=f"NaN at {counted(pixels, 'pixel')}",
         hint="look at the network's weights and input; no score of such logits would mean anything",
     )

@@ -25,7 +25,7 @@ from .face import (
     parametrize_with_checks,
 )
 from .finding import cases_of
-from .kit import Blocked, Check, CheckFailed, Result, checks, run
+from .kit import Blocked, Check, CheckFailed, Result, Skipped, checks, run
 
 __all__ = [
     "Blocked",
@@ -33,6 +33,7 @@ __all__ = [
     "Check",
     "CheckFailed",
     "Result",
+    "Skipped",
     "cases_of",
     "check_dataset",
     "check_encoder",

@@ -98,13 +98,21 @@ class Case:
 
     @property
     def entry(self) -> Entry | None:
-        """The registry's entry, or one made up for a target that can be imported; None for what cannot be."""
+        """The registry's entry, or one made up for a target with a name of its own; None for one without."""
         if self.named:
             return self.registry.entry(self.target)
-        module, name = getattr(self.target, "__module__", None), getattr(self.target, "__qualname__", "<")
-        if module in (None, "__main__") or "<" in name:
+        module, name = getattr(self.target, "__module__", None), getattr(self.target, "__qualname__", None)
+        if module is None or name is None:
             return None
         return Entry(name, f"{module}:{name}", module.partition(".")[0], UNNAMED, self.registry.group)
+
+    @property
+    def home(self) -> str | None:
+        """Where a target was made that this process alone has; None for one that others can import."""
+        module, _, name = self.entry.target.partition(":") if self.entry else ("", "", "")
+        if module == "__main__":
+            return "a notebook or a script"
+        return "a function" if "<" in name else None
 
     @property
     def tier(self) -> int:

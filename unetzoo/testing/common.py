@@ -19,7 +19,7 @@ from ..surroundings import RANDOM, differences, snapshot
 from .case import UNNAMED, Case
 from .comparing import same
 from .inputs import metric_batch, pair, picture, tensors
-from .kit import check, require
+from .kit import Skipped, check, require
 
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
 SECONDS = 5.0  # for an import, beside torch, NumPy, Pillow and SMP; a busy machine takes a few times its best
@@ -175,6 +175,11 @@ def look(entries: Iterable[Entry]) -> None:
 def _probe(case: Case) -> Probe:
     entry = case.entry
     assert entry is not None
+    if case.home is not None:
+        raise Skipped(
+            f"{case} was made in {case.home}, so no other process can import it; put it into a module of its own, "
+            "a .py file that is imported, before you share it or save networks of it"
+        )
     fellows = [one for found in installed() if found.name == entry.distribution for one in found.entries]
     look([*fellows, entry])
     return _PROBES[_key(entry)]

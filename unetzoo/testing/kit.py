@@ -44,6 +44,10 @@ class Blocked(unittest.SkipTest):
     """A check that says nothing, since the object fails its kind's first check; pytest counts it as skipped."""
 
 
+class Skipped(unittest.SkipTest):
+    """A check that cannot be asked of this object; the text says why. Pytest counts it as skipped."""
+
+
 class Unmet(Exception):
     """What a check found wrong; it leaves the check as `CheckFailed`."""
 
@@ -80,6 +84,7 @@ class Check:
         Raises:
             CheckFailed: The object does not keep the contract.
             Blocked: Its kind's first check fails already.
+            Skipped: It cannot be asked of this object.
         """
         if not self.first and not self.alone and first_failure(case) is not None:
             raise Blocked(f"{case}: check {_first_of(case.kind).name!r} fails already")
@@ -91,7 +96,7 @@ class Check:
                 self.ask(case)
         except Unmet as unmet:
             raise CheckFailed(self.name, str(case), unmet.expected, unmet.found, self.why) from None
-        except (CheckFailed, Blocked, KeyboardInterrupt):
+        except (CheckFailed, Blocked, Skipped, KeyboardInterrupt):
             raise
         except BaseException as error:  # other people's code may raise anything, SystemExit included
             raise CheckFailed(self.name, str(case), "no error", _told(error), self.why) from error
@@ -136,8 +141,9 @@ class Result:
         case: The case.
         check: The check's name.
         outcome: "passed", "failed", "expected" (it fails, and is declared to), "surprise" (declared to fail, and
-            passes) or "blocked".
-        message: What was expected, what was found and why it matters; the declared reason; or nothing.
+            passes), "blocked" (another check fails already) or "skipped" (it cannot be asked).
+        message: What was expected, what was found and why it matters; the declared reason; why it was not asked; or
+            nothing.
         seconds: How long it took.
     """
 
@@ -233,6 +239,8 @@ def _outcome(one: Check, case: Case) -> tuple[str, str]:
         return ("failed", str(error)) if reason is None else ("expected", reason)
     except Blocked as error:
         return "blocked", str(error)
+    except Skipped as error:
+        return "skipped", str(error)
     return ("passed", "") if reason is None else ("surprise", f"it is declared to fail ({reason}), and passes")
 
 
@@ -279,4 +287,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-__all__ = ["KINDS", "Blocked", "Case", "Check", "CheckFailed", "Result", "check", "checks", "checks_of", "run"]
+__all__ = [
+    "KINDS", "Blocked", "Case", "Check", "CheckFailed", "Result", "Skipped", "check", "checks", "checks_of", "run",
+]  # fmt: skip

@@ -51,20 +51,21 @@ class Evaluation:
         self.tile, self.between = tile, between
         self.parts = 1
 
-    def scores(self, net: nn.Module, dataset: Any, seen: Seen | None = None) -> dict[str, float]:
-        """`val/<term>` of the loss and each metric's scores; those of other heads than the mask as `head/score`.
+    def scores(self, net: nn.Module, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
+        """`<split>/<term>` of the loss and each metric's scores; those of other heads than the mask as `head/score`.
 
         Args:
             net: The network.
             dataset: What it is scored on.
             seen: Called with every (output, batch) that is scored, targets on the output's grid.
+            split: Which part of the data that is.
         """
         sums = self._count(net, self._batches(dataset), seen)
         totals: Counter[str] = Counter()
         for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample
             totals.update(share)
-        row = {f"val/{name}": total / len(dataset) for name, total in totals.items()}
-        row["val/loss"] = sum(totals.values()) / len(dataset)
+        row = {f"{split}/{name}": total / len(dataset) for name, total in totals.items()}
+        row[f"{split}/loss"] = sum(totals.values()) / len(dataset)
         for name, metric in self.metrics.items():
             if self.accelerator.num_processes > 1:
                 metric.load_state({part: self._summed(value) for part, value in metric.state().items()})

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from ..errors import MemoryExhaustedError
+from ..wording import counted
 
 Batch = dict[str, Any]
+# as torch's allocator on the CPU, CUDA's libraries, and CUDA and Triton beside torch's allocator say it
+EXHAUSTED = ("DefaultCPUAllocator", "ALLOC_FAILED", "CUDA error: out of memory", "[CUDA]: out of memory")
 SMALLER = "take smaller pictures, a smaller network or train.precision=bf16"
 
 
 def is_exhausted(error: RuntimeError) -> bool:
     """Whether an error says that a device, or the host, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in EXHAUSTED)
 
 
 def exhausted(what: str, error: object, hint: str) -> MemoryExhaustedError:
@@ -88,7 +91,8 @@ class Parts:
             raise exhausted("training, at one sample", failure, SMALLER)
         free()
         self.count = min(2 * self.count, size)
+        part = -(-size // self.count)
         return (
-            f"out of memory: batches of {size} go through the network {-(-size // self.count)} samples at a time from "
-            f"here on; the optimizer sees as many as before, batch norm {-(-size // self.count)}"
+            f"out of memory: batches of {size} go through the network {counted(part, 'sample')} at a time from here "
+            f"on; the optimizer sees as many as before, batch norm {part}"
         )

@@ -28,8 +28,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnknownKeywordError
 from ..registry import DATASETS, METRICS, MODELS, RECIPES, check_keywords
+from .exchange import with_keywords
 from .optim import Schedule, make_optimizer
 from .sections import (
     Component,
@@ -153,7 +154,10 @@ def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) ->
     except ValidationError as error:
         hint = "see docs/recipes.md for all keys"
         raise ConfigError("wrong recipe", subject=name, found=faults(error, Recipe), hint=hint) from error
-    recipe.check()
+    try:
+        recipe.check()
+    except UnknownKeywordError as error:
+        raise with_keywords(error, table, sets) from None
     return recipe
 
 

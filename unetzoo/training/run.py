@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import torch
 
 from ..datasets import BatchTransform, cached
 from ..datasets.base import SampleTransform
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
 from ..labels import LabelSpec
 from ..registry import METRICS, MODELS, keywords
+from ..wording import counted
 from . import checkpoint
 from .environment import environment
 from .loader import without_transform
@@ -190,7 +191,12 @@ def train(
 
 
 def evaluate(
-    run: str | Path, sets: Sequence[str] = (), *, progress: bool = True, report: str | Path | None = None
+    run: str | Path,
+    sets: Sequence[str] = (),
+    *,
+    progress: bool = True,
+    report: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
     """Score a run's best network on its validation data (or other data, by `sets`).
 
@@ -198,21 +204,42 @@ def evaluate(
         run: The run folder.
         sets: Overrides, `section.key=value`.
         progress: Show a progress bar.
-        report: Folder for what the metrics report: that of the mask there, those of other heads in a folder each.
+        report: Folder for what the metrics report: that of the mask there, those of other heads in a folder each; and
+            data.json, which says what was scored on which data.
+        say: Where to tell which data were scored.
+
+    Returns:
+        `<split>/<term>` of the loss, with the split that was scored, and each metric's scores as
+        [`Trainer.evaluate`][unetzoo.training.trainer.Trainer.evaluate] names them.
 
     Raises:
         ConfigError: Not a run folder.
         CheckpointError: No network in it.
+        DataError: Faulty data; a report that cannot be written.
     """
     recipe = load(run, sets)
     dataset = make_dataset(recipe, "val", progress=progress)
     trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run), recipe), progress=progress)
-    scores = trainer.evaluate(dataset)
+    options = recipe.data.of("val")
+    split = str(options.get("split", "val"))
+    if trainer.accelerator.is_main_process:
+        say(f"{recipe.model.name} on {recipe.data.name}, {split}: {counted(len(dataset), 'sample')}")
+    scores = trainer.evaluate(dataset, split=split)
     if report is not None and trainer.accelerator.is_main_process:
-        for head, metric in trainer.metrics.items():
-            if hasattr(metric, "report"):
-                metric.report(Path(report) if head == "mask" else Path(report) / head)
+        facts = {"run": str(run), "dataset": recipe.data.name, "options": options, "samples": len(dataset)}
+        _write_scores_report(trainer.metrics, Path(report), facts)
     return scores
+
+
+def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[str, Any]) -> None:
+    for head, metric in metrics.items():
+        if hasattr(metric, "report"):
+            metric.report(folder if head == "mask" else folder / head)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "data.json", data)
+    except OSError as error:
+        raise DataError("cannot write scores", subject=folder, found=str(error)) from error
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:

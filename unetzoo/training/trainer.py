@@ -28,7 +28,7 @@ from .loader import Loader, Loaders, first_batch, in_groups, ready, with_transfo
 from .logs import Log
 from .numerics import Flags, Guard, Judge
 from .objective import Objective
-from .optim import Schedule, make_optimizer
+from .optim import Schedule, follow, make_optimizer
 from .parts import by_head, check_activation, check_trained, join_processes, make_ready
 from .progress import Progress
 from .settings import PRECISIONS, Settings
@@ -139,6 +139,7 @@ class Trainer:
         self.objective = Objective(self.net, self.loss, dtype=PRECISIONS[precision], compile=compile)
         self.optimizer = optimizer or make_optimizer(self.net, "adamw", lr=1e-3, loss=loss)
         check_trained(self.objective, self.optimizer)
+        follow(self.optimizer)
         self.schedule, self.batch_transform = Schedule.of(scheduler), batch_transform
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema = EMA(self.net, ema) if ema is not None else None
@@ -306,20 +307,21 @@ class Trainer:
         self.folder.write_log(self.history)
         self.accelerator.wait_for_everyone()
 
-    def evaluate(self, dataset: Any, seen: Seen | None = None) -> dict[str, float]:
+    def evaluate(self, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
         """Scores over a dataset, whole pictures at their own size. All processes call it together.
 
         Args:
             dataset: The dataset.
             seen: Called with every (output, batch) that is scored, targets on the output's grid.
+            split: Which part of the data that is, to stand before the loss.
 
         Returns:
-            `val/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
+            `<split>/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
         """
         for buffer in self.network.buffers() if self.world > 1 else ():  # each kept statistics of its own share
             broadcast(buffer)
         with self.loaders:
-            return self.evaluation.scores(self.network, dataset, seen)
+            return self.evaluation.scores(self.network, dataset, seen, split=split)
 
     def answers(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) over this process's share of a dataset, in evaluation mode.

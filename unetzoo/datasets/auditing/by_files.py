@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ...errors import DataError
+from ...wording import counted
 from .alignment import BLOCK, compare
 from .building import Options, build_splits, files_by_split, raise_first
 from .checks import check_pairing, check_record
@@ -40,7 +41,7 @@ class FolderAudit:
         self.tree, self.splits, self.found = tree, splits, found
         self.layout = replace(layout, grey=layout.grey or self.options.get("channels") == 1)
         if layout.dataset == "folder" and layout.options:
-            found.add("other-folders", layout.about, as_options(layout.options))
+            found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.users = layout.labels is None  # whether the labels are the user's to declare
         self.declared = declaration(self.options) if self.users else layout.labels
         self.proposed: dict[str, Any] | None = None
@@ -121,7 +122,7 @@ class FolderAudit:
         if self.layout.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
             self.proposed = {"mask_threshold": 128}
             self.layout = export_layout(self.options | self.proposed)
-            self.found.add("undeclared-labels", "masks", f"{lossy:,} are JPEG: greys to be thresholded")
+            self.found.add("undeclared-labels", "masks", f"{counted(lossy, 'JPEG file')}: greys to be thresholded")
 
     def _propose(self, records: Sequence[Record]) -> None:
         """A declaration of undeclared labels, by which the audit goes on."""

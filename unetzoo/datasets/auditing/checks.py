@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...wording import counted
 from ..export_files import identities
 from .facts import DepthFacts, FileFacts, ImageFacts, MaskFacts, Record
 from .findings import Findings
@@ -67,7 +68,7 @@ def check_record(record: Record, layout: Layout, found: Findings) -> None:
     _check_parts(record, found)
     if record.disagreeing:
         file, pixels, share = record.disagreeing
-        found.add("label-files-disagree", file, f"{pixels:,} pixels ({share:.2%})")
+        found.add("label-files-disagree", file, f"{counted(pixels, 'pixel')} ({share:.2%})")
 
 
 def _check_image(image: ImageFacts, layout: Layout, found: Findings, *, cutout: bool) -> None:

@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
     "other-folders": Kind(
         "note",
         "pictures and masks lie in folders, or end in names, that `folder` does not take by default",
-        "give it the options shown",
+        "give it the options shown, or the same under [data]",
     ),
     "unreadable-folder": Kind(
         "error", "the folder cannot be listed, so what it holds is not audited", "change its permissions"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,17 +73,23 @@ def declaration(options: Mapping[str, Any]) -> LabelSpec | None:
         raise ConfigError("the labels are not declared right", found=str(error), hint=hint) from error
 
 
-def as_options(arguments: Mapping[str, Any]) -> str:
-    """Arguments as they are given on the command line.
+def as_options(arguments: Mapping[str, Any], section: str = "") -> str:
+    """Arguments as they are given on the command line; with `section="data."`, to a command that takes a recipe.
 
     Examples:
         >>> print(as_options({"names": ["background", "cell"], "classes": 2}))
         --set 'names=["background", "cell"]' --set classes=2
+        >>> print(as_options({"classes": 2}, "data."))
+        --set data.classes=2
     """
+    return " ".join(f"--set {shlex.quote(f'{section}{name}={_toml(value)}')}" for name, value in arguments.items())
 
-    def one(name: str, value: Any) -> str:
-        text = value if isinstance(value, str) else json.dumps(value)
-        assignment = f"{name}={text}"
-        return f"'{assignment}'" if " " in assignment or '"' in assignment or "[" in assignment else assignment
 
-    return " ".join(f"--set {one(name, value)}" for name, value in arguments.items())
+def _toml(value: Any) -> str:
+    """A value as `--set` reads it: texts are bare, unless they would be read as something else."""
+    if isinstance(value, str):
+        try:
+            tomllib.loads(f"value = {value}")
+        except tomllib.TOMLDecodeError:
+            return value
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from ...labels import LabelSpec
+from ...wording import counted
 from .facts import ImageFacts, Record
 from .findings import ClassShare, Findings
 from .values import class_counts
@@ -89,7 +90,8 @@ def check_balance(shares: Sequence[ClassShare], found: Findings, *, doubt: bool)
         if not share.pixels:
             found.add("absent-class", share.name, severity="warning" if doubt else None)
         elif share.share < _RARE:
-            found.add("imbalance", share.name, f"{share.share:.2%} of the pixels, in {share.pictures:,} pictures")
+            shown = counted(share.pictures, "picture")
+            found.add("imbalance", share.name, f"{share.share:.2%} of the pixels, in {shown}")
 
 
 def check_sizes(records: Iterable[Record], found: Findings) -> None:
@@ -97,7 +99,7 @@ def check_sizes(records: Iterable[Record], found: Findings) -> None:
     sizes = Counter(record.image.size for record in records if record.image is not None and record.image.readable)
     if len(sizes) > 1:
         for (width, height), count in sizes.most_common():
-            found.add("mixed-sizes", f"{width}×{height}", f"{count:,} pictures")
+            found.add("mixed-sizes", f"{width}×{height}", counted(count, "picture"))
 
 
 def _labels_of(record: Record, declared: LabelSpec | None) -> LabelSpec | None:

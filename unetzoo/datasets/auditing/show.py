@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -10,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ...wording import counted
 from .findings import legible
 from .propose import as_options
 
@@ -26,7 +29,10 @@ def rendered(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_header(report)]
     parts += [_finding(finding) for finding in report.findings]
     if report.proposal:
-        parts.append(Text.from_markup(f"[bold]proposed declaration[/bold]  {escape(as_options(report.proposal))}"))
+        parts += [
+            Text("proposed declaration, for a command or under [data] of a recipe", style="bold"),
+            *(Text(f"    {line}") for line in _commands(report)),
+        ]
     if any(share.pixels for share in report.classes):
         parts.append(Padding(_balance(report), (1, 0)))
     parts.append(_summary(report))
@@ -39,7 +45,7 @@ def _header(report: Report) -> Text:
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
     lines = (
         f"[bold]{escape(legible(report.source))}[/bold]  {report.dataset}{sure}",
-        f"{read}{report.samples:,} samples" + (f" ({splits})" if splits else ""),
+        read + counted(report.samples, "sample") + (f" ({splits})" if splits else ""),
     )
     return Text.from_markup("\n".join(lines))
 
@@ -54,6 +60,17 @@ def _finding(finding: Finding) -> RenderableType:
     if finding.severity != "note":
         lines.append(f"    [dim]Fix: {escape(finding.fix)}[/dim]")
     return Text.from_markup("\n".join(lines))
+
+
+def _commands(report: Report) -> tuple[str, str]:
+    """The audit with the proposed declaration, and a training."""
+    options, source = {**report.options, **(report.proposal or {})}, Path(report.source)
+    root = source.parent if source.name == options.get("manifest") else source  # the manifest itself may be audited
+    data = {"name": report.dataset, "root": legible(str(root)), **options}
+    return (
+        f"unetzoo doctor {shlex.quote(legible(report.source))} --dataset {report.dataset} {as_options(options)}",
+        f"unetzoo train RECIPE {as_options(data, 'data.')}",
+    )
 
 
 def _balance(report: Report) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, did_you_mean
+from ...wording import counted
 from ..disk import DISK
 from ..logs import columns_of, plain
 from ..resume import flat
@@ -50,8 +51,9 @@ class Standing:
     @property
     def state(self) -> str:
         """How far the run came."""
-        planned = f" of {self.run.planned}" if self.run.planned else ""
-        done = "finished" if self.run.finished else f"unfinished, {len(self.run.history)}{planned} epochs"
+        seen = len(self.run.history)
+        planned = f"{seen} of {counted(self.run.planned, 'epoch')}" if self.run.planned else counted(seen, "epoch")
+        done = "finished" if self.run.finished else f"unfinished, {planned}"
         return done + (f", collapsed to {self.run.collapsed}" if self.run.collapsed else "")
 
 

@@ -1,0 +1,80 @@
+"""Exchanging a component of a recipe: by its name alone, the other's keywords stay, and may not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from ..errors import UnknownKeywordError
+from ..registry import DATASETS, METRICS, MODELS, keywords
+from .optim import OPTIMIZERS, SCHEDULERS, Schedule
+from .sections import Data
+
+
+def with_keywords(error: UnknownKeywordError, table: Mapping[str, Any], sets: Sequence[str]) -> UnknownKeywordError:
+    """The error with the override that works, where one that changed a name has left the refused keyword behind.
+
+    Args:
+        error: That a component does not take a keyword.
+        table: The recipe, overrides included.
+        sets: The overrides.
+    """
+    given = {assignment.partition("=")[0].strip() for assignment in sets}
+    section = str(error.subject).lstrip("[").split()[0].rstrip("]")  # "[model] unet", "optimizer 'adam'"
+    if f"{section}.name" not in given or section.partition(".")[0] not in _TAKEN:
+        return error
+    component: Any = table
+    for key in section.split("."):
+        component = component[key]
+    kept, left = _divided(component, _TAKEN[section.partition(".")[0]](component["name"]))
+    if not any(f"{section}.{path}" not in given for path in left):
+        return error
+    whole = shlex.quote(f"{section}={inline(kept)}")
+    hint = f"exchange its keywords too: --set {whole} in place of --set {section}.name={component['name']}"
+    return UnknownKeywordError(error.what, subject=error.subject, hint=hint)
+
+
+def inline(value: Any) -> str:
+    """A value as TOML writes it in one line.
+
+    Examples:
+        >>> inline({"name": "adam", "lr": 2e-3, "betas": [0.9, 0.99], "fused": False})
+        '{name = "adam", lr = 0.002, betas = [0.9, 0.99], fused = false}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {inline(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key, ensure_ascii=False)
+
+
+_TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the keys that it takes under that name
+    "model": lambda name: {"name", *keywords(MODELS.get(name))},
+    "data": lambda name: {*Data.model_fields, *keywords(DATASETS.get(name))},
+    "optimizer": lambda name: {"name", *keywords(OPTIMIZERS[name])},
+    "scheduler": lambda name: {"name", *keywords(Schedule), *keywords(SCHEDULERS[name])},
+    "metrics": lambda name: {"name", *keywords(METRICS.get(name))},
+}
+
+
+def _divided(table: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """What of a table is known, and the paths of what is not; tables in it ([data.train]) are divided alike."""
+    kept: dict[str, Any] = {}
+    left: list[str] = []
+    for key, value in table.items():
+        if key not in known:
+            left.append(key)
+        elif key in ("train", "val") and isinstance(value, Mapping):
+            inner, rest = _divided(value, known)
+            kept |= {key: inner} if inner else {}
+            left += [f"{key}.{path}" for path in rest]
+        else:
+            kept[key] = value
+    return kept, left
