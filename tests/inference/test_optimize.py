@@ -170,6 +170,16 @@ def test_a_convolution_by_tiles(shape, padding, relu, monkeypatch):
     torch.testing.assert_close(found.double(), wanted.relu() if relu else wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_the_picture_has_a_gradient_through_tiles():
+    net = lived(tiny("bnunet", encoder_channels=(64,) * 3))
+    slopes = []
+    for each in (net, unetzoo.optimize(net)):
+        leaf = picture(net, 32).requires_grad_()
+        each(leaf).square().mean().backward()
+        slopes.append(leaf.grad)
+    torch.testing.assert_close(*slopes, rtol=1e-2, atol=1e-4 * float(slopes[0].abs().max()))
+
+
 def test_the_transforms_multiply_polynomials_exactly():
     before, kernel, after = transforms()
     x, taps = torch.randn(6, dtype=torch.double), torch.randn(3, dtype=torch.double)

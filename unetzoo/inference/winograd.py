@@ -95,12 +95,13 @@ class WinogradConv(nn.Module):
                 x.storage_offset() + TILE * top * line,
             )
             seen = (self.before @ tiles.reshape(EDGE * EDGE, -1)).view(EDGE * EDGE, -1, channels)
-            answers = (self.after @ torch.bmm(seen, self.kernel).flatten(1)).view(TILE, TILE, batch, tall, across, -1)
-            answers = answers.permute(2, 3, 0, 4, 1, 5)
-            place = out[:, TILE * top : TILE * (top + tall)].view(answers.shape)
-            place.copy_(answers) if self.bias is None else torch.add(answers, self.bias, out=place)
+            answers = (self.after @ torch.bmm(seen, self.kernel).flatten(1)).view(TILE * TILE, -1, features)
+            if self.bias is not None:
+                answers += self.bias
             if self.relu:
-                place.relu_()
+                answers.relu_()
+            place = out[:, TILE * top : TILE * (top + tall)].view(batch, tall, TILE, across, TILE, features)
+            place.copy_(answers.view(TILE, TILE, batch, tall, across, features).permute(2, 3, 0, 4, 1, 5))
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
 
