@@ -44,11 +44,14 @@ def main() -> None:
 
 def table(result: dict) -> Table:
     """A race as people read it."""
-    out = Table("", "ms", "±", "× first", f"{result['unit']}/s", "extra MB", title=result["name"], title_justify="left")
+    limit = result.get("limit", {}).get("ms")
+    columns = ("", "ms", "±", "× first", f"{result['unit']}/s", "× limit", "extra MB")
+    out = Table(*columns, title=result["name"], title_justify="left")
     for name, row in result["rows"].items():
         out.add_row(
             name, f"{row['ms']:.2f}", f"{row['iqr_ms']:.2f}", f"{row['ratio_to_first']:.2f}",
-            f"{row['per_second']:,.0f}", f"{row['extra_mb']:.0f}" if "extra_mb" in row else "",
+            f"{row['per_second']:,.0f}", f"{row['ms'] / limit:.2f}" if limit else "",
+            f"{row['extra_mb']:.0f}" if "extra_mb" in row else "",
         )  # fmt: skip
     return out
 

@@ -129,6 +129,17 @@ def test_goals_read_the_worst_race_of_their_device():
     assert limited.measured(records, "CPU") == (1.25, "net 2") and limited.met(1.25) and not limited.met(1.6)
 
 
+def test_goals_tell_what_was_reached_while_the_cores_shared_a_cache(monkeypatch):
+    monkeypatch.setattr(goals, "CPU", (Goal("work", "inference", "^net", "^ours$", "^peer", 1.5),))
+    record = made("net", ours=(2.0, 0), peer=(2.8, 0))
+    for row, near in zip(record["races"][0]["rows"].values(), (1.0, 2.5), strict=True):
+        row["near_ms"] = near
+    assert next(iter(goals.rows([record])))[3:] == (
+        "1.4× (net); 2.5× while the cores shared a cache",
+        "**no**",
+    )
+
+
 def test_every_goal_has_a_row():
     assert len(list(goals.rows([]))) == len(goals.CPU) + len(goals.CUDA)
     assert all(row[3] == "not measured" for row in goals.rows([]))
