@@ -99,7 +99,7 @@ CPU = (
         "^(common.*)?eager$|^common",
         1.25,
         why=APART,
-    ),  # fmt: skip
+    ),
     Goal("train step, BN-UNet", "training", "^bnunet, training step, ", "^unetzoo", "^common", 0.95),
     Goal("train step, R2U-Net", "training", "^r2unet, training step, ", "^unetzoo", "^common", 0.95),
     Goal(
@@ -135,7 +135,7 @@ CPU = (
         "^unetzoo$",
         "^torch.bincount$",
         1.0,
-        why="on noise, where no neighbours are alike, checking every label is not free; along real borders it is faster",
+        why="on noise, where no neighbours are alike, checking each label is not free; along real borders it is faster",
     ),
     Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
     Goal("tiled inference", "tiling", "6144", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.25$", 1.5),
@@ -175,7 +175,8 @@ def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for device, goals in (("CPU", CPU), ("CUDA", CUDA)):
         for goal in goals:
             found = goal.measured(records, device)
-            peer = goal.peer.replace("^", "").replace("$", "").replace("(common.*)?", "").replace("|", " or ")
+            peer = goal.peer.translate({ord("^"): "", ord("$"): ""}).replace("(common.*)?", "")
+            peer = peer.replace("|", " or ").replace(".*", " ").replace("  ", " ")
             if found is None:
                 yield f"{device}: {goal.work}", peer, goal.said(), "not measured", UNMEASURED[device]
                 continue
