@@ -5,7 +5,7 @@ import json
 import pytest
 import scenarios
 from launch import run_scenarios
-from runs import At, fingerprint, fit, make_small
+from small_runs import At, fingerprint, fit, make_small
 from test_resume import CONFIGS, CrashError, crash, stop
 
 from unetzoo.training.optim import Schedule

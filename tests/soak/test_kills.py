@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 from disasters import crash_points, survivors_of_a_crash
-from runs import fingerprint, fit, make_small
+from small_runs import fingerprint, fit, make_small
 
 from unetzoo.errors import RunLockedError
 from unetzoo.training import checkpoint

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from runs import At, Augmented, Small, fit, make_small
+from small_runs import At, Augmented, Small, fit, make_small
 from test_trainer import Squares
 from torch import nn
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import tiny
 from disasters import Tracing
-from runs import fit, make_small
+from small_runs import fit, make_small
 
 import unetzoo
 from unetzoo.errors import CheckpointWriteError, ConfigError

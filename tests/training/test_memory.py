@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from runs import At, Augmented, Small, make_small
+from small_runs import At, Augmented, Small, make_small
 
 from unetzoo import LOSSES, Trainer
 from unetzoo.errors import MemoryExhaustedError

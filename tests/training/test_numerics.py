@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from runs import At, Augmented, Small, fit, make_small
+from small_runs import At, Augmented, Small, fit, make_small
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

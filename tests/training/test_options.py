@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
-from runs import Augmented, Small, fit, make_small
+from small_runs import Augmented, Small, fit, make_small
 from test_trainer import Squares, make
 from torch import nn
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import scenarios
 from launch import run_scenarios
-from runs import fingerprint
+from small_runs import fingerprint
 from test_trainer import Squares, make
 
 import unetzoo

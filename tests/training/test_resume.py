@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from runs import At, Augmented, Small, fingerprint, fit, make_small
+from small_runs import At, Augmented, Small, fingerprint, fit, make_small
 from test_trainer import Squares
 
 from unetzoo.errors import CheckpointMismatchError, ConfigError

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from launch import start, wait_for
-from runs import At, Augmented, fingerprint, fit, make_small
+from small_runs import At, Augmented, fingerprint, fit, make_small
 
 from unetzoo.training import checkpoint
 
@@ -49,7 +49,7 @@ def test_without_a_run_folder_signals_are_the_callers():
 
 SCRIPT = """
 import sys, time, pathlib
-from runs import make_small, fit
+from small_runs import make_small, fit
 folder, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
 def slow(batch):
     (folder / f"started-{trainer.accelerator.process_index}").touch()

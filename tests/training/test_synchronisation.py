@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from runs import fit, make_small
+from small_runs import fit, make_small
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetzoo.losses import CELoss, fused

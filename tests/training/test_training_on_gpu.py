@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import GPU, fake_gpu, moved
-from runs import Small
+from small_runs import Small
 
 import unetzoo
 from unetzoo.datasets import BatchTransform, Transform

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from runs import At, fingerprint
+from small_runs import At, fingerprint
 
 from unetzoo.errors import ConfigError, UnknownNameError
 from unetzoo.training import checkpoint, load_recipe, train
