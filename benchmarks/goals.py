@@ -80,7 +80,7 @@ class Goal:
         return min(values, default=None)
 
 
-APART = "before most calls the cores of this machine were where they share no cache"
+APART = "before most calls two threads were slower than one at small products, as on cores that share no cache"
 CPU = (
     Goal(
         "inference, BN-UNet",
@@ -183,7 +183,7 @@ def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
             value, race = found
             near = replace(goal, column="near_ms").measured(records, device) if goal.column == "ms" else None
             unit = " ms more" if goal.kind == "difference" else "×"
-            told = f"; {near[0]:.3g}{unit} while the cores shared a cache" if near else ""
+            told = f"; {near[0]:.3g}{unit} where the cores were near" if near else ""
             met = "yes" if goal.met(value) else f"**no**{f': {goal.why}' if goal.why else ''}"
             yield f"{device}: {goal.work}", peer, goal.said(), f"{value:.3g}{unit} ({race}){told}", met
 

@@ -135,7 +135,7 @@ def test_goals_tell_what_was_reached_while_the_cores_shared_a_cache(monkeypatch)
     for row, near in zip(record["races"][0]["rows"].values(), (1.0, 2.5), strict=True):
         row["near_ms"] = near
     assert next(iter(goals.rows([record])))[3:] == (
-        "1.4× (net); 2.5× while the cores shared a cache",
+        "1.4× (net); 2.5× where the cores were near",
         "**no**",
     )
 
