@@ -64,9 +64,9 @@ def limit(case: Case, train: bool) -> Limit:
     return Limit(least, f"direct convolutions as separate kernels in {said(case.dtype)}; {ceilings}")
 
 
-def of_bytes(count: float, dtype: torch.dtype) -> Limit:
+def of_bytes(count: float) -> Limit:
     """Of work that has to move so many bytes once."""
-    ceilings = measured(dtype)
+    ceilings = measured()
     return Limit(count / ceilings.bytes, f"{count / 1e6:,.0f} MB moved once; {ceilings.gigabytes:.4g} GB/s")
 
 

@@ -80,7 +80,7 @@ class Goal:
         return min(values, default=None)
 
 
-APART = "before most calls two threads were slower than one at small products, as on cores that share no cache"
+APART = "before many calls two threads were slower than one at small products, as on cores that share no cache"
 CPU = (
     Goal(
         "inference, BN-UNet",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unetzoo import LOSSES
 
-from .floors import of_bytes
+from .floors import of_bytes, said
 from .harness import Race
 
 CUDA = torch.cuda.is_available()
@@ -41,14 +41,14 @@ def _masks(dtype: torch.dtype) -> Iterator[Race]:
             contenders = contenders | {f"{name}, compiled": torch.compile(loss) for name, loss in theirs.items()}
             notes |= {f"{name}, compiled": note for name, note in notes.items()}
         calls = {name: _both_ways(loss, logits, target) for name, loss in contenders.items()}
-        size = f"{SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {str(dtype).removeprefix('torch.')}"
+        size = f"{SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {said(dtype)}"
         return Race(
             f"{what}, forward and backward, {size}",
             calls,
             _equal(set(notes), slopes),
             notes=notes,
             memory=True,
-            limit=of_bytes(3 * logits.nbytes + 2 * target.nbytes, dtype),
+            limit=of_bytes(3 * logits.nbytes + 2 * target.nbytes),
         )
 
     generator = torch.Generator().manual_seed(0)

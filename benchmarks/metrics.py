@@ -28,7 +28,7 @@ def races() -> Iterator[Race]:
             f"from label maps, {size}, {CLASSES} classes, {what}",
             from_labels(predicted, truth), check(predicted, truth), notes=NOTES,
             work=(predicted.numel() / 1e6, "Mpx"), memory=True,
-            limit=of_bytes(predicted.nbytes + truth.nbytes, torch.float32),
+            limit=of_bytes(predicted.nbytes + truth.nbytes),
         )  # fmt: skip
     predicted, truth = labels(border)
     logits = torch.randn(SIZE[0], CLASSES, *SIZE[1:], device=DEVICE)
@@ -39,7 +39,7 @@ def races() -> Iterator[Race]:
             f"from logits, {SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {what}",
             from_logits(given, truth), check(argmax_of(given), truth), notes=NOTES,
             work=(predicted.numel() / 1e6, "Mpx"), memory=True,
-            limit=of_bytes(given.nbytes + truth.nbytes, torch.float32),
+            limit=of_bytes(given.nbytes + truth.nbytes),
         )  # fmt: skip
 
 

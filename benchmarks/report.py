@@ -18,9 +18,9 @@ Made from `benchmarks/results/` by `python -m benchmarks.report`. Each piece of 
 inputs, their answers are compared first, and then they take turns, so that whatever else the machine does meets all of
 them alike. Times are medians, ± is the interquartile range; *× first* is a contender's time over that of the first,
 which is ours: above 1 we are faster, below 1 we lose (marked ◂, in red in the figures). Differences below 5 % say
-nothing. *Near* and *apart* are the medians of the calls before which two threads were quicker than one, or slower, at
-small products: a virtual machine's cores may be moved to where they share no cache. *× limit* is the time over what
-the machine needs at the least, by the ceilings measured in that run.
+nothing. *Apart* is the median of the calls before which two threads took over 1.3 times as long as one for small
+products, *near* that of the others: a virtual machine's cores may be moved to where they share no cache. *× limit* is
+the time over what the machine needs at the least, by the ceilings measured in that run.
 
 Measure on your own machine, from a checkout: `python -m benchmarks` (or some of them: `python -m benchmarks losses`).
 Peers that are not installed are left out.

@@ -138,10 +138,10 @@ def test_lean_networks_of_any_depth_do_not_run_convolutions_again():
 @pytest.mark.parametrize("name", ["bnunet", "r2unet"])
 def test_limits_leave_out_what_inference_folds_away(name, monkeypatch):
     ceilings = Ceilings(tflops=1.0, gigabytes=1000.0)
-    monkeypatch.setattr(floors, "measured", lambda dtype: ceilings)
+    monkeypatch.setattr(floors, "measured", lambda dtype=torch.float32: ceilings)
     case = Case(name, (32, 32), 1, {"encoder_channels": (4, 8, 8)})
     counted, inference, training = case.count(), limit(case, train=False), limit(case, train=True)
     assert training.seconds == floor(counted.forward + counted.backward, ceilings).kernels
     assert floor(counted.forward, ceilings).work < inference.seconds < floor(counted.forward, ceilings).kernels
     assert training.what == "direct convolutions as separate kernels in float32; 1 TFLOP/s, 1000 GB/s"
-    assert of_bytes(5e9, torch.float32).seconds == 0.005
+    assert of_bytes(5e9).seconds == 0.005

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import UnknownKeywordError
 from ..registry import DATASETS, METRICS, MODELS, keywords
+from ..wording import inline
 from .optim import OPTIMIZERS, SCHEDULERS, Schedule
 from .sections import Data
 
@@ -35,24 +34,6 @@ def with_keywords(error: UnknownKeywordError, table: Mapping[str, Any], sets: Se
     whole = shlex.quote(f"{section}={inline(kept)}")
     hint = f"exchange its keywords too: --set {whole} in place of --set {section}.name={component['name']}"
     return UnknownKeywordError(error.what, subject=error.subject, hint=hint)
-
-
-def inline(value: Any) -> str:
-    """A value as TOML writes it in one line.
-
-    Examples:
-        >>> inline({"name": "adam", "lr": 2e-3, "betas": [0.9, 0.99], "fused": False})
-        '{name = "adam", lr = 0.002, betas = [0.9, 0.99], fused = false}'
-    """
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {inline(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(inline, value)) + "]"
-    return repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key, ensure_ascii=False)
 
 
 _TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the keys that it takes under that name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tomllib
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 from ...errors import ConfigError, UnetzooError
 from ...labels import LabelSpec
 from ...registry import keywords
+from ...wording import inline
 from ..declared import declared_labels
 from .facts import MaskFacts
 from .values import ramped
@@ -92,4 +92,4 @@ def _toml(value: Any) -> str:
             tomllib.loads(f"value = {value}")
         except tomllib.TOMLDecodeError:
             return value
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return inline(value)
