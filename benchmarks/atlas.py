@@ -32,7 +32,7 @@ class Case:
     """One question about one prediction.
 
     Args:
-        title: What happens in the picture.
+        title: What happens in the image.
         question: What is asked of every library.
         why: Why the answers differ, and what ours means.
         answers: Library → a call that gives a number.
@@ -167,13 +167,13 @@ def cases() -> list[Case]:
             "Nothing is there and nothing was found",
             "0/0. We say NaN and leave it out of means (`empty=` chooses 0 or 1, and every mean says over how many "
             "classes it went). SMP counts it as right, torchmetrics as wrong; MONAI leaves it out too, but its "
-            "mean over no picture at all is 0.",
+            "mean over no image at all is 0.",
             empty, empty, 2,
         ),
         iou_case(
             "Nothing is there and one pixel was found",
-            "The same number for two reasons: three count the false alarm, MONAI leaves out every picture whose truth "
-            "is empty (its mean over none is 0). Among other pictures such a false alarm costs nothing there.",
+            "The same number for two reasons: three count the false alarm, MONAI leaves out every image whose truth "
+            "is empty (its mean over none is 0). Among other images such a false alarm costs nothing there.",
             speck, empty, 2,
         ),
         iou_case(
@@ -188,8 +188,8 @@ def cases() -> list[Case]:
             wrong[0], wrong[1], 19,
         ),
         iou_case(
-            "Two pictures: a large object found, a small one missed",
-            "One confusion matrix over all pictures, or the mean of each picture's score? Ours is the first (as "
+            "Two images: a large object found, a small one missed",
+            "One confusion matrix over all images, or the mean of each image's score? Ours is the first (as "
             "Cityscapes and PASCAL count); `per_image=True` adds the second as `image/iou/…`. MONAI's is the second.",
             found, two, 2,
         ),
@@ -208,14 +208,14 @@ def cases() -> list[Case]:
             "The object was missed altogether",
             "95 % Hausdorff distance, pixels",
             "No outline, no distance. MONAI says NaN or infinity, and its mean leaves NaN out: a network that finds "
-            "nothing is not punished. Ours counts the picture's diagonal, and says how many objects were missed.",
+            "nothing is not punished. Ours counts the image's diagonal, and says how many objects were missed.",
             {"unetzoo": lambda: our_surface(missed, truth), "MONAI": lambda: monai_surface(missed, truth)},
         ),
         Case(
-            "Two pictures that differ by noise",
+            "Two images that differ by noise",
             "SSIM (Gaussian, σ 1.5)",
-            "At the border a window reaches beyond the picture. We and scikit-image leave such pixels out, as Wang et "
-            "al. do; torchmetrics pads the pictures and keeps them.",
+            "At the border a window reaches beyond the image. We and scikit-image leave such pixels out, as Wang et "
+            "al. do; torchmetrics pads the images and keeps them.",
             {
                 "unetzoo": lambda: our_ssim(*noisy()),
                 "torchmetrics": lambda: torchmetrics_ssim(*noisy()),
@@ -231,7 +231,7 @@ def cases() -> list[Case]:
         ),
         loss_case(
             "Half precision, 512×512 pixels of foreground",
-            "Sums over a picture leave fp16's range at 65,504. We sum in float32.",
+            "Sums over an image leave fp16's range at 65,504. We sum in float32.",
             full, torch.ones(1, 512, 512, dtype=torch.long),
         ),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ FRAMES, HEIGHT, WIDTH, SIZE, CLASSES = 6, 1024, 2048, 256, 19
 
 
 def draw(root: Path) -> None:
-    """Frames that compress as camera pictures do (3 MB as PNG): gradients, blocks of things, sensor noise."""
+    """Frames that compress as camera images do (3 MB as PNG): gradients, blocks of things, sensor noise."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     for number in range(FRAMES):
@@ -60,7 +60,7 @@ def races() -> Iterator[Race]:
         yield Race(
             f"{FRAMES} frames of {WIDTH}×{HEIGHT} (PNG) at {SIZE}², as arrays",
             {"cached": lambda: [kept.load(i) for i in range(FRAMES)], "Pillow: open, resize": pillow},
-            arrays, notes={"Pillow: open, resize": "its own rounding: pictures may differ by 1 of 255"},
+            arrays, notes={"Pillow: open, resize": "its own rounding: images may differ by 1 of 255"},
             work=(FRAMES, "samples"),
         )  # fmt: skip
         yield Race(

@@ -93,8 +93,8 @@ def reader(root: Path, data: Composites, *, scene: bool) -> Get:
 
 
 def array(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def step_by_step(plain: Composites) -> Get:
@@ -122,20 +122,20 @@ def step_by_step(plain: Composites) -> Get:
 
 
 def exact(answers: dict[str, list[Sample]]) -> None:
-    compare(answers, picture=0, depth=0.5 / 65535 + 1e-7)
+    compare(answers, image=0, depth=0.5 / 65535 + 1e-7)
 
 
 def about(answers: dict[str, list[Sample]]) -> None:
-    compare(answers, picture=6, depth=0.02)
+    compare(answers, image=6, depth=0.02)
 
 
-def compare(answers: dict[str, list[Sample]], picture: float, depth: float) -> None:
-    """Masks equal; pictures and depth as near as files can be: everywhere where exact, in the mean where not."""
+def compare(answers: dict[str, list[Sample]], image: float, depth: float) -> None:
+    """Masks equal; images and depth as near as files can be: everywhere where exact, in the mean where not."""
     ours = answers["composed"]
     for samples in answers.values():
         for truth, found in zip(ours, samples, strict=True):
             assert (found["mask"] == truth["mask"]).all()
             gap = np.abs(found["image"].astype(int) - truth["image"])
             depths = np.abs(found["depth"].astype(float) - truth["depth"])
-            assert (gap.mean() if picture else gap.max()) <= picture
-            assert (depths.mean() if picture else depths.max()) <= depth
+            assert (gap.mean() if image else gap.max()) <= image
+            assert (depths.mean() if image else depths.max()) <= depth

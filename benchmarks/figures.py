@@ -19,10 +19,10 @@ def bars(record: dict[str, Any]) -> str:
         widest = max(row["ratio_to_first"] for row in race["rows"].values())
         for place, (name, row) in enumerate(race["rows"].items()):
             ratio = row["ratio_to_first"]
-            colour = OURS if place == 0 else LOST if ratio < 0.95 else THEIRS
+            color = OURS if place == 0 else LOST if ratio < 0.95 else THEIRS
             length = max(1.0, BARS * ratio / widest)
             parts.append(text(12, y + 13, shortened(name)))
-            parts.append(f'<rect x="{LABELS}" y="{y + 2}" width="{length:.1f}" height="{LINE - 6}" fill="{colour}"/>')
+            parts.append(f'<rect x="{LABELS}" y="{y + 2}" width="{length:.1f}" height="{LINE - 6}" fill="{color}"/>')
             parts.append(text(LABELS + length + 6, y + 13, f"{ratio:.2f}×"))
             y += LINE
     width, height = LABELS + BARS + 70, y + 12

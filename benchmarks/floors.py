@@ -75,7 +75,7 @@ def said(dtype: torch.dtype) -> str:
 
 
 def moved(op: Op) -> int:
-    """Bytes that a kernel of its own has to move; 0 for what a neighbour does on its way."""
+    """Bytes that a kernel of its own has to move; 0 for what a neighbor does on its way."""
     if op.name in FREE:
         return 0
     return op.written + op.read * (2 if op.name in READ_TWICE else 1)
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="height and width, or one number for both")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--channels", type=int, help="of the picture; the network's own by default")
+    parser.add_argument("--channels", type=int, help="of the image; the network's own by default")
     parser.add_argument("--classes", type=int)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--lean", action="store_true", help="with the memory-lean switch")

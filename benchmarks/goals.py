@@ -135,7 +135,7 @@ CPU = (
         "^unetzoo$",
         "^torch.bincount$",
         1.0,
-        why="on noise, where no neighbours are alike, checking each label is not free; along real borders it is faster",
+        why="on noise, where no neighbors are alike, checking each label is not free; along real borders it is faster",
     ),
     Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
     Goal("tiled inference", "tiling", "6144", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.25$", 1.5),

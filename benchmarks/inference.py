@@ -1,4 +1,4 @@
-"""Pictures through a network: as it is, as others write and build it, and optimized.
+"""Images through a network: as it is, as others write and build it, and optimized.
 
 Answers of those that share our weights are compared first. On a GPU in float32 and in bfloat16 with channels innermost,
 compiled, batch 8 and batch 1.
@@ -86,14 +86,14 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
         {key: partial(run, *call) for key, call in calls.items()},
         check=partial(equal, tolerance=0.1 if CUDA else 1e-4, among=comparable),
         notes=notes,
-        work=(batch, "pictures"),
+        work=(batch, "images"),
         memory=True,
         limit=limit(Case(name, (size, size), batch, config, PRECISION), train=False),
     )
 
 
 def by_our_recipe(net: nn.Module, x: Tensor) -> tuple[Callable[[Tensor], Any], Tensor]:
-    """A peer's network as we would run it on a GPU, and the picture for it."""
+    """A peer's network as we would run it on a GPU, and the image for it."""
     layout = torch.channels_last
     tuned = net.eval().to(DEVICE, torch.bfloat16, memory_format=layout)  # pyright: ignore[reportCallIssue]
     return torch.compile(tuned), x.to(torch.bfloat16, memory_format=layout)

@@ -148,9 +148,9 @@ def argmax_of(logits: Tensor) -> Tensor:
 
 
 def check(predicted: Tensor, truth: Tensor) -> Callable[[dict[str, Any]], None]:
-    """Whether every answer is that of a plain count of each picture."""
+    """Whether every answer is that of a plain count of each image."""
     pairs = (truth * CLASSES + predicted).flatten(1)
-    images = torch.stack([torch.bincount(picture, minlength=CLASSES**2) for picture in pairs])
+    images = torch.stack([torch.bincount(image, minlength=CLASSES**2) for image in pairs])
     matrices = images.view(-1, CLASSES, CLASSES).cpu().double()
 
     def equal(answers: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ def check(predicted: Tensor, truth: Tensor) -> Callable[[dict[str, Any]], None]:
             answer, matrix = answer.cpu().double(), matrices if name == "kornia" else matrices.sum(0)
             tp = matrix.diagonal(dim1=-2, dim2=-1)
             fp, fn = matrix.sum(-2) - tp, matrix.sum(-1) - tp
-            if name == "kornia":  # in fp32, of each picture
+            if name == "kornia":  # in fp32, of each image
                 assert torch.allclose(answer, tp / (tp + fp + fn), atol=1e-5), name
             elif name == "SMP":
                 assert torch.equal(answer, torch.stack([tp, fp, fn, matrix.sum() - tp - fp - fn])), name

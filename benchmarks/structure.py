@@ -71,7 +71,7 @@ class Counted:
         forward: The operations of the forward pass.
         backward: Those of the backward pass, of the mean of all answers.
         kept: Bytes that the forward pass leaves for the backward pass, the answers included.
-        peak: Most bytes allocated at once during both, gradients included; parameters and picture not.
+        peak: Most bytes allocated at once during both, gradients included; parameters and image not.
     """
 
     parameters: int

@@ -1,7 +1,7 @@
-"""A picture by tiles: exact and blended, against MONAI's sliding window, with how far each is from the whole picture.
+"""An image by tiles: exact and blended, against MONAI's sliding window, with how far each is from the whole image.
 
 MONAI's windows are blended by construction: they overlap, and every pixel is a mean of answers with different context.
-Each answer is compared with that of the network on the whole picture; the note of a row says how far it is from it, and
+Each answer is compared with that of the network on the whole image; the note of a row says how far it is from it, and
 for exact tiles how many pixels are encoded twice.
 """
 
@@ -22,7 +22,7 @@ from .inference import settled
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-RUNS = ((8192, 512), (8192, 1024), (16384, 1024)) if CUDA else ((3072, 512), (3072, 1024), (6144, 512))  # picture, tile
+RUNS = ((8192, 512), (8192, 1024), (16384, 1024)) if CUDA else ((3072, 512), (3072, 1024), (6144, 512))  # image, tile
 NETWORKS = {
     "bnunet, 4 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64, 128), "classes": 19}),
 }
@@ -32,7 +32,7 @@ PLANNED, SAME = f"unetzoo, exact, tile for {MEMORY}", "unetzoo, exact, same tile
 
 
 def races() -> Iterator[Race]:
-    """One race a network, picture and tile."""
+    """One race a network, image and tile."""
     for title, (name, config) in NETWORKS.items():
         torch.manual_seed(0)
         net = settled(unetzoo.build(name, **config)).to(DEVICE)
@@ -41,15 +41,15 @@ def races() -> Iterator[Race]:
 
 
 def race(title: str, net: Any, size: int, tile: int) -> Race:
-    """All answers are compared beforehand, one by one: those of a large picture do not fit beside one another."""
-    picture = torch.rand(net.in_channels, size, size, device=DEVICE)
+    """All answers are compared beforehand, one by one: those of a large image do not fit beside one another."""
+    image = torch.rand(net.in_channels, size, size, device=DEVICE)
     contenders: dict[str, Callable[[], Tensor]] = {
-        PLANNED: partial(unetzoo.predict, net, picture, memory=MEMORY),
-        SAME: partial(unetzoo.predict, net, picture, tile=tile),
-        "unetzoo, gaussian": partial(unetzoo.predict, net, picture, tile=tile, blend="gaussian"),
-        **monais(net, picture, tile),
+        PLANNED: partial(unetzoo.predict, net, image, memory=MEMORY),
+        SAME: partial(unetzoo.predict, net, image, tile=tile),
+        "unetzoo, gaussian": partial(unetzoo.predict, net, image, tile=tile, blend="gaussian"),
+        **monais(net, image, tile),
     }
-    whole = unetzoo.predict(net, picture)
+    whole = unetzoo.predict(net, image)
     exact = {PLANNED: {"memory": MEMORY}, SAME: {"memory": "1TB", "tile": tile}}
     notes = {name: agreement(name, call(), whole, name in exact) for name, call in contenders.items()}
     for name, options in exact.items():
@@ -69,7 +69,7 @@ def shapes(call: Callable[[], Tensor]) -> torch.Size:
     return call().shape
 
 
-def monais(net: Any, picture: Tensor, tile: int) -> dict[str, Callable[[], Tensor]]:
+def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]]:
     """MONAI's sliding window as people call it; none where it is not installed."""
     try:
         from monai.inferers import sliding_window_inference
@@ -78,7 +78,7 @@ def monais(net: Any, picture: Tensor, tile: int) -> dict[str, Callable[[], Tenso
 
     def run(overlap: float, mode: str, batch: int) -> Tensor:
         with torch.inference_mode():
-            answer = sliding_window_inference(picture[None], tile, batch, net, overlap=overlap, mode=mode)
+            answer = sliding_window_inference(image[None], tile, batch, net, overlap=overlap, mode=mode)
         return answer[0]  # pyright: ignore
 
     batch = 4 if CUDA else 1  # on a CPU one window at a time is the faster
@@ -89,7 +89,7 @@ def monais(net: Any, picture: Tensor, tile: int) -> dict[str, Callable[[], Tenso
 
 
 def agreement(name: str, answer: Tensor, whole: Tensor, exact: bool) -> str:
-    """How an answer differs from the whole picture's, as readers of the table see it; an exact one by rounding."""
+    """How an answer differs from the whole image's, as readers of the table see it; an exact one by rounding."""
     largest, worst, same = whole.abs().amax(), torch.zeros((), device=DEVICE), 0
     for part, wanted in zip(answer.split(1024, dim=1), whole.split(1024, dim=1), strict=True):
         worst = torch.maximum(worst, (part - wanted).abs().amax())

@@ -1,6 +1,6 @@
 """What the Trainer costs over a bare loop: the paper's width, the same batches, and losses that are equal first.
 
-A run is a whole `fit` (its rehearsal of one picture, its checks of every step, its log of the epoch) against
+A run is a whole `fit` (its rehearsal of one image, its checks of every step, its log of the epoch) against
 forward, loss, backward and optimizer step alone.
 """
 
@@ -21,7 +21,7 @@ from .harness import Race
 CLASSES = 2
 
 
-class Pictures:
+class Images:
     """Ready tensors, so that loading costs nothing."""
 
     labels = unetzoo.LabelSpec(("background", "thing"))
@@ -51,7 +51,7 @@ def races() -> Iterator[Race]:
 def race(name: str, settings: dict[str, Any], steps: int, batch: int, size: int) -> Race:
     """The bare loop and the Trainer on one network each, with the same weights before every run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data, loss = Pictures(steps * batch, size), unetzoo.LOSSES.build("ce")
+    data, loss = Images(steps * batch, size), unetzoo.LOSSES.build("ce")
     torch.manual_seed(0)
     start = {k: v.clone() for k, v in unetzoo.build("bnunet", classes=CLASSES).state_dict().items()}
     nets = {who: unetzoo.build("bnunet", classes=CLASSES).to(device) for who in ("bare loop", "Trainer")}

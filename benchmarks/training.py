@@ -61,7 +61,7 @@ def race(name: str, size: int, batch: int) -> Race:
         steps,
         check=partial(equal, peer=common, exact={ours}, rough=rough),
         notes=notes,
-        work=(batch, "pictures"),
+        work=(batch, "images"),
         memory=True,
         limit=limit(Case(name, (size, size), batch, {"classes": CLASSES}, PRECISION), train=True),
     )
@@ -80,7 +80,7 @@ def lean(name: str, size: int, batch: int) -> Race:
         f"{name}, training step with the lean switch, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
         steps,
         check=partial(equal, peer="as it is", exact=same, rough=near),
-        work=(4 * batch, "pictures"),
+        work=(4 * batch, "images"),
         memory=True,
     )
 

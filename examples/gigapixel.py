@@ -1,6 +1,6 @@
-"""A picture larger than memory, from disk to disk: read by windows, answered by exact tiles, written as it is ready.
+"""An image larger than memory, from disk to disk: read by windows, answered by exact tiles, written as it is ready.
 
-The picture is drawn tile by tile into a tiled TIFF, so it is never held whole either. The default is small, to be done
+The image is drawn tile by tile into a tiled TIFF, so it is never held whole either. The default is small, to be done
 in a minute; --side 32768 makes it a gigapixel (3 GB on the disk, 1 GB for the answer).
 
     python examples/gigapixel.py
@@ -22,7 +22,7 @@ from unetzoo.datasets import SegmentationDataset, Transform
 from unetzoo.inference import predict_to
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--side", type=int, default=4096, help="height and width of the picture, a multiple of 256")
+parser.add_argument("--side", type=int, default=4096, help="height and width of the image, a multiple of 256")
 parser.add_argument("--steps", type=int, default=60, help="optimizer steps")
 options = parser.parse_args()
 

@@ -31,14 +31,14 @@ print(unetzoo.export(load_run(result.out), OUT / "car.onnx").parity)
 session = onnxruntime.InferenceSession(OUT / "car.onnx", providers=["CPUExecutionProvider"])
 names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 samples = list(unetzoo.DATASETS.build("carvana", root=cars, split="val"))
-pictures, truth = (
+images, truth = (
     np.stack([sample["image"] for sample in samples]),
     np.stack([sample["mask"] for sample in samples]) == 1,
 )
-found = np.asarray(session.run(["labels"], {"image": pictures})[0]) == names.index("car")
+found = np.asarray(session.run(["labels"], {"image": images})[0]) == names.index("car")
 iou = (truth & found).sum() / (truth | found).sum()
 print(f"IoU {iou:.3f} by ONNX Runtime, {result.scores['iou/car']:.3f} at the size of training")
 
-shown = [pictures[0], *(np.dstack([mask[0]] * 3).astype(np.uint8) * 255 for mask in (truth, found))]
-Image.fromarray(np.hstack(shown)).save(OUT / "picture-truth-prediction.png")
-print(f"see {OUT}/picture-truth-prediction.png")
+shown = [images[0], *(np.dstack([mask[0]] * 3).astype(np.uint8) * 255 for mask in (truth, found))]
+Image.fromarray(np.hstack(shown)).save(OUT / "image-truth-prediction.png")
+print(f"see {OUT}/image-truth-prediction.png")

@@ -23,7 +23,7 @@ shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy picture (48, 48, 3) with a bright disc, and the disc's mask. Yours would read two files here."""
+    """A noisy image (48, 48, 3) with a bright disc, and the disc's mask. Yours would read two files here."""
     rng = np.random.default_rng(seed)
     row, column = rng.integers(12, 36, 2)
     down, right = np.ogrid[:48, :48]
@@ -60,7 +60,7 @@ def score(train, val, out: Path) -> float:
 
 print(f"a class of one's own: IoU {score(Discs(160, first=0), Discs(40, first=160), OUT / 'class'):.3f}")
 
-# The same pictures as files. What the masks hold for each class is said (`ids`), never guessed.
+# The same images as files. What the masks hold for each class is said (`ids`), never guessed.
 for split, count, first in (("train", 160, 0), ("val", 40, 160)):
     for part in ("images", "masks"):
         (OUT / "discs" / part / split).mkdir(parents=True)

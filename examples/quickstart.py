@@ -1,4 +1,4 @@
-"""Build, train, save, load, predict: on pictures that are drawn as they are asked for.
+"""Build, train, save, load, predict: on images that are drawn as they are asked for.
 
 python examples/quickstart.py
 """
@@ -44,12 +44,12 @@ history = trainer.fit(train, val)  # a row an epoch, as in metrics.jsonl
 # The best epoch's network lies in the run folder, as any network that was saved with `net.save_pretrained(folder)`.
 net = unetzoo.from_pretrained(OUT / "best")
 
-# Picture, truth and prediction of four samples, each as files would give them: uint8 (H, W, 3).
+# Image, truth and prediction of four samples, each as files would give them: uint8 (H, W, 3).
 rows = []
 for sample in (val.load(index) for index in range(0, 64, 16)):
     logits = unetzoo.predict(net, sample["image"])
     masks = sample["mask"], (logits[0] > 0).numpy()
     rows.append(np.hstack([sample["image"], *(np.dstack([mask] * 3).astype(np.uint8) * 255 for mask in masks)]))
-Image.fromarray(np.vstack(rows)).save(OUT / "picture-truth-prediction.png")
+Image.fromarray(np.vstack(rows)).save(OUT / "image-truth-prediction.png")
 best = max(row["iou/foreground"] for row in history)
-print(f"best IoU {best:.3f}; see {OUT}/picture-truth-prediction.png")
+print(f"best IoU {best:.3f}; see {OUT}/image-truth-prediction.png")

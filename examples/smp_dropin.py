@@ -1,7 +1,7 @@
 """One training script written for segmentation-models-pytorch, run with its Unet and with ours.
 
 Only the constructor differs: optimizer groups by part, the replaced head, the frozen encoder, `predict` and
-`save_pretrained` are SMP's conventions. Runs in seconds on a CPU, on pictures it draws itself.
+`save_pretrained` are SMP's conventions. Runs in seconds on a CPU, on images it draws itself.
 
     python examples/smp_dropin.py smp
     python examples/smp_dropin.py unetzoo
@@ -24,15 +24,15 @@ def make_model(library: str) -> smp.base.SegmentationModel:
 
 
 def draw(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noisy pictures with a brighter disc, and the disc's mask."""
+    """Noisy images with a brighter disc, and the disc's mask."""
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    centre = torch.rand(count, 2, 1, 1, generator=generator) * 32 + 16
-    mask = ((rows - centre[:, 0]) ** 2 + (columns - centre[:, 1]) ** 2 < 12**2).float()[:, None]
+    center = torch.rand(count, 2, 1, 1, generator=generator) * 32 + 16
+    mask = ((rows - center[:, 0]) ** 2 + (columns - center[:, 1]) ** 2 < 12**2).float()[:, None]
     return torch.rand(count, 3, 64, 64, generator=generator) * 0.6 + mask * 0.4, mask
 
 
 def train(library: str) -> float:
-    """Train in SMP's manner; gives the IoU on pictures not seen before."""
+    """Train in SMP's manner; gives the IoU on images not seen before."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     model = make_model(library)

@@ -1,7 +1,7 @@
 """The training example of segmentation-models-pytorch (SMP), with a loss and the metrics of unetzoo in it.
 
 As in SMP's example on Oxford-IIIT Pet: trimaps become binary masks, the network is SMP's U-Net behind its encoder's
-normalization, Adam at 2e-4 follows a cosine, and IoU is told twice, over the whole set and as the mean over pictures.
+normalization, Adam at 2e-4 follows a cosine, and IoU is told twice, over the whole set and as the mean over images.
 The pets are drawn here, so that it runs in a minute on a CPU. Both libraries count what comes out, side by side.
 
     python examples/smp_training.py              our Dice loss
@@ -25,7 +25,7 @@ SIDE, BATCH = 64, 16
 
 
 class PetModel(nn.Module):
-    """SMP's U-Net, which normalizes pictures as its encoder wants them."""
+    """SMP's U-Net, which normalizes images as its encoder wants them."""
 
     mean: Tensor
     std: Tensor
@@ -37,12 +37,12 @@ class PetModel(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures in 0…1 (N, 3, H, W) → logits (N, 1, H, W)."""
+        """Images in 0…1 (N, 3, H, W) → logits (N, 1, H, W)."""
         return self.net((images - self.mean) / self.std)
 
 
 def draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures of pets with two pointed ears, and their trimaps."""
+    """Images of pets with two pointed ears, and their trimaps."""
     down, right = torch.meshgrid(torch.arange(float(SIDE)), torch.arange(float(SIDE)), indexing="ij")
     row, column = (torch.rand(2, count, 1, 1, generator=generator) * 20 + 24).unbind()
     away = ((down - row) ** 2 + (right - column) ** 2).sqrt() - 12
@@ -56,14 +56,14 @@ def draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def batches(images: Tensor, masks: Tensor, order: Tensor) -> Iterator[tuple[Tensor, Any]]:
-    """The pictures in this order, some at a time."""
+    """The images in this order, some at a time."""
     for chosen in order.split(BATCH):
         yield images[chosen], masks[chosen]
 
 
 @torch.no_grad()
 def evaluate(model: PetModel, images: Tensor, masks: Tensor) -> dict[str, tuple[float, float]]:
-    """IoU over all pixels of the set, and as the mean over pictures: ours, then SMP's."""
+    """IoU over all pixels of the set, and as the mean over images: ours, then SMP's."""
     metric = unetzoo.METRICS.build("segmentation", classes=1, per_image=True)
     counted = []
     for some, truth in batches(images, masks, torch.arange(len(images))):

@@ -17,7 +17,7 @@ quiet = functools.partial(cached, progress=False, workers=0)
 
 
 def write_pairs(root, count=6):
-    """Pictures of different sizes and their masks of 0 and 255."""
+    """Images of different sizes and their masks of 0 and 255."""
     rng = np.random.default_rng(0)
     for i in range(count):
         height, width = 20 + i, 30 - i

@@ -46,7 +46,7 @@ def small(name="bnunet", **config):
     return net.eval()
 
 
-def picture(net, size=48, batch=2):
+def image(net, size=48, batch=2):
     """A batch that a network takes, at the smallest legal size from `size` on."""
     size = net.geometry.fit(size)
     return torch.randn(batch, net.in_channels, size, size, generator=torch.Generator().manual_seed(0))

@@ -9,5 +9,5 @@ SMALL = {"size": 32, "foregrounds": 10, "backgrounds": 10}
 
 
 def opened(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 import unetzoo
-from unetzoo.inference import Predictor, Prepare
-from unetzoo.inference.pictures import in_channels_of
+from unetzoo.inference import Predictor, Preprocess
+from unetzoo.inference.images import in_channels_of
 from unetzoo.labels import LabelSpec
 from unetzoo.training import load_recipe
 
@@ -16,7 +16,7 @@ from unetzoo.training import load_recipe
 def warmed(name, size=64, **config):
     """A network of ours or SMP's that answers like a trained one.
 
-    Its batch norms have seen pictures: else it may answer in thousands. Without batch norms its biases are raised: else
+    Its batch norms have seen images: else it may answer in thousands. Without batch norms its biases are raised: else
     narrow layers are dead, and all classes equal but for rounding.
     """
     torch.manual_seed(0)
@@ -34,21 +34,21 @@ def warmed(name, size=64, **config):
 
 
 def pixels(height, width, channels=3, seed=0):
-    """A smooth uint8 picture with some noise."""
+    """A smooth uint8 image with some noise."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
     planes = np.asarray(coarse).astype(np.int64) + rng.integers(-9, 10, (height, width, 3))
-    picture = np.clip(planes, 0, 255).astype(np.uint8)
-    return np.concatenate([picture, 255 - picture], axis=2)[..., :channels]
+    image = np.clip(planes, 0, 255).astype(np.uint8)
+    return np.concatenate([image, 255 - image], axis=2)[..., :channels]
 
 
-def expected(net, picture, labels=None, prepare=None, **options):
+def expected(net, image, labels=None, preprocess=None, **options):
     """`Predictor`'s answer for an array, by the names of an exported file."""
-    answer = Predictor(net, labels, prepare or Prepare(), **options)
-    picture, logits, depth = answer._asked(picture)
-    found = answer._decided(picture, logits, depth)
+    answer = Predictor(net, labels, preprocess or Preprocess(), **options)
+    image, logits, depth = answer._asked(image)
+    found = answer._decided(image, logits, depth)
     heads = {} if found.depth is None else {"depth": found.depth[None]}
     return {"labels": found.classes, "probabilities": found.probabilities.numpy()} | heads
 

@@ -25,7 +25,7 @@ def save(path, array, **options):
 
 
 def plain(shape, value):
-    """A picture of one colour, which survives JPEG nearly unharmed: a picture is known by it."""
+    """An image of one color, which survives JPEG nearly unharmed: an image is known by it."""
     return np.full((*shape, 3), value % 256, np.uint8)
 
 
@@ -47,8 +47,8 @@ def celebamask(root, ids=range(12), mapping=None, size=32):
         save(root / "CelebA-HQ-img" / f"{i}.jpg", plain((size, size), i))
         for part, value in CELEBA.items():
             present = FACE > 0 if part == "skin" else FACE == value  # in the release, skin lies under the others
-            picture = np.repeat(present[..., None].astype(np.uint8) * 255, 3, axis=2)
-            save(root / "CelebAMask-HQ-mask-anno" / str(i // 2000) / f"{i:05d}_{part}.png", picture)
+            image = np.repeat(present[..., None].astype(np.uint8) * 255, 3, axis=2)
+            save(root / "CelebAMask-HQ-mask-anno" / str(i // 2000) / f"{i:05d}_{part}.png", image)
     if mapping is not None:
         rows = [f"{i}  {number}  {number + 1:06d}.jpg" for i, number in mapping.items()]
         (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx  orig_idx  orig_file\n" + "\n".join(rows) + "\n")
@@ -69,13 +69,13 @@ def cityscapes(root, ending="labelIds", values=range(34), **cities):
     return root
 
 
-def carvana(root, cars=10, views=16, pictures="train"):
+def carvana(root, cars=10, views=16, images="train"):
     for car in range(cars):
         for view in range(1, views + 1):
             name = f"{car:02d}ab_{view:02d}"
             mask = np.zeros((20, 30), np.uint8)
             mask[5:15, 4 : 10 + view] = 255
-            save(root / pictures / f"{name}.jpg", plain(mask.shape, 5 * car + view))
+            save(root / images / f"{name}.jpg", plain(mask.shape, 5 * car + view))
             save(root / "train_masks" / f"{name}_mask.gif", mask)
     return root
 

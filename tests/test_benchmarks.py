@@ -66,7 +66,7 @@ def test_cores_are_apart_when_two_threads_take_longer_than_one(monkeypatch):
     assert not harness.cores_apart()
 
 
-def test_tiles_of_one_picture_are_compared_before_they_race(monkeypatch):
+def test_tiles_of_one_image_are_compared_before_they_race(monkeypatch):
     monkeypatch.setattr(tiling, "monais", lambda *args: {})
     net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8), classes=3).eval()
     race = tiling.race("bnunet", net, 96, 64)

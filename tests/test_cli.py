@@ -60,9 +60,9 @@ def test_an_error_is_one_line_and_an_exit_code_without_traceback():
 
 
 def opened(path):
-    with Image.open(path) as picture:
-        picture.load()
-        return picture
+    with Image.open(path) as image:
+        image.load()
+        return image
 
 
 def draw_folder(root, count=6, size=40, masks=True):
@@ -73,8 +73,8 @@ def draw_folder(root, count=6, size=40, masks=True):
         mask = np.zeros((size, size), np.uint8)
         top, left = rng.integers(0, size // 2, 2)
         mask[top : top + size // 2, left : left + size // 2] = 255
-        picture = (rng.random((size, size, 3)) * 100 + mask[..., None] * 0.6).astype(np.uint8)
-        Image.fromarray(picture).save(root / "images" / f"p{index}.png")
+        image = (rng.random((size, size, 3)) * 100 + mask[..., None] * 0.6).astype(np.uint8)
+        Image.fromarray(image).save(root / "images" / f"p{index}.png")
         if masks:
             Image.fromarray(mask).save(root / "masks" / f"p{index}.png")
 
@@ -133,9 +133,9 @@ def test_a_run_leaves_everything_behind(run):
     scores = json.loads((folder / "scores.json").read_text())
     assert {"best", "baseline"} <= set(scores)
     assert "depth/rmse" in scores["best"] and "iou/foreground" in scores["baseline"]
-    pictures = sorted((folder / "predictions").glob("*.png"))
-    assert len(pictures) == 8
-    assert opened(pictures[1]).size[0] > 6 * 32  # the first holds the labels alone
+    images = sorted((folder / "predictions").glob("*.png"))
+    assert len(images) == 8
+    assert opened(images[1]).size[0] > 6 * 32  # the first holds the labels alone
 
 
 def test_evaluate_gives_the_scores_of_the_run_again(run):
@@ -189,12 +189,12 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     assert (tmp_path / "out2").exists()
 
 
-def test_a_disk_that_fills_does_not_hide_which_pictures_failed(run, tmp_path, monkeypatch):
+def test_a_disk_that_fills_does_not_hide_which_images_failed(run, tmp_path, monkeypatch):
     for part in ("new", "scenes"):
         (tmp_path / part).mkdir()
         for name in ("a", "b", "c"):
             Image.new("RGB", (20, 20)).save(tmp_path / part / f"{name}.png")
-    (tmp_path / "new" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "new" / "a.png").write_bytes(b"no image")
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -221,9 +221,9 @@ def test_the_papers_network_trains_on_its_own_task(tmp_path, real):
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert 0 <= scores["best"]["f1/membrane"] <= 1
     assert scores["baseline"]["f1/membrane"] == 0
-    pictures = list((tmp_path / "run" / "predictions").glob("*-labels.png"))
-    assert len(pictures) == (6 if real else 2)
-    assert opened(pictures[0]).size == ((512, 512) if real else (128, 128))  # every pixel, by mirrored borders
+    images = list((tmp_path / "run" / "predictions").glob("*-labels.png"))
+    assert len(images) == (6 if real else 2)
+    assert opened(images[0]).size == ((512, 512) if real else (128, 128))  # every pixel, by mirrored borders
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def test_scores_differences_and_a_figure(tmp_path):
         ["optimizer.lr", "0.001", "0.1"],
         ["optimizer.momentum", "–", "0.9"],
     ]
-    with Image.open(tmp_path / "out" / "comparison.png") as picture:
-        assert picture.width > 1000
+    with Image.open(tmp_path / "out" / "comparison.png") as image:
+        assert image.width > 1000
     assert facts["metric"] == "miou" and facts["warnings"] == []
     first, second = facts["runs"]
     assert (first["best"], first["best_epoch"], first["last"], first["finished"]) == (0.7, 2, 0.6, True)

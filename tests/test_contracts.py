@@ -58,9 +58,9 @@ def itself():
 class Pixels(Half):
     labels = LabelSpec(("background", "cell"))
     def __getitem__(self, index):
-        picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))
-        sample = {"image": picture.permute(1, 2, 0).mul(255).byte().numpy(), "id": str(index),
-                  "mask": picture[0].round().byte().numpy()}
+        image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))
+        sample = {"image": image.permute(1, 2, 0).mul(255).byte().numpy(), "id": str(index),
+                  "mask": image[0].round().byte().numpy()}
         return sample if self.transform is None else self.transform(sample)
 
 def pixels():

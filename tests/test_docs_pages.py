@@ -1,4 +1,4 @@
-"""The site says what the library does: pages are up to date, public names documented, pictures told in words."""
+"""The site says what the library does: pages are up to date, public names documented, images told in words."""
 
 import importlib
 import inspect
@@ -88,7 +88,7 @@ def test_every_built_in_stands_on_a_page(kind):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_pictures_have_texts(page):
+def test_images_have_texts(page):
     for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT[page]):
         assert len(text) > 15, target
         assert page.parent == DOCS or "<desc" in (page.parent / target).read_text(encoding="utf-8"), target

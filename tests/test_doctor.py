@@ -44,7 +44,7 @@ def twin(tmp_path):
 
 def test_sound_data_are_exit_code_0(twin):
     printed, complained = doctor(twin)
-    assert "recognised by its names" in printed and "proposed declaration" in printed
+    assert "recognized by its names" in printed and "proposed declaration" in printed
     assert complained == ""
 
 
@@ -100,7 +100,7 @@ def test_one_sample_is_no_samples(tmp_path):
     for part, mode in (("images", "RGB"), ("masks", "L")):
         (tmp_path / part).mkdir()
         Image.new(mode, (8, 8)).save(tmp_path / part / "a.png")
-    printed, _ = doctor(tmp_path, "--set", "classes=2", code=3)  # one picture cannot be divided into train and val
+    printed, _ = doctor(tmp_path, "--set", "classes=2", code=3)  # one image cannot be divided into train and val
     assert "\n1 sample\n" in printed
 
 

@@ -189,22 +189,22 @@ def test_figures_are_readable(name):
         assert start >= 0 and start + long <= width + 12 and float(element.get("y")) < height
 
 
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", [INK, FAINT, FILLS["output"]])
-def test_text_has_the_contrast_that_wcag_asks_for(colour):
-    assert (luminance(PAPER) + 0.05) / (luminance(colour) + 0.05) >= 4.5
+@pytest.mark.parametrize("color", [INK, FAINT, FILLS["output"]])
+def test_text_has_the_contrast_that_wcag_asks_for(color):
+    assert (luminance(PAPER) + 0.05) / (luminance(color) + 0.05) >= 4.5
 
 
 def test_a_figure_is_the_same_every_time():
     assert unetzoo.draw("bnunet", 64) == unetzoo.draw("bnunet", 64)
 
 
-def test_pictures_rearranged_before_the_first_convolution():
+def test_images_rearranged_before_the_first_convolution():
     net = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 1), nn.PixelShuffle(2))
     with pytest.raises(ConfigError, match="choose a size and channels"):
         unetzoo.draw(net, 32)

@@ -69,7 +69,7 @@ def test_flops_by_hand(case, by_hand, published):
     total, first = by_hand
     forward, step = case.count().gflop
     assert forward == pytest.approx(total / 1e9, rel=1e-9)
-    assert step == pytest.approx((3 * total - first) / 1e9, rel=1e-9)  # the picture needs no gradient
+    assert step == pytest.approx((3 * total - first) / 1e9, rel=1e-9)  # the image needs no gradient
     assert (round(forward), round(step)) == published
 
 

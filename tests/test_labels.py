@@ -69,9 +69,9 @@ def test_reflections_and_turns():
     spot[0, 1] = 1  # left of the middle; with the corner above it, it has a sense of rotation
     spot[0, 0] = 2
     for hflip, vflip, turns in itertools.product((False, True), (False, True), range(-4, 5)):
-        picture = spot[:, ::-1] if hflip else spot
-        picture = np.rot90(picture[::-1] if vflip else picture, turns)
-        mirrored = not any(np.array_equal(picture, np.rot90(spot, k)) for k in range(4))
+        image = spot[:, ::-1] if hflip else spot
+        image = np.rot90(image[::-1] if vflip else image, turns)
+        mirrored = not any(np.array_equal(image, np.rot90(spot, k)) for k in range(4))
         subject = dataclasses.replace(FACE, side="subject").swapped_by(hflip, vflip, turns)
         assert subject == ((0, 2, 1, 3) if mirrored else (0, 1, 2, 3))
         if turns % 2:
@@ -79,7 +79,7 @@ def test_reflections_and_turns():
                 FACE.swapped_by(hflip, vflip, turns)
             assert LabelSpec(("a", "b")).swapped_by(hflip, vflip, turns) == (0, 1)
             continue
-        moved_right = np.argwhere(picture == 1)[0, 1] > 2
+        moved_right = np.argwhere(image == 1)[0, 1] > 2
         assert FACE.swapped_by(hflip, vflip, turns) == ((0, 2, 1, 3) if moved_right else (0, 1, 2, 3))
 
 
@@ -97,7 +97,7 @@ def test_classes_without_names_are_named_by_index():
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 60])
-def test_made_colours_are_distinct(count):
+def test_made_colors_are_distinct(count):
     palette = LabelSpec.indexed(count).palette
     assert len(set(palette)) == count
     assert palette[0] == (0, 0, 0)

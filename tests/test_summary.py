@@ -31,7 +31,7 @@ def test_costs_counted_by_hand():
     assert [part.training_bytes for part in (first, act, second)] == [0, 4 * pixels * 8, 4 * pixels * 2]
     assert found.root.training_bytes == 4 * pixels * (8 + 2)
     assert [part.output for part in (first, second)] == [[(8, 16, 16)], [(2, 16, 16)]]
-    # picture, the first map and its activation live at once; with the second layer's answer it is less
+    # image, the first map and its activation live at once; with the second layer's answer it is less
     assert found.inference_bytes == 4 * pixels * (3 + 8 + 8)
     assert found.weight_bytes == 4 * found.root.parameters and found.trainable == found.root.parameters
 
@@ -96,7 +96,7 @@ def test_a_named_network_that_looks_at_its_numbers(monkeypatch):
 def test_info_prints_the_tree(capsys):
     main_ends("info", "bnunet", "--size", "64", "--set", "encoder_channels=[4, 8, 8]", "--depth", "1")
     printed = capsys.readouterr().out
-    assert "encoder" in printed and "blocks" not in printed and "for one picture of 3×64×64" in printed
+    assert "encoder" in printed and "blocks" not in printed and "for one image of 3×64×64" in printed
     main_ends("info", "bnunet", "--size", "64", "--json")
     found = json.loads(capsys.readouterr().out)
     assert found["summary"]["root"]["parameters"] == found["parameters"] == 31_037_633

@@ -15,7 +15,7 @@ from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, buil
 if TYPE_CHECKING:
     from . import datasets, drawing, inference, losses, metrics, models, testing, training
     from .drawing import draw, summary
-    from .inference import export, load_artefact, optimize, predict
+    from .inference import export, load_artifact, optimize, predict
     from .labels import LabelSpec
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
@@ -28,7 +28,7 @@ _LAZY = {
     "draw": "drawing",
     "summary": "drawing",
     "export": "inference",
-    "load_artefact": "inference",
+    "load_artifact": "inference",
     "optimize": "inference",
     "predict": "inference",
     "info": "models.card",
@@ -59,7 +59,7 @@ __all__ = [
     "inference",
     "info",
     "list_models",
-    "load_artefact",
+    "load_artifact",
     "load_weights",
     "losses",
     "metrics",

@@ -16,7 +16,7 @@ REACH = 6.5
 def border_weights(labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
     """Weight of every pixel: `w(x) = 1 + w0·exp(−(d₁ + d₂)² / 2σ²)` on the background, 1 on cells.
 
-    d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centres. A cell is a
+    d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centers. A cell is a
     4-connected piece of equal labels > 0: so class maps will do (touching cells need a line of background between them)
     and so will instance maps. With fewer than two cells near, a pixel weighs 1.
 

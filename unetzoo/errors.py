@@ -96,11 +96,11 @@ class DataError(UnetzooError, ValueError):
 
 
 class ImageDecodeError(DataError):
-    """A file that is no readable picture."""
+    """A file that is no readable image."""
 
 
 class ImageTooLargeError(DataError):
-    """A picture above the stated size limit."""
+    """An image above the stated size limit."""
 
 
 class PairingError(DataError):

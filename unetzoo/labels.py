@@ -1,6 +1,6 @@
 """LabelSpec: what the classes of a data set are called, how files write them, which mirror which.
 
-A plain value that travels to every room: loading, flips, metrics, colours and reports read it. Standard library only.
+A plain value that travels to every room: loading, flips, metrics, colors and reports read it. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class LabelSpec:
         names: One name a class; the position is the class index that networks predict.
         ids: The value that mask files hold for each class; the class indices themselves by default.
         remap: Further file values, each with the index of the class it is merged into.
-        ignore_ids: File values that mean "not labelled"; they become `ignore_index`.
+        ignore_ids: File values that mean "not labeled"; they become `ignore_index`.
         ignore_index: The value of ignored pixels in a loaded mask.
-        palette: One RGB colour a class; distinct colours are made when none are given.
+        palette: One RGB color a class; distinct colors are made when none are given.
         groups: Named unions of classes, for scores of merged regions.
-        swap_pairs: Classes that change places when the picture is mirrored (left eye, right eye).
-        side: Whose left and right the pairs mean: the viewer's (left in the picture) or the subject's own.
+        swap_pairs: Classes that change places when the image is mirrored (left eye, right eye).
+        side: Whose left and right the pairs mean: the viewer's (left in the image) or the subject's own.
 
     Raises:
         ConfigError: Parts of a wrong kind, or that contradict each other.
@@ -99,14 +99,14 @@ class LabelSpec:
         return table
 
     def swapped_by(self, hflip: bool = False, vflip: bool = False, turns: int = 0) -> tuple[int, ...]:
-        """What each class is called after a picture was flipped, then turned: class i becomes `result[i]`.
+        """What each class is called after an image was flipped, then turned: class i becomes `result[i]`.
 
         The subject's left and right change places in every mirror image, and never by a turn. The viewer's change
         places where columns run backwards: by a horizontal flip, or by half a turn. A quarter turn leaves the viewer
         no left and right. Pixels of `ignore_index` are no class and stay what they are.
 
         Args:
-            hflip: Left and right of the picture were exchanged.
+            hflip: Left and right of the image were exchanged.
             vflip: Top and bottom were exchanged.
             turns: Quarter turns, in either sense, that followed.
 
@@ -172,9 +172,9 @@ class LabelSpec:
         if self.ignore_index is not None and 0 <= self.ignore_index < count:
             refuse("ignore_index", self.ignore_index, f"a value outside the classes 0…{count - 1}")
         if len(self.palette) != count:
-            refuse("palette", f"{len(self.palette)} colours", f"{count}, one a class")
+            refuse("palette", f"{len(self.palette)} colors", f"{count}, one a class")
         if any(len(color) != 3 or not all(0 <= part <= 255 for part in color) for color in self.palette):
-            refuse("palette", list(self.palette), "three numbers in 0…255 a colour")
+            refuse("palette", list(self.palette), "three numbers in 0…255 a color")
         swapped = [i for pair in self.swap_pairs for i in pair]
         members = [*(i for group in self.groups.values() for i in group), *swapped, *self.remap.values()]
         if any(not 0 <= i < count for i in members):

@@ -168,8 +168,8 @@ def serve() -> None:
 
 
 def _try(entry: Entry, stdout: Any) -> dict[str, Any]:
+    from .process_state import differences, snapshot
     from .registry import REGISTRIES
-    from .surroundings import differences, snapshot
 
     before, start = snapshot(), time.monotonic()
     place = stdout.seek(0, os.SEEK_END)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def counted(number: int, one: str) -> str:
+def pluralize(number: int, one: str) -> str:
     """A number with its noun, in the plural unless there is one.
 
     Examples:
-        >>> counted(1, "window"), counted(0, "window"), counted(1234, "window")
+        >>> pluralize(1, "window"), pluralize(0, "window"), pluralize(1234, "window")
         ('1 window', '0 windows', '1,234 windows')
     """
     return f"{number:,} {one}" + "s" * (number != 1)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 PAPER, INK, FAINT, GRID = "#fbfcfe", "#1f2937", "#5b6472", "#dde2ea"
-COLOURS = ("#2456c4", "#b4541a", "#2b7a57")
-DASHES = ("", ' stroke-dasharray="7 3"', ' stroke-dasharray="2 3"')  # for those who do not see the colours
+COLORS = ("#2456c4", "#b4541a", "#2b7a57")
+DASHES = ("", ' stroke-dasharray="7 3"', ' stroke-dasharray="2 3"')  # for those who do not see the colors
 WIDTH, HEIGHT, LEFT, TOP = 330.0, 230.0, 56.0, 34.0
 FONT = 'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"'
 
@@ -84,7 +84,7 @@ def _range(low: float, high: float) -> tuple[float, float, float]:
 
 def _path(points: Sequence[tuple[float, float]], number: int) -> str:
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    look = f'stroke="{COLOURS[number % 3]}" stroke-width="2"{DASHES[number % 3]}'
+    look = f'stroke="{COLORS[number % 3]}" stroke-width="2"{DASHES[number % 3]}'
     return f'<path d="M{line}" fill="none" {look} stroke-linejoin="round"/>'
 
 

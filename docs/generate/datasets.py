@@ -76,7 +76,7 @@ def _labels(name: str, twins: list[str]) -> list[str]:
         (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))
         for index, names in enumerate(spec.names)
     ]
-    parts = ["## Labels", table(["class", "value in files", "name", "colour (red, green, blue)"], rows)]
+    parts = ["## Labels", table(["class", "value in files", "name", "color (red, green, blue)"], rows)]
     if spec.ignore_ids:
         parts.append(f"Not counted: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} once loaded.")
     if spec.swap_pairs:

@@ -62,7 +62,7 @@ def loss_page(name: str) -> str:
         f"![{alt}]({name}.svg)",
         shown,
         "## On masks that go wrong" if name in MASKS else "## On maps that go wrong",
-        behaviour(name),
+        behavior(name),
     )
 
 
@@ -72,7 +72,7 @@ MASK_TEXT = (
     f"(±{SURE:g}). Right: the derivative by z. A loss that is flat where its pixels are wrong does not learn from them."
 )
 SCALE_TEXT = (
-    "A truth that rises across the picture with a soft wave on it, and an answer that is the truth times s: the value "
+    "A truth that rises across the image with a soft wave on it, and an answer that is the truth times s: the value "
     "and its derivative by s. At s = 1 the answer is right."
 )
 
@@ -159,7 +159,7 @@ def scale_chart(name: str) -> str:
     return chart(f"The loss {name}", told, panels)
 
 
-def behaviour(name: str) -> str:
+def behavior(name: str) -> str:
     """Values and the largest gradient in the cases that other implementations stumble over."""
     rows = [(case, _number(value), _number(slope)) for case, value, slope in _cases(name)]
     return table(["case", "value", "largest gradient of a pixel"], rows)

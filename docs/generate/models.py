@@ -85,7 +85,7 @@ def model_page(name: str) -> str:
             [
                 f"- Input: {info.legal_sizes}.",
                 f"- Receptive field: {info.receptive_field} pixels; a tile with {info.halo} pixels of context gives "
-                "the very numbers of the whole picture.",
+                "the very numbers of the whole image.",
                 f"- Parameters: {info.parameters:,} (`{call}`).",
             ]
         ),
@@ -117,9 +117,9 @@ def costs(name: str, config: dict[str, object]) -> str:
         height, width = found.input[1:]
         flops, kept, peak = found.root.flops, found.root.training_bytes, found.inference_bytes
         rows.append((f"{height}×{width}", f"{flops / 1e9:,.0f}", f"{peak / 2**20:,.0f}", f"{kept / 2**20:,.0f}"))
-    head = ["picture", "GFLOPs", "MiB of maps without gradients", "MiB of maps kept for training"]
+    head = ["image", "GFLOPs", "MiB of maps without gradients", "MiB of maps kept for training"]
     note = (
-        f"For one picture in float32, by [`unetzoo.summary`][unetzoo.drawing.costs.summary] "
+        f"For one image in float32, by [`unetzoo.summary`][unetzoo.drawing.costs.summary] "
         f"(`unetzoo info {name} --size 512`); a multiplication with an addition is two operations. The least time that "
         f"they need on a device: [`python -m benchmarks.floors {name}`](../performance.md#the-least-that-is-possible)."
     )

@@ -72,7 +72,7 @@ def canary(tmp_path, cache):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """pairs(count): pictures of different sizes and their masks of 0 and 255."""
+    """pairs(count): images of different sizes and their masks of 0 and 255."""
     return functools.partial(write_pairs, tmp_path / "data")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import unetzoo
-from unetzoo.datasets import Folder, audit, recognise
+from unetzoo.datasets import Folder, audit, recognize
 from unetzoo.datasets.auditing.tree import Tree
 from unetzoo.datasets.twins import LAYOUTS, write
 from unetzoo.errors import ConfigError, DataError, UnknownNameError
@@ -29,8 +29,8 @@ def pairs(root, count=6, images="images", masks="masks", ending="", values=(0, 2
         (root / folder).mkdir(parents=True, exist_ok=True)
     for i in range(count):
         disc = (y - rng.integers(8, 32)) ** 2 + (x - rng.integers(8, 32)) ** 2 < 36
-        picture = np.where(disc[..., None], (200, 60, 50), (60, 90, 160)) + rng.integers(-8, 8, (40, 40, 3))
-        Image.fromarray(picture.astype(np.uint8)).save(root / images / f"p{i}.png")
+        image = np.where(disc[..., None], (200, 60, 50), (60, 90, 160)) + rng.integers(-8, 8, (40, 40, 3))
+        Image.fromarray(image.astype(np.uint8)).save(root / images / f"p{i}.png")
         Image.fromarray(np.where(disc, values[1], values[0]).astype(np.uint8)).save(root / masks / f"p{i}{ending}.png")
     return root
 
@@ -66,7 +66,7 @@ class TestFolders:
         assert report.proposal == {"names": ["background", "foreground"], "ids": [0, 255]}
         assert report.options["masks"] == "labels" and codes(report, "error", "warning") == set()
 
-    def test_other_names_are_recognised_and_said(self, tmp_path):
+    def test_other_names_are_recognized_and_said(self, tmp_path):
         report = audit(pairs(tmp_path, masks="annotations", ending="_mask"))
         assert report.options == {"masks": "annotations", "mask_suffix": "_mask"}
         (note,) = [finding for finding in report.findings if finding.code == "other-folders"]
@@ -161,9 +161,9 @@ class TestFolders:
             audit(root)
 
     def test_what_only_the_dataset_knows_is_said_in_its_words(self, tmp_path):
-        report = audit(pairs(tmp_path, 1), "folder", options=TWO)  # one picture cannot be divided
+        report = audit(pairs(tmp_path, 1), "folder", options=TWO)  # one image cannot be divided
         assert codes(report, "error") == {"refused"}
-        assert "too few pictures to divide" in report.errors[0].cases[0].detail
+        assert "too few images to divide" in report.errors[0].cases[0].detail
 
     def test_several_accidents_in_one_set_keep_their_names(self, tmp_path):
         root = pairs(tmp_path, 12)
@@ -229,7 +229,7 @@ class TestFolders:
             (tmp_path / "many" / f"{i}.png").touch()
         assert len(Tree.walk(tmp_path, glance=True).files) == 1000
         assert not Tree.walk(tmp_path, glance=True).whole and Tree.walk(tmp_path).whole
-        assert recognise(tmp_path) == [] and recognise(tmp_path / "none") == []
+        assert recognize(tmp_path) == [] and recognize(tmp_path / "none") == []
 
 
 def write_text(path):
@@ -242,7 +242,7 @@ def tile_colors(path):
         return {color for _, color in image.convert("RGB").getcolors(1 << 24)}
 
 
-def test_the_sheet_shows_the_classes_in_their_colours_and_frames_the_bad(tmp_path):
+def test_the_sheet_shows_the_classes_in_their_colors_and_frames_the_bad(tmp_path):
     root = write("folder", tmp_path / "x", count=6)
     options = {"names": ("background", "disc", "square", "triangle"), "ignore_ids": (255,), "ignore_index": 255}
     labels = Folder(root, **options).labels

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import unetzoo
-from unetzoo.datasets.auditing import audit, recognise, stacks
+from unetzoo.datasets.auditing import audit, recognize, stacks
 from unetzoo.datasets.auditing.kinds import KINDS
 from unetzoo.datasets.twins import FAULTS, LAYOUTS, plant, write
 
 # read by the same code as another layout, only by other names
 ALIASES = {"helen-resorted", "celebamask-unmapped", "camvid-folders", "carvana-hq"}
-NOTES = {"stray-file", "empty-mask", "absent-class", "grey-image"}  # worth knowing, no more
+NOTES = {"stray-file", "empty-mask", "absent-class", "gray-image"}  # worth knowing, no more
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def test_a_planted_fault_is_found_by_name_and_nothing_else_is(name, fault, clean
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_sound_twin_is_recognised_and_found_sound(name, clean):
+def test_a_sound_twin_is_recognized_and_found_sound(name, clean):
     layout = LAYOUTS[name]
-    (likeliest, confidence), *others = recognise(clean(name))
+    (likeliest, confidence), *others = recognize(clean(name))
     assert likeliest == layout.dataset and confidence >= 0.5
     assert all(confidence - other >= 0.15 for _, other in others)
     report = audited(clean(name), name)
@@ -94,7 +94,7 @@ def test_a_sound_twin_is_recognised_and_found_sound(name, clean):
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].masks is not None])
 def test_classes_and_splits_are_those_of_the_dataset(name, clean):
     layout = LAYOUTS[name]
-    pixels, pictures, splits = Counter(), Counter(), {}
+    pixels, images, splits = Counter(), Counter(), {}
     for split in layout.splits:
         data = unetzoo.DATASETS.build(layout.dataset, root=clean(name), split=split, **layout.options)
         splits[split] = len(data)
@@ -102,11 +102,11 @@ def test_classes_and_splits_are_those_of_the_dataset(name, clean):
             values, counts = np.unique(data[index]["mask"], return_counts=True)
             for value, count in zip(values.tolist(), counts.tolist(), strict=True):
                 pixels[value] += count
-                pictures[value] += 1
+                images[value] += 1
     report = audited(clean(name), name)
     assert {split: count for split, count in report.splits.items() if split in splits} == splits
     for index, share in enumerate(report.classes):
-        assert (share.pixels, share.pictures) == (pixels[index], pictures[index]), share.name
+        assert (share.pixels, share.images) == (pixels[index], images[index]), share.name
     known = sum(share.pixels for share in report.classes)
     assert [share.share for share in report.classes] == pytest.approx([s.pixels / known for s in report.classes])
 

@@ -43,7 +43,7 @@ class TestParts:
         share = gradient.reshape(64, 2, 64, 2).mean(axis=(1, 3))
         assert np.abs(border_map(mask) - np.minimum(share * 255, 127)).max() <= 1
 
-    def test_an_unlabelled_outline_is_the_border(self):
+    def test_an_unlabeled_outline_is_the_border(self):
         mask = np.zeros((64, 64), np.uint8)
         mask[20:40, 20:40] = 1
         outlined = mask.copy()
@@ -62,7 +62,7 @@ class TestParts:
         order[[i, j]] = j, i
         assert exchanged(fits[:, order]) == [(i, j)]
 
-    def test_the_test_for_exchange_stays_silent_where_masks_fit_no_picture(self):
+    def test_the_test_for_exchange_stays_silent_where_masks_fit_no_image(self):
         assert exchanged(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
 
     @given(st.integers(5, 40), st.integers(0, 10**6))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unetzoo.datasets import audit, recognise
+from unetzoo.datasets import audit, recognize
 
 pytestmark = pytest.mark.realdata
 
@@ -31,10 +31,10 @@ DECLARED = {
     [pytest.param(folder, declared, id=folder + "-declared" * declared)
      for folder in SETS for declared in (False, True) if not declared or folder in DECLARED],
 )  # fmt: skip
-def test_a_real_set_is_recognised_and_found_sound(folder, declared, real):
+def test_a_real_set_is_recognized_and_found_sound(folder, declared, real):
     dataset, splits = SETS[folder]
     report = audit(real / folder, options=DECLARED.get(folder) if declared else None)
-    assert recognise(real / folder)[0][0] == report.dataset == dataset
+    assert recognize(real / folder)[0][0] == report.dataset == dataset
     assert {finding.code: str(finding.cases[0]) for finding in (*report.errors, *report.warnings)} == {}
     assert report.splits == splits and report.audited == report.samples == sum(splits.values())
     if dataset != "composites":

@@ -1,4 +1,4 @@
-"""Border weights as a part of the samples: made once, moved with the picture, and used by the losses."""
+"""Border weights as a part of the samples: made once, moved with the image, and used by the losses."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_kept_in_a_file(counted, tmp_path):
     assert cached(with_border_weights(Cells()), 20, **options)[0]["weight"].shape == (20, 20)
 
 
-def test_moves_with_the_picture():
+def test_moves_with_the_image():
     data = with_border_weights(Cells())
     for options in ({"hflip": 1.0}, {"vflip": 1.0}, {"crop": 24}, {"rot90": True, "mirror": 5}):
         for index in range(4):

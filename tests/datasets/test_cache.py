@@ -49,7 +49,7 @@ def test_resized_once_is_resized_each_time(tmp_path, size, train):
 
 
 def test_resizing_is_that_of_independent_libraries(tmp_path):
-    """Pictures as Pillow's bilinear resampling; masks the nearest pixel, by their centres."""
+    """Images as Pillow's bilinear resampling; masks the nearest pixel, by their centers."""
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (40, 60, 3), np.uint8), rng.integers(0, 3, (40, 60), np.uint8)
@@ -108,12 +108,12 @@ def test_options_are_told_apart():
 def test_faults_come_together(tmp_path, pairs):
     data = pairs(30)
     for i in (1, 3, 4):
-        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no picture")
+        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no image")
     for workers in (0, 2):
         with pytest.raises(DataError, match=r"3 faults\n.*1\.png.*\n.*3\.png.*\n.*4\.png"):
             cached(data, folder=tmp_path / "c", progress=False, workers=workers)
     for i in range(25):
-        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no picture")
+        (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="20 faults"):
         quiet(data, folder=tmp_path / "c")
     for i in range(1, 30):
@@ -139,15 +139,15 @@ class Odd(All):
 
     def load(self, index):
         if self.what == "raise":
-            raise KeyError("colour")
+            raise KeyError("color")
         return super().load(index) | {self.what: self.value}
 
 
 @pytest.mark.parametrize(
     ("what", "value", "message"),
     [
-        ("raise", None, r"Odd\[0\].*KeyError: 'colour'"),
-        ("image", np.zeros((3, 3), np.uint8), "not a picture"),
+        ("raise", None, r"Odd\[0\].*KeyError: 'color'"),
+        ("image", np.zeros((3, 3), np.uint8), "not an image"),
         ("mask", np.full((9, 14), 300, np.int64), r"beyond the label set.*0…255, found 300…300"),
         ("mask", np.zeros((9, 14), np.float32), "mask as uint8, found float32"),
         ("depth", np.zeros((9, 14), np.float64), "depth as float32, found float64"),

@@ -87,7 +87,7 @@ def one_pixel_changed(path):
         if path.stat().st_size == len(before) and path.read_bytes() != before:
             break
     else:
-        pytest.fail("no picture of the same size")
+        pytest.fail("no image of the same size")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_mtime_ns == stat.st_mtime_ns
 

@@ -16,7 +16,7 @@ def cars(data):
     return {sample["id"].rpartition("_")[0] for sample in data}
 
 
-def test_cars_are_divided_not_pictures(tmp_path):
+def test_cars_are_divided_not_images(tmp_path):
     root = carvana(tmp_path, cars=20, views=4)
     data = {split: Carvana(root, split) for split in ("train", "val", "test", "all")}
     assert {split: len(d) for split, d in data.items()} == {"train": 64, "val": 8, "test": 8, "all": 80}
@@ -36,17 +36,17 @@ def test_masks_by_position(tmp_path):
 
 
 def test_hq(tmp_path):
-    root = carvana(tmp_path, cars=3, views=1, pictures="train_hq")
+    root = carvana(tmp_path, cars=3, views=1, images="train_hq")
     assert len(Carvana(root, "all", hq=True)) == 3
     with pytest.raises(DataError, match=r"train/ and train_masks/, found train_hq/, train_masks/.*Fix: unpack"):
         Carvana(root)
 
 
-def palette(picture, colors):
-    image = Image.fromarray(picture).convert("P")
-    image.putdata(picture.ravel().tolist())
-    image.putpalette([v for color in colors for v in (color,) * 3])
-    return image
+def palette(image, colors):
+    paletted = Image.fromarray(image).convert("P")
+    paletted.putdata(image.ravel().tolist())
+    paletted.putpalette([v for color in colors for v in (color,) * 3])
+    return paletted
 
 
 @pytest.mark.parametrize("kind", ["0/1 by palette", "1/0 by palette", "0/255", "0/1 as numbers", "1 bit"])
@@ -71,8 +71,8 @@ def test_a_mask_means_what_it_shows(tmp_path, kind):
 
 def test_other_values_are_refused(tmp_path):
     root = carvana(tmp_path, cars=1, views=2)
-    grey = np.resize(np.array([0, 128, 255], np.uint8), (20, 30))
-    save(root / "train_masks" / "00ab_01_mask.gif", grey)
+    gray = np.resize(np.array([0, 128, 255], np.uint8), (20, 30))
+    save(root / "train_masks" / "00ab_01_mask.gif", gray)
     (root / "train_masks" / "00ab_02_mask.gif").write_bytes(b"GIF89a")
     data = Carvana(root, "all")
     with pytest.raises(LabelRangeError, match=r"00ab_01_mask\.gif.*found 128"):

@@ -58,7 +58,7 @@ def test_a_mirrored_face_has_its_own_left(tmp_path, flip):
 
 def test_the_official_split(tmp_path):
     mapping = {0: 162_770, 1: 162_771, 2: 182_637, 3: 182_638, 4: 0, 5: 202_598, 6: 17}
-    root = celebamask(tmp_path, ids=range(6), mapping=mapping)  # a copy may hold fewer pictures than the file
+    root = celebamask(tmp_path, ids=range(6), mapping=mapping)  # a copy may hold fewer images than the file
     ids = {split: [s["id"] for s in CelebAMask(root, split)] for split in ("train", "val", "test", "all")}
     assert ids == {"train": ["0", "4"], "val": ["1", "2"], "test": ["3", "5"], "all": list("012345")}
 
@@ -71,11 +71,11 @@ def test_the_seeded_split(tmp_path):
     assert CelebAMask(root, "val", split_seed=1).files != ids["val"] == CelebAMask(root, "val").files
 
 
-@pytest.mark.parametrize("kind", ["empty", "truncated", "grey"])
+@pytest.mark.parametrize("kind", ["empty", "truncated", "gray"])
 def test_bad_part_files_are_named_or_skipped(tmp_path, kind):
     root = celebamask(tmp_path, ids=[3])
     path = root / ANNO / "0" / "00003_u_lip.png"
-    if kind == "grey":
+    if kind == "gray":
         save(path, np.full((32, 32), 128, np.uint8))
     else:
         path.write_bytes(path.read_bytes()[:50] if kind == "truncated" else b"")
@@ -104,14 +104,14 @@ def test_faults_are_told_together(tmp_path):
     root = celebamask(tmp_path, ids=range(30))
     for i in range(21):
         (root / "CelebA-HQ-img" / f"{i}.jpg").unlink()
-    for name in ("00022_moustache.png", "2_skin.png", "02022_skin.png", "00022_skin.jpg"):
+    for name in ("00022_mustache.png", "2_skin.png", "02022_skin.png", "00022_skin.jpg"):
         save(root / ANNO / "0" / name, FACE)
     save(root / "CelebA-HQ-img" / "007.jpg", plain((32, 32), 0))
     save(root / "CelebA-HQ-img" / "31.jpg", plain((32, 32), 0))
     (root / ANNO / "0" / "Thumbs.db").touch()
     with pytest.raises(PairingError, match=r"27 faults(?s:.*)and 7 more") as caught:
         CelebAMask(root, "all")
-    for fault in ("00022_moustache.png names no part", "2_skin.png should be 0/00002_skin.png", "007.jpg is not named",
+    for fault in ("00022_mustache.png names no part", "2_skin.png should be 0/00002_skin.png", "007.jpg is not named",
                   "02022_skin.png should be 1/02022_skin.png", "00022_skin.jpg names no part"):  # fmt: skip
         assert fault in str(caught.value)
 

@@ -70,8 +70,8 @@ def test_splits_share_no_identity():
 
 
 def test_identities_look_different():
-    pictures = [foreground(i, 48) for i in range(20)]
-    assert len({p.tobytes() for p in pictures}) == 20
+    images = [foreground(i, 48) for i in range(20)]
+    assert len({p.tobytes() for p in images}) == 20
     assert len({background(i, 32)[0].tobytes() for i in range(10)}) == 10
 
 
@@ -88,14 +88,14 @@ def test_against_float_compositing(positions, split):
         matches = 0
         for cut in (rgba, rgba[:, ::-1]):
             for top, left in places(sample["mask"], cut, positions):
-                picture, alpha = scene.astype(np.float64), np.zeros((48, 48))
+                image, alpha = scene.astype(np.float64), np.zeros((48, 48))
                 h, w = min(cut.shape[0], 48 - top), min(cut.shape[1], 48 - left)
                 a = cut[:h, :w, 3:] / 255
                 window = slice(top, top + h), slice(left, left + w)
-                picture[window] = cut[:h, :w, :3] * a + picture[window] * (1 - a)
+                image[window] = cut[:h, :w, :3] * a + image[window] * (1 - a)
                 alpha[window] = a[..., 0]
                 depth = np.where(alpha >= 0.5, np.float32(0.75) * rows[top + h - 1], rows[:, None])
-                exact = np.abs(np.rint(picture) - sample["image"][..., :3]).max() == 0
+                exact = np.abs(np.rint(image) - sample["image"][..., :3]).max() == 0
                 if exact and ((alpha >= 0.5) == sample["mask"]).all() and (depth == sample["depth"]).all():
                     matches += 1
         assert matches >= 1
@@ -200,7 +200,7 @@ def test_jitter_disturbs_the_two_apart(plain):
     assert len(set(offsets)) > 3
 
 
-def test_jittered_shift_is_the_pictures():
+def test_jittered_shift_is_the_images():
     """With light and JPEG out of the way, composite and mask move as one."""
 
     class Calm:

@@ -41,8 +41,8 @@ def test_the_grid_is_the_originals(tmp_path):
     data = Composites("all", length="all", positions="grid", root=tmp_path)
     ramp = np.linspace(1, 0.4, 192)
     for i in (*range(20), *range(len(data) - 20, len(data))):
-        picture, mask = pasted_as_the_original(tmp_path, data, i)
-        assert (data[i]["image"][..., :3] == picture).all() and (data[i]["mask"] == mask).all()
+        image, mask = pasted_as_the_original(tmp_path, data, i)
+        assert (data[i]["image"][..., :3] == image).all() and (data[i]["mask"] == mask).all()
         lowest = min(data.combination(i).top + 59, 191)  # of the cut-out, not of its rim
         np.testing.assert_allclose(data[i]["depth"][mask], 0.75 * ramp[lowest], rtol=1e-6)
 
@@ -60,15 +60,15 @@ def test_the_grid_is_the_originals_on_its_own_files(real):
         with Image.open(root / "fg" / f"{names[0]}.png") as cut:
             if max(cut.size) != 96:
                 continue  # taller than wide: scaled here, not in the original
-        picture, mask = pasted_as_the_original(root, data, i)
-        assert (data[i]["image"][..., :3] == picture).all() and (data[i]["mask"] == mask).all()
+        image, mask = pasted_as_the_original(root, data, i)
+        assert (data[i]["image"][..., :3] == image).all() and (data[i]["mask"] == mask).all()
         compared += 1
     assert compared > 40
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Ten cut-outs with a hole, ten scenes, and depth maps in millimetres that know nothing of the left quarter."""
+    """Ten cut-outs with a hole, ten scenes, and depth maps in millimeters that know nothing of the left quarter."""
     rng = np.random.default_rng(0)
     for name in ("fg", "bg", "depth"):
         (tmp_path / name).mkdir()
@@ -145,7 +145,7 @@ def test_faults_of_sources_come_together(folders):
     with pytest.raises(DataError, match=r"empty cut-out.*cut_2"):
         Composites(root=folders).check()
     Image.new("RGB", (5, 5)).save(folders / "fg" / "cut_3.png")
-    (folders / "bg" / "scene5.png").write_bytes(b"no picture")
+    (folders / "bg" / "scene5.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)3 faults.*cut_2.*cut_3.*scene5"):
         Composites(root=folders).check()
 
@@ -169,7 +169,7 @@ def test_files(tmp_path):
     data = Composites(size=40, root=tmp_path, fg="cut", bg="scenes")
     assert data.foregrounds == list(range(8)) and len(Composites("val", root=tmp_path, fg="cut", bg="scenes")) == 1000
     sample = data[0]
-    assert sample["mask"].sum() == 100  # half the side of the picture: 40 px of file are 20
+    assert sample["mask"].sum() == 100  # half the side of the image: 40 px of file are 20
     assert sample["depth"][~sample["mask"].astype(bool)].max() <= 1
     assert same(pickle.loads(pickle.dumps(data))[1], data[1])
     Image.new("RGB", (5, 5)).save(tmp_path / "cut" / "0.png")
@@ -184,17 +184,17 @@ def test_files(tmp_path):
 
 @pytest.mark.realdata
 def test_measured_depth(real, tmp_path):
-    """Scenes whose depth was measured, in millimetres, with gaps."""
+    """Scenes whose depth was measured, in millimeters, with gaps."""
     (tmp_path / "fg").symlink_to(real / "fgbg_depth" / "fg")
     for folder, end in (("bg", "rgb"), ("depth", "depth_mm")):
         (tmp_path / folder).mkdir()
         for scene in ("motorcycle", "arc2017"):
             (tmp_path / folder / f"{scene}.png").symlink_to(real / "fgbg_depth" / "rgbd" / f"{scene}_{end}.png")
     data = Composites("all", root=tmp_path, depth="depth", depth_scale=0.001, depth_gaps=True)
-    metres = {name: np.asarray(Image.open(tmp_path / "depth" / f"{name}.png")) / 1000 for name in data.background_names}
+    meters = {name: np.asarray(Image.open(tmp_path / "depth" / f"{name}.png")) / 1000 for name in data.background_names}
     for i in range(10):
         sample = data[i]
-        truth, mask = metres[data.background_names[data.combination(i).background]], sample["mask"] > 0
+        truth, mask = meters[data.background_names[data.combination(i).background]], sample["mask"] > 0
         scene = sample["depth"][sample["valid"] & ~mask]
         assert truth[truth > 0].min() * 0.999 <= scene.min() and scene.max() <= truth.max() * 1.001
         assert abs(np.median(scene) - np.median(truth[truth > 0])) < 0.2 * np.median(scene)

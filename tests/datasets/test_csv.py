@@ -17,7 +17,7 @@ MASK = np.pad(np.full((6, 4), 255, np.uint8), ((0, 0), (4, 0)))
 
 @pytest.fixture
 def table(tmp_path):
-    """table(text): a folder with pictures p0…p9, their masks m0…m9 and a manifest."""
+    """table(text): a folder with images p0…p9, their masks m0…m9 and a manifest."""
     for i in range(10):
         Image.fromarray(np.full((6, 8, 3), i, np.uint8)).save(tmp_path / f"p{i}.png")
         Image.fromarray(MASK).save(tmp_path / f"m{i}.png")
@@ -244,7 +244,7 @@ def test_depth_and_weight(table, tmp_path):
         Csv(tmp_path, **TWO)[0]
     Image.new("L", (8, 5)).save(tmp_path / "d.png")
     table("image,mask,depth\np0.png,m0.png,d.png\n")
-    with pytest.raises(SizeMismatchError, match=r"depth and picture.*d\.png.*8×6.*8×5"):
+    with pytest.raises(SizeMismatchError, match=r"depth and image.*d\.png.*8×6.*8×5"):
         Csv(tmp_path, **TWO)[0]
     with pytest.raises(ConfigError, match="scale"):
         Csv(tmp_path, depth_scale=0.0, **TWO)
@@ -252,7 +252,7 @@ def test_depth_and_weight(table, tmp_path):
 
 def test_faults_of_files_come_on_access(table, tmp_path):
     table(rows(2))
-    (tmp_path / "p0.png").write_bytes(b"no picture")
+    (tmp_path / "p0.png").write_bytes(b"no image")
     Image.new("L", (6, 8)).save(tmp_path / "m1.png")
     data = Csv(tmp_path, **TWO)
     with pytest.raises(ImageDecodeError, match=r"p0\.png"):

@@ -8,7 +8,7 @@ from PIL import Image
 from unetzoo.datasets.depth_files import read_depth
 from unetzoo.errors import ConfigError, ImageDecodeError
 
-GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
+GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 
 
 def write(path, array, **options):
@@ -18,35 +18,35 @@ def write(path, array, **options):
 
 @pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
 def test_eight_bits(tmp_path, ending):
-    for i, array in enumerate((GREY, np.stack([GREY] * 3, axis=2))):
+    for i, array in enumerate((GRAY, np.stack([GRAY] * 3, axis=2))):
         depth = read_depth(write(tmp_path / f"{i}.{ending}", array))
-        assert depth.dtype == np.float32 and depth.shape == GREY.shape
-        np.testing.assert_allclose(depth, GREY / 255.0, atol=1e-7)
+        assert depth.dtype == np.float32 and depth.shape == GRAY.shape
+        np.testing.assert_allclose(depth, GRAY / 255.0, atol=1e-7)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_grey_jpeg(tmp_path, mode):
+def test_gray_jpeg(tmp_path, mode):
     path = tmp_path / "d.jpg"
-    Image.fromarray(GREY).convert(mode).save(path, quality=95)
-    np.testing.assert_allclose(read_depth(path), GREY / 255.0, atol=8 / 255)
+    Image.fromarray(GRAY).convert(mode).save(path, quality=95)
+    np.testing.assert_allclose(read_depth(path), GRAY / 255.0, atol=8 / 255)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_sixteen_bits(tmp_path, ending):
-    array = (GREY.astype(np.uint16) * 270) + 3
+    array = (GRAY.astype(np.uint16) * 270) + 3
     path = write(tmp_path / f"d.{ending}", array)
     np.testing.assert_allclose(read_depth(path), array / 65535.0, atol=1e-7)
     np.testing.assert_allclose(read_depth(path, scale=0.001), array / 1000.0, rtol=1e-6)
 
 
 def test_big_endian_tiff(tmp_path):
-    array = GREY.astype(np.uint16) * 270
+    array = GRAY.astype(np.uint16) * 270
     tifffile.imwrite(tmp_path / "d.tif", array, byteorder=">")
     np.testing.assert_allclose(read_depth(tmp_path / "d.tif", 1.0), array)
 
 
 def test_float_keeps_its_values_and_its_gaps(tmp_path):
-    array = GREY.astype(np.float32) / 7
+    array = GRAY.astype(np.float32) / 7
     array[0, :2] = np.nan, np.inf
     path = write(tmp_path / "d.tif", array)
     np.testing.assert_array_equal(read_depth(path), array)
@@ -54,19 +54,19 @@ def test_float_keeps_its_values_and_its_gaps(tmp_path):
 
 
 def test_palette_by_what_it_shows(tmp_path):
-    image = Image.fromarray(GREY).convert("P")
-    image.save(tmp_path / "grey.png")
-    np.testing.assert_allclose(read_depth(tmp_path / "grey.png"), GREY / 255.0, atol=1e-7)
+    image = Image.fromarray(GRAY).convert("P")
+    image.save(tmp_path / "gray.png")
+    np.testing.assert_allclose(read_depth(tmp_path / "gray.png"), GRAY / 255.0, atol=1e-7)
     image.putpalette([i % 256 for i in range(768)])
     image.save(tmp_path / "jet.png")
-    with pytest.raises(ImageDecodeError, match=r"jet\.png.*found colours"):
+    with pytest.raises(ImageDecodeError, match=r"jet\.png.*found colors"):
         read_depth(tmp_path / "jet.png")
 
 
 def test_refused(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
-    with pytest.raises(ImageDecodeError, match="found colours"):
-        read_depth(write(tmp_path / "c.png", colours))
+    colors = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+    with pytest.raises(ImageDecodeError, match="found colors"):
+        read_depth(write(tmp_path / "c.png", colors))
     with pytest.raises(ImageDecodeError, match="mode RGBA"):
         read_depth(write(tmp_path / "a.png", np.zeros((8, 8, 4), np.uint8)))
     path = write(tmp_path / "i.tif", np.full((4, 4), 70_000, np.int32))

@@ -28,7 +28,7 @@ def content(root):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Ten cut-outs, scenes, and depth maps in millimetres with gaps."""
+    """Ten cut-outs, scenes, and depth maps in millimeters with gaps."""
     rng = np.random.default_rng(0)
     for name in ("fg", "bg", "depth"):
         (tmp_path / "sources" / name).mkdir(parents=True)
@@ -176,7 +176,7 @@ def test_foreign_folders_are_left_alone(tmp_path, folders):
     for other in ({"seed": 1}, {"length": 3}, {"jitter": True}, {"size": 48}, {"split": "val"}):
         with pytest.raises(DataError, match=f"other settings.*{'count' if 'length' in other else next(iter(other))}"):
             write_export(Composites(**{**SMALL, "length": 2, **other}), out)
-    with pytest.raises(DataError, match="pictures 'jpeg 80'"):
+    with pytest.raises(DataError, match="images 'jpeg 80'"):
         write_export(Composites(**SMALL, length=2), out, jpeg=80)
     data = Composites("all", 32, 2, root=folders)
     write_export(data, tmp_path / "files")

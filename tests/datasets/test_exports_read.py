@@ -45,8 +45,8 @@ def original(tmp_path):
             mask = np.zeros((30, 40), np.uint8)
             mask[5 : 10 + fg, 6:20] = 255
             stem = f"fg{fg:03d}{'flip' * (bg % 2)}_bg{bg}_05"
-            picture = np.where(mask[..., None] > 0, np.uint8(200), np.uint8(20 * bg)).repeat(3, axis=2)
-            for kind, array in (("fg_bg", picture), ("fg_bg_mask", mask)):
+            image = np.where(mask[..., None] > 0, np.uint8(200), np.uint8(20 * bg)).repeat(3, axis=2)
+            for kind, array in (("fg_bg", image), ("fg_bg_mask", mask)):
                 Image.fromarray(array).save(tmp_path / kind / f"{stem}.jpg", quality=90)
             depth = Image.fromarray(rng.integers(50, 60, (30, 40)).astype(np.uint8))
             depth.convert("RGB" if bg == 1 else "L").save(tmp_path / "fg_bg_depth" / f"{stem}.jpg")
@@ -126,7 +126,7 @@ def test_faults_of_an_export(original):
     with pytest.raises(DataError, match=r"no export.*expected bg/, fg_bg/, fg_bg_mask/, found bg/, fg_bg/.*compose"):
         read()
     (original / "fg_bg_mask").mkdir()
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         read()
     with pytest.raises(DataError, match="no such folder"):
         CompositesExport(original / "nowhere")
@@ -134,13 +134,13 @@ def test_faults_of_an_export(original):
         CompositesExport(original, "vall")
 
 
-def test_greys_in_png_masks(tmp_path):
+def test_grays_in_png_masks(tmp_path):
     data = Composites(**SMALL, length=3)
     write_export(data, tmp_path)
     path = tmp_path / "fg_bg_mask" / f"{data.stem(1)}.png"
     Image.fromarray(opened(path) // 255 * np.uint8(200)).save(path)
     read = CompositesExport(tmp_path, "all")
-    with pytest.raises(LabelRangeError, match=r"greys in a mask.*200 \(.*mask_threshold=128"):
+    with pytest.raises(LabelRangeError, match=r"grays in a mask.*200 \(.*mask_threshold=128"):
         read[read.stems.index(data.stem(1))]
     lenient = CompositesExport(tmp_path, "all", mask_threshold=128)
     assert (lenient[lenient.stems.index(data.stem(1))]["mask"] == data[1]["mask"]).all()

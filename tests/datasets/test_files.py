@@ -78,8 +78,8 @@ def test_16_bit_and_1_bit(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_small_greys_are_not_spread(tmp_path, bits):
-    """Pillow reads a 2-bit grey 1 as 85: the file's own number counts."""
+def test_small_grays_are_not_spread(tmp_path, bits):
+    """Pillow reads a 2-bit gray 1 as 85: the file's own number counts."""
     import zlib
 
     row = bytes([0b00011011]) if bits == 2 else bytes([0x01, 0x23])
@@ -148,7 +148,7 @@ def test_truncated_and_foreign_files(tmp_path, suffix):
         path.write_bytes(whole[:cut])
         with pytest.raises(ImageDecodeError):
             read_image(path)
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     for path in (tmp_path / "text.png", tmp_path / "missing.png", tmp_path):
         with pytest.raises(ImageDecodeError):
             read_mask(path, BINARY)
@@ -184,16 +184,16 @@ def test_too_little_memory(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_pictures(tmp_path):
-    grey = save(tmp_path / "g.png", stripes(7, 9))
-    assert read_image(grey).shape == (4, 2, 3) and read_image(grey, 1).shape == (4, 2, 1)
+def test_images(tmp_path):
+    gray = save(tmp_path / "g.png", stripes(7, 9))
+    assert read_image(gray).shape == (4, 2, 3) and read_image(gray, 1).shape == (4, 2, 1)
     Image.new("CMYK", (4, 4)).save(tmp_path / "c.jpg")
     assert read_image(tmp_path / "c.jpg").tolist() == [[[255] * 3] * 4] * 4
     with pytest.raises(ImageDecodeError, match="8 bits"):
         read_image(save(tmp_path / "deep.png", stripes(7, 999, dtype=np.uint16)))
     assert read_rgba(save(tmp_path / "r.png", np.full((2, 2, 4), 9, np.uint8))).tolist() == [[[9] * 4] * 2] * 2
     with pytest.raises(ImageDecodeError, match="alpha"):
-        read_rgba(grey)
+        read_rgba(gray)
 
 
 def test_stacks(tmp_path):
@@ -264,7 +264,7 @@ def test_folders(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("")
     (tmp_path / "empty" / ".hidden.png").write_text("")
-    with pytest.raises(DataError, match=r"no pictures.*notes\.txt"):
+    with pytest.raises(DataError, match=r"no images.*notes\.txt"):
         list_images(tmp_path / "empty")
     with pytest.raises(DataError, match=r"no such folder.*Fix: fetch it"):
         list_images(tmp_path / "none", "fetch it")

@@ -109,9 +109,9 @@ def test_helen_real(real, tmp_path):
     faces = real / "faces" / "celebamask_hq"
     for path in sorted((faces / "labels11_helen").glob("28*.png")):
         labels = np.asarray(Image.open(path))
-        picture = Image.open(faces / "CelebA-HQ-img" / f"{path.stem}.jpg").resize(labels.shape[::-1])
+        image = Image.open(faces / "CelebA-HQ-img" / f"{path.stem}.jpg").resize(labels.shape[::-1])
         save(tmp_path / "test" / f"{path.stem}_label.png", labels)
-        save(tmp_path / "test" / f"{path.stem}_image.jpg", np.asarray(picture))
+        save(tmp_path / "test" / f"{path.stem}_image.jpg", np.asarray(image))
     data = Helen(tmp_path, "test")
     assert len(data) == 8
     masks = np.stack([s["mask"] for s in data])

@@ -1,4 +1,4 @@
-"""Broken pictures give our errors or an array, never anything else: no traceback, no hang, no crash (P8)."""
+"""Broken images give our errors or an array, never anything else: no traceback, no hang, no crash (P8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-TRIALS = Path(__file__).with_name("picture_trials.py")
+TRIALS = Path(__file__).with_name("image_trials.py")
 PATIENCE = 60  # seconds that all readers together may take for one file, on a busy machine
 
 
@@ -93,14 +93,14 @@ def test_hangs_and_crashes_would_be_noticed(tmp_path, monkeypatch):
     assert found == [whole, {"process": "foreign: hang"}, whole, {"process": "foreign: process ended with -11"}, whole]
 
 
-def test_whole_pictures_are_read(tmp_path, monkeypatch):
-    """The mutants come from pictures that the readers take."""
+def test_whole_images_are_read(tmp_path, monkeypatch):
+    """The mutants come from images that the readers take."""
     monkeypatch.syspath_prepend(str(TRIALS.parent))
-    import picture_trials
+    import image_trials
 
     taken = Counter()
-    for name, data in picture_trials.SEEDS.items():
+    for name, data in image_trials.SEEDS.items():
         path = tmp_path / name
         path.write_bytes(data)
-        taken.update(reader for reader, answer in picture_trials.outcomes(path).items() if answer == "array")
-    assert set(taken) == set(picture_trials.READERS) and taken["image"] > 20
+        taken.update(reader for reader, answer in image_trials.outcomes(path).items() if answer == "array")
+    assert set(taken) == set(image_trials.READERS) and taken["image"] > 20

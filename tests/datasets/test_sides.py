@@ -19,7 +19,7 @@ from unetzoo.errors import ConfigError
 from unetzoo.inference.tiling import predict
 
 SIZE = 65
-BROW, EYE, NOSE, MOUTH = 60, 120, 180, 240  # grey values of the parts: the picture itself knows no sides
+BROW, EYE, NOSE, MOUTH = 60, 120, 180, 240  # gray values of the parts: the image itself knows no sides
 WHOSE = {"viewer": HELEN, "subject": CELEBA["parts"]}
 PARTS = {
     "viewer": {"left eye": 4, "right eye": 5, "left brow": 2, "right brow": 3, "nose": 6, "mouth": 8},
@@ -30,19 +30,19 @@ PARTS = {
 def face(side):
     """Upright, seen from the front, no two of its parts alike. The subject's left is on the viewer's right."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
-    grey, mask = np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
-    here, there = ("left", "right") if side == "viewer" else ("right", "left")  # whose is what lies left in the picture
+    gray, mask = np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+    here, there = ("left", "right") if side == "viewer" else ("right", "left")  # whose is what lies left in the image
     for name, value, row, column, height, width in (
         (f"{here} brow", BROW, -16, -9, 1, 5), (f"{there} brow", BROW, -16, 9, 1, 6),
         (f"{here} eye", EYE, -10, -9, 2, 3), (f"{there} eye", EYE, -10, 9, 3, 4),
         ("nose", NOSE, 0, 0, 5, 1), ("mouth", MOUTH, 12, 0, 2, 8),
     ):  # fmt: skip
         part = (abs(y - row) <= height) & (abs(x - column) <= width)
-        grey[part], mask[part] = value, PARTS[side][name]
-    return {"image": np.repeat(grey[..., None], 3, 2), "mask": mask, "id": side}
+        gray[part], mask[part] = value, PARTS[side][name]
+    return {"image": np.repeat(gray[..., None], 3, 2), "mask": mask, "id": side}
 
 
-def centre(where):
+def center(where):
     assert where.any()
     return np.argwhere(where).mean(0)
 
@@ -51,14 +51,14 @@ def check(mask, side):
     """Every sided label lies where its name says."""
     mask, number = np.asarray(mask), PARTS[side]
     assert set(np.unique(mask)) == {0, *number.values()}
-    eyes = (centre(mask == number["left eye"]) + centre(mask == number["right eye"])) / 2
-    down = centre(mask == number["mouth"]) - eyes
+    eyes = (center(mask == number["left eye"]) + center(mask == number["right eye"])) / 2
+    down = center(mask == number["mouth"]) - eyes
     if side == "viewer":
         left = np.array([0.0, -1.0])  # towards lower columns, whatever became of the face
     else:  # of one who looks at us: a quarter turn from down, counter-clockwise as we see it; also in a mirror's face
         left = np.array([-down[1], down[0]]) / np.hypot(*down)
     for part in ("eye", "brow"):
-        apart = centre(mask == number[f"left {part}"]) - centre(mask == number[f"right {part}"])
+        apart = center(mask == number[f"left {part}"]) - center(mask == number[f"right {part}"])
         assert apart @ left > 0.6 * np.hypot(*apart)
 
 
@@ -176,24 +176,24 @@ class Ideal(nn.Module):
             logits[torch.from_numpy(self.named(image)), *np.mgrid[:SIZE, :SIZE]] = 1
         return out
 
-    def named(self, grey):
-        number, nose = PARTS[self.side], centre(grey == NOSE)
-        down = centre(grey == MOUTH) - nose
+    def named(self, gray):
+        number, nose = PARTS[self.side], center(gray == NOSE)
+        down = center(gray == MOUTH) - nose
         dy, dx = (0.0, -1.0) if self.side == "viewer" else (-down[1], down[0])
         y, x = np.mgrid[:SIZE, :SIZE]
         left = (y - nose[0]) * dy + (x - nose[1]) * dx > 0
-        mask = np.where(grey == NOSE, number["nose"], np.where(grey == MOUTH, number["mouth"], 0))
+        mask = np.where(gray == NOSE, number["nose"], np.where(gray == MOUTH, number["mouth"], 0))
         for part, value in (("eye", EYE), ("brow", BROW)):
             sided = np.where(left, number[f"left {part}"], number[f"right {part}"])
-            mask = np.where(grey == value, sided, mask)
+            mask = np.where(gray == value, sided, mask)
         return mask
 
 
 @pytest.mark.parametrize("side", PARTS)
 def test_the_mean_of_flips_of_a_perfect_network(side):
-    picture = torch.from_numpy(face(side)["image"]).permute(2, 0, 1) / 255
-    assert np.array_equal(Ideal(side)(picture[None])[0].argmax(0), face(side)["mask"])
-    found = predict(Ideal(side), picture, tta="flips", labels=WHOSE[side])
+    image = torch.from_numpy(face(side)["image"]).permute(2, 0, 1) / 255
+    assert np.array_equal(Ideal(side)(image[None])[0].argmax(0), face(side)["mask"])
+    found = predict(Ideal(side), image, tta="flips", labels=WHOSE[side])
     assert np.array_equal(found.argmax(0), face(side)["mask"]) and torch.equal(found.amax(0), torch.ones(SIZE, SIZE))
     with pytest.raises(ConfigError, match="labels and network differ"):
-        predict(nn.Identity(), picture, tta="flips", labels=WHOSE[side])
+        predict(nn.Identity(), image, tta="flips", labels=WHOSE[side])

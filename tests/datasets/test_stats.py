@@ -37,7 +37,7 @@ class Made(SegmentationDataset):
         return self.samples[index]
 
 
-def picture(rng, height, width, channels=3):
+def image(rng, height, width, channels=3):
     return rng.integers(0, 256, (height, width, channels), np.uint8)
 
 
@@ -50,7 +50,7 @@ def test_against_numpy_on_everything_at_once():
         depth[~valid] = np.nan
         mask = rng.integers(0, 4, (height, width)).astype(np.uint8)
         mask[mask == 3] = 255
-        samples.append({"image": picture(rng, height, width), "mask": mask, "depth": depth, "valid": valid, "id": "a"})
+        samples.append({"image": image(rng, height, width), "mask": mask, "depth": depth, "valid": valid, "id": "a"})
     labels = LabelSpec(("sky", "sea", "ship"), ignore_ids=(255,), ignore_index=255)
     found = statistics(Made(samples, labels))
     pixels = np.concatenate([s["image"].reshape(-1, 3) for s in samples]).astype(np.float64) / 255
@@ -93,7 +93,7 @@ def test_order_and_processes_change_no_bit():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(2))), min_size=1,
                 max_size=8), st.randoms(), st.data())  # fmt: skip
-def test_any_order_and_division_of_pictures(arrays, random, data):
+def test_any_order_and_division_of_images(arrays, random, data):
     random.shuffle(arrays)
     parts = []
     for array in arrays:
@@ -144,7 +144,7 @@ def test_after_a_transform():
 def test_names_and_the_recipe_line():
     found = statistics(Composites(**SMALL, length=5))
     assert [channel.name for channel in found.image] == [
-        f"{kind} {colour}" for kind in ("fg_bg", "bg") for colour in ("red", "green", "blue")
+        f"{kind} {color}" for kind in ("fg_bg", "bg") for color in ("red", "green", "blue")
     ]
     import tomllib
 
@@ -179,8 +179,8 @@ def test_faults():
     for bad, says in (
         ({**good, "image": np.zeros((4, 4, 1), np.uint8)}, "3 8-bit and 1 8-bit"),
         ({**good, "image": np.zeros((4, 4, 3), np.float32)}, "3 8-bit and 3 float"),
-        ({**good, "image": np.zeros((4, 4), np.uint8)}, "not a picture: good"),
-        ({"id": "none"}, "not a picture: none"),
+        ({**good, "image": np.zeros((4, 4), np.uint8)}, "not an image: good"),
+        ({"id": "none"}, "not an image: none"),
         ({**good, "image": np.full((4, 4, 3), np.nan)}, "NaN"),
         ({**good, "depth": np.full((4, 4), np.inf, np.float32)}, "not finite where it is valid: good"),
         (KeyError("lost"), r"failed on a sample: Made\[20\].*KeyError"),
@@ -198,7 +198,7 @@ def test_faults_of_processes_arrive_whole(tmp_path):
             (tmp_path / kind).mkdir(exist_ok=True)
             Image.new(mode, (20, 20), "white").save(tmp_path / kind / f"{i}.png")
     data = Composites("all", 32, 40, root=tmp_path)
-    (tmp_path / "bg" / "7.png").write_bytes(b"no picture")
+    (tmp_path / "bg" / "7.png").write_bytes(b"no image")
     with pytest.raises(ImageDecodeError, match=r"7\.png.*Fix:") as caught:
         statistics(data, workers=2)
     assert caught.value.hint

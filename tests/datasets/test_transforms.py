@@ -59,7 +59,7 @@ def test_evaluation_has_no_chance():
 
 
 def test_saturation_and_hue_against_scikit_image():
-    """Both act in YIQ: luminance and grey stay, the colours' plane is stretched and turned."""
+    """Both act in YIQ: luminance and gray stay, the colors' plane is stretched and turned."""
     raw = sample_of(9, 9, channels=6)
     raw["image"] = raw["image"] // 4 + 96  # nothing is clipped
     raw["image"][0, 0] = 100
@@ -77,7 +77,7 @@ def test_saturation_and_hue_against_scikit_image():
     assert (
         not lights[:, :2].any() and (abs(lights[:, 2:]) <= (0.4, 50)).all() and (lights[:, 2:].std(0) > (0.2, 25)).all()
     )
-    with pytest.raises(ConfigError, match=r"need colours.*found 1"):
+    with pytest.raises(ConfigError, match=r"need colors.*found 1"):
         move(sample_of(channels=1), sample_rng(0, 0, 0))
 
 
@@ -98,8 +98,8 @@ def test_normalize():
 
 
 def test_light():
-    grey = {"image": np.full((4, 4, 3), 100, np.uint8), "id": "g"}
-    levels = torch.stack([Transform(brightness=0.2)(grey, sample_rng(0, 0, i))["image"][0, 0, 0] for i in range(200)])
+    gray = {"image": np.full((4, 4, 3), 100, np.uint8), "id": "g"}
+    levels = torch.stack([Transform(brightness=0.2)(gray, sample_rng(0, 0, i))["image"][0, 0, 0] for i in range(200)])
     assert levels.min() >= 100 / 255 - 0.2 and levels.max() <= 100 / 255 + 0.2 and levels.std() > 0.08
     out = Transform(contrast=0.5)(sample_of(), sample_rng(0, 0, 0))["image"]
     assert 0 <= out.min() and out.max() <= 1

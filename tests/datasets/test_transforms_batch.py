@@ -110,7 +110,7 @@ def test_multilabel_planes_change_places():
         assert np.array_equal(mirrored[plane], samples[0]["mask"][:, ::-1, origin])
 
 
-def test_tiny_pictures():
+def test_tiny_images():
     for shape in ((1, 1), (1, 5), (2, 1)):
         truth, ours, _ = both([drawn(*shape, 3, i) for i in range(4)], mirror=2, hflip=0.5, vflip=0.5, rotate=5)
         assert torch.isfinite(ours["image"]).all()
@@ -126,7 +126,7 @@ def test_samples_are_drawn_alike_whatever_the_batch():
     assert (whole["image"][2:3] - alone["image"]).abs().max() < 1e-5 and torch.equal(whole["mask"][2:3], alone["mask"])
 
 
-def test_stages_of_growing_pictures():
+def test_stages_of_growing_images():
     samples = [drawn(40, 30, 3, i) for i in range(3)]
     last = BatchTransform(Transform(size=32, crop=24, hflip=0.5, rotate=10, normalize="standard", on="device"))
     for size, crop in ((20, 16), (28, None), (32, 24)):

@@ -104,17 +104,17 @@ def test_warp_against_scipy():
 
 
 def test_rotation_and_scale_against_scipy():
-    """The whole of it: a window beyond the edges, turned and enlarged about its centre."""
+    """The whole of it: a window beyond the edges, turned and enlarged about its center."""
     raw = sample_of(24, 24)
     move = Transform(mirror=6, crop=20, rotate=90, scale=(0.6, 1.7), normalize="unit")
     for i in range(6):
         moves = move.draw(24, 24, sample_rng(0, 0, i))
         assert 0.6 <= moves.scale <= 1.7 and abs(moves.degrees) <= 90
         out = move(raw, sample_rng(0, 0, i))
-        turn, centre = np.deg2rad(moves.degrees), 9.5
+        turn, center = np.deg2rad(moves.degrees), 9.5
         turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / moves.scale
-        away = np.stack(np.mgrid[:20, :20]).reshape(2, -1) - centre
-        rows, columns = (turned @ away).reshape(2, 20, 20) + centre + np.reshape(moves.window[:2], (2, 1, 1))
+        away = np.stack(np.mgrid[:20, :20]).reshape(2, -1) - center
+        rows, columns = (turned @ away).reshape(2, 20, 20) + center + np.reshape(moves.window[:2], (2, 1, 1))
         for c in range(3):
             truth = ndimage.map_coordinates(raw["image"][..., c].astype(float), [rows, columns], order=1, mode="mirror")
             assert np.abs(truth / 255 - out["image"][c].numpy()).max() < 1e-4

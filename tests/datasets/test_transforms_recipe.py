@@ -50,8 +50,8 @@ def test_epochs_differ_and_reruns_are_equal(kind):
         again = epochs(move, workers, batch_transform=batched)
         assert all(same(a[name], b[name]) for a, b in zip(first, again, strict=True) for name in a)
     for name in first[0]:
-        pictures = [samples[name]["image"] for samples in first]
-        assert not any(torch.equal(pictures[i], pictures[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+        images = [samples[name]["image"] for samples in first]
+        assert not any(torch.equal(images[i], images[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 RECIPE = """
@@ -165,7 +165,7 @@ def test_on_the_device_from_a_recipe(recipe, tmp_path):
     assert scores["device"]["val/loss"] == pytest.approx(scores["loader"]["val/loss"], abs=1e-3)
 
 
-def test_growing_pictures_on_the_device(recipe, tmp_path):
+def test_growing_images_on_the_device(recipe, tmp_path):
     text = recipe(both='on = "device"').read_text().replace("epochs = 1\n", "")
     path = tmp_path / "stages.toml"
     path.write_text(text + "stages = [{size = 16, epochs = 1}, {size = 32, epochs = 1}]\n")
@@ -176,9 +176,9 @@ def test_border_weights_from_a_recipe(recipe, tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
         for i in range(10):
-            picture = np.zeros((32, 32), np.uint8)
-            picture[8:20, 4:14] = picture[8:20, 17:28] = 1  # a gap of three pixels
-            Image.fromarray(picture).save(tmp_path / kind / f"{i}.png")
+            image = np.zeros((32, 32), np.uint8)
+            image[8:20, 4:14] = image[8:20, 17:28] = 1  # a gap of three pixels
+            Image.fromarray(image).save(tmp_path / kind / f"{i}.png")
     text = recipe().read_text()
     start, end = text.index("[data]"), text.index("[transform]")
     for given, w0, sigma in (("true", 10, 5), ("{w0 = 3, sigma = 2}", 3, 2)):

@@ -104,8 +104,8 @@ def columns(mask, labels, *names):
     ("layout", "left", "right"),
     [("helen", ("lb", "le"), ("rb", "re")), ("celebamask", ("r_brow", "r_eye", "r_ear"), ("l_brow", "l_eye", "l_ear"))],
 )
-def test_sides_are_known_by_position_and_by_colour(layout, left, right, twins):
-    """Left in the picture, whoever's left that is: Helen's are the viewer's, CelebAMask's the subject's."""
+def test_sides_are_known_by_position_and_by_color(layout, left, right, twins):
+    """Left in the image, whoever's left that is: Helen's are the viewer's, CelebAMask's the subject's."""
     data = load(layout, twins(layout))
     for sample in data:
         assert (
@@ -118,7 +118,7 @@ def test_sides_are_known_by_position_and_by_colour(layout, left, right, twins):
 
 
 @pytest.mark.parametrize("layout", ["helen", "celebamask"])
-def test_a_mirrored_face_is_labelled_as_if_it_had_been_drawn_so(layout, twins):
+def test_a_mirrored_face_is_labeled_as_if_it_had_been_drawn_so(layout, twins):
     data = load(layout, twins(layout))
     before = data[0]["mask"]
     data.transform = Transform(hflip=1.0, labels=data.labels)

@@ -22,7 +22,7 @@ PLANTS = [(layout, code) for code, fault in FAULTS.items() for layout in fault.l
 LOUD = {
     "missing-mask", "missing-image", "duplicate-stem", "truncated-image", "truncated-mask", "empty-file",
     "not-an-image", "pixel-bomb", "size-mismatch", "depth-missing", "depth-size-mismatch", "jpeg-mask", "rgb-mask",
-    "alpha-mask", "sixteen-bit-mask", "float-mask", "multi-frame-mask", "palette-to-grey", "jpeg-values", "zero-one",
+    "alpha-mask", "sixteen-bit-mask", "float-mask", "multi-frame-mask", "palette-to-gray", "jpeg-values", "zero-one",
     "zero-255", "shifted-ids", "out-of-range-id", "sixteen-bit-image",
 }  # fmt: skip
 
@@ -112,8 +112,8 @@ def test_what_some_faults_are(twins, tmp_path):
 
     assert len(set(one("carvana", "inverted-mask").read_bytes())) > 1
     clean = next(p for p in LAYOUTS["folder"].reader(twins("folder"))).masks[0]
-    grey = one("folder", "palette-to-grey")
-    assert clean.name == grey.name and len(np.unique(values(clean))) == len(np.unique(values(grey)))
+    gray = one("folder", "palette-to-gray")
+    assert clean.name == gray.name and len(np.unique(values(clean))) == len(np.unique(values(gray)))
     assert set(np.unique(values(one("isbi2012", "zero-one")))) == {0, 1}
     assert set(np.unique(values(one("camvid", "zero-255")))) == {0, 255}
     assert set(np.unique(values(one("csv", "shifted-ids")))) == {1, 2}

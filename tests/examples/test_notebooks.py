@@ -53,7 +53,7 @@ def test_links_lead_somewhere(path):
         assert (path.parent / link).exists(), link
 
 
-def learnt_the_faces(defined):
+def learned_the_faces(defined):
     assert max(row["miou"] for row in defined["history"]) > 0.6
     right = [found == sample["mask"] for found, sample in zip(defined["found"], defined["samples"], strict=True)]
     assert np.mean(right) > 0.93  # background alone: about 0.6
@@ -84,9 +84,9 @@ def had_seams_only_where_tiles_knew_nothing(defined):
 
 
 CHECKS = {
-    "quickstart": learnt_the_faces,
+    "quickstart": learned_the_faces,
     "empty_masks": counted_the_means,
-    "large_pictures": had_seams_only_where_tiles_knew_nothing,
+    "large_images": had_seams_only_where_tiles_knew_nothing,
 }
 
 

@@ -51,16 +51,16 @@ def test_quickstart(example):
     assert 0.3 < best < 1  # everything called foreground gives about 0.1
     with open(out / "metrics.csv") as file:
         assert best == pytest.approx(max(float(row["iou/foreground"]) for row in csv.DictReader(file)), abs=5e-4)
-    picture = np.asarray(Image.open(out / "picture-truth-prediction.png"))
-    assert picture.shape == (4 * 64, 3 * 64, 3)
-    truth, found = picture[:, 64:128, 0] > 0, picture[:, 128:, 0] > 0
+    image = np.asarray(Image.open(out / "image-truth-prediction.png"))
+    assert image.shape == (4 * 64, 3 * 64, 3)
+    truth, found = image[:, 64:128, 0] > 0, image[:, 128:, 0] > 0
     assert (truth & found).sum() / (truth | found).sum() > 0.2
 
 
 def test_own_dataset(example):
     defined, text, out = example("own_dataset", "--steps", "40")
     (of_class,), (of_folder,) = numbers(r"own: IoU ([\d.]+)", text), numbers(r"`folder`: IoU ([\d.]+)", text)
-    assert of_class == of_folder > 0.4  # the same pictures, the same training
+    assert of_class == of_folder > 0.4  # the same images, the same training
     for split, held in (("train", defined["Discs"](160, first=0)), ("val", defined["Discs"](40, first=160))):
         files = unetzoo.DATASETS.build(
             "folder", root=out / "discs", split=split, names=["background", "disc"], ids=[0, 255]
@@ -101,8 +101,8 @@ def test_onnx_runtime(example):
     assert 0.3 < onnx == pytest.approx(trained, abs=0.1)  # it is scored at the files' own size
     run = load_run(out / "run")
     path = next((out / "cars/train").glob("*.jpg"))
-    picture = np.asarray(Image.open(path).convert("RGB"))
-    (labels,) = onnxruntime.InferenceSession(out / "car.onnx").run(["labels"], {"image": picture[None]})
+    image = np.asarray(Image.open(path).convert("RGB"))
+    (labels,) = onnxruntime.InferenceSession(out / "car.onnx").run(["labels"], {"image": image[None]})
     assert (labels[0] == Predictor.of(run).answer(path).classes).mean() > 0.999
 
 
@@ -127,7 +127,7 @@ def test_six_systems(example, tmp_path):
     assert all((tmp_path / "runs/carvana-fast" / name).exists() for name in RUN_FILES)
 
 
-FLOORS = {  # what a network that has learnt exceeds; no constant answer comes near it
+FLOORS = {  # what a network that has learned exceeds; no constant answer comes near it
     "isbi2012": ("f1/membrane", 0.8),
     "helen": ("miou", 0.5),
     "celebamask": ("iou/eyes-lips", 0.5),

@@ -22,7 +22,7 @@ from unetzoo.errors import (
     InputShapeError,
     UnetzooError,
 )
-from unetzoo.inference import Prepare, TrainedNetwork, artefact
+from unetzoo.inference import ModelBundle, Preprocess, artifact
 from unetzoo.inference.pipeline import Pipeline
 from unetzoo.labels import LabelSpec
 
@@ -56,10 +56,10 @@ def test_onnx_runtime_alone_gives_the_predictors_answer(street):
     net, made = street
     session = session_of(made.path)
     for size in ((1, 1), (7, 130), (64, 64), (97, 51)):
-        picture = pixels(*size)
-        answers = session.run(None, {"image": picture[None]})
+        image = pixels(*size)
+        answers = session.run(None, {"image": image[None]})
         found = {output.name: answer[0] for output, answer in zip(session.get_outputs(), answers, strict=True)}
-        assert_same(found, expected(net, picture, SPEC))
+        assert_same(found, expected(net, image, SPEC))
     batch = np.stack([pixels(33, 40, seed=seed) for seed in range(3)])
     labels, probabilities = session.run(["labels", "probabilities"], {"image": batch})
     assert labels.shape == (3, 33, 40) and probabilities.shape == (3, 3, 33, 40)
@@ -83,24 +83,24 @@ def test_the_file_says_what_it_is(street):
 @pytest.mark.parametrize("name", OURS)
 def test_windows_by_the_tiling_recipe_are_the_whole(name):
     net = warmed(name, encoder_channels=WIDTHS)
-    pipeline = Pipeline(TrainedNetwork(net, None, Prepare()))
-    recipe = artefact.describe(pipeline, name, None)["tiling"]
+    pipeline = Pipeline(ModelBundle(net, None, Preprocess()))
+    recipe = artifact.describe(pipeline, name, None)["tiling"]
     assert recipe["exact"] and recipe["tile"] >= recipe["minimum_tile"] > 2 * recipe["halo"]
     tile, context = recipe["minimum_tile"], -(-recipe["halo"] // recipe["stride"]) * recipe["stride"]
-    picture = torch.from_numpy(pixels(3 * tile - 5, 40, channels=net.in_channels))[None]
+    image = torch.from_numpy(pixels(3 * tile - 5, 40, channels=net.in_channels))[None]
     with torch.inference_mode():
-        whole = pipeline(picture)[1]
+        whole = pipeline(image)[1]
         for top in range(recipe["stride"], 2 * tile, 5 * recipe["stride"]):
-            part = pipeline(picture[:, top : top + tile])[1][:, :, context : tile - recipe["halo"]]
+            part = pipeline(image[:, top : top + tile])[1][:, :, context : tile - recipe["halo"]]
             assert (part - whole[:, :, top + context : top + tile - recipe["halo"]]).abs().max() <= 1e-4
-        last = pipeline(picture[:, recipe["stride"] :])[1][:, :, context:]
+        last = pipeline(image[:, recipe["stride"] :])[1][:, :, context:]
         assert (last - whole[:, :, recipe["stride"] + context :]).abs().max() <= 1e-4
 
 
-def test_pictures_that_a_file_does_not_take(street):
-    loaded = unetzoo.load_artefact(street[1].path)
+def test_images_that_a_file_does_not_take(street):
+    loaded = unetzoo.load_artifact(street[1].path)
     for wrong in (pixels(9, 8, 4), np.zeros((2, 2, 2, 2, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)):
-        with pytest.raises(InputShapeError, match="takes other pictures"):
+        with pytest.raises(InputShapeError, match="takes other images"):
             loaded(wrong)
     with pytest.raises(ConfigError, match="uint8, found float32"):
         loaded(pixels(9, 8).astype(np.float32))
@@ -108,36 +108,39 @@ def test_pictures_that_a_file_does_not_take(street):
 
 def test_a_valid_network_by_torch(tmp_path):
     net = warmed("unet", in_channels=1, classes=1, encoder_channels=WIDTHS)
-    trained = TrainedNetwork(net, LabelSpec(("cell",)), Prepare(normalize="standard"), threshold=0.3, name="mine")
+    trained = ModelBundle(net, LabelSpec(("cell",)), Preprocess(normalize="standard"), threshold=0.3, name="mine")
     made = unetzoo.export(trained, tmp_path / "net.pt2")
-    loaded = unetzoo.load_artefact(made.path)
+    loaded = unetzoo.load_artifact(made.path)
     assert loaded.info == json.loads(json.dumps(made.info))
     assert loaded.info["classes"] == ["background", "cell"] and loaded.info["thresholds"] == [0.3]
     assert loaded.info["tiling"]["exact"] is False and loaded.info["network"] == "mine"
     for size in ((1, 3), (40, 61)):
-        picture = pixels(*size, channels=1)
-        assert_same(loaded(picture), expected(net, picture, prepare=trained.prepare, threshold=0.3))
-        assert np.array_equal(loaded(picture[..., 0])["labels"], loaded(picture)["labels"])
+        image = pixels(*size, channels=1)
+        assert_same(loaded(image), expected(net, image, preprocess=trained.preprocess, threshold=0.3))
+        assert np.array_equal(loaded(image[..., 0])["labels"], loaded(image)["labels"])
 
 
-def test_resized_pictures_and_a_depth_head(tmp_path):
-    net, prepare = warmed("dualunet", encoder_channels=WIDTHS), Prepare((48, 64), {"mean": [0.5] * 6, "std": [0.2] * 6})
-    made = unetzoo.export(net, tmp_path / "net.onnx", prepare=prepare)
+def test_resized_images_and_a_depth_head(tmp_path):
+    net, preprocess = (
+        warmed("dualunet", encoder_channels=WIDTHS),
+        Preprocess((48, 64), {"mean": [0.5] * 6, "std": [0.2] * 6}),
+    )
+    made = unetzoo.export(net, tmp_path / "net.onnx", preprocess=preprocess)
     names = [output.name for output in session_of(made.path).get_outputs()]
     assert names == ["labels", "probabilities", "depth"] == list(made.info["outputs"])
     assert made.info["tiling"] is None and made.info["preparation"]["size"] == [48, 64]
-    picture = pixels(48, 64, channels=6)
-    assert_same(unetzoo.load_artefact(made.path)(picture), expected(net, picture, prepare=prepare))
-    larger = unetzoo.load_artefact(made.path)(pixels(131, 99, channels=6))
+    image = pixels(48, 64, channels=6)
+    assert_same(unetzoo.load_artifact(made.path)(image), expected(net, image, preprocess=preprocess))
+    larger = unetzoo.load_artifact(made.path)(pixels(131, 99, channels=6))
     assert larger["labels"].shape == (131, 99) and larger["depth"].shape == (1, 131, 99)
 
 
-def test_pictures_that_have_the_resized_size_already(tmp_path):
-    net, prepare = warmed("bnunet", classes=3, encoder_channels=WIDTHS), Prepare((48, 64))
-    loaded = unetzoo.load_artefact(unetzoo.export(net, tmp_path / "net.pt2", prepare=prepare).path)
+def test_images_that_have_the_resized_size_already(tmp_path):
+    net, preprocess = warmed("bnunet", classes=3, encoder_channels=WIDTHS), Preprocess((48, 64))
+    loaded = unetzoo.load_artifact(unetzoo.export(net, tmp_path / "net.pt2", preprocess=preprocess).path)
     for size in ((48, 64), (48, 99), (70, 64), (64, 48)):
-        picture = pixels(*size)
-        assert_same(loaded(picture), expected(net, picture, prepare=prepare))
+        image = pixels(*size)
+        assert_same(loaded(image), expected(net, image, preprocess=preprocess))
 
 
 @pytest.mark.parametrize("name", ["net.pt2", pytest.param("net.onnx", marks=pytest.mark.slow)])
@@ -145,11 +148,11 @@ def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
     def answer(x):
         return 8 * x - 4
 
-    trained = TrainedNetwork(Plain(answer), SPEC, Prepare(), threshold=[0.5, 0.2, 0.9], multilabel=True)
+    trained = ModelBundle(Plain(answer), SPEC, Preprocess(), threshold=[0.5, 0.2, 0.9], multilabel=True)
     made = unetzoo.export(trained, tmp_path / name, size=(17, 30), dtype="float32")
-    loaded, picture = unetzoo.load_artefact(made.path), pixels(17, 30).astype(np.float32) / 255
-    found = loaded(picture)
-    likely = 1 / (1 + np.exp(4 - 8 * picture.transpose(2, 0, 1).astype(np.float64)))
+    loaded, image = unetzoo.load_artifact(made.path), pixels(17, 30).astype(np.float32) / 255
+    found = loaded(image)
+    likely = 1 / (1 + np.exp(4 - 8 * image.transpose(2, 0, 1).astype(np.float64)))
     assert np.abs(found["probabilities"] - likely).max() < 1e-6
     assert np.array_equal(found["labels"], likely > np.array([0.5, 0.2, 0.9])[:, None, None])
     assert loaded.info["input"]["size"] == [17, 30] and loaded.info["input"]["range"] == [0, 1]
@@ -180,7 +183,7 @@ def test_classes_that_are_equal_but_for_rounding_are_told(tmp_path):
     [
         (lambda x: x.view(*x.shape[:3], 165), "bound to one width"),
         (lambda x: x * (2 if x.shape[-1] == 165 else 1), "bound to one width"),
-        (lambda x: x.view(-1, 7), "fails on a trial picture"),
+        (lambda x: x.view(-1, 7), "fails on a trial image"),
         (lambda x: x if x.mean() > 0 else -x, "cannot be exported for every size"),
         (lambda x: x + float(x.sum()), "cannot be exported for every size"),
     ],
@@ -210,7 +213,7 @@ def test_a_network_of_one_size_asks_for_it(tmp_path):
         ({"dtype": "int8"}, "wrong kind of input"),
         ({"labels": SPEC}, "labels and network differ"),
         ({"threshold": 7}, "probability in"),
-        ({"prepare": lambda picture: picture}, "preparation of pictures cannot be exported"),
+        ({"preprocess": lambda image: image}, "preparation of images cannot be exported"),
     ],
 )
 def test_wrong_options(tmp_path, options, says):
@@ -220,11 +223,11 @@ def test_wrong_options(tmp_path, options, says):
 
 
 def test_without_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(artefact, "find_spec", lambda name: None)
+    monkeypatch.setattr(artifact, "find_spec", lambda name: None)
     (tmp_path / "a.onnx").write_bytes(b"")
     for use in (
         lambda: unetzoo.export(Plain(), tmp_path / "b.onnx"),
-        lambda: unetzoo.load_artefact(tmp_path / "a.onnx"),
+        lambda: unetzoo.load_artifact(tmp_path / "a.onnx"),
     ):
         with pytest.raises(ConfigError, match=re.escape('pip install "unetzoo[export]"')):
             use()
@@ -232,14 +235,14 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        unetzoo.load_artefact(tmp_path / "none.onnx")
+        unetzoo.load_artifact(tmp_path / "none.onnx")
     for name in ("a.onnx", "a.pt2"):
         (tmp_path / name).write_bytes(b"broken")
         with pytest.raises(CheckpointCorruptError, match="cannot open"):
-            unetzoo.load_artefact(tmp_path / name)
+            unetzoo.load_artifact(tmp_path / name)
     torch.export.save(torch.export.export(Plain(), (torch.zeros(2),)), tmp_path / "foreign.pt2")
     with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
-        unetzoo.load_artefact(tmp_path / "foreign.pt2")
+        unetzoo.load_artifact(tmp_path / "foreign.pt2")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointWriteError, match="cannot write"):
         unetzoo.export(Plain(), tmp_path / "file" / "net.pt2", size=(8, 8))
@@ -250,14 +253,14 @@ def test_files_that_other_tools_have_touched(tmp_path, street):
     entry = model.metadata_props.add()
     entry.key, entry.value = "onnx.infer", "onnxruntime.quant"  # as ONNX Runtime's quantizer does
     onnx.save(model, tmp_path / "quantized.onnx")
-    assert unetzoo.load_artefact(tmp_path / "quantized.onnx").info["classes"] == list(SPEC.names)
+    assert unetzoo.load_artifact(tmp_path / "quantized.onnx").info["classes"] == list(SPEC.names)
     for key in ("format", "outputs"):
         kept = [entry for entry in model.metadata_props if entry.key != key]
         del model.metadata_props[:]
         model.metadata_props.extend(kept)
         onnx.save(model, tmp_path / "other.onnx")
         with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
-            unetzoo.load_artefact(tmp_path / "other.onnx")
+            unetzoo.load_artifact(tmp_path / "other.onnx")
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -265,7 +268,7 @@ def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
     data = street[1].path.read_bytes()
     if suffix == ".pt2":
         data = unetzoo.export(Plain(), tmp_path / "good.pt2", verify=False).path.read_bytes()
-    rng, picture, refused = np.random.default_rng(0), pixels(20, 31), 0
+    rng, image, refused = np.random.default_rng(0), pixels(20, 31), 0
     cut = [data[:length] for length in (0, 7, len(data) // 2, len(data) - 1)]
     for number in range(len(cut) + 12):
         damaged = bytearray(cut[number] if number < len(cut) else data)
@@ -275,7 +278,7 @@ def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
         path = tmp_path / f"bad{suffix}"
         path.write_bytes(damaged)
         try:
-            unetzoo.load_artefact(path)(picture)
+            unetzoo.load_artifact(path)(image)
         except UnetzooError:
             refused += 1
     assert refused > len(cut)
@@ -301,7 +304,7 @@ def test_the_command(tmp_path, capsys):
         cli.main(["export", str(run), "--to", "torch", "--size", "32x48"])
     printed = capsys.readouterr().out
     assert "takes image uint8 (N, 32, 48, 3)" in printed and "labels 100.00% equal" in printed
-    info = unetzoo.load_artefact(run / "bnunet.pt2").info
+    info = unetzoo.load_artifact(run / "bnunet.pt2").info
     assert info["thresholds"] == [0.25] and info["classes"] == ["background", "foreground"]
     with pytest.raises(SystemExit) as ended:
         cli.main(["export", str(run), "--size", "32"])

@@ -6,7 +6,7 @@ from exporting import assert_same, expected, pixels, warmed
 
 import unetzoo
 from unetzoo.errors import CheckpointMismatchError
-from unetzoo.inference import Prepare
+from unetzoo.inference import Preprocess
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +31,11 @@ BOUND = {"smp-pspnet", "smp-upernet"}  # as ONNX: they pool to grids whose windo
 def test_our_networks(tmp_path, name, head, options, suffix):
     net = warmed(name, **{"encoder_channels": (4, 8, 8, 8), **options})
     made = unetzoo.export(net, tmp_path / f"net{suffix}")
-    loaded = unetzoo.load_artefact(made.path)
-    tiny = [(5, 9), (1, 1)] if suffix == ".onnx" else []  # a torch program takes pictures larger than the stride
+    loaded = unetzoo.load_artifact(made.path)
+    tiny = [(5, 9), (1, 1)] if suffix == ".onnx" else []  # a torch program takes images larger than the stride
     for size in (*SIZES, *tiny):
-        picture = pixels(*size, channels=net.in_channels)
-        assert_same(loaded(picture), expected(net, picture))
+        image = pixels(*size, channels=net.in_channels)
+        assert_same(loaded(image), expected(net, image))
 
 
 @pytest.mark.timeout(600)
@@ -45,12 +45,12 @@ def test_smps_networks(tmp_path, name, suffix):
     net = warmed(name, size=224 if name == "smp-dpt" else 128, classes=3, encoder_name=ENCODERS.get(name, "resnet18"))
     path, options = tmp_path / f"net{suffix}", {}
     if name == "smp-dpt":
-        options = {"prepare": Prepare((224, 224))}
+        options = {"preprocess": Preprocess((224, 224))}
     elif name in BOUND and suffix == ".onnx":
         with pytest.raises(CheckpointMismatchError, match="--size HxW"):
             unetzoo.export(net, path)
         options = {"size": (131, 97)}
-    loaded = unetzoo.load_artefact(unetzoo.export(net, path, **options).path)
+    loaded = unetzoo.load_artifact(unetzoo.export(net, path, **options).path)
     for size in [options["size"]] if "size" in options else SIZES_BY_NAME.get(name, ((131, 97), (150, 203))):
-        picture = pixels(*size)
-        assert_same(loaded(picture), expected(net, picture, prepare=options.get("prepare")))
+        image = pixels(*size)
+        assert_same(loaded(image), expected(net, image, preprocess=options.get("preprocess")))

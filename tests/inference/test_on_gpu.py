@@ -27,14 +27,14 @@ class Event:
 
 
 def waits(where, size, monkeypatch, **options):
-    """What the host waits for while a picture on the host, or on the GPU, is predicted."""
+    """What the host waits for while an image on the host, or on the GPU, is predicted."""
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     with fake_gpu() as waiting:
         net = moved(unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 8)))
-        picture = torch.empty(3, *size, device=where)
+        image = torch.empty(3, *size, device=where)
         waiting.seen.clear()
-        answer = unetzoo.predict(net, picture, **options)
+        answer = unetzoo.predict(net, image, **options)
         assert answer.shape == (3, *size) and answer.device.type == torch.device(where).type
         return waiting.seen
 
@@ -109,12 +109,12 @@ def test_a_network_of_halves_answers_files(tta, tmp_path):
     predictor = unetzoo.inference.Predictor(net, tta=tta, tile=64, blend="gaussian")
     assert predictor.predict_files(tmp_path / "street.png", tmp_path / "out", products="all") == []
     assert len(list((tmp_path / "out").iterdir())) == 6
-    picture = torch.randint(0, 256, (40, 60, 3)).to(torch.uint8).numpy()
+    image = torch.randint(0, 256, (40, 60, 3)).to(torch.uint8).numpy()
     if tta != "paper":
         names = {name: tmp_path / f"{name}.npy" for name in ("depth", "probabilities")}
-        unetzoo.inference.predict_to(net, picture, tmp_path / "classes.npy", tta=tta, **names)
+        unetzoo.inference.predict_to(net, image, tmp_path / "classes.npy", tta=tta, **names)
     if tta:
-        answer, disagreement = unetzoo.inference.predict_with_uncertainty(net, picture, tta=tta)
+        answer, disagreement = unetzoo.inference.predict_with_uncertainty(net, image, tta=tta)
         assert answer[0].dtype == torch.bfloat16 and bool(disagreement[0].isfinite().all())
 
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import OURS, picture, tensors, tiny
+from conftest import OURS, image, tensors, tiny
 from torch import nn
 
 import unetzoo
@@ -43,7 +43,7 @@ def test_same_answers_and_the_original_is_left_alone(name, config):
     net = lived(unetzoo.build(name, **config) if size else tiny(name, **config))
     before = copy.deepcopy(net.state_dict())
     fast = unetzoo.optimize(net)
-    x = picture(net, 80 if not size else 192, batch=1)
+    x = image(net, 80 if not size else 192, batch=1)
     with torch.no_grad():
         for found, wanted in zip(tensors(fast(x)), tensors(net(x)), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
@@ -149,7 +149,7 @@ def test_misuse_is_refused(tmp_path):
 def test_compiled_with_constants_folded_in():
     net = lived(tiny("r2unet"))
     fast = unetzoo.optimize(net, compile=True)
-    x = picture(net, 64, batch=1)
+    x = image(net, 64, batch=1)
     with torch.inference_mode():
         wanted = net(x)
         assert (fast(x) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
@@ -170,11 +170,11 @@ def test_a_convolution_by_tiles(shape, padding, relu, monkeypatch):
     torch.testing.assert_close(found.double(), wanted.relu() if relu else wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_the_picture_has_a_gradient_through_tiles():
+def test_the_image_has_a_gradient_through_tiles():
     net = lived(tiny("bnunet", encoder_channels=(64,) * 3))
     slopes = []
     for each in (net, unetzoo.optimize(net)):
-        leaf = picture(net, 32).requires_grad_()
+        leaf = image(net, 32).requires_grad_()
         each(leaf).square().mean().backward()
         slopes.append(leaf.grad)
     torch.testing.assert_close(*slopes, rtol=1e-2, atol=1e-4 * float(slopes[0].abs().max()))
@@ -196,7 +196,7 @@ def test_wide_convolutions_are_computed_by_tiles(name, count):
     layers = [layer for layer in fast.modules() if isinstance(layer, WinogradConv)]
     assert len(layers) == count and all(layer.relu for layer in layers)
     for size in (32, 75):
-        x = picture(net, size, batch=2)
+        x = image(net, size, batch=2)
         with torch.no_grad():
             wanted = net(x)
             torch.testing.assert_close(fast(x), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))

@@ -162,13 +162,13 @@ print(json.dumps(found))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_stays_flat_while_the_picture_grows(tmp_path):
+def test_memory_stays_flat_while_the_image_grows(tmp_path):
     command = [sys.executable, "-c", FLAT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     peaks, needed = zip(*json.loads(done.stdout.splitlines()[-1]), strict=True)
     assert max(needed) <= 60e6
-    # the logits of 3072² alone would be 151 MB, the picture as floats 113; libraries start up and keep what they freed
+    # the logits of 3072² alone would be 151 MB, the image as floats 113; libraries start up and keep what they freed
     assert max(peaks) < 140e6
 
 

@@ -13,7 +13,7 @@ from unetzoo import METRICS
 from unetzoo.errors import ConfigError, UnknownNameError
 from unetzoo.inference import Cleaning
 from unetzoo.inference.decide import Decision, probabilities_of
-from unetzoo.inference.pictures import class_map
+from unetzoo.inference.images import class_map
 from unetzoo.labels import LabelSpec
 
 SPEC = LabelSpec(("background", "cell", "wall"))

@@ -1,4 +1,4 @@
-"""`predict` against the network itself on pictures padded by numpy, and tiles against wholes."""
+"""`predict` against the network itself on images padded by numpy, and tiles against wholes."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def reference(net, image):
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (7, 40), (33, 61), (64, 64)])
-def test_whole_pictures_of_any_size(name, size):
+def test_whole_images_of_any_size(name, size):
     net = small(name)
     image = draw(2, *size)
     answer = predict(net, image)
@@ -133,7 +133,7 @@ def test_context_beyond_the_margin():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_flips_are_the_mean_of_mirrored_pictures(name):
+def test_flips_are_the_mean_of_mirrored_images(name):
     net = small(name)
     size = net.geometry.fit(net.geometry.minimum + 24) - 2 * net.geometry.margin  # no padding beyond the margins
     image = draw(2, size, size)
@@ -245,11 +245,11 @@ def test_aux_labels_are_left_out():
 
 def test_arrays():
     net = small("bnunet", in_channels=1)
-    grey = np.random.default_rng(0).integers(0, 256, (20, 31), np.uint8)
-    answer = predict(net, torch.from_numpy(grey[None] / np.float32(255)))
-    for same in (grey, grey[..., None], grey.astype(np.uint16) * 257, grey / 255.0, (grey / 255.0).astype(">f4")):
+    gray = np.random.default_rng(0).integers(0, 256, (20, 31), np.uint8)
+    answer = predict(net, torch.from_numpy(gray[None] / np.float32(255)))
+    for same in (gray, gray[..., None], gray.astype(np.uint16) * 257, gray / 255.0, (gray / 255.0).astype(">f4")):
         assert differ(predict(net, same), answer) <= 1e-5
-    assert predict(net, grey > 100).shape == predict(net, grey[::-1, ::-1]).shape == (3, 20, 31)
+    assert predict(net, gray > 100).shape == predict(net, gray[::-1, ::-1]).shape == (3, 20, 31)
     color = predict(small("bnunet"), np.zeros((20, 31, 2), np.uint8))
     assert color.shape == (3, 20, 31) and color.device.type == "cpu" and color.dtype == torch.float32
 
@@ -270,7 +270,7 @@ def test_each_part_keeps_its_mode_and_nothing_is_recorded():
     assert net.training
 
 
-def test_half_precision_networks_take_pictures_in_any_precision():
+def test_half_precision_networks_take_images_in_any_precision():
     net = small("bnunet").to(torch.bfloat16)
     answer = predict(net, draw(2, 20, 20).double())
     assert answer.dtype == torch.bfloat16 and answer.shape == (3, 20, 20)
@@ -279,9 +279,9 @@ def test_half_precision_networks_take_pictures_in_any_precision():
 @pytest.mark.parametrize(
     ("image", "error", "says"),
     [
-        (torch.zeros(1, 2, 8, 8), InputShapeError, "one picture at a time"),
+        (torch.zeros(1, 2, 8, 8), InputShapeError, "one image at a time"),
         (torch.zeros(8, 8), InputShapeError, "C, H, W"),
-        (np.zeros((1, 8, 8, 2)), InputShapeError, "one picture at a time"),
+        (np.zeros((1, 8, 8, 2)), InputShapeError, "one image at a time"),
         (torch.zeros(2, 0, 8), InputShapeError, "empty"),
         (torch.zeros(3, 8, 9), InputShapeError, "expected 2 channels, found 3.*in_channels=3"),
         (torch.zeros(8, 9, 2), InputShapeError, "move the axis"),
@@ -291,7 +291,7 @@ def test_half_precision_networks_take_pictures_in_any_precision():
         ([[1.0]], DataError, "tensor or an array"),
     ],
 )
-def test_wrong_pictures(image, error, says):
+def test_wrong_images(image, error, says):
     with pytest.raises(error, match=says):
         predict(small("bnunet"), image)
 

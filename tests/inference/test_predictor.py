@@ -1,4 +1,4 @@
-"""Files in, pictures out."""
+"""Files in, images out."""
 
 import os
 
@@ -14,15 +14,15 @@ from unetzoo.inference import Predictor
 from unetzoo.labels import LabelSpec
 
 
-def test_masks_are_class_numbers_with_colours(tmp_path):
-    picture = noise(13, 22, 3)
-    path = save(tmp_path / "a.png", picture)
+def test_masks_are_class_numbers_with_colors(tmp_path):
+    image = noise(13, 22, 3)
+    path = save(tmp_path / "a.png", image)
     mask, overlay, depth = Predictor(Channels(), SPEC).predict_file(path)
     assert mask.mode == "P" and depth is None
-    assert np.array_equal(np.asarray(mask), picture.argmax(2))
-    colors = np.asarray(SPEC.palette)[picture.argmax(2)]
+    assert np.array_equal(np.asarray(mask), image.argmax(2))
+    colors = np.asarray(SPEC.palette)[image.argmax(2)]
     assert np.array_equal(np.asarray(mask.convert("RGB")), colors)
-    expected = np.where(colors.any(2, keepdims=True), np.rint(picture * 0.5 + colors * 0.5), picture)
+    expected = np.where(colors.any(2, keepdims=True), np.rint(image * 0.5 + colors * 0.5), image)
     assert np.array_equal(np.asarray(overlay), expected)
 
 
@@ -44,17 +44,17 @@ def test_folders_globs_files_and_lists(tmp_path):
         assert names == {f"{stem}{end}" for stem in stems for end in (".png", "_overlay.png", ".json")}
     with Image.open(tmp_path / "out" / "0" / "pic10.png") as mask:
         assert mask.mode == "P" and mask.size == (8, 9)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         predictor.predict_files(tmp_path / "nowhere", tmp_path / "o")
 
 
 def test_depth_binary_masks_and_backgrounds(tmp_path):
-    picture, scene = noise(21, 30, 3), noise(21, 30, 3) // 2
-    save(tmp_path / "fg" / "one.png", picture)
+    image, scene = noise(21, 30, 3), noise(21, 30, 3) // 2
+    save(tmp_path / "fg" / "one.png", image)
     save(tmp_path / "bg" / "one.jpg", scene, format="PNG")
     net = dual()
     assert Predictor(net).predict_files(tmp_path / "fg", tmp_path / "out", background=tmp_path / "bg") == []
-    logits, depth = unetzoo.predict(net, np.concatenate([picture, scene], axis=2))
+    logits, depth = unetzoo.predict(net, np.concatenate([image, scene], axis=2))
     mask, deep = (read(tmp_path / "out" / name) for name in ("one.png", "one_depth.png"))
     assert np.array_equal(np.asarray(mask), (logits[0] > 0).numpy())
     assert deep.mode == "I;16"
@@ -82,7 +82,7 @@ def test_backgrounds_that_do_not_belong(tmp_path):
         (5, True, r"unetzoo\.predict"),
     ],
 )
-def test_networks_that_take_other_pictures(tmp_path, channels, background, says):
+def test_networks_that_take_other_images(tmp_path, channels, background, says):
     path = save(tmp_path / "a.png", noise(8, 8, 3))
     with pytest.raises(ConfigError, match=says):
         Predictor(Channels(channels)).predict_files(path, tmp_path / "out", background=path if background else None)
@@ -105,14 +105,14 @@ def test_broken_files_do_not_stop_the_rest(tmp_path):
 
 def test_a_failure_names_its_file(tmp_path):
     path = save(tmp_path / "a.png", noise(8, 8, 3))
-    predictor = Predictor(Channels(), prepare=lambda array: torch.zeros(2, 8, 8))
+    predictor = Predictor(Channels(), preprocess=lambda array: torch.zeros(2, 8, 8))
     (failure,) = predictor.predict_files(path, tmp_path / "out")
     assert isinstance(failure, InputShapeError) and "a.png" in str(failure)
 
 
 def test_nothing_is_overwritten_that_was_read(tmp_path):
     save(tmp_path / "a.png", noise(8, 8, 3))
-    with pytest.raises(ConfigError, match="replace a picture"):
+    with pytest.raises(ConfigError, match="replace an image"):
         Predictor(Channels()).predict_files(tmp_path, tmp_path)
     save(tmp_path / "in" / "a.png", noise(8, 8, 3))
     save(tmp_path / "in" / "a.bmp", noise(8, 8, 3))
@@ -128,8 +128,8 @@ def test_files_are_upright_and_converted(tmp_path):
     exif[0x0112] = 6
     save(tmp_path / "turned.png", noise(10, 20, 3), exif=exif)
     assert Predictor(Channels()).predict_file(tmp_path / "turned.png").mask.size == (10, 20)
-    save(tmp_path / "grey.png", noise(10, 20))
-    assert not np.asarray(Predictor(Channels()).predict_file(tmp_path / "grey.png").mask).any()
+    save(tmp_path / "gray.png", noise(10, 20))
+    assert not np.asarray(Predictor(Channels()).predict_file(tmp_path / "gray.png").mask).any()
     save(tmp_path / "alpha.png", noise(10, 20, 4))
     single = Predictor(Channels(1)).predict_file(tmp_path / "alpha.png")
     assert single.mask.size == (20, 10) and single.overlay.mode == "RGB"
@@ -139,7 +139,7 @@ def test_answers_of_another_size_are_brought_to_the_files(tmp_path):
     path = save(tmp_path / "a.png", noise(21, 30, 3))
     half = Predictor(dual(in_channels=3, out_stride=2)).predict_file(path)
     assert half.mask.size == half.depth.size == half.overlay.size == (30, 21)
-    shrunk = Predictor(Channels(), prepare=lambda array: torch.from_numpy(array[::3, ::3] / 255).permute(2, 0, 1))
+    shrunk = Predictor(Channels(), preprocess=lambda array: torch.from_numpy(array[::3, ::3] / 255).permute(2, 0, 1))
     assert shrunk.predict_file(path).mask.size == (30, 21)
 
 

@@ -17,47 +17,47 @@ from predicting import SPEC, Channels, dual, noise, read, save
 
 from unetzoo import LabelSpec, cli
 from unetzoo.errors import ConfigError, ImageTooLargeError, UnknownNameError
-from unetzoo.inference import Cleaning, Predictor, Prepare, TrainedNetwork
+from unetzoo.inference import Cleaning, ModelBundle, Predictor, Preprocess
 from unetzoo.inference import files as written
 from unetzoo.inference.relay import relay
 from unetzoo.training import load_run
 
 
 def test_every_product(tmp_path):
-    picture = save(tmp_path / "in" / "a.png", noise(21, 30, 6)[..., :3])
+    image = save(tmp_path / "in" / "a.png", noise(21, 30, 6)[..., :3])
     scene = save(tmp_path / "bg" / "a.png", noise(21, 30, 3) // 2)
     predictor = Predictor(dual())
-    assert predictor.predict_files(picture, tmp_path / "out", background=scene, products="all") == []
+    assert predictor.predict_files(image, tmp_path / "out", background=scene, products="all") == []
     names = {path.name for path in (tmp_path / "out").iterdir()}
     ends = (".png", "_color.png", "_overlay.png", "_depth.png", "_depth_color.png", ".json")
     assert names == {f"a{end}" for end in ends}
-    answer = predictor.answer(picture, scene)
+    answer = predictor.answer(image, scene)
     color = np.asarray(read(tmp_path / "out" / "a_color.png"))
     assert np.array_equal(color, np.asarray(answer.labels.palette)[answer.classes])
     shades = np.asarray(read(tmp_path / "out" / "a_depth_color.png")).astype(int)
     lowest, highest = (np.unravel_index(f(answer.depth), answer.depth.shape) for f in (np.argmin, np.argmax))
     assert shades[lowest].tolist() == [68, 1, 84] and shades[highest].tolist() == [253, 231, 37]  # viridis' two ends
     only = tmp_path / "only"
-    predictor.predict_files(picture, only, background=scene, products=["json"])
+    predictor.predict_files(image, only, background=scene, products=["json"])
     assert [path.name for path in only.iterdir()] == ["a.json"]
     with pytest.raises(ConfigError, match="did you mean 'overlay'"):
-        predictor.predict_files(picture, only, background=scene, products="mask,overly")
+        predictor.predict_files(image, only, background=scene, products="mask,overly")
 
 
-def test_numbers_are_those_of_the_picture(tmp_path):
-    picture = noise(13, 22, 3)
-    path = save(tmp_path / "a.png", picture)
+def test_numbers_are_those_of_the_image(tmp_path):
+    image = noise(13, 22, 3)
+    path = save(tmp_path / "a.png", image)
     rules = {"tile": 16, "blend": "gaussian", "threshold": {"left": 0.4}, "cleaning": Cleaning(min_area=3)}
     Predictor(Channels(), SPEC, name="mine", **rules).predict_files(path, tmp_path / "out", products="json")
     facts = json.loads((tmp_path / "out" / "a.json").read_text())
-    assert facts["picture"] == str(path) and (facts["height"], facts["width"]) == (13, 22)
+    assert facts["image"] == str(path) and (facts["height"], facts["width"]) == (13, 22)
     settings = {"network": "mine", "tile": 16, "blend": "gaussian", "thresholds": [None, 0.4, None], "min_area": 3}
     assert settings.items() <= facts["settings"].items() and facts["settings"]["tta"] is None
     Predictor(Channels(), SPEC).predict_files(path, tmp_path / "plain", products="json")
     facts = json.loads((tmp_path / "plain" / "a.json").read_text())
-    scores = np.exp(picture / 255.0)
+    scores = np.exp(image / 255.0)
     scores /= scores.sum(2, keepdims=True)
-    chosen = picture.argmax(2)
+    chosen = image.argmax(2)
     for index, name in enumerate(SPEC.names):
         row = facts["classes"][name]
         assert row["index"] == index and row["pixels"] == (chosen == index).sum()
@@ -67,14 +67,14 @@ def test_numbers_are_those_of_the_picture(tmp_path):
 
 
 def test_several_labels_a_pixel(tmp_path):
-    picture = noise(9, 12, 3)
-    path = save(tmp_path / "a.png", picture)
+    image = noise(9, 12, 3)
+    path = save(tmp_path / "a.png", image)
     spec = LabelSpec(("hair", "left ear", "hat"), palette=((0, 9, 0), (200, 0, 0), (0, 0, 200)))
     net = Channels()
     net.forward = lambda x: (x - 0.5) * 9
     predictor = Predictor(net, spec, multilabel=True, threshold={"hat": 0.7})
     predictor.predict_files(path, tmp_path / "out", products="all")
-    likely = 1 / (1 + np.exp(-9 * (picture / 255.0 - 0.5)))
+    likely = 1 / (1 + np.exp(-9 * (image / 255.0 - 0.5)))
     planes = likely > np.array([0.5, 0.5, 0.7])
     for index, name in enumerate(("hair", "left_ear", "hat")):
         assert np.array_equal(np.asarray(read(tmp_path / "out" / f"a_{name}.png")), planes[..., index] * 255)
@@ -113,7 +113,7 @@ def test_order_does_not_depend_on_threads(tmp_path):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """A disk that fills at the overlay of picture 3."""
+    """A disk that fills at the overlay of image 3."""
     real = Image.Image.save
 
     def full(self, fp, *args, **options):
@@ -128,7 +128,7 @@ def full_disk(monkeypatch):
 def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
-    with pytest.raises(ConfigError, match=r"No space left on device \(3 of 6 pictures are done and stay\)"):
+    with pytest.raises(ConfigError, match=r"No space left on device \(3 of 6 images are done and stay\)"):
         Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {f"{n}{end}" for n in range(3) for end in (".png", "_overlay.png", ".json")} <= names
@@ -139,16 +139,16 @@ def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
 def test_a_full_disk_does_not_hide_what_could_not_be_read_before(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
-    (tmp_path / "in" / "1.png").write_bytes(b"no picture")
-    told = r"\(2 of 6 pictures are done and stay, 1 could not be predicted\)"
+    (tmp_path / "in" / "1.png").write_bytes(b"no image")
+    told = r"\(2 of 6 images are done and stay, 1 could not be predicted\)"
     with pytest.raises(ConfigError, match=told) as caught:
         Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
     (note,) = caught.value.__notes__
-    assert "unreadable picture" in note and "1.png" in note
+    assert "unreadable image" in note and "1.png" in note
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
 
 
-def test_bombs_and_pictures_that_memory_does_not_hold(tmp_path, monkeypatch):
+def test_bombs_and_images_that_memory_does_not_hold(tmp_path, monkeypatch):
     for name, height in (("large", 40), ("small", 6)):
         save(tmp_path / "in" / f"{name}.png", noise(height, 30, 3))
 
@@ -163,7 +163,7 @@ def test_bombs_and_pictures_that_memory_does_not_hold(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "small.png").exists()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
     (failure,) = Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out2")
-    assert isinstance(failure, ImageTooLargeError) and "picture too large" in str(failure)
+    assert isinstance(failure, ImageTooLargeError) and "image too large" in str(failure)
 
 
 def test_faults_of_a_network_are_not_swallowed(tmp_path):
@@ -209,17 +209,17 @@ def test_work_that_stops_early_leaves_no_thread():
 def test_preparation_is_that_of_validation(normalize, size):
     from unetzoo.datasets import Transform
 
-    picture = noise(23, 31, 3)
+    image = noise(23, 31, 3)
     transform = Transform(size=size, normalize=normalize, train=False)
-    validated = transform({"image": picture, "id": "a"}, np.random.default_rng(0))["image"]
-    assert torch.equal(Prepare(size, transform.normalize)(picture), validated)
+    validated = transform({"image": image, "id": "a"}, np.random.default_rng(0))["image"]
+    assert torch.equal(Preprocess(size, transform.normalize)(image), validated)
 
 
-def test_a_run_brings_its_threshold_and_whole_pictures(tmp_path):
+def test_a_run_brings_its_threshold_and_whole_images(tmp_path):
     net = tiny("bnunet", classes=1, in_channels=3)
     sets = ["metrics.mask.threshold=0.9", "transform.val.crop=32", "transform.val.size=48"]
     trained = load_run(run_folder(tmp_path / "run", net, *sets))
-    assert isinstance(trained, TrainedNetwork) and trained.threshold == 0.9 and trained.prepare == Prepare((48, 48))
+    assert isinstance(trained, ModelBundle) and trained.threshold == 0.9 and trained.preprocess == Preprocess((48, 48))
     path = save(tmp_path / "a.png", noise(20, 30, 3))
     likely = Predictor.of(trained).answer(path).probabilities[0].numpy()
     strict, lax = (Predictor.of(trained, **o).answer(path).classes for o in ({}, {"threshold": 0.01}))
@@ -244,7 +244,7 @@ def test_the_command_reads_a_list(tmp_path, run, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     options = ["--threshold", "foreground=0.2", "--largest-component", "all", "--min-area", "5", "--tile", "256"]
     code, printed = predict(capsys, run, "-", tmp_path / "out", "--write", "json,color", *options)
-    assert code == 3 and "none.png" in printed.err and "1 of the pictures" in printed.err
+    assert code == 3 and "none.png" in printed.err and "1 of the images" in printed.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.json", "a_color.png", "b.json", "b_color.png"}
     settings = json.loads((tmp_path / "out" / "b.json").read_text())["settings"]
     assert settings["thresholds"] == [0.2] and settings["min_area"] == 5 and settings["largest_component"] == ["all"]

@@ -1,4 +1,4 @@
-"""What a prediction run is given: lists, links, folders with broken pictures, pictures of every kind."""
+"""What a prediction run is given: lists, links, folders with broken images, images of every kind."""
 
 import io
 import json
@@ -26,11 +26,11 @@ def test_a_list_goes_on_without_what_is_missing(tmp_path):
     for missing in ("no*.png", "none [1].png"):
         (failure,) = Predictor(Channels()).predict_files([tmp_path / missing, path], tmp_path / "out")
         assert "no such file" in str(failure) and missing in str(failure)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         Predictor(Channels()).predict_files(tmp_path / "no*.png", tmp_path / "out")
 
 
-def test_a_file_named_in_several_ways_is_one_picture(tmp_path, monkeypatch):
+def test_a_file_named_in_several_ways_is_one_image(tmp_path, monkeypatch):
     path = save(tmp_path / "in" / "a.png", noise(5, 6, 3))
     monkeypatch.chdir(tmp_path)
     told = []
@@ -61,7 +61,7 @@ def test_results_are_never_predicted_again(tmp_path):
     assert predictor.predict_files(**asked) == []
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
     assert before.keys() == {path, other, tmp_path / "a_overlay.png", tmp_path / "b_overlay.png"}
-    with pytest.raises(ConfigError, match=r"would replace a picture.*_overlay\.png"):
+    with pytest.raises(ConfigError, match=r"would replace an image.*_overlay\.png"):
         predictor.predict_files(**asked)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
     beside = {**asked, "inputs": tmp_path / "sub", "out_dir": tmp_path / "sub" / "out"}
@@ -73,20 +73,20 @@ def test_results_are_never_predicted_again(tmp_path):
 def test_names_that_are_no_text(tmp_path, capfd, monkeypatch):
     run = run_folder(tmp_path / "run", tiny("bnunet", classes=1, in_channels=3))
     folder = os.fsencode(tmp_path)
-    picture = os.path.join(folder, b"a\xff.png")
-    Image.fromarray(noise(40, 31, 3)).save(os.fsdecode(picture))
-    lines = b"\n".join([picture, os.path.join(folder, b"none\xfe.png")])
+    image = os.path.join(folder, b"a\xff.png")
+    Image.fromarray(noise(40, 31, 3)).save(os.fsdecode(image))
+    lines = b"\n".join([image, os.path.join(folder, b"none\xfe.png")])
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
     with pytest.raises(SystemExit) as ended:
         cli.main(["predict", str(run), "-", str(tmp_path / "out")])
     printed = capfd.readouterr()
     assert ended.value.code == 3 and "none" in printed.err and "Traceback" not in printed.err
     facts = json.loads((tmp_path / "out" / os.fsdecode(b"a\xff.json")).read_text(encoding="utf-8"))
-    assert facts["picture"] == os.fsdecode(picture)
+    assert facts["image"] == os.fsdecode(image)
 
 
 def messy(folder):
-    """Files that no picture should be made of, by what is said of them."""
+    """Files that no image should be made of, by what is said of them."""
     good = save(folder / "good.png", noise(30, 20, 3)).read_bytes()
     damaged = bytearray(good)
     damaged[len(good) // 2 : len(good) // 2 + 50] = bytes(50)
@@ -107,7 +107,7 @@ def messy(folder):
             (folder / f"{what}~{number}.png").write_bytes(content)
     frames = [Image.fromarray(noise(4, 5, 3)), Image.fromarray(255 - noise(4, 5, 3))]
     for suffix in ("gif", "webp", "tif"):
-        frames[0].save(folder / f"several pictures~{suffix}.{suffix}", save_all=True, append_images=frames[1:])
+        frames[0].save(folder / f"several images~{suffix}.{suffix}", save_all=True, append_images=frames[1:])
     Image.fromarray(noise(4, 5, 1)[..., 0].astype(np.uint16)).save(folder / "more than 8 bits~.png")
     Image.fromarray(noise(4, 5, 1)[..., 0].astype(np.float32)).save(folder / "more than 8 bits~f.tif")
     return 6 + 3 + 3 + 2
@@ -132,7 +132,7 @@ def test_a_folder_of_all_that_can_be_wrong(tmp_path):
         *(("jpg", mode) for mode in ("L", "RGB", "CMYK")),
     ],
 )
-def test_pictures_of_any_kind_are_read_upright(tmp_path, mode, turn, suffix):
+def test_images_of_any_kind_are_read_upright(tmp_path, mode, turn, suffix):
     image = Image.fromarray(noise(7, 12, 3)).resize((24, 14)).convert(mode)
     exif = Image.Exif()
     exif[0x112] = turn
@@ -141,4 +141,4 @@ def test_pictures_of_any_kind_are_read_upright(tmp_path, mode, turn, suffix):
     raw = np.asarray(read(path).convert("RGB"))
     image.save(path, exif=exif)
     upright = np.rot90(raw, {1: 0, 3: 2, 6: -1, 8: 1}[turn])
-    assert np.array_equal(Predictor(Channels()).answer(path).picture, upright)
+    assert np.array_equal(Predictor(Channels()).answer(path).image, upright)

@@ -1,4 +1,4 @@
-"""`predict_to` against `predict` on the same picture, and what goes wrong on disks."""
+"""`predict_to` against `predict` on the same image, and what goes wrong on disks."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from torch import nn
 import unetzoo
 from unetzoo import predict
 from unetzoo.errors import ConfigError, DataError, ImageDecodeError, InputShapeError
-from unetzoo.inference import Prepare, predict_to, targets
+from unetzoo.inference import Preprocess, predict_to, targets
 from unetzoo.models.base import Geometry
 
 CHANNELS = {"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16)}
@@ -23,7 +23,7 @@ def small(name="bnunet", **config):
     return unetzoo.build(name, **{**CHANNELS, **config}).eval()
 
 
-def picture(height, width, channels=2, dtype=np.uint8):
+def random_image(height, width, channels=2, dtype=np.uint8):
     rng = np.random.default_rng(0)
     return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
 
@@ -55,7 +55,7 @@ def agree(found, expected):
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiff_layouts(tmp_path, layout, dtype):
-    image = picture(131, 203, 3, dtype)
+    image = random_image(131, 203, 3, dtype)
     stored = image.transpose(2, 0, 1) if "planarconfig" in layout else image
     tifffile.imwrite(tmp_path / "in.tif", stored, photometric="rgb", **layout)
     net = small(in_channels=3)
@@ -63,11 +63,11 @@ def test_tiff_layouts(tmp_path, layout, dtype):
     assert agree(np.load(tmp_path / "out.npy"), classes_of(net, image))
 
 
-def test_transparency_is_left_out_and_grey_has_one_channel(tmp_path):
-    image = picture(70, 90, 4)
+def test_transparency_is_left_out_and_gray_has_one_channel(tmp_path):
+    image = random_image(70, 90, 4)
     tifffile.imwrite(tmp_path / "rgba.tif", image, photometric="rgb", extrasamples=["unassalpha"], tile=(32, 32))
-    tifffile.imwrite(tmp_path / "grey.tif", image[..., 0], tile=(32, 32))
-    for name, seen in (("rgba", image[..., :3]), ("grey", image[..., 0])):
+    tifffile.imwrite(tmp_path / "gray.tif", image[..., 0], tile=(32, 32))
+    for name, seen in (("rgba", image[..., :3]), ("gray", image[..., 0])):
         net = small(in_channels=3 if seen.ndim == 3 else 1)
         predict_to(net, tmp_path / f"{name}.tif", tmp_path / f"{name}.npy")
         assert agree(np.load(tmp_path / f"{name}.npy"), classes_of(net, seen))
@@ -76,7 +76,7 @@ def test_transparency_is_left_out_and_grey_has_one_channel(tmp_path):
 @pytest.mark.parametrize("suffix", ["npy", "tif", "TIFF"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (513, 2), (600, 520)])
 def test_targets_of_any_size(tmp_path, suffix, size):
-    image = picture(*size)
+    image = random_image(*size)
     net = small("unet")
     predict_to(net, image, tmp_path / f"out.{suffix}", tile=200)
     path = tmp_path / f"out.{suffix}"
@@ -88,7 +88,7 @@ def test_targets_of_any_size(tmp_path, suffix, size):
 @pytest.mark.parametrize("blend", ["exact", "constant", "gaussian"])
 @pytest.mark.parametrize("tta", [None, "flips", "d4"])
 def test_the_answer_is_that_of_predict(tmp_path, blend, tta):
-    net, image = small(), picture(150, 131)
+    net, image = small(), random_image(150, 131)
     options = {"tile": (64, 72), "blend": blend, "tta": tta}
     predict_to(net, image, tmp_path / "out.npy", probabilities=tmp_path / "p.npy", **options)
     expected = predict(net, image, **options)
@@ -98,7 +98,7 @@ def test_the_answer_is_that_of_predict(tmp_path, blend, tta):
 
 
 def test_depth_and_half_resolution(tmp_path):
-    net, image = small("dualunet", out_stride=2), picture(101, 90)
+    net, image = small("dualunet", out_stride=2), random_image(101, 90)
     predict_to(net, image, tmp_path / "out.npy", depth=tmp_path / "depth.tif", tile=80)
     whole = predict(net, image)
     assert agree(np.load(tmp_path / "out.npy"), whole.mask.argmax(0).numpy())
@@ -117,28 +117,28 @@ class Many(nn.Module):
 
 
 def test_more_than_256_classes_and_one(tmp_path):
-    image = picture(20, 31, 1, np.uint16) % 300
+    image = random_image(20, 31, 1, np.uint16) % 300
     predict_to(Many(), image, tmp_path / "many.tif", tile=16)
     found = tifffile.imread(tmp_path / "many.tif")
     assert found.dtype == np.uint16 and np.array_equal(found, image[..., 0])
-    net, image = small(classes=1), picture(40, 50)
+    net, image = small(classes=1), random_image(40, 50)
     predict_to(net, image, tmp_path / "one.npy", threshold=0.4)
     assert np.array_equal(np.load(tmp_path / "one.npy"), (predict(net, image)[0].sigmoid() > 0.4).numpy())
 
 
 @pytest.mark.parametrize("normalize", ["unit", "minmax", "standard", {"mean": [0.2, 0.3], "std": [0.5, 0.25]}])
-def test_a_runs_preparation_sees_the_whole_picture(tmp_path, normalize):
-    image = picture(150, 100) // 2 + 40
+def test_a_runs_preparation_sees_the_whole_image(tmp_path, normalize):
+    image = random_image(150, 100) // 2 + 40
     image[:70] //= 2
     net = small()
-    predict_to(net, image, tmp_path / "out.npy", prepare=Prepare(normalize=normalize), tile=80)
-    assert agree(np.load(tmp_path / "out.npy"), classes_of(net, Prepare(normalize=normalize)(image)))
+    predict_to(net, image, tmp_path / "out.npy", preprocess=Preprocess(normalize=normalize), tile=80)
+    assert agree(np.load(tmp_path / "out.npy"), classes_of(net, Preprocess(normalize=normalize)(image)))
 
 
-def test_a_grey_memory_map_is_only_read(tmp_path):
-    net, image = small(in_channels=1), picture(40, 30, 1)
+def test_a_gray_memory_map_is_only_read(tmp_path):
+    net, image = small(in_channels=1), random_image(40, 30, 1)
     np.save(tmp_path / "in.npy", image[..., 0])
-    predict_to(net, tmp_path / "in.npy", tmp_path / "out.npy", prepare=Prepare())
+    predict_to(net, tmp_path / "in.npy", tmp_path / "out.npy", preprocess=Preprocess())
     assert agree(np.load(tmp_path / "out.npy"), classes_of(net, image))
 
 
@@ -149,7 +149,7 @@ class Interrupted(Exception):
 @pytest.mark.parametrize("blend", ["exact", "gaussian"])
 @pytest.mark.parametrize("suffix", ["npy", "tif"])
 def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
-    net, image = small(), picture(400, 61)
+    net, image = small(), random_image(400, 61)
     options = {"blend": blend, "probabilities": tmp_path / "p.npy"}
     once = tmp_path / f"once.{suffix}"
     predict_to(net, image, once, blend=blend, tile=96, probabilities=tmp_path / "once_p.npy")
@@ -182,7 +182,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
 
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
-    net, image = small(), picture(300, 61)
+    net, image = small(), random_image(300, 61)
     put = targets._put
 
     def full(file, place, values):
@@ -204,13 +204,13 @@ def test_no_room_is_said_before_any_work(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(ConfigError, match=r"room for .* MB.*No space left"):
-        predict_to(small(), picture(90, 90), tmp_path / "out.npy", depth=None)
+        predict_to(small(), random_image(90, 90), tmp_path / "out.npy", depth=None)
     assert list(tmp_path.iterdir()) == []
 
 
 def broken_tiffs(folder):
     path = folder / "good.tif"
-    tifffile.imwrite(path, picture(200, 200, 2), tile=(64, 64), compression="zlib", planarconfig="contig")
+    tifffile.imwrite(path, random_image(200, 200, 2), tile=(64, 64), compression="zlib", planarconfig="contig")
     data = path.read_bytes()
     rng = np.random.default_rng(0)
     middle = bytearray(data)
@@ -233,7 +233,7 @@ def test_broken_tiffs(tmp_path, kind, caplog):
 
 
 def test_mutated_tiffs_raise_our_errors_only(tmp_path):
-    tifffile.imwrite(tmp_path / "good.tif", picture(60, 60, 1)[..., 0], tile=(32, 32), compression="zlib")
+    tifffile.imwrite(tmp_path / "good.tif", random_image(60, 60, 1)[..., 0], tile=(32, 32), compression="zlib")
     data, rng = (tmp_path / "good.tif").read_bytes(), np.random.default_rng(1)
     net = small(in_channels=1)
     outcomes = []
@@ -251,9 +251,9 @@ def test_mutated_tiffs_raise_our_errors_only(tmp_path):
 
 
 def test_sources_that_cannot_be_read(tmp_path):
-    net, image = small(), picture(70, 80)
+    net, image = small(), random_image(70, 80)
     out = tmp_path / "out.npy"
-    tifffile.imwrite(tmp_path / "pages.tif", picture(40, 40, 5).transpose(2, 0, 1), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "pages.tif", random_image(40, 40, 5).transpose(2, 0, 1), photometric="minisblack")
     tifffile.imwrite(tmp_path / "turned.tif", image[..., 0], extratags=[(274, 3, 1, 6, True)])
     tifffile.imwrite(tmp_path / "white.tif", image[..., 0], photometric="miniswhite")
     tifffile.imwrite(
@@ -268,8 +268,8 @@ def test_sources_that_cannot_be_read(tmp_path):
         ("in.png", DataError, "tiled TIFF"),
         ("pages.tif", DataError, "5 pages"),
         ("turned.tif", DataError, "expected orientation 1, found 6.*upright"),
-        ("white.tif", DataError, "expected grey or RGB, found miniswhite"),
-        ("palette.tif", DataError, "expected grey or RGB, found palette"),
+        ("white.tif", DataError, "expected gray or RGB, found miniswhite"),
+        ("palette.tif", DataError, "expected gray or RGB, found palette"),
         ("bad.npy", ImageDecodeError, r"bad\.npy"),
         ("short.npy", ImageDecodeError, r"short\.npy"),
     ]:
@@ -278,7 +278,7 @@ def test_sources_that_cannot_be_read(tmp_path):
     for source, error, says in [
         (image[..., :1], InputShapeError, "expected 2 channels, found 1"),
         (image.astype(np.int64), DataError, "full scale"),
-        (image[0, 0], InputShapeError, "one picture"),
+        (image[0, 0], InputShapeError, "one image"),
         (image[:0], InputShapeError, "empty"),
         (torch.zeros(2, 9, 9), DataError, r"unetzoo\.predict"),
         (None, DataError, "NoneType"),
@@ -289,7 +289,7 @@ def test_sources_that_cannot_be_read(tmp_path):
 
 
 def test_wrong_arguments(tmp_path):
-    net, image = small(), picture(200, 180)
+    net, image = small(), random_image(200, 180)
     out = tmp_path / "out.npy"
     (tmp_path / "there.npy").write_bytes(b"mine")
     for target, options, says in [
@@ -304,24 +304,24 @@ def test_wrong_arguments(tmp_path):
         (out, {"memory": "much"}, "wrong memory"),
         (out, {"memory": "10KB"}, "too little memory"),
         (out, {"memory": "1MB", "tile": 160}, "too little memory"),
-        (out, {"tta": "paper"}, "whole picture"),
-        (out, {"prepare": Prepare(size=(64, 64))}, "keep their size"),
+        (out, {"tta": "paper"}, "whole image"),
+        (out, {"preprocess": Preprocess(size=(64, 64))}, "keep their size"),
     ]:
         with pytest.raises(ConfigError, match=says):
             predict_to(net, image, target, **options)
     assert (tmp_path / "there.npy").read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["there.npy"]
     with pytest.raises(DataError, match="8-bit"):
-        predict_to(net, image.astype(np.uint16), out, prepare=Prepare())
+        predict_to(net, image.astype(np.uint16), out, preprocess=Preprocess())
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     from unetzoo.cli import main
-    from unetzoo.inference import TrainedNetwork
+    from unetzoo.inference import ModelBundle
 
-    net, image = small(), picture(90, 120)
+    net, image = small(), random_image(90, 120)
     tifffile.imwrite(tmp_path / "in.tif", image, planarconfig="contig", photometric="minisblack", tile=(32, 32))
-    trained = TrainedNetwork(net, unetzoo.LabelSpec.indexed(3), Prepare())
+    trained = ModelBundle(net, unetzoo.LabelSpec.indexed(3), Preprocess())
     monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained)
     main_arguments = [
         "stream",

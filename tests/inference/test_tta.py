@@ -34,7 +34,7 @@ class Echo(nn.Module):
 
 
 class Slope(nn.Module):
-    """Answers how far right a pixel lies in its picture, so that every view answers another thing."""
+    """Answers how far right a pixel lies in its image, so that every view answers another thing."""
 
     geometry = Geometry(minimum=1, stride=1)
 
@@ -96,7 +96,7 @@ def test_mirrorings_and_quarter_turns_of_any_shape(tta, size):
 
 @pytest.mark.parametrize("view", [View(angle=a) for a in (3.0, 360 / 7 % 90, 45.0, 89.0)], ids=str)
 @pytest.mark.parametrize("size", [(20, 31), (5, 40), (1, 17), (2, 2)])
-def test_turned_pictures_are_scipys(view, size):
+def test_turned_images_are_scipys(view, size):
     image = draw(1, *size).numpy()[0]
     turned = view.resampled(torch.from_numpy(image)[None])[0].numpy()
     cos, sin = np.cos(np.radians(view.angle)), np.sin(np.radians(view.angle))
@@ -234,7 +234,7 @@ SIDES = ("face", "left", "right")
 
 
 class Eyes(nn.Module):
-    """Bright pixels are "left" in the left half of the picture, "right" in the other."""
+    """Bright pixels are "left" in the left half of the image, "right" in the other."""
 
     geometry = Geometry(minimum=1, stride=1)
 
@@ -269,7 +269,7 @@ def test_the_subjects_change_places_in_mirrors_only(tta):
 
 
 @pytest.mark.parametrize("rotations", [3, 4, 7])
-def test_turned_pictures_leave_the_viewer_no_sides(rotations):
+def test_turned_images_leave_the_viewer_no_sides(rotations):
     labels = LabelSpec(SIDES, swap_pairs=((1, 2),), side="viewer")
     with pytest.raises(ConfigError, match=f"rotations={rotations}.*rotations=1 or 2"):
         predict(Echo(), draw(3, 8, 8), tta=TTA(rotations=rotations), labels=labels)

@@ -128,7 +128,7 @@ def test_a_side_that_covers_the_canvas_needs_no_core():
     plan = plan_windows(geometry, (64, 1000), tile=(64, 240))
     assert len(plan.rows.spans) == 1 and len(plan.columns.spans) > 4
     assert len(list(plan.windows())) == len(plan.columns.spans)
-    with pytest.raises(ConfigError, match=r"at least \(64, 208\) for this picture, found \(64, 192\)"):
+    with pytest.raises(ConfigError, match=r"at least \(64, 208\) for this image, found \(64, 192\)"):
         plan_windows(geometry, (64, 1000), tile=(64, 192))
 
 
@@ -164,7 +164,7 @@ def test_a_network_of_one_size():
         plan_windows(Geometry(minimum=64, maximum=64, stride=64, halo=30), (300, 100), tile=64)
 
 
-def test_unknown_blend_and_empty_pictures():
+def test_unknown_blend_and_empty_images():
     with pytest.raises(ConfigError, match="did you mean 'gaussian'"):
         plan_windows(PAPER, (5, 5), blend="gausian")
     with pytest.raises(InputShapeError, match="empty"):
@@ -195,7 +195,7 @@ def test_geometries_hold_for_thousands_of_sizes(name, config):
             wanted = max(size, geometry.out_stride) + 2 * geometry.margin
             place = bisect.bisect_left(legal, size)
             assert geometry.fit(size) == legal[place]
-            assert geometry.neighbours(size) == tuple(
+            assert geometry.neighbors(size) == tuple(
                 legal[max(0, place - 1) : place + 1] if legal[place] > size else legal[place : place + 1]
             )
             length = canvas_length(geometry, size)

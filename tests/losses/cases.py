@@ -39,7 +39,7 @@ CASES = [
     *(
         (name, {"mode": mode, **keywords}, channels, mode == "multilabel")
         for name, variants in (
-            ("boundary", ({}, {"empty": "penalise"})),
+            ("boundary", ({}, {"empty": "penalize"})),
             ("mcc", ({}, {"per_image": True}, {"empty": "skip"})),
             ("lovasz", ({}, {"per_image": True, "empty": "skip"})),
             ("focal", ({}, {"alpha": 0.25, "gamma": 0.5}, {"normalized": True}, {"reduced_threshold": 0.5})),
@@ -65,10 +65,10 @@ CASES = [
     ("ms_ssim", {}, 1, None),
     ("ms_ssim", {"win_size": 3, "weights": [0.4, 0.6]}, 2, None),
 ]
-LABELLED = [case for case in CASES if case[3] is not None]
+LABELED = [case for case in CASES if case[3] is not None]
 DEPTH = [case for case in CASES if case[3] is None]
-# Compare a pixel with its neighbours: a pixel cannot be seen twice without moving the others, an image can.
-NEIGHBOURS = {"border_ce", "boundary", "gradient", "depth_ssim", "ssim", "ms_ssim"}
+# Compare a pixel with its neighbors: a pixel cannot be seen twice without moving the others, an image can.
+NEIGHBORS = {"border_ce", "boundary", "gradient", "depth_ssim", "ssim", "ms_ssim"}
 
 
 def ids(case) -> str:

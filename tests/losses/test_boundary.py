@@ -63,7 +63,7 @@ def test_distances_by_hand():
         assert np.isnan(signed_distance(mask)).all() and signed_distance(mask).shape == mask.shape
 
 
-@pytest.mark.parametrize("empty", ["skip", "penalise"])
+@pytest.mark.parametrize("empty", ["skip", "penalize"])
 @pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
 def test_is_its_formula(mode, channels, empty):
     """Class 3 of the four is in the first image alone, and the second image of the others all background."""
@@ -90,7 +90,7 @@ def test_classes_that_count():
     torch.testing.assert_close(weights, (parts[0] + parts[1]) / 2)
 
 
-@pytest.mark.parametrize("empty", ["skip", "penalise"])
+@pytest.mark.parametrize("empty", ["skip", "penalize"])
 def test_distances_may_be_given(empty):
     logits, labels = torch.randn(2, 3, 6, 6), torch.randint(0, 2, (2, 6, 6))
     maps = torch.tensor(np.stack([[signed_distance(image == k) for k in range(3)] for image in labels.numpy()]))
@@ -131,13 +131,13 @@ def test_without_a_boundary():
         logits = torch.zeros(1, 1, 4, 3, requires_grad=True)
         skipped = BoundaryLoss("binary")(logits, labels.long())
         assert not torch.autograd.grad(skipped, logits)[0].any() and skipped == 0
-        far = BoundaryLoss("binary", empty="penalise")(logits, labels.long())
+        far = BoundaryLoss("binary", empty="penalize")(logits, labels.long())
         assert far.item() == pytest.approx(sign * 5 * 0.5)
         assert (sign * torch.autograd.grad(far, logits)[0] > 0).all()
 
 
 def test_wrong_arguments():
-    with pytest.raises(ConfigError, match='"skip" or "penalise"'):
+    with pytest.raises(ConfigError, match='"skip" or "penalize"'):
         BoundaryLoss("binary", empty="formula")  # pyright: ignore
     with pytest.raises(ConfigError, match="binary labels have one class"):
         BoundaryLoss("binary", classes=[0])

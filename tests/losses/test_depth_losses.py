@@ -91,7 +91,7 @@ def test_gradient_is_its_formula():
     check(GradientLoss(), np.mean(np.abs(down) + np.abs(right)), weighted=False)
 
 
-def test_gradient_of_scales_beyond_the_picture_is_finite():
+def test_gradient_of_scales_beyond_the_image_is_finite():
     assert GradientLoss(6)(torch.rand(1, 1, 3, 3), torch.rand(1, 1, 3, 3)).isfinite()
 
 

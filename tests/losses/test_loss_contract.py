@@ -6,14 +6,14 @@ import math
 
 import pytest
 import torch
-from losses.cases import CASES, DEPTH, IGNORE, LABELLED, NEIGHBOURS, build, ids, make
+from losses.cases import CASES, DEPTH, IGNORE, LABELED, NEIGHBORS, build, ids, make
 
 from unetzoo import LOSSES
 from unetzoo.errors import DataError, InputShapeError, LabelRangeError, SizeMismatchError
 
 
 def ignoring(case) -> dict:
-    return {"ignore_index": IGNORE} if case in LABELLED else {}
+    return {"ignore_index": IGNORE} if case in LABELED else {}
 
 
 def value_and_gradient(loss, output, target, weight=None):
@@ -71,14 +71,14 @@ def test_gradcheck_with_ignored_and_weighted_pixels(case):
         pytest.skip("its gradient holds c constant: test_depth_losses.py has it in closed form")
     loss = build(case, **ignoring(case))
     output, target = make(case, (2, 3, 3), dtype=torch.float64)
-    if case in LABELLED:
+    if case in LABELED:
         target[..., 0, 1] = IGNORE
     weight = torch.rand(2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight[:, 2, 2] = 0.0
     assert torch.autograd.gradcheck(lambda x: loss(x, target, weight=weight), (output.requires_grad_(),))
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 def test_ignored_pixels_change_neither_value_nor_gradient(case):
     loss = build(case, ignore_index=IGNORE)
     output, target = make(case)
@@ -91,7 +91,7 @@ def test_ignored_pixels_change_neither_value_nor_gradient(case):
     assert not gradient[..., 2:4, :].any() and gradient.any()
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 def test_ignored_weightless_and_cut_off_are_the_same(case):
     output, target = make(case)
     ignored = target.clone()
@@ -151,7 +151,7 @@ def test_an_image_of_weight_two_is_an_image_seen_twice(case):
     torch.testing.assert_close(build(case)(output, target, weight=weight), build(case)(*twice))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] not in NEIGHBOURS], ids=ids)
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] not in NEIGHBORS], ids=ids)
 def test_a_weight_of_two_is_a_pixel_seen_twice(case):
     output, target = make(case, (1, 4, 6))
     weight = torch.ones(1, 4, 6)
@@ -160,7 +160,7 @@ def test_a_weight_of_two_is_a_pixel_seen_twice(case):
     torch.testing.assert_close(build(case)(output, target, weight=weight), build(case)(*twice))
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 def test_an_image_with_nothing_to_count_changes_nothing(case):
     loss = build(case, ignore_index=IGNORE)
     output, target = make(case)
@@ -196,7 +196,7 @@ def test_compiles_whole_and_then_makes_a_wrong_label_nan(case):
     assert compiled(output, target).isnan()
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 def test_label_outside_the_classes_is_named(case):
     output, target = make(case)
     target[0, ..., 0, 0] = 7
@@ -220,14 +220,14 @@ def test_misfits_are_refused(case):
         loss(output[0], target)
     with pytest.raises(DataError, match="floating point"):
         loss(output.long(), target)
-    if case in LABELLED:
+    if case in LABELED:
         with pytest.raises(DataError, match=r"target\.long\(\)"):
             loss(output, target.float())
         with pytest.raises(DataError, match=r"two devices.*target\.to\('cpu'\)"):
             loss(output, target.to("meta"))
 
 
-@pytest.mark.parametrize("case", [case for case in LABELLED if not case[3]], ids=ids)
+@pytest.mark.parametrize("case", [case for case in LABELED if not case[3]], ids=ids)
 def test_integers_of_any_kind_and_one_channel_targets(case):
     output, target = make(case)
     expected = build(case)(output, target)

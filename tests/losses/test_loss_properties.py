@@ -8,17 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from losses.cases import CASES, DEPTH, IGNORE, LABELLED, build, ids, make
+from losses.cases import CASES, DEPTH, IGNORE, LABELED, build, ids, make
 
 few = settings(max_examples=6, deadline=None)
 seeds = st.integers(0, 2**16)
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
 ROUNDING = 1e-12
 # Least for the truth, but not 0 there: smoothed labels say that nothing is certain, and an absent class may cost 1.
-NOT_ZERO = [c for c in LABELLED if c[0] == "boundary" or "label_smoothing" in c[1] or c[1].get("empty") == "formula"]
+NOT_ZERO = [c for c in LABELED if c[0] == "boundary" or "label_smoothing" in c[1] or c[1].get("empty") == "formula"]
 # Not the same for every class: label 0 is the background, or a list says so.
 UNEQUAL = {"classes", "class_weights"}
-SYMMETRIC = [c for c in LABELLED if c[2] > 1 and not c[3] and c[0] != "border_ce" and not UNEQUAL & set(c[1])]
+SYMMETRIC = [c for c in LABELED if c[2] > 1 and not c[3] and c[0] != "border_ce" and not UNEQUAL & set(c[1])]
 # Means over pixels or over images, where the halves of a batch weigh the same.
 MEANS = [
     c
@@ -28,7 +28,7 @@ MEANS = [
 ]
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 @given(seed=seeds, size=sizes)
 @few
 def test_nothing_costs_less_than_the_truth(case, seed, size):
@@ -101,7 +101,7 @@ def test_images_have_no_order(case, seed):
     torch.testing.assert_close(build(case)(output.flip(0), target.flip(0)), build(case)(output, target))
 
 
-@pytest.mark.parametrize("case", LABELLED, ids=ids)
+@pytest.mark.parametrize("case", LABELED, ids=ids)
 @given(seed=seeds, share=st.floats(0.0, 1.0))
 @few
 def test_what_is_ignored_has_no_say(case, seed, share):

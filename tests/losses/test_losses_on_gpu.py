@@ -46,7 +46,7 @@ def test_no_loss_waits(name):
             assert value.device == GPU and value.shape == () and not waiting.seen, options
 
 
-@pytest.mark.parametrize("empty", ["skip", "penalise"])
+@pytest.mark.parametrize("empty", ["skip", "penalize"])
 def test_distances_that_are_given_are_not_waited_for(empty):
     with fake_gpu() as waiting:
         output, target = batch("boundary", "multiclass")

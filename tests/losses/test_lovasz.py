@@ -30,7 +30,7 @@ def extension(errors, truly, weight):
 
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("per_image", [False, True])
-@pytest.mark.parametrize("empty", ["penalise", "skip"])
+@pytest.mark.parametrize("empty", ["penalize", "skip"])
 @pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
 def test_is_its_definition(mode, channels, empty, per_image, from_logits):
     output = RNG.normal(size=(2, channels, 5, 6)) if from_logits else RNG.random((2, channels, 5, 6))
@@ -84,7 +84,7 @@ def test_hard_predictions_cost_one_minus_iou():
     assert LovaszLoss("multiclass", from_logits=False)(both, truth).item() == pytest.approx(expected)
 
 
-def test_keeps_its_precision_on_large_pictures():
+def test_keeps_its_precision_on_large_images():
     generator = torch.Generator().manual_seed(0)
     output = torch.randn(1, 1, 512, 512, generator=generator)
     labels = (torch.rand(1, 512, 512, generator=generator) < 0.01).long()

@@ -23,7 +23,7 @@ BOTH = [DiceLoss, JaccardLoss]
 RNG = np.random.default_rng(0)
 
 
-def plain(kind, logits, labels, mode, weight, ignore, smooth=0.0, log=False, per_image=False, empty="penalise"):
+def plain(kind, logits, labels, mode, weight, ignore, smooth=0.0, log=False, per_image=False, empty="penalize"):
     """The formula, word for word, with one-hot maps, in float64."""
     channels = logits.shape[1]
     if mode == "multiclass":
@@ -78,7 +78,7 @@ def test_is_the_plain_formula(kind, mode, options):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_keeps_its_precision_on_large_pictures(kind):
+def test_keeps_its_precision_on_large_images(kind):
     """The sums of 10⁶ pixels in fp32: adding them up one by one would lose the fourth digit."""
     logits = RNG.normal(size=(1, 2, 1024, 1024)).astype(np.float32)
     labels = (RNG.random((1, 1024, 1024)) < 0.9).astype(int)

@@ -14,7 +14,7 @@ from unetzoo.losses import MSSSIMLoss, SSIMLoss
 RNG = np.random.default_rng(0)
 
 
-def pictures(size, channels=1):
+def images(size, channels=1):
     """A random field of rough and smooth parts, and a disturbed copy."""
     coarse = RNG.random((2, channels, 1 + size[0] // 4, 1 + size[1] // 4))
     first = coarse.repeat(4, 2).repeat(4, 3)[:, :, : size[0], : size[1]]
@@ -51,7 +51,7 @@ def window_by_window(x, y, weight, size, sigma, data_range=1.0):
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_scikit_images(channels, data_range):
-    x, y = (data_range * v for v in pictures((33, 40), channels))
+    x, y = (data_range * v for v in images((33, 40), channels))
     maps = [
         structural_similarity(
             a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=data_range, full=True
@@ -67,14 +67,14 @@ def test_ssim_is_scikit_images(channels, data_range):
 
 def test_fp32_is_exact_for_its_inputs_even_far_from_zero():
     """Values near 1000 that differ by 0.01: a difference of fp32 squares would hold nothing but noise."""
-    x, y = (torch.tensor(1000 + 0.01 * v).float() for v in pictures((20, 20)))
+    x, y = (torch.tensor(1000 + 0.01 * v).float() for v in images((20, 20)))
     single, double = SSIMLoss()(x, y), SSIMLoss()(x.double(), y.double())
     assert single.dtype == torch.float32 and single.item() == pytest.approx(double.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("size", "win_size"), [((15, 14), 11), ((9, 12), 5), ((6, 30), 11), ((4, 3), 11), ((1, 1), 3)])
 def test_weighted_and_small_is_window_by_window(size, win_size):
-    x, y = pictures(size)
+    x, y = images(size)
     weight = RNG.random((2, *size)) * (RNG.random((2, *size)) > 0.3) + 1e-3
     weight[1, : size[0] // 2] = 0
     parts = [window_by_window(x[n, 0], y[n, 0], weight[n], win_size, 2.0) for n in range(2)]
@@ -89,7 +89,7 @@ def test_weighted_and_small_is_window_by_window(size, win_size):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("win_size", "size"), [(11, (176, 192)), (3, (48, 64))])
 def test_ms_ssim_is_pytorch_msssims(win_size, size, channels):
-    x, y = (torch.tensor(v) for v in pictures(size, channels))
+    x, y = (torch.tensor(v) for v in images(size, channels))
     theirs = 1 - pytorch_msssim.ms_ssim(x, y, data_range=1.0, win_size=win_size).item()
     assert 0.05 < theirs < 0.95
     assert MSSSIMLoss(win_size=win_size)(x, y).item() == pytest.approx(theirs, abs=1e-6)  # their window is of fp32
@@ -97,12 +97,12 @@ def test_ms_ssim_is_pytorch_msssims(win_size, size, channels):
 
 
 def test_ssim_is_pytorch_msssims():
-    x, y = (torch.tensor(v) for v in pictures((30, 25), 2))
+    x, y = (torch.tensor(v) for v in images((30, 25), 2))
     assert SSIMLoss()(x, y).item() == pytest.approx(1 - pytorch_msssim.ssim(x, y, data_range=1.0).item(), rel=1e-6)
 
 
 def test_weighted_ms_ssim_is_scale_by_scale():
-    x, y = pictures((13, 10))
+    x, y = images((13, 10))
     weight = RNG.random((2, 13, 10)) * (RNG.random((2, 13, 10)) > 0.3)
     powers, values = (0.3, 0.2, 0.5), []
     for n in range(2):
@@ -125,7 +125,7 @@ def test_weighted_ms_ssim_is_scale_by_scale():
 @pytest.mark.parametrize("kind", [SSIMLoss, MSSSIMLoss])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_free_of_nan(kind, dtype):
-    x, y = (torch.tensor(v).to(dtype).requires_grad_() for v in pictures((64, 64)))
+    x, y = (torch.tensor(v).to(dtype).requires_grad_() for v in images((64, 64)))
     flat = torch.zeros_like(x)
     for output, target in ((x, y), (x, flat), (flat.requires_grad_(), y), (x, 1 - x)):
         loss = kind()(output, target.detach())

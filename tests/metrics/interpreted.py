@@ -44,7 +44,7 @@ class Devices:
 
 
 def check_one_column(kernels):
-    """A picture one pixel wide, whose columns bear any stride, and logits that differ in double precision alone."""
+    """An image one pixel wide, whose columns bear any stride, and logits that differ in double precision alone."""
     logits = torch.randn(2, 3, 1, 9).transpose(2, 3)
     assert logits.stride()[2:] == (1, 9) and logits.is_contiguous()
     fine = torch.tensor([1.0, 1.0 + 1e-12]).double().view(1, 2, 1, 1)

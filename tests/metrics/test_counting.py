@@ -68,8 +68,8 @@ def test_every_pixel_has_one_bin(seed, classes, ignored, strange, block):
         seen = fates.count(truth, predicted)
     assert seen.dtype == torch.int64 and seen.shape == (2, fates.total)
     assert torch.equal(seen, fates.count_blind(truth, predicted))
-    for picture in range(2):
-        assert told(fates, seen[picture]) == numpy_counts(truth[picture], predicted[picture], classes, ignored)
+    for image in range(2):
+        assert told(fates, seen[image]) == numpy_counts(truth[image], predicted[image], classes, ignored)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32])

@@ -38,7 +38,7 @@ def test_is_the_formula_on_valid_pixels(clamp):
     valid = torch.rand(output.shape, generator=generator) > 0.3
     target[~valid] = float("nan")
     metric = DepthMetric(clamp)
-    for part in (slice(0, 1), slice(1, 3)):  # pictures of a batch of 1 and one of 2
+    for part in (slice(0, 1), slice(1, 3)):  # images of a batch of 1 and one of 2
         metric.update(output[part], target[part], valid[part])
     p, g = output[valid].double().numpy(), target[valid].double().numpy()
     low, high = (clamp, np.inf) if isinstance(clamp, float) else clamp

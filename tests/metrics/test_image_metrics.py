@@ -13,14 +13,14 @@ from unetzoo.errors import ConfigError, DataError, InputShapeError, NonFiniteErr
 from unetzoo.metrics import PSNRMetric, SSIMMetric
 
 
-def pictures(channels: int = 3, size=(24, 19), count: int = 3, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def images(channels: int = 3, size=(24, 19), count: int = 3, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(count, channels, *size, generator=generator)
     return scale * (target + 0.1 * torch.randn(target.shape, generator=generator)), scale * target
 
 
 def ssim(one: torch.Tensor, two: torch.Tensor, data_range: float, full: bool = False):
-    arrays = (picture.double().numpy() for picture in (one, two))
+    arrays = (image.double().numpy() for image in (one, two))
     return skimage_metrics.structural_similarity(
         *arrays, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=data_range, channel_axis=0,
         full=full,
@@ -29,17 +29,17 @@ def ssim(one: torch.Tensor, two: torch.Tensor, data_range: float, full: bool = F
 
 @pytest.mark.parametrize(("channels", "scale"), [(1, 1.0), (3, 1.0), (3, 255.0), (2, 0.01)])
 def test_ssim_is_scikit_images(channels, scale):
-    output, target = pictures(channels, scale=scale)
+    output, target = images(channels, scale=scale)
     metric = SSIMMetric(data_range=scale)
     metric.update(output[:2], target[:2])
     metric.update(output[2:], target[2:])
     expected = [ssim(o, t, scale) for o, t in zip(output, target, strict=True)]
-    assert metric.compute() == pytest.approx({"ssim": np.mean(expected), "pictures": 3.0}, abs=1e-9)
+    assert metric.compute() == pytest.approx({"ssim": np.mean(expected), "images": 3.0}, abs=1e-9)
 
 
-def test_ssim_of_nearly_flat_pictures():
+def test_ssim_of_nearly_flat_images():
     """Variances of 1e-8 beside squares of 1: what fp32 loses."""
-    output, target = (0.9 + 1e-4 * picture for picture in pictures(1))
+    output, target = (0.9 + 1e-4 * image for image in images(1))
     metric = SSIMMetric()
     metric.update(output, target)
     expected = [ssim(o, t, 1.0) for o, t in zip(output, target, strict=True)]
@@ -47,7 +47,7 @@ def test_ssim_of_nearly_flat_pictures():
 
 
 def test_ssim_sees_windows_of_valid_pixels_alone():
-    output, target = pictures(2, size=(40, 30), count=2)
+    output, target = images(2, size=(40, 30), count=2)
     valid = torch.ones(2, 40, 30, dtype=torch.bool)
     valid[0, 17, 12], valid[1, :8], valid[1, 30, 29] = False, False, False
     metric, untouched = SSIMMetric(), SSIMMetric()
@@ -63,18 +63,18 @@ def test_ssim_sees_windows_of_valid_pixels_alone():
     assert untouched.compute() == metric.compute()
 
 
-def test_a_picture_without_a_valid_window_does_not_count():
-    output, target = pictures(1, size=(11, 11), count=2)
+def test_a_image_without_a_valid_window_does_not_count():
+    output, target = images(1, size=(11, 11), count=2)
     valid = torch.ones(2, 11, 11)
     valid[0, 0, 0] = 0
     metric = SSIMMetric()
     metric.update(output, target, valid)
-    assert metric.compute() == {"ssim": pytest.approx(ssim(output[1], target[1], 1.0)), "pictures": 1.0}
+    assert metric.compute() == {"ssim": pytest.approx(ssim(output[1], target[1], 1.0)), "images": 1.0}
     assert math.isnan(SSIMMetric().compute()["ssim"])
 
 
 def test_psnr_is_scikit_images():
-    output, target = pictures(3, scale=255.0)
+    output, target = images(3, scale=255.0)
     metric = PSNRMetric(data_range=255.0)
     metric.update(output[:1], target[:1])
     metric.update(output[1:], target[1:])
@@ -82,12 +82,12 @@ def test_psnr_is_scikit_images():
     each = [skimage_metrics.peak_signal_noise_ratio(t, o, data_range=255.0) for o, t in arrays]
     mse = np.mean([((o - t) ** 2).mean() for o, t in arrays])
     assert metric.compute() == pytest.approx(
-        {"psnr": np.mean(each), "psnr_pooled": 10 * np.log10(255**2 / mse), "mse": mse, "pictures": 3.0}, rel=1e-9
+        {"psnr": np.mean(each), "psnr_pooled": 10 * np.log10(255**2 / mse), "mse": mse, "images": 3.0}, rel=1e-9
     )
 
 
-def test_psnr_of_valid_pixels_and_of_perfect_pictures():
-    output, target = pictures(2, count=2)
+def test_psnr_of_valid_pixels_and_of_perfect_images():
+    output, target = images(2, count=2)
     valid = torch.rand(2, 24, 19, generator=torch.Generator().manual_seed(1)) > 0.5
     metric = PSNRMetric()
     metric.update(output, target, valid)
@@ -100,13 +100,13 @@ def test_psnr_of_valid_pixels_and_of_perfect_pictures():
     assert metric.compute()["psnr_pooled"] == math.inf and metric.compute()["mse"] == 0
     metric.reset()
     metric.update(output, target, torch.zeros(2, 24, 19))
-    assert math.isnan(metric.compute()["psnr"]) and metric.compute()["pictures"] == 0
+    assert math.isnan(metric.compute()["psnr"]) and metric.compute()["images"] == 0
 
 
 @pytest.mark.parametrize("metric", [SSIMMetric(), PSNRMetric()], ids=["ssim", "psnr"])
 def test_wrong_inputs_are_errors(metric):
     metric.reset()
-    output, target = pictures(1)
+    output, target = images(1)
     for wrong in (output[0], output.long()):
         with pytest.raises(InputShapeError):
             metric.update(wrong, target)
@@ -123,7 +123,7 @@ def test_wrong_inputs_are_errors(metric):
             metric.reset()
             place[0, 0, 3, 3] = kept
     metric.update(255 * output, 255 * target)
-    with pytest.raises(DataError, match=r"3 pictures: expected at most data_range=1"):
+    with pytest.raises(DataError, match=r"3 images: expected at most data_range=1"):
         metric.compute()
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ConfigError):
@@ -134,4 +134,4 @@ def test_wrong_inputs_are_errors(metric):
 
 def test_ssim_needs_its_window():
     with pytest.raises(InputShapeError, match="11×11"):
-        SSIMMetric().update(*pictures(1, size=(10, 40)))
+        SSIMMetric().update(*images(1, size=(10, 40)))

@@ -40,7 +40,7 @@ def binary_batch(count: int, generator: torch.Generator):
     return logits, target
 
 
-def picture_batch(count: int, generator: torch.Generator):
+def image_batch(count: int, generator: torch.Generator):
     output, target = (torch.rand(count, 2, 12, 13, generator=generator) for _ in range(2))
     return output, target, torch.rand(count, 1, 12, 13, generator=generator) > 0.002
 
@@ -65,8 +65,8 @@ CASES = {
     ),
     "sweep": ("sweep", {"classes": 1, "ignore_index": 255, "bins": 20}, binary_batch),
     "depth": ("depth", {}, depth_batch),
-    "ssim": ("ssim", {}, picture_batch),
-    "psnr": ("psnr", {"data_range": 2.0}, picture_batch),
+    "ssim": ("ssim", {}, image_batch),
+    "psnr": ("psnr", {"data_range": 2.0}, image_batch),
     "surface": ("surface", {"classes": 4, "ignore_index": 255, "spacing": (2, 1)}, segmentation_batch),
     "rand": ("rand", {"classes": 1, "ignore_index": 255, "thresholds": (0.3, 0.5)}, binary_batch),
 }

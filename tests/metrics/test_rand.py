@@ -91,7 +91,7 @@ def test_boundaries_thicker_or_thinner_cost_nothing_but_gaps_do():
 
 
 def test_which_class_the_objects_are():
-    """The same picture, once with objects as class 1 and once as class 0, at the same probability of an object."""
+    """The same image, once with objects as class 1 and once as class 0, at the same probability of an object."""
     truth = torch.from_numpy(masks(0)[1].astype(np.int64))[None]
     logits = torch.randn(1, 1, *truth.shape[1:], generator=torch.Generator().manual_seed(0)) + truth
     one, zero = RandMetric(classes=1, thresholds=(0.3,)), RandMetric(classes=1, foreground=0, thresholds=(0.3,))
@@ -118,9 +118,9 @@ def test_the_best_threshold():
         one.update(logits, truth)
         singles.append(one.compute())
         each = []
-        for picture in range(3):
+        for image in range(3):
             alone = RandMetric(labels=CELLS, thresholds=(threshold,))
-            alone.update(logits[picture : picture + 1], truth[picture : picture + 1])
+            alone.update(logits[image : image + 1], truth[image : image + 1])
             each.append(alone.compute()["rand_f"])
         images.append(np.mean(each))
     best = max(range(5), key=lambda index: singles[index]["rand_f"])
@@ -131,7 +131,7 @@ def test_the_best_threshold():
     assert scores["pixel_error"] == min(errors) and scores["pixel_threshold"] == thresholds[int(np.argmin(errors))]
 
 
-def test_pairs_add_up_over_pictures():
+def test_pairs_add_up_over_images():
     truth = np.ones((2, 4, 5), bool)
     truth[0, :, 2] = False
     predicted = np.ones((2, 4, 5), bool)

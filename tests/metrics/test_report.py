@@ -114,8 +114,8 @@ def test_the_folder(case, tmp_path):
     assert plain == {key: None if math.isnan(value) else value for key, value in scores.items()}
     assert torch.equal(SegmentationMetric.load(folder / "confusion.json").confusion, metric.confusion)
     for name in ("confusion.png", "classes.png"):
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 150 and len(set(picture.convert("L").get_flattened_data())) > 20
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 150 and len(set(image.convert("L").get_flattened_data())) > 20
 
 
 def test_the_multilabel_figure_shows_both_rates():

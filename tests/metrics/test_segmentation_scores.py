@@ -1,4 +1,4 @@
-"""Averages, groups, pictures, labels and one-vs-rest scores against scikit-learn and NumPy."""
+"""Averages, groups, images, labels and one-vs-rest scores against scikit-learn and NumPy."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_cityscapes_iou_of_the_whole_split():
         if t != 255:
             matrix[t, p] += 1
     metric = SegmentationMetric(classes=19, ignore_index=255)
-    for picture in range(4):
-        metric.update(predicted[picture : picture + 1], truth[picture : picture + 1])
+    for image in range(4):
+        metric.update(predicted[image : image + 1], truth[image : image + 1])
     assert metric.confusion.tolist() == matrix.tolist()
     scores, ious = metric.compute(), cityscapes_iou(matrix)
     assert [scores[f"iou/{k}"] for k in range(19)] == pytest.approx(ious, nan_ok=True)
@@ -96,26 +96,26 @@ def test_every_average_says_over_how_many_classes():
 
 @pytest.mark.parametrize("empty", ["nan", 0, 1])
 @pytest.mark.parametrize("as_logits", [False, True])
-def test_pictures_alone(empty, as_logits):
+def test_images_alone(empty, as_logits):
     predicted, truth = noisy(4, shape=(5, 4, 5))
-    truth[0][truth[0] == 2] = predicted[0][predicted[0] == 2] = 1  # class 2 is not in picture 0
-    truth[1] = 255  # picture 1 does not count at all
+    truth[0][truth[0] == 2] = predicted[0][predicted[0] == 2] = 1  # class 2 is not in image 0
+    truth[1] = 255  # image 1 does not count at all
     truth[2, 0] = 255
-    predicted[3] = truth[3] = 1  # picture 3 has one class
+    predicted[3] = truth[3] = 1  # image 3 has one class
     metric = SegmentationMetric(classes=4, ignore_index=255, per_image=True, empty=empty)
     output = torch.nn.functional.one_hot(predicted, 4).permute(0, 3, 1, 2).float() if as_logits else predicted
     metric.update(output[:2], truth[:2])
     metric.update(output[2:], truth[2:])
     scores = metric.compute()
     table = {name: np.full((5, 4), np.nan) for name in ("iou", "f1")}
-    for picture in (0, 2, 3, 4):
+    for image in (0, 2, 3, 4):
         for k in range(4):
-            counted = truth[picture] != 255
-            t, p = (truth[picture] == k)[counted], (predicted[picture] == k)[counted]
+            counted = truth[image] != 255
+            t, p = (truth[image] == k)[counted], (predicted[image] == k)[counted]
             both, either, sizes = (t & p).sum().item(), (t | p).sum().item(), t.sum().item() + p.sum().item()
             absent = np.nan if empty == "nan" else float(empty)
-            table["iou"][picture, k] = both / either if either else absent
-            table["f1"][picture, k] = 2 * both / sizes if sizes else absent
+            table["iou"][image, k] = both / either if either else absent
+            table["f1"][image, k] = 2 * both / sizes if sizes else absent
     rows = [0, 2, 3, 4]
     for name, mean in (("iou", "miou"), ("f1", "mdice")):
         assert [scores[f"image/{name}/{k}"] for k in range(4)] == pytest.approx(np.nanmean(table[name], 0))
@@ -125,7 +125,7 @@ def test_pictures_alone(empty, as_logits):
     assert scores["miou"] == scored(predicted, truth, classes=4, ignore_index=255, empty=empty)["miou"]
 
 
-def test_pictures_alone_when_there_are_none():
+def test_images_alone_when_there_are_none():
     scores = SegmentationMetric(classes=3, per_image=True).compute()
     assert scores["image/count"] == 0 and math.isnan(scores["image/miou"]) and math.isnan(scores["image/iou/1"])
 
@@ -149,7 +149,7 @@ def test_multilabel_is_scikit_learns(as_logits, thresholds):
     assert scores["pixel_accuracy"] == scores["micro/accuracy"] == pytest.approx((t == p).mean())
 
 
-def test_multilabel_groups_ignored_pixels_and_pictures():
+def test_multilabel_groups_ignored_pixels_and_images():
     labels = LabelSpec(("vessel", "artery", "optic disc"), groups={"tree": (0, 1)})
     truth = torch.tensor([[[[1, 0, 0, 255]], [[0, 1, 0, 1]], [[0, 0, 0, 0]]]])
     predicted = torch.tensor([[[[0, 0, 1, 0]], [[1, 1, 0, 0]], [[0, 0, 0, 0]]]])

@@ -100,8 +100,8 @@ def test_an_object_in_one_of_both_is_worse_than_any_found(spacing):
     assert all(math.isnan(value) for value in distances(corner & False, corner & False))
 
 
-def test_means_over_pictures_and_classes():
-    """Class 1 in both pictures, class 2 missed in one and invented in the other, class 3 nowhere."""
+def test_means_over_images_and_classes():
+    """Class 1 in both images, class 2 missed in one and invented in the other, class 3 nowhere."""
     labels = LabelSpec(("ground", "house", "tree", "boat"), ignore_index=255)
     truth, predicted = torch.zeros(2, 2, 8, 8, dtype=torch.long)
     truth[0, 1:4, 1:4], predicted[0, 1:4, 2:5] = 1, 1
@@ -115,8 +115,8 @@ def test_means_over_pictures_and_classes():
     for field, values in zip(FIELDS, zip(*houses, strict=True), strict=True):
         assert scores[f"{field}/house"] == pytest.approx(np.mean(values))
     assert scores["hd95/tree"] == pytest.approx(math.hypot(8, 8)) and scores["nsd/tree"] == 0
-    assert [scores[f"{what}/tree"] for what in ("pictures", "missed", "invented")] == [2, 1, 1]
-    assert scores["pictures/boat"] == 0 and math.isnan(scores["assd/boat"]) and scores["defined"] == 2
+    assert [scores[f"{what}/tree"] for what in ("images", "missed", "invented")] == [2, 1, 1]
+    assert scores["images/boat"] == 0 and math.isnan(scores["assd/boat"]) and scores["defined"] == 2
     assert scores["assd"] == pytest.approx((scores["assd/house"] + scores["assd/tree"]) / 2)
     assert "assd/ground" not in scores
 
@@ -129,10 +129,10 @@ def test_ignored_pixels_belong_to_no_object():
     metric = SurfaceMetric(classes=1, ignore_index=255)
     metric.update(predicted, truth)
     scores = metric.compute()
-    assert scores["hausdorff"] == 0 and scores["nsd"] == 1 and scores["pictures/foreground"] == 1
+    assert scores["hausdorff"] == 0 and scores["nsd"] == 1 and scores["images/foreground"] == 1
     metric.reset()
     metric.update(predicted, torch.full_like(truth, 255))
-    assert metric.compute()["pictures/foreground"] == 0
+    assert metric.compute()["images/foreground"] == 0
 
 
 def test_logits_and_thresholds():

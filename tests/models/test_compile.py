@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import picture, tensors
+from conftest import image, tensors
 from torch import nn
 
 import unetzoo
@@ -20,12 +20,12 @@ def nothing_compiled_before():
     torch.compiler.reset()
 
 
-def pictures(net):
+def images(net):
     """An upright batch at each size; a network that takes certain sizes alone gets as many of those."""
     draw = torch.Generator().manual_seed(0)
     for place, size in enumerate(SEEN + LATER):
         if net.geometry.step > 1:
-            yield picture(net, net.geometry.minimum + place * net.geometry.step)
+            yield image(net, net.geometry.minimum + place * net.geometry.step)
         else:
             yield torch.randn(2, net.in_channels, size + 16, size, generator=draw)
 
@@ -62,7 +62,7 @@ def test_one_graph_serves_all_sizes(model_name, backend, training):
             module.p = 0.0  # the compiler draws other numbers
     twin = copy.deepcopy(net)
     compiled = torch.compile(twin, fullgraph=True, dynamic=True, backend=backend)
-    for place, x in enumerate(pictures(net)):
+    for place, x in enumerate(images(net)):
         x = x.double()  # rounding decides which side of 0 a map is on, and gradients with it
         with torch.compiler.set_stance("default" if place < len(SEEN) else "fail_on_recompile"):
             if training:

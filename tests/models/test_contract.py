@@ -5,7 +5,7 @@ import json
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import picture, tensors, tiny
+from conftest import image, tensors, tiny
 from torch import nn
 
 import unetzoo
@@ -41,12 +41,12 @@ def test_head_can_be_replaced_as_for_smp(model_name):
     old = net.segmentation_head[0]
     assert isinstance(old, nn.Conv2d)
     net.segmentation_head[0] = nn.Conv2d(old.in_channels, 7, old.kernel_size, padding=old.padding)
-    assert tensors(net(picture(net)))[0].shape[1] == 7
+    assert tensors(net(image(net)))[0].shape[1] == 7
 
 
 def test_output_shapes_and_aux_labels(model_name):
     net = tiny(model_name, classes=3, in_channels=2, aux_params={"classes": 5, "dropout": 0.1}).eval()
-    x = picture(net)
+    x = image(net)
     masks, labels = net(x)
     size = net.geometry.output(x.shape[-1])
     assert tensors(masks)[0].shape == (2, 3, size, size)
@@ -56,13 +56,13 @@ def test_output_shapes_and_aux_labels(model_name):
 def test_gradients_reach_every_parameter(model_name):
     torch.manual_seed(0)
     net = tiny(model_name, classes=2, aux_params={"classes": 2}, act={"type": "leaky_relu", "negative_slope": 0.05})
-    sum(t.square().mean() for t in tensors(net(picture(net)))).backward()
+    sum(t.square().mean() for t in tensors(net(image(net)))).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_predict_switches_to_evaluation_and_gives_no_gradient(model_name):
     net = tiny(model_name).train()
-    answer = net.predict(picture(net))
+    answer = net.predict(image(net))
     assert not net.training
     assert not tensors(answer)[0].requires_grad
 
@@ -72,12 +72,12 @@ def test_frozen_encoder_keeps_its_statistics_and_evaluates_the_same_twice(model_
     net.freeze_encoder()
     before = {k: v.clone() for k, v in net.encoder.state_dict().items()}
     net.train()
-    sum(t.square().mean() for t in tensors(net(picture(net)))).backward()
+    sum(t.square().mean() for t in tensors(net(image(net)))).backward()
     assert all(torch.equal(v, before[k]) for k, v in net.encoder.state_dict().items())
     assert all(p.grad is None for p in net.encoder.parameters())
     net.eval()  # SMP leaves the encoder in training mode here, so dropout makes two passes differ
     assert not any(m.training for m in net.modules())
-    assert same(net(picture(net)), net(picture(net)))
+    assert same(net(image(net)), net(image(net)))
     net.unfreeze_encoder()
     assert not any(m.training for m in net.modules())
     net.train()
@@ -88,7 +88,7 @@ def test_frozen_encoder_keeps_its_statistics_and_evaluates_the_same_twice(model_
 def test_state_dict_round_trip(model_name):
     net, other = tiny(model_name).eval(), tiny(model_name).eval()
     other.load_state_dict(net.state_dict())
-    assert same(net(picture(net)), other(picture(net)))
+    assert same(net(image(net)), other(image(net)))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -105,7 +105,7 @@ def test_pretrained_round_trip(model_name, tmp_path, memory_format, capsys):
     assert type(again) is type(net)
     assert not again.training
     assert "_unetzoo" not in net.config
-    for a, b in zip(tensors(net(picture(net))), tensors(again(picture(net))), strict=True):
+    for a, b in zip(tensors(net(image(net))), tensors(again(image(net))), strict=True):
         assert (a - b).abs().max() <= 1e-4 * a.abs().max()  # kernels differ between memory formats
     assert capsys.readouterr().out == ""  # the hub's mixin prints
 
@@ -137,23 +137,23 @@ def test_compiles_in_one_graph(model_name):
     net = tiny(model_name, classes=2).eval()
     torch.compiler.reset()  # the networks before this one count towards the limit of recompilations
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    for a, b in zip(tensors(net(picture(net))), tensors(compiled(picture(net))), strict=True):
+    for a, b in zip(tensors(net(image(net))), tensors(compiled(image(net))), strict=True):
         torch.testing.assert_close(a, b)
     trained = torch.compile(tiny(model_name).train(), fullgraph=True, backend="aot_eager")
-    sum(t.mean() for t in tensors(trained(picture(net)))).backward()
+    sum(t.mean() for t in tensors(trained(image(net)))).backward()
 
 
 @pytest.mark.slow
 def test_compiles_with_inductor(model_name):
     net = tiny(model_name, classes=2).eval()
     compiled = torch.compile(net, fullgraph=True)
-    for a, b in zip(tensors(net(picture(net))), tensors(compiled(picture(net))), strict=True):
+    for a, b in zip(tensors(net(image(net))), tensors(compiled(image(net))), strict=True):
         assert (a - b).abs().max() <= 1e-4 * a.abs().max()  # untrained statistics let values grow large
 
 
 def test_exports_saves_and_loads(model_name, tmp_path):
     net = tiny(model_name, classes=2).eval()
-    x = picture(net)
+    x = image(net)
     program = torch.export.export(net, (x,), strict=True)
     torch.export.save(program, tmp_path / "net.pt2")
     again = torch.export.load(tmp_path / "net.pt2").module()(x)
@@ -164,7 +164,7 @@ def test_exports_saves_and_loads(model_name, tmp_path):
 def test_runs_under_autocast(model_name):
     net = tiny(model_name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = tensors(net(picture(net)))
+        outputs = tensors(net(image(net)))
     sum(t.float().mean() for t in outputs).backward()
     assert all(t.isfinite().all() for t in outputs)
 
@@ -174,7 +174,7 @@ def test_activation_is_of_the_output(model_name):
     logits = tiny(model_name, classes=3).eval()
     torch.manual_seed(0)
     scored = tiny(model_name, classes=3, activation="softmax").eval()
-    x = picture(logits)
+    x = image(logits)
     torch.testing.assert_close(tensors(logits(x))[0].softmax(1), tensors(scored(x))[0])
 
 
@@ -214,7 +214,7 @@ def test_wrong_arguments_are_refused(model_name, wrong):
 
 def test_wrong_inputs_are_refused_with_the_fix(model_name):
     net = tiny(model_name)
-    x = picture(net)
+    x = image(net)
     with pytest.raises(InputShapeError, match=f"in_channels={net.in_channels + 1}"):
         net(torch.cat([x, x[:, :1]], dim=1))
     with pytest.raises(InputShapeError, match="batch dimension"):
@@ -226,7 +226,7 @@ def test_wrong_inputs_are_refused_with_the_fix(model_name):
 @pytest.mark.parametrize("depth", [2, 3, 6])
 def test_any_depth(model_name, depth):
     net = tiny(model_name, encoder_channels=(4, *[6] * depth)).eval()
-    x = picture(net, size=1, batch=1)
+    x = image(net, size=1, batch=1)
     assert tensors(net(x))[0].shape[-1] == net.geometry.output(x.shape[-1])
 
 

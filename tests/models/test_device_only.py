@@ -94,7 +94,7 @@ def test_a_region_needs_nothing_from_the_device(name):
     with fake_gpu() as waiting, torch.inference_mode():
         net = moved(unetzoo.build(name, classes=2, encoder_channels=(4, 8, 8))).eval()
         if not net.decodes_regions:
-            pytest.skip("answers its whole picture")
+            pytest.skip("answers its whole image")
         size = net.geometry.fit(128)
         answers = tensors(net(torch.empty(1, net.in_channels, size, size, device=GPU), (range(5, 30), range(8, 40))))
         assert {tuple(answer.shape[-2:]) for answer in answers} == {(25, 32)} and not waiting.seen

@@ -126,13 +126,13 @@ def test_wrappings_are_taken_off(wrapping, tmp_path):
 
 
 def test_safetensors_and_our_own_names(tmp_path, model_name):
-    from conftest import picture, tensors, tiny
+    from conftest import image, tensors, tiny
 
     first, second = tiny(model_name).eval(), tiny(model_name).eval()
     save_file(first.state_dict(), tmp_path / "net.safetensors")
     loaded = unetzoo.load_weights(second, tmp_path / "net.safetensors")
     assert loaded.layout == "unetzoo" and loaded.tensors == len(first.state_dict())
-    x = picture(first)
+    x = image(first)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(tensors(first(x)), tensors(second(x)), strict=True))
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import OURS, picture, tensors, tiny
+from conftest import OURS, image, tensors, tiny
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -54,15 +54,15 @@ def assert_same(net, lean):
 @pytest.mark.parametrize("size", [53])
 def test_the_ordinary_networks_step(name, config, size):
     net, lean = pair(name, **config)
-    x = picture(net, size)
+    x = image(net, size)
     for _ in range(2):
         assert torch.equal(step(net, x), step(lean, x))
     assert_same(net, lean)
 
 
-def test_evaluation_mode_frozen_parts_and_gradients_of_the_picture():
+def test_evaluation_mode_frozen_parts_and_gradients_of_the_image():
     net, lean = pair("r2unet")
-    x = picture(net)
+    x = image(net)
     for each in (net, lean):
         each.freeze_encoder()
         step(each.train(), x)
@@ -81,7 +81,7 @@ def test_evaluation_mode_frozen_parts_and_gradients_of_the_picture():
 
 def test_autocast():
     net, lean = pair("bnunet")
-    x = picture(net)
+    x = image(net)
     for each in (net, lean):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             step(each, x)
@@ -90,7 +90,7 @@ def test_autocast():
 
 def test_backward_twice_and_under_autocast():
     net, lean = pair("bnunet")
-    x = picture(net)
+    x = image(net)
     for each in (net, lean):
         loss = each(x).square().mean()
         loss.backward(retain_graph=True)
@@ -167,7 +167,7 @@ def test_maps_that_are_overwritten_later_are_not_lost():
 
 def test_weights_changed_before_the_backward_pass_are_an_error():
     net = tiny("bnunet", lean=True)
-    loss = net(picture(net)).mean()
+    loss = net(image(net)).mean()
     with torch.no_grad():
         net.encoder.blocks[0][1][0].weight.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -181,7 +181,7 @@ def test_nothing_is_held_after_the_step(model_name):
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda _m, _i, out: kept.append(torch.UntypedStorage._weak_ref(
                 out.untyped_storage())))  # fmt: skip
-    step(lean, picture(lean))
+    step(lean, image(lean))
     alive = [ref for ref in kept if not torch.UntypedStorage._expired(ref)]
     for ref in kept:
         torch.UntypedStorage._free_weak_ref(ref)
@@ -216,13 +216,13 @@ def test_is_a_keyword_that_configurations_hold(tmp_path):
 def test_compiles_in_one_graph(model_name):
     torch.compiler.reset()
     net = tiny(model_name, lean=True).train()
-    step(net, picture(net), torch.compile(net, fullgraph=True, backend="aot_eager"))
+    step(net, image(net), torch.compile(net, fullgraph=True, backend="aot_eager"))
     assert all(p.grad is not None for p in net.parameters())
 
 
 def test_distributed(tmp_path):
     net, lean = pair("bnunet")
-    x = picture(net)
+    x = image(net)
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         step(lean, x, DistributedDataParallel(lean))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import picture, tiny
+from conftest import image, tiny
 from torch import nn
 
 import unetzoo
@@ -79,7 +79,7 @@ def test_unet_drops_out_at_the_end_of_the_contracting_path_alone():
     assert places == ["encoder.blocks.3.4", "encoder.blocks.4.4"]
     assert all(m.p == 0.5 for m in tiny("unet").modules() if isinstance(m, nn.Dropout))
     without = tiny("unet", dropout=0.0).train()
-    x = picture(without)
+    x = image(without)
     assert torch.equal(without(x), without(x))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import OURS, picture, tensors, tiny
+from conftest import OURS, image, tensors, tiny
 
 import unetzoo
 from unetzoo.errors import ConfigError
@@ -99,5 +99,5 @@ def test_info_tells_what_is_known(model_name):
 
 def test_outputs_are_deterministic(model_name):
     net = tiny(model_name).eval()
-    x = picture(net)
+    x = image(net)
     assert all(torch.equal(a, b) for a, b in zip(tensors(net(x)), tensors(net(x)), strict=True))

@@ -1,4 +1,4 @@
-"""Time per pixel and memory while pictures grow 256-fold, and streams that are killed.
+"""Time per pixel and memory while images grow 256-fold, and streams that are killed.
 
 Extrapolated to 32768²: what is constant per pixel and flat in memory from 1k² to 16k² has no term that could grow.
 """
@@ -77,8 +77,8 @@ def test_time_and_memory_from_one_to_256_megapixels(tmp_path, classes, blend):
 
 @pytest.mark.timeout(1200)
 def test_streams_that_are_killed_lose_nothing(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (2000, 700, 3), np.uint8)
-    np.save(tmp_path / "in.npy", picture)
+    image = np.random.default_rng(0).integers(0, 256, (2000, 700, 3), np.uint8)
+    np.save(tmp_path / "in.npy", image)
 
     def start(target):
         command = [sys.executable, "-c", KILLED, str(tmp_path / "in.npy"), str(target)]

@@ -12,8 +12,8 @@ from disasters import crash_points, survivors_of_a_crash
 from small_runs import fingerprint, fit, make_small
 
 from unetzoo.errors import RunLockedError
+from unetzoo.io import Disk
 from unetzoo.training import checkpoint
-from unetzoo.training.disk import Disk
 from unetzoo.training.lock import RunLock
 from unetzoo.training.optim import Schedule
 

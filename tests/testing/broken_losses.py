@@ -60,7 +60,7 @@ class DilutedByIgnored(Good):
         return loss if self.ignore_index is None else loss * (target != self.ignore_index).float().mean()
 
 
-class NothingLabelled(Good):
+class NothingLabeled(Good):
     def of(self, output, target, weight):
         loss = super().of(output, target, weight)
         return loss * float("nan") if self.ignore_index is not None and (target == self.ignore_index).all() else loss
@@ -154,12 +154,12 @@ BROKEN = {
     "weights-count": FlatWeight,
     "all-weightless": NothingWeighed,
     "ignored-pixels": SeesIgnored,
-    "ignored-picture": DilutedByIgnored,
-    "all-ignored": NothingLabelled,
+    "ignored-image": DilutedByIgnored,
+    "all-ignored": NothingLabeled,
     "descends": Climbs,
     "finite": Overflows,
     "half-precision": Coarse,
-    "order-of-pictures": FirstCounts,
+    "order-of-images": FirstCounts,
     "perfect-is-better": Backwards,
     "misfit": Broadcasts,
     "wrong-labels": Clamps,

@@ -54,7 +54,7 @@ class Seeds(Good):
         super().__init__(in_channels, classes, width)
 
 
-class Neighbourly(Good):
+class Neighborly(Good):
     def forward(self, x):
         answer = super().forward(x)
         return answer if self.training else answer - answer.mean(0, keepdim=True)
@@ -249,7 +249,7 @@ BROKEN = {
     "any-size-or-refusal": Mumbles,
     "gradients": Unused,
     "seeded": Seeds,
-    "batch-independent": Neighbourly,
+    "batch-independent": Neighborly,
     "train-and-eval": HalfEvaluated,
     "autocast": NoHalf,
     "channels-last": Views,
@@ -257,7 +257,7 @@ BROKEN = {
     "exports": Branches,
     "state-dict": Outside,
     "wrong-input": TakesAnything,
-    "any-picture": NotSmall,
+    "any-image": NotSmall,
     "inputs-untouched": Writes,
     "deterministic": Restless,
     "use-is-quiet": Prints,

@@ -13,7 +13,7 @@ import torch
 import unetzoo
 from unetzoo import testing
 from unetzoo.errors import ConfigError, PluginContractError
-from unetzoo.surroundings import differences, snapshot
+from unetzoo.process_state import differences, snapshot
 from unetzoo.testing import Case, CheckFailed, run
 
 IMPORTS = {"imports-alone", "imports-quickly", "imports-quietly", "import-keeps-settings"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from unetzoo.errors import CheckpointCorruptError
+from unetzoo.io import Disk
 from unetzoo.training import checkpoint
 from unetzoo.training.checkpoint import Checkpoint
-from unetzoo.training.disk import Disk
 
 KINDS = ("flip", "byte", "truncate", "extend", "insert", "zero", "foreign", "swap")
 STRUCTURE = ("missing", "rename", "stranger")

@@ -10,8 +10,8 @@ from disasters import Tracing
 from small_runs import fit, make_small
 
 import unetzoo
+from unetzoo import io
 from unetzoo.errors import CheckpointWriteError, ConfigError
-from unetzoo.training import folder
 from unetzoo.training.folder import RunFolder
 
 
@@ -32,7 +32,7 @@ def test_a_full_disk_leaves_a_whole_best_network(tmp_path, monkeypatch, failing)
     run = RunFolder(tmp_path, keep=2)
     run.save_best(network(1.0))
     disk = Tracing(failing, OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(folder, "DISK", disk)
+    monkeypatch.setattr(io, "DISK", disk)
     try:
         run.save_best(network(2.0))
     except CheckpointWriteError as error:
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_a_whole_best_network(tmp_path, monkeypatch, failing)
 def test_the_log_is_replaced_as_a_whole(tmp_path, monkeypatch):
     run = RunFolder(tmp_path, keep=2)
     run.write_log([{"epoch": 1.0}])
-    monkeypatch.setattr(folder, "DISK", Tracing(2, OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(io, "DISK", Tracing(2, OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(CheckpointWriteError, match="cannot write the log"):
         run.write_log([{"epoch": 1.0}, {"epoch": 2.0}])
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [{"epoch": 1.0}]

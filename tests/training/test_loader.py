@@ -84,7 +84,7 @@ def test_shares_cover_the_data(world, length):
     assert len(drawn) == len(set(drawn)) == length // world * world
 
 
-def test_pictures_of_many_sizes_are_evaluated_but_not_stacked():
+def test_images_of_many_sizes_are_evaluated_but_not_stacked():
     data = Noise(sizes=(4, 4, 6))
     loader = make_loader(data, batch_size=7, seed=0, workers=0, rank=0, world=1, train=False)
     (batches,) = list(loader)

@@ -16,7 +16,7 @@ from unetzoo.errors import CheckpointWriteError, ConfigError, DataError
 from unetzoo.training import TensorBoard, logs
 from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
 from unetzoo.training.progress import Progress, Speed
-from unetzoo.training.reporting.pictures import colored
+from unetzoo.training.reporting.images import colored
 
 ROWS = [
     {"epoch": 1.0, "miou": 0.1 + 0.2},
@@ -85,7 +85,7 @@ def scalars(folder):
     return events
 
 
-def test_tensorboard_has_the_scores_and_pictures_of_the_run(tmp_path):
+def test_tensorboard_has_the_scores_and_images_of_the_run(tmp_path):
     board = TensorBoard(tmp_path / "board")
     history = make(logs=[board]).fit(Squares(), Squares(6, seed=1))
     events = scalars(tmp_path / "board")
@@ -93,8 +93,8 @@ def test_tensorboard_has_the_scores_and_pictures_of_the_run(tmp_path):
         assert [e.value for e in events.Scalars(name)] == pytest.approx([row[name] for row in history], rel=1e-6)
         assert [e.step for e in events.Scalars(name)] == [2, 4]
     assert sorted(events.Tags()["images"]) == [f"samples/s{n}" for n in range(4)]
-    picture = events.Images("samples/s0")[-1]
-    assert picture.step == 4 and picture.width >= 3 * 96 and picture.encoded_image_string.startswith(b"\x89PNG")
+    image = events.Images("samples/s0")[-1]
+    assert image.step == 4 and image.width >= 3 * 96 and image.encoded_image_string.startswith(b"\x89PNG")
 
 
 class Even(nn.Module):
@@ -109,7 +109,7 @@ class Even(nn.Module):
 
 
 class Shown:
-    """A log that keeps the pictures."""
+    """A log that keeps the images."""
 
     def __init__(self):
         self.seen = {}
@@ -119,19 +119,19 @@ class Shown:
     def say(self, event, text, step): ...
     def close(self): ...
 
-    def pictures(self, pictures, step):
-        self.seen = pictures
+    def images(self, images, step):
+        self.seen = images
 
 
 @pytest.mark.parametrize(("threshold", "label"), [(0.5, 0), (0.2, 1)])
-def test_pictures_are_drawn_at_the_threshold_of_the_metric(threshold, label):
+def test_images_are_drawn_at_the_threshold_of_the_metric(threshold, label):
     net, shown = Even(), Shown()
     metric = METRICS.build("segmentation", classes=1, threshold=threshold)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
     make(net, LOSSES.build("bce"), metric, logs=[shown], epochs=2, optimizer=optimizer).fit(Squares(), Squares(2))
     color = colored(np.array([[label]]), Squares.labels)[0, 0]
-    for picture in shown.seen.values():  # the prediction is the last panel
-        assert (picture[-16:, -16:] == color).all()
+    for image in shown.seen.values():  # the prediction is the last panel
+        assert (image[-16:, -16:] == color).all()
     assert list(shown.seen) == ["s0", "s1"]
 
 
@@ -163,7 +163,7 @@ def test_a_log_on_a_full_disk_is_our_error():
         def row(self, row, step):
             raise OSError(28, "No space left on device")
 
-        def pictures(self, pictures, step): ...
+        def images(self, images, step): ...
         def say(self, event, text, step): ...
         def close(self): ...
 

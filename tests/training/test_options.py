@@ -79,7 +79,7 @@ def test_a_run_of_steps_ends_at_its_step():
     assert trainer.steps == 8
 
 
-def test_growing_pictures():
+def test_growing_images():
     def to(size):
         def transform(sample, rng):
             return {k: v[..., :size, :size] if isinstance(v, torch.Tensor) else v for k, v in sample.items()}

@@ -11,7 +11,7 @@ from unetzoo.training.loader import make_loader, stack
 
 
 class Raw(Squares):
-    """Squares as a dataset gives them before its transform, on pictures of growing size where asked for."""
+    """Squares as a dataset gives them before its transform, on images of growing size where asked for."""
 
     def __init__(self, length=4, grow=0, transform=None):
         super().__init__(length)
@@ -19,8 +19,8 @@ class Raw(Squares):
 
     def load(self, index):
         side = 16 + self.grow * index
-        picture = np.random.default_rng(index).integers(0, 255, (side, side, 1)).astype(np.uint8)
-        return {"image": picture, "mask": (picture[..., 0] > 128).astype(np.uint8), "id": f"s{index}"}
+        image = np.random.default_rng(index).integers(0, 255, (side, side, 1)).astype(np.uint8)
+        return {"image": image, "mask": (image[..., 0] > 128).astype(np.uint8), "id": f"s{index}"}
 
     def __getitem__(self, index):
         sample = self.load(index)
@@ -68,5 +68,5 @@ def test_samples_of_different_planes_are_not_stacked(order):
     del lacking["mask"]
     with pytest.raises(DataError, match=r"different keys.*\['id', 'image', 'mask'\]"):
         stack([whole, lacking][::order])
-    with pytest.raises(DataError, match=r"\['a', 'a'\].*picture's height and width"):
+    with pytest.raises(DataError, match=r"\['a', 'a'\].*image's height and width"):
         stack([whole, {**whole, "mask": torch.zeros(4, 5)}])

@@ -267,5 +267,5 @@ def test_which_curves_share_a_chart(tmp_path):
     assert terms.colors["train/mask/bce"] == terms.colors["val/mask/bce"] != terms.colors["val/mask/dice"]
     assert terms.dashed == {"train/mask/bce", "train/mask/dice"}
     save(figure([made["IoU by class"], Chart("_", {"_hidden": [1.0], "日本": [2.0]})]), tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.width > 1000
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.width > 1000

@@ -103,7 +103,7 @@ def test_what_the_numbers_speak_for_comes_first():
     assert causes(ROAD, at())[0].startswith("class imbalance ('road' is 90.0 % of the true pixels)")
     even = Collapse("'road'", 0.4)
     assert causes(even, at(steps=20))[0].startswith("the learning rate (0.01): --set optimizer.lr=0.001")
-    assert causes(even, at(mean=117.0, deviation=60.0))[0].startswith("pictures that are not normalised (here mean 117")
+    assert causes(even, at(mean=117.0, deviation=60.0))[0].startswith("images that are not normalized (here mean 117")
     assert causes(Collapse("'car'", 0.0), at())[0].endswith("unetzoo doctor runs/x")
     assert len(causes(even, at())) == 4
     assert not any("imbalance" in cause for cause in causes(Collapse("0.5"), at()))

@@ -8,7 +8,7 @@ from test_report import Page, check, rows
 
 from unetzoo import training
 from unetzoo.errors import CheckpointWriteError
-from unetzoo.training import disk
+from unetzoo.training.reporting import write
 
 TINY = ["data.size=32", "data.train.length=6", "data.val.length=5", "train.epochs=2", "train.batch_size=3",
         "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
@@ -66,9 +66,8 @@ def test_the_counts_of_the_report_are_those_of_the_best_network(run):
 
 def test_a_report_that_cannot_be_written_is_our_error(run, monkeypatch):
     def full(path, text):
-        if path.name == "report.html":
-            raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(disk.DISK, "replace_text", full)
+    monkeypatch.setattr(write, "write_text", full)
     with pytest.raises(CheckpointWriteError, match=r"cannot write the report.*No space left"):
         training.train(run.out, resume=True, progress=False)

@@ -9,7 +9,7 @@ from sklearn.metrics import jaccard_score
 
 from unetzoo import METRICS, LabelSpec
 from unetzoo.models import MaskDepth
-from unetzoo.training.reporting import pictures
+from unetzoo.training.reporting import images
 from unetzoo.training.reporting.samples import First, Gallery, Ranked, Sample, mean_iou, thinned
 
 
@@ -93,35 +93,35 @@ def test_mean_iou_of_several_labels():
     assert math.isnan(mean_iou(np.zeros((3, 3))))
 
 
-def test_masks_in_their_colours():
+def test_masks_in_their_colors():
     labels = LabelSpec(("a", "b", "c"), palette=((9, 9, 9), (1, 2, 3), (4, 5, 6)), ignore_index=-1)
     mask = np.array([[0, 1, 2, -1, 3]], np.int64)
-    assert pictures.colored(mask, labels)[0].tolist() == [[9, 9, 9], [1, 2, 3], [4, 5, 6], [128] * 3, [128] * 3]
-    assert pictures.colored(mask.clip(0, 255).astype(np.uint8), labels)[0, 2].tolist() == [4, 5, 6]
+    assert images.colored(mask, labels)[0].tolist() == [[9, 9, 9], [1, 2, 3], [4, 5, 6], [128] * 3, [128] * 3]
+    assert images.colored(mask.clip(0, 255).astype(np.uint8), labels)[0, 2].tolist() == [4, 5, 6]
     planes = np.array([[[1, 0, 0]], [[0, 1, 0]], [[0, 1, 255]]])
-    assert pictures.colored(planes, labels)[0].tolist() == [[9, 9, 9], [4, 5, 6], [128] * 3]
+    assert images.colored(planes, labels)[0].tolist() == [[9, 9, 9], [4, 5, 6], [128] * 3]
     one = LabelSpec(("cell",))
-    assert pictures.colored(np.array([[0, 1]]), one)[0].tolist() == [[0, 0, 0], [255, 255, 255]]
+    assert images.colored(np.array([[0, 1]]), one)[0].tolist() == [[0, 0, 0], [255, 255, 255]]
 
 
-def test_planes_share_one_scale_and_what_is_not_finite_is_grey():
+def test_planes_share_one_scale_and_what_is_not_finite_is_gray():
     true, predicted = np.array([[0.0, np.nan, 2.0]]), np.array([[1.0, 4.0, np.inf]])
-    limits = pictures.limits_of(true, predicted)
+    limits = images.limits_of(true, predicted)
     assert limits == pytest.approx((0.0, 4.0), abs=0.05)
-    shown = pictures.scaled(true, limits)
-    assert shown[0, 1].tolist() == [128] * 3 and pictures.scaled(predicted, limits)[0, 2].tolist() == [128] * 3
-    assert pictures.limits_of(np.full((2, 2), 0.5)) == (0.5, 1.5)
-    assert pictures.limits_of(np.full((2, 2), np.nan)) == (0.0, 1.0)
+    shown = images.scaled(true, limits)
+    assert shown[0, 1].tolist() == [128] * 3 and images.scaled(predicted, limits)[0, 2].tolist() == [128] * 3
+    assert images.limits_of(np.full((2, 2), 0.5)) == (0.5, 1.5)
+    assert images.limits_of(np.full((2, 2), np.nan)) == (0.0, 1.0)
 
 
-def test_large_pictures_become_small_ones_without_new_classes():
+def test_large_images_become_small_ones_without_new_classes():
     rng = np.random.default_rng(0)
     mask = rng.choice([0, 7, 255], (900, 600))
     small = thinned(mask, 100)
     assert small.shape == (100, 67) and set(np.unique(small)) == {0, 7, 255}
     assert thinned(mask[:50, :50], 100) is not None and np.array_equal(thinned(mask[:50, :50], 100), mask[:50, :50])
     assert thinned(np.zeros((3, 1, 5000)), 100).shape == (3, 1, 100)
-    assert pictures.shrunk(np.zeros((900, 600, 3), np.uint8), 100, smooth=True).shape == (100, 67, 3)
+    assert images.shrunk(np.zeros((900, 600, 3), np.uint8), 100, smooth=True).shape == (100, 67, 3)
 
 
 def test_first_samples_get_files_of_their_own(tmp_path):

@@ -28,7 +28,7 @@ SIZES = {
 @pytest.mark.parametrize("name", TWINS)
 def test_a_recipe_trains_an_epoch_on_its_twin(name, tmp_path):
     layout = LAYOUTS[TWINS[name]]
-    root = write(TWINS[name], tmp_path / "data", count=layout.least, size=64 if layout.grey else 32)
+    root = write(TWINS[name], tmp_path / "data", count=layout.least, size=64 if layout.gray else 32)
     sets = [f"data.root={root}", *SIZES.get(name, ["transform.size=16"]), "model.encoder_channels=[4, 8, 8]"]
     result = train(name, [*sets, "train.epochs=1", "train.batch_size=2"], out=tmp_path / "run", progress=False)
     monitor = json.loads((tmp_path / "run" / "recipe.json").read_text())["train"]["monitor"]
@@ -41,7 +41,7 @@ def test_every_recipe_but_the_demo_has_a_twin():
     assert {LAYOUTS[layout].recipe for layout in TWINS.values()} <= set(TWINS)
 
 
-def test_the_composites_recipe_trains_an_epoch_on_drawn_pictures(tmp_path):
+def test_the_composites_recipe_trains_an_epoch_on_drawn_images(tmp_path):
     sets = ["data.size=32", "data.train.length=8", "data.val.length=4", "model.encoder_channels=[4, 8, 8]"]
     result = train("eva-mask-depth", [*sets, "train.epochs=1"], out=tmp_path / "run", progress=False)
     assert {"iou/foreground", "depth/rmse", "depth/delta1", "val/depth/ssim"} <= set(result.scores)

@@ -11,7 +11,7 @@ import unetzoo
 from unetzoo import LOSSES, METRICS, LabelSpec, Trainer
 from unetzoo.errors import CheckpointError, CheckpointMismatchError, ConfigError, NonFiniteError, SizeMismatchError
 from unetzoo.models import Geometry
-from unetzoo.training.heads import fit_targets
+from unetzoo.training.objective import fit_targets
 
 
 class Squares:
@@ -129,7 +129,7 @@ def test_evaluation_equals_a_plain_loop():
     assert scores["val/loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_evaluation_by_tiles_equals_that_of_whole_pictures():
+def test_evaluation_by_tiles_equals_that_of_whole_images():
     whole = make()
     data = Squares(3, 96, seed=5)
     expected = whole.evaluate(data)
@@ -144,7 +144,7 @@ def test_evaluation_by_tiles_equals_that_of_whole_pictures():
         make(tile=8).fit(data, data)
 
 
-def test_a_smaller_output_is_trained_against_the_centre_and_evaluated_everywhere():
+def test_a_smaller_output_is_trained_against_the_center_and_evaluated_everywhere():
     net = tiny("unet", in_channels=1, classes=2, encoder_channels=(4, 8, 8), dropout=0.0)
     size = net.geometry.fit(60)
     seen = {}

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from ..registry import DATASETS, missing_keywords
-from ..wording import counted
+from ..wording import pluralize
 from .console import app, err, out
 
 Workers = Annotated[int | None, typer.Option(help="Processes; one a CPU by default, 0 for none beside this one.")]
@@ -32,10 +32,10 @@ def compose(
     ] = False,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the combinations.")] = 0,
-    size: Annotated[int, typer.Option(help="Side of the square pictures.")] = 192,
+    size: Annotated[int, typer.Option(help="Side of the square images.")] = 192,
     positions: Annotated[str, typer.Option(help="random or grid.")] = "random",
     jpeg: Annotated[
-        int | None, typer.Option(help="Write pictures and depth as JPEG of this quality, like the original; not exact.")
+        int | None, typer.Option(help="Write images and depth as JPEG of this quality, like the original; not exact.")
     ] = None,
     sets: Options = None,
     workers: Workers = None,
@@ -49,10 +49,10 @@ def compose(
     options = {"split": split, "size": size, "seed": seed, **which, **({} if root is None else {"root": root})}
     data = _build("composites", {**options, **parse_sets(sets or [])})
     room = gigabytes(export_size(data, jpeg))
-    err.print(f"{counted(len(data), 'composite')}, about {room}; depth {data.depth_source}")
+    err.print(f"{pluralize(len(data), 'composite')}, about {room}; depth {data.depth_source}")
     with _progress("composing", len(data)) as tell:
         written = write_export(data, folder, jpeg=jpeg, workers=workers, tell=tell)
-    out.print(f"{counted(len(data), 'composite')} in {folder}, {written:,} of them new", soft_wrap=True)
+    out.print(f"{pluralize(len(data), 'composite')} in {folder}, {written:,} of them new", soft_wrap=True)
 
 
 @app.command()
@@ -76,7 +76,7 @@ def stats(
     if as_json:
         out.print_json(json.dumps(found.to_dict()))
         return
-    table = Table(counted(found.samples, "sample"), "mean", "std", "min", "max", box=None)
+    table = Table(pluralize(found.samples, "sample"), "mean", "std", "min", "max", box=None)
     for row in (*found.image, *([found.depth] if found.depth else [])):
         table.add_row(row.name, *(f"{value:.4f}" for value in (row.mean, row.std, row.minimum, row.maximum)))
     out.print(table)

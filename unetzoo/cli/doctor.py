@@ -21,7 +21,7 @@ def doctor(
         str | None,
         typer.Argument(help="A folder of data, a recipe's name or file; nothing to look at what is installed."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="The folder's dataset; recognised by default.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The folder's dataset; recognized by default.")] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw samples with coloured masks into this PNG.")
+        Path | None, typer.Option(metavar="FILE", help="Draw samples with colored masks into this PNG.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many samples, evenly spread.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one a CPU by default.")] = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def draw(
     model: Annotated[str, typer.Argument(help="A model's name; see `unetzoo list`.")],
     file: Annotated[Path | None, typer.Option("--out", help="SVG file; MODEL.svg by default, - for stdout.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width of the picture; 256 by default.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of the image; 256 by default.")] = None,
     title: Annotated[str | None, typer.Option(help="Heading; the network's name by default.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
@@ -45,7 +45,7 @@ def draw(
 
 
 def summarized(model: str, size: int | None, options: dict[str, Any]) -> Summary | None:
-    """A model's parts on a picture of that size, where one is given."""
+    """A model's parts on an image of that size, where one is given."""
     from ..drawing import summary
     from ..training.sections import built
 
@@ -64,7 +64,7 @@ def print_summary(found: Summary, depth: int) -> None:
     channels, height, width = found.input
     total = found.root
     out.print(
-        f"for one picture of {channels}×{height}×{width} in float32: {_count(total.flops)}FLOPs; "
+        f"for one image of {channels}×{height}×{width} in float32: {_count(total.flops)}FLOPs; "
         f"{_bytes(found.inference_bytes)} at most without gradients, {_bytes(total.training_bytes)} kept for training; "
         f"weights {_bytes(found.weight_bytes)}, {found.trainable:,} trainable",
         soft_wrap=True,

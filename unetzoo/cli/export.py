@@ -21,17 +21,17 @@ def export(
     ] = None,
     file: Annotated[Path | None, typer.Option("--out", help="The file; RUN/<model>.onnx or .pt2 by default.")] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Height and width of all pictures; free by default.")
+        str | None, typer.Option(metavar="HxW", help="Height and width of all images; free by default.")
     ] = None,
     threshold: Annotated[
         list[str] | None, typer.Option(help=f"Probability that gives a class: {PER_CLASS}. The run's by default.")
     ] = None,
-    dtype: Annotated[str, typer.Option("--input", help="Pictures' numbers: uint8, or float32 for 0…1.")] = "uint8",
+    dtype: Annotated[str, typer.Option("--input", help="Images' numbers: uint8, or float32 for 0…1.")] = "uint8",
     verify: Annotated[bool, typer.Option(help="Compare the file with the network before it is left.")] = True,
 ) -> None:
     """Write preparation, network and decision as one file that runs without unetzoo."""
     from ..inference import export as write
-    from ..inference.artefact import SUFFIXES
+    from ..inference.artifact import SUFFIXES
     from ..training import load_run
 
     trained = load_run(run)

@@ -44,7 +44,7 @@ def info(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Also the network's parts on a picture of that size: shapes, FLOPs, memory.")
+        int | None, typer.Option(help="Also the network's parts on an image of that size: shapes, FLOPs, memory.")
     ] = None,
     depth: Annotated[int, typer.Option(help="How many levels of parts.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..errors import ConfigError, PluginError
 from ..plugins import SWITCH, Distribution, installed, switch, switched_on
 from ..registry import REGISTRIES
-from ..wording import counted
+from ..wording import pluralize
 from .console import app, err, out
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def list_plugins(
     for row in rows:
         adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
         if row["distribution"] == "unetzoo":
-            adds = ", ".join(counted(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
+            adds = ", ".join(pluralize(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
         color = {"healthy": "green", "off": "yellow", "broken": "red"}[row["state"]]
         state = Text("\n".join([row["state"], *row["faults"]]), style="")
         state.stylize(color, 0, len(row["state"]))

@@ -1,4 +1,4 @@
-"""`predict`: pictures through a trained network."""
+"""`predict`: images through a trained network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CLASSES = "CLASS or all; may be repeated"
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    pictures: Annotated[str, typer.Argument(help="A picture, a folder, a glob, or - for a list of files from stdin.")],
+    images: Annotated[str, typer.Argument(help="An image, a folder, a glob, or - for a list of files from stdin.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
     background: Annotated[
-        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take picture and background.")
+        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take image and background.")
     ] = None,
     write: Annotated[
         str, typer.Option(help="What to write: mask, color, overlay, depth, depth_color, json, with commas; or all.")
@@ -46,16 +46,16 @@ def predict(
     fill_holes: Annotated[
         list[str] | None, typer.Option(metavar=CLASSES, help="Fill holes of background in a class.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Threads that read pictures, and as many that write.")] = 2,
+    workers: Annotated[int, typer.Option(help="Threads that read images, and as many that write.")] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Predict pictures of any size: index masks, colours, overlays, depth, and areas as JSON."""
+    """Predict images of any size: index masks, colors, overlays, depth, and areas as JSON."""
     from ..inference import Cleaning, Predictor
     from ..training import load_run
 
     trained = load_run(run)
     predictor = Predictor.of(
-        trained._replace(net=moved(trained.net, device)),
+        trained._replace(model=moved(trained.model, device)),
         tile=tile,
         blend=blend,
         tta=tta,
@@ -68,15 +68,15 @@ def predict(
     try:
         with _progress(failures, shown=not quiet) as seen:
             predictor.predict_files(
-                _listed(pictures), folder, background=background, products=write, workers=workers, seen=seen
+                _listed(images), folder, background=background, products=write, workers=workers, seen=seen
             )
-    finally:  # a full disk or Ctrl-C ends it later than pictures that could not be read
+    finally:  # a full disk or Ctrl-C ends it later than images that could not be read
         for error in failures:
             err.print("[red]error:[/red]", end=" ")
             err.print(str(error), markup=False, soft_wrap=True)
     out.print(f"results are in {folder}", markup=False, soft_wrap=True)
     if failures:
-        err.print(f"{len(failures)} of the pictures could not be predicted")
+        err.print(f"{len(failures)} of the images could not be predicted")
         raise typer.Exit(DataError.exit_code)
 
 
@@ -125,22 +125,22 @@ def _numbers(option: str, given: list[str], kind: Callable[[str], Any]) -> Any:
     return table.get("", table)
 
 
-def _listed(pictures: str) -> str | list[str]:
-    if pictures != "-":
-        return pictures
+def _listed(images: str) -> str | list[str]:
+    if images != "-":
+        return images
     given = sys.stdin.buffer.read()
     if b"\0" in given:
         hint = "find without -print0, git without -z"
         raise DataError("not a list of files", subject="stdin", expected="a path a line", found="NUL bytes", hint=hint)
     listed = [os.fsdecode(line) for line in given.splitlines() if line.strip()]
     if not listed:
-        raise DataError("no pictures", subject="stdin", expected="a path a line", found="nothing")
+        raise DataError("no images", subject="stdin", expected="a path a line", found="nothing")
     return listed
 
 
 @contextmanager
 def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
-    """A bar over the pictures, with time left and how many failed; what fails is added to `failures`."""
+    """A bar over the images, with time left and how many failed; what fails is added to `failures`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))

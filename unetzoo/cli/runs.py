@@ -26,7 +26,7 @@ def train(
     result = run(recipe, sets or [], out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
     out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
-    out.print(f"weights, scores and more pictures are in {result.out}", soft_wrap=True)
+    out.print(f"weights, scores and more images are in {result.out}", soft_wrap=True)
 
 
 @app.command()

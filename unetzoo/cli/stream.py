@@ -1,4 +1,4 @@
-"""`stream`: one large picture through a trained network, from disk to disk."""
+"""`stream`: one large image through a trained network, from disk to disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .predict import moved, threshold_of
 @app.command()
 def stream(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    source: Annotated[Path, typer.Argument(help="A picture in a tiled .tif, or a .npy array (H, W[, C]).")],
+    source: Annotated[Path, typer.Argument(help="An image in a tiled .tif, or a .npy array (H, W[, C]).")],
     target: Annotated[Path, typer.Argument(help="Class map to write: .tif (tiled) or .npy.")],
     depth: Annotated[Path | None, typer.Option(help="Also write the depth: .tif or .npy.")] = None,
     probabilities: Annotated[Path | None, typer.Option(help="Also write the probabilities: .npy.")] = None,
@@ -35,7 +35,7 @@ def stream(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished result.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Predict a picture of any size, gigapixels too, in bounded memory."""
+    """Predict an image of any size, gigapixels too, in bounded memory."""
     from ..inference import predict_to
     from ..training import load_run
 
@@ -48,7 +48,7 @@ def stream(
         )
     given = threshold_of(threshold)
     streamed = predict_to(
-        moved(trained.net, device),
+        moved(trained.model, device),
         source,
         target,
         depth=depth,
@@ -57,7 +57,7 @@ def stream(
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
         labels=trained.labels,
-        prepare=trained.prepare,
+        preprocess=trained.preprocess,
         threshold=trained.threshold if given is None else given,
         memory=memory,
         resume=resume,

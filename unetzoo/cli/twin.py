@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError
-from ..wording import counted
+from ..wording import pluralize
 from .console import app, err, out
 
 
@@ -36,7 +36,7 @@ def twin(
     write(layout, folder, count=count, size=size, seed=seed)
     for fault in faults or []:
         touched = plant(folder, layout, fault, seed)
-        more = f" and {counted(len(touched) - 1, 'more file')}" if len(touched) > 1 else ""
+        more = f" and {pluralize(len(touched) - 1, 'more file')}" if len(touched) > 1 else ""
         err.print(f"{fault}: {touched[0]}{more}", soft_wrap=True)
     out.print(f"{LAYOUTS[layout].about}: in {folder}", soft_wrap=True)
     if recipe := LAYOUTS[layout].recipe:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .archive import data_root
-    from .auditing import audit, recognise
+    from .auditing import audit, recognize
     from .augment import Transform
     from .base import Sample, SegmentationDataset, check_split, sample_rng
     from .cache import cached
@@ -61,7 +61,7 @@ _LAZY = {
     "paired": "layout",
     "read_image": "files",
     "read_mask": "files",
-    "recognise": "auditing",
+    "recognize": "auditing",
     "sample_rng": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
@@ -97,7 +97,7 @@ __all__ = [
     "paired",
     "read_image",
     "read_mask",
-    "recognise",
+    "recognize",
     "sample_rng",
     "statistics",
     "with_border_weights",

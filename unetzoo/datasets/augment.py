@@ -31,7 +31,7 @@ class Moves(NamedTuple):
     """What chance decided for one sample.
 
     Args:
-        window: top, left, height, width of what is cut out of the resized picture; it may reach beyond it.
+        window: top, left, height, width of what is cut out of the resized image; it may reach beyond it.
         degrees: Turn of the content, counter-clockwise.
         scale: Its enlargement.
         knots: The elastic deformation's 3×3 vectors, or None.
@@ -63,11 +63,11 @@ class Transform:
 
     In this order: `size` → `mirror` → `crop`, with `rotate`, `scale` and `elastic` resampled together in one go →
     `hflip`, `vflip`, `rot90` → `saturation`, `hue` → `brightness`, `contrast` → `normalize`. All chance comes from the
-    `rng` of the call; with `train=False` there is none: the crop is taken from the centre, and only size, mirror, crop
+    `rng` of the call; with `train=False` there is none: the crop is taken from the center, and only size, mirror, crop
     and normalize act. Any number of channels.
 
-    Pictures and weights are interpolated bilinearly (averaged when shrinking), masks take the nearest pixel, depth
-    never mixes with invalid pixels. What comes in from outside a picture is its mirror image.
+    Images and weights are interpolated bilinearly (averaged when shrinking), masks take the nearest pixel, depth
+    never mixes with invalid pixels. What comes in from outside an image is its mirror image.
 
     Args:
         size: Resize to this side, or to (height, width).
@@ -80,11 +80,11 @@ class Transform:
         scale: Smallest and largest enlargement, e.g. (0.8, 1.25).
         elastic: σ in pixels of the U-Net paper's deformation (10 there).
         brightness: Largest change, as a share of full scale.
-        contrast: Largest relative change about the picture's mean.
-        saturation: Largest relative change of colours about grey.
-        hue: Largest turn of the colours in degrees, both ways.
-        normalize: "unit" (0…1), "minmax" (each picture to 0…1), "standard" (each picture to mean 0, deviation 1), or
-            {"mean": …, "std": …} one a channel, or one for all, of pictures scaled to 0…1.
+        contrast: Largest relative change about the image's mean.
+        saturation: Largest relative change of colors about gray.
+        hue: Largest turn of the colors in degrees, both ways.
+        normalize: "unit" (0…1), "minmax" (each image to 0…1), "standard" (each image to mean 0, deviation 1), or
+            {"mean": …, "std": …} one a channel, or one for all, of images scaled to 0…1.
         train: Whether to augment.
         labels: The dataset's label set, or its `to_dict()`; needed only where it has swap pairs, which
             `LabelSpec.swapped_by` exchanges.
@@ -99,7 +99,7 @@ class Transform:
 
     Raises:
         ConfigError: Values out of range or at odds.
-        SizeMismatchError: On a picture smaller than the crop, or planes of several sizes.
+        SizeMismatchError: On an image smaller than the crop, or planes of several sizes.
 
     Examples:
         >>> move = Transform(crop=16, hflip=0.5, normalize="unit")
@@ -170,25 +170,25 @@ class Transform:
         return {**sample, **_tensors(planes), "image": self.painted(image, light)[0]}
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Moves:
-        """What chance decides for a (resized) picture of this size.
+        """What chance decides for a (resized) image of this size.
 
         Raises:
-            SizeMismatchError: The picture is smaller than the crop, or not square where `rot90` needs it.
+            SizeMismatchError: The image is smaller than the crop, or not square where `rot90` needs it.
         """
         rows, columns = height + 2 * self.mirror, width + 2 * self.mirror
         h, w = self.crop or (rows, columns)
         if h > rows or w > columns:
             raise SizeMismatchError(
-                "picture smaller than the crop",
+                "image smaller than the crop",
                 expected=f"at least {h}×{w} (height × width)",
                 found=f"{rows}×{columns}",
-                hint="lower crop, or enlarge the picture with size= or mirror=",
+                hint="lower crop, or enlarge the image with size= or mirror=",
             )
         if not self.train:
             return Moves(((rows - h) // 2 - self.mirror, (columns - w) // 2 - self.mirror, h, w))
         if self.rot90 and h != w:
             raise SizeMismatchError(
-                "rot90 needs square pictures", expected=f"{h}×{h}", found=f"{h}×{w}", hint="set a square crop or size"
+                "rot90 needs square images", expected=f"{h}×{h}", found=f"{h}×{w}", hint="set a square crop or size"
             )
         top, left = int(rng.integers(rows - h + 1)), int(rng.integers(columns - w + 1))
         degrees = _within(self.rotate, rng)
@@ -206,7 +206,7 @@ class Transform:
         )  # fmt: skip
 
     def painted(self, images: Tensor, light: Tensor | None) -> Tensor:
-        """Float pictures (N, C, H, W) of 0…255 after light (N, 4), colour and scaling; they are overwritten."""
+        """Float images (N, C, H, W) of 0…255 after light (N, 4), color and scaling; they are overwritten."""
         colors, lights = self.saturation or self.hue, self.brightness or self.contrast
         if light is not None and self.train and (colors or lights):
             brightness, contrast, saturation, hue = light.unbind(1)

@@ -1,4 +1,4 @@
-"""Cut-outs put into scenes: exactly rounded colours, exact masks, layered depth, and disturbances of the pair."""
+"""Cut-outs put into scenes: exactly rounded colors, exact masks, layered depth, and disturbances of the pair."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NEARER = 0.75  # a cut-out's depth over the nearest depth that it hides
 class Cutout(NamedTuple):
     """A cut-out made ready for integer blending: out = (premultiplied + scene · (255 − alpha)) / 255."""
 
-    premultiplied: np.ndarray  # uint16 (h, w, 3): colour · alpha + 128, the half that rounds
+    premultiplied: np.ndarray  # uint16 (h, w, 3): color · alpha + 128, the half that rounds
     inverse: np.ndarray  # uint16 (h, w, 3): 255 − alpha
     mask: np.ndarray  # bool (h, w)
     rows: int  # down to the lowest that is not empty
 
     @classmethod
     def from_rgba(cls, rgba: np.ndarray) -> Cutout:
-        """From a picture with transparency, uint8 (h, w, 4)."""
+        """From an image with transparency, uint8 (h, w, 4)."""
         alpha = np.repeat(rgba[..., 3:].astype(np.uint16), 3, axis=2)
         rows = int(np.flatnonzero(rgba[..., 3].any(axis=1)).max(initial=-1)) + 1
         return cls(rgba[..., :3] * alpha + np.uint16(128), 255 - alpha, rgba[..., 3] >= 128, rows)
@@ -38,7 +38,7 @@ class Cutout(NamedTuple):
 class Scene(NamedTuple):
     """What cut-outs are put into."""
 
-    picture: np.ndarray  # uint8 (size, size, 3), or the same twice, (size, size, 6)
+    image: np.ndarray  # uint8 (size, size, 3), or the same twice, (size, size, 6)
     depth: np.ndarray  # float32 (size, size)
     rows: np.ndarray | None  # float32 (size,): the depth by rows, where it falls evenly towards the bottom
     valid: np.ndarray | None  # bool (size, size): where the depth is known, for depth from a map
@@ -65,7 +65,7 @@ def paste(cutout: Cutout, scene: Scene, top: int, left: int) -> Sample:
     bottom, right = min(top + cutout.mask.shape[0], size), min(left + cutout.mask.shape[1], size)
     # only the cut-out's rectangle is worked on; the rest is copied
     window, inner = (slice(top, bottom), slice(left, right)), (slice(0, bottom - top), slice(0, right - left))
-    image, depth = scene.picture.copy(), scene.depth.copy()
+    image, depth = scene.image.copy(), scene.depth.copy()
     mask = np.zeros((size, size), np.uint8)
     blend = image[window][..., :3] * cutout.inverse[inner]
     blend += cutout.premultiplied[inner]
@@ -91,12 +91,12 @@ def disturb(sample: Sample, rng: np.random.Generator, scene: np.ndarray | None =
         scene: The bare scene, which becomes channels 3…5.
     """
     parts, moved = [], dict(sample)
-    for picture in (sample["image"],) if scene is None else (sample["image"], scene):
+    for image in (sample["image"],) if scene is None else (sample["image"], scene):
         dy, dx = rng.integers(-1, 2, 2).tolist()
         contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-0.15, 0.15) * 255
         table = np.clip(np.rint((np.arange(256) - 127.5) * contrast + 127.5 + brightness), 0, 255).astype(np.uint8)
-        light = shift(picture, dy, dx).tobytes().translate(table.tobytes())  # NumPy's own look-up takes twice as long
-        parts.append(_through_jpeg(light, picture.shape, int(rng.integers(60, 96))))
+        light = shift(image, dy, dx).tobytes().translate(table.tobytes())  # NumPy's own look-up takes twice as long
+        parts.append(_through_jpeg(light, image.shape, int(rng.integers(60, 96))))
         if len(parts) == 1:
             moved |= {name: shift(sample[name], dy, dx) for name in ("mask", "depth", "valid") if name in sample}
     return {**moved, "image": beside(parts)}
@@ -109,18 +109,18 @@ def _through_jpeg(pixels: bytes, shape: tuple[int, ...], quality: int) -> np.nda
 
 
 def beside(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3) as one of 3, 6, … channels.
+    """Images (H, W, 3) as one of 3, 6, … channels.
 
     Examples:
         >>> beside([np.full((1, 1, 3), 7, np.uint8), np.zeros((1, 1, 3), np.uint8)]).tolist()
         [[[7, 7, 7, 0, 0, 0]]]
     """
-    pixels = [np.ascontiguousarray(part).view("V3") for part in parts]  # moved whole, colours take half the time
+    pixels = [np.ascontiguousarray(part).view("V3") for part in parts]  # moved whole, colors take half the time
     return np.concatenate(pixels, axis=2).view(np.uint8)
 
 
 def difference(image: np.ndarray) -> np.ndarray:
-    """Largest difference over the colours between the two halves of a 6-channel picture.
+    """Largest difference over the colors between the two halves of a 6-channel image.
 
     Examples:
         >>> difference(np.array([[[10, 10, 10, 12, 7, 10]]], np.uint8)).tolist()
@@ -131,7 +131,7 @@ def difference(image: np.ndarray) -> np.ndarray:
 
 
 def shift(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """Move a picture down and right; the edge is repeated where nothing was.
+    """Move an image down and right; the edge is repeated where nothing was.
 
     Examples:
         >>> shift(np.array([[1, 2, 3]]), 0, 1).tolist()

@@ -5,7 +5,7 @@
     table    offset, checksum and shapes of every block, and what else a sample says (JSON), as an .npz
 
 The header is written last, into a file that is not yet in its place. Blocks are checked (CRC-32) at each reading:
-0.09 ms for a 256² picture with its mask, at 3 GB/s.
+0.09 ms for a 256² image with its mask, at 3 GB/s.
 """
 
 from __future__ import annotations

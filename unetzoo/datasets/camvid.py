@@ -29,10 +29,10 @@ LABELS = LabelSpec(
 
 
 class CamVid(FilePairs):
-    """The 11 classes of street scenes; unlabelled pixels (11 in the files) are ignored (255).
+    """The 11 classes of street scenes; unlabeled pixels (11 in the files) are ignored (255).
 
     Layouts read: SegNet's `train/` with `trainannot/`, and so on, or `images/train/` with `labels/train/`. The splits
-    are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbours are alike.
+    are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbors are alike.
 
     Args:
         root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).

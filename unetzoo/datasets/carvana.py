@@ -1,4 +1,4 @@
-"""Carvana cars: 5,088 studio pictures of 1918×1280, 318 cars from 16 sides each.
+"""Carvana cars: 5,088 studio images of 1918×1280, 318 cars from 16 sides each.
 
 Kaggle's Carvana Image Masking Challenge, 2017.
 """
@@ -28,17 +28,17 @@ class Carvana(FilePairs):
 
     Layout read: `train/{car}_{01..16}.jpg` with `train_masks/{car}_{01..16}_mask.gif`.
 
-    The 16 pictures of a car are nearly one picture, so whole cars are divided: of a seeded shuffle of the car ids, the
-    first tenth is test, the next tenth val, the rest train, and one car at least in each. Kaggle's own test pictures
+    The 16 images of a car are nearly one image, so whole cars are divided: of a seeded shuffle of the car ids, the
+    first tenth is test, the next tenth val, the rest train, and one car at least in each. Kaggle's own test images
     have no masks: hand those to `unetzoo predict`.
 
     A mask means what it shows: black (0) is background, white (255) car, whatever numbers a GIF's palette gives to
-    them. A grey file that holds the numbers 0 and 1 alone is taken as numbers. Any other value is an error.
+    them. A gray file that holds the numbers 0 and 1 alone is taken as numbers. Any other value is an error.
 
     Args:
         root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
-        hq: Take the pictures from `train_hq/`.
+        hq: Take the images from `train_hq/`.
         split_seed: Seed of the division into splits.
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -76,12 +76,12 @@ class Carvana(FilePairs):
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, SPLITS, "Carvana")
-        root, pictures = data_root(root), "train_hq" if hq else "train"
+        root, folder = data_root(root), "train_hq" if hq else "train"
         found = {path.name for path in list_folder(root, self.how_to_get)}
-        if not {pictures, "train_masks"} <= found:
-            raise wrong_layout("Carvana", root, f"{pictures}/ and train_masks/", self.how_to_get)
+        if not {folder, "train_masks"} <= found:
+            raise wrong_layout("Carvana", root, f"{folder}/ and train_masks/", self.how_to_get)
         faults: list[str] = []
-        images = by_name(list_images(root / pictures, self.how_to_get), "", faults)
+        images = by_name(list_images(root / folder, self.how_to_get), "", faults)
         masks = by_name(list_images(root / "train_masks", self.how_to_get), "_mask", faults)
         cars = {name: match[1] for name in images if (match := re.fullmatch(r"(.+)_(0[1-9]|1[0-6])", name))}
         faults += [f"{path} is not named CAR_01 to CAR_16" for name, path in images.items() if name not in cars]
@@ -93,5 +93,5 @@ class Carvana(FilePairs):
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Decode a mask by what it shows, or by its numbers where these are 0 and 1."""
-        grey = read_image(path, channels=1)[..., 0]
-        return map_labels(grey, NUMBERS if grey.max() <= 1 else SHOWN, path)
+        gray = read_image(path, channels=1)[..., 0]
+        return map_labels(gray, NUMBERS if gray.max() <= 1 else SHOWN, path)

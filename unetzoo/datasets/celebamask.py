@@ -42,7 +42,7 @@ class CelebAMask(SegmentationDataset):
     """Faces with their parts, put together from the part files by *name*: two orders of the ids circulate.
 
     Layout read: `CelebA-HQ-img/{id}.jpg` with `CelebAMask-HQ-mask-anno/{id//2000}/{id:05d}_{part}.png`. A part without
-    a file is absent. A part file holds 0 and 255 (as grey, palette or RGB); any other value is an error.
+    a file is absent. A part file holds 0 and 255 (as gray, palette or RGB); any other value is an error.
 
     - Task `"parts"`: 19 classes, 0 background and 1…18 in the order of the paper's code, later parts painted over
       earlier ones. Left and right (`l_eye`, `r_eye`, …) are the *subject's*.
@@ -51,7 +51,7 @@ class CelebAMask(SegmentationDataset):
     The split is CelebA's own, by `CelebA-HQ-to-CelebA-mapping.txt` in the root (24,183 / 2,993 / 2,824). Without
     that file it is 81 / 9 / 10 % of a seeded shuffle of the ids.
 
-    Pictures (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
+    Images (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
 
     Args:
         root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
@@ -119,17 +119,17 @@ class CelebAMask(SegmentationDataset):
         self.files = [file for name, file in files.items() if name in chosen]  # file names: 30,000 paths are much
 
     def _find(self) -> dict[str, str]:
-        """Name of the picture file by id, once every part file has been seen to have its place."""
+        """Name of the image file by id, once every part file has been seen to have its place."""
         faults: list[str] = []
-        pictures: dict[str, Path] = {}
+        images: dict[str, Path] = {}
         for path in list_images(self.root / PICTURES, self.how_to_get):
             if re.fullmatch(r"0|[1-9]\d*", path.stem):
-                if path.stem in pictures:
-                    faults.append(f"{pictures[path.stem]} and {path.name} share an id")
-                pictures[path.stem] = path
+                if path.stem in images:
+                    faults.append(f"{images[path.stem]} and {path.name} share an id")
+                images[path.stem] = path
             else:
                 faults.append(f"{path} is not named by its id, like 28016.jpg")
-        labelled: dict[str, Path] = {}
+        labeled: dict[str, Path] = {}
         folders = [path for path in list_folder(self.root / PART_FILES, self.how_to_get) if path.is_dir()]
         for folder in sorted(folders):
             for path in list_folder(folder):  # by name alone: to ask the disk about each of 390,000 files takes long
@@ -141,15 +141,15 @@ class CelebAMask(SegmentationDataset):
                 elif _part_file(int(match[1]), match[2]) != f"{folder.name}/{path.name}":
                     faults.append(f"{path} should be {_part_file(int(match[1]), match[2])}")
                 else:
-                    labelled.setdefault(str(int(match[1])), path)
-        paired(pictures, labelled, subject=self.root, faults=sorted(faults))
-        return {name: path.name for name, path in pictures.items()}
+                    labeled.setdefault(str(int(match[1])), path)
+        paired(images, labeled, subject=self.root, faults=sorted(faults))
+        return {name: path.name for name, path in images.items()}
 
     def __len__(self) -> int:
         return len(self.files)
 
     def sources(self) -> list[Path]:
-        """The split's pictures and all part files that they have."""
+        """The split's images and all part files that they have."""
         numbers = {int(Path(file).stem) for file in self.files}
         folders = [self.root / PART_FILES / str(number) for number in sorted({n // 2000 for n in numbers})]
         # by name alone: to ask the disk about each of 18 × 30,000 places takes long
@@ -163,8 +163,8 @@ class CelebAMask(SegmentationDataset):
         image, (height, width) = read_image(path), mask.shape
         if image.shape[0] * width != image.shape[1] * height:
             raise SizeMismatchError(
-                "picture and part files differ in shape", subject=path, expected=f"the proportions of {width}×{height}",
-                found=f"{image.shape[1]}×{image.shape[0]}", hint="the picture was cropped or belongs to another id",
+                "image and part files differ in shape", subject=path, expected=f"the proportions of {width}×{height}",
+                found=f"{image.shape[1]}×{image.shape[0]}", hint="the image was cropped or belongs to another id",
             )  # fmt: skip
         if image.shape[:2] != mask.shape:
             image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -236,7 +236,7 @@ def _official(path: Path, names: set[str], split: str) -> set[str]:
                 faults.append(f"line {number}: {line[:40]!r} is not: id, number in CelebA, file name")
     faults += [f"{PICTURES}/{name}.jpg is not in it" for name in sorted(names - set(origin), key=int)]
     if faults:
-        raise DataError("the mapping file does not fit the pictures", subject=path, found=summary(faults),
+        raise DataError("the mapping file does not fit the images", subject=path, found=summary(faults),
                         hint="fetch it again; or remove it for a seeded split")  # fmt: skip
     ranges = {"train": range(FIRST_VAL), "val": range(FIRST_VAL, FIRST_TEST), "test": range(FIRST_TEST, 10**9)}
     return {name for name in names if origin[name] in ranges[split]}

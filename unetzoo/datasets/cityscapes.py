@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes of 2048×1024, finely labelled; 2,975 + 500 + 1,525 frames, 19 classes.
+"""Cityscapes: street scenes of 2048×1024, finely labeled; 2,975 + 500 + 1,525 frames, 19 classes.
 
 Cordts et al. 2016, "The Cityscapes dataset for semantic urban scene understanding", CVPR, arXiv 1604.01685.
 """
@@ -19,7 +19,7 @@ from .files import PathLike, read_mask
 from .layout import FilePairs, Pair, by_name, paired, wrong_layout
 from .listing import list_folder, list_images
 
-# train id: (id in labelIds files, name, colour)
+# train id: (id in labelIds files, name, color)
 TABLE = (
     (7, "road", (128, 64, 128)),
     (8, "sidewalk", (244, 35, 232)),
@@ -52,7 +52,7 @@ class Cityscapes(FilePairs):
     """The 19 classes that are scored; all else is ignored (255), never a class.
 
     Layout read: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`. A
-    picture without labelIds takes its `*_gtFine_labelTrainIds.png`. Other files are passed over.
+    image without labelIds takes its `*_gtFine_labelTrainIds.png`. Other files are passed over.
 
     The labels of the test split are kept secret: the files given hold ignored values alone, so that no score is
     defined there. Asking for it warns. The coarse labels (`gtCoarse`, split "train_extra") are not supported.

@@ -1,6 +1,6 @@
-"""Light, colour and scaling of pictures, for tensors (N, C, H, W) of 0…255, each picture by its own numbers.
+"""Light, color and scaling of images, for tensors (N, C, H, W) of 0…255, each image by its own numbers.
 
-What is given may be overwritten: pictures are large, and fresh memory is slow.
+What is given may be overwritten: images are large, and fresh memory is slow.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ..errors import ConfigError
 
 Normalize = Literal["unit", "minmax", "standard"] | Mapping[str, Sequence[float]]
 
-# Luminance and two axes of colour from red, green and blue: the YIQ of NTSC television (FCC, 1953).
+# Luminance and two axes of color from red, green and blue: the YIQ of NTSC television (FCC, 1953).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
 def beside(images: Tensor, constant: Tensor) -> Tensor:
-    """A constant of the host on the device of pictures, and in their precision; nobody waits for that device."""
+    """A constant of the host on the device of images, and in their precision; nobody waits for that device."""
     if not images.is_cuda:
         return constant.to(images)
     return constant.to(images.dtype).pin_memory().to(images.device, non_blocking=True)
 
 
 def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Add a share of full scale to each picture, and stretch it about its mean.
+    """Add a share of full scale to each image, and stretch it about its mean.
 
     Shape:
         images: (N, C, H, W), others (N,). Not clamped.
@@ -38,10 +38,10 @@ def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
 
 
 def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Stretch each picture's colours about grey, and turn their hue; luminance stays.
+    """Stretch each image's colors about gray, and turn their hue; luminance stays.
 
     Args:
-        images: RGB, or several RGB pictures in one, such as picture and background.
+        images: RGB, or several RGB images in one, such as image and background.
         saturation: Relative change.
         hue: Degrees.
 
@@ -53,8 +53,8 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     """
     if images.shape[1] % 3:
         raise ConfigError(
-            "saturation and hue need colours", subject="Transform", expected="3 channels, or a multiple",
-            found=images.shape[1], hint="leave them out for grey pictures",
+            "saturation and hue need colors", subject="Transform", expected="3 channels, or a multiple",
+            found=images.shape[1], hint="leave them out for gray images",
         )  # fmt: skip
     to_yiq = torch.tensor(YIQ, dtype=torch.float64)
     back, forth = (beside(images, matrix) for matrix in (torch.linalg.inv(to_yiq), to_yiq))
@@ -69,7 +69,7 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
 
 
 def normalize(images: Tensor, how: Normalize) -> Tensor:
-    """Scale pictures of 0…255: see `Transform`.
+    """Scale images of 0…255: see `Transform`.
 
     Raises:
         ConfigError: Statistics of another number of channels.
@@ -87,7 +87,7 @@ def normalize(images: Tensor, how: Normalize) -> Tensor:
     mean, std = (beside(images, torch.tensor(how[key], dtype=torch.float32)) for key in ("mean", "std"))
     if len(mean) not in (1, images.shape[1]):
         raise ConfigError(
-            "normalize does not fit the picture", subject="Transform", expected=f"{images.shape[1]} channels",
+            "normalize does not fit the image", subject="Transform", expected=f"{images.shape[1]} channels",
             found=f"{len(mean)} means", hint="give one mean and std a channel, or one for all",
         )  # fmt: skip
     return images.sub_(255 * mean.view(-1, 1, 1)).div_(255 * std.view(-1, 1, 1))

@@ -45,7 +45,7 @@ def write_export(
 
     `fg_bg/`, `fg_bg_mask/` and `fg_bg_depth/` hold a file for each sample, named as in the original
     (`fg021flip_bg94_000005`; the last number is the sample's, or the place's, 01…20, where `length="all"`); `bg/` holds
-    one for each scene, or for each sample where the dataset jitters. Pictures and masks (0 and 255) are PNG and exact.
+    one for each scene, or for each sample where the dataset jitters. Images and masks (0 and 255) are PNG and exact.
     Depth is 16 bit PNG: it comes back within half a unit, which is 1/65,535, or the largest depth of the sources over
     65,535 where that is above 1. Where depth has gaps 0 stands for them, and depths below half a unit become one unit.
     `composites.json` records seed, settings, names, version and the unit.
@@ -55,7 +55,7 @@ def write_export(
     Args:
         data: Composites of 6 channels; a transform is passed over.
         out: An empty or new folder, or one that the same call began.
-        jpeg: Write pictures, and depth in 8 bits, as JPEG of this quality, 1…100, like the original's files, which no
+        jpeg: Write images, and depth in 8 bits, as JPEG of this quality, 1…100, like the original's files, which no
             longer are exact; masks stay PNG.
         workers: Processes; 0 for none beside this one, None for one a CPU. See `spread` for what scripts need.
         tell: Called with the number of composites that are done since it was last called.
@@ -138,24 +138,24 @@ class _Writer(NamedTuple):
     def encode(self, sample: Sample, *, scene: bool) -> dict[str, tuple[str, bytes]]:
         """Ending and content of a sample's files."""
         files = {
-            COMPOSITE: self._picture(sample["image"][..., :3]),
+            COMPOSITE: self._image(sample["image"][..., :3]),
             MASK: (".png", _png(sample["mask"] * np.uint8(255))),
             DEPTH: self._depth(sample),
         }
-        return {**files, SCENE: self._picture(sample["image"][..., 3:])} if scene else files
+        return {**files, SCENE: self._image(sample["image"][..., 3:])} if scene else files
 
     def write_scene(self, number: int) -> None:
         """Write a bare scene."""
         path = self._path(SCENE, self.data.background_names[number])
         if not path.exists():
-            _put(path, self._picture(self.data.scene(number))[1])
+            _put(path, self._image(self.data.scene(number))[1])
 
     def _path(self, kind: str, stem: str) -> Path:
         lossy = self.jpeg is not None and kind != MASK
         return self.folder / kind / f"{stem}{'.jpg' if lossy else '.png'}"
 
-    def _picture(self, picture: np.ndarray) -> tuple[str, bytes]:
-        return (".png", _png(picture)) if self.jpeg is None else (".jpg", _jpeg(picture, self.jpeg))
+    def _image(self, image: np.ndarray) -> tuple[str, bytes]:
+        return (".png", _png(image)) if self.jpeg is None else (".jpg", _jpeg(image, self.jpeg))
 
     def _depth(self, sample: Sample) -> tuple[str, bytes]:
         coded = np.rint(sample["depth"].astype(np.float64) / self.unit)
@@ -214,7 +214,7 @@ def _manifest(data: Composites, jpeg: int | None, begun: dict[str, Any]) -> dict
     manifest = {
         "format": FORMAT, "unetzoo": __version__, "count": len(data), "split": data.split, "seed": data.seed,
         "size": data.size, "positions": data.positions, "every": data.length == "all", "flip": data.flip,
-        "jitter": data.jitter, "pictures": "png" if jpeg is None else f"jpeg {jpeg}",
+        "jitter": data.jitter, "images": "png" if jpeg is None else f"jpeg {jpeg}",
         "depth": {"source": data.depth_source, "unit": _unit(data.check(), jpeg), "gaps": measured},
         "sources": content.hexdigest() if data.sources() else "drawn",
         "foregrounds": data.foreground_names, "backgrounds": data.background_names,

@@ -1,6 +1,6 @@
 """Composites: cut-outs put into scenes as they are asked for, with masks and depth that are exact by construction.
 
-The EVA mask + depth task (100 scenes of 192², 100 cut-outs of 96 px, 20 places, flipped or not: 400,000 pictures)
+The EVA mask + depth task (100 scenes of 192², 100 cut-outs of 96 px, 20 places, flipped or not: 400,000 images)
 without its 1.2 million files. Sources are drawn, or read from two folders.
 """
 
@@ -20,11 +20,11 @@ from .base import Sample, SampleTransform, SegmentationDataset, check_split, sam
 from .blending import difference, disturb, paste
 from .files import PathLike
 from .listing import list_images
-from .sources import Drawings, PictureFiles, Sources, division, find_maps
+from .sources import Drawings, ImageFiles, Sources, division, find_maps
 
 SPLITS = ("train", "val", "test", "all")
 LABELS = LabelSpec(("background", "foreground"))
-GRID = 28 / 192  # the original's step, as a share of the picture
+GRID = 28 / 192  # the original's step, as a share of the image
 PLACES = tuple((row, column) for row in (4, 3, 2, 1) for column in range(5))  # in the original's order, in steps
 
 
@@ -41,7 +41,7 @@ class Combination(NamedTuple):
 class Composites(SegmentationDataset):
     """Cut-outs in scenes, with exact masks and layered depth: the library's built-in data, nothing to download.
 
-    - **Picture**: the composite and the bare scene, 6 channels; `channels=3` gives the composite alone.
+    - **Image**: the composite and the bare scene, 6 channels; `channels=3` gives the composite alone.
     - **Mask**: 1 where the cut-out's alpha is ≥ 0.5 (≥ 128 of 255).
     - **Depth**: *larger is farther*, as in EVA's files (dark = near). A scene falls evenly from 1.0 at its horizon
       (drawn scenes) or its top row (scenes from files) to 0.4 at its bottom row, or has the depth map that `depth`
@@ -49,7 +49,7 @@ class Composites(SegmentationDataset):
       the scene's depth at its lowest row, never below 0.3. Where a map is given samples hold `valid` too: the pixels
       that the map knows, and the cut-out's. `depth_source` says which of the two is used.
     - **Splits** divide the cut-outs *and* the scenes: of every ten in order, the ninth belongs to val, the tenth to
-      test, so a picture of one split shares neither with another, whatever `seed` and `length` are.
+      test, so an image of one split shares neither with another, whatever `seed` and `length` are.
 
     Sample `i` depends on (seed, split, i) alone. `|composite − scene|` nearly gives the mask away; `jitter=True`
     changes brightness and contrast (±15 %), position (±1 px) and JPEG quality (60…95) of the two independently; mask
@@ -57,15 +57,15 @@ class Composites(SegmentationDataset):
 
     Args:
         split: "train", "val", "test" or "all".
-        size: Side of the square pictures; scenes from files are scaled to it, cut-outs to half of it.
+        size: Side of the square images; scenes from files are scaled to it, cut-outs to half of it.
         length: Number of samples, as many as you like. "endless": any index ≥ 0 gives a sample, and `len` is the
             number of pairs of a cut-out and a scene, for loaders that need one. "all": every combination of cut-out,
             scene, place and mirroring once, in order; needs `positions="grid"`.
         seed: Seed of the combinations (never of the division into splits).
         channels: 6, or 3 for composites without the scene.
-        positions: "random", wholly within the picture; or "grid": the original's 5 × 4 places of step 28 at size 192,
+        positions: "random", wholly within the image; or "grid": the original's 5 × 4 places of step 28 at size 192,
             in rows 28…112 and columns 0…112. There cut-outs from files keep their empty rims, and what stands out of
-            the picture is cut off: at the original's sizes, 192 and 96, pictures equal the original's.
+            the image is cut off: at the original's sizes, 192 and 96, images equal the original's.
         flip: Mirror half of the cut-outs.
         jitter: Disturb composite and scene independently.
         foregrounds: How many cut-outs to draw.
@@ -73,9 +73,9 @@ class Composites(SegmentationDataset):
         root: A folder, or an archive of it, with cut-outs (RGBA) and scenes, used in place of drawings.
         fg: Name of its folder of cut-outs.
         bg: Name of its folder of scenes.
-        depth: Name of its folder of depth maps, which bear the scenes' stems (grey of 8 or 16 bits, float TIFF), or
+        depth: Name of its folder of depth maps, which bear the scenes' stems (gray of 8 or 16 bits, float TIFF), or
             None. Invert maps in which near is bright.
-        depth_scale: What one unit of a depth map is worth, e.g. 0.001 for millimetres that shall be metres. By default
+        depth_scale: What one unit of a depth map is worth, e.g. 0.001 for millimeters that shall be meters. By default
             8 and 16 bits become 0…1 and floats stay as they are.
         depth_gaps: Whether 0 in a depth map means "not measured"; NaN, infinite and negative values always do.
         transform: `transform(sample, rng) -> sample`, or None.
@@ -100,7 +100,7 @@ class Composites(SegmentationDataset):
     """
 
     how_to_get: ClassVar[str] = (
-        "leave root out and the pictures are drawn; or put RGBA cut-outs into fg/, scenes into bg/"
+        "leave root out and the images are drawn; or put RGBA cut-outs into fg/, scenes into bg/"
     )
 
     def __init__(
@@ -152,7 +152,7 @@ class Composites(SegmentationDataset):
             folder = data_root(root)
             cutouts, scenes = (list_images(folder / name, self.how_to_get) for name in (fg, bg))
             maps = None if depth is None else find_maps(scenes, folder / depth)
-            self._sources = PictureFiles(
+            self._sources = ImageFiles(
                 size, copies, cutouts, scenes, maps, depth_scale, depth_gaps, rims=positions == "grid"
             )
         self.foregrounds = division(len(self._sources.foregrounds), split, "foregrounds")
@@ -212,13 +212,13 @@ class Composites(SegmentationDataset):
         scene = self._sources.scene(which.background)
         sample = paste(cutout, scene, which.top, which.left)
         if self.jitter:
-            sample = disturb(sample, rng, scene.picture if self.channels == 6 else None)
+            sample = disturb(sample, rng, scene.image if self.channels == 6 else None)
         sample["id"] = f"{index:06d}-fg{which.foreground:03d}-bg{which.background:03d}"
         return sample
 
     def scene(self, number: int) -> np.ndarray:
-        """The picture of a scene of `background_names`, uint8 (size, size, 3)."""
-        return self._sources.scene(number).picture[..., :3]
+        """The image of a scene of `background_names`, uint8 (size, size, 3)."""
+        return self._sources.scene(number).image[..., :3]
 
     def check(self) -> float:
         """Make every cut-out and scene once; the largest depth among them.
@@ -245,13 +245,13 @@ class Composites(SegmentationDataset):
     def baseline(self, sample: Sample) -> np.ndarray | None:
         """What a network must beat: the plain difference |composite − scene| above a threshold.
 
-        The threshold is the best one (by IoU) on the first training pictures of the same settings.
+        The threshold is the best one (by IoU) on the first training images of the same settings.
 
         Args:
             sample: A sample before transforms.
 
         Returns:
-            A mask (size, size), or None where the picture has no scene beside it (`channels=3`).
+            A mask (size, size), or None where the image has no scene beside it (`channels=3`).
         """
         if self.channels == 3:
             return None
@@ -259,12 +259,12 @@ class Composites(SegmentationDataset):
             self._threshold = self._best_threshold()
         return (difference(sample["image"]) > self._threshold).astype(np.uint8)
 
-    def _best_threshold(self, pictures: int = 32) -> int:
+    def _best_threshold(self, images: int = 32) -> int:
         train = copy.copy(self)
-        train.split, train.length = "train", pictures
+        train.split, train.length = "train", images
         train.foregrounds = division(len(self._sources.foregrounds), "train", "foregrounds")
         train.backgrounds = division(len(self._sources.backgrounds), "train", "backgrounds")
-        samples = [train.load(index) for index in range(pictures)]
+        samples = [train.load(index) for index in range(images)]
         gaps = np.stack([difference(sample["image"]) for sample in samples])
         truth = np.stack([sample["mask"] for sample in samples]) > 0
         thresholds = range(0, 255, 2)

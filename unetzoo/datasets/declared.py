@@ -27,9 +27,9 @@ def declared_labels(
         names: Names of the classes; or give `classes`.
         classes: Number of classes, for classes without names.
         ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labelled".
+        ignore_ids: File values that mean "not labeled".
         ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when a picture is mirrored.
+        swap_pairs: Classes that change places when an image is mirrored.
         side: Whose left and right the pairs mean: the viewer's or the subject's.
 
     Raises:
@@ -60,6 +60,6 @@ def check_reading(subject: str, channels: int, val_fraction: float) -> None:
         ConfigError: With what is right.
     """
     if channels not in (1, 3):
-        raise ConfigError("wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is grey, 3 RGB")
+        raise ConfigError("wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is gray, 3 RGB")
     if not 0 < val_fraction < 1:
         raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")

@@ -1,4 +1,4 @@
-"""Reading depth from picture files: the numbers as stored, never a colour map."""
+"""Reading depth from image files: the numbers as stored, never a color map."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from PIL import Image
 from ..errors import ConfigError, ImageDecodeError
 from .files import PathLike, opened
 
-_GREYS = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
-_SHOWN_AS_COLOURS = {"RGB", "P", "1"}
+_GRAYS = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+_SHOWN_AS_COLORS = {"RGB", "P", "1"}
 
 
 def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
     """Decode a depth file, upright by its EXIF orientation.
 
     Args:
-        path: A grey PNG, TIFF, JPEG, BMP, GIF or WebP of 8 or 16 bits, a TIFF of float32 or int32, or a grey picture
+        path: A gray PNG, TIFF, JPEG, BMP, GIF or WebP of 8 or 16 bits, a TIFF of float32 or int32, or a gray image
             saved as RGB whose three channels are equal. Which of its pixels mean "not measured" is the caller's to say.
-        scale: What one unit of the file is worth, e.g. 0.001 for millimetres that shall be metres. By default 8 bits
+        scale: What one unit of the file is worth, e.g. 0.001 for millimeters that shall be meters. By default 8 bits
             are divided by 255, 16 bits by 65,535, and float values stay as they are.
 
     Shape:
@@ -28,7 +28,7 @@ def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
 
     Raises:
         ConfigError: A scale that is not a positive number.
-        ImageDecodeError: Broken, missing, several frames, colours or transparency; int32 values without a scale.
+        ImageDecodeError: Broken, missing, several frames, colors or transparency; int32 values without a scale.
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
 
     Examples:
@@ -60,14 +60,14 @@ def check_scale(scale: float | None) -> None:
 
 
 def _numbers(image: Image.Image, subject: str) -> np.ndarray:
-    """The stored values (H, W) of a grey picture, in whatever mode it is packed."""
+    """The stored values (H, W) of a gray image, in whatever mode it is packed."""
     found = f"mode {image.mode}"
-    if image.mode in _GREYS:
+    if image.mode in _GRAYS:
         return np.asarray(image)
-    if image.mode in _SHOWN_AS_COLOURS and "transparency" not in image.info:
+    if image.mode in _SHOWN_AS_COLORS and "transparency" not in image.info:
         channels = np.asarray(image.convert("RGB"))
         if (channels == channels[..., :1]).all():
             return channels[..., 0]
-        found = "colours"
-    raise ImageDecodeError("not a depth file", subject=subject, expected="one number a pixel (grey, or equal channels)",
-                           found=found, hint="save depth as grey PNG of 8 or 16 bits, or as float TIFF")  # fmt: skip
+        found = "colors"
+    raise ImageDecodeError("not a depth file", subject=subject, expected="one number a pixel (gray, or equal channels)",
+                           found=found, hint="save depth as gray PNG of 8 or 16 bits, or as float TIFF")  # fmt: skip

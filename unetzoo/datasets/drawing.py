@@ -1,4 +1,4 @@
-"""Pictures drawn by number: cut-outs with soft edges, and the scenes they are put into.
+"""Images drawn by number: cut-outs with soft edges, and the scenes they are put into.
 
 An identity is a number; the same number gives the same drawing at every size. Shapes live in the square [−1, 1]²,
 y downwards; each figure is a list of parts, painted one over the other and shaded as if inflated.
@@ -23,7 +23,7 @@ _OVERSAMPLE = 4
 
 @dataclass
 class Part:
-    """A polygon, its colour, and a second colour that a pattern brings in."""
+    """A polygon, its color, and a second color that a pattern brings in."""
 
     points: Array
     color: Array
@@ -33,12 +33,12 @@ class Part:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Array:
-    """A colour, RGB in 0…1, from hue (a turn is 1), saturation and value."""
+    """A color, RGB in 0…1, from hue (a turn is 1), saturation and value."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), min(value, 1.0)))
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, power: float = 2.0) -> Array:
-    """A superellipse |x/rx|^p + |y/ry|^p = 1, turned about its centre."""
+    """A superellipse |x/rx|^p + |y/ry|^p = 1, turned about its center."""
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     px, py = rx * np.sign(c) * np.abs(c) ** (2 / power), ry * np.sign(s) * np.abs(s) ** (2 / power)
@@ -73,7 +73,7 @@ def _eyes(x: float, y: float, gap: float, r: float) -> list[Part]:
 
 
 class _Palette:
-    """A main colour, a companion and a dark tone that go together."""
+    """A main color, a companion and a dark tone that go together."""
 
     def __init__(self, rng: RNG) -> None:
         hue, saturation, value = rng.uniform(), rng.uniform(0.45, 0.9), rng.uniform(0.65, 0.98)
@@ -175,9 +175,9 @@ FIGURES: tuple[Callable[[RNG, _Palette], list[Part]], ...] = (
 
 
 def foreground(identity: int, size: int) -> Array:
-    """The cut-out of an identity for pictures of `size`: uint8 (h, w, 4), as tight as its shape.
+    """The cut-out of an identity for images of `size`: uint8 (h, w, 4), as tight as its shape.
 
-    It is scaled to cover 7…20 % of the picture, but no side passes 0.6 of it.
+    It is scaled to cover 7…20 % of the image, but no side passes 0.6 of it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([_FOREGROUND, identity]))
     figure = FIGURES[int(rng.integers(len(FIGURES)))]
@@ -235,7 +235,7 @@ def _light(cover: Array, scale: float) -> Array:
 
 
 def _pattern(name: str, rows: Array, columns: Array, grain: Array) -> Array:
-    """How much of the second colour shows, 0…1; coordinates are shares of the figure's longer side."""
+    """How much of the second color shows, 0…1; coordinates are shares of the figure's longer side."""
     if name == "stripes":
         wave = np.sin(2 * np.pi * 6 * (columns + 0.35 * rows))
     elif name == "dots":

@@ -23,7 +23,7 @@ LONG_FORM = re.compile(r"(?:.*_)?fg_(?P<fg>.+)_bg")  # what stands before the sc
 
 
 class Files(NamedTuple):
-    """The pictures of one folder by their stems; endings are kept for those alone that differ from the usual one."""
+    """The images of one folder by their stems; endings are kept for those alone that differ from the usual one."""
 
     folder: Path
     stems: list[str]
@@ -167,7 +167,7 @@ def _files(folder: Path, how_to_get: str, faults: list[str]) -> Files:
             faults.append(f"{folder / (stem + ending)} and {stem}{endings[stem]} share a stem")
         endings[stem] = ending
     if not endings:
-        raise DataError("no pictures in the folder", subject=folder, expected="picture files", found=shown(names),
+        raise DataError("no images in the folder", subject=folder, expected="image files", found=shown(names),
                         hint=how_to_get)  # fmt: skip
     usual = Counter(endings.values()).most_common(1)[0][0]
     return Files(folder, list(endings), usual, {stem: ending for stem, ending in endings.items() if ending != usual})

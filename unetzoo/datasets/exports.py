@@ -30,7 +30,7 @@ class CompositesExport(SegmentationDataset):
 
     - **Scene**: the file in `bg/` of the composite's stem, or the one that the stem names (`bg94` for
       `fg021flip_bg94_05`), so that a scene need not be stored once a composite.
-    - **Mask**: 1 where the file holds 255. Masks that were stored as JPEG hold greys: `mask_threshold=128` says where
+    - **Mask**: 1 where the file holds 255. Masks that were stored as JPEG hold grays: `mask_threshold=128` says where
       the foreground begins; without it they are refused.
     - **Depth**: as stored, *larger is farther* in EVA's files; 8 and 16 bits become 0…1. An export of `unetzoo compose`
       tells its own scale. Samples have none where there is no `fg_bg_depth/`. `depth_source` says what it is.
@@ -42,7 +42,7 @@ class CompositesExport(SegmentationDataset):
         root: The export's folder, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         channels: 6, or 3 for composites without the scene.
-        mask_threshold: Greys of at least this are foreground, 1…255. None: masks hold 0 and 255 alone.
+        mask_threshold: Grays of at least this are foreground, 1…255. None: masks hold 0 and 255 alone.
         depth_scale: What one unit of a depth file is worth; by default what the export says.
         depth_gaps: Whether 0 in a depth file means "not measured"; by default what the export says, else no.
         split_seed: Seed of the division of scenes, where stems tell nothing.
@@ -147,7 +147,7 @@ class CompositesExport(SegmentationDataset):
         try:
             return read_mask(path, self.labels)
         except LabelRangeError as error:
-            raise LabelRangeError("greys in a mask", subject=path, expected=error.expected, found=error.found,
+            raise LabelRangeError("grays in a mask", subject=path, expected=error.expected, found=error.found,
                                   hint=f"{THRESHOLD}; or correct the file") from error  # fmt: skip
 
     def _part(self, split: str, seed: int) -> list[str]:

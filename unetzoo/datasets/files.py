@@ -1,6 +1,6 @@
-"""Reading picture files safely: shared by all datasets that stand on files.
+"""Reading image files safely: shared by all datasets that stand on files.
 
-Masks are numbers, not pictures: they are decoded raw, so a palette keeps its indices and 16 bits stay 16 bits, and a
+Masks are numbers, not images: they are decoded raw, so a palette keeps its indices and 16 bits stay 16 bits, and a
 file that cannot hold class numbers (JPEG, RGB, alpha, several frames) is refused. Every fault is one of our errors.
 """
 
@@ -28,7 +28,7 @@ PathLike = str | os.PathLike[str]
 
 LOSSY = {"JPEG", "MPO", "JPEG2000"}
 RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
-SMALL_GREYS = {"L;1": 255, "L;2": 85, "L;4": 17}
+SMALL_GRAYS = {"L;1": 255, "L;2": 85, "L;4": 17}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
@@ -43,7 +43,7 @@ def our_errors(subject: str) -> Iterator[None]:
         raise _too_large(subject, str(error).partition(",")[0]) from error
     except MemoryError as error:
         raise ImageTooLargeError(
-            "not enough memory for a picture", subject=subject, hint="cut it into tiles, or close other programs"
+            "not enough memory for an image", subject=subject, hint="cut it into tiles, or close other programs"
         ) from error
     except FileNotFoundError as error:
         raise ImageDecodeError("no such file", subject=subject, hint="check the path") from error
@@ -53,16 +53,16 @@ def our_errors(subject: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # decoders raise whatever they please on broken files
         raise ImageDecodeError(
-            "unreadable picture",
+            "unreadable image",
             subject=subject,
             found=f"{type(error).__name__}: {error}",
-            hint="the file is broken or no picture; fetch or save it again",
+            hint="the file is broken or no image; fetch or save it again",
         ) from error
 
 
 def _too_large(subject: str, found: str) -> ImageTooLargeError:
     return ImageTooLargeError(
-        "picture too large",
+        "image too large",
         subject=subject,
         expected=f"at most {Image.MAX_IMAGE_PIXELS or 0:,} pixels",
         found=found,
@@ -72,7 +72,7 @@ def _too_large(subject: str, found: str) -> ImageTooLargeError:
 
 @contextmanager
 def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image.Image, str, str]]:
-    """The decoded picture, upright (EXIF), its format and packing, with every failure turned into ours."""
+    """The decoded image, upright (EXIF), its format and packing, with every failure turned into ours."""
     subject = os.fspath(path)
     with our_errors(subject), warnings.catch_warnings():
         # Pillow warns above its limit and fails at twice that: one clear limit is kinder. What else it may
@@ -85,7 +85,7 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image
             # an MPO is a camera's JPEG with a preview behind it
             if frames > 1 and not (first_frame and image.format == "MPO"):
                 raise ImageDecodeError(
-                    "several pictures in one file",
+                    "several images in one file",
                     subject=subject,
                     expected="one",
                     found=f"{frames} frames",
@@ -97,18 +97,18 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image
 
 
 def packing_of(image: Image.Image) -> str:
-    """How the file packs its pixels ("L;2": grey of 2 bits); loading forgets it."""
+    """How the file packs its pixels ("L;2": gray of 2 bits); loading forgets it."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
-    """Decode a picture, upright by its EXIF orientation; transparency is dropped.
+    """Decode an image, upright by its EXIF orientation; transparency is dropped.
 
     Args:
         path: A PNG, JPEG, TIFF, BMP, GIF or WebP file.
-        channels: 3 for RGB (grey is repeated), 1 for grey (RGB becomes its luminance).
+        channels: 3 for RGB (gray is repeated), 1 for gray (RGB becomes its luminance).
 
     Shape:
         Returns uint8 (H, W, channels).
@@ -169,7 +169,7 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         if kind in LOSSY:
             refused = f"{kind}, which is lossy", "labels as PNG; those in a JPEG are damaged beyond repair"
         elif image.mode not in RAW_MODES:
-            refused = f"mode {image.mode}", "save one class number a pixel as an 8 or 16 bit grey or palette PNG"
+            refused = f"mode {image.mode}", "save one class number a pixel as an 8 or 16 bit gray or palette PNG"
         if refused:
             raise ImageDecodeError(
                 "no label file",
@@ -181,8 +181,8 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         if image.mode == "1":  # asarray gives bools whose bytes are 255
             image, packing = image.convert("L"), "L;1"
         array = np.asarray(image)
-        if packing in SMALL_GREYS:  # Pillow spreads small greys over 0…255
-            array = array // SMALL_GREYS[packing]
+        if packing in SMALL_GRAYS:  # Pillow spreads small grays over 0…255
+            array = array // SMALL_GRAYS[packing]
     return map_labels(array, labels, os.fspath(path))
 
 
@@ -211,9 +211,9 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
     if set(values.tolist()) <= {0, 255} and labels.classes == 2:
         hint = "declare ids=[0, 255]"
     elif len(strange) == 1 and strange[0][0] == 255:
-        hint = "if 255 means not labelled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
+        hint = "if 255 means not labeled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
     elif len(strange) > 10:
-        hint = "this looks like a picture, or labels once resized with interpolation; else declare the values in ids"
+        hint = "this looks like an image, or labels once resized with interpolation; else declare the values in ids"
     else:
         hint = "declare these values in ids or ignore_ids, or correct the file"
     expected = ", ".join(map(str, list(labels.lookup())[:12])) + (", …" if len(labels.lookup()) > 12 else "")
@@ -221,37 +221,37 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
 
 
 def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: object, mask_path: object) -> None:
-    """Picture and mask must have one size.
+    """Image and mask must have one size.
 
     Raises:
         SizeMismatchError: They do not.
     """
     if image.shape[:2] != mask.shape[:2]:
         raise SizeMismatchError(
-            "mask and picture differ in size",
+            "mask and image differ in size",
             subject=mask_path,
             expected=f"{image.shape[1]}×{image.shape[0]} as {image_path}",
             found=f"{mask.shape[1]}×{mask.shape[0]}",
-            hint="the mask belongs to another picture, or one of them was resized or turned",
+            hint="the mask belongs to another image, or one of them was resized or turned",
         )
 
 
 def stack_shape(path: PathLike) -> tuple[int, int, int]:
-    """(slices, H, W) of a TIFF stack of 8-bit grey pictures, without decoding it.
+    """(slices, H, W) of a TIFF stack of 8-bit gray images, without decoding it.
 
     Raises:
         ImageDecodeError: Broken, missing, or another kind of TIFF.
-        ImageTooLargeError: More pixels than 8 of the largest pictures allowed.
+        ImageTooLargeError: More pixels than 8 of the largest images allowed.
     """
     return _stack(path, load=False)[0]
 
 
 def read_stack(path: PathLike) -> np.ndarray:
-    """Decode a TIFF stack of 8-bit grey pictures as uint8 (slices, H, W).
+    """Decode a TIFF stack of 8-bit gray images as uint8 (slices, H, W).
 
     Raises:
         ImageDecodeError: Broken, missing, or another kind of TIFF.
-        ImageTooLargeError: More pixels than 8 of the largest pictures allowed.
+        ImageTooLargeError: More pixels than 8 of the largest images allowed.
     """
     return _stack(path, load=True)[1]
 
@@ -265,7 +265,7 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
         shape = tuple(int(n) for n in series.shape)
         if len(shape) != 3 or min(shape) < 1 or series.dtype != np.uint8:
             raise ImageDecodeError(
-                "not a stack of grey pictures",
+                "not a stack of gray images",
                 subject=subject,
                 expected="uint8 (slices, H, W)",
                 found=f"{series.dtype} {shape}",

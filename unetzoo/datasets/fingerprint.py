@@ -98,7 +98,7 @@ def of_value(value: Any, subject: str) -> bytes:
 
 
 def of_code(cls: type) -> bytes:
-    """Digest of the code of a class, of its bases, and of the libraries that decode pictures.
+    """Digest of the code of a class, of its bases, and of the libraries that decode images.
 
     A class of a package counts with all the modules beside its own, others with their own file.
 

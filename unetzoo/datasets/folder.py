@@ -1,4 +1,4 @@
-"""Your own pictures: a folder of images and a folder of masks."""
+"""Your own images: a folder of images and a folder of masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .listing import list_folder, pair_by_stem, shown
 
 
 class Folder(SegmentationDataset):
-    """Pictures and masks that share a stem, in two folders.
+    """Images and masks that share a stem, in two folders.
 
     Which files a split has is decided so:
 
@@ -31,17 +31,17 @@ class Folder(SegmentationDataset):
     Args:
         root: The folder that holds the others, or an archive of it (.zip, .tar, .tar.gz, …).
         split: None, or the name of a part.
-        images: Name of the folder of pictures.
+        images: Name of the folder of images.
         masks: Name of the folder of masks.
         names: Names of the classes; or give `classes`.
         classes: Number of classes, for classes without names.
         ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labelled".
+        ignore_ids: File values that mean "not labeled".
         ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when a picture is mirrored.
+        swap_pairs: Classes that change places when an image is mirrored.
         side: Whose left and right the pairs mean: the viewer's or the subject's.
-        channels: 3 for RGB pictures, 1 for grey ones.
-        mask_suffix: What a mask's stem has beyond its picture's, e.g. "_mask".
+        channels: 3 for RGB images, 1 for gray ones.
+        mask_suffix: What a mask's stem has beyond its image's, e.g. "_mask".
         val_fraction: Share of "val" where no folder says.
         split_seed: Seed of that division.
         transform: `transform(sample, rng) -> sample`, or None.
@@ -63,7 +63,7 @@ class Folder(SegmentationDataset):
         (1, (6, 8, 3), 1)
     """
 
-    how_to_get: ClassVar[str] = "put pictures into root/images and masks of the same stems into root/masks"
+    how_to_get: ClassVar[str] = "put images into root/images and masks of the same stems into root/masks"
 
     def __init__(
         self,
@@ -97,14 +97,14 @@ class Folder(SegmentationDataset):
         pairs = pair_by_stem(image_folder, mask_folder, mask_suffix=mask_suffix, how_to_get=self.how_to_get)
         if divide:
             if len(pairs) < 2:
-                raise DataError("too few pictures to divide", subject=image_folder, expected="2", found=len(pairs),
-                                hint="use split=None, or add pictures")  # fmt: skip
+                raise DataError("too few images to divide", subject=image_folder, expected="2", found=len(pairs),
+                                hint="use split=None, or add images")  # fmt: skip
             chosen = set(seeded_split([stem for stem, _, _ in pairs], str(split), val_fraction, split_seed))
             pairs = [pair for pair in pairs if pair[0] in chosen]
         self.files = pairs
 
     def _folders(self, images: str, masks: str) -> tuple[Path, Path, bool]:
-        """Where pictures and masks lie, and whether they are yet to be divided into train and val."""
+        """Where images and masks lie, and whether they are yet to be divided into train and val."""
         found = list_folder(self.root, self.how_to_get)
         if self.split is None:
             if not (self.root / images).is_dir():
@@ -120,7 +120,7 @@ class Folder(SegmentationDataset):
         nested = plain.is_dir() and any(path.is_dir() for path in list_folder(plain))
         if self.split in ("train", "val") and plain.is_dir() and not nested:
             return plain, self.root / masks, True
-        from .auditing.recognise import looks_like  # it knows all layouts, and so all datasets
+        from .auditing.recognize import looks_like  # it knows all layouts, and so all datasets
 
         raise DataError(
             f"no split {self.split!r}",
@@ -135,7 +135,7 @@ class Folder(SegmentationDataset):
         return len(self.files)
 
     def sources(self) -> list[Path]:
-        """All pictures and masks."""
+        """All images and masks."""
         return [path for _, *pair in self.files for path in pair]
 
     def load(self, index: int) -> Sample:

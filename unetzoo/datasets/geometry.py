@@ -1,7 +1,7 @@
-"""Moving pictures, masks, depth and weights together: resizing, and resampling on a deformed grid.
+"""Moving images, masks, depth and weights together: resizing, and resampling on a deformed grid.
 
-Pictures and weights are sampled bilinearly, class indices take the nearest pixel, depth is the mean of the valid pixels
-among its neighbours, so that no value of an invalid pixel ever enters. Beyond the edge a picture goes on mirrored; the
+Images and weights are sampled bilinearly, class indices take the nearest pixel, depth is the mean of the valid pixels
+among its neighbors, so that no value of an invalid pixel ever enters. Beyond the edge an image goes on mirrored; the
 edge itself is not repeated.
 """
 
@@ -27,7 +27,7 @@ def planes_of(sample: Sample) -> Planes:
     """The arrays of a sample that share its geometry.
 
     Raises:
-        DataError: An array nobody knows how to move, or a picture that is not uint8 (H, W, C).
+        DataError: An array nobody knows how to move, or an image that is not uint8 (H, W, C).
         SizeMismatchError: Arrays of several sizes.
     """
     planes = {name: sample[name] for name in PLANES if sample.get(name) is not None}
@@ -35,8 +35,8 @@ def planes_of(sample: Sample) -> Planes:
     image = planes.get("image")
     if image is None or image.dtype != np.uint8 or image.ndim != 3:
         found = "none" if image is None else f"{image.dtype} {image.shape}"
-        raise DataError("not a picture", subject=sample.get("id"), expected="uint8 (H, W, C)", found=found,
-                        hint="datasets give pictures as uint8; scaling comes last")  # fmt: skip
+        raise DataError("not an image", subject=sample.get("id"), expected="uint8 (H, W, C)", found=found,
+                        hint="datasets give images as uint8; scaling comes last")  # fmt: skip
     if strange:
         raise DataError("unknown array in a sample", subject=sample.get("id"), expected=", ".join(PLANES),
                         found=", ".join(strange), hint="no transform knows how to move it")  # fmt: skip
@@ -49,7 +49,7 @@ def planes_of(sample: Sample) -> Planes:
 
 
 def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
-    """A window, which may reach beyond the picture: it goes on mirrored there."""
+    """A window, which may reach beyond the image: it goes on mirrored there."""
     rows, columns = planes["image"].shape[:2]
     above, before = max(-top, 0), max(-left, 0)
     beyond = (above, max(top + height - rows, 0)), (before, max(left + width - columns, 0))
@@ -78,11 +78,11 @@ def resize_batch(planes: Planes, height: int, width: int) -> Planes:
         return F.interpolate(plane, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
     resized = resample(planes, sample)
-    return resized | {"image": resized["image"].round()}  # pictures keep their 8 bits, whoever resizes them, and when
+    return resized | {"image": resized["image"].round()}  # images keep their 8 bits, whoever resizes them, and when
 
 
 def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:
-    """Take each output pixel from (row, column) of the input; beyond the edge the picture goes on mirrored.
+    """Take each output pixel from (row, column) of the input; beyond the edge the image goes on mirrored.
 
     Args:
         planes: Arrays that share height and width.
@@ -167,7 +167,7 @@ def source_matrix(
 ) -> np.ndarray:
     """(2, 3): (row, column, 1) of a window's pixel → the row and column that it shows.
 
-    The content is turned counter-clockwise about the window's centre and enlarged by `scale`.
+    The content is turned counter-clockwise about the window's center and enlarged by `scale`.
 
     Examples:
         >>> source_matrix(5, 7, 3, 3, degrees=90) @ (0, 0, 1)  # the top left shows the top right
@@ -190,7 +190,7 @@ def source_grid(matrix: np.ndarray, height: int, width: int, displacement: np.nd
 
 
 def reflection_matrix(hflip: bool, vflip: bool, turns: int, height: int, width: int) -> np.ndarray:
-    """(3, 3): (row, column, 1) of a picture flipped, then turned by quarters → the row and column before that.
+    """(3, 3): (row, column, 1) of an image flipped, then turned by quarters → the row and column before that.
 
     Examples:
         >>> reflection_matrix(False, False, 1, 3, 3) @ (0, 0, 1)  # turned once, the top left is the former top right
@@ -203,7 +203,7 @@ def reflection_matrix(hflip: bool, vflip: bool, turns: int, height: int, width: 
 
 
 def orientation(places: np.ndarray) -> tuple[bool, int]:
-    """Whether a picture was mirrored left to right, and by how many quarters it was turned after that.
+    """Whether an image was mirrored left to right, and by how many quarters it was turned after that.
 
     Args:
         places: For each pixel the row and column that it came from, (H, W, 2), counted from 1; 0 where it came from

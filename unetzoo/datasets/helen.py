@@ -1,6 +1,6 @@
-"""Helen faces with the 11 classes of the HelenStar release: 1,999 + 100 pictures.
+"""Helen faces with the 11 classes of the HelenStar release: 1,999 + 100 images.
 
-Le et al. 2012, "Interactive facial feature localization", ECCV; relabelled by Lin et al. 2019, "Face parsing with RoI
+Le et al. 2012, "Interactive facial feature localization", ECCV; relabeled by Lin et al. 2019, "Face parsing with RoI
 tanh-warping", CVPR, arXiv 1906.01342.
 """
 
@@ -29,7 +29,7 @@ RESORTED = "splitted_Data"
 class Helen(FilePairs):
     """Faces in 11 classes: background, skin, brows, eyes, nose, lips, inner mouth and hair.
 
-    Left and right are the *viewer's*: `lb` lies left in the picture. `groups` are the merged regions of the published
+    Left and right are the *viewer's*: `lb` lies left in the image. `groups` are the merged regions of the published
     scores: eyes, brows, mouth, overall.
 
     Layouts read: the release's `train/` and `test/` with `NAME_image.jpg` and `NAME_label.png` (other files, such as
@@ -66,7 +66,7 @@ class Helen(FilePairs):
     """
 
     how_to_get: ClassVar[str] = (
-        "fetch the HelenStar release (the relabelled Helen of arXiv 1906.01342) and give the folder that holds its "
+        "fetch the HelenStar release (the relabeled Helen of arXiv 1906.01342) and give the folder that holds its "
         "train/ and test/, with NAME_image.jpg and NAME_label.png"
     )
 
@@ -86,8 +86,8 @@ class Helen(FilePairs):
         files = self._find(root, "test" if split == "test" else "train")
         if split in ("train", "val"):
             if len(files) < 2:
-                raise DataError("too few pictures to divide", subject=root, expected="2", found=len(files),
-                                hint='use split="trainval", or add pictures')  # fmt: skip
+                raise DataError("too few images to divide", subject=root, expected="2", found=len(files),
+                                hint='use split="trainval", or add images')  # fmt: skip
             chosen = set(seeded_split([name for name, _, _ in files], split, val_fraction, split_seed))
             files = [file for file in files if file[0] in chosen]
         super().__init__(root, files, labels=LABELS, split=split, transform=transform)
@@ -96,13 +96,13 @@ class Helen(FilePairs):
         """The pairs of the release's train or test, in either layout."""
         for folder in (root / RESORTED / part, root / part):
             if (folder / "images").is_dir() and (folder / "labels").is_dir():
-                pictures, labels = (list_images(folder / kind, self.how_to_get) for kind in ("images", "labels"))
+                images, labels = (list_images(folder / kind, self.how_to_get) for kind in ("images", "labels"))
                 break
         else:
             folder = root / part
             files = list_images(folder, self.how_to_get) if folder.is_dir() else []
-            pictures, labels = ([p for p in files if p.stem.endswith(kind)] for kind in ("_image", "_label"))
-            if not pictures and not labels:
+            images, labels = ([p for p in files if p.stem.endswith(kind)] for kind in ("_image", "_label"))
+            if not images and not labels:
                 expected = f"NAME_image.jpg and NAME_label.png in {part}/, or images/ and labels/ in {RESORTED}/{part}/"
                 raise wrong_layout("Helen", folder if files else root, expected, self.how_to_get)
         faults: list[str] = []
@@ -114,4 +114,4 @@ class Helen(FilePairs):
                 "labels in JPEG files, which are lossy", subject=folder, expected="NAME_label.png",
                 found=summary(refused), hint="fetch the labels as PNG: those in a JPEG are damaged beyond repair",
             )  # fmt: skip
-        return paired(by_name(pictures, "_image", faults), masks, subject=folder, faults=faults)
+        return paired(by_name(images, "_image", faults), masks, subject=folder, faults=faults)

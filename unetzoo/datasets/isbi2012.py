@@ -23,10 +23,10 @@ VOLUME, VOLUME_LABELS = "train-volume.tif", "train-labels.tif"
 
 
 class ISBI2012(SegmentationDataset):
-    """The 30 labelled slices, from the challenge's two stacks or from folders of PNGs.
+    """The 30 labeled slices, from the challenge's two stacks or from folders of PNGs.
 
-    Layouts read: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighbouring
-    slices are nearly the same picture, so the split is contiguous: the last fifth (slices 24…29) is val. The challenge
+    Layouts read: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighboring
+    slices are nearly the same image, so the split is contiguous: the last fifth (slices 24…29) is val. The challenge
     never published labels of its test slices: hand those to `unetzoo predict`.
 
     Args:
@@ -106,7 +106,7 @@ class ISBI2012(SegmentationDataset):
         return len(self._slices)
 
     def sources(self) -> list[Path]:
-        """Both stacks, or the split's pictures and labels."""
+        """Both stacks, or the split's images and labels."""
         if self._files is None:
             return [self.root / VOLUME, self.root / VOLUME_LABELS]
         return [path for number in self._slices for path in self._files[number][1:]]

@@ -17,11 +17,11 @@ Pair = tuple[str, Path, Path]
 
 
 class FilePairs(SegmentationDataset):
-    """Base of datasets whose samples are a picture file and a label file each.
+    """Base of datasets whose samples are an image file and a label file each.
 
     Args:
         root: The data's folder.
-        files: (id, picture, labels) of each sample.
+        files: (id, image, labels) of each sample.
         labels: What the classes are called.
         split: Which part of the data this is.
         transform: `transform(sample, rng) -> sample`, or None.
@@ -43,7 +43,7 @@ class FilePairs(SegmentationDataset):
         return len(self.files)
 
     def sources(self) -> list[Path]:
-        """All pictures and label files."""
+        """All images and label files."""
         return [path for _, *pair in self.files for path in pair]
 
     def read_labels(self, path: Path) -> np.ndarray:
@@ -82,28 +82,28 @@ def paired(
     faults: Sequence[str] = (),
     hint: str = "",
 ) -> list[Pair]:
-    """(name, picture, labels) for every picture, in the pictures' order.
+    """(name, image, labels) for every image, in the images' order.
 
     Args:
-        images: Pictures by name.
+        images: Images by name.
         masks: Label files by name.
         subject: Where they lie, for the error.
         faults: What was wrong already.
         hint: What the user can do.
 
     Raises:
-        PairingError: Pictures without labels, labels without pictures, and `faults`: all together.
+        PairingError: Images without labels, labels without images, and `faults`: all together.
     """
     faults = [
         *faults,
         *(f"{path} has no labels" for name, path in images.items() if name not in masks),
-        *(f"{path} has no picture" for name, path in masks.items() if name not in images),
+        *(f"{path} has no image" for name, path in masks.items() if name not in images),
     ]
     if faults:
         raise PairingError(
-            "pictures and labels do not pair",
+            "images and labels do not pair",
             subject=subject,
-            expected="one label file for each picture",
+            expected="one label file for each image",
             found=summary(faults),
             hint=hint or "add or remove the named files",
         )
@@ -112,7 +112,7 @@ def paired(
 
 def wrong_layout(data: str, root: Path, expected: str, how_to_get: str) -> DataError:
     """The error for a folder in which other things lie than should; a missing folder raises its own."""
-    from .auditing.recognise import looks_like  # it knows all layouts, and so all datasets
+    from .auditing.recognize import looks_like  # it knows all layouts, and so all datasets
 
     there = shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(root, how_to_get)))
     found = there + looks_like(root, data)

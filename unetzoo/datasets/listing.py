@@ -27,20 +27,20 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def list_images(folder: PathLike, how_to_get: str = "") -> list[Path]:
-    """The picture files of a folder in natural order; hidden files are passed over.
+    """The image files of a folder in natural order; hidden files are passed over.
 
     Raises:
-        DataError: The folder is missing, unreadable or holds no picture.
+        DataError: The folder is missing, unreadable or holds no image.
     """
     folder = Path(folder)
     found = sorted(list_folder(folder, how_to_get), key=lambda path: natural_key(path.name))
-    pictures = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
-    if not pictures:
+    images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    if not images:
         raise DataError(
-            "no pictures in the folder", subject=folder, expected="picture files", found=shown(p.name for p in found),
+            "no images in the folder", subject=folder, expected="image files", found=shown(p.name for p in found),
             hint=how_to_get or "check the path",
         )  # fmt: skip
-    return pictures
+    return images
 
 
 def list_folder(folder: PathLike, how_to_get: str = "") -> list[Path]:
@@ -72,17 +72,17 @@ def shown(names: Iterable[str]) -> str:
 def pair_by_stem(
     images: PathLike, masks: PathLike, *, mask_suffix: str = "", how_to_get: str = ""
 ) -> list[tuple[str, Path, Path]]:
-    """(stem, image, mask) for every picture of two folders, in natural order.
+    """(stem, image, mask) for every image of two folders, in natural order.
 
     Args:
-        images: The folder of pictures.
+        images: The folder of images.
         masks: The folder of masks.
-        mask_suffix: What a mask's stem has beyond its picture's ("_mask").
+        mask_suffix: What a mask's stem has beyond its image's ("_mask").
         how_to_get: The dataset's hint for missing folders.
 
     Raises:
         DataError: A missing or empty folder.
-        PairingError: Pictures without masks, masks without pictures, stems borne twice: all together.
+        PairingError: Images without masks, masks without images, stems borne twice: all together.
     """
     faults: list[str] = []
     sides: list[dict[str, Path]] = []
@@ -97,18 +97,18 @@ def pair_by_stem(
                 faults.append(f"{by_stem[stem]} and {path.name} share a stem")
             by_stem.setdefault(stem, path)
         sides.append(by_stem)
-    pictures, labels = sides
-    faults += [f"{path} has no mask" for stem, path in pictures.items() if stem not in labels]
-    faults += [f"{path} has no picture" for stem, path in labels.items() if stem not in pictures]
+    by_stem, labels = sides
+    faults += [f"{path} has no mask" for stem, path in by_stem.items() if stem not in labels]
+    faults += [f"{path} has no image" for stem, path in labels.items() if stem not in by_stem]
     if faults:
         raise PairingError(
-            "pictures and masks do not pair",
+            "images and masks do not pair",
             subject=f"{images} and {masks}",
-            expected="one mask of the same stem for each picture",
+            expected="one mask of the same stem for each image",
             found=summary(faults),
             hint="add or remove the named files",
         )
-    return [(stem, path, labels[stem]) for stem, path in pictures.items()]
+    return [(stem, path, labels[stem]) for stem, path in by_stem.items()]
 
 
 def summary(faults: Sequence[str]) -> str:

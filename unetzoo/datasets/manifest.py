@@ -1,4 +1,4 @@
-"""Your own pictures, named in a table: a CSV file with a row a sample."""
+"""Your own images, named in a table: a CSV file with a row a sample."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _SUFFIXES = (".csv", ".tsv")
 
 
 class Csv(SegmentationDataset):
-    r"""Pictures and masks that a manifest names: a CSV file in UTF-8 with a header and a row a sample.
+    r"""Images and masks that a manifest names: a CSV file in UTF-8 with a header and a row a sample.
 
     Columns: `image` and `mask`, and where they are there `depth`, `weight`, `split`, `id`. Paths are relative to
     `root`. Other columns are passed over. What stands between cells (`,` `;` tab `|`) is told by the header.
 
     - **Masks** are declared as for `Folder`: classes 0, 1, 2, … unless `ids` says otherwise.
-    - **Depth** is a grey PNG of 8 or 16 bits, a float TIFF, or a JPEG; see `read_depth`.
+    - **Depth** is a gray PNG of 8 or 16 bits, a float TIFF, or a JPEG; see `read_depth`.
     - **Weight** is read as depth is (8 bits become 0…1): how much each pixel counts in the loss.
     - **Splits** are those of the column `split`. Without it `"train"` and `"val"` share the rows: val takes
       `val_fraction` of a shuffle of the sorted ids that depends on `split_seed` alone. `None` is every row.
-    - **Ids** are those of the column `id`, else the pictures' paths without their endings.
+    - **Ids** are those of the column `id`, else the images' paths without their endings.
 
     Args:
         root: The folder, archive or CSV file. Paths are relative to the folder, or to the folder of the CSV file.
@@ -48,12 +48,12 @@ class Csv(SegmentationDataset):
         names: Names of the classes; or give `classes`.
         classes: Number of classes, for classes without names.
         ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labelled".
+        ignore_ids: File values that mean "not labeled".
         ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when a picture is mirrored.
+        swap_pairs: Classes that change places when an image is mirrored.
         side: Whose left and right the pairs mean: the viewer's or the subject's.
-        channels: 3 for RGB pictures, 1 for grey ones.
-        depth_scale: What one unit of a depth file is worth, e.g. 0.001 for millimetres that shall be metres.
+        channels: 3 for RGB images, 1 for gray ones.
+        depth_scale: What one unit of a depth file is worth, e.g. 0.001 for millimeters that shall be meters.
         depth_gaps: Depth that is 0 or not finite is not known: samples get a mask `valid`, and 0 there.
         allow_outside: Take files that do not lie in `root`.
         val_fraction: Share of "val" where no column says.
@@ -266,12 +266,12 @@ def _checked_columns(columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sized(array: np.ndarray, role: str, image: np.ndarray, paths: Mapping[str, Path]) -> np.ndarray:
-    """The array, which must have the picture's size."""
+    """The array, which must have the image's size."""
     if array.shape != image.shape[:2]:
         raise SizeMismatchError(
-            f"{role} and picture differ in size", subject=paths[role],
+            f"{role} and image differ in size", subject=paths[role],
             expected=f"{image.shape[1]}×{image.shape[0]} as {paths['image']}",
             found=f"{array.shape[1]}×{array.shape[0]}",
-            hint="the file belongs to another picture, or one of them was resized or turned",
+            hint="the file belongs to another image, or one of them was resized or turned",
         )  # fmt: skip
     return array

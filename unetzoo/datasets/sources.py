@@ -17,7 +17,7 @@ from .depth_files import read_depth
 from .files import read_image, read_rgba
 from .listing import list_images, summary
 
-CUTOUT = 96 / 192  # longer side of a cut-out from a file, as a share of the picture
+CUTOUT = 96 / 192  # longer side of a cut-out from a file, as a share of the image
 _KEPT = 256  # sources kept in memory; a scene of 192² takes 370 kB
 
 
@@ -26,8 +26,8 @@ class Sources(ABC):
     """Cut-outs and scenes by number, made when they are first asked for.
 
     Args:
-        size: Side of the square pictures.
-        copies: How often a scene's picture holds its three channels: 1, or 2.
+        size: Side of the square images.
+        copies: How often a scene's image holds its three channels: 1, or 2.
     """
 
     size: int
@@ -95,13 +95,13 @@ class Sources(ABC):
     @abstractmethod
     def _make_scene(self, number: int) -> Scene: ...
 
-    def _plane(self, picture: np.ndarray, rows: np.ndarray) -> Scene:
+    def _plane(self, image: np.ndarray, rows: np.ndarray) -> Scene:
         """A scene whose depth falls by rows."""
-        return Scene(self._copied(picture), np.repeat(rows[:, None], self.size, axis=1), rows, None)
+        return Scene(self._copied(image), np.repeat(rows[:, None], self.size, axis=1), rows, None)
 
-    def _copied(self, picture: np.ndarray) -> np.ndarray:
+    def _copied(self, image: np.ndarray) -> np.ndarray:
         # the scene twice: copying this is faster than filling channels 3…5 apart
-        return beside([picture] * self.copies)
+        return beside([image] * self.copies)
 
     def _cached(self, kind: str, number: int, make: Callable[[int], Any]) -> Any:
         key = kind, number
@@ -119,8 +119,8 @@ class Drawings(Sources):
     """Drawings, named by their numbers.
 
     Args:
-        size: Side of the square pictures.
-        copies: How often a scene's picture holds its three channels.
+        size: Side of the square images.
+        copies: How often a scene's image holds its three channels.
         cutouts: How many cut-outs.
         scenes: How many scenes.
     """
@@ -156,13 +156,13 @@ class Drawings(Sources):
 
 
 @dataclass
-class PictureFiles(Sources):
-    """Pictures from files, named by their stems.
+class ImageFiles(Sources):
+    """Images from files, named by their stems.
 
     Args:
-        size: Side of the square pictures.
-        copies: How often a scene's picture holds its three channels.
-        cutouts: Pictures with transparency.
+        size: Side of the square images.
+        copies: How often a scene's image holds its three channels.
+        cutouts: Images with transparency.
         scenes: Scenes.
         maps: A depth map for each scene, or None.
         scale: What one unit of a depth map is worth; see `read_depth`.
@@ -205,15 +205,15 @@ class PictureFiles(Sources):
 
         original = read_image(self.scenes[number])
         resized = Image.fromarray(original).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        picture = np.asarray(resized)
+        image = np.asarray(resized)
         if self.maps is None:
-            return self._plane(picture, ramp(self.size))
+            return self._plane(image, ramp(self.size))
         depth = read_depth(self.maps[number], self.scale)
         _check_proportions(original, depth, self.scenes[number], self.maps[number])
-        return Scene(self._copied(picture), *self._measured(depth, self.maps[number]))
+        return Scene(self._copied(image), *self._measured(depth, self.maps[number]))
 
     def _measured(self, depth: np.ndarray, path: Path) -> tuple[np.ndarray, None, np.ndarray]:
-        """The map at the pictures' size, and where it is known."""
+        """The map at the images' size, and where it is known."""
         from .geometry import resize
 
         valid = np.isfinite(depth) & (depth > 0 if self.gaps else depth >= 0)
@@ -271,21 +271,21 @@ def _both(rgba: np.ndarray) -> tuple[Cutout, Cutout]:
     return straight, straight.mirrored()
 
 
-def _check_proportions(picture: np.ndarray, depth: np.ndarray, scene: Path, path: Path) -> None:
-    (height, width), (map_height, map_width) = picture.shape[:2], depth.shape
+def _check_proportions(image: np.ndarray, depth: np.ndarray, scene: Path, path: Path) -> None:
+    (height, width), (map_height, map_width) = image.shape[:2], depth.shape
     if abs(height * map_width - width * map_height) > 0.02 * max(height * map_width, width * map_height):
         raise SizeMismatchError(
             "depth map and scene differ in proportions", subject=path, expected=f"those of {scene} ({width}×{height})",
             found=f"{map_width}×{map_height}",
-            hint="the map belongs to another picture, or one of them was cropped or turned",
+            hint="the map belongs to another image, or one of them was cropped or turned",
         )  # fmt: skip
 
 
 def _fit(rgba: np.ndarray, size: int, path: Path) -> np.ndarray:
-    """A cut-out from a file, its longer side scaled to half the picture."""
+    """A cut-out from a file, its longer side scaled to half the image."""
     scale = CUTOUT * size / max(rgba.shape[:2])
     width, height = (max(1, round(n * scale)) for n in (rgba.shape[1], rgba.shape[0]))
-    # Pillow resizes RGBA with premultiplied colours: what hides under alpha 0 does not bleed in
+    # Pillow resizes RGBA with premultiplied colors: what hides under alpha 0 does not bleed in
     scaled = np.asarray(Image.fromarray(rgba).resize((width, height), Image.Resampling.BICUBIC))
     if scaled[..., 3].max() < 128:
         raise DataError("empty cut-out", subject=path, expected="opaque pixels", found="none", hint="remove the file")

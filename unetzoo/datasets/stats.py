@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a dataset's pictures and depth, and how much of its masks each class covers."""
+"""Mean and standard deviation of a dataset's images and depth, and how much of its masks each class covers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Statistics:
 
     Args:
         samples: How many were looked at.
-        image: A summary a channel; 8-bit pictures are scaled to 0…1, as transforms do.
+        image: A summary a channel; 8-bit images are scaled to 0…1, as transforms do.
         classes: The share of all mask pixels that each class covers, by name; "ignored" last, where there is any.
         depth: A summary of the valid depths, or None.
     """
@@ -58,7 +58,7 @@ def statistics(
 ) -> Statistics:
     """Mean and standard deviation of any dataset, over all pixels of all its samples.
 
-    Of 8-bit pictures exact, to the last bit of the result; of other numbers within rounding. The number of processes
+    Of 8-bit images exact, to the last bit of the result; of other numbers within rounding. The number of processes
     changes no bit of either.
 
     Args:
@@ -132,8 +132,8 @@ def _channel_names(kinds: Mapping[str, int] | None, count: int) -> list[str]:
     """
     if not kinds or sum(kinds.values()) != count:
         kinds = {"image": count}
-    colours = {1: [""], 3: [" red", " green", " blue"]}
-    return [f"{kind}{end}" for kind, n in kinds.items() for end in colours.get(n, [f" {i}" for i in range(n)])]
+    colors = {1: [""], 3: [" red", " green", " blue"]}
+    return [f"{kind}{end}" for kind, n in kinds.items() for end in colors.get(n, [f" {i}" for i in range(n)])]
 
 
 def _shares(classes: Mapping[int, int], pixels: int, labels: LabelSpec | None) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Counts that samples are added up in, one after another or in parts that are merged.
 
-Of 8-bit pictures a histogram a channel, from which mean and deviation follow exactly; of other numbers count, mean and
+Of 8-bit images a histogram a channel, from which mean and deviation follow exactly; of other numbers count, mean and
 summed squares, merged as Chan et al. do.
 """
 
@@ -80,7 +80,7 @@ class Tally:
     """What was added up of some samples."""
 
     samples: int = 0
-    histograms: np.ndarray | None = None  # int64 (channels, 256), of 8-bit pictures
+    histograms: np.ndarray | None = None  # int64 (channels, 256), of 8-bit images
     channels: list[Moments] = field(default_factory=list)  # of others
     classes: Counter[int] = field(default_factory=Counter)  # pixels by class
     pixels: int = 0  # of masks
@@ -90,7 +90,7 @@ class Tally:
         """Add a sample.
 
         Raises:
-            DataError: No picture, other channels than before, or wrong depth.
+            DataError: No image, other channels than before, or wrong depth.
         """
         self.merge(Tally(1, *_image(sample), *_mask(sample), _depth(sample)))
 
@@ -98,12 +98,12 @@ class Tally:
         """Add what another has added up.
 
         Raises:
-            DataError: Pictures of other channels, or of another type.
+            DataError: Images of other channels, or of another type.
         """
         kinds = [(t.histograms is not None, t.width) for t in (self, other) if t.samples]
         if len(set(kinds)) > 1:
             found = " and ".join(f"{width} {'8-bit' if bits else 'float'}" for bits, width in kinds)
-            raise DataError("pictures of different channels", expected="as many in each, of one type", found=found,
+            raise DataError("images of different channels", expected="as many in each, of one type", found=found,
                             hint="look at them apart, or convert them")  # fmt: skip
         if other.histograms is not None:
             self.histograms = other.histograms + (0 if self.histograms is None else self.histograms)
@@ -116,7 +116,7 @@ class Tally:
 
     @property
     def width(self) -> int:
-        """Channels of the pictures."""
+        """Channels of the images."""
         return len(self.channels) if self.histograms is None else len(self.histograms)
 
     def image(self, names: Sequence[str]) -> tuple[Summary, ...]:
@@ -130,14 +130,14 @@ def _image(sample: dict[str, Any]) -> tuple[np.ndarray | None, list[Moments]]:
     image = sample.get("image")
     array = np.asarray(image)
     if image is None or array.ndim != 3:
-        raise DataError("not a picture", subject=sample.get("id"), expected="an array of three dimensions",
+        raise DataError("not an image", subject=sample.get("id"), expected="an array of three dimensions",
                         found=f"shape {array.shape}", hint="samples hold `image`")  # fmt: skip
     # before transforms arrays (H, W, C), after them tensors (C, H, W)
     planes = [array[..., c] for c in range(array.shape[2])] if isinstance(image, np.ndarray) else list(array)
     if array.dtype == np.uint8:
         return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes]), []
     if not np.isfinite(array).all():
-        raise DataError("picture with NaN or infinity", subject=sample.get("id"), hint="look at this sample alone")
+        raise DataError("image with NaN or infinity", subject=sample.get("id"), hint="look at this sample alone")
     return None, [Moments.of(plane) for plane in planes]
 
 

@@ -30,10 +30,10 @@ class BatchTransform:
 
     Args:
         transform: The transform of the samples: a `Transform`, or an `Albumentations` that ends in one. The samples'
-            own may differ from it in `size` and `crop`, as in stages of growing pictures.
+            own may differ from it in `size` and `crop`, as in stages of growing images.
 
     Shape:
-        Takes a batch as the loader stacks it, pictures of one size; gives `image` float32 (N, C, H, W), `mask` int64
+        Takes a batch as the loader stacks it, images of one size; gives `image` float32 (N, C, H, W), `mask` int64
         (N, H, W), `depth` float32 (N, 1, H, W), `valid` bool (N, H, W), `weight` float32 (N, H, W).
 
     Raises:
@@ -119,7 +119,7 @@ class Albumentations:
     """An albumentations pipeline as a transform, seeded for each sample, then our own `Transform`.
 
     Mask, depth, valid and weight are moved as masks are (nearest pixel), so nothing is mixed. Labels with left and
-    right are exchanged where the pipeline mirrored the picture, by whatever transform it did: the sense of rotation is
+    right are exchanged where the pipeline mirrored the image, by whatever transform it did: the sense of rotation is
     read from where the pixels came from.
 
     Args:
@@ -135,8 +135,8 @@ class Albumentations:
 
     Examples:
         >>> move = Albumentations([{"name": "HorizontalFlip", "p": 1.0}])
-        >>> picture = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-        >>> move({"image": picture, "id": "a"}, np.random.default_rng(0))["image"][:, 0, 0] * 255
+        >>> image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+        >>> move({"image": image, "id": "a"}, np.random.default_rng(0))["image"][:, 0, 0] * 255
         tensor([3., 4., 5.])
     """
 

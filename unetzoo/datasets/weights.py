@@ -21,7 +21,7 @@ def with_border_weights(
     """The same dataset, each sample with `weight`: the paper's map of its whole mask, computed once.
 
     Every loss takes that weight; with `ce` it is the loss `border_ce`, whose maps then cost nothing a step. The two
-    differ where a transform bends or crops: here the whole picture's map is moved with the picture, so that a gap
+    differ where a transform bends or crops: here the whole image's map is moved with the image, so that a gap
     between cells keeps its weight when it is stretched or a cell is cut off; there the map is made of what is seen.
 
     Maps stay in the memory of each process, up to a limit. `cached(with_border_weights(dataset))` keeps them in a file
@@ -30,7 +30,7 @@ def with_border_weights(
     Args:
         dataset: The dataset; its transform goes on to the new one.
         w0: Height of the weight between cells.
-        sigma: Its width, in pixels of the untransformed picture.
+        sigma: Its width, in pixels of the untransformed image.
         memory: Bytes of maps to keep in each process; those that were not asked for longest go first.
 
     Raises:

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .trace import in_mode, named_outputs, run_blank, traced
+from ..modules import module_mode
+from .trace import named_outputs, run_blank, traced
 
 
 @dataclass
@@ -26,9 +27,9 @@ class Part:
         kind: Its class.
         output: Shapes of what it answered, without the batch.
         parameters: Their number, of all parts of it.
-        flops: Floating-point operations for one picture; a multiplication with an addition is two.
+        flops: Floating-point operations for one image; a multiplication with an addition is two.
         training_bytes: What it made in a forward pass in training that lives on until the backward pass, its answer
-            included, for one picture.
+            included, for one image.
         calls: How often it ran.
         parts: Its own parts.
     """
@@ -54,12 +55,12 @@ class Summary:
     """What a network costs.
 
     Args:
-        input: Shape of the picture, without the batch.
+        input: Shape of the image, without the batch.
         root: The network and its parts.
         trainable: Number of parameters that want gradients.
         weight_bytes: Size of parameters and buffers.
-        inference_bytes: The most that pictures and maps hold at one moment of a forward pass without gradients, for
-            one picture.
+        inference_bytes: The most that images and maps hold at one moment of a forward pass without gradients, for
+            one image.
     """
 
     input: tuple[int, ...]
@@ -82,9 +83,9 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the picture; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its picture.
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its picture's
+        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
+            a network whose answer is smaller than its image.
+        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
             are not its first convolution's.
 
     Raises:
@@ -99,9 +100,9 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
     """
     net, trace = traced(model, size, **config)
     shape = trace.shape
-    with in_mode(net, training=False), torch.no_grad():
+    with module_mode(net, training=False), torch.no_grad():
         _, forward = run_blank(net, shape, Forward)
-    with in_mode(net, training=True), torch.enable_grad():  # two pictures: batch norm refuses one value a channel
+    with module_mode(net, training=True), torch.enable_grad():  # two images: batch norm refuses one value a channel
         answer, watched = run_blank(net, (2, *shape[1:]), Kept)
         kept = watched.bytes()
         del answer
@@ -164,7 +165,7 @@ class Forward(ExitStack):
 
 
 class Living(TorchDispatchMode):
-    """What of a picture and the maps made of it is alive, and how much that was at most."""
+    """What of an image and the maps made of it is alive, and how much that was at most."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()

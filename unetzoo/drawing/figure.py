@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..wording import counted
+from ..wording import pluralize
 from .layout import lay_out
 from .reading import figure_of
 from .stages import Figure, Stage
@@ -17,15 +17,15 @@ from .trace import Trace, traced
 def draw(model: str | nn.Module, size: int | None = None, *, title: str | None = None, **config: Any) -> str:
     """A figure of a network as SVG text: stages by resolution, channels, sizes, skips, dilation, recurrence.
 
-    The network runs once on a blank picture (weightless where it allows that) and is drawn from what it did, so any
-    network with one picture as input will do: ours, SMP's, a plugin's or your own.
+    The network runs once on a blank image (weightless where it allows that) and is drawn from what it did, so any
+    network with one image as input will do: ours, SMP's, a plugin's or your own.
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the picture; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its picture (the U-Net paper's figure).
+        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
+            a network whose answer is smaller than its image (the U-Net paper's figure).
         title: Heading; the network's own name by default.
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its picture's
+        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
             are not its first convolution's.
 
     Raises:
@@ -74,7 +74,7 @@ def describe(figure: Figure) -> str:
         sentence = f"{names[number].capitalize()}, {stage.size[0]}×{stage.size[1]}: {_contents(stage)}"
         ways = [f"{edge.label or 'skip'} from {names[edge.source]}" for edge in figure.into(number)]
         sentence += f"; {', '.join(ways)}" if ways else ""
-        sentence += "".join(f"; gives {name or 'the answer'}, {counted(c, 'channel')}" for name, c in stage.outputs)
+        sentence += "".join(f"; gives {name or 'the answer'}, {pluralize(c, 'channel')}" for name, c in stage.outputs)
         sentences.append(sentence + ".")
     return " ".join(sentences)
 
@@ -82,13 +82,13 @@ def describe(figure: Figure) -> str:
 def _contents(stage: Stage) -> str:
     layers = [layer for layer in stage.layers if layer.kind in ("conv", "attention")]
     if not layers:
-        return counted(stage.channels, "channel")
+        return pluralize(stage.channels, "channel")
     if len(layers) > 6:
-        return f"{len(layers)} layers, {counted(stage.channels, 'channel')}"
+        return f"{len(layers)} layers, {pluralize(stage.channels, 'channel')}"
     words = []
     for layer in layers:
         kernel = f"{layer.kernel}×{layer.kernel} convolution" if layer.kind == "conv" else "attention"
         dilation = f" with dilation {layer.dilation}" if layer.dilation > 1 else ""
         times = f", applied {layer.times} times" if layer.times > 1 else ""
-        words.append(f"{kernel}{dilation} to {counted(layer.channels, 'channel')}{times}")
+        words.append(f"{kernel}{dilation} to {pluralize(layer.channels, 'channel')}{times}")
     return ", ".join(words)

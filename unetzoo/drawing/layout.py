@@ -137,7 +137,7 @@ def lay_out(figure: Figure, channels: int) -> Layout:
 
     Args:
         figure: What to place.
-        channels: Channels of the picture.
+        channels: Channels of the image.
     """
     levels = sorted({stage.level for stage in figure.stages.values()})
     boxes = {
@@ -171,7 +171,7 @@ def height_of(row: int) -> float:
 
 
 def items(stage: Stage, figure: Figure, channels: int) -> list[Item]:
-    """What is drawn of a stage, from left to right, beginning at x = 0; the picture has `channels`."""
+    """What is drawn of a stage, from left to right, beginning at x = 0; the image has `channels`."""
     drawn: list[Item] = []
     if stage.number == 0 and stage.layers:
         drawn.append(Item("input", 8.0, f"{channels}"))

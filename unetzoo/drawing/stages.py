@@ -38,7 +38,7 @@ class Stage:
     """What happens at one resolution between two moves to another, or between two merges.
 
     Args:
-        level: log2 of how much smaller than the picture its maps are.
+        level: log2 of how much smaller than the image its maps are.
         layers: What it does, in order.
         notes: What it looks at besides ("global context").
         size: Height and width of its last map.

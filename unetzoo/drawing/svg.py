@@ -1,4 +1,4 @@
-"""A laid-out figure as SVG, written by hand: explicit colours on a background of its own, a title and a description."""
+"""A laid-out figure as SVG, written by hand: explicit colors on a background of its own, a title and a description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = {
     "point": "1×1 convolution",
     "dilated": "dilated convolution",
     "attention": "attention",
-    "cat": "concatenation (grey: by skip)",
+    "cat": "concatenation (gray: by skip)",
     "block": "several layers",
 }
 Point = tuple[float, float]
@@ -52,7 +52,7 @@ def render(layout: Layout, title: str, subtitle: str, description: str) -> str:
         'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif">',
         f'<title id="title">{escape(title)}: {escape(subtitle)}</title>',
         f'<desc id="desc">{escape(description)}</desc>',
-        f"<defs>{''.join(_arrow_head(kind, colour) for kind, colour in EDGES.items())}</defs>",
+        f"<defs>{''.join(_arrow_head(kind, color) for kind, color in EDGES.items())}</defs>",
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="{PAPER}"/>',
         _text(MARGIN, 30, title, size=17, weight=650),
         _text(MARGIN, 48, subtitle, size=11.5, fill=FAINT),
@@ -226,11 +226,11 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
     return start[0] + dx * share, start[1] + dy * share
 
 
-def _arrow_head(kind: str, colour: str) -> str:
+def _arrow_head(kind: str, color: str) -> str:
     return (
         f'<marker id="arrow-{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="{6 if kind == "layer" else 5}" '
         f'markerHeight="{6 if kind == "layer" else 5}" orient="auto-start-reverse">'
-        f'<path d="M0 0.6 8 4 0 7.4z" fill="{colour}"/></marker>'
+        f'<path d="M0 0.6 8 4 0 7.4z" fill="{color}"/></marker>'
     )
 
 

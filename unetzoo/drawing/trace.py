@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import ConfigError, UnetzooError
+from ..modules import module_mode
 from ..registry import MODELS, keywords
 
 Watch = TypeVar("Watch", bound=AbstractContextManager[Any])
@@ -23,11 +24,11 @@ SIZES = (256, 224, 384, 512)  # tried in this order where none is asked for: vis
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on tensors that depend on the picture.
+    """One operation on tensors that depend on the image.
 
     Args:
         name: ATen's name, without its overload.
-        inputs: The values it read that depend on the picture, in order.
+        inputs: The values it read that depend on the image, in order.
         outputs: The values it made.
         shapes: Their shapes.
         settings: Its other arguments that matter for a figure.
@@ -45,7 +46,7 @@ class Trace:
     """What one forward pass did.
 
     Args:
-        shape: Shape of the picture, which is value 0.
+        shape: Shape of the image, which is value 0.
         operations: In the order they ran.
         outputs: What the network answered: names ("" where it gives none), values.
         shapes: Shapes of those.
@@ -58,7 +59,7 @@ class Trace:
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down what happens to a picture."""
+    """Writes down what happens to an image."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
@@ -112,14 +113,14 @@ def trace(net: nn.Module, size: int | tuple[int, int], in_channels: int) -> Trac
 
     Args:
         net: The network; its state is left as it was.
-        size: Height and width of the picture, or one number for both.
+        size: Height and width of the image, or one number for both.
         in_channels: Its channels.
 
     Raises:
-        ConfigError: The network takes no picture of that size.
+        ConfigError: The network takes no image of that size.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    with in_mode(net, training=False), torch.no_grad():
+    with module_mode(net, training=False), torch.no_grad():
         out, recorder = run_blank(net, (1, in_channels, height, width), lambda _, image: Recorder(image))
     outputs = [(name, t) for name, t in named_outputs(out) if id(t) in recorder.numbers]
     return Trace(
@@ -131,15 +132,15 @@ def trace(net: nn.Module, size: int | tuple[int, int], in_channels: int) -> Trac
 
 
 def run_blank(net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watch]) -> tuple[Any, Watch]:
-    """A network's answer to a blank picture, and who watched: weightless, or in earnest where it needs numbers.
+    """A network's answer to a blank image, and who watched: weightless, or in earnest where it needs numbers.
 
     Args:
         net: The network.
-        shape: Shape of the picture, (N, C, H, W).
-        watch: Makes the context in which the network runs, given the network that really runs and the picture.
+        shape: Shape of the image, (N, C, H, W).
+        watch: Makes the context in which the network runs, given the network that really runs and the image.
 
     Raises:
-        ConfigError: The network refuses the picture.
+        ConfigError: The network refuses the image.
     """
     try:
         image, weights = torch.zeros(shape, device="meta"), weightless(net)
@@ -174,7 +175,7 @@ def _run_in_earnest(
     except Exception as error:  # any network, by anyone
         raise ConfigError(
             f"{type(net).__name__} cannot be run",
-            subject=f"a picture of {shape[1]}×{shape[2]}×{shape[3]}",
+            subject=f"an image of {shape[1]}×{shape[2]}×{shape[3]}",
             found=f"{type(error).__name__}: {error}",
             hint="choose a size and channels that the network takes",
         ) from error
@@ -193,26 +194,14 @@ def named_outputs(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from named_outputs(part, key)
 
 
-@contextmanager
-def in_mode(net: nn.Module, *, training: bool) -> Iterator[None]:
-    """The network in training or evaluation mode; every part's own mode comes back."""
-    modes = {module: module.training for module in net.modules()}
-    net.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def traced(model: str | nn.Module, size: int | None = None, **config: Any) -> tuple[nn.Module, Trace]:
-    """A network, by name or built, and what it does to a picture.
+    """A network, by name or built, and what it does to an image.
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the picture; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its picture (the U-Net paper's figure).
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its picture's
+        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
+            a network whose answer is smaller than its image (the U-Net paper's figure).
+        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
             are not its first convolution's.
 
     Raises:

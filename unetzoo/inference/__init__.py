@@ -1,28 +1,28 @@
-"""From a network to answers: pictures of any size, and files."""
+"""From a network to answers: images of any size, and files."""
 
-from .artefact import Artefact, load_artefact
+from ..bundle import ModelBundle, Preprocess
+from .artifact import Artifact, load_artifact
 from .decide import Cleaning
 from .export import export
 from .optimized import optimize
 from .planner import Fit, plan_tiles
 from .predictor import Predictor
-from .prepared import Prepare, TrainedNetwork
 from .stream import Streamed, predict_to
 from .tiling import Uncertain, predict, predict_with_uncertainty
 from .tta import TTA
 
 __all__ = [
     "TTA",
-    "Artefact",
+    "Artifact",
     "Cleaning",
     "Fit",
+    "ModelBundle",
     "Predictor",
-    "Prepare",
+    "Preprocess",
     "Streamed",
-    "TrainedNetwork",
     "Uncertain",
     "export",
-    "load_artefact",
+    "load_artifact",
     "optimize",
     "plan_tiles",
     "predict",

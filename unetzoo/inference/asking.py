@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, PluginContractError
+from ..heads import split_heads
 from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part
@@ -49,7 +49,7 @@ class Asker:
         self.labels = labels if tta and labels and labels.swap_pairs else None
         if self.labels and self.labels.side == "viewer" and any(view.angle or view.turns % 2 for view in self.views):
             raise ConfigError(
-                "turned pictures leave the viewer no left and right",
+                "turned images leave the viewer no left and right",
                 subject="labels with the viewer's sides",
                 found=f"rotations={tta.rotations}" if tta else None,
                 hint="rotations=1 or 2 for these labels",
@@ -90,12 +90,16 @@ class Asker:
 
     def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
         if region is not None and self.decodes_regions:
-            heads, self.rebuild = split_heads(self.net(windows, region))
+            heads = self._split(self.net(windows, region))
             self._check(windows, heads, (len(region[0]), len(region[1])))
             return heads
-        heads, self.rebuild = split_heads(self.net(windows))
+        heads = self._split(self.net(windows))
         self._check(windows, heads, self._size(windows))
         return heads if region is None else tuple(part(head, region) for head in heads)
+
+    def _split(self, output: Any) -> Heads:
+        heads, self.rebuild = split_heads(output)
+        return tuple(heads.values())
 
     def _size(self, windows: Tensor) -> tuple[int, int]:
         """Height and width of the answer to windows."""
@@ -119,35 +123,3 @@ def _exchanged(mask: Tensor, names: tuple[int, ...]) -> Tensor:
         return mask
     channels = mask.unbind(1)
     return torch.stack([channels[name] for name in names], 1)
-
-
-def split_heads(answer: Any) -> tuple[Heads, Callable[[Sequence[Tensor]], Any]]:
-    """The tensors of an answer, and how to make such an answer of others; labels of a classification head are dropped.
-
-    Raises:
-        PluginContractError: Neither a tensor, nor a NamedTuple, nor SMP's (masks, labels).
-    """
-    if isinstance(answer, Tensor):
-        return (answer,), lambda heads: heads[0]
-    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        return tuple(answer), lambda heads: type(answer)(*heads)
-    if isinstance(answer, tuple) and len(answer) == 2:
-        return split_heads(answer[0])
-    raise PluginContractError(
-        "the network's answer cannot be read",
-        expected="logits (N, classes, H, W), or a NamedTuple with masks first",
-        found=type(answer).__name__,
-        hint="wrap the network in one that gives its logits",
-    )
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each part has its own mode again (frozen parts differ from the rest)."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

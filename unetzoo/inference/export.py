@@ -14,15 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ..bundle import ModelBundle, Preprocess
 from ..errors import CheckpointWriteError, ConfigError, UnetzooError, did_you_mean
 from ..labels import LabelSpec
-from .artefact import EXTRA, SUFFIXES, describe, need, quiet
+from .artifact import EXTRA, SUFFIXES, describe, need, quiet
 from .decide import Threshold
 from .geometry import geometry_of
+from .images import PathLike
 from .parity import Parity, compare
-from .pictures import PathLike
 from .pipeline import TRIAL, Pipeline
-from .prepared import Prepare, TrainedNetwork
 
 Kind = Literal["onnx", "torch"]
 
@@ -43,22 +43,22 @@ class Exported:
 
 
 def export(
-    network: nn.Module | TrainedNetwork,
+    network: nn.Module | ModelBundle,
     path: PathLike,
     *,
     to: Kind | None = None,
     size: tuple[int, int] | None = None,
     labels: LabelSpec | None = None,
-    prepare: Prepare | None = None,
+    preprocess: Preprocess | None = None,
     threshold: Threshold = None,
     dtype: str = "uint8",
     verify: bool = True,
 ) -> Exported:
     """Write a network with its preparation and its decision into one file.
 
-    The file takes `image`, uint8 (N, H, W, C) as pictures are decoded (grey has one channel; picture and background
+    The file takes `image`, uint8 (N, H, W, C) as images are decoded (gray has one channel; image and background
     are stacked, six channels), resizes and scales it as the run's validation did, mirrors it up to the network's next
-    size, and answers at the picture's size: `labels`, `probabilities` and each further head (`depth`). Batch, height
+    size, and answers at the image's size: `labels`, `probabilities` and each further head (`depth`). Batch, height
     and width are free, unless `size` fixes the latter two.
 
     It is opened again and compared with the network at several sizes before it gets its name: probabilities and other
@@ -68,11 +68,11 @@ def export(
         network: A network, or what `unetzoo.training.load_run` gives.
         path: The file; one of that name is replaced.
         to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default as the file's suffix says.
-        size: (height, width) of all pictures, for networks that cannot be recorded for every size.
-        labels: Names and colours of the classes, in the place of the run's.
-        prepare: Preparation of pictures, in the place of the run's; division by 255 for a bare network.
+        size: (height, width) of all images, for networks that cannot be recorded for every size.
+        labels: Names and colors of the classes, in the place of the run's.
+        preprocess: Preparation of images, in the place of the run's; division by 255 for a bare network.
         threshold: In the place of the run's; see `Predictor`.
-        dtype: Of the pictures: "uint8", or "float32" for values 0…1.
+        dtype: Of the images: "uint8", or "float32" for values 0…1.
         verify: Compare. Needs ONNX Runtime for ONNX.
 
     Raises:
@@ -84,20 +84,20 @@ def export(
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = unetzoo.export(net, f"{folder}/net.pt2")
-        ...     answer = unetzoo.load_artefact(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
+        ...     answer = unetzoo.load_artifact(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
         >>> answer["labels"].shape, answer["probabilities"].shape
         ((21, 30), (3, 21, 30))
     """
     target, kind = Path(path), _kind(path, to)
     if kind == "onnx":
         need("onnx", "onnxscript", *(["onnxruntime"] if verify else []))
-    size = _checked_size(network, size, prepare)
-    pipeline, name = _pipeline(network, labels, prepare, threshold, dtype, size or TRIAL)
+    size = _checked_size(network, size, preprocess)
+    pipeline, name = _pipeline(network, labels, preprocess, threshold, dtype, size or TRIAL)
     info = describe(pipeline, name, size)
     partial = target.with_name(f".{target.stem}.part{SUFFIXES[kind]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        pipeline.shows_levels = kind == "onnx" and verify and pipeline.prepare.size is not None
+        pipeline.shows_levels = kind == "onnx" and verify and pipeline.preprocess.size is not None
         _write(kind, pipeline, _recorded(pipeline, size), info, partial)
         parity = compare(partial, pipeline, size, target) if verify else None
         if pipeline.shows_levels:
@@ -126,32 +126,32 @@ def _kind(path: PathLike, to: str | None) -> Kind:
 
 
 def _pipeline(
-    network: nn.Module | TrainedNetwork,
+    network: nn.Module | ModelBundle,
     labels: LabelSpec | None,
-    prepare: Prepare | None,
+    preprocess: Preprocess | None,
     threshold: Threshold,
     dtype: str,
     size: tuple[int, int],
 ) -> tuple[Pipeline, str]:
     """A copy of the network in float32 on the CPU, with what belongs to it."""
-    if not isinstance(network, TrainedNetwork):
-        network = TrainedNetwork(network, labels, Prepare(), name=getattr(network, "name", type(network).__name__))
+    if not isinstance(network, ModelBundle):
+        network = ModelBundle(network, labels, Preprocess(), name=getattr(network, "name", type(network).__name__))
     net = copy.deepcopy(network.net).cpu().float().requires_grad_(False)
-    trained = network._replace(net=net, labels=labels or network.labels, prepare=prepare or network.prepare)
+    trained = network._replace(net=net, labels=labels or network.labels, preprocess=preprocess or network.preprocess)
     return Pipeline(trained, threshold=threshold, dtype=dtype, size=size).eval(), trained.name
 
 
 def _checked_size(
-    network: nn.Module | TrainedNetwork, size: tuple[int, int] | None, prepare: Prepare | None
+    network: nn.Module | ModelBundle, size: tuple[int, int] | None, preprocess: Preprocess | None
 ) -> tuple[int, int] | None:
     sides = size if isinstance(size, tuple) else ()
     if size is not None and (len(sides) != 2 or any(not isinstance(n, int) or n < 1 for n in sides)):
         raise ConfigError("wrong size", expected="(height, width)", found=repr(size))
-    net, own = (network.net, network.prepare) if isinstance(network, TrainedNetwork) else (network, None)
+    net, own = (network.model, network.preprocess) if isinstance(network, ModelBundle) else (network, None)
     most = geometry_of(net).maximum
-    if most is not None and getattr(prepare or own, "size", None) is None and (size is None or max(size) > most):
+    if most is not None and getattr(preprocess or own, "size", None) is None and (size is None or max(size) > most):
         raise ConfigError(
-            "this network takes pictures of one size",
+            "this network takes images of one size",
             expected=f"at most {most}×{most}",
             found="every size" if size is None else f"{size[0]}×{size[1]}",
             hint=f"size=({most}, {most}), or --size {most}x{most}",
@@ -185,7 +185,7 @@ def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
 
 def _unrecorded(reason: str, size: tuple[int, int] | None) -> ConfigError:
     what = "cannot be exported for every size" if size is None else "cannot be exported"
-    hint = "fix the size of the pictures: size=(height, width), or --size HxW" if size is None else None
+    hint = "fix the size of the images: size=(height, width), or --size HxW" if size is None else None
     return ConfigError(f"this network {what}", found=reason, hint=hint)
 
 
@@ -226,7 +226,7 @@ def _name_axes(model: Any) -> None:
 
 
 def _forget_levels(path: Path) -> None:
-    """Take the resized picture out of the file's answers."""
+    """Take the resized image out of the file's answers."""
     import onnx
 
     model = onnx.load(path)

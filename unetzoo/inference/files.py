@@ -1,4 +1,4 @@
-"""The files of a prediction run: which results a picture gets, where they go, how they are written."""
+"""The files of a prediction run: which results an image gets, where they go, how they are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError, PairingError, did_you_mean
 from ..labels import LabelSpec
-from .pictures import PathLike, find_pictures
+from .images import PathLike, find_images
 from .results import DEFAULT_PRODUCTS, PRODUCTS, Answer
 
 
@@ -32,7 +32,7 @@ class Results:
     labels: LabelSpec | None = None
 
     def targets(self, stem: str) -> list[Path]:
-        """All files that a picture of this stem may get."""
+        """All files that an image of this stem may get."""
         return [self.folder / name for product in self.products for name in self._names(product, stem)]
 
     def write(self, answer: Answer, stem: str, facts: dict[str, Any]) -> None:
@@ -47,15 +47,15 @@ class Results:
             if product == "json":
                 self._put(pattern.format(stem), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
             elif product == "mask":
-                for label, picture in answer.masks().items():
-                    self._put(_labelled(pattern, stem, label), picture)
-            elif draw is not None and (picture := draw(answer)) is not None:
-                self._put(pattern.format(stem), picture)
+                for label, image in answer.masks().items():
+                    self._put(_labeled(pattern, stem, label), image)
+            elif draw is not None and (image := draw(answer)) is not None:
+                self._put(pattern.format(stem), image)
 
     def _names(self, product: str, stem: str) -> list[str]:
         pattern = PRODUCTS[product][0]
         labels = self.labels.names if product == "mask" and self.labels else ("",)
-        return [_labelled(pattern, stem, label) for label in labels]
+        return [_labeled(pattern, stem, label) for label in labels]
 
     def _put(self, name: str, content: Image.Image | str) -> None:
         target = self.folder / name
@@ -96,7 +96,7 @@ def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
     """Background files by stem; under "" the one for all.
 
     Raises:
-        DataError: No pictures there.
+        DataError: No images there.
         PairingError: Two of one stem.
     """
     if background is None:
@@ -104,7 +104,7 @@ def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
     if Path(background).is_file():
         return {"": Path(background)}
     found: dict[str, Path] = {}
-    for path in find_pictures(background):
+    for path in find_images(background):
         if found.setdefault(path.stem, path) != path:
             both = f"{found[path.stem]} and {path}"
             raise PairingError("two backgrounds of one name", found=both, hint="keep the one that belongs to it")
@@ -112,7 +112,7 @@ def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
 
 
 def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | None:
-    """The background of a picture.
+    """The background of an image.
 
     Raises:
         PairingError: There is none.
@@ -122,39 +122,39 @@ def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | Non
     found = backgrounds.get("") or backgrounds.get(path.stem)
     if found is None:
         raise PairingError(
-            "no background for the picture",
+            "no background for the image",
             subject=path,
             expected=f"a file with the stem {path.stem!r}",
             found=", ".join(list(backgrounds)[:8]),
-            hint="name each background as its picture, or give one file for all",
+            hint="name each background as its image, or give one file for all",
         )
     return found
 
 
-def check_targets(pictures: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
+def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
     """Refuse to write over an input, or one result over another.
 
     Raises:
         ConfigError: A result would replace an input.
-        DataError: Two pictures have the same result.
+        DataError: Two images have the same result.
     """
     sources = {path.resolve() for path in inputs}
     taken: dict[Path, Path] = {}
-    for path in pictures:
+    for path in images:
         for target in (target.resolve() for target in results.targets(path.stem)):
             if target in sources:
                 raise ConfigError(
-                    "a result would replace a picture", subject=target, hint="choose another folder for the results"
+                    "a result would replace an image", subject=target, hint="choose another folder for the results"
                 )
             if taken.setdefault(target, path) != path:
                 raise DataError(
-                    "two pictures would be written to one file",
+                    "two images would be written to one file",
                     subject=target,
                     found=f"{taken[target]} and {path}",
                     hint="rename one of them, or predict them into different folders",
                 )
 
 
-def _labelled(pattern: str, stem: str, label: str) -> str:
+def _labeled(pattern: str, stem: str, label: str) -> str:
     suffix = re.sub(r"[^\w.-]+", "_", label)
     return pattern.format(f"{stem}_{suffix}" if label else stem)

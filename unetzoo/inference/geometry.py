@@ -1,6 +1,6 @@
-"""Where windows lie on a picture, from a network's `Geometry` alone: one axis at a time, then the product.
+"""Where windows lie on an image, from a network's `Geometry` alone: one axis at a time, then the product.
 
-The *canvas* is what the network sees of a picture: the picture with `margin` mirrored pixels before it and at least as
+The *canvas* is what the network sees of an image: the image with `margin` mirrored pixels before it and at least as
 many after it, up to the next size on the network's pooling grid. A *window* is a part of the canvas that the network
 takes at once. Windows of a padded network lie flush with the canvas; nothing is added around them.
 """
@@ -27,8 +27,8 @@ class Span(NamedTuple):
     Args:
         start: Its first pixel of the canvas.
         stop: One past its last.
-        first: The pixel of the picture's answer that its own answer begins at.
-        keep: The pixels of the picture's answer that it writes.
+        first: The pixel of the image's answer that its own answer begins at.
+        keep: The pixels of the image's answer that it writes.
     """
 
     start: int
@@ -44,10 +44,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a picture, laid out.
+    """One axis of an image, laid out.
 
     Args:
-        size: Pixels of the picture.
+        size: Pixels of the image.
         before: Mirrored pixels before it.
         length: Pixels of the canvas.
         answer: Pixels of the answer.
@@ -64,7 +64,7 @@ class Axis:
 
 
 class Plan(NamedTuple):
-    """Both axes of a picture; its windows are the product of theirs."""
+    """Both axes of an image; its windows are the product of theirs."""
 
     rows: Axis
     columns: Axis
@@ -92,7 +92,7 @@ class Plan(NamedTuple):
 
 
 def geometry_of(net: Any) -> Geometry:
-    """A network's geometry; without one, whole pictures padded to its encoder's stride, and no exact windows.
+    """A network's geometry; without one, whole images padded to its encoder's stride, and no exact windows.
 
     A network that has no `geometry` (SMP's own, plugins of tier 1) is taken to answer at its input's size, for every
     multiple of `net.encoder.output_stride`, or for every size where it has no such encoder either. Setting `geometry`
@@ -113,11 +113,11 @@ def geometry_of(net: Any) -> Geometry:
 def plan_windows(
     geometry: Geometry, size: Sequence[int], tile: int | Sequence[int] | None = None, blend: str = "exact"
 ) -> Plan:
-    """Lay the windows on a picture.
+    """Lay the windows on an image.
 
     Args:
         geometry: The network's.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
             A side that covers the canvas is not cut. Exact windows are made smaller where as many of them still cover
             the canvas. None: one window.
@@ -127,7 +127,7 @@ def plan_windows(
     Raises:
         ConfigError: Unknown blend; a tile that is no size or too small, with the smallest one; exact windows of a
             network that has none.
-        InputShapeError: An empty picture; one that is larger than the network takes, without `tile`.
+        InputShapeError: An empty image; one that is larger than the network takes, without `tile`.
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -140,12 +140,12 @@ def plan_windows(
     if blend not in BLENDS:
         raise ConfigError(f"unknown blend {blend!r}", hint=did_you_mean(str(blend), BLENDS, "blend"))
     if min(size) < 1:
-        raise InputShapeError("an empty picture", found=f"{size[0]}×{size[1]}", expected="one pixel or more")
+        raise InputShapeError("an empty image", found=f"{size[0]}×{size[1]}", expected="one pixel or more")
     lengths = [canvas_length(geometry, n) for n in size]
     if tile is None:
         if geometry.maximum is not None and max(lengths) > geometry.maximum:
             raise InputShapeError(
-                "this network cannot take the whole picture",
+                "this network cannot take the whole image",
                 expected=f"at most {geometry.maximum - 2 * geometry.margin} pixels a side",
                 found=f"{size[0]}×{size[1]}",
                 hint=f"cut it: tile={geometry.maximum}" + (', blend="gaussian"' if geometry.halo is None else ""),
@@ -156,7 +156,7 @@ def plan_windows(
         if blend == "exact" and geometry.halo is None:
             raise ConfigError(
                 "this network has no exact windows",
-                found="answers that depend on the whole picture (aligned bilinear up-sampling), or an unknown reach "
+                found="answers that depend on the whole image (aligned bilinear up-sampling), or an unknown reach "
                 "(a foreign encoder, no `geometry`)",
                 hint='blend="gaussian" (overlapping windows, weighted), or no tile',
             )
@@ -166,7 +166,7 @@ def plan_windows(
 
 
 def canvas_length(geometry: Geometry, size: int) -> int:
-    """What one axis of a picture is padded to: its margins, then up to the network's grid."""
+    """What one axis of an image is padded to: its margins, then up to the network's grid."""
     first, period = _grid(geometry)
     wanted = max(size, geometry.out_stride) + 2 * geometry.margin
     return first + max(0, -(-(wanted - first) // period)) * period
@@ -219,7 +219,7 @@ def _guard(geometry: Geometry) -> int:
 
 
 def _advance(geometry: Geometry, tile: int, blend: str) -> int:
-    """Distance of neighbouring windows in input pixels; 0 or less where the tile is too small."""
+    """Distance of neighboring windows in input pixels; 0 or less where the tile is too small."""
     unit, out = _unit(geometry), geometry.output(tile) * geometry.out_stride
     if blend == "exact":
         return (out - 2 * _guard(geometry)) // unit * unit
@@ -300,7 +300,7 @@ def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int]
         least = str(max(needed)) if sides[0] == sides[1] else f"({needed[0]}, {needed[1]})"
         raise ConfigError(
             "the tile is too small",
-            expected=f"at least {least} for this picture" + (f", {smallest} for any" if max(needed) < smallest else ""),
+            expected=f"at least {least} for this image" + (f", {smallest} for any" if max(needed) < smallest else ""),
             found=sides[0] if sides[0] == sides[1] else f"({sides[0]}, {sides[1]})",
             hint=f"tile={least}"
             + (f" (its context alone is {geometry.halo} pixels on each side)" if blend == "exact" else ""),

@@ -1,4 +1,4 @@
-"""From the answers of windows to the answer for the picture, piece by piece, each as soon as it is final."""
+"""From the answers of windows to the answer for the image, piece by piece, each as soon as it is final."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Answered = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network
 
 
 class Piece(NamedTuple):
-    """A final part of the picture's answer.
+    """A final part of the image's answer.
 
     Args:
         rows: Where it lies.
@@ -76,7 +76,7 @@ def span_weights(axis: Axis, blend: str) -> list[Tensor]:
     window = torch.exp(-0.5 * (distance / (SIGMA * axis.window)) ** 2)
     if blend == "constant":
         window = torch.ones_like(window)
-    raw = [window[: len(span.keep)] for span in axis.spans]  # the picture may end inside the last one
+    raw = [window[: len(span.keep)] for span in axis.spans]  # the image may end inside the last one
     total = torch.zeros(axis.answer, dtype=torch.float64)
     for span, weight in zip(axis.spans, raw, strict=True):
         total[span.keep.start : span.keep.stop] += weight
@@ -90,7 +90,7 @@ def _kept(windows: Answered) -> Iterator[Piece]:
 def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
     weights: list[dict[Span, Tensor]] = []
     ends = [_final(axis) for axis in plan]
-    below: list[Tensor] = []  # sums of the rows that the next row of windows overlaps, over the picture's whole width
+    below: list[Tensor] = []  # sums of the rows that the next row of windows overlaps, over the image's whole width
     left: list[Tensor] = []  # sums of the columns that the next window overlaps
     known_rows = known_columns = 0  # sums before these are in `below` and `left`
     for row, column, heads in windows:
@@ -121,7 +121,7 @@ def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
 
 
 def _weights(axis: Axis, blend: str, device: torch.device) -> dict[Span, Tensor]:
-    """`span_weights`, all sent to the device at once: the host waits for it once a picture, not in each window."""
+    """`span_weights`, all sent to the device at once: the host waits for it once an image, not in each window."""
     weights = span_weights(axis, blend)
     there = torch.cat(weights).to(device, torch.float32 if device.type == "mps" else torch.float64)
     return dict(zip(axis.spans, there.split([len(w) for w in weights]), strict=True))

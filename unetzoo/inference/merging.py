@@ -1,4 +1,4 @@
-"""Several answers to one picture become one, and how far they are apart becomes a map."""
+"""Several answers to one image become one, and how far they are apart becomes a map."""
 
 from __future__ import annotations
 

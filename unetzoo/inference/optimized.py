@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, PluginContractError
 from ..models.geometry import Region
-from .asking import evaluating
+from ..modules import evaluation_mode
 from .geometry import geometry_of
 from .heap import keep_freed
-from .pictures import in_channels_of
+from .images import in_channels_of
 from .rewriting import (
     HALF_TOLERANCE,
     TOLERANCE,
@@ -37,7 +37,7 @@ from .rewriting import (
 )  # fmt: skip
 from .winograd import FEWEST, TILE, WinogradConv, fits
 
-TRIAL = 64  # pixels a side of the trial picture, at least
+TRIAL = 64  # pixels a side of the trial image, at least
 SMALLEST_TILED = math.isqrt(FEWEST) * TILE  # pixels a side of a map that is computed by tiles
 
 
@@ -161,7 +161,7 @@ def optimize(
         The faster network; its `report` says what was done.
 
     Raises:
-        ConfigError: No trial picture can be made for this network.
+        ConfigError: No trial image can be made for this network.
         PluginContractError: The answers differ, for instance by compilation.
 
     Examples:
@@ -175,7 +175,7 @@ def optimize(
     dtype = dtype or (torch.bfloat16 if weight.device.type == "cuda" else weight.dtype)
     by_tiles = _by_tiles(weight, dtype, channels_last, compile, winograd)
     x = _trial(net, weight, TRIAL) if example is None else example.to(weight)
-    with evaluating(net), torch.no_grad(), full_float32():
+    with evaluation_mode(net), torch.no_grad(), full_float32():
         wanted = heads(net(x))
     fast = copy.deepcopy(net).eval().requires_grad_(False)
     with torch.no_grad(), full_float32():
@@ -190,9 +190,9 @@ def optimize(
     if compile:
         on_cpu = weight.device.type == "cpu"
         done._run = torch.compile(fast, options={"freezing": True} if on_cpu else None)
-    if tiled and example is None:  # a picture of so many tiles that all of them work
+    if tiled and example is None:  # an image of so many tiles that all of them work
         x = _trial(net, weight, SMALLEST_TILED * geometry_of(net).stride)
-        with evaluating(net), torch.no_grad():
+        with evaluation_mode(net), torch.no_grad():
             wanted = heads(net(x))
     with torch.inference_mode(), full_float32():
         error = difference(heads(done(x.to(dtype))), wanted)

@@ -1,4 +1,4 @@
-"""What is written of a network's answer to a streamed picture."""
+"""What is written of a network's answer to a streamed image."""
 
 from __future__ import annotations
 

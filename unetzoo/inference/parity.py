@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointMismatchError, InputShapeError
-from .artefact import Artefact, load_artefact
+from .artifact import Artifact, load_artifact
 from .decide import probabilities_of
 from .pipeline import FLOATS, Pipeline
 from .results import resized
@@ -26,7 +26,7 @@ TIES = (
     "in some pixels classes are equal but for rounding, as in a network that has not learned: "
     "train it further, or leave the comparison out: verify=False, or --no-verify"
 )
-SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # pictures, height, width
+SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # images, height, width
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Parity:
     Args:
         error: Largest difference of probabilities and other heads.
         labels: Smallest share of equal labels over the sizes.
-        sizes: (pictures, height, width) of what was compared.
+        sizes: (images, height, width) of what was compared.
     """
 
     error: float
@@ -45,30 +45,30 @@ class Parity:
 
 
 def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subject: object = None) -> Parity:
-    """Ask a file and its network about the same pictures, of several sizes unless one is fixed.
+    """Ask a file and its network about the same images, of several sizes unless one is fixed.
 
-    The reference is `unetzoo.predict` on each prepared picture, not the recorded module. Where pictures are resized,
-    the preparation and the rest are compared apart: the resized picture may differ by one of its 255 levels where
-    rounding is a tie, and what follows is compared on the file's own resized picture.
+    The reference is `unetzoo.predict` on each prepared image, not the recorded module. Where images are resized,
+    the preparation and the rest are compared apart: the resized image may differ by one of its 255 levels where
+    rounding is a tie, and what follows is compared on the file's own resized image.
 
     Args:
         path: The file.
         pipeline: What it was made of.
-        size: Of all pictures; None where it is free.
+        size: Of all images; None where it is free.
         subject: What errors name, `path` by default.
 
     Raises:
         CheckpointMismatchError: They differ by more than `TOLERANCE`, or in more labels than `LABELS` allows.
     """
-    artefact, subject = load_artefact(path), subject or path
+    artifact, subject = load_artifact(path), subject or path
     if pipeline.shows_levels:
-        artefact.info["outputs"]["levels"] = ""
+        artifact.info["outputs"]["levels"] = ""
     sizes = tuple((n, *(size or (height, width))) for n, height, width in SIZES[: 2 if size else None])
     error, labels = 0.0, 1.0
     for number, shape in enumerate(sizes):
-        pictures = example(shape, pipeline, seed=number)
-        answers = _asked(artefact, pictures.numpy(), subject)
-        expected = reference(pipeline, pictures, answers.pop("levels", None))
+        images = example(shape, pipeline, seed=number)
+        answers = _asked(artifact, images.numpy(), subject)
+        expected = reference(pipeline, images, answers.pop("levels", None))
         labels = min(labels, float((answers["labels"] == expected["labels"]).mean()))
         for name in (*answers,)[1:]:
             difference = np.abs(answers[name].astype(np.float64) - expected[name]).max()
@@ -80,7 +80,7 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
 
 
 def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
-    """Pictures (N, H, W, C) as a camera's are: smooth, with some noise."""
+    """Images (N, H, W, C) as a camera's are: smooth, with some noise."""
     count, height, width = shape
     rng = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng) * 255
@@ -90,29 +90,29 @@ def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
     return bytes_.float() / 255 if pipeline.dtype == FLOATS else bytes_
 
 
-def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """What the network itself answers for pictures, one at a time.
+def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """What the network itself answers for images, one at a time.
 
     Args:
         pipeline: Its network, preparation and decision.
-        pictures: (N, H, W, C).
-        seen: The pictures as another runtime has resized them, (N, C, h, w) of 0…255.
+        images: (N, H, W, C).
+        seen: The images as another runtime has resized them, (N, C, h, w) of 0…255.
 
     Raises:
-        CheckpointMismatchError: These are no resized pictures of ours.
+        CheckpointMismatchError: These are no resized images of ours.
     """
-    levels = pictures.permute(0, 3, 1, 2).float()
+    levels = images.permute(0, 3, 1, 2).float()
     levels = levels * 255 if pipeline.dtype == FLOATS else levels
-    exact, levels = pipeline.prepare.unrounded(levels), pipeline.prepare.resized(levels)
+    exact, levels = pipeline.preprocess.unrounded(levels), pipeline.preprocess.resized(levels)
     if seen is not None:
         levels = torch.from_numpy(seen).clone()
         apart = float((levels - exact).abs().max())
         if not apart <= ROUNDED:
-            raise _mismatch("the resized picture", f"differences up to {apart:.3g} of 255 levels")
-    size = pictures.shape[1], pictures.shape[2]
+            raise _mismatch("the resized image", f"differences up to {apart:.3g} of 255 levels")
+    size = images.shape[1], images.shape[2]
     rows: list[dict[str, np.ndarray]] = []
-    for picture in pipeline.prepare.scaled(levels):
-        answer = predict(pipeline.net, picture)
+    for image in pipeline.preprocess.scaled(levels):
+        answer = predict(pipeline.net, image)
         heads = (answer,) if isinstance(answer, Tensor) else tuple(answer)
         mask, *others = (resized(head, size).float() for head in heads)
         found = probabilities_of(pipeline.net, mask, multilabel=pipeline.decision.multilabel)
@@ -122,9 +122,9 @@ def reference(pipeline: Pipeline, pictures: Tensor, seen: np.ndarray | None = No
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _asked(artefact: Artefact, pictures: np.ndarray, subject: object) -> dict[str, np.ndarray]:
+def _asked(artifact: Artifact, images: np.ndarray, subject: object) -> dict[str, np.ndarray]:
     try:
-        return artefact(pictures)
+        return artifact(images)
     except InputShapeError as error:
         raise _mismatch(subject, str(error.found)) from error
 

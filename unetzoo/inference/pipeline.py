@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
+from ..heads import heads_of
 from ..labels import LabelSpec
 from ..models.geometry import Geometry
-from .asking import evaluating, split_heads
+from ..modules import evaluation_mode
 from .decide import Decision, Threshold, probabilities_of
 from .geometry import canvas_length, geometry_of
-from .pictures import as_picture, in_channels_of
+from .images import as_image, in_channels_of
 from .predictor import labels_for
-from .prepared import Prepare, TrainedNetwork
 
 FLOATS, BYTES = "float32", "uint8"
-TRIAL = (131, 165)  # a picture's size for trials and records; any will do that the networks take
+TRIAL = (131, 165)  # an image's size for trials and records; any will do that the networks take
 
 
 class Shape(NamedTuple):
@@ -30,13 +31,13 @@ class Shape(NamedTuple):
 
 
 class Pipeline(nn.Module):
-    """Preparation, network and decision on a batch of pictures of one size: the answer of `Predictor`.
+    """Preparation, network and decision on a batch of images of one size: the answer of `Predictor`.
 
     Args:
         trained: The network and what belongs to it; it is used as it is, on its device.
         threshold: In the place of the run's own.
-        dtype: Of the pictures: "uint8", or "float32" for values 0…1.
-        size: (height, width) of a picture that the network takes.
+        dtype: Of the images: "uint8", or "float32" for values 0…1.
+        size: (height, width) of an image that the network takes.
 
     Shape:
         (N, H, W, C) → `labels` uint8 (N, H, W) (or (N, K, H, W), where a pixel may bear several), `probabilities`
@@ -48,31 +49,31 @@ class Pipeline(nn.Module):
 
     def __init__(
         self,
-        trained: TrainedNetwork,
+        trained: ModelBundle,
         *,
         threshold: Threshold = None,
         dtype: str = BYTES,
         size: tuple[int, int] = TRIAL,
     ) -> None:
         super().__init__()
-        prepare = Prepare() if trained.prepare is as_picture else trained.prepare
-        if not isinstance(prepare, Prepare):
+        preprocess = Preprocess() if trained.preprocess is as_image else trained.preprocess
+        if not isinstance(preprocess, Preprocess):
             raise ConfigError(
-                "the preparation of pictures cannot be exported",
-                expected="resizing and scaling (unetzoo.inference.Prepare)",
+                "the preparation of images cannot be exported",
+                expected="resizing and scaling (unetzoo.inference.Preprocess)",
                 found="albumentations, or a function",
-                hint="take it out of [transform] and [transform.val], or give prepare=Prepare(…)",
+                hint="take it out of [transform] and [transform.val], or give preprocess=Preprocess(…)",
             )
         if dtype not in (BYTES, FLOATS):
             raise ConfigError("wrong kind of input", expected=f'"{BYTES}" or "{FLOATS}"', found=repr(dtype))
-        self.net, self.prepare, self.dtype = trained.net.eval(), prepare, dtype
+        self.net, self.preprocess, self.dtype = trained.model.eval(), preprocess, dtype
         self.geometry = geometry_of(self.net)
         self.in_channels = in_channels_of(self.net) or 3
-        self.shape = self._tried(self.prepare.size or size)
+        self.shape = self._tried(self.preprocess.size or size)
         self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, multilabel=trained.multilabel)
         chosen = trained.threshold if threshold is None else threshold
         self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.multilabel)
-        self.shows_levels = False  # the resized picture as a last answer, for checks
+        self.shows_levels = False  # the resized image as a last answer, for checks
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,12 +81,12 @@ class Pipeline(nn.Module):
         return ("labels", "probabilities", *self.shape.heads[1:], *(["levels"] if self.shows_levels else []))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Pictures (N, H, W, C) → the answers of `names`."""
+        """Images (N, H, W, C) → the answers of `names`."""
         height, width = image.shape[1], image.shape[2]
         levels = image.permute(0, 3, 1, 2).float()
-        levels = self.prepare.resized(levels * 255 if self.dtype == FLOATS else levels)
-        mask, *others = self._whole(self.prepare.scaled(levels.clone()))
-        if self.prepare.size is not None or self.geometry.out_stride > 1:
+        levels = self.preprocess.resized(levels * 255 if self.dtype == FLOATS else levels)
+        mask, *others = self._whole(self.preprocess.scaled(levels.clone()))
+        if self.preprocess.size is not None or self.geometry.out_stride > 1:
             mask, *others = (_enlarged(head, height, width) for head in (mask, *others))
         probabilities = probabilities_of(self.net, mask, multilabel=self.decision.multilabel)
         answers = self.decision(probabilities), probabilities, *others
@@ -96,7 +97,7 @@ class Pipeline(nn.Module):
         height, width = x.shape[2], x.shape[3]
         x = x.index_select(2, mirrored(self.geometry, height, x.device))
         x = x.index_select(3, mirrored(self.geometry, width, x.device))
-        heads, _ = split_heads(self.net(x))
+        heads = heads_of(self.net(x)).values()
         stride = self.geometry.out_stride
         rows, columns = (torch.sym_max(n // stride, 1) if stride > 1 else n for n in (height, width))
         return tuple(_cut(_cut(head, 2, rows), 3, columns).float() for head in heads)
@@ -105,23 +106,23 @@ class Pipeline(nn.Module):
         """Heads and channels, found by a trial."""
         like = next(self.net.parameters(), torch.zeros(()))
         sides = [canvas_length(self.geometry, n) for n in size]
-        with torch.no_grad(), evaluating(self.net):
+        with torch.no_grad(), evaluation_mode(self.net):
             try:
                 answer = self.net(torch.zeros(1, self.in_channels, *sides, device=like.device, dtype=like.dtype))
             except Exception as error:  # any code of any network may fail here
                 found = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 raise ConfigError(
-                    "the network fails on a trial picture",
+                    "the network fails on a trial image",
                     subject=f"{sides[0]}×{sides[1]}, {self.in_channels} channels",
                     found=found,
                     hint="give a size that it takes: size=(height, width), or --size HxW",
                 ) from error
-        heads, rebuild = split_heads(answer)
-        return Shape(tuple(getattr(rebuild(heads), "_fields", ("mask",))), heads[0].shape[1])
+        heads = heads_of(answer)
+        return Shape(tuple(heads), next(iter(heads.values())).shape[1])
 
 
 def mirrored(geometry: Geometry, size: Any, device: torch.device) -> Tensor:
-    """For each pixel of the canvas of one axis, the pixel of the picture that stands there."""
+    """For each pixel of the canvas of one axis, the pixel of the image that stands there."""
     position = torch.arange(_canvas(geometry, size), device=device) - geometry.margin
     period = torch.full_like(position, torch.sym_max(2 * (size - 1), 1))
     folded = position.remainder(period)

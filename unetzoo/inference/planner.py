@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from ..wording import counted
-from .asking import Asker, evaluating
+from ..modules import evaluation_mode
+from ..wording import pluralize
+from .asking import Asker
 from .footprint import bytes_per_pixel
 from .geometry import Blend, Plan, canvas_length, minimum_tile, plan_windows
-from .pictures import in_channels_of
+from .images import in_channels_of
 from .tta import TTALike, as_tta
 
 Memory = int | str | None
@@ -43,7 +44,7 @@ class Fit(NamedTuple):
     def __str__(self) -> str:
         height, width = self.plan.tile
         return (
-            f"{counted(self.plan.total, 'window')} of {height}×{width}, {self.batch} at once in "
+            f"{pluralize(self.plan.total, 'window')} of {height}×{width}, {self.batch} at once in "
             f"{self.needed / 1e6:,.0f} MB, {self.plan.overhead:.0%} of the pixels encoded twice"
         )
 
@@ -58,20 +59,20 @@ def plan_tiles(
     tta: TTALike = None,
     channels: int | None = None,
 ) -> Fit:
-    """Which windows `predict` takes of a picture for a given memory, and what they cost; nothing is predicted.
+    """Which windows `predict` takes of an image for a given memory, and what they cost; nothing is predicted.
 
     Args:
         net: As for `predict`.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         memory: What windows may take on the network's device, weights apart: bytes, or a text as "2GB"; by default half
             of what is free.
         tile: A size to look at; by default the one of the fewest pixels encoded twice is found.
         blend: As for `predict`.
         tta: As for `predict`.
-        channels: Of the picture, where the network does not tell them.
+        channels: Of the image, where the network does not tell them.
 
     Raises:
-        ConfigError: Not even the smallest window fits, or not the given one; a picture that cannot be cut.
+        ConfigError: Not even the smallest window fits, or not the given one; an image that cannot be cut.
 
     Examples:
         >>> import unetzoo
@@ -84,7 +85,7 @@ def plan_tiles(
     known = in_channels_of(net) if channels is None else channels
     if known is None:
         raise ConfigError("this network does not tell its channels", hint="plan_tiles(…, channels=3)")
-    with evaluating(net):
+    with evaluation_mode(net):
         return fit_windows(asker, known, size, tile, blend, memory)
 
 
@@ -98,11 +99,11 @@ def fit_windows(
     beside: Callable[[Plan], int] = lambda plan: 0,
     room: int | None = None,
 ) -> Fit:
-    """The windows of a picture that fit into `memory`, and how many at once.
+    """The windows of an image that fit into `memory`, and how many at once.
 
     Args:
         asker: The network.
-        channels: Of the picture.
+        channels: Of the image.
         size: Its height and width.
         tile: A window's size; None or "auto" to choose.
         blend: How windows meet.
@@ -206,7 +207,7 @@ def _best_plan(asker: Asker, size: tuple[int, int], blend: Blend, budget: Budget
         whole = plan_windows(geometry, size)
         if not budget.holds(whole):
             raise ConfigError(
-                "the picture does not fit into the memory, and this network has no exact windows",
+                "the image does not fit into the memory, and this network has no exact windows",
                 expected=f"{budget.needed(whole) / 1e6:,.0f} MB",
                 found=f"{budget.limit / 1e6:,.0f} MB",
                 hint='blend="gaussian" (overlapping windows, weighted), or more memory',

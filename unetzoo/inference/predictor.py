@@ -1,4 +1,4 @@
-"""`Predictor`: picture files in; class maps, overlays, depth and numbers out."""
+"""`Predictor`: image files in; class maps, overlays, depth and numbers out."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ import numpy as np
 from torch import Tensor, nn
 
 from .._version import __version__
+from ..bundle import ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..labels import LabelSpec
-from ..wording import counted
+from ..modules import is_out_of_memory
+from ..wording import pluralize
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .geometry import Blend
-from .pictures import PathLike, as_picture, find_pictures, in_channels_of
-from .prepared import TrainedNetwork
+from .images import PathLike, as_image, find_images, in_channels_of
 from .relay import relay
 from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
 from .tiling import predict
 from .tta import TTALike
 
-# CUDA's words, those of its libraries, PyTorch's and oneDNN's
-OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "could not allocate")
-
 
 class Predictor:
-    """Predicts picture files of any size.
+    """Predicts image files of any size.
 
     Args:
         net: A network that answers logits, as `unetzoo.predict` takes it; used on the device where it is.
-        labels: Names and colours of the classes; by default the classes are named by their index. A network with one
+        labels: Names and colors of the classes; by default the classes are named by their index. A network with one
             channel has two classes, background and foreground.
-        prepare: What training did to a picture: uint8 array (H, W, C) → float tensor (C, h, w). Where it changes the
+        preprocess: What training did to an image: uint8 array (H, W, C) → float tensor (C, h, w). Where it changes the
             size, the answer is brought back to the file's. By default the values are divided by 255.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
@@ -65,7 +63,7 @@ class Predictor:
         self,
         net: nn.Module,
         labels: LabelSpec | None = None,
-        prepare: Callable[[np.ndarray], Tensor] | None = None,
+        preprocess: Callable[[np.ndarray], Tensor] | None = None,
         *,
         tile: Any = None,
         blend: Blend = "exact",
@@ -75,25 +73,25 @@ class Predictor:
         multilabel: bool = False,
         name: str = "",
     ) -> None:
-        self.net, self.labels, self.prepare = net, labels, prepare or as_picture
+        self.net, self.labels, self.preprocess = net, labels, preprocess or as_image
         self.tile, self.tta, self.threshold, self.cleaning = tile, tta, threshold, cleaning or Cleaning()
         self.blend: Blend = blend
         self.multilabel, self.name = multilabel, name or getattr(net, "name", type(net).__name__)
 
     @classmethod
-    def of(cls, trained: TrainedNetwork, **options: Any) -> Predictor:
+    def of(cls, trained: ModelBundle, **options: Any) -> Predictor:
         """The predictor of a trained network: its labels, its preparation, its thresholds unless others are given."""
         if options.get("threshold") is None:
             options["threshold"] = trained.threshold
-        net, labels, prepare = trained[:3]
-        return cls(net, labels, prepare, multilabel=trained.multilabel, name=trained.name, **options)
+        net, labels, preprocess = trained[:3]
+        return cls(net, labels, preprocess, multilabel=trained.multilabel, name=trained.name, **options)
 
     def predict_file(self, path: PathLike, background: PathLike | None = None) -> Prediction:
         """Predict one file.
 
         Args:
-            path: A picture of 8 bits a channel; grey or RGB, converted to what the network takes.
-            background: The bare background, for networks that take picture and background (6 channels, picture first).
+            path: An image of 8 bits a channel; gray or RGB, converted to what the network takes.
+            background: The bare background, for networks that take image and background (6 channels, image first).
 
         Raises:
             DataError: The file cannot be read, or the two differ in size.
@@ -102,7 +100,7 @@ class Predictor:
         return self.answer(path, background).prediction()
 
     def answer(self, path: PathLike, background: PathLike | None = None) -> Answer:
-        """Predict one file: classes, probabilities and depth as arrays, and what can be drawn and counted of them.
+        """Predict one file: classes, probabilities and depth as arrays, and what can be drawn and pluralize of them.
 
         Args:
             path: As `predict_file`.
@@ -124,36 +122,36 @@ class Predictor:
         workers: int = 2,
         seen: Callable[[int, int, DataError | None], None] = lambda done, total, error: None,
     ) -> list[DataError]:
-        """Predict files and write their results; pictures are read and results written while the network works.
+        """Predict files and write their results; images are read and results written while the network works.
 
-        At most `2 * workers` pictures that wait for the network and as many answers that wait for the disk are held.
+        At most `2 * workers` images that wait for the network and as many answers that wait for the disk are held.
 
         Args:
-            inputs: A picture, a folder of pictures, a glob, or several of these.
+            inputs: An image, a folder of images, a glob, or several of these.
             out_dir: Folder for the results; made when it is not there. Older results of the same name are replaced.
-            background: For networks that take picture and background: a folder with one of the same stem for each
-                picture, or one file for all.
-            products: Of "mask" (`<stem>.png`, a palette picture; `<stem>_<label>.png` each, where a pixel may bear
+            background: For networks that take image and background: a folder with one of the same stem for each
+                image, or one file for all.
+            products: Of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` each, where a pixel may bear
                 several), "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
                 (`<stem>.json`); or "all". What a network does not answer is left out.
             workers: Threads that read, and as many that draw and write.
-            seen: Called after each picture with the number done, the number of all, and its error, in their order.
+            seen: Called after each image with the number done, the number of all, and its error, in their order.
 
         Returns:
-            One error for each picture that could not be read, in their order; it names the file. The others were
+            One error for each image that could not be read, in their order; it names the file. The others were
             written.
 
         Raises:
-            DataError: No pictures; two that would be written to one file.
+            DataError: No images; two that would be written to one file.
             ConfigError: A result would replace an input, or cannot be written (what is done stays; what could not be
                 read before is in the error's notes); and as `predict_file`.
         """
         self._channels_a_file(background is not None)
-        pictures = find_pictures(inputs)
+        images = find_images(inputs)
         backgrounds = backgrounds_of(background)
-        inputs_too = [*pictures, *([] if backgrounds is None else backgrounds.values())]
+        inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
         results = Results(Path(out_dir), products_of(products), self.labels if self.multilabel else None)
-        check_targets(pictures, inputs_too, results)
+        check_targets(images, inputs_too, results)
         failures: list[DataError] = []
 
         def read(path: Path) -> np.ndarray:
@@ -163,61 +161,61 @@ class Predictor:
             answer = self._decided(*asked)
             results.write(answer, path.stem, self._facts(path, answer))
 
-        with closing(relay(pictures, read, self._asked, write, workers=workers)) as outcomes:
-            for done, (path, error) in enumerate(zip(pictures, outcomes, strict=True), start=1):
+        with closing(relay(images, read, self._asked, write, workers=workers)) as outcomes:
+            for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
-                    raise _unwritable(Path(out_dir), error, done - 1, failures, len(pictures)) from error
+                    raise _unwritable(Path(out_dir), error, done - 1, failures, len(images)) from error
                 if error is not None and not isinstance(error, DataError):
                     raise error
                 if error is not None:
                     error = _naming(path, error)
                     failures.append(error)
-                seen(done, len(pictures), error)
+                seen(done, len(images), error)
         return failures
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
-        """The picture, and its background behind it, as uint8 (H, W, C)."""
+        """The image, and its background behind it, as uint8 (H, W, C)."""
         from ..datasets.files import read_image
 
         channels = self._channels_a_file(background is not None)
-        picture = read_image(path, channels)
+        image = read_image(path, channels)
         if background is None:
-            return picture
+            return image
         scene = read_image(background, channels)
-        if scene.shape != picture.shape:
+        if scene.shape != image.shape:
             raise SizeMismatchError(
-                "picture and background differ in size",
+                "image and background differ in size",
                 subject=background,
-                expected=f"{picture.shape[1]}×{picture.shape[0]} as {path}",
+                expected=f"{image.shape[1]}×{image.shape[0]} as {path}",
                 found=f"{scene.shape[1]}×{scene.shape[0]}",
-                hint="give the background that belongs to the picture",
+                hint="give the background that belongs to the image",
             )
-        return np.concatenate([picture, scene], axis=2)
+        return np.concatenate([image, scene], axis=2)
 
-    def _asked(self, picture: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
-        """The picture with the network's answer: masks, and depth if it has that head."""
+    def _asked(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
+        """The image with the network's answer: masks, and depth if it has that head."""
         try:
             answer = predict(
-                self.net, self.prepare(picture), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
+                self.net, self.preprocess(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
             )
         except (RuntimeError, MemoryError) as error:
-            if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            if not is_out_of_memory(error):
                 raise
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             raise ImageTooLargeError(
-                "not enough memory for a picture", found=f"{width}×{height}", hint="predict it by tiles: tile=512"
+                "not enough memory for an image", found=f"{width}×{height}", hint="predict it by tiles: tile=512"
             ) from error
         if isinstance(answer, Tensor):
-            return picture, answer, None
-        return picture, answer[0], getattr(answer, "depth", None)
+            return image, answer, None
+        return image, answer[0], getattr(answer, "depth", None)
 
-    def _decided(self, picture: np.ndarray, logits: Tensor, depth: Tensor | None) -> Answer:
+    def _decided(self, image: np.ndarray, logits: Tensor, depth: Tensor | None) -> Answer:
         labels = self._labels_for(len(logits))
         decision = Decision.of(self.threshold, labels, len(logits), self.multilabel)
-        size = picture.shape[0], picture.shape[1]
+        size = image.shape[0], image.shape[1]
         probabilities = probabilities_of(self.net, resized(logits, size), multilabel=self.multilabel)
         plane = None if depth is None else resized(depth, size)
-        return Answer.of(picture, probabilities, labels, decision, self.cleaning, plane)
+        return Answer.of(image, probabilities, labels, decision, self.cleaning, plane)
 
     def _facts(self, path: Path, answer: Answer) -> dict[str, Any]:
         decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.multilabel)
@@ -229,7 +227,7 @@ class Predictor:
             "tta": None if self.tta is None else str(self.tta),
             "thresholds": list(decision.thresholds) or None,
         }
-        return {"picture": str(path), **answer.facts(), "settings": settings | self.cleaning.to_dict()}
+        return {"image": str(path), **answer.facts(), "settings": settings | self.cleaning.to_dict()}
 
     def _channels_a_file(self, pair: bool) -> int:
         """Channels to read of each file: 1 or 3."""
@@ -237,15 +235,15 @@ class Predictor:
         if taken in ((2, 6) if pair else (1, 3)):
             return taken // 2 if pair else taken
         if taken in (2, 6):
-            hint = "give `background`: this network takes a picture and its background"
+            hint = "give `background`: this network takes an image and its background"
         elif pair and taken in (1, 3):
-            hint = "leave `background` out: this network takes the picture alone"
+            hint = "leave `background` out: this network takes the image alone"
         else:
             hint = "stack the channels yourself and pass the array to unetzoo.predict"
         raise ConfigError(
-            "the network takes other pictures",
-            expected=counted(taken, "channel"),
-            found="a picture and its background" if pair else "one picture, grey or RGB",
+            "the network takes other images",
+            expected=pluralize(taken, "channel"),
+            found="an image and its background" if pair else "one image, gray or RGB",
             hint=hint,
         )
 
@@ -257,7 +255,7 @@ def labels_for(labels: LabelSpec | None, channels: int, *, multilabel: bool = Fa
     """The label set for an answer of so many channels, one channel meaning background and foreground.
 
     Raises:
-        ConfigError: A label set of another size; more classes than an 8-bit picture holds.
+        ConfigError: A label set of another size; more classes than an 8-bit image holds.
     """
     wanted = channels if multilabel else max(channels, 2)
     if labels is None:
@@ -268,7 +266,7 @@ def labels_for(labels: LabelSpec | None, channels: int, *, multilabel: bool = Fa
     if labels.classes != wanted or wanted > 256:
         raise ConfigError(
             "labels and network differ",
-            expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit picture",
+            expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit image",
             found=f"{labels.classes}: {', '.join(labels.names[:8])}",
             hint="give the label set that the network was trained with"
             if wanted <= 256
@@ -290,7 +288,7 @@ def _unwritable(folder: Path, error: OSError, met: int, failures: Sequence[DataE
     unwritable = ConfigError(
         "cannot write the results",
         subject=folder,
-        found=f"{error} ({met - len(failures)} of {total} pictures are done and stay{failed})",
+        found=f"{error} ({met - len(failures)} of {total} images are done and stay{failed})",
         hint="choose another folder, or make room",
     )
     for failure in failures:

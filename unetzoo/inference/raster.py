@@ -1,4 +1,4 @@
-"""Pictures too large to hold: read by windows from tiled TIFF files, memory maps and whatever can be sliced."""
+"""Images too large to hold: read by windows from tiled TIFF files, memory maps and whatever can be sliced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tifffile
 from torch import Tensor
 
 from ..errors import DataError, ImageDecodeError, InputShapeError
-from .pictures import FULL_SCALE, PathLike
+from .images import FULL_SCALE, PathLike
 
 SEGMENT = 256 * 2**20  # bytes of a decoded tile or strip, at most
 SUFFIXES = {".npy": "NumPy", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -46,29 +46,29 @@ class Sliced(Protocol):
 
 
 class Raster:
-    """A picture (H, W, C) that is read by parts.
+    """An image (H, W, C) that is read by parts.
 
     Args:
-        values: The picture.
+        values: The image.
         name: For errors.
     """
 
     def __init__(self, values: Sliced, name: object) -> None:
         shape = tuple(values.shape)
         if len(shape) not in (2, 3):
-            raise InputShapeError("one picture at a time", subject=name, expected="(H, W) or (H, W, C)", found=shape)
+            raise InputShapeError("one image at a time", subject=name, expected="(H, W) or (H, W, C)", found=shape)
         self.values, self.name = values, name
         self.shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
         self.dtype = np.dtype(values.dtype)
         if min(self.shape) < 1:
-            raise InputShapeError("an empty picture", subject=name, found=shape)
+            raise InputShapeError("an empty image", subject=name, found=shape)
         if self.dtype.kind != "f" and self.dtype.name not in FULL_SCALE:
             raise DataError(
                 "integers of unknown full scale",
                 subject=name,
                 expected="uint8, uint16, bool or floats",
                 found=self.dtype,
-                hint="convert the picture, scaled as in training",
+                hint="convert the image, scaled as in training",
             )
 
     def held(self, rows: int) -> int:
@@ -112,7 +112,7 @@ class TiffRaster(Raster):
         self._bytes = self._most = 0
 
     def held(self, rows: int) -> int:
-        """See `Raster.held`: windows side by side share a column of tiles; strips are as wide as the picture."""
+        """See `Raster.held`: windows side by side share a column of tiles; strips are as wide as the image."""
         down = min(self.down, rows // self.chunk[0] + 2)
         planes = self.samples if self.separate else 1
         self._most = down * min(self.across, 2) * planes * self._segment_bytes()
@@ -171,7 +171,7 @@ class TiffRaster(Raster):
         page = self.page
         if self._segment_bytes() > SEGMENT:
             raise DataError(
-                "the picture cannot be read by parts",
+                "the image cannot be read by parts",
                 subject=self.name,
                 expected=f"tiles or strips of at most {SEGMENT // 2**20} MB",
                 found=f"{self.chunk[0]}×{self.chunk[1]} pixels in one",
@@ -179,12 +179,12 @@ class TiffRaster(Raster):
             )
         if page.photometric not in COLORS:
             found = tifffile.PHOTOMETRIC(page.photometric).name.lower()
-            hint = "convert the picture to grey or RGB"
-            raise DataError("unknown colours", subject=self.name, expected="grey or RGB", found=found, hint=hint)
+            hint = "convert the image to gray or RGB"
+            raise DataError("unknown colors", subject=self.name, expected="gray or RGB", found=found, hint=hint)
         turn = page.tags.valueof("Orientation", 1)
         if turn != 1:
             raise DataError(
-                "the picture is stored turned or mirrored",
+                "the image is stored turned or mirrored",
                 subject=self.name,
                 expected="orientation 1",
                 found=turn,
@@ -210,14 +210,14 @@ class _Shaped:
 
 @contextmanager
 def open_raster(source: PathLike | Sliced) -> Iterator[Raster]:
-    """A picture to read windows of.
+    """An image to read windows of.
 
     Args:
         source: A tiled TIFF file, a `.npy` file, or anything with `shape`, `dtype` and slices (H, W) or (H, W, C).
 
     Raises:
         ImageDecodeError: Missing, broken or truncated.
-        DataError: Of another kind; several pictures; a type or layout that cannot be read by parts.
+        DataError: Of another kind; several images; a type or layout that cannot be read by parts.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -275,16 +275,16 @@ def _only_page(file: tifffile.TiffFile, name: object) -> Any:
     pages: list[Any] = [page for page in file.pages if not cast(Any, page).is_reduced]
     if len(pages) != 1:
         raise DataError(
-            "one picture at a time",
+            "one image at a time",
             subject=name,
             found=f"{len(pages)} pages",
             hint="save each page as a file of its own",
         )
     page = pages[0]
     if page.imagedepth != 1:
-        raise DataError("one picture at a time", subject=name, found=f"{page.imagedepth} layers")
+        raise DataError("one image at a time", subject=name, found=f"{page.imagedepth} layers")
     if page.dtype is None:
-        raise DataError("unreadable picture", subject=name, found=f"{page.bitspersample} bits a sample")
+        raise DataError("unreadable image", subject=name, found=f"{page.bitspersample} bits a sample")
     return page
 
 
@@ -293,4 +293,4 @@ def _unreadable(name: object, error: object) -> ImageDecodeError:
     hint = "the file is broken; fetch or save it again"
     if "imagecodecs" in str(error):
         hint = "install the package imagecodecs, which decodes this compression"
-    return ImageDecodeError("unreadable picture", subject=name, found=found, hint=hint)
+    return ImageDecodeError("unreadable image", subject=name, found=found, hint=hint)

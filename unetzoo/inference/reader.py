@@ -1,4 +1,4 @@
-"""Windows of a picture on disk, prepared as the network was trained."""
+"""Windows of an image on disk, prepared as the network was trained."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from .geometry import Plan, Span
-from .pictures import as_picture
-from .prepared import Prepare
+from .images import as_image
 from .raster import Raster
 from .tiling import mirrored
 
@@ -21,30 +21,30 @@ BLOCK = 2**24  # pixels that are read at once for statistics
 
 
 class Reader:
-    """Prepared parts of a picture.
+    """Prepared parts of an image.
 
     Args:
-        raster: The picture.
-        prepare: Array (h, w, C) → float tensor (C, h, w); by default integers are divided by their full scale. A
-            `Prepare` that scales by the whole picture's values gets those of the picture.
+        raster: The image.
+        preprocess: Array (h, w, C) → float tensor (C, h, w); by default integers are divided by their full scale. A
+            `Preprocess` that scales by the whole image's values gets those of the image.
 
     Raises:
-        DataError: A run's `Prepare` for a picture of more than 8 bits.
+        DataError: A run's `Preprocess` for an image of more than 8 bits.
     """
 
-    def __init__(self, raster: Raster, prepare: Callable[[np.ndarray], Tensor] | None) -> None:
+    def __init__(self, raster: Raster, preprocess: Callable[[np.ndarray], Tensor] | None) -> None:
         self.raster = raster
-        self.prepare: Callable[[np.ndarray], Tensor] = prepare or as_picture
-        if isinstance(prepare, Prepare):
+        self.preprocess: Callable[[np.ndarray], Tensor] = preprocess or as_image
+        if isinstance(preprocess, Preprocess):
             if raster.dtype != np.uint8:
                 raise DataError(
-                    "the run was trained on 8-bit pictures",
+                    "the run was trained on 8-bit images",
                     subject=raster.name,
                     expected="uint8",
                     found=raster.dtype,
-                    hint="scale the picture to 0…255 as in training",
+                    hint="scale the image to 0…255 as in training",
                 )
-            self.prepare = replace(prepare, normalize=_of_the_whole(raster, prepare.normalize))
+            self.preprocess = replace(preprocess, normalize=_of_the_whole(raster, preprocess.normalize))
 
     def corner(self) -> Tensor:
         """A small part, to see what preparation makes of it.
@@ -53,13 +53,13 @@ class Reader:
             ConfigError: Another size.
         """
         height, width = (min(n, most) for n, most in zip(self.raster.shape[:2], PROBE, strict=True))
-        prepared = self.prepare(self.raster.read(0, height, 0, width))
+        prepared = self.preprocess(self.raster.read(0, height, 0, width))
         if not isinstance(prepared, Tensor) or tuple(prepared.shape[1:]) != (height, width):
             raise ConfigError(
                 "windows must keep their size when they are prepared",
                 expected=f"a tensor (C, {height}, {width})",
                 found=tuple(getattr(prepared, "shape", ())) or type(prepared).__name__,
-                hint="a preparation without resizing, cropping and padding (scale the picture beforehand)",
+                hint="a preparation without resizing, cropping and padding (scale the image beforehand)",
             )
         return prepared
 
@@ -70,13 +70,13 @@ class Reader:
         def cut(row: Span, column: Span) -> Tensor:
             y, x = rows[row.start : row.stop], columns[column.start : column.stop]
             part = self.raster.read(y.min(), y.max() + 1, x.min(), x.max() + 1)
-            return self.prepare(part[y - y.min()][:, x - x.min()])
+            return self.preprocess(part[y - y.min()][:, x - x.min()])
 
         return cut
 
 
 def _of_the_whole(raster: Raster, normalize: Any) -> Any:
-    """The same scaling with the numbers of the whole picture in it, where they are the picture's own."""
+    """The same scaling with the numbers of the whole image in it, where they are the image's own."""
     if normalize == "minmax":
         bounds = [(int(block.min()), int(block.max())) for block in _blocks(raster)]
         low, high = min(low for low, _ in bounds), max(high for _, high in bounds)

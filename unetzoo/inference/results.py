@@ -15,19 +15,19 @@ from torch import Tensor
 
 from ..labels import LabelSpec
 from .decide import Cleaning, Decision
-from .pictures import palette_picture
+from .images import palette_image
 
 OPACITY = 0.5
-SCALE = "viridis"  # of depth; rises in lightness too, so it can be read without colours
+SCALE = "viridis"  # of depth; rises in lightness too, so it can be read without colors
 
 
 class Prediction(NamedTuple):
     """What a network says of one file, in the file's size.
 
     Args:
-        mask: Palette picture ("P"): the number of a pixel is its class.
-        overlay: The picture, half covered by the classes' colours; black classes (background) leave it as it is.
-        depth: 16-bit grey picture, 0…65535 for 0…1; None from networks without depth.
+        mask: Palette image ("P"): the number of a pixel is its class.
+        overlay: The image, half covered by the classes' colors; black classes (background) leave it as it is.
+        depth: 16-bit gray image, 0…65535 for 0…1; None from networks without depth.
     """
 
     mask: Image.Image
@@ -37,17 +37,17 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """A network's answer for one picture, decided.
+    """A network's answer for one image, decided.
 
     Args:
-        picture: uint8 (H, W, C).
+        image: uint8 (H, W, C).
         classes: uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may bear several labels.
-        labels: Names and colours.
+        labels: Names and colors.
         probabilities: (C, H, W).
         depth: float32 (H, W), if the network has that head.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     classes: np.ndarray
     labels: LabelSpec
     probabilities: Tensor
@@ -56,7 +56,7 @@ class Answer:
     @classmethod
     def of(
         cls,
-        picture: np.ndarray,
+        image: np.ndarray,
         probabilities: Tensor,
         labels: LabelSpec,
         decision: Decision,
@@ -68,7 +68,7 @@ class Answer:
         if cleaning is not None:
             classes = cleaning.apply(classes, labels, decision.multilabel)
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
-        return cls(picture, classes, labels, probabilities, plane)
+        return cls(image, classes, labels, probabilities, plane)
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -80,31 +80,31 @@ class Answer:
 
     @cached_property
     def colors(self) -> np.ndarray:
-        """The colours of the classes, uint8 (H, W, 3); black where there is no label."""
+        """The colors of the classes, uint8 (H, W, 3); black where there is no label."""
         colors = np.asarray(self.labels.palette, np.uint8)[self.shown]
         return colors if self.classes.ndim == 2 else colors * self.classes.max(0)[..., None]
 
     def masks(self) -> dict[str, Image.Image]:
-        """The palette picture under ""; or one picture of 0 and 255 a label, by its name."""
+        """The palette image under ""; or one image of 0 and 255 a label, by its name."""
         if self.classes.ndim == 2:
-            return {"": palette_picture(self.classes, self.labels)}
+            return {"": palette_image(self.classes, self.labels)}
         planes = zip(self.labels.names, self.classes, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
 
     def overlay(self) -> Image.Image:
-        """The picture, half covered by the classes' colours."""
-        rgb = np.broadcast_to(self.picture[..., :3], self.colors.shape)
+        """The image, half covered by the classes' colors."""
+        rgb = np.broadcast_to(self.image[..., :3], self.colors.shape)
         covered = np.where(self.colors.any(axis=2, keepdims=True), np.float32(OPACITY), np.float32(0))
         return Image.fromarray(np.rint(rgb * (1 - covered) + self.colors * covered).astype(np.uint8))
 
     def depth_levels(self) -> Image.Image | None:
-        """16-bit grey, 0…65535 for 0…1."""
+        """16-bit gray, 0…65535 for 0…1."""
         if self.depth is None:
             return None
         return Image.fromarray(np.rint(np.clip(self.depth, 0, 1) * np.float32(65535)).astype(np.uint16))
 
     def depth_colors(self) -> Image.Image | None:
-        """The depth in colours, from the picture's least value to its greatest."""
+        """The depth in colors, from the image's least value to its greatest."""
         if self.depth is None:
             return None
         from matplotlib import colormaps
@@ -114,8 +114,8 @@ class Answer:
         return Image.fromarray(np.rint(colormaps[SCALE](np.arange(256))[:, :3] * 255).astype(np.uint8)[places])
 
     def prediction(self) -> Prediction:
-        """The three pictures of `Predictor.predict_file`."""
-        return Prediction(palette_picture(self.shown, self.labels), self.overlay(), self.depth_levels())
+        """The three images of `Predictor.predict_file`."""
+        return Prediction(palette_image(self.shown, self.labels), self.overlay(), self.depth_levels())
 
     def facts(self) -> dict[str, Any]:
         """Size, and for each class its area and the mean probability where it was given; JSON-able.
@@ -127,7 +127,7 @@ class Answer:
             >>> answer.facts()["classes"]["cell"]
             {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
         """
-        height, width = self.picture.shape[:2]
+        height, width = self.image.shape[:2]
         counts, sums = self._areas(), self._sums()
         classes = {
             name: {
@@ -179,7 +179,7 @@ DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (C, h, w) in a picture's size, where a network answers at half size or was shown another."""
+    """Planes (C, h, w) in an image's size, where a network answers at half size or was shown another."""
     if tuple(planes.shape[-2:]) == size:
         return planes
     return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]

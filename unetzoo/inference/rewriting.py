@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .asking import split_heads
+from ..heads import heads_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
@@ -18,7 +18,7 @@ HALF_TOLERANCE = 0.1
 
 def heads(answer: Any) -> list[Tensor]:
     """An answer's heads, in double precision."""
-    return [head.double() for head in split_heads(answer)[0]]
+    return [head.double() for head in heads_of(answer).values()]
 
 
 def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

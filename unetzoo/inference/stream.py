@@ -1,4 +1,4 @@
-"""`predict_to`: from a picture on disk to its answer on disk, a row of windows at a time."""
+"""`predict_to`: from an image on disk to its answer on disk, a row of windows at a time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from ..modules import evaluation_mode
 from ..terminal import progress_console
-from .asking import Asker, Heads, evaluating
+from .asking import Asker, Heads
 from .decide import Threshold
 from .geometry import Blend, Plan, canvas_length
 from .heap import kept_blocks
+from .images import PathLike, check_channels
 from .joining import arriving, overlap, pieces
 from .outputs import Outputs
-from .pictures import PathLike, check_channels
 from .planner import Fit, Memory, fit_windows
 from .raster import Raster, Sliced, open_raster
 from .reader import Reader
@@ -63,13 +64,13 @@ def predict_to(
     blend: Blend = "exact",
     tta: TTALike = None,
     labels: LabelSpec | None = None,
-    prepare: Callable[[np.ndarray], Tensor] | None = None,
+    preprocess: Callable[[np.ndarray], Tensor] | None = None,
     threshold: Threshold = None,
     memory: Memory = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
-    """Predict a picture that is read by windows, and write its class map as it is ready; neither is ever held whole.
+    """Predict an image that is read by windows, and write its class map as it is ready; neither is ever held whole.
 
     The answer is that of `predict` with the same `tile`, `blend` and `tta`. Results bear the name `<target>.part` until
     they are complete; after an interruption, a kill or a full disk, `resume=True` goes on from the last finished row of
@@ -85,11 +86,11 @@ def predict_to(
         probabilities: `.npy` for the probabilities, float16 (H, W, classes).
         tile: As for `predict`.
         blend: As for `predict`.
-        tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole picture.
+        tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole image.
         labels: As for `predict`.
-        prepare: What training did to a picture: array (h, w, C) as in the source → float tensor (C, h, w). It is given
+        preprocess: What training did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It is given
             windows, so it must treat each pixel alike and leave the size. By default integers are divided by their
-            full scale. A run's `Prepare` that scales by the whole picture's values has them read beforehand.
+            full scale. A run's `Preprocess` that scales by the whole image's values has them read beforehand.
         threshold: Probability above which a class is given, as for `Predictor`; by default the most probable class.
         memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
             half of what is free there, for the windows, and 1 GB on the host.
@@ -105,25 +106,25 @@ def predict_to(
     Examples:
         >>> import tempfile, unetzoo
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
-        >>> picture = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+        >>> image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     streamed = predict_to(net, picture, f"{folder}/classes.npy", tile=128)
+        ...     streamed = predict_to(net, image, f"{folder}/classes.npy", tile=128)
         ...     classes = np.load(f"{folder}/classes.npy")
         >>> classes.shape, classes.dtype, str(streamed.fit.plan.tile)
         ((300, 200), dtype('uint8'), '(112, 124)')
-        >>> bool((classes == unetzoo.predict(net, picture).argmax(0).numpy()).mean() > 0.999)
+        >>> bool((classes == unetzoo.predict(net, image).argmax(0).numpy()).mean() > 0.999)
         True
     """
     began = time.monotonic()
     asker = Asker(net, as_tta(tta), labels)
     if not asker.exact:
         raise ConfigError(
-            "other angles and scales need the whole picture",
+            "other angles and scales need the whole image",
             found=f"tta={tta!r}",
             hint='mirrorings and quarter turns: tta="flips" or "d4"',
         )
-    with open_raster(source) as raster, evaluating(net):
-        reader = Reader(raster, prepare)
+    with open_raster(source) as raster, evaluation_mode(net):
+        reader = Reader(raster, preprocess)
         heads = _probed(asker, reader)
         wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
@@ -189,7 +190,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def _probed(asker: Asker, reader: Reader) -> Heads:
-    """A small answer; by the way, whether the network takes this picture."""
+    """A small answer; by the way, whether the network takes this image."""
     corner = reader.corner()
     check_channels(asker.net, corner)
     side = canvas_length(asker.geometry, 1)

@@ -1,6 +1,6 @@
-"""`predict`: a picture of any size in, an answer for every pixel out, whole or by windows.
+"""`predict`: an image of any size in, an answer for every pixel out, whole or by windows.
 
-Mirrored borders are those of the U-Net paper (arXiv:1505.04597, figure 2): the picture is reflected without repeating
+Mirrored borders are those of the U-Net paper (arXiv:1505.04597, figure 2): the image is reflected without repeating
 its border pixel, again and again where it is smaller than the border.
 """
 
@@ -19,12 +19,13 @@ from ..errors import ConfigError
 from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part, shifted
-from .asking import Asker, Heads, evaluating
+from ..modules import evaluation_mode
+from .asking import Asker, Heads
 from .geometry import Axis, Blend, Plan, Span, plan_windows
 from .heap import kept_blocks
+from .images import as_image, check_channels
 from .joining import Piece, arriving, pieces
 from .merging import Merger
-from .pictures import as_picture, check_channels
 from .planner import Memory, fit_windows
 from .tta import TTALike, as_tta
 from .views import View
@@ -55,16 +56,16 @@ def predict(
     labels: LabelSpec | None = None,
     memory: Memory = None,
 ) -> Any:
-    """Answer for every pixel of one picture of any size ≥ 1.
+    """Answer for every pixel of one image of any size ≥ 1.
 
-    Whole: the picture is mirrored to the right and at the bottom up to the network's next size (a multiple of its
+    Whole: the image is mirrored to the right and at the bottom up to the network's next size (a multiple of its
     stride), and the answer cropped. A valid U-Net gets its margin mirrored on all sides. With `tile`, the same canvas
     is cut into windows, and `blend="exact"` gives the answer of the whole, up to rounding. For a valid U-Net in float32
     on the CPU it is bitwise the same wherever a convolution sums in one order for all window sizes: PyTorch's own
     kernels do; oneDNN's do at the paper's widths but for the smallest tiles.
 
     The network is put into evaluation mode meanwhile; nothing is recorded for gradients. Windows travel to the
-    network's device and in its precision; the answer stays where the picture is. Labels of a classification head are
+    network's device and in its precision; the answer stays where the image is. Labels of a classification head are
     left out.
 
     Args:
@@ -74,19 +75,19 @@ def predict(
         image: A float tensor, as trained on; or an array, whose uint8 is divided by 255, uint16 by 65535, bool taken as
             0 and 1, floats as they are.
         tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
-            side that covers the picture and its padding is not cut. Exact windows are made smaller where as many of
-            them still cover the picture. "auto": what fits into `memory` and computes the
+            side that covers the image and its padding is not cut. Exact windows are made smaller where as many of
+            them still cover the image. "auto": what fits into `memory` and computes the
             fewest pixels twice. None: the whole, or "auto" where `memory` is given.
         blend: How windows meet. "exact" writes every pixel once, from a window that holds all its context;
             "constant" averages windows that overlap by a quarter, "gaussian" weights them by a bell over each window.
             Without `tile` it has no effect.
         tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (three mirrorings too), "d4" (all eight
             mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter turns
-            are done window by window, so that exact tiles stay exact; other angles and scales make pictures of their
+            are done window by window, so that exact tiles stay exact; other angles and scales make images of their
             own, each predicted as `tile` and `blend` say. How far the answers are apart is told by
             `unetzoo.inference.predict_with_uncertainty`.
-        labels: The label set, whose left and right change places in mirrored pictures.
-        memory: What windows may take on the network's device, beside picture, answer and weights: bytes, or a text as
+        labels: The label set, whose left and right change places in mirrored images.
+        memory: What windows may take on the network's device, beside image, answer and weights: bytes, or a text as
             "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
             through the network at once on a GPU.
 
@@ -97,16 +98,16 @@ def predict(
     Raises:
         ConfigError: Unknown `blend` or `tta`; a tile that is too small, with the smallest; too little memory; exact
             windows of a network that has none; labels that cannot be turned, or of another number of classes.
-        InputShapeError: A batch, other channels than the network's, an empty picture.
+        InputShapeError: A batch, other channels than the network's, an empty image.
         DataError: Integers other than those above.
         PluginContractError: The network's answer is not as its geometry says.
 
     Examples:
         >>> import unetzoo
         >>> net = unetzoo.build("unet", in_channels=1, classes=2, encoder_channels=(4, 8, 16))
-        >>> picture = torch.rand(1, 50, 81)
-        >>> whole = unetzoo.predict(net, picture)
-        >>> whole.shape, torch.allclose(whole, unetzoo.predict(net, picture, tile=64), atol=1e-4)
+        >>> image = torch.rand(1, 50, 81)
+        >>> whole = unetzoo.predict(net, image)
+        >>> whole.shape, torch.allclose(whole, unetzoo.predict(net, image, tile=64), atol=1e-4)
         (torch.Size([2, 50, 81]), True)
     """
     return _predict(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory)
@@ -126,7 +127,7 @@ def predict_with_uncertainty(
 
     Of classes, the Jensen–Shannon divergence of the views' probabilities, divided by the largest that so many views and
     classes can have; of depth, the standard deviation. Where they disagree, the network answers the view more than
-    the picture.
+    the image.
 
     Args:
         net: As for `predict`.
@@ -168,13 +169,13 @@ def _predict(
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
     asker = Asker(net, as_tta(tta), labels, uncertainty)
-    picture = as_picture(image)
-    check_channels(net, picture)
-    with evaluating(net):
+    image = as_image(image)
+    check_channels(net, image)
+    with evaluation_mode(net):
         if asker.exact:
-            heads = _predicted(asker, picture, asker.views, tile, blend, memory)
+            heads = _predicted(asker, image, asker.views, tile, blend, memory)
         else:
-            heads = _merged(asker, picture, tile, blend, memory)
+            heads = _merged(asker, image, tile, blend, memory)
     if not uncertainty:
         return asker.rebuild(heads)
     half = len(heads) // 2
@@ -219,40 +220,40 @@ def _hull(spans: Sequence[range]) -> range:
 
 
 def _predicted(
-    asker: Asker, picture: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
+    asker: Asker, image: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
 ) -> list[Tensor]:
-    """The answer to one picture, merged window by window."""
-    size = picture.shape[-2], picture.shape[-1]
+    """The answer to one image, merged window by window."""
+    size = image.shape[-2], image.shape[-1]
     if tile == "auto" or memory is not None:
-        fit = fit_windows(asker, len(picture), size, tile, blend, memory)
+        fit = fit_windows(asker, len(image), size, tile, blend, memory)
         plan, batch = fit.plan, fit.batch
     else:
         plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
     pixels = [mirrored(axis) for axis in plan]
-    there = [torch.from_numpy(axis).to(picture.device) for axis in pixels]  # here: once a picture, not in each window
+    there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # here: once an image, not in each window
 
     def cut(*window: Span) -> Tensor:
-        cutting = picture
+        cutting = image
         for axis, span in enumerate(window):
             taken = slice(span.start, span.stop)
             cutting = _taken(cutting, axis + 1, pixels[axis][taken], there[axis][taken])
         return cutting
 
-    travels = asker.on_gpu and picture.device.type == "cpu" and plan.total > 1
+    travels = asker.on_gpu and image.device.type == "cpu" and plan.total > 1
     windows = answered(asker, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
     parts = pieces(plan, windows, blend)
     with kept_blocks(math.prod(plan.tile)):
-        return _filled(plan, arriving(parts) if travels else parts, picture.device)
+        return _filled(plan, arriving(parts) if travels else parts, image.device)
 
 
-def _merged(asker: Asker, picture: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
-    """The answer to views that are pictures of their own."""
+def _merged(asker: Asker, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
+    """The answer to views that are images of their own."""
     assert asker.tta is not None
-    size = picture.shape[-2], picture.shape[-1]
+    size = image.shape[-2], image.shape[-1]
     merger = Merger(asker.tta, asker.uncertainty)
     one = Asker(asker.net, asker.tta, asker.labels)
     for view in asker.views:
-        answer = _predicted(one, view.resampled(picture), (view,), tile, blend, memory)
+        answer = _predicted(one, view.resampled(image), (view,), tile, blend, memory)
         merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in answer))
     asker.rebuild = one.rebuild
     return list(merger.merged())
@@ -269,18 +270,18 @@ def _filled(plan: Plan, parts: Iterable[Piece], device: torch.device) -> list[Te
     return joined
 
 
-def _taken(picture: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tensor:
+def _taken(image: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tensor:
     """Some rows or columns, given on the host and on the device; without a copy where none is mirrored."""
     first, last = int(pixels[0]), int(pixels[-1])
     if last - first == len(pixels) - 1:
-        return picture.narrow(axis, first, len(pixels))
-    return picture.index_select(axis, there)
+        return image.narrow(axis, first, len(pixels))
+    return image.index_select(axis, there)
 
 
 def mirrored(axis: Axis) -> np.ndarray:
-    """For each pixel of the canvas, the pixel of the picture that stands there.
+    """For each pixel of the canvas, the pixel of the image that stands there.
 
-    The same as `numpy.pad(mode="reflect")`: 3 2 1 0 1 2 3 2 1 …; a picture of one pixel is repeated.
+    The same as `numpy.pad(mode="reflect")`: 3 2 1 0 1 2 3 2 1 …; an image of one pixel is repeated.
     """
     position = np.arange(-axis.before, axis.length - axis.before)
     if axis.size == 1:

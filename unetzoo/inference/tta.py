@@ -1,7 +1,7 @@
-"""Test-time augmentation: which versions of a picture are asked, and how each is made and turned back.
+"""Test-time augmentation: which versions of an image are asked, and how each is made and turned back.
 
 A *view* is one version: scaled, mirrored, turned. Mirrorings and quarter turns only move pixels, so they are done on
-each window and tiles stay exact; other angles and scales resample the whole picture before it is cut, and the answer
+each window and tiles stay exact; other angles and scales resample the whole image before it is cut, and the answer
 after it is joined.
 """
 
@@ -31,21 +31,21 @@ def _check(holds: bool, subject: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True)
 class TTA:
-    """Which versions of a picture a network is asked about, and how its answers become one.
+    """Which versions of an image a network is asked about, and how its answers become one.
 
     All combinations of `flips`, `rotations` and `scales` are asked, each once: `TTA(flips=True, rotations=4)` has 8
     versions, since two mirrorings are half a turn.
 
     The U-Net paper (arXiv:1505.04597, section 4) says of its EM result that it was "averaged over 7 rotated versions
-    of the input data", and no more: neither the angles, nor whether the upright picture is one of them, nor what fills
+    of the input data", and no more: neither the angles, nor whether the upright image is one of them, nor what fills
     the corners. `tta="paper"` is `TTA(rotations=7, merge="mean")`: the angles 0, 1/7, …, 6/7 of a turn about the
-    centre, bilinear, corners mirrored, the probabilities averaged.
+    center, bilinear, corners mirrored, the probabilities averaged.
 
     Args:
-        flips: The picture, mirrored left to right, top to bottom, and both.
-        rotations: So many angles, evenly spread over a turn, counter-clockwise, the upright picture first. 1, 2 and 4
+        flips: The image, mirrored left to right, top to bottom, and both.
+        rotations: So many angles, evenly spread over a turn, counter-clockwise, the upright image first. 1, 2 and 4
             move pixels only.
-        scales: Sizes as multiples of the picture's; the answer is brought back to its size.
+        scales: Sizes as multiples of the image's; the answer is brought back to its size.
         merge: "gmean": geometric mean of the probabilities, that is the mean of the logits, for every mode;
             "mean": arithmetic mean of the probabilities; "max": the largest probability of each class. What is
             returned are logits: their softmax (sigmoid) gives the merged probabilities, with sum one where there are
@@ -93,7 +93,7 @@ class TTA:
             )
 
     def views(self) -> tuple[View, ...]:
-        """All versions, the upright picture at its own size first where it is one of them."""
+        """All versions, the upright image at its own size first where it is one of them."""
         mirrorings = ((False, 0), (True, 0), (True, 2), (False, 2)) if self.flips else ((False, 0),)
         views: dict[View, None] = {}
         for scale in sorted(self.scales, key=lambda s: s != 1):

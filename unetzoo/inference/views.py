@@ -1,4 +1,4 @@
-"""One version of a picture: how it is made, and how the answer to it is turned back."""
+"""One version of an image: how it is made, and how the answer to it is turned back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..models.geometry import Region
 
 
 class View(NamedTuple):
-    """A picture scaled, turned by less than a quarter, mirrored left to right, then turned by quarters.
+    """An image scaled, turned by less than a quarter, mirrored left to right, then turned by quarters.
 
     Args:
-        scale: Its size as a multiple of the picture's.
+        scale: Its size as a multiple of the image's.
         angle: Degrees, counter-clockwise, 0 ≤ angle < 90.
         mirror: Whether left and right change places.
         turns: Quarter turns, counter-clockwise.
@@ -34,7 +34,7 @@ class View(NamedTuple):
         return self.scale == 1 and self.angle == 0
 
     def turned(self, x: Tensor) -> Tensor:
-        """The part that moves pixels only, of a picture or a batch (…, H, W)."""
+        """The part that moves pixels only, of an image or a batch (…, H, W)."""
         return _quarters(x.flip(-1) if self.mirror else x, self.turns)
 
     def turned_region(self, region: Region, size: Sequence[int]) -> Region:
@@ -50,25 +50,25 @@ class View(NamedTuple):
         answer = _quarters(answer, -self.turns)
         return answer.flip(-1) if self.mirror else answer
 
-    def resampled(self, picture: Tensor) -> Tensor:
-        """The other part, of a picture (C, H, W): bilinear; the corners of a turned one are mirrored from it."""
+    def resampled(self, image: Tensor) -> Tensor:
+        """The other part, of an image (C, H, W): bilinear; the corners of a turned one are mirrored from it."""
         if self.scale != 1:
-            size = [max(1, round(n * self.scale)) for n in picture.shape[-2:]]
-            picture = _resized(picture, size)
+            size = [max(1, round(n * self.scale)) for n in image.shape[-2:]]
+            image = _resized(image, size)
         if self.angle:
-            height, width = picture.shape[-2:]
+            height, width = image.shape[-2:]
             box = _box(height, width, self.angle)
-            y, x = _grid(box, picture)
+            y, x = _grid(box, image)
             y, x = _rotated(y - _middle(box[0]), x - _middle(box[1]), -self.angle)
-            picture = _sampled(picture, y + _middle(height), x + _middle(width), "reflection")
-        return picture
+            image = _sampled(image, y + _middle(height), x + _middle(width), "reflection")
+        return image
 
     def resampled_back(self, answer: Tensor, size: tuple[int, int], out_stride: int = 1) -> Tensor:
-        """The answer (C, h, w) to a resampled picture, for the picture of `size` as it was.
+        """The answer (C, h, w) to a resampled image, for the image of `size` as it was.
 
         Args:
             answer: One value for `out_stride` pixels.
-            size: Height and width of the picture.
+            size: Height and width of the image.
             out_stride: Pixels per value of the answer along an axis.
         """
         wanted = [max(1, n // out_stride) for n in size]
@@ -110,7 +110,7 @@ def _middle(size: int) -> float:
 
 
 def _center(position: Tensor, out_stride: int) -> Tensor:
-    """Where in the picture the middle of an answer's pixel lies."""
+    """Where in the image the middle of an answer's pixel lies."""
     return (position + 0.5) * out_stride - 0.5
 
 

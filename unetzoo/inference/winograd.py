@@ -41,7 +41,7 @@ class WinogradConv(nn.Module):
     """A 3×3 convolution of stride 1, and perhaps a ReLU, for inference in float32 on a processor.
 
     It holds the transformed weights (four times the kernel's) beside the kernel, which answers for maps of few tiles.
-    Channels lie innermost; it works through the picture in strips of 16 MB, or of the weights' size where that is more.
+    Channels lie innermost; it works through the image in strips of 16 MB, or of the weights' size where that is more.
 
     Args:
         conv: The convolution.

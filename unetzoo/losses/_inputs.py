@@ -123,7 +123,7 @@ def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> T
 
 
 def outside_autocast(output: Tensor) -> torch.autocast:
-    """Sums over a picture overflow fp16 and lose all but three digits in bf16, so losses switch autocast off."""
+    """Sums over an image overflow fp16 and lose all but three digits in bf16, so losses switch autocast off."""
     return torch.autocast(device_type=output.device.type, enabled=False)
 
 
@@ -288,7 +288,7 @@ def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> 
             subject=f"output {tuple(output.shape)}",
             expected=f"shape {shapes}",
             found=tuple(values.shape),
-            hint=f"resize the {what} to the output's size (labels by nearest neighbour only)",
+            hint=f"resize the {what} to the output's size (labels by nearest neighbor only)",
         )
     return values
 

@@ -1,4 +1,4 @@
-"""The original U-Net's loss: cross entropy that dwells on the gaps between neighbouring cells."""
+"""The original U-Net's loss: cross entropy that dwells on the gaps between neighboring cells."""
 
 from __future__ import annotations
 

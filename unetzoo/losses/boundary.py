@@ -96,7 +96,7 @@ class BoundaryLoss(nn.Module):
     r"""Mean of the probability of each pixel times its distance from the class's true boundary: `Σ w·c·φ·p / Σ w·c`.
 
     φ is `signed_distance`: a false positive costs the more the farther away it lies, a true positive earns the more the
-    deeper it lies. So the least value is below 0 and differs from picture to picture; and with little or nothing
+    deeper it lies. So the least value is below 0 and differs from image to image; and with little or nothing
     predicted the gradient is weak: the paper adds this loss to a region loss, at a weight that grows from 0.01.
     w is the pixel's weight (0 where ignored), c the class's. Pixels that do not count are neither inside nor outside.
 
@@ -110,7 +110,7 @@ class BoundaryLoss(nn.Module):
         ignore_index: Label that does not count; for multilabel, label by label.
         class_weights: One number ≥ 0 a class.
         empty: What a class without a boundary in an image (none of its pixels, or nothing else) contributes. "skip":
-            nothing, it leaves the mean. "penalise": its boundary counts as one diagonal of the picture away.
+            nothing, it leaves the mean. "penalize": its boundary counts as one diagonal of the image away.
 
     Shape:
         - output: (N, 1, H, W) for binary, (N, C, H, W) else
@@ -145,12 +145,12 @@ class BoundaryLoss(nn.Module):
         from_logits: bool = True,
         ignore_index: int | None = None,
         class_weights: Sequence[float] | Tensor | None = None,
-        empty: Literal["skip", "penalise"] = "skip",
+        empty: Literal["skip", "penalize"] = "skip",
     ) -> None:
         super().__init__()
         self.mode: Mode = check_mode(mode)
         self.classes = check_classes(mode, classes, class_weights)
-        check_policy(empty, ("skip", "penalise"))
+        check_policy(empty, ("skip", "penalize"))
         self.from_logits, self.ignore_index, self.empty = from_logits, ignore_index, empty
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 

@@ -38,7 +38,7 @@ class RegionCELoss(nn.Module):
         class_weights: One number ≥ 0 a class, in both terms: weights of the classes' mean in the region loss, of the
             pixels with that label in the cross entropy (for multilabel: of the channels in its mean).
         per_image: Take the region loss of each image and average, instead of over the whole batch.
-        empty: What a class without true pixels contributes to the region loss: "penalise", "skip" or "formula"; see
+        empty: What a class without true pixels contributes to the region loss: "penalize", "skip" or "formula"; see
             `RegionLoss`.
         label_smoothing: Share of the target that the cross entropy spreads evenly over all classes, in [0, 1);
             multiclass only.
@@ -71,7 +71,7 @@ class RegionCELoss(nn.Module):
         eps: float = 1e-7,
         class_weights: Sequence[float] | Tensor | None = None,
         per_image: bool = False,
-        empty: Literal["penalise", "skip", "formula"] = "penalise",
+        empty: Literal["penalize", "skip", "formula"] = "penalize",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()

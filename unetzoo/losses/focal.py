@@ -145,7 +145,7 @@ class FocalLoss(nn.Module):
 
 
 def _below_its_largest(log_factor: Tensor, weight: Tensor | None) -> Tensor:
-    """Less its largest counted value, which a normalised sum does not feel: the sum cannot underflow."""
+    """Less its largest counted value, which a normalized sum does not feel: the sum cannot underflow."""
     if weight is None:
         return log_factor - log_factor.detach().amax()
     ignored = weight == 0

@@ -22,7 +22,7 @@ PARTS = tl.constexpr(6)  # rows of the sums
 
 
 def serves(logits: Tensor) -> bool:
-    """Whether the kernels can take these logits: offsets inside a picture are 32-bit."""
+    """Whether the kernels can take these logits: offsets inside an image are 32-bit."""
     _, classes, height, width = logits.shape
     reach = sum((size - 1) * stride for size, stride in zip(logits.shape[1:], logits.stride()[1:], strict=True))
     fits = max(reach, classes * height * width) < 2**31 - PROGRAMS * TILE
@@ -111,7 +111,7 @@ def _shape(batch: int, classes: int, softmax: bool) -> tuple[int, int, int, int]
 
 @triton.jit
 def _read(labels, label_p, weights, weight_p, pixel, inside, classes, ignore_index, PRECISION, WEIGHTED, IGNORING):
-    """Labels of pixels, their weights (0 where ignored, wrong or outside the picture), and which are wrong."""
+    """Labels of pixels, their weights (0 where ignored, wrong or outside the image), and which are wrong."""
     label = tl.load(labels + pixel * label_p, mask=inside, other=0).to(tl.int64)
     wrong = (label < 0) | (label >= classes)
     ignored = wrong

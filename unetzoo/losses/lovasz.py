@@ -33,7 +33,7 @@ class LovaszLoss(nn.Module):
         per_image: Sort the pixels of each image and average, instead of those of the whole batch.
         ignore_index: Label that does not count; for multilabel, label by label.
         from_logits: Whether the output is logits; else it is probabilities, in every mode.
-        empty: What a class without true pixels contributes. "penalise": its largest error, which is what the formula
+        empty: What a class without true pixels contributes. "penalize": its largest error, which is what the formula
             gives: a gradient against the worst false positive. "skip": nothing, it leaves the mean (the reference's
             softmax). A class without counted pixels is always skipped; when all are, the loss is 0 with zero gradient.
 
@@ -67,11 +67,11 @@ class LovaszLoss(nn.Module):
         per_image: bool = False,
         ignore_index: int | None = None,
         from_logits: bool = True,
-        empty: Literal["penalise", "skip"] = "penalise",
+        empty: Literal["penalize", "skip"] = "penalize",
     ) -> None:
         super().__init__()
         self.mode: Mode = check_mode(mode)
-        check_policy(empty, ("penalise", "skip"))
+        check_policy(empty, ("penalize", "skip"))
         self.per_image, self.ignore_index, self.from_logits, self.empty = per_image, ignore_index, from_logits, empty
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
@@ -86,7 +86,7 @@ class LovaszLoss(nn.Module):
                 errors = torch.where(weights == 0, 0.0, errors)
             labels = self._lines(truth.labels)
             steps, (true, counted) = _steps(errors.detach(), labels, weights)
-            share = (counted if self.empty == "penalise" else true) > 0
+            share = (counted if self.empty == "penalize" else true) > 0
             loss = (errors * steps).sum(-1) * share
             return truth.settle(safe_ratio(loss.sum(), share.sum()))
 

@@ -26,7 +26,7 @@ class MCCLoss(RegionLoss):
         ignore_index: Label that does not count; for multilabel, label by label.
         eps: Least value under the root. (SMP adds its eps to each count instead.)
         per_image: One coefficient an image, averaged, instead of one over the whole batch.
-        empty: Where the truth holds one label only there is no correlation. "penalise": the mean probability of the
+        empty: Where the truth holds one label only there is no correlation. "penalize": the mean probability of the
             other labels, 0 for a perfect answer, 1 for all false. "skip": it leaves the mean. What has no counted
             pixel is always skipped; when all are, the loss is 0 with zero gradient.
 
@@ -63,9 +63,9 @@ class MCCLoss(RegionLoss):
         ignore_index: int | None = None,
         eps: float = 1e-14,
         per_image: bool = False,
-        empty: Literal["penalise", "skip"] = "penalise",
+        empty: Literal["penalize", "skip"] = "penalize",
     ) -> None:
-        check_policy(empty, ("penalise", "skip"))
+        check_policy(empty, ("penalize", "skip"))
         if not eps > 0:
             raise ConfigError("unusable eps", expected="a number > 0", found=eps)
         super().__init__(
@@ -84,5 +84,5 @@ class MCCLoss(RegionLoss):
             several, counted = (sums.true > 0).sum(1) > 1, counted[:, 0]
         correlation = covariance / (spread * true_spread).clamp_min(self.eps).sqrt()
         loss = torch.where(several, 1.0 - correlation, false)
-        share = (counted if self.empty == "penalise" else several).to(loss.dtype)
+        share = (counted if self.empty == "penalize" else several).to(loss.dtype)
         return safe_ratio((loss * share).sum(), share.sum())

@@ -55,7 +55,7 @@ class RegionLoss(nn.Module):
         eps: Least denominator.
         class_weights: One number ≥ 0 a class; the loss is the weighted mean over classes.
         per_image: Take the sums over each image and average, instead of over the whole batch.
-        empty: What a class without true pixels contributes. "penalise": `predicted / counted`, its mean probability:
+        empty: What a class without true pixels contributes. "penalize": `predicted / counted`, its mean probability:
             0 for a perfect answer, 1 for all false, with a gradient against every false positive. "skip": nothing,
             it leaves the mean. "formula": what the formula gives, 1 when `smooth` is 0, whatever is predicted. (SMP
             has it count as a perfect 0.) A class without counted pixels is always skipped;
@@ -99,12 +99,12 @@ class RegionLoss(nn.Module):
         eps: float = 1e-7,
         class_weights: Sequence[float] | Tensor | None = None,
         per_image: bool = False,
-        empty: Literal["penalise", "skip", "formula"] = "penalise",
+        empty: Literal["penalize", "skip", "formula"] = "penalize",
     ) -> None:
         super().__init__()
         self.mode: Mode = check_mode(mode)
         self.classes = check_classes(mode, classes, class_weights)
-        check_policy(empty, ("penalise", "skip", "formula"))
+        check_policy(empty, ("penalize", "skip", "formula"))
         if smooth < 0 or eps <= 0:
             raise ConfigError("unusable constants", expected="smooth ≥ 0 and eps > 0", found=f"{smooth}, {eps}")
         self.log_loss, self.from_logits, self.smooth, self.eps = log_loss, from_logits, smooth, eps
@@ -139,8 +139,8 @@ class RegionLoss(nn.Module):
         weighted = probability if weight is None else probability * weight
         everywhere = torch.ones_like(probability[:, :1]) if weight is None else weight
         if self.mode == "multiclass":
-            # One accumulator a row of the picture: each adds up W numbers only, so fp32 keeps its precision on any
-            # picture and the device's atomic adds seldom meet.
+            # One accumulator a row of the image: each adds up W numbers only, so fp32 keeps its precision on any
+            # image and the device's atomic adds seldom meet.
             rows = probability.new_zeros(probability.shape[0], probability.shape[2], probability.shape[1])
             intersection = rows.scatter_add(2, labels[:, 0], weighted.gather(1, labels)[:, 0]).sum(1)
             true = rows.scatter_add(2, labels[:, 0], everywhere[:, 0]).sum(1)
@@ -281,7 +281,7 @@ class TverskyLoss(RegionLoss):
         gamma: float = 1.0,
         class_weights: Sequence[float] | Tensor | None = None,
         per_image: bool = False,
-        empty: Literal["penalise", "skip", "formula"] = "penalise",
+        empty: Literal["penalize", "skip", "formula"] = "penalize",
     ) -> None:
         super().__init__(
             mode, classes, log_loss, from_logits, smooth, ignore_index, eps, class_weights, per_image, empty

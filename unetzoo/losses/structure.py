@@ -5,7 +5,7 @@ squares, which loses its digits in fp32 and turns into NaN in half precision.
 
 What does not count: a window's statistics are those of its counted pixels, each by its weight times the Gaussian, and
 the window itself weighs as much as they do together. So a pixel of weight 0 changes nothing, whatever it holds.
-The same rule serves small pictures: what lies beyond the picture has weight 0.
+The same rule serves small images: what lies beyond the image has weight 0.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LEAST = 1e-6
 
 
 class SSIMLoss(nn.Module):
-    """Structural dissimilarity: 1 − the mean SSIM over all windows that fit into the picture.
+    """Structural dissimilarity: 1 − the mean SSIM over all windows that fit into the image.
 
     Statistics are those of a Gaussian window, without sample correction (scikit-image:
     `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`). A window weighs what its pixels weigh together;
-    pixels of weight 0 enter no statistic, and may hold NaN. Pictures smaller than the window are compared in the
+    pixels of weight 0 enter no statistic, and may hold NaN. Images smaller than the window are compared in the
     window's part that they fill. No valid pixel at all: 0, with zero gradient.
 
     Args:
@@ -92,7 +92,7 @@ class SSIMLoss(nn.Module):
 class MSSSIMLoss(nn.Module):
     """Multi-scale structural dissimilarity: 1 − the mean over images and channels of the product over scales.
 
-    Each scale halves the picture; all but the coarsest give the mean of the contrast-structure term, the coarsest that
+    Each scale halves the image; all but the coarsest give the mean of the contrast-structure term, the coarsest that
     of the whole SSIM, each to the power of its scale's weight. A term below 1e-6 counts as 1e-6, without gradient.
     An image weighs as much as its pixels together. A halved pixel is the weighted mean of its (up to) four, so any size
     will do: where a scale is smaller than the window, the window's part that it fills is compared. From

@@ -50,9 +50,9 @@ class SegmentationMetric(SummedState):
             all, or one each).
         mode: "multilabel" where a pixel may bear several labels: (N, K, H, W), a 2×2 matrix a label. The others follow
             from the number of classes.
-        per_image: Also score each picture alone: `image/iou/<class>` and `image/f1/<class>`, means over the pictures
-            where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over pictures of
-            the picture's mean over its classes; `image/count`.
+        per_image: Also score each image alone: `image/iou/<class>` and `image/f1/<class>`, means over the images
+            where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over images of
+            the image's mean over its classes; `image/count`.
         one_vs_rest: Also give `one_vs_rest/<score>`: classes as separate yes-or-no answers, yes where softmax exceeds
             this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
             At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
@@ -140,7 +140,7 @@ class SegmentationMetric(SummedState):
             if counts is not None:
                 return self.add(counts=counts)
         predicted, truth, logits = self._maps(output, target)
-        if self.multilabel:  # every label of every picture is a table of its own
+        if self.multilabel:  # every label of every image is a table of its own
             predicted, truth = predicted.flatten(0, 1), truth.flatten(0, 1)
         elif not self.per_image:
             predicted, truth = predicted[None], truth[None]
@@ -249,7 +249,7 @@ class SegmentationMetric(SummedState):
 
         Raises:
             DataError: A file that cannot be read, or is not of `save`.
-            ConfigError: Another policy for means over pictures, which hold theirs already.
+            ConfigError: Another policy for means over images, which hold theirs already.
         """
         from .saved import load
 

@@ -93,7 +93,7 @@ class Fates:
             raise nan_error(nans)
 
     def count(self, truth: Tensor, predicted: Tensor, *, logits: bool = False) -> Tensor:
-        """Count the pixels of several pictures, each apart.
+        """Count the pixels of several images, each apart.
 
         Args:
             truth: True labels.
@@ -121,7 +121,7 @@ class Fates:
         if truth.numel() == 0:
             return torch.zeros(truth.shape[0], self.total, dtype=torch.int64, device=truth.device)
         bins = self._bins(truth.to(torch.int64), predicted.to(torch.int64), logits).flatten(1)
-        # Several histograms a picture: the device's atomic additions meet less often.
+        # Several histograms an image: the device's atomic additions meet less often.
         groups, pixels = bins.shape
         copies = max(1, min(64, 2**22 // (groups * self.total)))
         lane = torch.arange(pixels, device=bins.device) % copies
@@ -133,7 +133,7 @@ class Fates:
         return counts.view(groups, copies, self.total).sum(1, dtype=torch.int64)
 
     def _count_seen(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
-        """One picture on the CPU: pairs of values first; what is odd in them sends it the longer way."""
+        """One image on the CPU: pairs of values first; what is odd in them sends it the longer way."""
         k, ignored = self.classes, self.ignored
         low, top = min(0, ignored or 0) - 1, max(k - 1, ignored or 0) + 1
         pairs = _pairs(truth.reshape(-1), predicted.reshape(-1), range(low, top + 1), range(-1, k + 1)).numpy()
@@ -174,7 +174,7 @@ def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor
     """How often each pair of values occurs, int64 (rows, columns); what lies beyond a range counts at its end.
 
     Values are brought to 16 bits before they meet, in blocks that stay in the cache: a quarter of the bytes, and no
-    large temporaries. Neighbouring pixels, mostly alike, go to different histograms: an addition need not wait for the
+    large temporaries. Neighboring pixels, mostly alike, go to different histograms: an addition need not wait for the
     last one to the same place.
     """
     width, size = len(columns), len(rows) * len(columns)

@@ -17,7 +17,7 @@ COUNTS = ("pixels", "delta1", "delta2", "delta3", "strange_output", "strange_tar
 
 
 class DepthMetric(SummedState):
-    """The usual scores of monocular depth, over all valid pixels of all pictures.
+    """The usual scores of monocular depth, over all valid pixels of all images.
 
     With p predicted, g true, e = ln p − ln g, and means over valid pixels:
     `rmse` = √mean (p−g)², `abs_rel` = mean |p−g|/g, `sq_rel` = mean (p−g)²/g, `rmse_log` = √mean e²,

@@ -107,7 +107,7 @@ def sweep_figure(metric: SweepMetric) -> Figure:
     title = f"Best F1 {scores['best_f1']:.4f} at {scores['best_threshold']:.3f}"
     threshold.set(xlabel="threshold", title=title)
     threshold.legend()
-    reliability.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    reliability.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
     reliability.plot(calibration.predicted, calibration.true, marker="o")
     for p, t, n in zip(calibration.predicted, calibration.true, calibration.pixels, strict=True):
         if n:
@@ -128,7 +128,7 @@ def save(figure: Figure, path: Path, dpi: int = 120) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=dpi, bbox_inches="tight")  # long names stay in the picture
+        figure.savefig(path, dpi=dpi, bbox_inches="tight")  # long names stay in the image
     except OSError as error:
         raise DataError("cannot write the figure", subject=path, found=str(error)) from error
 

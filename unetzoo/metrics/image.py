@@ -1,4 +1,4 @@
-"""How like two pictures are: SSIM and PSNR."""
+"""How like two images are: SSIM and PSNR."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .scores import ratio
 from .state import SummedState, flags
 
 
-class _PictureMetric(SummedState):
-    """A score of each picture, averaged over pictures; what both metrics check."""
+class _ImageMetric(SummedState):
+    """A score of each image, averaged over images; what both metrics check."""
 
     def __init__(self, data_range: float, sums: int, counts: int) -> None:
         if not 0.0 < data_range < math.inf:
@@ -25,7 +25,7 @@ class _PictureMetric(SummedState):
             {
                 "sums": torch.zeros(sums, dtype=torch.float64),
                 "counts": torch.zeros(counts, dtype=torch.int64),
-                "faults": torch.zeros(3, dtype=torch.int64),  # values of output, of target; pictures too wide
+                "faults": torch.zeros(3, dtype=torch.int64),  # values of output, of target; images too wide
             }
         )
 
@@ -34,18 +34,18 @@ class _PictureMetric(SummedState):
         return {"data_range": self.data_range}
 
     def _prepared(self, output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Both pictures in double precision, 0 where not valid; the valid mask (N, 1, H, W); and the faults found."""
+        """Both images in double precision, 0 where not valid; the valid mask (N, 1, H, W); and the faults found."""
         if output.ndim != 4 or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
-            raise InputShapeError("unusable output", expected="pictures (N, C, H, W), floating point", found=found)
+            raise InputShapeError("unusable output", expected="images (N, C, H, W), floating point", found=found)
         target = _fitted(target, output, "target", output.shape[1])
         if valid is None:
             counted = torch.ones_like(output[:, :1], dtype=torch.bool)
         else:
             counted = _fitted(valid, output, "valid", 1).to(output.device) > 0
-        pair = [picture.to(output.device, torch.float64) for picture in (output, target)]
-        strange = [counted & ~picture.isfinite() for picture in pair]
-        one, two = (torch.where(counted & picture.isfinite(), picture, 0.0) for picture in pair)
+        pair = [image.to(output.device, torch.float64) for image in (output, target)]
+        strange = [counted & ~image.isfinite() for image in pair]
+        one, two = (torch.where(counted & image.isfinite(), image, 0.0) for image in pair)
         largest, smallest = (torch.where(counted, two, end) for end in (-math.inf, math.inf))
         spread = largest.amax((1, 2, 3)) - smallest.amin((1, 2, 3))
         return one, two, counted, flags(*strange, spread > self.data_range * (1.0 + 1e-6))
@@ -63,23 +63,23 @@ class _PictureMetric(SummedState):
         if spread:
             raise DataError(
                 "targets spread wider than the range of values",
-                subject=f"{spread} pictures",
+                subject=f"{spread} images",
                 expected=f"at most data_range={self.data_range:g}",
-                hint="pass the difference of the largest and the smallest value that a picture may have",
+                hint="pass the difference of the largest and the smallest value that an image may have",
             )
 
 
-class SSIMMetric(_PictureMetric):
-    """Structural similarity, the mean over pictures.
+class SSIMMetric(_ImageMetric):
+    """Structural similarity, the mean over images.
 
     Gaussian window of σ = 1.5, 11×11 pixels, variances of the population, K₁ = 0.01, K₂ = 0.03; only windows that lie
-    wholly inside the picture (and, with a valid mask, hold valid pixels alone) count; channels are averaged. As
+    wholly inside the image (and, with a valid mask, hold valid pixels alone) count; channels are averaged. As
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
 
-    `compute` gives `ssim` and the number of `pictures` it is the mean of.
+    `compute` gives `ssim` and the number of `images` it is the mean of.
 
     Args:
-        data_range: The largest minus the smallest value that a picture may have. SSIM depends on it: 1 for pictures in
+        data_range: The largest minus the smallest value that an image may have. SSIM depends on it: 1 for images in
             [0, 1], 2 for [−1, 1], 255 for 8 bits.
 
     Raises:
@@ -87,10 +87,10 @@ class SSIMMetric(_PictureMetric):
 
     Examples:
         >>> metric = SSIMMetric(data_range=1.0)
-        >>> picture = torch.rand(2, 1, 16, 16)
-        >>> metric.update(picture, picture)
+        >>> image = torch.rand(2, 1, 16, 16)
+        >>> metric.update(image, image)
         >>> metric.compute()
-        {'ssim': 1.0, 'pictures': 2.0}
+        {'ssim': 1.0, 'images': 2.0}
 
     Source:
         Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004.
@@ -106,7 +106,7 @@ class SSIMMetric(_PictureMetric):
         """Count a batch; without waiting for the device.
 
         Args:
-            output: Pictures.
+            output: Images.
             target: What they should be.
             valid: Which pixels count: bool, or 0 and 1; all by default.
 
@@ -115,7 +115,7 @@ class SSIMMetric(_PictureMetric):
             - valid: (N, 1, H, W) or (N, H, W)
 
         Raises:
-            InputShapeError: No floating-point pictures, or smaller than the window.
+            InputShapeError: No floating-point images, or smaller than the window.
             SizeMismatchError: Another size of target or valid.
         """
         side = 2 * self.RADIUS + 1
@@ -129,25 +129,25 @@ class SSIMMetric(_PictureMetric):
         self.add(sums=scores.sum()[None], counts=flags(windows > 0), faults=faults)
 
     def compute(self) -> dict[str, float]:
-        """The mean over pictures; NaN without any.
+        """The mean over images; NaN without any.
 
         Raises:
             NonFiniteError: NaN or infinity in the output.
             DataError: NaN or infinity in the target; values wider apart than `data_range`.
         """
         self._report()
-        pictures = int(self._sums["counts"][0])
-        return {"ssim": ratio(float(self._sums["sums"][0]), pictures, math.nan), "pictures": float(pictures)}
+        images = int(self._sums["counts"][0])
+        return {"ssim": ratio(float(self._sums["sums"][0]), images, math.nan), "images": float(images)}
 
     def _map(self, one: Tensor, two: Tensor) -> Tensor:
         place = torch.arange(-self.RADIUS, self.RADIUS + 1, dtype=one.dtype, device=one.device)
         window = torch.exp(-0.5 * (place / self.SIGMA) ** 2)
         window = window / window.sum()
 
-        def blurred(picture: Tensor) -> Tensor:
-            planes = picture.flatten(0, 1).unsqueeze(1)
+        def blurred(image: Tensor) -> Tensor:
+            planes = image.flatten(0, 1).unsqueeze(1)
             planes = F.conv2d(F.conv2d(planes, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-            return planes.view(*picture.shape[:2], *planes.shape[-2:])
+            return planes.view(*image.shape[:2], *planes.shape[-2:])
 
         mean_one, mean_two = blurred(one), blurred(two)
         var_one, var_two = blurred(one * one) - mean_one**2, blurred(two * two) - mean_two**2
@@ -157,14 +157,14 @@ class SSIMMetric(_PictureMetric):
         return numerator / ((mean_one**2 + mean_two**2 + c1) * (var_one + var_two + c2))
 
 
-class PSNRMetric(_PictureMetric):
+class PSNRMetric(_ImageMetric):
     """Peak signal-to-noise ratio in dB: 10·log₁₀(data_range² / MSE).
 
-    `compute` gives `psnr`, the mean over pictures; `psnr_pooled`, of the MSE over all values of all pictures; that
-    `mse`; and the number of `pictures`. A picture without any error has an infinite PSNR, and then so has the mean.
+    `compute` gives `psnr`, the mean over images; `psnr_pooled`, of the MSE over all values of all images; that
+    `mse`; and the number of `images`. An image without any error has an infinite PSNR, and then so has the mean.
 
     Args:
-        data_range: The largest minus the smallest value that a picture may have.
+        data_range: The largest minus the smallest value that an image may have.
 
     Raises:
         ConfigError: A range that is not positive.
@@ -184,7 +184,7 @@ class PSNRMetric(_PictureMetric):
         """Count a batch; without waiting for the device.
 
         Args:
-            output: Pictures.
+            output: Images.
             target: What they should be.
             valid: Which pixels count: bool, or 0 and 1; all by default.
 
@@ -193,7 +193,7 @@ class PSNRMetric(_PictureMetric):
             - valid: (N, 1, H, W) or (N, H, W)
 
         Raises:
-            InputShapeError: No floating-point pictures.
+            InputShapeError: No floating-point images.
             SizeMismatchError: Another size of target or valid.
         """
         one, two, counted, faults = self._prepared(output, target, valid)
@@ -208,22 +208,22 @@ class PSNRMetric(_PictureMetric):
         )
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted; NaN without any picture.
+        """All scores of what was counted; NaN without any image.
 
         Raises:
             NonFiniteError: NaN or infinity in the output.
             DataError: NaN or infinity in the target; values wider apart than `data_range`.
         """
         self._report()
-        pictures, perfect, values = self._sums["counts"].tolist()
+        images, perfect, values = self._sums["counts"].tolist()
         decibels, squared = self._sums["sums"].tolist()
         mse = ratio(squared, values, math.nan)
         pooled = math.inf if mse == 0.0 else 10.0 * math.log10(self.data_range**2 / mse)
         return {
-            "psnr": math.inf if perfect else ratio(decibels, pictures, math.nan),
+            "psnr": math.inf if perfect else ratio(decibels, images, math.nan),
             "psnr_pooled": pooled,
             "mse": mse,
-            "pictures": float(pictures),
+            "images": float(images),
         }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
 from ..labels import LabelSpec
-from ..wording import counted
+from ..wording import pluralize
 
 NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for its caches
 BINARY = ("background", "foreground")
@@ -38,7 +38,7 @@ def class_names(classes: int | None, labels: LabelSpec | None, *, multilabel: bo
         raise ConfigError(
             "classes and labels contradict each other",
             expected=f"classes={len(labels)}" if len(labels) >= least else "labels of at least two names",
-            found=f"classes={classes}, {counted(len(labels), 'label')}",
+            found=f"classes={classes}, {pluralize(len(labels), 'label')}",
             hint="leave classes out when there are labels",
         )
     return labels.names
@@ -199,7 +199,7 @@ def range_error(what: Literal["truth", "prediction"], counts: Mapping[str, int],
         "labels outside the classes",
         subject=what,
         expected=f"0…{classes - 1}",
-        found=f"{counted(sum(counts.values()), 'pixel')}: {shown}",
+        found=f"{pluralize(sum(counts.values()), 'pixel')}: {shown}",
         hint=hints[what],
     )
 
@@ -209,6 +209,6 @@ def nan_error(pixels: int) -> NonFiniteError:
     return NonFiniteError(
         "NaN in the logits",
         expected="numbers",
-        found=f"NaN at {counted(pixels, 'pixel')}",
+        found=f"NaN at {pluralize(pixels, 'pixel')}",
         hint="look at the network's weights and input; no score of such logits would mean anything",
     )

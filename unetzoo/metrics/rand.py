@@ -40,14 +40,14 @@ class RandMetric(SummedState):
 
     Objects are the connected parts of the foreground, of the truth and of the prediction. Only pixels of the true
     foreground count (foreground-restricted), so boundaries may be drawn thicker or thinner. Over all pairs of such
-    pixels of one picture, summed over pictures:
+    pixels of one image, summed over images:
 
     - `rand_f`: F-score of the pairs that are together, 2·both / (true + predicted); `rand_error` = 1 − `rand_f` is the
       adapted Rand error
     - `rand_split` = both / true: 1 when no object is split; `rand_merge` = both / predicted: 1 when none are merged
     - `rand_index`: share of pairs that are rightly together or rightly apart
     - `rand_threshold`: of the thresholds, that of the best `rand_f`, at which all of these are given
-    - `image/rand_f`: at that threshold, the mean over pictures
+    - `image/rand_f`: at that threshold, the mean over images
     - `pixel_error`: share of pixels (of all that are not ignored) that are wrong, at the best threshold for it,
       `pixel_threshold`
 
@@ -62,9 +62,9 @@ class RandMetric(SummedState):
         foreground: Which of the two classes the objects are.
         thresholds: Probabilities of the foreground above which a pixel belongs to it; the best one is chosen. More
             than one needs logits.
-        connectivity: 1: pixels are neighbours above, below, left and right; 2: diagonally too.
+        connectivity: 1: pixels are neighbors above, below, left and right; 2: diagonally too.
         predicted_boundary: What predicted boundary pixels within a true object are: "single", each an object of its
-            own, or "object", all of a picture one object.
+            own, or "object", all of an image one object.
 
     Raises:
         ConfigError: Not binary; settings of no use.
@@ -149,8 +149,8 @@ class RandMetric(SummedState):
             predicted, logits = inputs.predicted_labels(output, 2, cut)
             truth = inputs.true_labels(target, predicted, output)
             self._fates.check(self._fates.count(truth[None], predicted[None], logits=logits)[0].tolist())
-            for picture in zip(truth.cpu().numpy(), predicted.cpu().numpy(), strict=True):
-                self._count(index, *picture)
+            for image in zip(truth.cpu().numpy(), predicted.cpu().numpy(), strict=True):
+                self._count(index, *image)
 
     def compute(self) -> dict[str, float]:
         """All scores of what was counted; NaN where no pixels are together."""

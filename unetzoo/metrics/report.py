@@ -15,7 +15,7 @@ from .scores import FORMULAS
 if TYPE_CHECKING:
     from .confusion import SegmentationMetric
 
-OF_CLASSES = (*FORMULAS, "hausdorff", "hd95", "assd", "nsd", "pictures", "missed", "invented")
+OF_CLASSES = (*FORMULAS, "hausdorff", "hd95", "assd", "nsd", "images", "missed", "invented")
 AVERAGES = ("micro", "macro", "weighted", "one_vs_rest", "defined")
 
 
@@ -95,7 +95,7 @@ def _table(what: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _shown(key: str, value: float) -> str:
-    counts = ("defined", "count", "pictures", "missed", "invented", "pixels")
+    counts = ("defined", "count", "images", "missed", "invented", "pixels")
     if any(word in key.replace("_", "/").split("/") for word in counts):
         return f"{value:,.0f}"
     return "–" if math.isnan(value) else f"{value:.4f}"

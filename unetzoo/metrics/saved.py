@@ -54,7 +54,7 @@ def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> Segment
 
     Raises:
         DataError: A file that cannot be read, or is not of `save`.
-        ConfigError: Another policy for means over pictures, which hold theirs already.
+        ConfigError: Another policy for means over images, which hold theirs already.
     """
     from .confusion import SegmentationMetric
 
@@ -68,7 +68,7 @@ def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> Segment
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise refuse(content.get("format") if isinstance(content, dict) else type(content).__name__)
     if content.get("per_image") and empty not in (None, content.get("empty")):
-        raise ConfigError("means over pictures keep their policy", subject=path, expected=content["empty"], found=empty)
+        raise ConfigError("means over images keep their policy", subject=path, expected=content["empty"], found=empty)
     try:
         metric = SegmentationMetric(
             labels=LabelSpec(content["names"], groups=content["groups"]),

@@ -31,20 +31,20 @@ class Distances(NamedTuple):
 
 
 class SurfaceMetric(SummedState):
-    """Distances between the outlines of predicted and true objects, for each class of each picture.
+    """Distances between the outlines of predicted and true objects, for each class of each image.
 
-    The outline of an object is its pixels that have a neighbour above, below, left or right outside of it; what lies
-    beyond the picture is outside. With d the distance from a pixel of one outline to the nearest of the other:
+    The outline of an object is its pixels that have a neighbor above, below, left or right outside of it; what lies
+    beyond the image is outside. With d the distance from a pixel of one outline to the nearest of the other:
 
     - `hausdorff`: the largest d of both directions
     - `hd95`: the larger of the two directions' 95th percentiles of d
     - `assd`: average symmetric surface distance, the mean d over the pixels of both outlines
     - `nsd`: normalized surface Dice, the share of the pixels of both outlines with d ≤ tolerance
 
-    Each is averaged over the pictures in which the class is in truth or prediction; `pictures/<class>` says how many.
+    Each is averaged over the images in which the class is in truth or prediction; `images/<class>` says how many.
     A class that is in neither is not scored. One that is in one of them only is never rewarded: its distances are the
-    picture's diagonal, more than any two of its pixels are apart, and its surface Dice is 0; `missed/<class>` and
-    `invented/<class>` count these pictures. `hausdorff`, `hd95`, `assd` and `nsd` alone are means over the classes that
+    image's diagonal, more than any two of its pixels are apart, and its surface Dice is 0; `missed/<class>` and
+    `invented/<class>` count these images. `hausdorff`, `hd95`, `assd` and `nsd` alone are means over the classes that
     were scored, `defined` of them.
 
     SciPy computes the distances on the host, so `update` waits for the device.
@@ -101,7 +101,7 @@ class SurfaceMetric(SummedState):
         super().__init__(
             {
                 "sums": torch.zeros(len(self.scored), len(Distances._fields), dtype=torch.float64),
-                "counts": torch.zeros(len(self.scored), 3, dtype=torch.int64),  # pictures, missed, invented
+                "counts": torch.zeros(len(self.scored), 3, dtype=torch.int64),  # images, missed, invented
             }
         )
 
@@ -136,8 +136,8 @@ class SurfaceMetric(SummedState):
         predicted, logits = inputs.predicted_labels(output, len(self.names), self.threshold)
         truth = inputs.true_labels(target, predicted, output)
         self._fates.check(self._fates.count(truth[None], predicted[None], logits=logits)[0].tolist())
-        pictures = zip(predicted.cpu().numpy(), truth.cpu().numpy(), strict=True)
-        found = [self._measured(*picture) for picture in pictures]
+        images = zip(predicted.cpu().numpy(), truth.cpu().numpy(), strict=True)
+        found = [self._measured(*image) for image in images]
         if found:
             sums, counts = (np.sum(part, axis=0) for part in zip(*found, strict=True))
             self.add(sums=torch.from_numpy(sums), counts=torch.from_numpy(counts))
@@ -152,7 +152,7 @@ class SurfaceMetric(SummedState):
         scores["defined"] = float(sum(n > 0 for n, *_ in counts))
         for name, row, numbers in zip(names, rows, counts, strict=True):
             scores |= {f"{field}/{name}": value for field, value in zip(Distances._fields, row, strict=True)}
-            told = zip(("pictures", "missed", "invented"), numbers, strict=True)
+            told = zip(("images", "missed", "invented"), numbers, strict=True)
             scores |= {f"{what}/{name}": float(number) for what, number in told}
         return scores
 
@@ -168,7 +168,7 @@ class SurfaceMetric(SummedState):
         return tuple(sorted(left))
 
     def _measured(self, predicted: NDArray[Any], truth: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Distances and counts of one picture, a row a class."""
+        """Distances and counts of one image, a row a class."""
         counted = np.full(truth.shape, True) if self.ignore_index is None else truth != self.ignore_index
         sums, counts = np.zeros((len(self.scored), 4)), np.zeros((len(self.scored), 3), np.int64)
         for row, label in enumerate(self.scored):
@@ -184,7 +184,7 @@ def distances(
 ) -> Distances:
     """Distances between the outlines of a predicted and a true object.
 
-    Where one of them is empty: the picture's diagonal, and a surface Dice of 0. Where both are: NaN.
+    Where one of them is empty: the image's diagonal, and a surface Dice of 0. Where both are: NaN.
 
     Args:
         predicted: The predicted object.
@@ -222,7 +222,7 @@ def distances(
 
 
 def outline(mask: Mask) -> Mask:
-    """The pixels of an object that touch what is not of it; beyond the picture nothing is.
+    """The pixels of an object that touch what is not of it; beyond the image nothing is.
 
     Examples:
         >>> outline(np.ones((3, 4), bool)).astype(int)

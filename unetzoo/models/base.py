@@ -96,7 +96,7 @@ class SegmentationModel(SMPModel):
 
     Arguments of every network of ours:
 
-    - `in_channels`: channels of the picture
+    - `in_channels`: channels of the image
     - `classes`: channels of the answer
     - `encoder_channels`: channels of each level, finest first; their number − 1 is the number of poolings
     - `act`: non-linearity between layers, "relu" or a table such as `{"type": "leaky_relu", "negative_slope": 0.05}`
@@ -180,7 +180,7 @@ class SegmentationModel(SMPModel):
                 f"{self.name} cannot take this size",
                 subject=f"{x.shape[-2]}×{x.shape[-1]}",
                 expected=self.legal_sizes(),
-                hint=f"pad or crop to {' or '.join(map(str, self.geometry.neighbours(wrong[0])))}"
+                hint=f"pad or crop to {' or '.join(map(str, self.geometry.neighbors(wrong[0])))}"
                 + "; unetzoo.predict takes any size",
             )
 
@@ -197,7 +197,7 @@ class SegmentationModel(SMPModel):
         """Encoder, decoder, heads.
 
         Args:
-            x: Pictures.
+            x: Images.
             region: Rows and columns of the answer that are wanted, if not all; the decoder computes no more than these
                 need. For networks that `decodes_regions`, in evaluation mode.
 

@@ -181,7 +181,7 @@ class Encoder(nn.Module, EncoderMixin):
     It is an SMP encoder of the VGG style: the first map has stride 1.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         channels: Channels of each level, finest first.
         block: Makes a level's module from (input channels, output channels, level).
     """

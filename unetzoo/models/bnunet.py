@@ -69,7 +69,7 @@ class BNUNet(SegmentationModel):
             Deviation(
                 paper="Sizes must be even at every pooling.",
                 ours="Odd sizes are resized (or padded) to their skip.",
-                reason="Any picture size works.",
+                reason="Any image size works.",
             ),
         ),
         facts=(
@@ -150,7 +150,7 @@ def up_sampling(up: str, in_channels: int, out_channels: int, unit: Mapping[str,
 
 
 def geometry(depth: int, up: str) -> Geometry:
-    """Sizes and reach; bilinear weights with aligned corners depend on the picture's size, so no window is exact."""
+    """Sizes and reach; bilinear weights with aligned corners depend on the image's size, so no window is exact."""
     reach = (1, 1) if up == "upsample_conv" else (0, 0)
     unbounded = {"halo": None, "receptive_field": None} if up == "bilinear" else {}
     return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[reach] * depth, **unbounded)

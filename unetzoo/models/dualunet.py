@@ -1,6 +1,6 @@
 """DualUNet: mask and depth from one encoder and two full decoders.
 
-For the EVA task: a foreground composed over a known background; the picture and its background (6 channels) in, the
+For the EVA task: a foreground composed over a known background; the image and its background (6 channels) in, the
 foreground's mask and the scene's depth out. There is no paper; `variant="original"` is that system's printed network.
 """
 
@@ -29,7 +29,7 @@ class DualUNet(SegmentationModel):
     """Two-headed U-Net: `MaskDepth(mask, depth)`.
 
     Args:
-        in_channels: Channels of the input: 6 for picture and background, 3 for the picture alone.
+        in_channels: Channels of the input: 6 for image and background, 3 for the image alone.
         encoder_channels: Channels of each level, finest first (default 64…1024); excludes `encoder_name`.
         encoder_name: An encoder of SMP's table, or `tu-<timm name>`; excludes `encoder_channels`.
         encoder_depth: Poolings of that encoder.
@@ -242,7 +242,7 @@ def pyramid(net: Any, in_channels: int) -> tuple[list[tuple[int, int]], list[tup
 def _no_pyramid(name: str, found: object) -> ConfigError:
     return ConfigError(
         f"the encoder {name!r} gives no usable pyramid",
-        expected="maps of the declared channels at strides 1, 2, 4, … for any picture size",
+        expected="maps of the declared channels at strides 1, 2, 4, … for any image size",
         found=found,
         hint="choose a convolutional encoder, e.g. resnet18 or tu-convnext_atto, or another encoder_depth",
     )

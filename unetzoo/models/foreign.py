@@ -27,7 +27,7 @@ from ..errors import (
     did_you_mean,
 )
 from ..registry import MODELS, keywords
-from .layouts import LAYOUTS, Layout, State, recognise
+from .layouts import LAYOUTS, Layout, State, recognize
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "generator")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "unet.")
@@ -55,7 +55,7 @@ class Loaded:
 def load_weights(net: nn.Module, source: str | Path | Mapping[str, Any]) -> Loaded:
     """Fill a network with weights in its own naming or in another author's.
 
-    Wrappings are taken off: `DataParallel` and compile prefixes, Lightning's and other trainers' surroundings,
+    Wrappings are taken off: `DataParallel` and compile prefixes, Lightning's and other trainers' process_state,
     milesial's `mask_values`. Biases before a batch norm, where the network has none, are folded into the norm's running
     mean, which is exact in evaluation mode; missing ones become 0.
 
@@ -90,7 +90,7 @@ def load_weights(net: nn.Module, source: str | Path | Mapping[str, Any]) -> Load
         left += tuple(sorted(set(state) - set(own)))
         net.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
         return Loaded("unetzoo", len(own), left=left)
-    layout = recognise(state)
+    layout = recognize(state)
     if layout is None:
         warnings.warn("unknown names: weights are matched by shape and order alone; compare an answer", stacklevel=2)
     else:
@@ -105,7 +105,7 @@ def from_foreign(source: str | Path | Mapping[str, Any], layout: str | None = No
 
     Args:
         source: As for `load_weights`.
-        layout: A key of `LAYOUTS`; recognised by the tensors' names otherwise.
+        layout: A key of `LAYOUTS`; recognized by the tensors' names otherwise.
         overrides: Arguments of our network to change, e.g. `activation=None` for logits where the original answers
             probabilities.
 
@@ -126,7 +126,7 @@ found conv_down1.0.weight. Fix: name its layout=, or build the network and use l
     state, _ = read_state(source)
     if layout is not None and layout not in LAYOUTS:
         raise UnknownNameError(f"unknown layout {layout!r}", hint=did_you_mean(layout, LAYOUTS, "layout"))
-    layout = layout or recognise(state)
+    layout = layout or recognize(state)
     if layout is None:
         raise CheckpointMismatchError(
             "whose network is this?",

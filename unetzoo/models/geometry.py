@@ -16,7 +16,7 @@ class Geometry:
 
     Args:
         minimum: Smallest input size.
-        stride: Windows whose offsets are multiples of it see the same pooling grid as the whole picture.
+        stride: Windows whose offsets are multiples of it see the same pooling grid as the whole image.
         step: Legal sizes are `minimum + k·step`.
         maximum: Largest input size, if there is one.
         margin: Pixels that the output is smaller than the input on each side.
@@ -29,7 +29,7 @@ class Geometry:
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
-        >>> paper.output(572), paper.neighbours(256), paper.fit(512)
+        >>> paper.output(572), paper.neighbors(256), paper.fit(512)
         (388, (252, 268), 524)
     """
 
@@ -59,7 +59,7 @@ class Geometry:
         fitting = self.minimum + steps * self.step
         return fitting if self.maximum is None else min(fitting, self.maximum)
 
-    def neighbours(self, size: int) -> tuple[int, ...]:
+    def neighbors(self, size: int) -> tuple[int, ...]:
         """The nearest legal sizes below and above."""
         above = self.fit(size)
         below = above - self.step if above > size else above

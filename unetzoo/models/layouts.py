@@ -13,7 +13,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one author's network is recognised and which of ours computes the same.
+    """How one author's network is recognized and which of ours computes the same.
 
     Args:
         title: Whose network.
@@ -34,7 +34,7 @@ class Layout:
         return bool(self.has) and all(k in state for k in self.has) and not any(k.startswith(self.lacks) for k in state)
 
 
-def recognise(state: State) -> str | None:
+def recognize(state: State) -> str | None:
     """The layout that the tensors' names tell, if any."""
     return next((name for name, layout in LAYOUTS.items() if layout.fits(state)), None)
 

@@ -29,7 +29,7 @@ CHEAP = {
 ONLY_BEHIND_CHEAP = {"clone", "_to_copy"}  # of a map that is kept they would keep two
 MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # the rest they answer is small: kept
 LONGEST = 8  # operations from a kept map to one made again; a longer chain would be run again and again
-SOON = 8  # a result stays at hand when one of the next requests is for it: neighbours need the same map
+SOON = 8  # a result stays at hand when one of the next requests is for it: neighbors need the same map
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def decodes_regions(net: Any) -> bool:
 
 
 def check_region(net: Any, size: Sequence[int], region: Region) -> None:
-    """Check that a network can be asked for a region of its answer to pictures of (height, width).
+    """Check that a network can be asked for a region of its answer to images of (height, width).
 
     Raises:
         ConfigError: Its decoder does not take parts, or it is in training mode.

@@ -1,6 +1,6 @@
 """SMP's own architectures through our door, as `smp-<name>`.
 
-They keep SMP's behaviour. Two things are ours: every keyword is explicit, and `encoder_weights` is None by default, so
+They keep SMP's behavior. Two things are ours: every keyword is explicit, and `encoder_weights` is None by default, so
 that nothing is downloaded unasked. What SMP hands on to timm goes into `encoder_kwargs`.
 """
 

@@ -25,19 +25,17 @@ SMP_FAULTS: dict[tuple[str, str | None], dict[str, str]] = {
     ("smp-focal", "binary"): {"all-ignored": "the mean of no pixel is NaN"},
     ("smp-focal", "multiclass"): {"all-ignored": "the mean of no pixel is NaN"},
     ("smp-focal", "multilabel"): dict.fromkeys(
-        ("ignored-pixels", "ignored-picture", "all-ignored"), "ignore_index raises an IndexError"
+        ("ignored-pixels", "ignored-image", "all-ignored"), "ignore_index raises an IndexError"
     ),
     ("smp-lovasz", "multiclass"): {
         "all-ignored": "it answers no scalar",
         "half-precision": "it multiplies bf16 with fp32",
         "compiles": "a warning of torch's own inside the graph",
     },
-    ("smp-softbce", None): {"ignored-picture": "ignored pixels count in the mean"},
-    ("smp-softce", None): {"ignored-picture": "ignored pixels count in the mean"},
+    ("smp-softbce", None): {"ignored-image": "ignored pixels count in the mean"},
+    ("smp-softce", None): {"ignored-image": "ignored pixels count in the mean"},
     ("smp-pspnet", None): {"gradients": "it builds encoder layers that it does not use"},
-    ("smp-pan", None): {
-        "any-size-or-refusal": "small pictures fail inside its pyramid, without their size being named"
-    },
+    ("smp-pan", None): {"any-size-or-refusal": "small images fail inside its pyramid, without their size being named"},
     ("smp-dpt", None): {"gradients": "timm builds a classifier that it does not use"},
 }
 

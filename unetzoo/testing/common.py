@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..plugins import Entry, installed
 from ..probing import Probe, probe
+from ..process_state import RANDOM, differences, snapshot
 from ..registry import keywords
-from ..surroundings import RANDOM, differences, snapshot
 from .case import UNNAMED, Case
 from .comparing import same
-from .inputs import metric_batch, pair, picture, tensors
+from .inputs import image, metric_batch, pair, tensors
 from .kit import Skipped, check, require
 
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
@@ -152,7 +152,7 @@ def use(case: Case, thing: Any) -> Any:
 def inputs(case: Case, thing: Any) -> list[Tensor]:
     """What a model, encoder, loss or metric is called with."""
     if case.kind in ("model", "encoder"):
-        return [picture(case, thing)]
+        return [image(case, thing)]
     return list(metric_batch(case) if case.kind == "metric" else pair(case))
 
 

@@ -57,7 +57,7 @@ def label_values(case: Case) -> None:
 
 @check(KIND)
 def sides_declared(case: Case) -> None:
-    """A mirrored picture shows left eyes where right ones were: undeclared pairs teach the network the wrong side."""
+    """A mirrored image shows left eyes where right ones were: undeclared pairs teach the network the wrong side."""
     labels = case.build().labels
     index = {name.lower(): position for position, name in enumerate(labels.names)}
     declared = {frozenset(pair) for pair in labels.swap_pairs}

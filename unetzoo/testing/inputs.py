@@ -19,7 +19,7 @@ def stream(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def picture(case: Case, net: Any, batch: int = 2, seed: int = 0) -> Tensor:
+def image(case: Case, net: Any, batch: int = 2, seed: int = 0) -> Tensor:
     """A batch that a network takes: of the case's size, or of a legal one near 48, or of 64."""
     channels = case.default("in_channels", 3)
     side = size_of(case, net)
@@ -27,7 +27,7 @@ def picture(case: Case, net: Any, batch: int = 2, seed: int = 0) -> Tensor:
 
 
 def size_of(case: Case, net: Any) -> int:
-    """Height and width of that picture."""
+    """Height and width of that image."""
     geometry = getattr(net, "geometry", None)
     return case.size or (geometry.fit(48) if geometry is not None else 64)
 

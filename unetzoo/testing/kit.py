@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import PluginError, UnetzooError
-from ..surroundings import restore, snapshot
+from ..process_state import restore, snapshot
 from .case import KINDS, Case
 
 SEED = 7_354_051  # none that other people would choose: to set it again would not be seen

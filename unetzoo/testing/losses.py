@@ -19,7 +19,7 @@ def _ignores(case: Case) -> bool:
     return case.takes("ignore_index") and case.task != "depth"
 
 
-def _labelled(case: Case) -> bool:
+def _labeled(case: Case) -> bool:
     return case.task != "depth"
 
 
@@ -62,7 +62,7 @@ def weights_count(case: Case) -> None:
     weight[0] = 5
     weighted, _ = _value_and_gradient(case.build(), output, target, weight)
     plain, _ = _value_and_gradient(case.build(), output, target)
-    require(not _near(weighted, plain), "another loss when the first picture weighs five times as much", "the same")
+    require(not _near(weighted, plain), "another loss when the first image weighs five times as much", "the same")
 
 
 @check(KIND)
@@ -76,7 +76,7 @@ def all_weightless(case: Case) -> None:
 
 @check(KIND, applies=_ignores)
 def ignored_pixels(case: Case) -> None:
-    """`ignore_index` marks pixels that nobody labelled: what the network says there must not matter."""
+    """`ignore_index` marks pixels that nobody labeled: what the network says there must not matter."""
     loss = case.build(ignore_index=IGNORE)
     output, target = pair(case)
     target[..., 4:7, :] = IGNORE
@@ -86,14 +86,14 @@ def ignored_pixels(case: Case) -> None:
 
 
 @check(KIND, applies=_ignores)
-def ignored_picture(case: Case) -> None:
-    """A picture with nothing labelled must not dilute the loss of its batch."""
+def ignored_image(case: Case) -> None:
+    """An image with nothing labeled must not dilute the loss of its batch."""
     loss = case.build(ignore_index=IGNORE)
     output, target = pair(case)
     target[1] = IGNORE
     both, _ = _value_and_gradient(loss, output, target)
     alone, _ = _value_and_gradient(loss, output[:1], target[:1])
-    require(_near(both, alone), "the loss of the first picture alone, where the second is ignored",
+    require(_near(both, alone), "the loss of the first image alone, where the second is ignored",
             f"{both}, not {alone}")  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def finite(case: Case) -> None:
 
 @check(KIND)
 def half_precision(case: Case) -> None:
-    """Under autocast outputs come in 16 bits, and sums over a picture overflow or lose their digits there."""
+    """Under autocast outputs come in 16 bits, and sums over an image overflow or lose their digits there."""
     loss = case.build()
     small, large = pair(case), _large(case)
     for dtype, (output, target) in ((torch.bfloat16, small), (torch.float16, large)):
@@ -152,8 +152,8 @@ def half_precision(case: Case) -> None:
 
 
 @check(KIND)
-def order_of_pictures(case: Case) -> None:
-    """The order of pictures in a batch is chance."""
+def order_of_images(case: Case) -> None:
+    """The order of images in a batch is chance."""
     output, target = pair(case, batch=3)
     one, _ = _value_and_gradient(case.build(), output, target)
     other, _ = _value_and_gradient(case.build(), output.flip(0), target.flip(0))
@@ -179,7 +179,7 @@ def misfit(case: Case) -> None:
     refused(lambda: loss(output, target[..., :1]), "an error for a target of width 1, which would broadcast")
 
 
-@check(KIND, applies=_labelled)
+@check(KIND, applies=_labeled)
 def wrong_labels(case: Case) -> None:
     """A mask with 255 in it, or of another label set, is the commonest fault of data."""
     loss = case.build()
@@ -235,7 +235,7 @@ def _ones(output: Tensor) -> Tensor:
 
 
 def _large(case: Case) -> tuple[Tensor, Tensor]:
-    """A picture so large that the number of its pixels overflows fp16, nearly all of one class."""
+    """An image so large that the number of its pixels overflows fp16, nearly all of one class."""
     output, target = pair(case, batch=1)
     times = -(-272 // output.shape[-1])
     target = target if case.task == "depth" else torch.ones_like(target)

@@ -103,7 +103,7 @@ def state_is_a_copy(case: Case) -> None:
 
 @check(KIND)
 def holds_no_graph(case: Case) -> None:
-    """A state that keeps gradients keeps every picture of the epoch in memory."""
+    """A state that keeps gradients keeps every image of the epoch in memory."""
     metric = case.build()
     batch = metric_batch(case)
     metric.update(batch[0].clone().requires_grad_(), *batch[1:])
@@ -123,7 +123,7 @@ def inference_mode(case: Case) -> None:
 
 @check(KIND, applies=lambda case: case.takes("ignore_index") and case.task != "depth" and case.batch is None)
 def ignored_pixels(case: Case) -> None:
-    """`ignore_index` marks pixels that nobody labelled: what the network says there must not count."""
+    """`ignore_index` marks pixels that nobody labeled: what the network says there must not count."""
     output, target, *more = metric_batch(case)
     target = target.clone()
     target[..., 4:7, :] = IGNORE

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .case import Case
 from .comparing import close
-from .inputs import mask_of, picture, size_of, stream, tensors
+from .inputs import image, mask_of, size_of, stream, tensors
 from .kit import check, refused, require
 
 KIND = "model"
@@ -24,7 +24,7 @@ def answers(case: Case) -> None:
             ", ".join(case.options) or "neither")  # fmt: skip
     net = case.build(classes=3).eval()
     require(isinstance(net, nn.Module), "a torch.nn.Module", type(net).__name__)
-    x = picture(case, net)
+    x = image(case, net)
     with torch.no_grad():
         output = net(x)
     named = isinstance(output, Tensor) or hasattr(output, "_fields")
@@ -38,7 +38,7 @@ def answers(case: Case) -> None:
 
 @check(KIND)
 def any_channels(case: Case) -> None:
-    """`build(name, classes=19)` and 1-channel pictures must work without editing code."""
+    """`build(name, classes=19)` and 1-channel images must work without editing code."""
     for classes, channels in ((1, 1), (1, 3), (5, 4)):
         net = case.build(classes=classes, in_channels=channels).eval()
         x = torch.randn(1, channels, size_of(case, net), size_of(case, net), generator=stream())
@@ -52,7 +52,7 @@ def logits(case: Case) -> None:
     """The losses apply softmax or sigmoid themselves; on probabilities they train hardly at all, without an error."""
     net = case.build(classes=3).eval()
     with torch.no_grad():
-        mask = mask_of(net(4 * picture(case, net, batch=4)))
+        mask = mask_of(net(4 * image(case, net, batch=4)))
     inside = bool(((mask >= 0) & (mask <= 1)).all())
     logarithms = bool((mask <= 0).all()) and bool(torch.allclose(mask.exp().sum(1), torch.ones(()), atol=1e-4))
     require(not inside and not logarithms, "logits, which are any numbers",
@@ -61,7 +61,7 @@ def logits(case: Case) -> None:
 
 @check(KIND)
 def any_size_or_refusal(case: Case) -> None:
-    """Pictures come in odd sizes; a mask of another size than its picture is misplaced, or fails far away."""
+    """Images come in odd sizes; a mask of another size than its image is misplaced, or fails far away."""
     net = case.build().eval()
     for height, width in ODD:
         x = torch.randn(1, case.default("in_channels", 3), height, width, generator=stream())
@@ -81,8 +81,8 @@ def any_size_or_refusal(case: Case) -> None:
 def gradients(case: Case) -> None:
     """A parameter without gradient is never trained, and DistributedDataParallel stops at it."""
     net = case.build().train()
-    weights = [torch.randn(t.shape, generator=stream(1)) for t in tensors(net(picture(case, net)))]
-    outputs = tensors(net(picture(case, net)))
+    weights = [torch.randn(t.shape, generator=stream(1)) for t in tensors(net(image(case, net)))]
+    outputs = tensors(net(image(case, net)))
     torch.stack([(t * w).sum() for t, w in zip(outputs, weights, strict=True)]).sum().backward()
     missing = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
     require(not missing, "a gradient for every parameter", f"none for {', '.join(missing[:4])}")
@@ -101,13 +101,13 @@ def seeded(case: Case) -> None:
 
 @check(KIND)
 def batch_independent(case: Case) -> None:
-    """A prediction must not depend on which pictures happen to be beside it."""
+    """A prediction must not depend on which images happen to be beside it."""
     net = case.build().eval()
-    x = picture(case, net, batch=3)
+    x = image(case, net, batch=3)
     with torch.no_grad():
         together = tensors(net(x))
         alone = [torch.cat(parts) for parts in zip(*(tensors(net(x[i : i + 1])) for i in range(3)), strict=True)]
-    close(together, alone, "the same answer for a picture alone and in a batch")
+    close(together, alone, "the same answer for an image alone and in a batch")
 
 
 @check(KIND)
@@ -120,7 +120,7 @@ def train_and_eval(case: Case) -> None:
         require(not wrong, f"train({training}) to reach every part", f"not {', '.join(wrong[:3])}")
     before = _state(net)
     with torch.no_grad():
-        net(picture(case, net))
+        net(image(case, net))
     changed = [name for name, value in _state(net).items() if not torch.equal(value, before[name])]
     require(not changed, "nothing that changes in evaluation mode", ", ".join(changed[:4]))
 
@@ -130,7 +130,7 @@ def autocast(case: Case) -> None:
     """Mixed precision halves memory; users switch it on with one line of a recipe."""
     net = case.build().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = tensors(net(picture(case, net)))
+        outputs = tensors(net(image(case, net)))
     require(all(t.isfinite().all() for t in outputs), "finite numbers under bf16 autocast", "NaN or infinity")
     torch.stack([t.float().mean() for t in outputs]).sum().backward()
 
@@ -139,7 +139,7 @@ def autocast(case: Case) -> None:
 def channels_last(case: Case) -> None:
     """Convolutions on GPUs are fastest in that layout; recipes switch it on."""
     net = case.build(classes=3).eval()  # one channel lies in memory alike in both layouts
-    x = picture(case, net)
+    x = image(case, net)
     with torch.no_grad():
         expected = tensors(net(x))
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -153,7 +153,7 @@ def compiles(case: Case) -> None:
     torch.compiler.reset()  # the networks before this one count towards the limit of recompilations
     net = case.build().eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=case.tier == 2)
-    x = picture(case, net)
+    x = image(case, net)
     with torch.no_grad():
         close(tensors(compiled(x)), tensors(net(x)), "the same answer from the compiled network")
 
@@ -163,7 +163,7 @@ def exports(case: Case) -> None:
     """Deployment starts with torch.export: ONNX, TensorRT, mobile."""
     torch.compiler.reset()
     net = case.build().eval()
-    x = picture(case, net)
+    x = image(case, net)
     program = torch.export.export(net, (x,), strict=case.tier == 2)
     with tempfile.TemporaryFile() as file, torch.no_grad():
         torch.export.save(program, file)
@@ -176,13 +176,13 @@ def state_dict(case: Case) -> None:
     """Checkpoints hold the state dict and nothing else: what is not in it is lost."""
     net = case.build().train()
     with torch.no_grad():
-        net(picture(case, net))  # moves running statistics away from where they start
+        net(image(case, net))  # moves running statistics away from where they start
     torch.manual_seed(1)
     again = case.build()
     again.load_state_dict(net.state_dict())
     net.eval()
     again.eval()
-    x = picture(case, net)
+    x = image(case, net)
     with torch.no_grad():
         close(tensors(again(x)), tensors(net(x)), "the same answer after load_state_dict")
 
@@ -191,7 +191,7 @@ def state_dict(case: Case) -> None:
 def wrong_input(case: Case) -> None:
     """A wrong channel number is the commonest mistake; the error must come at once and say so."""
     net = case.build().eval()
-    x = picture(case, net)
+    x = image(case, net)
     also = () if case.tier == 2 else (RuntimeError,)  # torch's convolutions name both channel numbers
     one_more = torch.cat([x, x[:, :1]], dim=1)
     refused(lambda: mask_of(net(one_more)), "an error for an input of another channel number", *also,
@@ -199,8 +199,8 @@ def wrong_input(case: Case) -> None:
 
 
 @check(KIND)
-def any_picture(case: Case) -> None:
-    """`unetzoo.predict` is how people use a network, on pictures of any size."""
+def any_image(case: Case) -> None:
+    """`unetzoo.predict` is how people use a network, on images of any size."""
     import unetzoo
 
     net = case.build(classes=3).eval()
@@ -212,10 +212,10 @@ def any_picture(case: Case) -> None:
 
 
 def _fits(net: Any, x: Tensor, mask: Tensor) -> None:
-    """Whether a mask has its picture's size, or that which the network's geometry states."""
+    """Whether a mask has its image's size, or that which the network's geometry states."""
     geometry = getattr(net, "geometry", None)
     expected = [side if geometry is None else geometry.output(side) for side in x.shape[-2:]]
-    where = f"for a picture of {x.shape[-2]}×{x.shape[-1]}"
+    where = f"for an image of {x.shape[-2]}×{x.shape[-1]}"
     require(list(mask.shape[-2:]) == expected, f"a mask of {expected[0]}×{expected[1]} {where}",
             f"{mask.shape[-2]}×{mask.shape[-1]}")  # fmt: skip
 

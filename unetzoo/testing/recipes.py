@@ -56,13 +56,13 @@ def monitor(case: Case) -> None:
 
 @check(KIND)
 def held_out(case: Case) -> None:
-    """A score on pictures that the network was trained on says nothing about others."""
+    """A score on images that the network was trained on says nothing about others."""
     from ..training.run import make_dataset
 
     recipe = _recipe(case)
     train, val = (_raw(make_dataset(recipe, split, progress=False)) for split in ("train", "val"))
     shared = [name for name, image in val.items() if name in train and np.array_equal(train[name], image)]
-    require(not shared, "validation pictures that are not among the training pictures", ", ".join(shared[:5]))
+    require(not shared, "validation images that are not among the training images", ", ".join(shared[:5]))
 
 
 def _recipe(case: Case) -> Any:

@@ -10,7 +10,7 @@ from torch import nn
 
 from .case import Case
 from .comparing import close
-from .inputs import mask_of, picture, tensors
+from .inputs import image, mask_of, tensors
 from .kit import check, refused, require
 
 KIND = "model"
@@ -42,7 +42,7 @@ def head_replaceable(case: Case) -> None:
     require(isinstance(old, nn.Conv2d), "a Conv2d as segmentation_head[0]", type(old).__name__)
     net.segmentation_head[0] = nn.Conv2d(old.in_channels, 7, old.kernel_size, padding=old.padding)
     with torch.no_grad():
-        found = mask_of(net(picture(case, net))).shape[1]
+        found = mask_of(net(image(case, net))).shape[1]
     require(found == 7, "7 channels after a head of 7 classes was put in", found)
 
 
@@ -53,7 +53,7 @@ def freezes(case: Case) -> None:
     net.freeze_encoder()
     net.train()
     before = {name: value.clone() for name, value in net.encoder.state_dict().items()}
-    torch.stack([t.square().mean() for t in tensors(net(picture(case, net)))]).sum().backward()
+    torch.stack([t.square().mean() for t in tensors(net(image(case, net)))]).sum().backward()
     moved = [name for name, value in net.encoder.state_dict().items() if not torch.equal(value, before[name])]
     require(not moved, "a frozen encoder whose state does not move", ", ".join(moved[:4]))
     trained = [name for name, p in net.encoder.named_parameters() if p.grad is not None]
@@ -66,10 +66,10 @@ def freezes(case: Case) -> None:
 
 @check(KIND, applies=lambda case: case.tier == 2 and case.takes("aux_params"))
 def aux_labels(case: Case) -> None:
-    """SMP's `aux_params` adds labels of the whole picture beside the mask."""
+    """SMP's `aux_params` adds labels of the whole image beside the mask."""
     net = case.build(aux_params={"classes": 4}).eval()
     with torch.no_grad():
-        answer = net(picture(case, net))
+        answer = net(image(case, net))
     require(isinstance(answer, tuple) and len(answer) == 2, "(masks, labels)", type(answer).__name__)
     require(tuple(answer[1].shape) == (2, 4), "labels of shape (2, 4)", tuple(answer[1].shape))
 
@@ -78,7 +78,7 @@ def aux_labels(case: Case) -> None:
 def predict_method(case: Case) -> None:
     """SMP's `net.predict(x)` promises evaluation mode and no gradient."""
     net = case.build().train()
-    answer = net.predict(picture(case, net))
+    answer = net.predict(image(case, net))
     require(not net.training, "evaluation mode after predict", "training mode")
     require(not any(t.requires_grad for t in tensors(answer)), "an answer without gradient", "one with")
 
@@ -87,7 +87,7 @@ def predict_method(case: Case) -> None:
 def saves_and_loads(case: Case) -> None:
     """`save_pretrained` and `unetzoo.from_pretrained` are how networks are shared."""
     net = case.build(classes=3).eval()
-    x = picture(case, net)
+    x = image(case, net)
     with tempfile.TemporaryDirectory() as folder:
         net.save_pretrained(folder)
         again = type(net).from_pretrained(folder).eval()
@@ -110,7 +110,7 @@ def output_activation(case: Case) -> None:
     net = case.build(classes=3).eval()
     scored = case.build(classes=3, activation="softmax").eval()
     scored.load_state_dict(net.state_dict())
-    x = picture(case, net)
+    x = image(case, net)
     with torch.no_grad():
         expected, found = mask_of(net(x)).softmax(1), mask_of(scored(x))
     close([found], [expected], "the softmax of the logits for activation='softmax'")

@@ -26,11 +26,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError
-from .disk import DISK, Disk, aside_of
+from ..io import DISK, MANIFEST, Disk, temporary_name
 
 SCHEMA = 2
 NAME = re.compile(r"step-(\d{6,})(?:-(\d+))?")
-MANIFEST = "manifest.json"
 
 
 class Checkpoint(NamedTuple):
@@ -53,7 +52,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk
     Raises:
         CheckpointWriteError: The disk refused; earlier checkpoints are untouched.
     """
-    target, aside = _free_name(folder, step), aside_of(folder / "step")
+    target, aside = _free_name(folder, step), temporary_name(folder / "step")
     try:
         aside.mkdir(parents=True)
         files = {f"{name}.safetensors": save_tensors(_plain(group)) for name, group in checkpoint.tensors.items()}

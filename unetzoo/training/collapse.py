@@ -115,7 +115,7 @@ class Circumstances:
     Args:
         rate: The learning rate.
         steps: Optimizer steps done.
-        mean: Mean of the validation pictures as the network gets them.
+        mean: Mean of the validation images as the network gets them.
         deviation: Their standard deviation.
         run: Run folder, or what stands for it.
     """
@@ -151,7 +151,7 @@ def causes(found: Collapse, at: Circumstances) -> list[str]:
         ),
         (
             not normal,
-            f"pictures that are not normalised (here mean {at.mean:.3g}, standard deviation {at.deviation:.3g}): "
+            f"images that are not normalized (here mean {at.mean:.3g}, standard deviation {at.deviation:.3g}): "
             'normalize = "standard" in [transform]',
         ),
     ]

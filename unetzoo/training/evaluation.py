@@ -1,8 +1,7 @@
-"""Scores over a dataset: the bare network, each sample once, whole pictures or exact tiles."""
+"""Scores over a dataset: the bare network, each sample once, whole images or exact tiles."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
@@ -13,12 +12,13 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ..errors import DataError
+from ..heads import get_head
 from ..inference import predict
+from ..modules import evaluation_mode, is_out_of_memory
 from ..registry import keywords
 from . import memory
-from .heads import heads_of
 from .loader import Loader, ready
-from .objective import Objective, head
+from .objective import Objective
 
 Batch = dict[str, Any]
 Seen = Callable[[Any, Batch], None]
@@ -86,7 +86,7 @@ class Evaluation:
 
     def answers(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) pairs in evaluation mode; the network's mode is as before when this ends."""
-        with evaluating(net):
+        with evaluation_mode(net):
             for batch in self._batches(dataset):
                 yield from self._in_parts(batch, lambda part: (part, self._answer(net, part["image"])))
 
@@ -105,7 +105,7 @@ class Evaluation:
 
         for metric in self.metrics.values():
             metric.reset()
-        with evaluating(net), torch.inference_mode():
+        with evaluation_mode(net), torch.inference_mode():
             for batch in batches:
                 for samples, terms in self._in_parts(batch, score):
                     for name, value in terms.items():
@@ -128,11 +128,11 @@ class Evaluation:
                 with torch.inference_mode():
                     done = work(part)
             except RuntimeError as error:
-                if not memory.is_exhausted(error):
+                if not is_out_of_memory(error):
                     raise
                 if len(part["image"]) == 1:
                     hint = "evaluate by tiles: train.tile=512" if self.tile is None else "lower train.tile"
-                    raise memory.exhausted("evaluation, at one picture", error, hint) from None
+                    raise memory.exhausted("evaluation, at one image", error, hint) from None
             else:
                 yield done
                 continue
@@ -156,7 +156,7 @@ class Evaluation:
 
     def _update_metrics(self, output: Any, batch: Batch) -> None:
         for name, metric in self.metrics.items():
-            logits = head(heads_of(output), name, "a metric")
+            logits = get_head(output, name, "a metric")
             if name not in batch:
                 raise DataError(
                     f"samples hold no {name}",
@@ -172,17 +172,6 @@ class Evaluation:
 
     def _summed(self, part: Tensor) -> Tensor:
         return cast(Tensor, self.accelerator.reduce(part.to(self.accelerator.device), "sum"))
-
-
-@contextlib.contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode inside the block."""
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
 
 
 def wide(value: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_model
 from torch import nn
 
+from .. import io
 from ..errors import CheckpointWriteError, ConfigError
+from ..io import temporary_name, write_json, write_text
 from . import checkpoint
-from .disk import DISK, aside_of
 from .lock import RunLock
 from .logs import as_csv, as_jsonl
 
@@ -67,19 +68,19 @@ class RunFolder:
         if self.path is None:
             return
         save = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
-        aside, best = aside_of(self.path / "best"), self.path / "best"
+        aside, best = temporary_name(self.path / "best"), self.path / "best"
 
         def write() -> None:
             save(aside)
             for file in aside.iterdir():
-                DISK.sync(file)
+                io.DISK.sync(file)
             if not best.exists():
-                DISK.rename(aside, best)
+                io.DISK.rename(aside, best)
             else:
                 for file in aside.iterdir():  # of one network: they differ in the weights alone
-                    DISK.rename(file, best / file.name)
+                    io.DISK.rename(file, best / file.name)
                 aside.rmdir()
-            DISK.sync(self.path or best)
+            io.DISK.sync(self.path or best)
 
         self._write("the best network", write)
 
@@ -88,13 +89,13 @@ class RunFolder:
         if self.path is not None:
             texts = {self.path / "metrics.jsonl": as_jsonl(history), self.path / "metrics.csv": as_csv(history)}
             for path, text in texts.items():
-                self._write("the log", lambda path=path, text=text: DISK.replace_text(path, text))
+                self._write("the log", lambda path=path, text=text: write_text(path, text))
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of facts."""
         if self.path is not None:
             path = self.path / name
-            self._write(name, lambda: DISK.replace_text(path, json.dumps(content, indent=2) + "\n"))
+            self._write(name, lambda: write_json(path, content))
 
     def load_latest(self) -> checkpoint.Checkpoint:
         """The newest whole checkpoint."""

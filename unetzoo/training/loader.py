@@ -93,7 +93,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Samples → one batch.
 
     Raises:
-        SizeMismatchError: Pictures of different sizes in one batch.
+        SizeMismatchError: Images of different sizes in one batch.
         DataError: Samples that differ in their keys, or hold no tensors.
     """
     if not all(isinstance(sample.get("image"), torch.Tensor) for sample in samples):
@@ -105,7 +105,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shapes = sorted({tuple(sample["image"].shape) for sample in samples})
     if len(shapes) > 1:
         raise SizeMismatchError(
-            "pictures of different sizes cannot share a batch", found=shapes, hint=_one_size(samples[0])
+            "images of different sizes cannot share a batch", found=shapes, hint=_one_size(samples[0])
         )
     subject = [sample.get("id") for sample in samples]
     unlike = next((sample for sample in samples if sample.keys() != samples[0].keys()), None)
@@ -115,7 +115,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     try:
         return default_collate(list(samples))
     except (RuntimeError, TypeError) as error:
-        hint = "every plane of a sample needs the picture's height and width"
+        hint = "every plane of a sample needs the image's height and width"
         raise DataError("samples cannot be stacked", subject=subject, found=str(error), hint=hint) from error
 
 
@@ -126,7 +126,7 @@ def _one_size(sample: dict[str, Any]) -> str:
 
 
 def by_shape(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Samples → batches of equal shapes, in order (for evaluation at each picture's own size)."""
+    """Samples → batches of equal shapes, in order (for evaluation at each image's own size)."""
     batches: list[list[dict[str, Any]]] = []
     for sample in samples:
         if batches and batches[-1][0]["image"].shape == sample["image"].shape:
@@ -197,7 +197,7 @@ def ready(
         batch: As it was loaded.
         device: Where the network is.
         transform: The batch transform.
-        channels_last: Give the pictures this layout, whatever the transform has left.
+        channels_last: Give the images this layout, whatever the transform has left.
 
     Raises:
         ConfigError: The samples' transform was to be finished here, and is not.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, DataError
 
 Row = dict[str, float]
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 class Log(Protocol):
@@ -29,7 +29,7 @@ class Log(Protocol):
     def row(self, row: Mapping[str, float], step: int) -> None:
         """The scores of one more epoch."""
 
-    def pictures(self, pictures: Mapping[str, Picture], step: int) -> None:
+    def images(self, images: Mapping[str, Image], step: int) -> None:
         """Samples beside their predictions, uint8 (H, W, 3), by name."""
 
     def say(self, event: str, text: str, step: int) -> None:
@@ -40,7 +40,7 @@ class Log(Protocol):
 
 
 class TensorBoard:
-    """Scalars, pictures and warnings of a run for TensorBoard, over optimizer steps.
+    """Scalars, images and warnings of a run for TensorBoard, over optimizer steps.
 
     Args:
         folder: Where the event files are written; made when the run begins.
@@ -76,10 +76,10 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def pictures(self, pictures: Mapping[str, Picture], step: int) -> None:
+    def images(self, images: Mapping[str, Image], step: int) -> None:
         """Under `samples/<name>`."""
-        for name, picture in pictures.items():
-            self._writer.add_image(f"samples/{name}", picture, step, dataformats="HWC")
+        for name, image in images.items():
+            self._writer.add_image(f"samples/{name}", image, step, dataformats="HWC")
 
     def say(self, event: str, text: str, step: int) -> None:
         """As a text."""

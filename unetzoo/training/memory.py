@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import MemoryExhaustedError
-from ..wording import counted
+from ..modules import is_out_of_memory
+from ..wording import pluralize
 
 Batch = dict[str, Any]
-# as torch's allocator on the CPU, CUDA's libraries, and CUDA and Triton beside torch's allocator say it
-EXHAUSTED = ("DefaultCPUAllocator", "ALLOC_FAILED", "CUDA error: out of memory", "[CUDA]: out of memory")
-SMALLER = "take smaller pictures, a smaller network or train.precision=bf16"
-
-
-def is_exhausted(error: RuntimeError) -> bool:
-    """Whether an error says that a device, or the host, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in EXHAUSTED)
+SMALLER = "take smaller images, a smaller network or train.precision=bf16"
 
 
 def exhausted(what: str, error: object, hint: str) -> MemoryExhaustedError:
@@ -64,7 +58,7 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_exhausted(error):
+        if not is_out_of_memory(error):
             raise
         failure = str(error)
     else:
@@ -93,6 +87,6 @@ class Parts:
         self.count = min(2 * self.count, size)
         part = -(-size // self.count)
         return (
-            f"out of memory: batches of {size} go through the network {counted(part, 'sample')} at a time from here "
+            f"out of memory: batches of {size} go through the network {pluralize(part, 'sample')} at a time from here "
             f"on; the optimizer sees as many as before, batch norm {part}"
         )

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError, did_you_mean
-from .heads import as_float, fit_targets, heads_of, without_labels
+from ..errors import DataError, SizeMismatchError
+from ..heads import as_float, heads_of
 
 
 class Objective(nn.Module):
@@ -42,7 +42,7 @@ class Objective(nn.Module):
 
     def fitted(self, output: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """An output in float32 without its classification head, and the targets on its grid."""
-        output = as_float(without_labels(output))
+        output = as_float(output)
         return output, fit_targets(batch, heads_of(output)["mask"], getattr(self.net, "geometry", None))
 
     def terms(self, output: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -60,14 +60,23 @@ class Objective(nn.Module):
         return {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
 
 
-def head(heads: dict[str, Tensor], name: str, who: str) -> Tensor:
-    """One head of an output.
+def fit_targets(batch: dict[str, Any], output: Tensor, geometry: Any) -> dict[str, Any]:
+    """The batch with its targets on the output's grid: the center for a smaller output, every n-th pixel for a coarser.
 
     Raises:
-        ConfigError: The network has no such head.
+        SizeMismatchError: The output does not lie inside the target.
     """
-    if name not in heads:
-        found = f"heads {', '.join(heads)}"
-        hint = did_you_mean(name, heads, "head")
-        raise ConfigError(f"{who} for a head the network lacks", subject=name, found=found, hint=hint)
-    return heads[name]
+    step = geometry.out_stride if geometry is not None else 1
+    rows, columns = output.shape[-2] * step, output.shape[-1] * step
+
+    def fit(target: Tensor) -> Tensor:
+        top, left = (target.shape[-2] - rows) // 2, (target.shape[-1] - columns) // 2
+        if top < 0 or left < 0:
+            raise SizeMismatchError(
+                "the output is larger than its target",
+                expected=f"at most {tuple(target.shape[-2:])}",
+                found=(rows, columns),
+            )
+        return target[..., top : top + rows : step, left : left + columns : step]
+
+    return {key: fit(value) if key in ("mask", "depth", "valid", "weight") else value for key, value in batch.items()}

@@ -13,7 +13,7 @@ Components are named, never coded; nothing is interpolated or inherited. Section
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
     [metrics]    a table a head: mask = { name = "segmentation" }
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
-                 pictures, each with size, epochs and perhaps batch_size
+                 images, each with size, epochs and perhaps batch_size
     [fast]       what `--fast` changes, e.g. train.steps = 100: the recipe in minutes on a CPU
 """
 
@@ -99,7 +99,7 @@ class Recipe(BaseModel):
         edge = 2 * options.get("mirror", 0)
         if size and crop and any(side + edge < window for side, window in zip(size, crop, strict=True)):
             raise ConfigError(
-                "a stage's pictures are smaller than the crop",
+                "a stage's images are smaller than the crop",
                 subject=f"train.stages, number {number}",
                 expected=f"size at least {crop}",
                 found=stage.size,

@@ -1,4 +1,4 @@
-"""Runs: a recipe becomes objects, a folder with everything needed to repeat it, pictures and scores.
+"""Runs: a recipe becomes objects, a folder with everything needed to repeat it, images and scores.
 
 RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  best/
 checkpoints/  report.html  curves.png  predictions/  tensorboard/
@@ -21,9 +21,10 @@ import torch
 from ..datasets import BatchTransform, cached
 from ..datasets.base import SampleTransform
 from ..errors import CheckpointError, ConfigError, DataError
+from ..io import write_json
 from ..labels import LabelSpec
 from ..registry import METRICS, MODELS, keywords
-from ..wording import counted
+from ..wording import pluralize
 from . import checkpoint
 from .environment import environment
 from .loader import without_transform
@@ -182,7 +183,7 @@ def train(
         baseline = baseline_scores(recipe, val_data) if main else {}
         if main:
             found = {"epochs": len(trainer.history), "best": plain(scores), "baseline": plain(baseline)}
-            _write_json(folder / "scores.json", found)
+            write_json(folder / "scores.json", found)
             write_report(
                 trainer, gallery, folder, scores=scores, baseline=baseline, environment=facts,
                 command=_command(source, sets, out, fast=fast),
@@ -223,7 +224,7 @@ def evaluate(
     options = recipe.data.of("val")
     split = str(options.get("split", "val"))
     if trainer.accelerator.is_main_process:
-        say(f"{recipe.model.name} on {recipe.data.name}, {split}: {counted(len(dataset), 'sample')}")
+        say(f"{recipe.model.name} on {recipe.data.name}, {split}: {pluralize(len(dataset), 'sample')}")
     scores = trainer.evaluate(dataset, split=split)
     if report is not None and trainer.accelerator.is_main_process:
         facts = {"run": str(run), "dataset": recipe.data.name, "options": options, "samples": len(dataset)}
@@ -237,7 +238,7 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
             metric.report(folder if head == "mask" else folder / head)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "data.json", data)
+        write_json(folder / "data.json", data)
     except OSError as error:
         raise DataError("cannot write scores", subject=folder, found=str(error)) from error
 
@@ -294,10 +295,6 @@ def _command(source: str | Path, sets: Sequence[str], out: str | Path | None, *,
 
 
 def _describe(folder: Path, recipe: Recipe, labels: LabelSpec, facts: dict[str, Any]) -> None:
-    _write_json(folder / "recipe.json", recipe.to_dict())
-    _write_json(folder / "labels.json", labels.to_dict())
-    _write_json(folder / "environment.json", facts)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "recipe.json", recipe.to_dict())
+    write_json(folder / "labels.json", labels.to_dict())
+    write_json(folder / "environment.json", facts)

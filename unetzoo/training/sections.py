@@ -97,7 +97,7 @@ class Transforms(PerSplit):
     """Keywords of `Transform`, and `albumentations`: a pipeline that comes before it."""
 
     def first_size(self, split: str) -> Any:
-        """The size to which pictures are brought before anything else is done with them, or None."""
+        """The size to which images are brought before anything else is done with them, or None."""
         options = self.of(split)
         return None if "albumentations" in options else options.get("size")
 

@@ -1,4 +1,4 @@
-"""How long a run is: epochs, optimizer steps, or stages of growing pictures."""
+"""How long a run is: epochs, optimizer steps, or stages of growing images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs on pictures of one size.
+    """Some epochs on images of one size.
 
     Args:
         epochs: How many.

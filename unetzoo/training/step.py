@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ..modules import is_out_of_memory
 from . import memory, rng
 from .evaluation import wide
 from .numerics import Flags, Guard
@@ -77,7 +78,7 @@ class Transaction:
             try:
                 return self._backward(model, group)
             except RuntimeError as error:
-                if not memory.is_exhausted(error):
+                if not is_out_of_memory(error):
                     raise
                 failure = str(error)  # the error itself would hold on to the memory
             say(self.parts.more(len(group[0]["image"]), failure, alone=alone))

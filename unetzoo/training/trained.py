@@ -11,21 +11,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import Tensor
 
+from ..bundle import ModelBundle, Preprocess
 from ..datasets import Transform, sample_rng
 from ..errors import CheckpointError, ConfigError
-from ..inference.prepared import Prepare, TrainedNetwork
 from ..labels import LabelSpec
 from ..registry import MODELS
 from .recipe import Recipe, load
 from .sections import build_component
 
-CUTTING = ("mirror", "crop")  # what makes a window of a picture; predictions are of the whole
+CUTTING = ("mirror", "crop")  # what makes a window of an image; predictions are of the whole
 
 
-def load_run(run: str | Path) -> TrainedNetwork:
-    """What predictions need of a run: the best network, its labels, its preparation of pictures, its threshold.
+def load_run(run: str | Path) -> ModelBundle:
+    """What predictions need of a run: the best network, its labels, its preparation of images, its threshold.
 
-    The preparation is what validation does, but for `mirror` and `crop`: whole pictures are predicted.
+    The preparation is what validation does, but for `mirror` and `crop`: whole images are predicted.
 
     Raises:
         ConfigError: Not a run folder.
@@ -41,7 +41,7 @@ def load_run(run: str | Path) -> TrainedNetwork:
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
     options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
-    return TrainedNetwork(
+    return ModelBundle(
         best_network(folder, recipe),
         labels,
         preparation(recipe, labels),
@@ -78,12 +78,12 @@ def best_network(folder: Path, recipe: Recipe) -> Any:
 
 
 def preparation(recipe: Recipe, labels: LabelSpec) -> Callable[[Any], Tensor]:
-    """What validation does to a picture, without what cuts it; a `Prepare`, unless albumentations does a part of it."""
+    """What validation does to an image, without what cuts it; a `Preprocess`, unless albumentations does a part of it."""
     options = {key: value for key, value in recipe.transform.of("val").items() if key not in CUTTING}
     transform = type(recipe.transform)(val=options).build("val", labels)
     if isinstance(transform, Transform) and not transform.train:
-        return Prepare(transform.size, transform.normalize)
-    return lambda picture: transform({"image": picture}, sample_rng(0, 0, 0))["image"]
+        return Preprocess(transform.size, transform.normalize)
+    return lambda image: transform({"image": image}, sample_rng(0, 0, 0))["image"]
 
 
 def threshold_of(options: dict[str, Any]) -> float | Sequence[float] | None:

@@ -19,10 +19,11 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..modules import evaluation_mode
 from . import memory, resume, rng
 from .best import Best
 from .ema import EMA
-from .evaluation import Evaluation, Seen, evaluating
+from .evaluation import Evaluation, Seen
 from .folder import RunFolder
 from .loader import Loader, Loaders, first_batch, in_groups, ready, with_transform
 from .logs import Log
@@ -63,13 +64,13 @@ class Trainer:
         clip: Largest gradient norm.
         ema: Decay of the running mean of the weights, which is then what is evaluated and kept as the best.
         freeze_encoder: Epochs in which the encoder is frozen.
-        channels_last: Keep weights and pictures in this memory layout.
+        channels_last: Keep weights and images in this memory layout.
         compile: Compile the forward pass of training.
         sync_bn: Batch-norm statistics over all processes (on GPUs).
         monitor: The score that says which epoch is best; the first of the metric by default.
         mode: Whether a larger ("max") or smaller ("min") score is better; by default smaller for losses.
         patience: Epochs without a better score after which training stops.
-        tile: Evaluate by exact tiles of this size, for pictures that do not fit as a whole.
+        tile: Evaluate by exact tiles of this size, for images that do not fit as a whole.
         out: Run folder, for log, checkpoints and the best network; nothing is written without it.
         keep: Checkpoints to keep, at least two.
         checkpoint_epochs: Write one after so many epochs, and after the last.
@@ -231,7 +232,7 @@ class Trainer:
         """One sample of every stage and of the validation data, without a step: what does not fit is found now."""
         held = rng.take()
         names: list[str] = []
-        with evaluating(self.objective), torch.no_grad():
+        with evaluation_mode(self.objective), torch.no_grad():
             for data in self._data:
                 terms = self.objective(self._first(data))
                 names = ["train/loss", *(f"train/{name}" for name in terms)]
@@ -308,7 +309,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def evaluate(self, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
-        """Scores over a dataset, whole pictures at their own size. All processes call it together.
+        """Scores over a dataset, whole images at their own size. All processes call it together.
 
         Args:
             dataset: The dataset.

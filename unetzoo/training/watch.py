@@ -10,10 +10,10 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..errors import CheckpointWriteError, DataError
+from ..heads import heads_of
 from ..labels import LabelSpec
 from .collapse import Circumstances, Collapse, Follower, Spread, causes, of_classes, told
 from .folder import RunFolder
-from .heads import heads_of
 from .logs import Log, read_jsonl
 from .progress import Progress
 from .reporting.samples import First, is_plane
@@ -80,8 +80,8 @@ class Watch:
             self._say(head, collapse, row, step)
         self._tell(lambda log: log.row(row, step))
         if self.logs and self._first.samples:
-            pictures = self._first.pictures(self.labels)
-            self._tell(lambda log: log.pictures(pictures, step))
+            images = self._first.images(self.labels)
+            self._tell(lambda log: log.images(images, step))
         self._begin_evaluation()
 
     def close(self) -> None:

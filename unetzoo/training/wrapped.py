@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ..modules import evaluation_mode
 from . import rng
-from .evaluation import evaluating
 from .objective import Objective
 
 
@@ -59,7 +59,7 @@ class Wrapped:
         Sums of floats depend on their order, so a resumed run must not begin in another one.
         """
         held = rng.take()
-        with evaluating(self.objective):
+        with evaluation_mode(self.objective):
             torch.stack(list(model(example()).values())).sum().backward()
         self.objective.zero_grad(set_to_none=True)
         rng.give(held)

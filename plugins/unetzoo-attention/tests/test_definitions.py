@@ -73,7 +73,7 @@ def test_the_papers_gate_is_equation_1_on_the_coarse_grid():
 
 
 def twice_bilinear(grid):
-    """Each fine pixel: 3/4 of its own block, 1/4 of the nearer neighbour; the border repeated."""
+    """Each fine pixel: 3/4 of its own block, 1/4 of the nearer neighbor; the border repeated."""
     for axis in (0, 1):
         grid = np.moveaxis(grid, axis, 0)
         padded = np.concatenate([grid[:1], grid, grid[-1:]])
@@ -151,7 +151,7 @@ def test_the_residual_u_block_is_its_recursion(height, dilated):
 
 
 def nested_node(state, unit, x, i, j):
-    """X(i, j) of UNet++ by equation 1, each node computed from the picture anew."""
+    """X(i, j) of UNet++ by equation 1, each node computed from the image anew."""
     if j == 0:
         x = x if i == 0 else max_pool2d(nested_node(state, unit, x, i - 1, 0), 2)
         return unit(unit(x, f"encoder.blocks.{i}.0"), f"encoder.blocks.{i}.1")

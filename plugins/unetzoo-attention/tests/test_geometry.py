@@ -58,9 +58,9 @@ def test_tiles_equal_the_whole(name, options, halo):
     net = unetzoo.build(name, classes=2, **options).double().eval()
     stride = net.geometry.stride
     tile = 2 * -(-halo // stride) * stride + 2 * stride
-    picture = torch.randn(3, stride - 1, tile + 3 * stride + 5).double()
-    whole = unetzoo.predict(net, picture)
-    torch.testing.assert_close(unetzoo.predict(net, picture, tile=tile), whole, rtol=1e-9, atol=1e-9)
+    image = torch.randn(3, stride - 1, tile + 3 * stride + 5).double()
+    whole = unetzoo.predict(net, image)
+    torch.testing.assert_close(unetzoo.predict(net, image, tile=tile), whole, rtol=1e-9, atol=1e-9)
 
 
 def test_a_tile_without_a_core_is_refused_with_the_smallest():

@@ -87,7 +87,7 @@ def test_the_lists_divide_the_pets_and_every_tenth_line_is_val(pets):
 
 @pytest.fixture
 def retinas(tmp_path):
-    """Six training pictures of 2×2 pixels and one for test, whose two observers disagree."""
+    """Six training images of 2×2 pixels and one for test, whose two observers disagree."""
     vessel = [[255, 0], [255, 255]]
     for part, numbers in (("training", range(21, 27)), ("test", [1])):
         for number in numbers:
@@ -104,7 +104,7 @@ def test_vessels_count_inside_the_field_of_view(retinas):
     assert DRIVE(retinas, "test", observer=2)[0]["mask"].tolist() == [[0, 1], [0, 255]]
 
 
-def test_a_gifs_palette_may_number_its_colours_as_it_likes(retinas):
+def test_a_gifs_palette_may_number_its_colors_as_it_likes(retinas):
     path = retinas / "training" / "1st_manual" / "21_manual1.gif"
     numbers = Image.fromarray(np.array([[0, 1], [0, 0]], np.uint8), "P")
     numbers.putpalette([255, 255, 255, 0, 0, 0])
@@ -174,8 +174,8 @@ def test_every_folder_that_is_missing_is_told(name, root):
 
 def test_every_missing_file_is_named_and_so_are_all_of_them(name, root):
     data = ALL[name][1](root)
-    (first, picture, _), (second, _, mask), *_ = data.files
-    picture.unlink()
+    (first, image, _), (second, _, mask), *_ = data.files
+    image.unlink()
     mask.unlink()
     with pytest.raises(PairingError, match="2 faults") as caught:
         ALL[name][1](root)
@@ -271,7 +271,7 @@ def test_archives_are_read(name, root, tmp_path, monkeypatch):
     assert len(unetzoo.DATASETS.build(name, root=str(tmp_path / "data.zip"))) == len(ALL[name][1](root))
 
 
-def test_the_doctor_finds_sound_miniatures_sound_and_a_broken_picture(name, root):
+def test_the_doctor_finds_sound_miniatures_sound_and_a_broken_image(name, root):
     assert not audit(root, dataset=name).errors
     ALL[name][1](root).files[0][1].write_bytes(b"broken")
     assert audit(root, dataset=name).errors

@@ -1,6 +1,6 @@
 """Auditing data: what is wrong with a folder or a dataset, said in findings with files, reasons and fixes.
 
-`tree.py` sorts files into samples by the patterns of `layouts.py`; `recognise.py` says whose they are; `probe.py` and
+`tree.py` sorts files into samples by the patterns of `layouts.py`; `recognize.py` says whose they are; `probe.py` and
 `examine.py` read each file once and keep facts; `checks.py`, `values.py`, `sets.py` and `alignment.py` turn facts into
 findings, whose kinds stand in `kinds.py`.
 """
@@ -8,7 +8,7 @@ findings, whose kinds stand in `kinds.py`.
 from __future__ import annotations
 
 from .findings import Case, ClassShare, Finding, Report
-from .recognise import recognise
+from .recognize import recognize
 from .run import audit
 
-__all__ = ["Case", "ClassShare", "Finding", "Report", "audit", "recognise"]
+__all__ = ["Case", "ClassShare", "Finding", "Report", "audit", "recognize"]

@@ -1,4 +1,4 @@
-"""Masks that are inverted, or lie on the wrong picture: seen only by comparison with the rest of the set.
+"""Masks that are inverted, or lie on the wrong image: seen only by comparison with the rest of the set.
 
 Both tests compare a sample with all others and speak up only where the set leaves no doubt; in a set in which the
 comparison has no power they stay silent.
@@ -16,13 +16,13 @@ from .findings import Findings
 BLOCK = 4000  # samples compared with each other, in order; a block takes 300 MB
 _LEAST = 5
 
-# misalignment: correlations of mask borders with picture edges, where masks typically fit their own picture. The gain
+# misalignment: correlations of mask borders with image edges, where masks typically fit their own image. The gain
 # of exchanging two masks, as a share of what exchanging two sound ones typically loses: on six real sets no two sound
 # masks gained more than 0.22, and exchanged ones typically 1. On a seventh, of car crops, masks hardly fit (0.10)
 _TYPICAL_LOSS, _TYPICAL_FIT, _GAIN, _SHARE, _SHARE_IF_BEST = 0.15, 0.12, 0.18, 0.6, 0.35
 # inversion: mean squared deviation from the set's typical mask, capped at 6 deviations a feature. On five real sets
-# sound masks deviate by up to 5.4 and favour their inverse by up to 3; one feature that leaves no doubt makes 9
-_SPREAD, _CAP, _FAVOUR, _TYPICAL = 0.08, 6.0, 7.0, 6.0
+# sound masks deviate by up to 5.4 and favor their inverse by up to 3; one feature that leaves no doubt makes 9
+_SPREAD, _CAP, _FAVOR, _TYPICAL = 0.08, 6.0, 7.0, 6.0
 _WHOLE = 3  # features of the whole mask, of equal weight; all its fields together weigh as much as one of them
 
 
@@ -31,15 +31,15 @@ def compare(records: Sequence[Record], found: Findings) -> None:
     check_alignment(records, found)
     check_inversion(records, found)
     for record in records:
-        for image in (record.image, record.background, *record.pictures):
+        for image in (record.image, record.background, *record.images):
             if image is not None:
-                image.edges = image.greys = None
+                image.edges = image.grays = None
         if record.label_map is not None:
             record.label_map.borders = record.label_map.front = None
 
 
 def check_alignment(records: Sequence[Record], found: Findings) -> None:
-    """Find pairs of masks that fit each other's picture far better than their own."""
+    """Find pairs of masks that fit each other's image far better than their own."""
     usable = [
         record for record in records
         if record.image is not None and record.image.edges is not None and not record.image.blank
@@ -59,10 +59,10 @@ def exchanged(fits: np.ndarray) -> list[tuple[int, int]]:
     """Pairs whose masks are most likely exchanged.
 
     Args:
-        fits: How well each mask (columns) fits each picture (rows).
+        fits: How well each mask (columns) fits each image (rows).
 
     Examples:
-        >>> fits = np.full((6, 6), 0.1) + 0.5 * np.eye(6)  # each mask fits its own picture
+        >>> fits = np.full((6, 6), 0.1) + 0.5 * np.eye(6)  # each mask fits its own image
         >>> exchanged(fits), exchanged(fits[:, [0, 4, 2, 3, 1, 5]])
         ([], [(1, 4)])
     """
@@ -72,11 +72,11 @@ def exchanged(fits: np.ndarray) -> list[tuple[int, int]]:
     if typical < _TYPICAL_LOSS or float(np.median(own)) < _TYPICAL_FIT:
         return []
     np.fill_diagonal(gain, -np.inf)
-    best, best_mask, best_picture = gain.argmax(1), fits.argmax(1), fits.argmax(0)
+    best, best_mask, best_image = gain.argmax(1), fits.argmax(1), fits.argmax(0)
     pairs = []
     for i, j in enumerate(best.tolist()):
         if i < j and best[j] == i:
-            mutual = best_mask[i] == j == best_picture[i] and best_mask[j] == i == best_picture[j]
+            mutual = best_mask[i] == j == best_image[i] and best_mask[j] == i == best_image[j]
             if gain[i, j] > max(_GAIN, (_SHARE_IF_BEST if mutual else _SHARE) * typical):
                 pairs.append((i, j))
     return pairs
@@ -127,15 +127,15 @@ def inverted(features: np.ndarray) -> np.ndarray:
         return np.column_stack([squared[:, :_WHOLE], squared[:, _WHOLE:].mean(axis=1)]).mean(axis=1)
 
     own, exchanged = deviation(features), deviation(1 - features)
-    return (own - exchanged > _FAVOUR) & (exchanged < _TYPICAL)
+    return (own - exchanged > _FAVOR) & (exchanged < _TYPICAL)
 
 
 def _features(record: Record, front: np.ndarray) -> np.ndarray:
     """Share of foreground as a whole and along the rim, whether it is bright, and its share in 8 × 8 fields."""
     rim = np.concatenate([front[0], front[-1], front[:, 0], front[:, -1]]).mean()
     bright = 0.0
-    if record.image is not None and record.image.greys is not None and not record.image.blank:
-        maps = _standardized([front, record.image.greys])
+    if record.image is not None and record.image.grays is not None and not record.image.blank:
+        maps = _standardized([front, record.image.grays])
         bright = float(maps[0] @ maps[1])
     fields = front.reshape(8, len(front) // 8, 8, -1).mean(axis=(1, 3))
     return np.concatenate([[front.mean(), rim, (1 + bright) / 2], fields.ravel()])

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ...errors import DataError
-from ...wording import counted
+from ...wording import pluralize
 from .alignment import BLOCK, compare
 from .building import Options, build_splits, files_by_split, raise_first
 from .checks import check_pairing, check_record
@@ -39,7 +39,7 @@ class FolderAudit:
     ) -> None:
         self.options = {**(layout.options or {}), **options}
         self.tree, self.splits, self.found = tree, splits, found
-        self.layout = replace(layout, grey=layout.grey or self.options.get("channels") == 1)
+        self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1)
         if layout.dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.users = layout.labels is None  # whether the labels are the user's to declare
@@ -63,7 +63,7 @@ class FolderAudit:
         self._propose(records)
         splits = self._divide(inventory, records)
         for record in records:
-            record.split = splits.get(record.picture_file, record.split)
+            record.split = splits.get(record.image_file, record.split)
         self._judge(records, splits)
         shares = class_shares(records, self.declared) if self.declared else ()
         sound = not self.found.any("error")
@@ -122,7 +122,7 @@ class FolderAudit:
         if self.layout.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
             self.proposed = {"mask_threshold": 128}
             self.layout = export_layout(self.options | self.proposed)
-            self.found.add("undeclared-labels", "masks", f"{counted(lossy, 'JPEG file')}: greys to be thresholded")
+            self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}: grays to be thresholded")
 
     def _propose(self, records: Sequence[Record]) -> None:
         """A declaration of undeclared labels, by which the audit goes on."""
@@ -147,7 +147,7 @@ class FolderAudit:
         splits |= files_by_split(built, self.tree.root, self.layout, options)
         if self.layout.stacked and {"train", "val"} <= set(built):
             first = len(built["train"])
-            splits |= {record.picture_file: "train" if i < first else "val" for i, record in enumerate(records)}
+            splits |= {record.image_file: "train" if i < first else "val" for i, record in enumerate(records)}
         if not self.found.any("error"):
             there = {item.split for item in inventory.items}
             relevant = {split: error for split, error in errors.items() if split in there}

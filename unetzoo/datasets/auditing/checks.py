@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...wording import counted
+from ...wording import pluralize
 from ..export_files import identities
 from .facts import DepthFacts, FileFacts, ImageFacts, MaskFacts, Record
 from .findings import Findings
@@ -47,11 +47,11 @@ def _nowhere(file: str | None) -> str:
 
 def check_record(record: Record, layout: Layout, found: Findings) -> None:
     """All that the facts of one sample tell by themselves."""
-    for facts in (record.image, *record.masks, record.depth, record.background, *record.pictures):
+    for facts in (record.image, *record.masks, record.depth, record.background, *record.images):
         if facts is not None and facts.fault:
             exported = facts.fault == "jpeg-mask" and layout.dataset == EXPORT
             found.add(facts.fault, facts.file, "read it with mask_threshold=128" if exported else facts.detail)
-    for image in (record.image, record.background, *record.pictures):
+    for image in (record.image, record.background, *record.images):
         if image is not None and image.readable:
             _check_image(image, layout, found, cutout=image is not record.image and bool(image.alpha))
     for mask in record.masks:
@@ -68,7 +68,7 @@ def check_record(record: Record, layout: Layout, found: Findings) -> None:
     _check_parts(record, found)
     if record.disagreeing:
         file, pixels, share = record.disagreeing
-        found.add("label-files-disagree", file, f"{counted(pixels, 'pixel')} ({share:.2%})")
+        found.add("label-files-disagree", file, f"{pluralize(pixels, 'pixel')} ({share:.2%})")
 
 
 def _check_image(image: ImageFacts, layout: Layout, found: Findings, *, cutout: bool) -> None:
@@ -78,8 +78,8 @@ def _check_image(image: ImageFacts, layout: Layout, found: Findings, *, cutout: 
         found.add("cmyk-image", image.file)
     if image.alpha and not cutout:
         found.add("alpha-image", image.file, image.alpha, "note" if image.alpha == "opaque" else None)
-    if image.mode in ("1", "L", "LA") and not layout.grey:
-        found.add("grey-image", image.file)
+    if image.mode in ("1", "L", "LA") and not layout.gray:
+        found.add("gray-image", image.file)
 
 
 def _check_shown(mask: MaskFacts, found: Findings) -> None:
@@ -98,15 +98,15 @@ def _check_sizes(image: FileFacts, mask: FileFacts, found: Findings, *, proporti
         found.add("exif-one-sided", turned.file, detail)
     elif not upright:
         width, height = image.size
-        found.add("size-mismatch", mask.file, f"{mask.size[0]}×{mask.size[1]}, the picture {width}×{height}")
+        found.add("size-mismatch", mask.file, f"{mask.size[0]}×{mask.size[1]}, the image {width}×{height}")
     elif image.orientation != mask.orientation and stored:  # both readings fit: a square, or half a turn
-        found.add("exif-one-sided", turned.file, detail + ": was the mask drawn on the picture as turned?", "warning")
+        found.add("exif-one-sided", turned.file, detail + ": was the mask drawn on the image as turned?", "warning")
 
 
 def _check_depth(image: ImageFacts, depth: DepthFacts, found: Findings) -> None:
     if depth.size != image.size:
         width, height = image.size
-        found.add("depth-size-mismatch", depth.file, f"{depth.size[0]}×{depth.size[1]}, the picture {width}×{height}")
+        found.add("depth-size-mismatch", depth.file, f"{depth.size[0]}×{depth.size[1]}, the image {width}×{height}")
     if depth.constant:
         found.add("depth-constant", depth.file)
 

@@ -15,7 +15,7 @@ from .tree import Item
 
 
 def examine(root: Path, item: Item, layout: Layout, declared: LabelSpec | None) -> Record:
-    """Read the files of a sample of pictures and masks.
+    """Read the files of a sample of images and masks.
 
     Args:
         root: The data's folder.
@@ -26,8 +26,8 @@ def examine(root: Path, item: Item, layout: Layout, declared: LabelSpec | None) 
     record = Record(item.key, item.split)
     for file in item.of("image")[:1]:
         record.image = read_image_facts(root, file)
-    record.pictures = [read_image_facts(root, file, cutout=True) for file in item.of("cutout")]
-    record.pictures += [read_image_facts(root, file) for file in item.of("scene")]
+    record.images = [read_image_facts(root, file, cutout=True) for file in item.of("cutout")]
+    record.images += [read_image_facts(root, file) for file in item.of("scene")]
     for file in item.of("background")[:1]:
         record.background = read_image_facts(root, file)
     for file in item.of("depth")[:1]:

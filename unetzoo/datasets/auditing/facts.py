@@ -10,16 +10,16 @@ import numpy as np
 from ...labels import LabelSpec
 from .tree import Key
 
-GRID = 64  # side of the maps on which masks are compared with pictures
+GRID = 64  # side of the maps on which masks are compared with images
 
 
 class Roughness(NamedTuple):
     """How numbers lie along the rows and columns of a mask: what tells lossy and resized labels from true ones.
 
     Args:
-        changes: Neighbours that differ.
-        between: Single pixels whose number lies strictly between their two neighbours' numbers: steps of a ramp.
-        astray: Single pixels outside the range of their two neighbours, which differ from each other or not.
+        changes: Neighbors that differ.
+        between: Single pixels whose number lies strictly between their two neighbors' numbers: steps of a ramp.
+        astray: Single pixels outside the range of their two neighbors, which differ from each other or not.
     """
 
     changes: int = 0
@@ -29,7 +29,7 @@ class Roughness(NamedTuple):
 
 @dataclass
 class FileFacts:
-    """A picture file as such.
+    """An image file as such.
 
     Args:
         file: Its path, relative to the data's folder.
@@ -61,19 +61,19 @@ class FileFacts:
 
 @dataclass
 class ImageFacts(FileFacts):
-    """A picture.
+    """An image.
 
     Args:
-        blank: All pixels are of one colour.
+        blank: All pixels are of one color.
         alpha: "" for none, "opaque", "transparent" where some pixels are, "empty" where all are.
         edges: Where it has edges, uint8 (GRID, GRID).
-        greys: How bright it is, uint8 (GRID, GRID).
+        grays: How bright it is, uint8 (GRID, GRID).
     """
 
     blank: bool = False
     alpha: str = ""
     edges: np.ndarray | None = None
-    greys: np.ndarray | None = None
+    grays: np.ndarray | None = None
 
 
 @dataclass
@@ -99,7 +99,7 @@ class LabelMap:
         counts: Pixels of each number.
         labels: What the numbers mean; None where that is yet to be declared.
         digest: Hash of the numbers.
-        borders: Where neighbours differ, uint8 (GRID, GRID).
+        borders: Where neighbors differ, uint8 (GRID, GRID).
         front: The share of foreground where there are two classes, uint8 (GRID, GRID).
     """
 
@@ -128,7 +128,7 @@ class Record:
     label_map: LabelMap | None = None
     depth: DepthFacts | None = None
     background: ImageFacts | None = None
-    pictures: list[ImageFacts] = field(default_factory=list)  # cut-outs and scenes
+    images: list[ImageFacts] = field(default_factory=list)  # cut-outs and scenes
     disagreeing: tuple[str, int, float] | None = (
         None  # a second label file, and how many pixels differ, also as a share
     )
@@ -141,20 +141,20 @@ class Record:
     @property
     def is_sample(self) -> bool:
         """Whether it is more than a scene that several composites share."""
-        return self.image is not None or bool(self.masks or self.pictures)
+        return self.image is not None or bool(self.masks or self.images)
 
     @property
     def files(self) -> list[str]:
-        """All its files that were read, its picture first."""
-        everything = (self.image, *self.masks, self.depth, self.background, *self.pictures)
+        """All its files that were read, its image first."""
+        everything = (self.image, *self.masks, self.depth, self.background, *self.images)
         return [facts.file for facts in everything if facts is not None]
 
     @property
-    def picture_file(self) -> str:
-        """The file of its picture, or of what else there is."""
+    def image_file(self) -> str:
+        """The file of its image, or of what else there is."""
         return next(iter(self.files), self.name)
 
     @property
     def label_file(self) -> str:
         """The file to name when its labels are meant."""
-        return self.masks[0].file if self.masks else self.picture_file
+        return self.masks[0].file if self.masks else self.image_file

@@ -90,11 +90,11 @@ class Findings:
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much of the data a class is: its pixels, and the pictures that show it."""
+    """How much of the data a class is: its pixels, and the images that show it."""
 
     name: str
     pixels: int
-    pictures: int
+    images: int
     share: float
 
 
@@ -105,7 +105,7 @@ class Report:
     Args:
         source: What was audited.
         dataset: The dataset's name.
-        confidence: How sure the layout was recognised, in [0, 1]; None where the dataset was named.
+        confidence: How sure the layout was recognized, in [0, 1]; None where the dataset was named.
         options: The dataset's arguments.
         labels: The declared label set; None where none was declared.
         proposal: A declaration that fits the values found, as arguments of the dataset, where none was given.

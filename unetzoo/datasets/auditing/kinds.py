@@ -13,16 +13,16 @@ class Kind(NamedTuple):
     fix: str
 
 
-_SAVE_AS_NUMBERS = "save one class number a pixel as an 8 bit grey or palette PNG"
+_SAVE_AS_NUMBERS = "save one class number a pixel as an 8 bit gray or palette PNG"
 _FETCH_AGAIN = "fetch or save the file again, or remove the sample"
 
 KINDS: dict[str, Kind] = {
     # which files there are
     "missing-mask": Kind(
-        "error", "a picture has no mask, so the dataset refuses to load", "add the mask, or remove the picture"
+        "error", "an image has no mask, so the dataset refuses to load", "add the mask, or remove the image"
     ),
     "missing-image": Kind(
-        "error", "a mask has no picture, so the dataset refuses to load", "add the picture, or remove the mask"
+        "error", "a mask has no image, so the dataset refuses to load", "add the image, or remove the mask"
     ),
     "missing-background": Kind(
         "error", "a composite has no scene of its name", "add the scene, or remove the composite"
@@ -33,12 +33,12 @@ KINDS: dict[str, Kind] = {
     "misnamed": Kind(
         "error",
         "a file's name does not follow the dataset's scheme, so its sample is unknown",
-        "rename it after its neighbours, or move it out of the folder",
+        "rename it after its neighbors, or move it out of the folder",
     ),
     "broken-row": Kind("error", "a row of the manifest cannot be understood", "correct the line"),
     "other-folders": Kind(
         "note",
-        "pictures and masks lie in folders, or end in names, that `folder` does not take by default",
+        "images and masks lie in folders, or end in names, that `folder` does not take by default",
         "give it the options shown, or the same under [data]",
     ),
     "unreadable-folder": Kind(
@@ -49,8 +49,8 @@ KINDS: dict[str, Kind] = {
     # whether they can be read
     "empty-file": Kind("error", "the file has no content", _FETCH_AGAIN),
     "no-permission": Kind("error", "the file cannot be opened", "change its permissions"),
-    "not-an-image": Kind("error", "the file is no picture, whatever its name says", _FETCH_AGAIN),
-    "truncated-image": Kind("error", "the picture breaks off or is damaged", _FETCH_AGAIN),
+    "not-an-image": Kind("error", "the file is no image, whatever its name says", _FETCH_AGAIN),
+    "truncated-image": Kind("error", "the image breaks off or is damaged", _FETCH_AGAIN),
     "truncated-mask": Kind("error", "the mask breaks off or is damaged", _FETCH_AGAIN),
     "truncated-depth": Kind("error", "the depth file breaks off or is damaged", _FETCH_AGAIN),
     "pixel-bomb": Kind(
@@ -67,16 +67,16 @@ KINDS: dict[str, Kind] = {
     # sizes
     "size-mismatch": Kind(
         "error",
-        "picture and mask differ in size, so their pixels do not belong together",
-        "find the mask of this picture, or bring it to the picture's size by nearest-neighbour resizing",
+        "image and mask differ in size, so their pixels do not belong together",
+        "find the mask of this image, or bring it to the image's size by nearest-neighbor resizing",
     ),
     "exif-one-sided": Kind(
         "error",
-        "EXIF turns one of picture and mask and not the other: read upright, they no longer lie on each other",
+        "EXIF turns one of image and mask and not the other: read upright, they no longer lie on each other",
         "apply the rotation to the file (e.g. exiftran, or ImageOps.exif_transpose) and drop the tag",
     ),
     "mixed-sizes": Kind(
-        "note", "pictures of several sizes", "set a size or crop in [transform], or they cannot be batched"
+        "note", "images of several sizes", "set a size or crop in [transform], or they cannot be batched"
     ),
     # how masks are stored
     "jpeg-mask": Kind(
@@ -86,8 +86,8 @@ KINDS: dict[str, Kind] = {
     ),
     "rgb-mask": Kind(
         "error",
-        "the mask holds colours, not class numbers",
-        "map each colour to its class number, and " + _SAVE_AS_NUMBERS,
+        "the mask holds colors, not class numbers",
+        "map each color to its class number, and " + _SAVE_AS_NUMBERS,
     ),
     "alpha-mask": Kind("error", "the mask has a transparency channel beside its numbers", _SAVE_AS_NUMBERS),
     "sixteen-bit-mask": Kind(
@@ -96,7 +96,7 @@ KINDS: dict[str, Kind] = {
         _SAVE_AS_NUMBERS,
     ),
     "float-mask": Kind("error", "the mask holds fractions, not class numbers", _SAVE_AS_NUMBERS),
-    "multi-frame-mask": Kind("error", "several pictures in one mask file", "save each frame as a file of its own"),
+    "multi-frame-mask": Kind("error", "several images in one mask file", "save each frame as a file of its own"),
     # which values they hold
     "jpeg-values": Kind(
         "error",
@@ -106,7 +106,7 @@ KINDS: dict[str, Kind] = {
     "interpolated-ids": Kind(
         "error",
         "the mask was resized with interpolation: numbers between two classes line their borders",
-        "resize the original labels with nearest neighbour",
+        "resize the original labels with nearest neighbor",
     ),
     "zero-one": Kind(
         "error", "the mask holds 0 and 1 where other numbers are declared", "declare ids=[0, 1], or multiply the file"
@@ -116,10 +116,10 @@ KINDS: dict[str, Kind] = {
         "the mask holds 0 and 255 where other numbers are declared",
         "declare ids=[0, 255], or rewrite the mask in the declared numbers",
     ),
-    "palette-to-grey": Kind(
+    "palette-to-gray": Kind(
         "error",
-        "a palette mask was converted to grey: its numbers are now brightnesses of its colours",
-        'export it again as palette or grey of the indices; never convert("L")',
+        "a palette mask was converted to gray: its numbers are now brightnesses of its colors",
+        'export it again as palette or gray of the indices; never convert("L")',
     ),
     "shifted-ids": Kind(
         "error",
@@ -131,20 +131,18 @@ KINDS: dict[str, Kind] = {
     ),
     "all-ignored": Kind(
         "warning",
-        "no pixel of the mask is labelled: the sample teaches nothing, and its scores are undefined",
+        "no pixel of the mask is labeled: the sample teaches nothing, and its scores are undefined",
         "remove the sample, or label it",
     ),
-    "empty-mask": Kind(
-        "note", "the mask shows one class alone", "none needed, if there is nothing else in the picture"
-    ),
+    "empty-mask": Kind("note", "the mask shows one class alone", "none needed, if there is nothing else in the image"),
     "absent-class": Kind(
         "note",
         "no mask shows the class: it cannot be learned, and its score is undefined",
-        "add pictures that show it, or declare fewer classes",
+        "add images that show it, or declare fewer classes",
     ),
     "imbalance": Kind(
         "note",
-        "a class holds less than 1 % of the labelled pixels",
+        "a class holds less than 1 % of the labeled pixels",
         "a loss by regions (dice, tversky) or class weights, and scores by class",
     ),
     "undeclared-labels": Kind(
@@ -159,50 +157,48 @@ KINDS: dict[str, Kind] = {
     ),
     "misaligned-mask": Kind(
         "warning",
-        "the mask's borders lie on another picture's edges and not on its own: two masks may be swapped",
+        "the mask's borders lie on another image's edges and not on its own: two masks may be swapped",
         "look at both; exchange the masks if so",
     ),
-    # pictures
-    "blank-image": Kind("warning", "the picture is of one colour", _FETCH_AGAIN),
+    # images
+    "blank-image": Kind("warning", "the image is of one color", _FETCH_AGAIN),
     "sixteen-bit-image": Kind(
         "error",
         "more than 8 bits a channel, which are not read: only you know their range",
-        "scale the picture to 0…255 and save it with 8 bits",
+        "scale the image to 0…255 and save it with 8 bits",
     ),
-    "multi-frame-image": Kind("error", "several pictures in one file", "save each frame as a file of its own"),
+    "multi-frame-image": Kind("error", "several images in one file", "save each frame as a file of its own"),
     "cmyk-image": Kind(
         "warning",
-        "a picture for print: without its colour profile its colours come out wrong",
+        "an image for print: without its color profile its colors come out wrong",
         "convert it to RGB with its profile",
     ),
     "alpha-image": Kind(
         "warning",
-        "a picture with transparent parts: what hides under them is read as if it were seen",
+        "an image with transparent parts: what hides under them is read as if it were seen",
         "flatten it over a background",
     ),
-    "grey-image": Kind(
+    "gray-image": Kind(
         "note",
-        "grey pictures where colour is expected: the grey is repeated",
+        "gray images where color is expected: the gray is repeated",
         "none needed, if they are as they should be",
     ),
     "no-alpha": Kind("error", "a cut-out without transparency has no outline", "save it as PNG with an alpha channel"),
     "empty-cutout": Kind("error", "a cut-out has no opaque pixel", "remove the file"),
-    "duplicate-image": Kind("warning", "the same picture twice in one split: it counts double", "keep one of them"),
-    "leakage": Kind(
-        "error", "the same picture in two splits: scores measure memory", "remove it from one of the splits"
-    ),
+    "duplicate-image": Kind("warning", "the same image twice in one split: it counts double", "keep one of them"),
+    "leakage": Kind("error", "the same image in two splits: scores measure memory", "remove it from one of the splits"),
     "conflicting-labels": Kind(
-        "error", "the same picture with different masks: one of them is wrong", "keep the right one"
+        "error", "the same image with different masks: one of them is wrong", "keep the right one"
     ),
     "label-files-disagree": Kind(
         "note",
-        "two label files of one picture say different things; the dataset reads one of them",
+        "two label files of one image say different things; the dataset reads one of them",
         "make the other one anew",
     ),
     # depth
     "depth-missing": Kind("error", "a sample has no depth where others have", "add the file, or remove the sample"),
     "depth-size-mismatch": Kind(
-        "error", "picture and depth differ in size", "find the depth of this picture, or bring it to the picture's size"
+        "error", "image and depth differ in size", "find the depth of this image, or bring it to the image's size"
     ),
     "depth-constant": Kind(
         "warning",
@@ -210,7 +206,7 @@ KINDS: dict[str, Kind] = {
         "remove the sample, or measure it again",
     ),
     "depth-unreadable": Kind(
-        "error", "the depth file is not one number a pixel", "save depth as grey PNG of 8 or 16 bits, or as float TIFF"
+        "error", "the depth file is not one number a pixel", "save depth as gray PNG of 8 or 16 bits, or as float TIFF"
     ),
     # what is installed
     "broken-plugin": Kind(

@@ -19,7 +19,7 @@ EXT = r"\.(?i:" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")
 NAME = r"(?P<name>[^/]+)"
 USUAL = {"images": "images", "masks": "masks", "mask_suffix": ""}  # the names that `folder` takes by default
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "ground_truth", "segmentation", "targets")
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "images", "photos")
 MASK_SUFFIXES = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_m")
 
 
@@ -32,7 +32,7 @@ class Reading:
         how: "numbers": the stored numbers are classes. "shown": black and white as they look, in any storage.
             "thresholded": bright is foreground, and lossy files are expected.
         otherwise: Values that a file may hold in place of those in `labels`, all of it.
-        threshold: The least grey that is foreground, where masks are thresholded.
+        threshold: The least gray that is foreground, where masks are thresholded.
     """
 
     labels: LabelSpec | None
@@ -63,7 +63,7 @@ class Layout:
         reading: How the mask file of that path is read; None where the user declares the labels.
         labels: The label set of samples; None where the user declares it.
         parts: Whether several mask files make one label map.
-        grey: Whether pictures are read as grey.
+        gray: Whether images are read as gray.
         stacked: Whether all samples lie in two files.
         passed_over: Mask files that are read only where there is no other.
     """
@@ -79,7 +79,7 @@ class Layout:
     reading: Callable[[str], Reading] | None = None
     labels: LabelSpec | None = None
     parts: bool = False
-    grey: bool = False
+    gray: bool = False
     stacked: bool = False
     passed_over: re.Pattern[str] | None = None
 
@@ -90,7 +90,7 @@ class Layout:
 
 
 def slot(role: Role, pattern: str) -> Slot:
-    """A slot whose pattern is written without the picture suffix, which is `{ext}`."""
+    """A slot whose pattern is written without the image suffix, which is `{ext}`."""
     return Slot(role, re.compile(pattern.replace("{ext}", EXT).replace("{name}", NAME)))
 
 
@@ -108,13 +108,13 @@ def _helen(prefix: str, about: str, *, resorted: bool) -> Layout:
 
 
 def _celebamask(task: str) -> Layout:
-    pictures, parts = re.escape(celebamask.PICTURES), re.escape(celebamask.PART_FILES)
+    images, parts = re.escape(celebamask.PICTURES), re.escape(celebamask.PART_FILES)
     return Layout(
         "celebamask", "CelebA-HQ-img/ID.jpg and CelebAMask-HQ-mask-anno/N/ID_part.png",
         (
-            slot("image", rf"{pictures}/(?P<name>0|[1-9]\d*){{ext}}"),
+            slot("image", rf"{images}/(?P<name>0|[1-9]\d*){{ext}}"),
             slot("mask", rf"{parts}/\d+/0*(?P<name>0|[1-9]\d*)_(?P<part>{'|'.join(celebamask.PARTS)}){{ext}}"),
-            slot("misnamed", rf"(?:{pictures}|{parts}/[^/]+)/[^/]+{{ext}}"),
+            slot("misnamed", rf"(?:{images}|{parts}/[^/]+)/[^/]+{{ext}}"),
             slot("aside", r"[^/]+\.txt"),
         ),
         reading=lambda _: Reading(celebamask.PRESENCE, "shown"), labels=celebamask.LABELS[task], parts=True,
@@ -168,7 +168,7 @@ CELLS = LabelSpec(("membrane", "cell"), ids=(0, 255))
 SLICES = Layout(
     "isbi2012", "images/NN.png and labels/NN.png",
     (slot("image", r"images/{name}{ext}"), slot("mask", r"labels/{name}{ext}")),
-    sure=0.5, telling=re.compile(r"[0-2]\d"), told=0.75, reading=lambda _: Reading(CELLS), labels=CELLS, grey=True,
+    sure=0.5, telling=re.compile(r"[0-2]\d"), told=0.75, reading=lambda _: Reading(CELLS), labels=CELLS, gray=True,
 )  # fmt: skip
 STACKS = Layout(
     "isbi2012", f"{isbi2012.VOLUME} and {isbi2012.VOLUME_LABELS}",
@@ -177,7 +177,7 @@ STACKS = Layout(
         slot("mask", re.escape(isbi2012.VOLUME_LABELS).replace("train", "(?P<name>train)", 1)),
         slot("aside", r"test-volume\.tif"),
     ),
-    reading=lambda _: Reading(CELLS), labels=CELLS, grey=True, stacked=True,
+    reading=lambda _: Reading(CELLS), labels=CELLS, gray=True, stacked=True,
 )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _composites(options: Mapping[str, Any]) -> Layout:
 
 
 def export_layout(options: Mapping[str, Any]) -> Layout:
-    """Composites as files; their masks may be greys that `mask_threshold` divides."""
+    """Composites as files; their masks may be grays that `mask_threshold` divides."""
     threshold = options.get("mask_threshold")
     how = "numbers" if threshold is None else "thresholded"
     return Layout(

@@ -19,7 +19,7 @@ _NEEDED = frozenset({"image", "mask"})
 
 
 def manifests(tree: Tree) -> list[str]:
-    """The tables at the top whose columns name pictures and masks."""
+    """The tables at the top whose columns name images and masks."""
     return [file for file in tree.files if "/" not in file and file.lower().endswith(SUFFIXES)
             and _is_manifest(tree.root / file)]  # fmt: skip
 

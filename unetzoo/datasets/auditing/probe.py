@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GREYS, packing_of
+from ..files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GRAYS, packing_of
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 from .layouts import Reading
 
@@ -31,8 +31,8 @@ def digest(*parts: bytes | memoryview) -> bytes:
     return state.digest()
 
 
-def open_picture(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, str] | None:
-    """Decode a file upright, with its packing, and fill in the facts that hold for any picture.
+def open_image(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, str] | None:
+    """Decode a file upright, with its packing, and fill in the facts that hold for any image.
 
     Returns:
         None where that failed; `facts.fault` then says why.
@@ -77,9 +77,9 @@ def _short(error: Exception) -> str:
 
 
 def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFacts:
-    """Facts of a picture; `cutout`: one that needs transparency."""
+    """Facts of an image; `cutout`: one that needs transparency."""
     facts = ImageFacts(file)
-    opened = open_picture(root, facts, "image")
+    opened = open_image(root, facts, "image")
     if opened is None:
         return facts
     image = opened[0]
@@ -93,23 +93,23 @@ def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFac
         facts.fault = "" if facts.alpha else "no-alpha"
         if facts.alpha == "empty":
             facts.fault = "empty-cutout"
-    picture_facts(facts, image if cutout or image.mode in ("L", "RGB") else image.convert("RGB"))
+    image_facts(facts, image if cutout or image.mode in ("L", "RGB") else image.convert("RGB"))
     return facts
 
 
-def picture_facts(facts: ImageFacts, image: Image.Image) -> None:
+def image_facts(facts: ImageFacts, image: Image.Image) -> None:
     """What the pixels tell: their hash, whether they are all alike, where edges are."""
     facts.digest = digest(image.mode.encode(), repr(image.size).encode(), image.tobytes())
     extrema = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
     facts.blank = all(high - low <= 2 for low, high in pairs)  # type: ignore[operator]
-    grey = image.convert("L")
-    facts.edges, facts.greys = edge_map(grey), np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX))
+    gray = image.convert("L")
+    facts.edges, facts.grays = edge_map(gray), np.asarray(gray.resize((GRID, GRID), Image.Resampling.BOX))
 
 
-def edge_map(grey: Image.Image) -> np.ndarray:
+def edge_map(gray: Image.Image) -> np.ndarray:
     """Strength of edges in fields of a grid; the strongest twentieth count alike."""
-    values = np.asarray(grey.resize((2 * GRID, 2 * GRID), Image.Resampling.BOX), np.float32)
+    values = np.asarray(gray.resize((2 * GRID, 2 * GRID), Image.Resampling.BOX), np.float32)
     strength = np.hypot(np.diff(values, axis=0, prepend=values[:1]), np.diff(values, axis=1, prepend=values[:, :1]))
     top = max(float(np.percentile(strength, 95)), 1.0)
     return _gridded((np.minimum(strength, top) * (255 / top)).astype(np.uint8))
@@ -120,7 +120,7 @@ def border_map(numbers: np.ndarray, ignored: np.ndarray | None = None) -> np.nda
 
     Args:
         numbers: Labels (H, W).
-        ignored: Where nothing is labelled. Outlines are often left out so: then they are the border.
+        ignored: Where nothing is labeled. Outlines are often left out so: then they are the border.
     """
     border = np.zeros(numbers.shape, np.uint8)
     across, down = numbers[:, 1:] != numbers[:, :-1], numbers[1:] != numbers[:-1]
@@ -181,7 +181,7 @@ def count_numbers(numbers: np.ndarray) -> dict[int, int]:
 def read_mask_facts(root: Path, file: str, reading: Reading) -> tuple[MaskFacts, np.ndarray | None]:
     """Facts of a mask file and its numbers, as the dataset would see them; None where it would see none."""
     facts = MaskFacts(file)
-    opened = open_picture(root, facts, "mask")
+    opened = open_image(root, facts, "mask")
     if opened is None:
         return facts, None
     image, packing = opened
@@ -210,7 +210,7 @@ def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.nd
     if image.mode == "1":
         image, packing = image.convert("L"), "L;1"
     numbers = np.asarray(image)
-    return numbers // SMALL_GREYS[packing] if packing in SMALL_GREYS else numbers
+    return numbers // SMALL_GRAYS[packing] if packing in SMALL_GRAYS else numbers
 
 
 def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
@@ -238,7 +238,7 @@ def label_map(numbers: np.ndarray, reading: Reading) -> LabelMap:
 def read_depth_facts(root: Path, file: str) -> DepthFacts:
     """Facts of a depth file."""
     facts = DepthFacts(file)
-    opened = open_picture(root, facts, "depth")
+    opened = open_image(root, facts, "depth")
     if opened is None:
         return facts
     image = opened[0]

@@ -14,7 +14,7 @@ from ...probing import probe
 from ...registry import REGISTRIES
 from .findings import Finding, Findings
 
-NEIGHBOURS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
+NEIGHBORS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _packages() -> list[Package]:
             continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             rows.append(_package(requirement.name, str(requirement.specifier), _version(requirement.name)))
-    rows += [Package(name, "", version, True) for name in NEIGHBOURS if (version := _version(name))]
+    rows += [Package(name, "", version, True) for name in NEIGHBORS if (version := _version(name))]
     return rows + _accelerators()
 
 

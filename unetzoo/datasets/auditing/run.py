@@ -17,7 +17,7 @@ from .by_files import FolderAudit, Progress
 from .findings import Findings, Report
 from .layouts import USUAL, Layout, official
 from .manifest import SUFFIXES, manifest_layout
-from .recognise import LEAST, MARGIN, Candidate, candidates, knows, layout_of, likely_folder, looks_like
+from .recognize import LEAST, MARGIN, Candidate, candidates, knows, layout_of, likely_folder, looks_like
 from .samples import audit_samples
 from .sheet import draw_sheet, look_into_files
 from .tree import Tree
@@ -41,13 +41,13 @@ def audit(
 
     Args:
         source: A folder, an archive of it, a manifest, a dataset, or datasets by split.
-        dataset: The folder's dataset by registry name; recognised by the names of its files where it is None.
+        dataset: The folder's dataset by registry name; recognized by the names of its files where it is None.
         options: The dataset's arguments, such as names and ids of `folder`. What masks hold is proposed without them.
         splits: Arguments of each split beyond these, as a recipe has them.
         limit: Read so many samples, evenly spread; names are compared for all.
         workers: Threads that read; one a CPU by default.
         progress: Called with the number of samples read and of all that will be.
-        sheet: Where to draw samples under their coloured masks, as PNG.
+        sheet: Where to draw samples under their colored masks, as PNG.
 
     Raises:
         DataError: No such folder, an empty one, or one whose dataset is not clear.
@@ -110,14 +110,14 @@ def _listed(root: Path, found: Findings) -> Tree:
     for folder, reason in tree.unreadable.items():
         found.add("unreadable-folder", folder, reason)
     if not tree.files and not tree.unreadable:
-        raise DataError("the folder is empty", subject=root, expected="pictures and masks", found="no files",
+        raise DataError("the folder is empty", subject=root, expected="images and masks", found="no files",
                         hint="check the path, or unpack the data into it")  # fmt: skip
     return tree
 
 
 def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[Layout, float | None]:
-    """The layout to read a folder by, and how sure that is where it was recognised."""
-    best = _recognised(tree) if dataset is None else None
+    """The layout to read a folder by, and how sure that is where it was recognized."""
+    best = _recognized(tree) if dataset is None else None
     name, confidence = (best.dataset, best.confidence) if best else (str(dataset), None)
     if name == "csv":
         return manifest_layout(tree, options), confidence
@@ -127,7 +127,7 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[L
     return layout, confidence
 
 
-def _recognised(tree: Tree) -> Candidate:
+def _recognized(tree: Tree) -> Candidate:
     """The one dataset that a folder looks like.
 
     Raises:

@@ -106,14 +106,14 @@ def _array(value: Any) -> np.ndarray | None:
     return array if array.dtype.kind in "uifb" else None
 
 
-def picture_of(image: Any) -> np.ndarray:
-    """A sample's image as a picture, uint8 (H, W, 3): the first three channels, or grey."""
+def image_of(image: Any) -> np.ndarray:
+    """A sample's image as an image, uint8 (H, W, 3): the first three channels, or gray."""
     planes = _bytes(np.asarray(image))
     return np.repeat(planes[..., None], 3, axis=2) if planes.ndim == 2 else np.ascontiguousarray(planes[..., :3])
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
-    """The picture as uint8 (H, W, C), stretched where it holds other numbers; channels last."""
+    """The image as uint8 (H, W, C), stretched where it holds other numbers; channels last."""
     if image.dtype.kind == "f" and image.ndim == 3 and image.shape[0] <= 6 < image.shape[2]:
         image = np.moveaxis(image, 0, 2)
     if image.dtype != np.uint8:
@@ -148,7 +148,7 @@ def audit_samples(
                for record in records_of(part, split, indices, found, tick)]  # fmt: skip
     for start in range(0, len(records), BLOCK):
         compare(records[start : start + BLOCK], found)
-    check_set(records, labels, {record.picture_file: record.split for record in records if record.split}, found)
+    check_set(records, labels, {record.image_file: record.split for record in records if record.split}, found)
     shares = class_shares(records, labels) if labels else ()
     check_balance(shares, found, doubt=False)
     name = type(next(iter(parts.values()))).__name__
@@ -167,7 +167,7 @@ def look_into_samples(places: Mapping[str, tuple[Any, int]]) -> Look:
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
         dataset, index = places[record.name]
         sample = dataset[index]
-        return Image.fromarray(picture_of(sample["image"])), np.asarray(sample["mask"]).astype(np.int64)
+        return Image.fromarray(image_of(sample["image"])), np.asarray(sample["mask"]).astype(np.int64)
 
     return look
 

@@ -1,4 +1,4 @@
-"""What no single sample tells: pictures that come twice, classes that are rare or absent, sizes that differ."""
+"""What no single sample tells: images that come twice, classes that are rare or absent, sizes that differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from ...labels import LabelSpec
-from ...wording import counted
+from ...wording import pluralize
 from .facts import ImageFacts, Record
 from .findings import ClassShare, Findings
 from .values import class_counts
@@ -17,16 +17,16 @@ _RARE = 0.01
 
 
 def check_twice(records: Iterable[Record], splits: Mapping[str, str], found: Findings) -> None:
-    """Pictures that come more than once: in one split, in two, or with other labels.
+    """Images that come more than once: in one split, in two, or with other labels.
 
     Args:
         records: All samples.
-        splits: The split of each picture file, as far as known.
+        splits: The split of each image file, as far as known.
         found: Where findings go.
     """
     places: dict[bytes, list[tuple[ImageFacts, Record]]] = {}
     for record in records:
-        for facts in (record.image, *record.pictures):
+        for facts in (record.image, *record.images):
             if facts is not None and facts.digest and not facts.blank:
                 places.setdefault(facts.digest, []).append((facts, record))
     for twice in places.values():
@@ -70,15 +70,15 @@ def check_label_maps(
 
 
 def class_shares(records: Iterable[Record], labels: LabelSpec) -> tuple[ClassShare, ...]:
-    """Pixels and pictures of each class, over all samples that can be read."""
-    pixels, pictures = np.zeros(labels.classes, np.int64), np.zeros(labels.classes, np.int64)
+    """Pixels and images of each class, over all samples that can be read."""
+    pixels, images = np.zeros(labels.classes, np.int64), np.zeros(labels.classes, np.int64)
     for record in records:
         if record.label_map is not None:
             own, _ = class_counts(record.label_map.counts, record.label_map.labels or labels)
             pixels += own
-            pictures += own > 0
+            images += own > 0
     total = max(int(pixels.sum()), 1)
-    rows = zip(labels.names, pixels.tolist(), pictures.tolist(), strict=True)
+    rows = zip(labels.names, pixels.tolist(), images.tolist(), strict=True)
     return tuple(ClassShare(name, count, shown, count / total) for name, count, shown in rows)
 
 
@@ -90,16 +90,16 @@ def check_balance(shares: Sequence[ClassShare], found: Findings, *, doubt: bool)
         if not share.pixels:
             found.add("absent-class", share.name, severity="warning" if doubt else None)
         elif share.share < _RARE:
-            shown = counted(share.pictures, "picture")
+            shown = pluralize(share.images, "image")
             found.add("imbalance", share.name, f"{share.share:.2%} of the pixels, in {shown}")
 
 
 def check_sizes(records: Iterable[Record], found: Findings) -> None:
-    """Whether all pictures are of one size."""
+    """Whether all images are of one size."""
     sizes = Counter(record.image.size for record in records if record.image is not None and record.image.readable)
     if len(sizes) > 1:
         for (width, height), count in sizes.most_common():
-            found.add("mixed-sizes", f"{width}×{height}", counted(count, "picture"))
+            found.add("mixed-sizes", f"{width}×{height}", pluralize(count, "image"))
 
 
 def _labels_of(record: Record, declared: LabelSpec | None) -> LabelSpec | None:

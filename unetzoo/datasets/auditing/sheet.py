@@ -1,4 +1,4 @@
-"""The contact sheet: samples beside their coloured masks, the doubtful ones first and framed, with a legend."""
+"""The contact sheet: samples beside their colored masks, the doubtful ones first and framed, with a legend."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .examine import class_indices, read_labels
 from .facts import ImageFacts, Record
 from .findings import Findings
 from .layouts import Layout
-from .probe import open_picture
+from .probe import open_image
 
 Doubtful = Mapping[str, Sequence[tuple[str, str]]]  # severities and kinds of a file's findings
-# the picture of a sample, RGB, and its labels as class indices (−1: no class), as far as they can be had
+# the image of a sample, RGB, and its labels as class indices (−1: no class), as far as they can be had
 Look = Callable[[Record], tuple[Image.Image | None, np.ndarray | None]]
 
 _MOST, _COLUMNS, _SIDE, _CAPTION, _GAP, _FRAME = 24, 3, 240, 16, 10, 4
@@ -56,12 +56,12 @@ def look_into_files(root: Path, layout: Layout, declared: LabelSpec | None) -> L
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
         if layout.stacked:
             return _slice_of(root, record, declared)
-        picture = None
-        if record.picture_file not in {mask.file for mask in record.masks}:
-            opened = open_picture(root, ImageFacts(record.picture_file), "image")
-            picture = _as_rgb(opened[0]) if opened else None
+        image = None
+        if record.image_file not in {mask.file for mask in record.masks}:
+            opened = open_image(root, ImageFacts(record.image_file), "image")
+            image = _as_rgb(opened[0]) if opened else None
         _, numbers, reading = read_labels(root, [mask.file for mask in record.masks], layout, declared)
-        return picture, None if numbers is None else class_indices(numbers, reading.labels or declared)
+        return image, None if numbers is None else class_indices(numbers, reading.labels or declared)
 
     return look
 
@@ -71,8 +71,8 @@ def _slice_of(root: Path, record: Record, declared: LabelSpec | None) -> tuple[I
     for facts in (record.image, *record.masks[:1]):
         file, comma, number = (facts.file if facts else "").partition(", slice ")
         planes.append(read_stack(root / file)[int(number)] if comma else None)
-    picture, numbers = (*planes, None)[:2]
-    shown = None if picture is None else Image.fromarray(picture).convert("RGB")
+    image, numbers = (*planes, None)[:2]
+    shown = None if image is None else Image.fromarray(image).convert("RGB")
     return shown, None if numbers is None else class_indices(numbers, declared)
 
 
@@ -100,10 +100,10 @@ def _doubts(record: Record, doubtful: Doubtful) -> list[tuple[str, str]]:
 
 
 def _tile(record: Record, labels: LabelSpec | None, look: Look, doubtful: Doubtful) -> Image.Image:
-    """Picture and mask side by side, at most `_SIDE` wide each, under the sample's name."""
+    """Image and mask side by side, at most `_SIDE` wide each, under the sample's name."""
     tile = Image.new("RGB", (2 * _SIDE, _SIDE + _CAPTION), "white")
-    picture, classes = look(record)
-    panels = picture, None if classes is None else Image.fromarray(_colored(classes, labels))
+    image, classes = look(record)
+    panels = image, None if classes is None else Image.fromarray(_colored(classes, labels))
     for place, panel in enumerate(panels):
         shown = panel or Image.new("RGB", (_SIDE, _SIDE), _MISSING)
         method = Image.Resampling.NEAREST if place else Image.Resampling.BILINEAR
@@ -120,7 +120,7 @@ def _tile(record: Record, labels: LabelSpec | None, look: Look, doubtful: Doubtf
 
 
 def _colored(classes: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
-    if labels is None:  # no meaning, no colours: the numbers as greys over their own range
+    if labels is None:  # no meaning, no colors: the numbers as grays over their own range
         top = max(int(classes.max()), 1)
         return np.repeat((np.clip(classes, 0, top) * (255 / top)).astype(np.uint8)[..., None], 3, axis=2)
     table = np.array([*labels.palette, _IGNORED], np.uint8)
@@ -130,10 +130,10 @@ def _colored(classes: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
 
 
 def _legend(labels: LabelSpec | None) -> Image.Image:
-    """The classes by colour and name, in lines as wide as the sheet."""
+    """The classes by color and name, in lines as wide as the sheet."""
     width = _COLUMNS * (2 * _SIDE + _GAP)
     swatches = Image.fromarray(_colored(np.arange(-1, labels.classes)[None], labels)) if labels else None
-    names = ["ignored", *labels.names] if labels else ["no labels declared: numbers as greys"]
+    names = ["ignored", *labels.names] if labels else ["no labels declared: numbers as grays"]
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places: list[tuple[int, int]] = []
     left = top = 0

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ...wording import counted
+from ...wording import pluralize
 from .findings import legible
 from .propose import as_options
 
@@ -40,12 +40,12 @@ def rendered(report: Report) -> RenderableType:
 
 
 def _header(report: Report) -> Text:
-    sure = f", recognised by its names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
+    sure = f", recognized by its names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
     read = f"{report.audited:,} of " if report.audited < report.samples else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
     lines = (
         f"[bold]{escape(legible(report.source))}[/bold]  {report.dataset}{sure}",
-        read + counted(report.samples, "sample") + (f" ({splits})" if splits else ""),
+        read + pluralize(report.samples, "sample") + (f" ({splits})" if splits else ""),
     )
     return Text.from_markup("\n".join(lines))
 
@@ -75,10 +75,10 @@ def _commands(report: Report) -> tuple[str, str]:
 
 def _balance(report: Report) -> Table:
     table = Table("class", box=None)
-    for column in ("pixels", "share", "pictures"):
+    for column in ("pixels", "share", "images"):
         table.add_column(column, justify="right")
     for share in report.classes:
-        table.add_row(share.name, f"{share.pixels:,}", f"{share.share:.2%}", f"{share.pictures:,}")
+        table.add_row(share.name, f"{share.pixels:,}", f"{share.share:.2%}", f"{share.images:,}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Reading samples that lie in two stacks, of pictures and of labels; and facts of arrays, which have no files."""
+"""Reading samples that lie in two stacks, of images and of labels; and facts of arrays, which have no files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...labels import LabelSpec
 from ..files import our_errors, read_stack
 from .facts import FileFacts, ImageFacts, LabelMap, MaskFacts, Record
 from .layouts import Layout, Reading
-from .probe import count_numbers, digest, label_map, picture_facts, roughness
+from .probe import count_numbers, digest, image_facts, label_map, roughness
 from .tree import Item
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -72,7 +72,7 @@ def silent() -> Iterator[None]:
 
 
 def _fault_of_stack(path: Path, kind: str) -> str:
-    """Why a TIFF is no stack of 8-bit greys."""
+    """Why a TIFF is no stack of 8-bit grays."""
     import tifffile
 
     try:
@@ -86,12 +86,12 @@ def _fault_of_stack(path: Path, kind: str) -> str:
 
 
 def image_of_array(name: str, array: np.ndarray) -> ImageFacts:
-    """Facts of a decoded picture, uint8 (H, W) or (H, W, C)."""
+    """Facts of a decoded image, uint8 (H, W) or (H, W, C)."""
     facts = ImageFacts(name, format="array", size=(array.shape[1], array.shape[0]))
     facts.stored = facts.size
     planes = array if array.ndim == 2 or array.shape[2] == 3 else array.mean(axis=2).astype(np.uint8)
-    picture_facts(facts, Image.fromarray(np.ascontiguousarray(planes)))
-    if planes is not array:  # more channels than a picture shows: all of them count for its identity
+    image_facts(facts, Image.fromarray(np.ascontiguousarray(planes)))
+    if planes is not array:  # more channels than an image shows: all of them count for its identity
         facts.digest = digest(repr(array.shape).encode(), np.ascontiguousarray(array).data)
     return facts
 

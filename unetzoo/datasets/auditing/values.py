@@ -12,7 +12,7 @@ from .facts import MaskFacts, Roughness
 from .findings import Findings
 from .layouts import Reading
 
-# shares of the borders at which single pixels lie strictly between their neighbours, measured: true labels reach 0.022
+# shares of the borders at which single pixels lie strictly between their neighbors, measured: true labels reach 0.022
 # (CamVid, Cityscapes, faces, cells), labels once resized with interpolation begin at 0.39, labels once JPEG at 0.15
 _RAMPED = 0.12
 _RAMPED_FOR_SURE = 0.2
@@ -63,7 +63,7 @@ def _accident(facts: MaskFacts, reading: Reading, others: Roughness, *, palette:
         facts: The mask.
         reading: How it is read.
         others: How the numbers lie in all masks with undeclared values, this one too.
-        palette: The set's numbers look like greys of a palette.
+        palette: The set's numbers look like grays of a palette.
     """
     assert reading.labels is not None
     values, strange, known, own = set(facts.counts), _strange(facts, reading), declared(reading), facts.roughness
@@ -83,13 +83,13 @@ def _accident(facts: MaskFacts, reading: Reading, others: Roughness, *, palette:
         return _smeared(judge, others, values, known)
     if len(values) > 1 and _step(values, known, reading.labels):
         return "shifted-ids"
-    if palette or values <= _greys_of_palettes(reading.labels):
-        return "palette-to-grey"
+    if palette or values <= _grays_of_palettes(reading.labels):
+        return "palette-to-gray"
     return "out-of-range-id"
 
 
 def ramped(rough: Roughness) -> bool:
-    """Whether numbers between their neighbours' line the borders, as true labels never have them."""
+    """Whether numbers between their neighbors' line the borders, as true labels never have them."""
     return rough.between > 0 and rough.between >= _RAMPED * rough.changes
 
 
@@ -132,7 +132,7 @@ def _step(values: set[int], known: set[int], labels: LabelSpec) -> int:
 
 
 def _common_palette(judged: Sequence[tuple[MaskFacts, Reading]]) -> bool:
-    """Whether the numbers of the whole set look like the greys of a palette that is not known."""
+    """Whether the numbers of the whole set look like the grays of a palette that is not known."""
     specs = {reading.labels for _, reading in judged}
     values = {value for facts, _ in judged for value in facts.counts}
     if len(specs) != 1 or not judged:
@@ -144,8 +144,8 @@ def _common_palette(judged: Sequence[tuple[MaskFacts, Reading]]) -> bool:
     return few and len(strange) >= 2 and 2 * len(strange) >= len(values) and rough.between < _RAMPED * rough.changes
 
 
-def _greys_of_palettes(labels: LabelSpec) -> set[int]:
-    """What `convert("L")` makes of the colours that palettes of these classes usually have."""
+def _grays_of_palettes(labels: LabelSpec) -> set[int]:
+    """What `convert("L")` makes of the colors that palettes of these classes usually have."""
     voc = [tuple(_voc_channel(index, shift) for shift in range(3)) for index in range(labels.classes)]
     colors = [*labels.palette, *voc, (224, 224, 192), (255, 255, 255), (0, 0, 0)]
     return {(299 * r + 587 * g + 114 * b + 500) // 1000 for r, g, b in colors} | {
@@ -154,7 +154,7 @@ def _greys_of_palettes(labels: LabelSpec) -> set[int]:
 
 
 def _voc_channel(index: int, channel: int) -> int:
-    """A channel of PASCAL VOC's colour of an index: its bits are dealt out to red, green and blue in turn."""
+    """A channel of PASCAL VOC's color of an index: its bits are dealt out to red, green and blue in turn."""
     return sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
 
 

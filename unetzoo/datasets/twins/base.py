@@ -23,10 +23,10 @@ class Pair:
     Args:
         name: The sample's id.
         split: The split it belongs to.
-        image: Its picture.
+        image: Its image.
         masks: Its label files; the first is the one that is read.
         depth: Its depth file, where the layout has one.
-        page: Its slice, where picture and labels are stacks.
+        page: Its slice, where image and labels are stacks.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Layout:
         splits: Splits with labels.
         options: Arguments that the dataset needs besides `root` and `split`.
         recipe: A recipe that trains on it.
-        masks: How its label files hold classes: an "index" a pixel as grey, a "palette" index, "binary" 0 and 255,
-            "parts" (a file of 0 and 255 for each part), "jpeg" (greys to be thresholded), or None.
+        masks: How its label files hold classes: an "index" a pixel as gray, a "palette" index, "binary" 0 and 255,
+            "parts" (a file of 0 and 255 for each part), "jpeg" (grays to be thresholded), or None.
         labels: The file values that are declared.
-        grey: Pictures have one channel.
+        gray: Images have one channel.
         has_depth: Samples have a depth file.
         count: Samples written by default.
         least: Fewest samples that fill every split.
@@ -72,7 +72,7 @@ class Layout:
     recipe: str | None = None
     masks: MaskKind = "index"
     labels: LabelSpec | None = None
-    grey: bool = False
+    gray: bool = False
     has_depth: bool = False
     count: int = 20
     least: int = 5
@@ -85,7 +85,7 @@ def rng_of(seed: int, *key: int) -> RNG:
 
 
 def save(path: Path, array: np.ndarray, **options: Any) -> Path:
-    """Write a picture; JPEGs at quality 95."""
+    """Write an image; JPEGs at quality 95."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jpg":
         options.setdefault("quality", 95)
@@ -94,13 +94,13 @@ def save(path: Path, array: np.ndarray, **options: Any) -> Path:
 
 
 def pixels(path: Path, mode: str | None = None) -> np.ndarray:
-    """What a picture file holds, as it is stored or in another mode."""
+    """What an image file holds, as it is stored or in another mode."""
     with Image.open(path) as image:
         return np.asarray(image if mode is None else image.convert(mode))
 
 
 def save_indexed(path: Path, values: np.ndarray, palette: Mapping[int, tuple[int, int, int]]) -> Path:
-    """Write palette indices (mode P), each shown in its colour."""
+    """Write palette indices (mode P), each shown in its color."""
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = np.zeros((256, 3), np.uint8)
     for value, color in palette.items():

@@ -13,7 +13,7 @@ from ..helen import RESORTED
 from ..layout import divided
 from ..listing import natural_key
 from .base import Layout, Pair, rng_of, save
-from .pictures import FACE_COLORS, complexion, face, paint
+from .images import FACE_COLORS, complexion, face, paint
 
 # Helen's sides are the viewer's, CelebAMask-HQ's the subject's: the left brow of the one is the right one of the other
 HELEN = {
@@ -37,15 +37,15 @@ def _write_helen(root: Path, count: int, size: int, seed: int, *, resorted: bool
     for i in range(count):
         rng = rng_of(seed, i)
         parts = face(rng, size)
-        picture, labels = paint(_compose(parts, _INDEX), complexion(rng), rng), _compose(parts, HELEN)
+        image, labels = paint(_compose(parts, _INDEX), complexion(rng), rng), _compose(parts, HELEN)
         part, name = ("test" if i >= count - tests else "train"), f"{100032540 + 1117 * i}_1"
         if resorted:
             images, masks = (root / RESORTED / part / kind for kind in ("images", "labels"))
         else:
             images = masks = root / part
-            viz = (0.5 * picture + 0.5 * np.array(HELEN_LABELS.palette)[labels]).astype(np.uint8)
+            viz = (0.5 * image + 0.5 * np.array(HELEN_LABELS.palette)[labels]).astype(np.uint8)
             save(images / f"{name}_viz.jpg", viz)
-        save(images / f"{name}_image.jpg", picture)
+        save(images / f"{name}_image.jpg", image)
         save(masks / f"{name}_label.png", labels)
 
 
@@ -53,11 +53,11 @@ def _read_helen(root: Path, *, resorted: bool) -> list[Pair]:
     pairs = []
     for part in ("train", "test"):
         folder = root / RESORTED / part / "images" if resorted else root / part
-        pictures = {path.stem.removesuffix("_image"): path for path in folder.glob("*_image.*")}
-        names = sorted(pictures, key=natural_key)
+        images = {path.stem.removesuffix("_image"): path for path in folder.glob("*_image.*")}
+        names = sorted(images, key=natural_key)
         vals = set(seeded_split(names, "val", 0.1, 0)) if part == "train" else set()
         labels = root / RESORTED / part / "labels" if resorted else folder
-        pairs += [Pair(name, "val" if name in vals else part, pictures[name], (labels / f"{name}_label.png",))
+        pairs += [Pair(name, "val" if name in vals else part, images[name], (labels / f"{name}_label.png",))
                   for name in names]  # fmt: skip
     return pairs
 
@@ -67,11 +67,11 @@ def _write_celebamask(root: Path, count: int, size: int, seed: int, *, mapping: 
     for i, number in enumerate(ids):
         rng = rng_of(seed, i)
         worn = (("eye_g", "ear_r"), ("hat",), ("neck_l",), ())[i % 4]
-        parts = face(rng, 2 * size, worn)  # pictures have twice the side of part files
+        parts = face(rng, 2 * size, worn)  # images have twice the side of part files
         save(root / PICTURES / f"{number}.jpg", paint(_compose(parts, _INDEX), complexion(rng), rng))
         for name, present in parts.items():
-            grey = present[::2, ::2].astype(np.uint8) * 255
-            save(root / PART_FILES / str(number // 2000) / f"{number:05d}_{name}.png", np.stack([grey] * 3, 2))
+            gray = present[::2, ::2].astype(np.uint8) * 255
+            save(root / PART_FILES / str(number // 2000) / f"{number:05d}_{name}.png", np.stack([gray] * 3, 2))
     if mapping:
         first = {"train": 0, "val": FIRST_VAL, "test": FIRST_TEST}
         lines = [f"{number:<12}{(original := first[_official_split(number)] + i):<12}{original + 1:06d}.jpg"
@@ -85,8 +85,8 @@ def _official_split(number: int) -> str:
 
 
 def _read_celebamask(root: Path, *, mapping: bool) -> list[Pair]:
-    pictures = {path.stem: path for path in (root / PICTURES).iterdir() if path.stem.isdecimal()}
-    names = sorted(pictures, key=natural_key)
+    images = {path.stem: path for path in (root / PICTURES).iterdir() if path.stem.isdecimal()}
+    names = sorted(images, key=natural_key)
     if mapping:
         split = {name: _official_split(int(name)) for name in names}
     else:
@@ -97,7 +97,7 @@ def _read_celebamask(root: Path, *, mapping: bool) -> list[Pair]:
         folder = root / PART_FILES / str(int(name) // 2000)
         files = [folder / f"{int(name):05d}_{part}.png" for part in PARTS]
         hair_first = sorted(files, key=lambda path: not path.stem.endswith("_hair"))
-        pairs.append(Pair(name, split[name], pictures[name], tuple(path for path in hair_first if path.exists())))
+        pairs.append(Pair(name, split[name], images[name], tuple(path for path in hair_first if path.exists())))
     return pairs
 
 

@@ -11,18 +11,18 @@ from .base import pixels, save
 from .planting import Twin, anywhere, fault, files, has_masks, stacked
 
 
-@fault("missing-mask", "a picture without labels", files)
+@fault("missing-mask", "an image without labels", files)
 def _missing_mask(twin: Twin) -> None:
     for path in twin.pick().masks:
         twin.remove(path)
 
 
-@fault("missing-image", "labels without a picture", files)
+@fault("missing-image", "labels without an image", files)
 def _missing_image(twin: Twin) -> None:
     twin.remove(twin.pick().image)
 
 
-@fault("duplicate-stem", "two pictures of one name (in a manifest: of one id)", files)
+@fault("duplicate-stem", "two images of one name (in a manifest: of one id)", files)
 def _duplicate_stem(twin: Twin) -> None:
     pair = twin.pick()
     if twin.layout.dataset == "csv":
@@ -34,7 +34,7 @@ def _duplicate_stem(twin: Twin) -> None:
     twin.note(other)
 
 
-@fault("truncated-image", "a picture file whose end is missing", anywhere)
+@fault("truncated-image", "an image file whose end is missing", anywhere)
 def _truncated_image(twin: Twin) -> None:
     _truncate(twin, twin.pick().image)
 
@@ -50,28 +50,28 @@ def _truncate(twin: Twin, path: Path) -> None:
     twin.note(path)
 
 
-@fault("empty-file", "a picture file of 0 bytes", anywhere)
+@fault("empty-file", "an image file of 0 bytes", anywhere)
 def _empty_file(twin: Twin) -> None:
     path = twin.pick().image
     path.write_bytes(b"")
     twin.note(path)
 
 
-@fault("not-an-image", "a picture file that holds a web page", anywhere)
+@fault("not-an-image", "an image file that holds a web page", anywhere)
 def _not_an_image(twin: Twin) -> None:
     path = twin.pick().image
     path.write_text("<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n")
     twin.note(path)
 
 
-@fault("no-permission", "a picture file that may not be read (the superuser reads it all the same)", anywhere)
+@fault("no-permission", "an image file that may not be read (the superuser reads it all the same)", anywhere)
 def _no_permission(twin: Twin) -> None:
     path = twin.pick().image
     os.chmod(path, 0)
     twin.note(path)
 
 
-@fault("pixel-bomb", "a small file that declares a picture of 50,000 × 50,000 pixels", lambda at: not stacked(at))
+@fault("pixel-bomb", "a small file that declares an image of 50,000 × 50,000 pixels", lambda at: not stacked(at))
 def _pixel_bomb(twin: Twin) -> None:
     import zlib
 
@@ -102,7 +102,7 @@ def _stray_file(twin: Twin) -> None:
     twin.note(path)
 
 
-@fault("size-mismatch", "labels of another size than their picture", has_masks)
+@fault("size-mismatch", "labels of another size than their image", has_masks)
 def _size_mismatch(twin: Twin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
@@ -117,7 +117,7 @@ def _depth_missing(twin: Twin) -> None:
     twin.remove(_depth(twin))
 
 
-@fault("depth-size-mismatch", "depth of another size than its picture", lambda at: at.has_depth)
+@fault("depth-size-mismatch", "depth of another size than its image", lambda at: at.has_depth)
 def _depth_size_mismatch(twin: Twin) -> None:
     path = _depth(twin)
     depth = pixels(path)

@@ -13,7 +13,7 @@ from .planting import Twin, fault, files, has_masks, indexed, raw, stacked
 
 
 def _shown(twin: Twin, values: np.ndarray) -> np.ndarray:
-    """Values in the colours of their classes (H, W, 3); what is no class is white."""
+    """Values in the colors of their classes (H, W, 3); what is no class is white."""
     labels = twin.layout.labels
     table = np.full((256, 3), 255, np.uint8)
     if labels is not None:
@@ -28,7 +28,7 @@ def _jpeg_mask(twin: Twin) -> None:
     save(twin.renamed(pair.masks[0], ".jpg"), values, quality=75)
 
 
-@fault("rgb-mask", "labels as colours in place of numbers", raw)
+@fault("rgb-mask", "labels as colors in place of numbers", raw)
 def _rgb_mask(twin: Twin) -> None:
     pair = twin.pick()
     save(pair.masks[0], _shown(twin, twin.values(pair)))
@@ -67,7 +67,7 @@ def _float_mask(twin: Twin) -> None:
     save(twin.renamed(pair.masks[0], ".tif"), values)
 
 
-@fault("multi-frame-mask", "several pictures in one label file", lambda at: files(at) and at.masks != "jpeg")
+@fault("multi-frame-mask", "several images in one label file", lambda at: files(at) and at.masks != "jpeg")
 def _multi_frame(twin: Twin) -> None:
     path = twin.pick().masks[0]
     with Image.open(path) as file:
@@ -89,8 +89,8 @@ def _change_all(twin: Twin, change: Callable[[np.ndarray], np.ndarray]) -> None:
         twin.set_values(pair, change(values), path)
 
 
-@fault("palette-to-grey", "palette labels turned into their colours' luminance", lambda at: at.masks == "palette")
-def _palette_to_grey(twin: Twin) -> None:
+@fault("palette-to-gray", "palette labels turned into their colors' luminance", lambda at: at.masks == "palette")
+def _palette_to_gray(twin: Twin) -> None:
     for pair in twin.pairs:
         save(pair.masks[0], pixels(pair.masks[0], "L"))
         twin.note(pair.masks[0])
@@ -145,7 +145,7 @@ def _out_of_range(twin: Twin) -> None:
     twin.set_values(pair, values)
 
 
-@fault("all-ignored", "labels without a single labelled pixel", lambda at: bool(at.labels and at.labels.ignore_ids))
+@fault("all-ignored", "labels without a single labeled pixel", lambda at: bool(at.labels and at.labels.ignore_ids))
 def _all_ignored(twin: Twin) -> None:
     pair = twin.pick()
     labels = twin.layout.labels

@@ -17,12 +17,12 @@ def _leakage(twin: Twin) -> None:
     twin.copy(*twin.pick_two("val"))
 
 
-@fault("conflicting-labels", "the same picture twice, with different labels", has_masks)
+@fault("conflicting-labels", "the same image twice, with different labels", has_masks)
 def _conflicting(twin: Twin) -> None:
     twin.copy(*twin.pick_two("train"), labels=False)
 
 
-@fault("misaligned-mask", "the labels of two pictures exchanged", has_masks)
+@fault("misaligned-mask", "the labels of two images exchanged", has_masks)
 def _misaligned(twin: Twin) -> None:
     first = twin.pick()
     values = twin.values(first)

@@ -43,8 +43,8 @@ class Twin:
 
     def of(self, split: str) -> list[Pair]:
         """The samples of a split, without those that lack a file already."""
-        labelled = self.layout.masks is not None
-        return [pair for pair in self.pairs if pair.split == split and _complete(pair) and bool(pair.masks) == labelled]
+        labeled = self.layout.masks is not None
+        return [pair for pair in self.pairs if pair.split == split and _complete(pair) and bool(pair.masks) == labeled]
 
     def pick(self) -> Pair:
         """A sample of train."""
@@ -61,12 +61,12 @@ class Twin:
         """Remember that files were changed."""
         self.touched += [path for path in paths if path not in self.touched]
 
-    def picture(self, pair: Pair) -> np.ndarray:
-        """The picture of a sample."""
+    def read_image(self, pair: Pair) -> np.ndarray:
+        """The image of a sample."""
         return pixels(pair.image) if pair.page is None else self._page(pair.image, pair.page)
 
-    def set_picture(self, pair: Pair, array: np.ndarray) -> None:
-        """Write the picture of a sample in the format that it has."""
+    def write_image(self, pair: Pair, array: np.ndarray) -> None:
+        """Write the image of a sample in the format that it has."""
         if pair.page is not None:
             self._set_page(pair.image, pair.page, array)
         else:
@@ -74,7 +74,7 @@ class Twin:
         self.note(pair.image)
 
     def values(self, pair: Pair, path: Path | None = None) -> np.ndarray:
-        """The numbers in a sample's label file; greys as shown where it holds 0 and 255."""
+        """The numbers in a sample's label file; grays as shown where it holds 0 and 255."""
         path = path or pair.masks[0]
         if pair.page is not None:
             return self._page(path, pair.page)
@@ -102,9 +102,9 @@ class Twin:
                 yield pair, path
 
     def copy(self, source: Pair, target: Pair, *, labels: bool = True) -> None:
-        """Give a sample the picture of another, and its labels and depth."""
+        """Give a sample the image of another, and its labels and depth."""
         if source.page is not None:
-            self.set_picture(target, self.picture(source))
+            self.write_image(target, self.read_image(source))
         else:
             self._copy_file(source.image, target.image)
         if labels and source.masks:
@@ -236,12 +236,12 @@ def anywhere(layout: Layout) -> bool:
 
 
 def has_masks(layout: Layout) -> bool:
-    """Pictures have labels."""
+    """Images have labels."""
     return layout.masks is not None
 
 
 def files(layout: Layout) -> bool:
-    """Every picture and every label map is a file."""
+    """Every image and every label map is a file."""
     return has_masks(layout) and not stacked(layout)
 
 

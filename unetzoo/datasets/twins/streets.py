@@ -10,7 +10,7 @@ import numpy as np
 from ..camvid import LABELS as CAMVID_LABELS
 from ..cityscapes import LABEL_IDS, LABELS, PICTURE, TABLE, TRAIN_IDS
 from .base import Layout, Pair, rng_of, save
-from .pictures import paint, street
+from .images import paint, street
 
 CITIES = {"train": ("aachen", "bochum"), "val": ("frankfurt",), "test": ("berlin",)}
 # label ids 24 to 33 are things, counted one by one in the files of instances
@@ -20,7 +20,7 @@ VOID = {0: ("unlabeled", (0, 0, 0)), 1: ("ego vehicle", (0, 0, 0)), 3: ("out of 
 NAMES = {i: name for i, name, _ in TABLE} | {i: name for i, (name, _) in VOID.items()}
 COLORS = {i: color for i, _, color in TABLE} | {i: color for i, (_, color) in VOID.items()}
 _SHOWN = COLORS | {1: (30, 30, 30), 3: (10, 10, 10), 4: (140, 120, 90), 0: (120, 130, 110)}
-# Cityscapes' id → CamVid's class; what it does not know is not labelled (11)
+# Cityscapes' id → CamVid's class; what it does not know is not labeled (11)
 TO_CAMVID = {23: 0, 11: 1, 17: 2, 7: 3, 8: 4, 21: 5, 22: 5, 19: 6, 20: 6, 12: 7, 13: 7, 26: 8, 27: 8, 28: 8, 31: 8,
              24: 9, 25: 10, 32: 10, 33: 10}  # fmt: skip
 
@@ -72,12 +72,10 @@ def _box(where: np.ndarray) -> list[list[int]]:
 def _read_cityscapes(root: Path) -> list[Pair]:
     pairs = []
     for split in ("train", "val", "test"):
-        for picture in sorted((root / "leftImg8bit" / split).glob(f"*/*{PICTURE}.*")):
-            name = picture.stem.removesuffix(PICTURE)
-            folder = root / "gtFine" / split / picture.parent.name
-            pairs.append(
-                Pair(name, split, picture, tuple(folder / f"{name}{end}.png" for end in (LABEL_IDS, TRAIN_IDS)))
-            )
+        for image in sorted((root / "leftImg8bit" / split).glob(f"*/*{PICTURE}.*")):
+            name = image.stem.removesuffix(PICTURE)
+            folder = root / "gtFine" / split / image.parent.name
+            pairs.append(Pair(name, split, image, tuple(folder / f"{name}{end}.png" for end in (LABEL_IDS, TRAIN_IDS))))
     return pairs
 
 

@@ -23,7 +23,7 @@ from ..listing import natural_key
 from ..scenery import background
 from ..sources import Drawings, division
 from .base import Layout, Pair, Reader, Writer, rng_of, save, save_indexed
-from .pictures import car, membranes, objects, paint, rim
+from .images import car, membranes, objects, paint, rim
 
 MANIFEST = "manifest.csv"
 OBJECTS = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(255,), ignore_index=255,
@@ -33,7 +33,7 @@ CELLS = LabelSpec(("membrane", "cell"), ids=(0, 255))
 LISTED = LabelSpec(("background", "object"))
 
 
-def _write_carvana(root: Path, count: int, size: int, seed: int, *, pictures: str) -> None:
+def _write_carvana(root: Path, count: int, size: int, seed: int, *, images: str) -> None:
     cars = max(5, -(-count // 16))
     for number in range(cars):
         name = f"{int(rng_of(seed, number).integers(16**12)):012x}"
@@ -42,13 +42,13 @@ def _write_carvana(root: Path, count: int, size: int, seed: int, *, pictures: st
         for view in range(1, -(-count // cars) + 1):
             rng = rng_of(seed, number, view)
             labels = car(rng, size, size * 3 // 2, view)
-            save(root / pictures / f"{name}_{view:02d}.jpg", paint(labels, paints, rng, spread=0))
+            save(root / images / f"{name}_{view:02d}.jpg", paint(labels, paints, rng, spread=0))
             shown = {0: (0, 0, 0), 1: (255, 255, 255)}
             save_indexed(root / "train_masks" / f"{name}_{view:02d}_mask.gif", (labels > 0).astype(np.uint8), shown)
 
 
-def _read_carvana(root: Path, *, pictures: str) -> list[Pair]:
-    files = sorted(path for path in (root / pictures).iterdir() if path.stem[-3:-2] == "_")
+def _read_carvana(root: Path, *, images: str) -> list[Pair]:
+    files = sorted(path for path in (root / images).iterdir() if path.stem[-3:-2] == "_")
     cars = {path.stem[:-3] for path in files}
     split = {name: part for part in ("train", "val", "test")
              for name in divided(cars, part, 0, val=0.1, test=0.1, subject=root)}  # fmt: skip
@@ -103,7 +103,7 @@ def _write_folder(root: Path, count: int, size: int, seed: int, *, binary: bool)
         save(root / "images" / f"photo_{i + 1}.jpg", paint(labels, colors, rng))
         if binary:
             save(root / "masks" / f"photo_{i + 1}.png", (labels > 0).astype(np.uint8) * 255)
-        else:  # as in VOC: coloured indices, outlines not labelled
+        else:  # as in VOC: colored indices, outlines not labeled
             labels[rim(labels)] = 255
             shown = dict(enumerate(OBJECTS.palette)) | {255: (224, 224, 192)}
             save_indexed(root / "masks" / f"photo_{i + 1}.png", labels, shown)
@@ -157,7 +157,7 @@ def _write_export(root: Path, count: int, size: int, seed: int) -> None:
     sources = 10 * (1 + count // 200)  # of every ten cut-outs and scenes, eight are train, one val, one test
     drawn = Drawings(size, 1, sources, sources)
     for number in range(sources):
-        save(root / SCENE / f"bg{number + 1}.jpg", drawn.scene(number).picture)
+        save(root / SCENE / f"bg{number + 1}.jpg", drawn.scene(number).image)
     for part, samples in _tenths(count).items():
         pool = division(sources, part, "sources")
         for i in range(samples):
@@ -186,11 +186,11 @@ def _read_export(root: Path) -> list[Pair]:
             for p in files]  # fmt: skip
 
 
-def _carvana(about: str, pictures: str) -> Layout:
+def _carvana(about: str, images: str) -> Layout:
     return Layout(
-        "carvana", about, lambda *args: _write_carvana(*args, pictures=pictures),
-        lambda root: _read_carvana(root, pictures=pictures), ("train", "val", "test"),
-        options={"hq": True} if pictures == "train_hq" else {}, recipe="carvana", masks="binary", labels=SHOWN, size=48,
+        "carvana", about, lambda *args: _write_carvana(*args, images=images),
+        lambda root: _read_carvana(root, images=images), ("train", "val", "test"),
+        options={"hq": True} if images == "train_hq" else {}, recipe="carvana", masks="binary", labels=SHOWN, size=48,
     )  # fmt: skip
 
 
@@ -205,18 +205,18 @@ def _folder(about: str, labels: LabelSpec, *, binary: bool) -> Layout:
 
 def _isbi(about: str, writer: Writer, reader: Reader) -> Layout:
     return Layout(
-        "isbi2012", about, writer, reader, ("train", "val"), recipe="isbi2012", masks="binary", labels=CELLS, grey=True,
+        "isbi2012", about, writer, reader, ("train", "val"), recipe="isbi2012", masks="binary", labels=CELLS, gray=True,
         count=10, size=160,
     )  # fmt: skip
 
 
 THINGS = {
     "carvana": _carvana("Carvana: train/CAR_VIEW.jpg and train_masks/CAR_VIEW_mask.gif", "train"),
-    "carvana-hq": _carvana("Carvana with the pictures of train_hq/", "train_hq"),
+    "carvana-hq": _carvana("Carvana with the images of train_hq/", "train_hq"),
     "isbi2012": _isbi("ISBI 2012 as PNG: images/NN.png and labels/NN.png", _write_slices, _read_slices),
     "isbi2012-tif": _isbi("ISBI 2012 as the challenge has it: train-volume.tif and train-labels.tif", _write_stacks,
                           _read_stacks),
-    "folder": _folder("your own: images/ and masks/ by stem; masks with a palette, outlines not labelled", OBJECTS,
+    "folder": _folder("your own: images/ and masks/ by stem; masks with a palette, outlines not labeled", OBJECTS,
                       binary=False),
     "folder-binary": _folder("your own: images/ and masks/ by stem; masks of 0 and 255", TWO, binary=True),
     "csv": Layout("csv", "a manifest with columns id, image, mask, depth (16 bits) and split", _write_manifest,

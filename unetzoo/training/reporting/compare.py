@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, did_you_mean
-from ...wording import counted
-from ..disk import DISK
+from ...io import write_json
+from ...wording import pluralize
 from ..logs import columns_of, plain
 from ..resume import flat
 from .curves import ASIDE, COUNTS, Chart, is_better_smaller, save
@@ -52,7 +51,7 @@ class Standing:
     def state(self) -> str:
         """How far the run came."""
         seen = len(self.run.history)
-        planned = f"{seen} of {counted(self.run.planned, 'epoch')}" if self.run.planned else counted(seen, "epoch")
+        planned = f"{seen} of {pluralize(self.run.planned, 'epoch')}" if self.run.planned else pluralize(seen, "epoch")
         done = "finished" if self.run.finished else f"unfinished, {planned}"
         return done + (f", collapsed to {self.run.collapsed}" if self.run.collapsed else "")
 
@@ -83,7 +82,7 @@ class Comparison:
         }
 
     def charts(self) -> list[Chart]:
-        """Loss and score of all runs: one colour a run, training dashed."""
+        """Loss and score of all runs: one color a run, training dashed."""
         runs = [standing.run for standing in self.standings]
         losses: dict[str, list[float]] = {}
         colors: dict[str, int] = {}
@@ -104,7 +103,7 @@ class Comparison:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save(draw(self.charts()), folder / "comparison.png", dpi=130)
-            DISK.replace_text(folder / "comparison.json", json.dumps(self.to_dict(), indent=2) + "\n")
+            write_json(folder / "comparison.json", self.to_dict())
         except OSError as error:
             raise DataError("cannot write the comparison", subject=folder, found=str(error)) from error
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, float]
 ASIDE = ("epoch", "lr", "seconds", "skipped")
-COUNTS = ("miou_defined", "pixels", "pictures", "count")
+COUNTS = ("miou_defined", "pixels", "images", "count")
 SMALLER = ("loss", "rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "ece", "hausdorff", "hd95", "assd")
 BY_CLASS = ("iou", "f1", "precision", "sensitivity", "specificity", "accuracy", "nsd", "hausdorff", "hd95", "assd")
 CLASSES = 10  # most classes whose curves can be told apart
@@ -31,7 +31,7 @@ class Chart:
         title: Over it.
         curves: Values over the epochs by name; NaN where there is none.
         log: Whether the axis is logarithmic.
-        colors: The number of each curve's colour; one after the other by default.
+        colors: The number of each curve's color; one after the other by default.
         dashed: Which curves are.
     """
 
@@ -98,7 +98,7 @@ def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
 
 
 def figure(parts: Sequence[Chart], *, columns: int = 2) -> Figure:
-    """Charts as one picture."""
+    """Charts as one image."""
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
     rows = -(-len(parts) // columns) or 1
@@ -142,7 +142,7 @@ def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[
 def _chart(title: str, history: Sequence[Row], names: Sequence[str], *, log: bool = False) -> Chart:
     """A chart; where `log` allows it, the axis is logarithmic for values that span decades.
 
-    A term of the loss has one colour, dashed where it was measured in training.
+    A term of the loss has one color, dashed where it was measured in training.
     """
     curves = {name: [float(row.get(name, math.nan)) for row in history] for name in names}
     finite = [value for values in curves.values() for value in values if math.isfinite(value)]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from .curves import Chart
-from .pictures import Picture, encoded
+from .images import Pixels, encoded
 
 VOID = ("img", "meta", "line", "polyline")
 WIDTH, HEIGHT = 420, 260  # of a chart; the page scales it
@@ -74,10 +74,10 @@ def table(
     return tag("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption or "table")
 
 
-def image(picture: Picture, alt: str, *, photo: bool, **attributes: object) -> Html:
-    """A picture inside the page."""
-    kind, data = encoded(picture, photo=photo)
-    height, width = picture.shape[:2]
+def image_tag(image: Pixels, alt: str, *, photo: bool, **attributes: object) -> Html:
+    """An image inside the page."""
+    kind, data = encoded(image, photo=photo)
+    height, width = image.shape[:2]
     source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     return tag("img", src=source, alt=alt, width=width, height=height, loading="lazy", **attributes)
 
@@ -96,7 +96,7 @@ def chart(drawn: Chart, number: int) -> Html:
     for name, curve in drawn.curves.items():
         parts += _curve(name, curve, drawn, axis)
     title, course = f"chart-{number}-title", f"chart-{number}-course"
-    picture = tag(
+    image = tag(
         "svg",
         tag("title", f"{drawn.title} over epochs" + (", logarithmic axis" if drawn.log else ""), id=title),
         tag("desc", "; ".join(_course(name, curve) for name, curve in drawn.curves.items()), id=course),
@@ -110,7 +110,7 @@ def chart(drawn: Chart, number: int) -> Html:
         for name, sample in ((name, _stroke("line", name, drawn, x1=0, y1=5, x2=24, y2=5)) for name in drawn.curves)
     ]
     heading = tag("h3", drawn.title, tag("small", " (logarithmic)") if drawn.log else None)
-    return tag("figure", heading, picture, tag("ul", *keys, class_="keys"), class_="chart")
+    return tag("figure", heading, image, tag("ul", *keys, class_="keys"), class_="chart")
 
 
 def number(value: float | None) -> str:
@@ -194,7 +194,7 @@ def _curve(name: str, curve: Sequence[float], drawn: Chart, axis: _Axis) -> list
 
 
 def _stroke(element: str, name: str, drawn: Chart, **attributes: object) -> Html:
-    """A line in a curve's colour, dotted where the colours come round again."""
+    """A line in a curve's color, dotted where the colors come round again."""
     place = drawn.colors[name]
     dashes = "2 3" if place >= COLORS else "6 3" if name in drawn.dashed else None
     return tag(element, **attributes, class_=f"s{place % COLORS}", stroke_dasharray=dashes)

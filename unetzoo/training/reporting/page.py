@@ -37,7 +37,7 @@ class Facts:
     Args:
         name: Of the run.
         recipe: Resolved.
-        labels: Names and colours of the classes.
+        labels: Names and colors of the classes.
         history: A row an epoch.
         monitor: The score that said which epoch is best.
         best_epoch: Which one, from 1.
@@ -158,7 +158,7 @@ def _curves(run: Facts) -> Html | None:
 
 
 def _classes(run: Facts) -> Html | None:
-    """A row a class, with its colour and its share of the true pixels; then the groups."""
+    """A row a class, with its color and its share of the true pixels; then the groups."""
     names = list(dict.fromkeys([*run.classes, *run.labels.groups]))
     kinds = [kind for kind in CLASS_SCORES if any(f"{kind}/{name}" in run.scores for name in names)]
     if not kinds:
@@ -222,7 +222,7 @@ def _samples(run: Facts) -> Html | None:
         for title, samples in ((f"Best {head}", ranked.best), (f"Worst {head}", ranked.worst)):
             if samples:
                 figures = (sample_figure(sample, run.labels, f"{score} {number(sample.score)}") for sample in samples)
-                parts += [tag("h3", title, tag("small", f" by each picture's {by}")), *figures]
+                parts += [tag("h3", title, tag("small", f" by each image's {by}")), *figures]
         if ranked.is_mask and ranked.kept:
             parts.append(colors_key(run.labels))
     return join(parts) if parts else None

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...heads import heads_of
 from ...inference.decide import Decision
-from ...inference.pictures import class_map, palette_picture
+from ...inference.images import class_map, palette_image
 from ...labels import LabelSpec
 from ...registry import METRICS
-from ..heads import heads_of
-from .pictures import Picture, below, colored, inputs_of, limits_of, scaled, shrunk, side_by_side
+from .images import Pixels, below, colored, inputs_of, limits_of, scaled, shrunk, side_by_side
 
 SHOWN = 4  # best and worst samples each
-SIDE = 384  # largest side of a picture on the page
+SIDE = 384  # largest side of an image on the page
 SHEET = 6  # samples on the sheet of all
 HALF = (0.5,)  # the probability above which a pixel is foreground, where no metric says otherwise
 
@@ -37,14 +37,14 @@ class Sample:
 
     Args:
         name: Its `id`, or its place.
-        inputs: Pictures that the network sees, by caption.
+        inputs: Images that the network sees, by caption.
         masks: Class indices (H, W), or 0 and 1 (K, H, W): "truth" and "prediction".
         planes: True and predicted planes (H, W) of heads such as depth; NaN where not valid.
         score: By which it is ranked.
     """
 
     name: str
-    inputs: dict[str, Picture]
+    inputs: dict[str, Pixels]
     masks: dict[str, NDArray[Any]] = field(default_factory=dict)
     planes: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
     score: float = math.nan
@@ -80,8 +80,8 @@ class Sample:
                 sample.masks = masks_of(batch[head][index], answer[index], thresholds)
         return sample
 
-    def panels(self, labels: LabelSpec) -> dict[str, Picture]:
-        """All its pictures, by caption, in the order in which they are shown."""
+    def panels(self, labels: LabelSpec) -> dict[str, Pixels]:
+        """All its images, by caption, in the order in which they are shown."""
         panels = self.inputs | {caption: colored(mask, labels) for caption, mask in self.masks.items()}
         for head, (true, predicted) in self.planes.items():
             limits = limits_of(true, predicted)
@@ -89,8 +89,8 @@ class Sample:
         return panels
 
     def small(self, side: int = SIDE) -> Sample:
-        """The same in smaller pictures."""
-        inputs = {caption: shrunk(picture, side, smooth=True) for caption, picture in self.inputs.items()}
+        """The same in smaller images."""
+        inputs = {caption: shrunk(image, side, smooth=True) for caption, image in self.inputs.items()}
         masks = {caption: thinned(mask, side) for caption, mask in self.masks.items()}
         planes = {head: (thinned(true, side), thinned(guess, side)) for head, (true, guess) in self.planes.items()}
         return Sample(self.name, inputs, masks, planes, self.score)
@@ -153,8 +153,8 @@ class First:
             place = len(self.samples)
             self.samples.append(Sample.of(batch, output, index, place, thresholds=self.thresholds))
 
-    def pictures(self, labels: LabelSpec | None) -> dict[str, Picture]:
-        """A picture a sample, by name: all of its panels in a row."""
+    def images(self, labels: LabelSpec | None) -> dict[str, Pixels]:
+        """An image a sample, by name: all of its panels in a row."""
         labels = labels or LabelSpec.indexed(256)
         return {sample.name: np.asarray(side_by_side(sample.panels(labels))) for sample in self.samples}
 
@@ -169,7 +169,7 @@ class First:
             rows[-1].save(folder / f"{name}.png")
             predicted = sample.masks.get("prediction")
             if predicted is not None and predicted.ndim == 2 and labels.classes > 1:
-                palette_picture(predicted, labels).save(folder / f"{name}-labels.png")
+                palette_image(predicted, labels).save(folder / f"{name}-labels.png")
         if rows:
             below(rows[:SHEET]).save(folder.with_suffix(".png"))
 
@@ -177,8 +177,8 @@ class First:
 class Ranked:
     """Keeps the best and the worst samples of an evaluation by one head.
 
-    Masks are ranked by the mean IoU over the classes that occur in a picture's truth or prediction, planes by the
-    root of the mean squared error. Samples without a score (nothing labelled) are left out.
+    Masks are ranked by the mean IoU over the classes that occur in an image's truth or prediction, planes by the
+    root of the mean squared error. Samples without a score (nothing labeled) are left out.
 
     Args:
         head: Which.
@@ -244,7 +244,7 @@ class Gallery:
     """What an evaluation shows: its first samples, and the best and the worst by each head.
 
     Args:
-        labels: Names and colours.
+        labels: Names and colors.
         metrics: The run's metrics by head.
         most: How many of the first samples.
     """

@@ -1,4 +1,4 @@
-"""Samples and colours on the page."""
+"""Samples and colors on the page."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...labels import LabelSpec
-from .html import Html, image, number, tag
-from .pictures import Picture, colored, colors_of, hex_of, ignored_color, limits_of, scale_colors, scaled
+from .html import Html, image_tag, number, tag
+from .images import Pixels, colored, colors_of, hex_of, ignored_color, limits_of, scale_colors, scaled
 from .samples import Sample
 
 
 def swatch(labels: LabelSpec, name: str) -> Html | None:
-    """A class's colour; nothing for groups."""
+    """A class's color; nothing for groups."""
     colors = _colors(labels)
     return _square(colors[name]) if name in colors else None
 
 
 def colors_key(labels: LabelSpec) -> Html:
-    """Every class beside its colour."""
+    """Every class beside its color."""
     keys = [tag("li", _square(color), name) for name, color in _colors(labels).items()]
     if labels.ignore_index is not None:
-        keys.append(tag("li", _square(hex_of(ignored_color(labels))), "not labelled"))
+        keys.append(tag("li", _square(hex_of(ignored_color(labels))), "not labeled"))
     return tag("ul", *keys, class_="keys")
 
 
 def sample_figure(sample: Sample, labels: LabelSpec, score: str) -> Html:
-    """A sample's pictures beside each other, with its name and its score."""
+    """A sample's images beside each other, with its name and its score."""
     panels: list[Html] = []
-    for caption, picture in sample.inputs.items():
-        panels.append(_panel(caption, picture, f"{caption} of {sample.name}", photo=True))
+    for caption, image in sample.inputs.items():
+        panels.append(_panel(caption, image, f"{caption} of {sample.name}", photo=True))
     for caption, mask in sample.masks.items():
         shares = _shares(mask, labels)
         panels.append(_panel(caption, colored(mask, labels), f"{caption} of {sample.name}: {shares}"))
@@ -46,8 +46,8 @@ def sample_figure(sample: Sample, labels: LabelSpec, score: str) -> Html:
     return tag("figure", caption, tag("div", *panels, class_="panels"), *scales)
 
 
-def _panel(caption: str, picture: Picture, alt: str, *, photo: bool = False) -> Html:
-    shown = image(picture, alt, photo=photo, class_="photo" if photo else None)
+def _panel(caption: str, image: Pixels, alt: str, *, photo: bool = False) -> Html:
+    shown = image_tag(image, alt, photo=photo, class_="photo" if photo else None)
     return tag("div", shown, tag("small", caption))
 
 

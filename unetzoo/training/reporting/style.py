@@ -24,7 +24,7 @@ def rgb(color: str) -> Color:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colours, 1…21; text needs 4.5, lines 3.
+    """The contrast of two colors, 1…21; text needs 4.5, lines 3.
 
     Examples:
         >>> contrast("#000000", "#ffffff"), contrast("#777777", "#777777")
@@ -38,7 +38,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def shades(ground: str, accent: str) -> list[tuple[str, str]]:
-    """From ground to accent: colours of cells, each with black or white text, whichever reads better."""
+    """From ground to accent: colors of cells, each with black or white text, whichever reads better."""
     made = []
     for place in range(SHADES):
         part = place / (SHADES - 1)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CheckpointWriteError, DataError
+from ...io import write_text
 from ...labels import LabelSpec
-from ..disk import DISK
 from ..logs import read_jsonl
 from ..progress import memory_in_use
 from .curves import charts, figure, save
+from .images import colors_of
 from .page import Facts, page
-from .pictures import colors_of
 from .samples import Gallery
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def write(
     try:
         save(figure(charts(trainer.history, heads)), folder / "curves.png")
         gallery.first.write(folder / "predictions", labels)
-        DISK.replace_text(folder / "report.html", page(facts))
+        write_text(folder / "report.html", page(facts))
     except OSError as error:
         raise CheckpointWriteError(
             "cannot write the report", subject=folder, found=str(error), hint="free some space, then --resume"

@@ -23,7 +23,7 @@ class AttentionUNet(SegmentationModel):
     """U-Net whose skips pass attention gates.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         encoder_channels: Channels of each level, finest first; their number − 1 is the number of poolings.
         gates: "common": LeeJunHyun's, on every skip, at its resolution, gated by the up-sampled map, with batch norm;
@@ -57,7 +57,7 @@ class AttentionUNet(SegmentationModel):
             Deviation(
                 paper="Three-dimensional, for CT volumes.",
                 ours="Two-dimensional, with the U-Net paper's widths 64…1024.",
-                reason="Pictures; the common implementation.",
+                reason="Images; the common implementation.",
             ),
             Deviation(
                 paper="Gates work on the coarser map's grid; the skip is brought to it, the coefficients back.",

@@ -58,7 +58,7 @@ class Encoder(nn.Module):
     """One module a level; answers every level's map, finest first.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         channels: Channels of each level, finest first.
         block: Makes a level's module from (input channels, output channels, level).
         pool: What stands between the levels; nothing for blocks that shrink the map themselves.

@@ -23,7 +23,7 @@ class R2AttentionUNet(SegmentationModel):
     """U-Net of recurrent residual units whose skips pass attention gates.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         encoder_channels: Channels of each level, finest first; their number − 1 is the number of poolings.
         t: Recurrent steps; a layer computes t + 1 times.
@@ -64,7 +64,7 @@ class R2AttentionUNet(SegmentationModel):
             Deviation(
                 paper="The implementation takes multiples of 16.",
                 ours="Odd sizes are resized to their skip.",
-                reason="Any picture size works.",
+                reason="Any image size works.",
             ),
         ),
         facts=(

@@ -1,4 +1,4 @@
-"""How far a network sees: pixel ranges followed backwards through its layers, from the answer to the picture.
+"""How far a network sees: pixel ranges followed backwards through its layers, from the answer to the image.
 
 `Geometry.of_unet` does this for U-Nets with poolings; networks with strided convolutions or nested U-Nets need steps of
 their own. A range is the first and the last pixel, of one axis, that something depends on.
@@ -37,7 +37,7 @@ class Range(NamedTuple):
         return Range(self.low // 2, self.high // 2)
 
     def bilinear(self, factor: int = 2) -> "Range":
-        """Through bilinear up-sampling (corners not aligned): each pixel lies between two centres."""
+        """Through bilinear up-sampling (corners not aligned): each pixel lies between two centers."""
         if factor == 1:
             return self
         return Range((2 * self.low + 1 - factor) // (2 * factor), (2 * self.high + 1 - factor) // (2 * factor) + 1)
@@ -47,7 +47,7 @@ def geometry_of(needs: Callable[[Range], Range], stride: int) -> Geometry:
     """The geometry of a padded network of any input size.
 
     Args:
-        needs: Range of the answer → range of the picture that it depends on.
+        needs: Range of the answer → range of the image that it depends on.
         stride: Product of all poolings and strides.
     """
     ranges = [needs(Range(pixel, pixel)) for pixel in range(stride)]

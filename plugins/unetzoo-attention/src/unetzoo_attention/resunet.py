@@ -23,7 +23,7 @@ class ResUNet(SegmentationModel):
     """U-Net of residual units.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         encoder_channels: Channels of each level, finest first, the last one being the bridge.
         activation: Of the output, by SMP's names.
@@ -48,7 +48,7 @@ class ResUNet(SegmentationModel):
         source="arXiv:1711.10684",
         figure="Figure 2 and table I",
         faithful="Three encoding units, a bridge and three decoding units of two 3×3 convolutions, each after batch "
-        "norm and ReLU (the first of all straight on the picture); strides instead of pooling.",
+        "norm and ReLU (the first of all straight on the image); strides instead of pooling.",
         deviations=(
             Deviation(
                 paper="Identity mappings in every unit, though width or stride changes in each of them.",
@@ -63,7 +63,7 @@ class ResUNet(SegmentationModel):
             Deviation(
                 paper="Sizes are multiples of 8.",
                 ours="Odd sizes are resized to their skip.",
-                reason="Any picture size works.",
+                reason="Any image size works.",
             ),
             Deviation(
                 paper="A sigmoid at the end.",
@@ -109,7 +109,7 @@ class ResidualUnit(nn.Module):
         inputs: Channels of the input.
         outputs: Channels of the output.
         stride: Of the first convolution and the projection.
-        plain_start: Leave out the first batch norm and ReLU, before which there is only the picture.
+        plain_start: Leave out the first batch norm and ReLU, before which there is only the image.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, plain_start: bool = False) -> None:

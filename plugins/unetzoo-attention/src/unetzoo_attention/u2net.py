@@ -49,7 +49,7 @@ class U2Net(SegmentationModel):
     """Six encoder and five decoder stages of residual U-blocks.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         encoder_channels: Channels out of each of the six encoder stages, finest first.
         mid_channels: Channels inside them.
@@ -177,7 +177,7 @@ class SideDecoder(nn.Module):
         self.sides = nn.ModuleList(nn.Conv2d(width, classes, 3, padding=1) for width in (*outputs, channels[5]))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps of the six stages, finest first → six side outputs of the picture's size, finest first."""
+        """Maps of the six stages, finest first → six side outputs of the image's size, finest first."""
         maps = [features[-1]]
         for unit, skip in zip(reversed(self.stages), reversed(features[:-1]), strict=True):
             maps.insert(0, unit(torch.cat([resized(maps[0], skip), skip], dim=1)))

@@ -31,7 +31,7 @@ class UNetPlusPlus(SegmentationModel):
     one branch (the paper's fast mode).
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         encoder_channels: Channels of each level, finest first; their number − 1 is L, the number of poolings.
         deep_supervision: An output for each branch.
@@ -83,7 +83,7 @@ class UNetPlusPlus(SegmentationModel):
             Deviation(
                 paper='The common PyTorch implementation aligns corners in up="bilinear".',
                 ours="It does not.",
-                reason="Windows of a large picture then see what the whole picture sees, so tiles are exact.",
+                reason="Windows of a large image then see what the whole image sees, so tiles are exact.",
             ),
         ),
         facts=(

@@ -37,10 +37,10 @@ MANUAL = {1: "1st_manual", 2: "2nd_manual"}
 class DRIVE(FilePairs):
     """Vessels against the rest of the retina.
 
-    Pictures 21 to 40 are the official training set ("trainval" here), 01 to 20 the test set. Of the training set the
+    Images 21 to 40 are the official training set ("trainval" here), 01 to 20 the test set. Of the training set the
     last four, 37 to 40, are val. What lies outside the field of view is ignored, as in the published scores.
 
-    Newer copies of the data withhold the manual segmentations of the test set: hand its pictures to `unetzoo predict`.
+    Newer copies of the data withhold the manual segmentations of the test set: hand its images to `unetzoo predict`.
 
     Args:
         root: The folder that holds `training/` and `test/`, or an archive of it (.zip, .tar, .tar.gz, …).
@@ -54,7 +54,7 @@ class DRIVE(FilePairs):
 
     Raises:
         ConfigError: Unknown split or observer.
-        DataError: Another layout, or too few pictures to divide; `PairingError` for files that do not belong together.
+        DataError: Another layout, or too few images to divide; `PairingError` for files that do not belong together.
             On access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
     """
 
@@ -98,7 +98,7 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         self.views = views if field_of_view else {}
 
     def sources(self) -> list[Path]:
-        """All pictures, segmentations and fields of view."""
+        """All images, segmentations and fields of view."""
         return [*super().sources(), *(self.views[name] for name, *_ in self.files if name in self.views)]
 
     def read_labels(self, path: Path) -> np.ndarray:
@@ -106,13 +106,13 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         return map_labels(read_image(path, channels=1)[..., 0], LABELS, path)
 
     def load(self, index: int) -> dict[str, Any]:
-        """One picture, its vessels, and 255 outside its field of view."""
+        """One image, its vessels, and 255 outside its field of view."""
         sample = super().load(index)
         if path := self.views.get(sample["id"]):
             inside = map_labels(read_image(path, channels=1)[..., 0], SHOWN, path)
             if inside.shape != sample["mask"].shape:
                 raise SizeMismatchError(
-                    "field of view and picture differ in size", subject=path,
+                    "field of view and image differ in size", subject=path,
                     expected=f"{sample['mask'].shape[1]}×{sample['mask'].shape[0]}",
                     found=f"{inside.shape[1]}×{inside.shape[0]}", hint="fetch the data again",
                 )  # fmt: skip
@@ -127,7 +127,7 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
 def _divided(files: list[Any], split: str, subject: Path) -> list[Any]:
     if len(files) <= VALIDATION:
         raise DataError(
-            "too few pictures to divide", subject=subject, expected=f"more than {VALIDATION}", found=len(files),
+            "too few images to divide", subject=subject, expected=f"more than {VALIDATION}", found=len(files),
             hint='use split="trainval", or fetch the data again',
         )  # fmt: skip
     return files[-VALIDATION:] if split == "val" else files[:-VALIDATION]

@@ -1,4 +1,4 @@
-"""ISIC 2018, task 1: 3,694 dermoscopic pictures with the boundary of the skin lesion.
+"""ISIC 2018, task 1: 3,694 dermoscopic inputs with the boundary of the skin lesion.
 
 Codella et al. 2019, "Skin lesion analysis toward melanoma detection 2018", arXiv:1902.03368; Tschandl et al. 2018, "The
 HAM10000 dataset", Scientific Data 5:180161.
@@ -18,7 +18,7 @@ PARTS = {"train": "Training", "val": "Validation", "test": "Test"}
 class ISIC2018(FilePairs):
     """Lesions against the skin around them.
 
-    The splits are the challenge's: 2,594 / 100 / 1,000 pictures, a folder each. Pictures differ in size, up to 30
+    The splits are the challenge's: 2,594 / 100 / 1,000 inputs, a folder each. Images differ in size, up to 30
     million pixels: let the transform make them smaller, and `[data] cache = true` keep what it made.
 
     Args:
@@ -47,11 +47,11 @@ unpack the archives of task 1 at https://challenge.isic-archive.com/data/#2018 i
     ) -> None:
         check_split(split, tuple(PARTS), "ISIC2018")
         root = data_root(root)
-        pictures, truth = f"ISIC2018_Task1-2_{PARTS[split]}_Input", f"ISIC2018_Task1_{PARTS[split]}_GroundTruth"
-        if not {pictures, truth} <= {path.name for path in list_folder(root, self.how_to_get)}:
-            raise wrong_layout("ISIC 2018", root, f"{pictures}/ and {truth}/", self.how_to_get)
+        inputs, truth = f"ISIC2018_Task1-2_{PARTS[split]}_Input", f"ISIC2018_Task1_{PARTS[split]}_GroundTruth"
+        if not {inputs, truth} <= {path.name for path in list_folder(root, self.how_to_get)}:
+            raise wrong_layout("ISIC 2018", root, f"{inputs}/ and {truth}/", self.how_to_get)
         faults: list[str] = []
-        images = by_name(list_images(root / pictures, self.how_to_get), "", faults)
+        images = by_name(list_images(root / inputs, self.how_to_get), "", faults)
         masks = by_name(list_images(root / truth, self.how_to_get), "_segmentation", faults)
         files = paired(images, masks, subject=root, faults=faults, hint=self.how_to_get)
         labels = LabelSpec(("skin", "lesion"), ids=(0, 255))

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: 7,349 listed pictures of cats and dogs of 37 breeds, with trimaps.
+"""Oxford-IIIT Pet: 7,349 listed found of cats and dogs of 37 breeds, with trimaps.
 
 Parkhi, Vedaldi, Zisserman and Jawahar 2012, "Cats and dogs", IEEE CVPR.
 """
@@ -73,10 +73,10 @@ unpack images.tar.gz and annotations.tar.gz of https://www.robots.ox.ac.uk/~vgg/
         if split in ("train", "val"):
             names = [name for line, name in enumerate(names) if (line % EVERY == 0) == (split == "val")]
         faults: list[str] = []
-        pictures = by_name(list_images(root / "images", self.how_to_get), "", faults)
+        found = by_name(list_images(root / "images", self.how_to_get), "", faults)
         trimaps = by_name(list_images(root / "annotations" / "trimaps", self.how_to_get), "", faults)
-        faults += [f"images/{name}.jpg is listed and not there" for name in names if name not in pictures]
-        images = {name: pictures[name] for name in names if name in pictures}
+        faults += [f"images/{name}.jpg is listed and not there" for name in names if name not in found]
+        images = {name: found[name] for name in names if name in found}
         masks = {name: trimaps[name] for name in images if name in trimaps}
         files = paired(images, masks, subject=root, faults=faults, hint=self.how_to_get)
         super().__init__(root, files, labels=LABELS[border], split=split, transform=transform)
@@ -86,7 +86,7 @@ def _listed(path: Path, how_to_get: str) -> list[str]:
     """The names of a list: the first word of each line; a # begins a remark.
 
     Raises:
-        DataError: It cannot be read, is empty, names a picture twice, or holds other lines.
+        DataError: It cannot be read, is empty, names an image twice, or holds other lines.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -12,11 +12,11 @@ SPLITS = ("train", "val")
 
 
 class Shapes(SegmentationDataset):
-    """A disc or a square in noise; every picture is drawn from its index.
+    """A disc or a square in noise; every image is drawn from its index.
 
     Args:
-        split: "train" or "val"; they have no picture in common.
-        length: Number of pictures.
+        split: "train" or "val"; they have no image in common.
+        length: Number of images.
         size: Height and width.
         transform: `transform(sample, rng) -> sample`.
     """
@@ -35,7 +35,7 @@ class Shapes(SegmentationDataset):
         return ()
 
     def load(self, index: int) -> dict[str, Any]:
-        """One picture: `image` uint8 (H, W, 3), `mask` of class indices (H, W), `id`."""
+        """One image: `image` uint8 (H, W, 3), `mask` of class indices (H, W), `id`."""
         rng = np.random.default_rng([SPLITS.index(str(self.split)), index])
         row, column = rng.integers(self.size // 4, 3 * self.size // 4, 2)
         radius = int(rng.integers(self.size // 8, self.size // 4))

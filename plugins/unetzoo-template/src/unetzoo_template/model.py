@@ -11,7 +11,7 @@ class SeparableUNet(SegmentationModel):
     """A U-Net of depthwise separable convolutions; any size in, the same size out.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         classes: Channels of the answer.
         width: Channels of the finest level; each level below has twice as many.
         levels: Number of levels.
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
         self.out_channels, self.output_stride = widths, 2 ** (len(widths) - 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Picture → maps."""
+        """Image → maps."""
         maps: list[Tensor] = []
         for layer in self.units:
             x = layer(max_pool2d(x, 2, ceil_mode=True) if maps else x)

@@ -16,7 +16,7 @@ from .manifest import manifests
 from .tree import Inventory, Tree, sort_files
 
 _LEAST_SHOWN = 0.05
-LEAST, MARGIN = 0.3, 0.15  # below this a layout is not recognised; so far ahead the first must be of the second
+LEAST, MARGIN = 0.3, 0.15  # below this a layout is not recognized; so far ahead the first must be of the second
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Candidate:
         return self.layout.dataset
 
 
-def recognise(root: PathLike) -> list[tuple[str, float]]:
+def recognize(root: PathLike) -> list[tuple[str, float]]:
     """The datasets that a folder looks like, the likeliest first, each with a confidence in [0, 1].
 
     Only names are looked at, and in a large folder only some of them. A folder that cannot be read looks like nothing.
@@ -47,14 +47,14 @@ def recognise(root: PathLike) -> list[tuple[str, float]]:
         ...     (root / part).mkdir()
         >>> Image.new("RGB", (4, 4)).save(root / "train" / "0cdf5b5d0ce1_01.jpg")
         >>> Image.new("L", (4, 4)).save(root / "train_masks" / "0cdf5b5d0ce1_01_mask.gif")
-        >>> recognise(root)
+        >>> recognize(root)
         [('carvana', 1.0)]
     """
     return [(found.dataset, round(found.confidence, 2)) for found in candidates(Tree.walk(Path(root), glance=True))]
 
 
 def looks_like(root: PathLike, besides: str) -> str:
-    """A half sentence for the error of a dataset that does not find its layout; "" where nothing is recognised.
+    """A half sentence for the error of a dataset that does not find its layout; "" where nothing is recognized.
 
     Args:
         root: The folder.
@@ -75,7 +75,7 @@ def looks_like(root: PathLike, besides: str) -> str:
         return f"; it looks like {name}"
     if name := likeliest(_around(folder)):
         return f"; the folder around it looks like {name}"
-    below = [f"{name}/ looks like {dataset!r}" for name, dataset in recognised_below(folder)]
+    below = [f"{name}/ looks like {dataset!r}" for name, dataset in recognized_below(folder)]
     return "; " + ", ".join(below[:4]) if below else ""
 
 
@@ -113,7 +113,7 @@ def layout_of(tree: Tree, dataset: str, options: dict[str, Any]) -> Layout:
 
 
 def likely_folder(tree: Tree) -> Layout | None:
-    """The two folders of pictures and masks by stem that a tree has, whatever they are called."""
+    """The two folders of images and masks by stem that a tree has, whatever they are called."""
     found = [Candidate(layout, _confidence(tree, layout)) for layout in _folders(tree)]
     return max(found, key=lambda candidate: candidate.confidence).layout if found else None
 
@@ -127,14 +127,14 @@ def _judged(tree: Tree) -> Iterator[Candidate]:
 
 def _confidence(tree: Tree, layout: Layout) -> float:
     """How much of the folder the layout explains, times how unmistakable it is."""
-    pictures = sum(_is_picture(file) for file in tree.files)
-    if not pictures:
+    images = sum(_is_image(file) for file in tree.files)
+    if not images:
         return 0.0
     found = sort_files(tree.files, layout.slots)
     roles = {role for item in found.items for role in item.files}
     if not roles >= set(layout.needs):
-        return 0.1 * bool(roles) * (1 - _unclaimed(found) / pictures)
-    claimed = 1 - _unclaimed(found) / pictures
+        return 0.1 * bool(roles) * (1 - _unclaimed(found) / images)
+    claimed = 1 - _unclaimed(found) / images
     whole = _complete(found, layout) if tree.whole else 1.0
     return max(claimed, 0.0) * (0.5 + 0.5 * whole) * _sure(found, layout)
 
@@ -147,7 +147,7 @@ def _sure(found: Inventory, layout: Layout) -> float:
 
 
 def _complete(found: Inventory, layout: Layout) -> float:
-    """The share of samples that have picture and mask; sources of composites come in no pairs."""
+    """The share of samples that have image and mask; sources of composites come in no pairs."""
     pairs = [bool(item.of("image")) + bool(item.of("mask")) for item in found.items]
     if "image" not in layout.needs or not any(pairs):
         return 1.0
@@ -155,10 +155,10 @@ def _complete(found: Inventory, layout: Layout) -> float:
 
 
 def _unclaimed(found: Inventory) -> int:
-    return sum(_is_picture(file) for file in (*found.strays, *found.misnamed))
+    return sum(_is_image(file) for file in (*found.strays, *found.misnamed))
 
 
-def _is_picture(file: str) -> bool:
+def _is_image(file: str) -> bool:
     return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -180,7 +180,7 @@ def _folders(tree: Tree) -> Iterator[Layout]:
             yield replace(folder_layout(images, masks, ending), sure=0.6 if usual else 0.5)
 
 
-def recognised_below(root: Path) -> list[tuple[str, str]]:
+def recognized_below(root: Path) -> list[tuple[str, str]]:
     """The folders just below that look like datasets, with their names."""
     try:
         below = sorted(path for path in root.iterdir() if path.is_dir())[:20]

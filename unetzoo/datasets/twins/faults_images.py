@@ -1,4 +1,4 @@
-"""Faults of pictures that decode, but not to what was meant."""
+"""Faults of images that decode, but not to what was meant."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .base import save
 from .planting import Twin, fault, files, has_masks, stacked
 
 
-def _colour(layout) -> bool:
-    return files(layout) and not layout.grey
+def _color(layout) -> bool:
+    return files(layout) and not layout.gray
 
 
-@fault("exif-one-sided", "a picture turned by its EXIF orientation, its labels not", files)
+@fault("exif-one-sided", "an image turned by its EXIF orientation, its labels not", files)
 def _exif(twin: Twin) -> None:
     path = twin.pick().image
     exif = Image.Exif()
@@ -29,39 +29,39 @@ def _exif(twin: Twin) -> None:
     twin.note(path)
 
 
-@fault("blank-image", "a picture of one colour", has_masks)
+@fault("blank-image", "an image of one color", has_masks)
 def _blank(twin: Twin) -> None:
     pair = twin.pick()
-    twin.set_picture(pair, np.full_like(twin.picture(pair), 127))
+    twin.write_image(pair, np.full_like(twin.read_image(pair), 127))
 
 
-@fault("sixteen-bit-image", "a grey picture of 16 bits", has_masks)
+@fault("sixteen-bit-image", "a gray image of 16 bits", has_masks)
 def _sixteen_bits(twin: Twin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.image, lambda stack: stack.astype(np.uint16) * 257)
         return
-    grey = np.asarray(Image.fromarray(twin.picture(pair)).convert("L")).astype(np.uint16) * 257
-    save(twin.renamed(pair.image, ".png"), grey)
+    gray = np.asarray(Image.fromarray(twin.read_image(pair)).convert("L")).astype(np.uint16) * 257
+    save(twin.renamed(pair.image, ".png"), gray)
 
 
-@fault("cmyk-image", "a picture in the four colours of print", _colour)
+@fault("cmyk-image", "an image in the four colors of print", _color)
 def _cmyk(twin: Twin) -> None:
     pair = twin.pick()
-    image = Image.fromarray(twin.picture(pair)).convert("CMYK")
+    image = Image.fromarray(twin.read_image(pair)).convert("CMYK")
     image.save(twin.renamed(pair.image, ".jpg"), quality=95)
 
 
-@fault("alpha-image", "a picture with transparent parts", files)
+@fault("alpha-image", "an image with transparent parts", files)
 def _alpha(twin: Twin) -> None:
     pair = twin.pick()
-    image = Image.fromarray(twin.picture(pair))
+    image = Image.fromarray(twin.read_image(pair))
     fade = np.broadcast_to(np.linspace(0, 255, image.width).astype(np.uint8), (image.height, image.width))
     image.putalpha(Image.fromarray(np.ascontiguousarray(fade)))
     image.save(twin.renamed(pair.image, ".png"))
 
 
-@fault("grey-image", "one grey picture among colour pictures", _colour)
-def _grey(twin: Twin) -> None:
+@fault("gray-image", "one gray image among color images", _color)
+def _gray(twin: Twin) -> None:
     pair = twin.pick()
-    twin.set_picture(pair, np.asarray(Image.fromarray(twin.picture(pair)).convert("L")))
+    twin.write_image(pair, np.asarray(Image.fromarray(twin.read_image(pair)).convert("L")))

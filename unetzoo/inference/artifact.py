@@ -18,7 +18,7 @@ import torch
 from .._version import __version__
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
 from ..models.geometry import Geometry
-from .pictures import PathLike
+from .images import PathLike
 from .pipeline import FLOATS, Pipeline
 
 FORMAT = 1
@@ -30,8 +30,8 @@ INSTALL = 'pip install "unetzoo[export]"'
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
-class Artefact:
-    """An exported network: pictures in, classes and probabilities out.
+class Artifact:
+    """An exported network: images in, classes and probabilities out.
 
     Args:
         info: What stands in the file: classes, palette, input, outputs, preparation, tiling.
@@ -42,7 +42,7 @@ class Artefact:
         self.info, self._run = info, run
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The answers by name, for one picture (H, W, C), or (H, W) if grey, or for a batch (N, H, W, C) of one size.
+        """The answers by name, for one image (H, W, C), or (H, W) if gray, or for a batch (N, H, W, C) of one size.
 
         Raises:
             InputShapeError: Other channels, or another size than the file's, if it has one.
@@ -56,18 +56,18 @@ class Artefact:
         if batch.ndim != 4 or batch.shape[3] != wanted["channels"] or list(batch.shape[1:3]) != size or not batch.size:
             rows, columns = wanted["size"] or ("H", "W")
             expected = f"([N,] {rows}, {columns}, {wanted['channels']})"
-            raise InputShapeError("the file takes other pictures", expected=expected, found=image.shape)
+            raise InputShapeError("the file takes other images", expected=expected, found=image.shape)
         if batch.dtype.name != wanted["dtype"]:
             raise ConfigError("the file takes other numbers", expected=wanted["dtype"], found=batch.dtype)
         try:
             answers = self._run(np.ascontiguousarray(batch))
         except Exception as error:  # the runtimes' own
             found = f"{image.shape}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            raise InputShapeError("the file cannot take this picture", found=found, hint="try another size") from error
+            raise InputShapeError("the file cannot take this image", found=found, hint="try another size") from error
         return {name: a[0] if single else a for name, a in zip(self.info["outputs"], answers, strict=True)}
 
 
-def load_artefact(path: PathLike) -> Artefact:
+def load_artifact(path: PathLike) -> Artifact:
     """Open a file that `export` wrote. A `.pt2` file may run code when it is opened: open only those you trust.
 
     Args:
@@ -124,7 +124,7 @@ def quiet() -> Iterator[None]:
 def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
     """What a file says of itself; JSON-able."""
     labels, geometry = pipeline.labels, pipeline.geometry
-    resized = pipeline.prepare.size
+    resized = pipeline.preprocess.size
     outputs = {
         "labels": "uint8 (N, K, H, W), 1 where a pixel bears the label" if pipeline.decision.multilabel
         else "uint8 (N, H, W), the index of the class",
@@ -147,16 +147,16 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
         "palette": [list(color) for color in labels.palette],
         "thresholds": list(pipeline.decision.thresholds),
         "multilabel": pipeline.decision.multilabel,
-        "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.prepare.normalize},
+        "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.preprocess.normalize},
         "tiling": None if resized or size or geometry.maximum else _tiling(pipeline, geometry),
     }
 
 
 def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
-    """How to cut larger pictures so that the parts answer as the whole does."""
+    """How to cut larger images so that the parts answer as the whole does."""
     unit = math.lcm(geometry.stride, geometry.out_stride)
     smallest = None if geometry.halo is None else (2 * -(-geometry.halo // unit) + 1) * unit
-    statistics = pipeline.prepare.normalize in ("minmax", "standard")
+    statistics = pipeline.preprocess.normalize in ("minmax", "standard")
     return {
         "exact": smallest is not None and not statistics,  # else each window is scaled by its own statistics
         "stride": unit,
@@ -166,7 +166,7 @@ def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _open_onnx(path: Path) -> Artefact:
+def _open_onnx(path: Path) -> Artifact:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -180,10 +180,10 @@ def _open_onnx(path: Path) -> Artefact:
     def run(batch: np.ndarray) -> list[np.ndarray]:
         return [np.asarray(answer) for answer in session.run(list(info["outputs"]), {"image": batch})]
 
-    return Artefact(info, run)
+    return Artifact(info, run)
 
 
-def _open_torch(path: Path) -> Artefact:
+def _open_torch(path: Path) -> Artifact:
     extra = {EXTRA: ""}
     with quiet():
         module = torch.export.load(path, extra_files=extra).module()
@@ -193,7 +193,7 @@ def _open_torch(path: Path) -> Artefact:
         with torch.inference_mode():
             return [answer.numpy() for answer in module(torch.from_numpy(batch))]
 
-    return Artefact(info, run)
+    return Artifact(info, run)
 
 
 def _parsed(text: str) -> Any:

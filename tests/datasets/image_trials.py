@@ -1,4 +1,4 @@
-"""Mutated pictures through every reader in a process with little memory: `picture_trials.py SEED START STOP FOLDER`.
+"""Mutated images through every reader in a process with little memory: `image_trials.py SEED START STOP FOLDER`.
 
 Prints a line of JSON before each mutant and one after it, so that whoever watches knows which one hangs or kills.
 """
@@ -33,32 +33,32 @@ BINARY = LabelSpec(("background", "cell"), ids=(0, 255))
 ANY = LabelSpec(tuple(map(str, range(65_536))))
 
 
-def _saved(picture: Image.Image, kind: str, **options) -> bytes:
+def _saved(image: Image.Image, kind: str, **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
 def seeds() -> dict[str, bytes]:
-    """Whole pictures of every format and most kinds of each."""
+    """Whole images of every format and most kinds of each."""
     rng = np.random.default_rng(0)
     smooth = np.add.outer(np.arange(26) * 5, np.arange(37) * 3)
-    colours = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=-1) + rng.integers(0, 9, (26, 37, 3))
-    rgb = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    colors = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=-1) + rng.integers(0, 9, (26, 37, 3))
+    rgb = Image.fromarray(colors.clip(0, 255).astype(np.uint8))
     labels = Image.fromarray(rng.integers(0, 2, (26, 37), np.uint8) * 255)
     deep = Image.fromarray(rng.integers(0, 65_536, (26, 37), np.uint16))
-    grey, palette, cutout = rgb.convert("L"), rgb.quantize(16), rgb.convert("RGBA")
+    gray, palette, cutout = rgb.convert("L"), rgb.quantize(16), rgb.convert("RGBA")
     cutout.putalpha(labels)
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
+    exif[0x0112], exif[0x010E] = 6, "an image"
     bits, ink, turned = labels.convert("1"), rgb.convert("CMYK"), {"exif": exif}
     moving = {"save_all": True, "append_images": [rgb.rotate(9)]}
     found = {
-        "rgb.png": _saved(rgb, "PNG"), "grey.png": _saved(grey, "PNG"), "labels.png": _saved(labels, "PNG"),
+        "rgb.png": _saved(rgb, "PNG"), "gray.png": _saved(gray, "PNG"), "labels.png": _saved(labels, "PNG"),
         "palette.png": _saved(palette, "PNG", transparency=3), "bits.png": _saved(bits, "PNG"),
         "deep.png": _saved(deep, "PNG"), "cutout.png": _saved(cutout, "PNG"),
         "turned.png": _saved(rgb, "PNG", **turned), "moving.png": _saved(rgb, "PNG", **moving),
-        "rgb.jpg": _saved(rgb, "JPEG"), "grey.jpg": _saved(grey, "JPEG"), "ink.jpg": _saved(ink, "JPEG"),
+        "rgb.jpg": _saved(rgb, "JPEG"), "gray.jpg": _saved(gray, "JPEG"), "ink.jpg": _saved(ink, "JPEG"),
         "steps.jpg": _saved(rgb, "JPEG", progressive=True), "turned.jpg": _saved(rgb, "JPEG", **turned),
         "camera.jpg": _saved(rgb, "MPO", **moving),
         "rgb.bmp": _saved(rgb, "BMP"), "palette.bmp": _saved(palette, "BMP"), "bits.bmp": _saved(bits, "BMP"),
@@ -66,12 +66,12 @@ def seeds() -> dict[str, bytes]:
         "moving.gif": _saved(palette, "GIF", save_all=True, append_images=[palette.rotate(9)]),
         "lossy.webp": _saved(rgb, "WEBP"), "exact.webp": _saved(cutout, "WEBP", lossless=True, **turned),
         "moving.webp": _saved(rgb, "WEBP", **moving),
-        "turned.tif": _saved(rgb, "TIFF", **turned), "float.tif": _saved(grey.convert("F"), "TIFF"),
+        "turned.tif": _saved(rgb, "TIFF", **turned), "float.tif": _saved(gray.convert("F"), "TIFF"),
     }  # fmt: skip
     for compression in (None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4"):
-        picture = bits if compression == "group4" else rgb
-        found[f"{compression or 'plain'}.tif"] = _saved(picture, "TIFF", compression=compression)
-    stack = np.repeat(np.asarray(grey)[None], 3, axis=0)
+        image = bits if compression == "group4" else rgb
+        found[f"{compression or 'plain'}.tif"] = _saved(image, "TIFF", compression=compression)
+    stack = np.repeat(np.asarray(gray)[None], 3, axis=0)
     for name, options in (("stack", {}), ("packed", {"compression": "zlib"}), ("tiled", {"tile": (16, 16)})):
         file = io.BytesIO()
         tifffile.imwrite(file, stack, photometric="minisblack", **options)
@@ -155,8 +155,8 @@ PICTURE_MUTATORS = {**MUTATORS, "declare_size": declare_size, "edit_tag": edit_t
 SEEDS = seeds()
 
 
-def picture_mutant(seed: int, number: int) -> Mutant:
-    """A mutated picture."""
+def image_mutant(seed: int, number: int) -> Mutant:
+    """A mutated image."""
     return mutant(SEEDS, seed, number, PICTURE_MUTATORS)
 
 
@@ -167,7 +167,7 @@ def _is(array: np.ndarray, kind: type, shape: tuple[int | None, ...]) -> bool:
 
 READERS: dict[str, tuple[Callable, Callable[..., bool]]] = {
     "image": (read_image, lambda a: _is(a, np.uint8, (None, None, 3))),
-    "grey": (lambda path: read_image(path, 1), lambda a: _is(a, np.uint8, (None, None, 1))),
+    "gray": (lambda path: read_image(path, 1), lambda a: _is(a, np.uint8, (None, None, 1))),
     "cutout": (read_rgba, lambda a: _is(a, np.uint8, (None, None, 4))),
     "mask": (lambda path: read_mask(path, BINARY), lambda a: _is(a, np.uint8, (None, None)) and a.max() <= 1),
     "numbers": (lambda path: read_mask(path, ANY), lambda a: _is(a, np.int32, (None, None)) and a.min() >= 0),
@@ -199,7 +199,7 @@ def main() -> None:
     logging.disable()  # tifffile notes every oddity
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for number in range(start, stop):
-        made = picture_mutant(seed, number)
+        made = image_mutant(seed, number)
         path = Path(sys.argv[4]) / f"{number}-{made.origin}"
         path.write_bytes(made.data)
         print(json.dumps({"number": number}), flush=True)

@@ -1,4 +1,4 @@
-"""What predictions start from: arrays, tensors and picture files."""
+"""What predictions start from: arrays, tensors and image files."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", 
 PathLike = str | os.PathLike[str]
 
 
-def as_picture(image: Tensor | np.ndarray) -> Tensor:
-    """One picture as a float tensor (C, H, W).
+def as_image(image: Tensor | np.ndarray) -> Tensor:
+    """One image as a float tensor (C, H, W).
 
     Raises:
         InputShapeError: A batch, or too few axes.
         DataError: Neither tensor nor array; integers without a known full scale.
 
     Examples:
-        >>> as_picture(np.full((1, 2), 255, np.uint8))
+        >>> as_image(np.full((1, 2), 255, np.uint8))
         tensor([[[1., 1.]]])
     """
     if isinstance(image, Tensor):
         if image.ndim != 3:
-            hint = "one picture at a time: [predict(net, x) for x in batch]" if image.ndim == 4 else "add axes: x[None]"
+            hint = "one image at a time: [predict(net, x) for x in batch]" if image.ndim == 4 else "add axes: x[None]"
             raise InputShapeError(
-                "predict takes one picture", expected="a tensor (C, H, W)", found=tuple(image.shape), hint=hint
+                "predict takes one image", expected="a tensor (C, H, W)", found=tuple(image.shape), hint=hint
             )
         if not image.is_floating_point():
             raise DataError(
@@ -50,9 +50,9 @@ def as_picture(image: Tensor | np.ndarray) -> Tensor:
             "predict takes a tensor or an array", found=type(image).__name__, hint='np.asarray(image.convert("RGB"))'
         )
     if image.ndim not in (2, 3):
-        hint = "one picture at a time: [predict(net, x) for x in batch]"
+        hint = "one image at a time: [predict(net, x) for x in batch]"
         raise InputShapeError(
-            "predict takes one picture", expected="an array (H, W) or (H, W, C)", found=image.shape, hint=hint
+            "predict takes one image", expected="an array (H, W) or (H, W, C)", found=image.shape, hint=hint
         )
     if image.dtype.kind != "f" and image.dtype.name not in FULL_SCALE:
         raise DataError(
@@ -75,36 +75,36 @@ def in_channels_of(net: nn.Module) -> int | None:
     return None
 
 
-def check_channels(net: nn.Module, picture: Tensor) -> None:
-    """Compare a picture's channels with the network's, where it tells them.
+def check_channels(net: nn.Module, image: Tensor) -> None:
+    """Compare an image's channels with the network's, where it tells them.
 
     Raises:
         InputShapeError: They differ.
     """
     expected = in_channels_of(net)
-    if expected is None or len(picture) == expected:
+    if expected is None or len(image) == expected:
         return
-    if expected in picture.shape[1:]:
+    if expected in image.shape[1:]:
         hint = "tensors are (C, H, W), arrays (H, W, C): move the axis of the channels"
     else:
-        hint = f"convert the picture, or build the network with in_channels={len(picture)}"
+        hint = f"convert the image, or build the network with in_channels={len(image)}"
     raise InputShapeError(
-        "the network takes other pictures",
+        "the network takes other images",
         expected=f"{expected} channel{'s' * (expected != 1)}",
-        found=f"{len(picture)}, as (C, H, W): {tuple(picture.shape)}",
+        found=f"{len(image)}, as (C, H, W): {tuple(image.shape)}",
         hint=hint,
     )
 
 
-def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+def find_images(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The files that a file, a folder, a glob or several of these name, in natural order; none twice.
 
-    Of a folder, files with a picture's suffix that are not hidden; of a glob (`**` too), all files. Links that lead
+    Of a folder, files with an image's suffix that are not hidden; of a glob (`**` too), all files. Links that lead
     nowhere, and of several inputs those that name nothing, are kept: reading them will say so, and the others are not
     stopped by it.
 
     Raises:
-        DataError: A folder without pictures; alone, a glob that nothing matches, no such file.
+        DataError: A folder without images; alone, a glob that nothing matches, no such file.
     """
     if not isinstance(inputs, str | os.PathLike):
         found: dict[str, Path] = {}
@@ -118,17 +118,17 @@ def find_pictures(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
         listed = [path]
     else:
         listed = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
-    pictures = sorted((p for p in listed if p.is_file() or _is_loose(p)), key=_natural)
-    if not pictures:
+    images = sorted((p for p in listed if p.is_file() or _is_loose(p)), key=_natural)
+    if not images:
         raise DataError(
-            "no pictures", subject=inputs, expected="a picture, a folder of pictures or a glob", hint="check the path"
+            "no images", subject=inputs, expected="an image, a folder of images or a glob", hint="check the path"
         )
-    return pictures
+    return images
 
 
 def _listed(entry: PathLike) -> list[Path]:
     names_nothing = not os.path.exists(entry) and not glob.glob(os.fspath(entry), recursive=True)
-    return [Path(entry)] if names_nothing else find_pictures(entry)
+    return [Path(entry)] if names_nothing else find_images(entry)
 
 
 def _is_loose(path: Path) -> bool:
@@ -160,8 +160,8 @@ def class_map(logits: Tensor, thresholds: Sequence[float] = (0.5,)) -> np.ndarra
     return chosen.to(torch.uint8).cpu().numpy()
 
 
-def palette_picture(classes: np.ndarray, labels: LabelSpec) -> Image.Image:
-    """Classes uint8 (H, W) as a palette picture: the number of a pixel is its class, any viewer shows the colours."""
-    picture = Image.fromarray(classes)
-    picture.putpalette([value for color in labels.palette for value in color])
-    return picture
+def palette_image(classes: np.ndarray, labels: LabelSpec) -> Image.Image:
+    """Classes uint8 (H, W) as a palette image: the number of a pixel is its class, any viewer shows the colors."""
+    image = Image.fromarray(classes)
+    image.putpalette([value for color in labels.palette for value in color])
+    return image

@@ -1,4 +1,4 @@
-"""What twins show: label maps drawn by geometry, and pictures painted after them.
+"""What twins show: label maps drawn by geometry, and images painted after them.
 
 Shapes live in the unit square, x to the right and y downwards, so the truth of a drawing is known by position.
 """
@@ -15,7 +15,7 @@ from ..drawing import smooth_noise
 Array = np.ndarray
 RNG = np.random.Generator
 
-# left and right of the parts are the subject's, as in CelebAMask-HQ; a colour tells one side from the other
+# left and right of the parts are the subject's, as in CelebAMask-HQ; a color tells one side from the other
 FACE_COLORS = {
     "background": (150, 170, 190), "skin": (224, 180, 150), "nose": (205, 150, 125), "eye_g": (40, 40, 45),
     "l_eye": (60, 170, 80), "r_eye": (60, 90, 220), "l_brow": (70, 90, 40), "r_brow": (50, 40, 90),
@@ -27,13 +27,13 @@ HAIR = ((85, 55, 30), (35, 30, 30), (190, 150, 80), (120, 60, 35), (150, 150, 15
 
 
 def grid(height: int, width: int) -> tuple[Array, Array]:
-    """X and y of the pixels' centres in the unit square."""
+    """X and y of the pixels' centers in the unit square."""
     y, x = np.mgrid[0:height, 0:width]
     return (x + 0.5) / width, (y + 0.5) / height
 
 
 def paint(labels: Array, colors: Mapping[int, tuple[int, int, int]], rng: RNG, spread: float = 8) -> Array:
-    """A picture of a label map: its colours, off by `spread`, under uneven light, with grain. uint8 (H, W, 3)."""
+    """An image of a label map: its colors, off by `spread`, under uneven light, with grain. uint8 (H, W, 3)."""
     table = rng.normal(0, spread, (max(colors) + 1, 3))
     for value, color in colors.items():
         table[value] += color
@@ -43,7 +43,7 @@ def paint(labels: Array, colors: Mapping[int, tuple[int, int, int]], rng: RNG, s
 
 
 def complexion(rng: RNG) -> dict[int, tuple[int, int, int]]:
-    """The colours of a face, by its parts' positions in `FACE_COLORS`; eyes and brows keep theirs."""
+    """The colors of a face, by its parts' positions in `FACE_COLORS`; eyes and brows keep theirs."""
     tone = rng.uniform(0.5, 1.08)
     hair = HAIR[int(rng.integers(len(HAIR)))]
     colors = {}
@@ -123,7 +123,7 @@ def street(rng: RNG, height: int, width: int) -> Array:
     labels[(abs(x - 1 + pole) < 0.012) & (y > 0.1) & (y < horizon + 0.3)] = 17
     labels[(abs(x - 1 + pole) < 0.03) & (abs(y - 0.16) < 0.06)] = 20  # traffic sign
     labels[(x > 0.45) & (x < 0.5) & (abs(y - 0.8) < 0.04)] = 4  # static
-    labels[(x > 0.6) & (x < 0.63) & (abs(y - 0.8) < 0.03)] = 0  # unlabelled
+    labels[(x > 0.6) & (x < 0.63) & (abs(y - 0.8) < 0.03)] = 0  # unlabeled
     labels[((x - 0.5) / 0.4) ** 2 + ((y - 1) / 0.1) ** 2 < 1] = 1  # the ego vehicle
     labels[(x < 1.5 / width) | (x > 1 - 1.5 / width)] = 3  # out of the region of interest
     return labels

@@ -1,4 +1,4 @@
-"""Pictures of a run: inputs, masks in the colours of their classes, planes such as depth in one scale of colours."""
+"""Images of a run: inputs, masks in the colors of their classes, planes such as depth in one scale of colors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from ...labels import LabelSpec, distinct_colors
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 CAPTION = 14  # height of a caption in pixels
-LEGIBLE = 96  # least width of a picture under a caption
-GREY, WHITE = (128, 128, 128), (255, 255, 255)
-SCALE = "viridis"  # rises in lightness too: to be read without colours
+LEGIBLE = 96  # least width of an image under a caption
+GRAY, WHITE = (128, 128, 128), (255, 255, 255)
+SCALE = "viridis"  # rises in lightness too: to be read without colors
 BINARY = ((0, 0, 0), WHITE)
 
 
 def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """A colour a class; the made-up ones of two classes are black and white, which reads best.
+    """A color a class; the made-up ones of two classes are black and white, which reads best.
 
     Args:
         labels: One name alone means background and that class.
@@ -40,17 +40,17 @@ def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int
 
 
 def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
-    """Grey for pixels that are not labelled; another where a class is grey.
+    """Gray for pixels that are not labeled; another where a class is gray.
 
     Examples:
         >>> ignored_color(LabelSpec(("sky", "road"), palette=((128, 128, 128), (128, 64, 128))))
         (255, 255, 255)
     """
-    free = (color for color in (GREY, WHITE, (0, 0, 0)) if color not in colors_of(labels))
-    return next(free, GREY)
+    free = (color for color in (GRAY, WHITE, (0, 0, 0)) if color not in colors_of(labels))
+    return next(free, GRAY)
 
 
-def colored(mask: NDArray[Any], labels: LabelSpec) -> Picture:
+def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
     """Class indices (H, W) as RGB, ignored pixels too; of several labels a pixel (K, H, W) the last one shows.
 
     Examples:
@@ -61,15 +61,15 @@ def colored(mask: NDArray[Any], labels: LabelSpec) -> Picture:
     if mask.ndim == 2:
         known = (mask >= 0) & (mask < len(colors) - 1)
         return colors[np.where(known, mask.astype(np.int64), -1)]
-    picture = np.zeros((*mask.shape[1:], 3), np.uint8)
+    image = np.zeros((*mask.shape[1:], 3), np.uint8)
     for plane, color in zip(mask, colors[:-1], strict=True):
-        picture[plane == 1] = color
-    picture[((mask != 0) & (mask != 1)).any(0)] = colors[-1]
-    return picture
+        image[plane == 1] = color
+    image[((mask != 0) & (mask != 1)).any(0)] = colors[-1]
+    return image
 
 
-def inputs_of(image: Tensor) -> dict[str, Picture]:
-    """A network's input (C, H, W) as pictures of three channels (or one) each, stretched to the full range."""
+def inputs_of(image: Tensor) -> dict[str, Pixels]:
+    """A network's input (C, H, W) as images of three channels (or one) each, stretched to the full range."""
     array = np.nan_to_num(image.detach().float().cpu().numpy())
     low, high = array.min(), array.max()
     array = ((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
@@ -88,16 +88,16 @@ def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Picture:
-    """A plane (H, W) in the colours of its scale; grey where it is not finite."""
+def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Pixels:
+    """A plane (H, W) in the colors of its scale; gray where it is not finite."""
     low, high = limits
     finite = np.isfinite(plane)
     places = np.clip((np.where(finite, plane, low) - low) / (high - low), 0, 1)
-    return np.where(finite[..., None], _scale()[np.rint(places * 255).astype(np.uint8)], np.uint8(GREY[0]))
+    return np.where(finite[..., None], _scale()[np.rint(places * 255).astype(np.uint8)], np.uint8(GRAY[0]))
 
 
 def scale_colors(count: int) -> list[str]:
-    """The scale from its least value to its greatest, as so many CSS colours.
+    """The scale from its least value to its greatest, as so many CSS colors.
 
     Examples:
         >>> scale_colors(2)
@@ -107,31 +107,31 @@ def scale_colors(count: int) -> list[str]:
 
 
 def hex_of(color: Sequence[int]) -> str:
-    """A colour as `#rrggbb`."""
+    """A color as `#rrggbb`."""
     return f"#{bytes(color).hex()}"
 
 
-def shrunk(picture: Picture, side: int, *, smooth: bool) -> Picture:
-    """A picture of at most so many pixels a side; classes must not be smoothed, they would become others."""
-    height, width = picture.shape[:2]
+def shrunk(image: Pixels, side: int, *, smooth: bool) -> Pixels:
+    """An image of at most so many pixels a side; classes must not be smoothed, they would become others."""
+    height, width = image.shape[:2]
     factor = side / max(height, width)
     if factor >= 1:
-        return picture
+        return image
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, how, reducing_gap=None))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, how, reducing_gap=None))
 
 
-def encoded(picture: Picture, *, photo: bool) -> tuple[str, bytes]:
-    """Media type and file of a picture: JPEG for photographs, PNG for flat colours."""
+def encoded(image: Pixels, *, photo: bool) -> tuple[str, bytes]:
+    """Media type and file of an image: JPEG for photographs, PNG for flat colors."""
     file, kind = io.BytesIO(), "jpeg" if photo else "png"
     options = {"quality": 85} if photo else {"optimize": True}
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, kind, **options)
+    Image.fromarray(np.ascontiguousarray(image)).save(file, kind, **options)
     return f"image/{kind}", file.getvalue()
 
 
-def side_by_side(panels: Mapping[str, Picture], gap: int = 4) -> Image.Image:
-    """Pictures in a row, each under its caption; small ones are enlarged so that captions fit."""
+def side_by_side(panels: Mapping[str, Pixels], gap: int = 4) -> Image.Image:
+    """Images in a row, each under its caption; small ones are enlarged so that captions fit."""
     times = max(-(-LEGIBLE // max(panel.shape[1] for panel in panels.values())), 1)
     panels = {caption: panel.repeat(times, 0).repeat(times, 1) for caption, panel in panels.items()}
     height = max(panel.shape[0] for panel in panels.values())
@@ -146,7 +146,7 @@ def side_by_side(panels: Mapping[str, Picture], gap: int = 4) -> Image.Image:
 
 
 def below(rows: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Pictures one below the other."""
+    """Images one below the other."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + gap for row in rows) - gap), "white")
     top = 0
     for row in rows:
@@ -155,7 +155,7 @@ def below(rows: Sequence[Image.Image], gap: int = 4) -> Image.Image:
     return sheet
 
 
-def _scale() -> Picture:
+def _scale() -> Pixels:
     from matplotlib import colormaps
 
     return (colormaps[SCALE](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

@@ -1,0 +1,153 @@
+"""A network with all that belongs to it: labels, preprocessing and decision, in memory and in a saved folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .io import write_json
+from .labels import LabelSpec
+
+FILE = "preprocess.json"
+_ATTRIBUTE = "_unetzoo_bundle"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What validation does to an image: resizing to 8-bit levels, then scaling.
+
+    Args:
+        size: (height, width) that images are resized to; None keeps their size.
+        normalize: As `unetzoo.datasets.Transform` takes it: "unit", "minmax", "standard" or {"mean": …, "std": …}.
+
+    Shape:
+        Takes a uint8 array (H, W, C), returns float32 (C, h, w).
+
+    Examples:
+        >>> Preprocess(size=(2, 2))(np.full((4, 6, 1), 51, np.uint8))
+        tensor([[[0.2000, 0.2000],
+                 [0.2000, 0.2000]]])
+    """
+
+    size: tuple[int, int] | None = None
+    normalize: Any = "unit"
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Preprocess one image."""
+        levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None]
+        return self.scaled(self.resized(levels))[0]
+
+    def resized(self, levels: Tensor) -> Tensor:
+        """Images (N, C, H, W) of 0…255 at the size that the network sees, rounded to whole levels."""
+        return levels if self.size is None else self.unrounded(levels).round()
+
+    def unrounded(self, levels: Tensor) -> Tensor:
+        """The same before rounding.
+
+        There is no branch for images of that size already: it would bind exported programs to other sizes.
+        """
+        if self.size is None:
+            return levels
+        return F.interpolate(levels, self.size, mode="bilinear", align_corners=False, antialias=True)
+
+    def scaled(self, levels: Tensor) -> Tensor:
+        """Images of 0…255, normalized; the input may be overwritten."""
+        from .datasets.color import normalize
+
+        return normalize(levels, self.normalize)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        how = self.normalize
+        plain = {key: list(values) for key, values in how.items()} if isinstance(how, Mapping) else how
+        return {"size": None if self.size is None else list(self.size), "normalize": plain}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """The counterpart of `to_dict`."""
+        size = values["size"]
+        return cls(None if size is None else (int(size[0]), int(size[1])), values["normalize"])
+
+
+class ModelBundle(NamedTuple):
+    """A network with its labels, preprocessing and decision.
+
+    Args:
+        model: The network.
+        labels: Names and colors of its classes; None names them by their index.
+        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None where it is not known.
+        threshold: The probabilities that the run was evaluated with; None means 0.5.
+        multilabel: Whether a pixel may have several labels.
+        name: What it is called in results.
+    """
+
+    model: Any
+    labels: LabelSpec | None = None
+    preprocess: Callable[[np.ndarray], Tensor] | None = None
+    threshold: float | Sequence[float] | None = None
+    multilabel: bool = False
+    name: str = ""
+
+    @classmethod
+    def of(cls, model: Any) -> ModelBundle:
+        """What is known of a network: what `attach` or a saved folder gave it, or the network alone."""
+        known = getattr(model, _ATTRIBUTE, None)
+        if known is not None:
+            return known._replace(model=model)
+        return cls(model, name=getattr(model, "name", type(model).__name__))
+
+    def attach(self) -> None:
+        """Keep this with the network in memory, so that whoever predicts with or saves the network knows it."""
+        # Not a module or parameter: the state dict stays as it is.
+        object.__setattr__(self.model, _ATTRIBUTE, self._replace(model=None))
+
+    def save(self, folder: Path) -> None:
+        """Write `preprocess.json` beside a network's weights; nothing where the preprocessing cannot be described."""
+        if isinstance(self.preprocess, Preprocess):
+            labels = None if self.labels is None else self.labels.to_dict()
+            content = {
+                "preprocess": self.preprocess.to_dict(),
+                "labels": labels,
+                "threshold": self.threshold,
+                "multilabel": self.multilabel,
+                "name": self.name,
+            }
+            write_json(folder / FILE, content)
+
+    @classmethod
+    def load(cls, folder: Path, model: nn.Module) -> ModelBundle:
+        """What a saved folder tells of its network; the network alone where it tells nothing.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return cls.of(model)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            labels = content["labels"]
+            return cls(
+                model,
+                None if labels is None else LabelSpec.from_dict(labels),
+                Preprocess.from_dict(content["preprocess"]),
+                content["threshold"],
+                content["multilabel"],
+                content["name"],
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                "cannot read the preprocessing of a network",
+                subject=path,
+                found=f"{type(error).__name__}: {error}",
+                hint="restore the file from a copy, or save the network again",
+            ) from error

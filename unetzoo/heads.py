@@ -1,0 +1,92 @@
+"""How an output divides into named heads.
+
+A network returns logits (N, classes, H, W); a NamedTuple of tensors with the mask first (`MaskDepth`); or, with SMP's
+classification head, the plain tuple (masks, labels), of which only the masks are an output per pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError, PluginContractError, did_you_mean
+
+
+def split_heads(output: Any) -> tuple[dict[str, Tensor], Callable[[Sequence[Tensor]], Any]]:
+    """The tensors of an output by head, and a function that builds the same kind of output from others.
+
+    The output of a classification head is dropped.
+
+    Raises:
+        PluginContractError: Neither a tensor, nor a NamedTuple, nor SMP's (masks, labels).
+
+    Examples:
+        >>> heads, rebuild = split_heads(torch.zeros(1, 2, 4, 4))
+        >>> list(heads), rebuild([torch.ones(1)])
+        (['mask'], tensor([1.]))
+    """
+    if isinstance(output, Tensor):
+        return {"mask": output}, lambda heads: heads[0]
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return output._asdict(), lambda heads: type(output)(*heads)  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(output, tuple) and len(output) == 2:
+        return split_heads(output[0])
+    raise PluginContractError(
+        "unsupported network output",
+        expected="logits (N, classes, H, W), or a NamedTuple with the mask first",
+        found=type(output).__name__,
+        hint="wrap the network in a module that returns its logits",
+    )
+
+
+def heads_of(output: Any) -> dict[str, Tensor]:
+    """The tensors of an output by head; a plain tensor is the mask.
+
+    Raises:
+        PluginContractError: As `split_heads`.
+    """
+    return split_heads(output)[0]
+
+
+def map_heads(function: Callable[[Tensor], Tensor], output: Any) -> Any:
+    """Apply a function to each head; the result is of the output's kind.
+
+    Raises:
+        PluginContractError: As `split_heads`.
+    """
+    heads, rebuild = split_heads(output)
+    return rebuild([function(head) for head in heads.values()])
+
+
+def as_float(output: Any) -> Any:
+    """An output without its classification head, half-precision heads in float32: losses and scores need it."""
+
+    def widen(head: Tensor) -> Tensor:
+        return head.float() if head.dtype in (torch.float16, torch.bfloat16) else head
+
+    return map_heads(widen, output)
+
+
+def get_head(output: Any, name: str, used_by: str) -> Tensor:
+    """One head of an output.
+
+    Args:
+        output: Of the network.
+        name: The head.
+        used_by: What needs it, for the error: "a metric".
+
+    Raises:
+        ConfigError: The network has no such head.
+    """
+    heads = heads_of(output)
+    if name not in heads:
+        raise ConfigError(
+            f"{used_by} for a head that the network does not have",
+            subject=name,
+            found=f"heads {', '.join(heads)}",
+            hint=did_you_mean(name, heads, "head"),
+        )
+    return heads[name]

@@ -1,0 +1,168 @@
+"""Durable files: written under a temporary name, flushed to the disk, renamed into place.
+
+Whoever reads a file written here meets the old content or the new, never a part of it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import CheckpointCorruptError
+
+MANIFEST = "manifest.json"
+
+
+class Disk:
+    """The operations that durable writing consists of; tests make each of them fail."""
+
+    def write(self, path: Path, data: bytes) -> str:
+        """Write a file, flush it to the disk, and return its SHA-256."""
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            self.sync(path, file.fileno())
+        return hashlib.sha256(data).hexdigest()
+
+    def sync(self, path: Path, descriptor: int | None = None) -> None:
+        """Flush a file or folder to the disk."""
+        if descriptor is not None:
+            os.fsync(descriptor)
+        elif path.is_file() or os.name == "posix":  # elsewhere folders cannot be opened
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename atomically; a file of that name is replaced."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder of files; it is renamed first, so that nobody finds it half empty."""
+        aside = folder
+        if not folder.name.startswith(".tmp-"):
+            aside = temporary_name(folder)
+            self.rename(folder, aside)
+        for file in sorted(aside.iterdir()):
+            self.unlink(file)
+        aside.rmdir()
+
+
+DISK = Disk()
+
+
+def temporary_name(path: Path, suffix: str = "") -> Path:
+    """An unused short name in the same folder, however long the name of `path` is."""
+    return path.with_name(f".tmp-{uuid.uuid4().hex}{suffix}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, disk: Disk | None = None) -> Iterator[Path]:
+    """Replace a file atomically: write to the path that this yields.
+
+    When the block ends, the file is flushed and renamed to `path`; when it raises, the temporary file is removed and
+    `path` is untouched. The temporary name ends as `path` does, so that writers which choose a format by suffix work.
+
+    Args:
+        path: The file to write or replace.
+        disk: What flushes and renames.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "a.txt")) as partial:
+        ...         _ = partial.write_text("whole")
+        ...     Path(folder, "a.txt").read_text()
+        'whole'
+    """
+    disk = disk or DISK
+    partial = temporary_name(path, path.suffix)
+    try:
+        yield partial
+        disk.sync(partial)
+        disk.rename(partial, path)
+        disk.sync(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, disk: Disk | None = None) -> str:
+    """Write or replace a file atomically and durably; returns its SHA-256."""
+    disk = disk or DISK
+    partial = temporary_name(path)
+    try:
+        digest = disk.write(partial, data)
+        disk.rename(partial, path)
+        disk.sync(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return digest
+
+
+def write_text(path: Path, text: str, disk: Disk | None = None) -> None:
+    """Write or replace a text file atomically and durably, in UTF-8; what UTF-8 cannot hold is escaped."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"), disk)
+
+
+def write_json(path: Path, content: Any, disk: Disk | None = None) -> None:
+    """Write or replace a JSON file atomically and durably."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", disk)
+
+
+def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files in a folder."""
+    found = {}
+    for name in sorted(names):
+        data = (folder / name).read_bytes()
+        found[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return found
+
+
+def write_manifest(folder: Path, names: Iterable[str], disk: Disk | None = None) -> None:
+    """Write `manifest.json`: size and SHA-256 of the named files of a folder. The last file to write there."""
+    write_json(folder / MANIFEST, {"files": manifest_of(folder, names)}, disk)
+
+
+def check_manifest(folder: Path) -> bool:
+    """Compare a folder with its manifest; False where it has none.
+
+    Raises:
+        CheckpointCorruptError: A listed file is missing or has other bytes, or the manifest itself is unreadable.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return False
+    try:
+        listed = json.loads(path.read_bytes())["files"]
+        expected = {name: (facts["size"], facts["sha256"]) for name, facts in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointCorruptError(
+            "unreadable manifest", subject=path, found=f"{type(error).__name__}: {error}"
+        ) from error
+    for name, (size, digest) in expected.items():
+        try:
+            data = (folder / Path(name).name).read_bytes()
+        except OSError as error:
+            raise CheckpointCorruptError("a file is missing", subject=folder / name, found=str(error)) from error
+        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointCorruptError(
+                "the file is not what was written",
+                subject=folder / name,
+                expected=f"{size} bytes with the SHA-256 in {MANIFEST}",
+                hint="restore it from a copy, or write it again",
+            )
+    return True

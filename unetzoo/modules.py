@@ -1,0 +1,53 @@
+"""What any `nn.Module` may need: its mode held for a while, and errors that mean exhausted memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+# As torch's CPU allocator, CUDA and its libraries, Triton and oneDNN word it.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "[CUDA]: out of memory",
+    "can't allocate memory",
+    "could not allocate",
+    "could not create a primitive",
+)
+
+
+@contextmanager
+def module_mode(net: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or evaluation mode inside the block; afterwards every submodule has its own mode again."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def evaluation_mode(net: nn.Module):
+    """Evaluation mode inside the block; afterwards every submodule has its own mode again.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluation_mode(net):
+        ...     [module.training for module in net]
+        [False, False]
+        >>> [module.training for module in net]
+        [True, False]
+    """
+    return module_mode(net, training=False)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device, or the host, has no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
