@@ -136,8 +136,8 @@ def _pipeline(
     """A copy of the network in float32 on the CPU, with what belongs to it."""
     if not isinstance(network, ModelBundle):
         network = ModelBundle(network, labels, Preprocess(), name=getattr(network, "name", type(network).__name__))
-    net = copy.deepcopy(network.net).cpu().float().requires_grad_(False)
-    trained = network._replace(net=net, labels=labels or network.labels, preprocess=preprocess or network.preprocess)
+    net = copy.deepcopy(network.model).cpu().float().requires_grad_(False)
+    trained = network._replace(model=net, labels=labels or network.labels, preprocess=preprocess or network.preprocess)
     return Pipeline(trained, threshold=threshold, dtype=dtype, size=size).eval(), trained.name
 
 

@@ -88,8 +88,8 @@ def predict_to(
         blend: As for `predict`.
         tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole image.
         labels: As for `predict`.
-        preprocess: What training did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It is given
-            windows, so it must treat each pixel alike and leave the size. By default integers are divided by their
+        preprocess: What training did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It gets
+            windows, so it must treat every pixel alike and keep the size. By default integers are divided by their
             full scale. A run's `Preprocess` that scales by the whole image's values has them read beforehand.
         threshold: Probability above which a class is given, as for `Predictor`; by default the most probable class.
         memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU

@@ -78,7 +78,7 @@ def best_network(folder: Path, recipe: Recipe) -> Any:
 
 
 def preparation(recipe: Recipe, labels: LabelSpec) -> Callable[[Any], Tensor]:
-    """What validation does to an image, without what cuts it; a `Preprocess`, unless albumentations does a part of it."""
+    """What validation does to an image, without what crops it; a `Preprocess`, unless albumentations is involved."""
     options = {key: value for key, value in recipe.transform.of("val").items() if key not in CUTTING}
     transform = type(recipe.transform)(val=options).build("val", labels)
     if isinstance(transform, Transform) and not transform.train:
