@@ -14,21 +14,28 @@ from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, buil
 
 if TYPE_CHECKING:
     from . import datasets, drawing, inference, losses, metrics, models, testing, training
+    from .bundle import Preprocess
     from .drawing import draw, summary
-    from .inference import export, load_artifact, optimize, predict
+    from .inference import Predictor, export, load_artifact, optimize, predict
     from .labels import LabelSpec
+    from .loading import load
     from .models.card import info
     from .models.foreign import from_foreign, load_weights
     from .models.weights import from_pretrained
-    from .training import Trainer
+    from .training import Trainer, evaluate, train
 
 _LAZY = {
     "LabelSpec": "labels",
+    "Predictor": "inference",
+    "Preprocess": "bundle",
     "Trainer": "training",
+    "evaluate": "training",
+    "load": "loading",
+    "load_artifact": "inference",
+    "train": "training",
     "draw": "drawing",
     "summary": "drawing",
     "export": "inference",
-    "load_artifact": "inference",
     "optimize": "inference",
     "predict": "inference",
     "info": "models.card",
@@ -46,6 +53,8 @@ __all__ = [
     "MODELS",
     "RECIPES",
     "LabelSpec",
+    "Predictor",
+    "Preprocess",
     "Trainer",
     "__version__",
     "build",
@@ -53,12 +62,14 @@ __all__ = [
     "draw",
     "drawing",
     "errors",
+    "evaluate",
     "export",
     "from_foreign",
     "from_pretrained",
     "inference",
     "info",
     "list_models",
+    "load",
     "load_artifact",
     "load_weights",
     "losses",
@@ -68,6 +79,7 @@ __all__ = [
     "predict",
     "summary",
     "testing",
+    "train",
     "training",
 ]
 

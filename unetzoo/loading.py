@@ -1,0 +1,82 @@
+"""`unetzoo.load`: whatever this library wrote, ready to predict."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .bundle import ModelBundle
+    from .inference.artifact import Artifact
+
+ARTIFACTS = (".onnx", ".pt2")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+def load(path: str | os.PathLike[str]) -> ModelBundle | Artifact:
+    """Open a run folder, a saved network or an exported artifact.
+
+    Args:
+        path: A folder that `unetzoo.train` or a `Trainer` wrote, a folder that `save_pretrained` wrote, or an `.onnx`
+            or `.pt2` file that `unetzoo.export` wrote. (A `.pt2` file may run code when it is opened: open only those
+            you trust.)
+
+    Returns:
+        A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict`; or an `Artifact`,
+        which is called with an image.
+
+    Raises:
+        CheckpointError: Nothing there that this library wrote, with what was found instead; damaged files.
+
+    Examples:
+        >>> import tempfile, unetzoo
+        >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = net.save_pretrained(folder)
+        ...     type(unetzoo.load(folder).model).__name__
+        'BNUNet'
+    """
+    place = Path(path)
+    if place.suffix.lower() in ARTIFACTS and not place.is_dir():
+        from .inference.artifact import load_artifact
+
+        return load_artifact(place)
+    if (place / "recipe.json").is_file() or (place / "best").is_dir():
+        from .training.trained import load_run
+
+        return load_run(place)
+    if (place / "config.json").is_file():
+        from .bundle import ModelBundle
+        from .models.weights import from_pretrained
+
+        return ModelBundle.of(from_pretrained(place))
+    raise CheckpointError(
+        "nothing to load",
+        subject=path,
+        expected="a run folder, a folder that save_pretrained wrote, or an exported .onnx or .pt2 file",
+        found=_described(place),
+        hint=_hint(place),
+    )
+
+
+def _described(place: Path) -> str:
+    if place.is_dir():
+        names = sorted(entry.name for entry in place.iterdir())
+        shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+        return f"a folder with {shown}" if names else "an empty folder"
+    if place.is_file():
+        return f"a file of {place.stat().st_size:,} bytes"
+    return "no such file or folder"
+
+
+def _hint(place: Path) -> str:
+    if place.suffix.lower() in WEIGHTS:
+        return f'other authors\' weights: unetzoo.from_foreign("{place}")'
+    if place.is_dir() and (place / "checkpoints").is_dir():
+        return "the first epoch of this run has not ended: go on with `unetzoo train … --resume`"
+    if not place.exists():
+        return "check the path; for a hub repository use unetzoo.from_pretrained"
+    return "give one of these"
