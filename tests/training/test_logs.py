@@ -13,10 +13,10 @@ from torch import nn
 
 from unetzoo import LOSSES, METRICS, training
 from unetzoo.errors import CheckpointWriteError, ConfigError, DataError
+from unetzoo.report.images import colored
 from unetzoo.training import TensorBoard, logs
 from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
 from unetzoo.training.progress import Progress, Speed
-from unetzoo.training.reporting.images import colored
 
 ROWS = [
     {"epoch": 1.0, "miou": 0.1 + 0.2},

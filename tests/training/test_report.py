@@ -11,10 +11,10 @@ from PIL import Image
 from test_trainer import Squares
 
 from unetzoo import METRICS, LabelSpec
-from unetzoo.training.reporting import html, style
-from unetzoo.training.reporting.curves import Chart, charts, figure, save
-from unetzoo.training.reporting.page import Facts, page
-from unetzoo.training.reporting.samples import Ranked, Sample
+from unetzoo.report import html, style
+from unetzoo.report.curves import Chart, charts, figure, save
+from unetzoo.report.page import Facts, page
+from unetzoo.report.samples import Ranked, Sample
 
 VOID = {"meta", "img", "line", "polyline", "br"}
 HOSTILE = (

@@ -8,7 +8,7 @@ from test_report import Page, check, rows
 
 from unetzoo import training
 from unetzoo.errors import CheckpointWriteError
-from unetzoo.training.reporting import write
+from unetzoo.report import write
 
 TINY = ["data.size=32", "data.train.length=6", "data.val.length=5", "train.epochs=2", "train.batch_size=3",
         "model.encoder_channels=[4, 8, 8]"]  # fmt: skip

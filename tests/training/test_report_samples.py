@@ -9,8 +9,8 @@ from sklearn.metrics import jaccard_score
 
 from unetzoo import METRICS, LabelSpec
 from unetzoo.models import MaskDepth
-from unetzoo.training.reporting import images
-from unetzoo.training.reporting.samples import First, Gallery, Ranked, Sample, mean_iou, thinned
+from unetzoo.report import images
+from unetzoo.report.samples import First, Gallery, Ranked, Sample, mean_iou, thinned
 
 
 def batch_of(truth, logits, **more):

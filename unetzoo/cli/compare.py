@@ -16,7 +16,7 @@ from ..errors import ConfigError, UnetzooError
 from .console import app, err, out
 
 if TYPE_CHECKING:
-    from ..training.reporting.compare import Comparison
+    from ..report.compare import Comparison
 
 
 @app.command()
@@ -31,8 +31,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Draw loss and scores of several runs in one figure, and list scores and differing settings."""
-    from ..training.reporting.compare import compare as compared
-    from ..training.reporting.runs import read_run
+    from ..report.compare import compare as compared
+    from ..report.runs import read_run
 
     found, failures = [], []
     for path in {run.resolve(): run for run in runs}.values():
@@ -84,7 +84,7 @@ def _print(comparison: Comparison) -> None:
 
 
 def _number(value: float) -> str:
-    from ..training.reporting.html import number
+    from ..report.html import number
 
     return number(value)
 

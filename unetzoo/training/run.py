@@ -32,8 +32,6 @@ from .lock import RunLock
 from .logs import Log, TensorBoard, plain
 from .optim import make_optimizer
 from .recipe import Recipe, load
-from .reporting.samples import Gallery
-from .reporting.write import write as write_report
 from .resume import check_same
 from .sections import build_component
 from .stages import Stage
@@ -161,6 +159,9 @@ def train(
         ConfigError: A wrong recipe, or a run folder that holds another run.
         RunLockedError: Another process writes to the folder.
     """
+    from ..report.samples import Gallery  # the report stands on training's records, so it is imported last
+    from ..report.write import write as write_report
+
     recipe = load(source, sets, fast=fast)
     folder = _run_folder(source, out, fast=fast, resume=resume)
     logs = [TensorBoard(folder / "tensorboard")] if recipe.train.tensorboard else []

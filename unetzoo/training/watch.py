@@ -12,11 +12,11 @@ from torch import Tensor
 from ..errors import CheckpointWriteError, DataError
 from ..heads import heads_of
 from ..labels import LabelSpec
+from ..report.samples import First, is_plane
 from .collapse import Circumstances, Collapse, Follower, Spread, causes, of_classes, told
 from .folder import RunFolder
 from .logs import Log, read_jsonl
 from .progress import Progress
-from .reporting.samples import First, is_plane
 
 PICTURES = 4  # samples that the logs are shown after every epoch
 

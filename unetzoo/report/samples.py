@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...heads import heads_of
-from ...inference.decide import Decision
-from ...inference.images import class_map, palette_image
-from ...labels import LabelSpec
-from ...registry import METRICS
+from ..heads import heads_of
+from ..inference.decide import Decision
+from ..inference.images import class_map, palette_image
+from ..labels import LabelSpec
+from ..registry import METRICS
 from .images import Pixels, below, colored, inputs_of, limits_of, scaled, shrunk, side_by_side
 
 SHOWN = 4  # best and worst samples each

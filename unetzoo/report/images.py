@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ...labels import LabelSpec, distinct_colors
+from ..labels import LabelSpec, distinct_colors
 
 Pixels = NDArray[np.uint8]
 CAPTION = 14  # height of a caption in pixels

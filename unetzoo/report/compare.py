@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, DataError, did_you_mean
-from ...io import write_json
-from ...wording import pluralize
-from ..logs import columns_of, plain
-from ..resume import flat
+from ..errors import ConfigError, DataError, did_you_mean
+from ..io import write_json
+from ..training.logs import columns_of, plain
+from ..training.resume import flat
+from ..wording import pluralize
 from .curves import ASIDE, COUNTS, Chart, is_better_smaller, save
 from .curves import figure as draw
 from .runs import SavedRun

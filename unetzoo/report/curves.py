@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..logs import columns_of
+from ..training.logs import columns_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

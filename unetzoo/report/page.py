@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._version import __version__
-from ...labels import LabelSpec
-from ..logs import columns_of, plain
+from .._version import __version__
+from ..labels import LabelSpec
+from ..training.logs import columns_of, plain
 from .curves import COUNTS, Row, charts
 from .html import Html, chart, facts, join, number, table, tag
 from .samples import Ranked

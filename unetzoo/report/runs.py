@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, DataError
-from ..collapse import told
-from ..logs import read_jsonl
+from ..errors import ConfigError, DataError
+from ..training.collapse import told
+from ..training.logs import read_jsonl
 
 
 @dataclass(frozen=True)

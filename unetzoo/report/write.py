@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import CheckpointWriteError, DataError
-from ...io import write_text
-from ...labels import LabelSpec
-from ..logs import read_jsonl
-from ..progress import memory_in_use
+from ..errors import CheckpointWriteError, DataError
+from ..io import write_text
+from ..labels import LabelSpec
+from ..training.logs import read_jsonl
+from ..training.progress import memory_in_use
 from .curves import charts, figure, save
 from .images import colors_of
 from .page import Facts, page
 from .samples import Gallery
 
 if TYPE_CHECKING:
-    from ..trainer import Trainer
+    from ..training.trainer import Trainer
 
 
 def write(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...labels import LabelSpec
+from ..labels import LabelSpec
 from .html import Html, image_tag, number, tag
 from .images import Pixels, colored, colors_of, hex_of, ignored_color, limits_of, scale_colors, scaled
 from .samples import Sample

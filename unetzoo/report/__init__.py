@@ -1,0 +1,1 @@
+"""Run reports: curves, samples beside their predictions, one page of HTML, and comparisons of runs."""
