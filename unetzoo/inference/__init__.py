@@ -5,6 +5,7 @@ from .artifact import Artifact, load_artifact
 from .decide import Cleaning
 from .export import export
 from .optimized import optimize
+from .padding import predict_batch
 from .planner import Fit, plan_tiles
 from .predictor import Predictor
 from .stream import Streamed, predict_to
@@ -26,6 +27,7 @@ __all__ = [
     "optimize",
     "plan_tiles",
     "predict",
+    "predict_batch",
     "predict_to",
     "predict_with_uncertainty",
 ]

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from ..errors import ConfigError, InputShapeError, did_you_mean
 from ..models.geometry import Geometry
 
@@ -165,11 +167,11 @@ def plan_windows(
     return Plan(*axes)
 
 
-def canvas_length(geometry: Geometry, size: int) -> int:
-    """What one axis of an image is padded to: its margins, then up to the network's grid."""
+def canvas_length(geometry: Geometry, size: Any) -> Any:
+    """What one axis of an image is padded to: its margins, then up to the network's grid. `size` may be symbolic."""
     first, period = _grid(geometry)
-    wanted = max(size, geometry.out_stride) + 2 * geometry.margin
-    return first + max(0, -(-(wanted - first) // period)) * period
+    wanted = torch.sym_max(size, geometry.out_stride) + 2 * geometry.margin
+    return first + torch.sym_max(0, (wanted - first + period - 1) // period) * period
 
 
 def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:

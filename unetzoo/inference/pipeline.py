@@ -12,11 +12,11 @@ from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
 from ..heads import heads_of
 from ..labels import LabelSpec
-from ..models.geometry import Geometry
 from ..modules import evaluation_mode
 from .decide import Decision, Threshold, probabilities_of
 from .geometry import canvas_length, geometry_of
 from .images import as_image, in_channels_of
+from .padding import crop, pad_mirrored
 from .predictor import labels_for
 
 FLOATS, BYTES = "float32", "uint8"
@@ -95,12 +95,8 @@ class Pipeline(nn.Module):
     def _whole(self, x: Tensor) -> tuple[Tensor, ...]:
         """`unetzoo.predict` for a batch, with sizes that need not be known when it is recorded."""
         height, width = x.shape[2], x.shape[3]
-        x = x.index_select(2, mirrored(self.geometry, height, x.device))
-        x = x.index_select(3, mirrored(self.geometry, width, x.device))
-        heads = heads_of(self.net(x)).values()
-        stride = self.geometry.out_stride
-        rows, columns = (torch.sym_max(n // stride, 1) if stride > 1 else n for n in (height, width))
-        return tuple(_cut(_cut(head, 2, rows), 3, columns).float() for head in heads)
+        heads = heads_of(self.net(pad_mirrored(x, self.geometry))).values()
+        return tuple(crop(head, self.geometry, height, width).float() for head in heads)
 
     def _tried(self, size: tuple[int, int]) -> Shape:
         """Heads and channels, found by a trial."""
@@ -119,29 +115,6 @@ class Pipeline(nn.Module):
                 ) from error
         heads = heads_of(answer)
         return Shape(tuple(heads), next(iter(heads.values())).shape[1])
-
-
-def mirrored(geometry: Geometry, size: Any, device: torch.device) -> Tensor:
-    """For each pixel of the canvas of one axis, the pixel of the image that stands there."""
-    position = torch.arange(_canvas(geometry, size), device=device) - geometry.margin
-    period = torch.full_like(position, torch.sym_max(2 * (size - 1), 1))
-    folded = position.remainder(period)
-    return torch.minimum(torch.minimum(folded, period - folded), torch.full_like(folded, size - 1))
-
-
-def _canvas(geometry: Geometry, size: Any) -> Any:
-    """`canvas_length`, for a size that may be symbolic."""
-    if isinstance(size, int):
-        return canvas_length(geometry, size)
-    first = canvas_length(geometry, 1)
-    period = canvas_length(geometry, first + 1 - 2 * geometry.margin) - first
-    wanted = torch.sym_max(size, geometry.out_stride) + 2 * geometry.margin
-    return first + torch.sym_max(0, (wanted - first + period - 1) // period) * period
-
-
-def _cut(plane: Tensor, axis: int, length: Any) -> Tensor:
-    """The first pixels of an axis; a slice would bind the record to sizes where it is not the whole."""
-    return plane.index_select(axis, torch.arange(length, device=plane.device))
 
 
 def _enlarged(head: Tensor, height: Any, width: Any) -> Tensor:

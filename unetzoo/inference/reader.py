@@ -13,8 +13,8 @@ from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from .geometry import Plan, Span
 from .images import as_image
+from .padding import mirror_positions
 from .raster import Raster
-from .tiling import mirrored
 
 PROBE = (48, 64)  # pixels of the corner that is looked at before any work
 BLOCK = 2**24  # pixels that are read at once for statistics
@@ -65,7 +65,7 @@ class Reader:
 
     def cut(self, plan: Plan) -> Callable[[Span, Span], Tensor]:
         """How to read the windows of a plan."""
-        rows, columns = (mirrored(axis) for axis in plan)
+        rows, columns = (mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan)
 
         def cut(row: Span, column: Span) -> Tensor:
             y, x = rows[row.start : row.stop], columns[column.start : column.stop]

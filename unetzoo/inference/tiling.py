@@ -21,11 +21,12 @@ from ..models.geometry import Region
 from ..models.regions import part, shifted
 from ..modules import evaluation_mode
 from .asking import Asker, Heads
-from .geometry import Axis, Blend, Plan, Span, plan_windows
+from .geometry import Blend, Plan, Span, plan_windows
 from .heap import kept_blocks
 from .images import as_image, check_channels
 from .joining import Piece, arriving, pieces
 from .merging import Merger
+from .padding import mirror_positions
 from .planner import Memory, fit_windows
 from .tta import TTALike, as_tta
 from .views import View
@@ -229,7 +230,7 @@ def _predicted(
         plan, batch = fit.plan, fit.batch
     else:
         plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
-    pixels = [mirrored(axis) for axis in plan]
+    pixels = [mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan]
     there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # here: once an image, not in each window
 
     def cut(*window: Span) -> Tensor:
@@ -276,16 +277,3 @@ def _taken(image: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tenso
     if last - first == len(pixels) - 1:
         return image.narrow(axis, first, len(pixels))
     return image.index_select(axis, there)
-
-
-def mirrored(axis: Axis) -> np.ndarray:
-    """For each pixel of the canvas, the pixel of the image that stands there.
-
-    The same as `numpy.pad(mode="reflect")`: 3 2 1 0 1 2 3 2 1 …; an image of one pixel is repeated.
-    """
-    position = np.arange(-axis.before, axis.length - axis.before)
-    if axis.size == 1:
-        return np.zeros_like(position)
-    period = 2 * (axis.size - 1)
-    folded = position % period
-    return np.minimum(folded, period - folded)
