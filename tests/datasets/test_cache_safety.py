@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 import pytest
 from caching import All, caches, debris, quiet, same
+from killing import die_at
 
 from unetzoo.datasets import (
     Folder,
@@ -165,7 +166,7 @@ def forked(tmp_path):
         if pid == 0:
             code = 1
             try:
-                with open(tmp_path / f"{os.getpid()}.err", "w") as sys.stderr:
+                with open(tmp_path / f"{os.getpid()}.err", "w", buffering=1) as sys.stderr:
                     try:
                         work()
                         code = 0
@@ -189,29 +190,34 @@ def kill(pid):
 
 
 @pytest.fixture
-def slow(tmp_path, monkeypatch):
-    """slow(seconds): each sample takes that long to load, and is counted."""
+def logged(tmp_path, monkeypatch):
+    """logged(pause): each load of a sample is logged and paused."""
     real = Folder.load
 
-    def slow(seconds):
+    def logged(pause):
         def load(self, index):
             with open(tmp_path / "loads", "a") as log:
                 log.write(f"{index}\n")
-            time.sleep(seconds)
+            pause()
             return real(self, index)
 
         monkeypatch.setattr(Folder, "load", load)
 
-    return slow
+    return logged
 
 
-def test_one_of_six_builds(tmp_path, pairs, forked, slow):
-    data, begin = pairs(), time.time() + 0.3
+def test_one_of_six_builds(tmp_path, pairs, forked, logged):
+    data = pairs()
     truth = quiet(data, 16, folder=tmp_path / "truth")
-    slow(0.1)
+    waits = "another process is making"
+
+    def others_wait():
+        while sum(waits in path.read_text() for path in tmp_path.glob("*.err")) < 5:
+            time.sleep(0.01)
+
+    logged(others_wait)
 
     def work():
-        time.sleep(max(0.0, begin - time.time()))
         kept = cached(data, 16, folder=tmp_path / "c", workers=0)
         for i in range(6):
             same(kept[i], truth[i])
@@ -221,19 +227,20 @@ def test_one_of_six_builds(tmp_path, pairs, forked, slow):
     said = [(tmp_path / f"{pid}.err").read_text() for pid in pids]
     assert codes == [0] * 6, said
     assert len((tmp_path / "loads").read_text().splitlines()) == 6  # each sample once, by one of them
-    assert sum("another process is making" in text for text in said) == 5
+    assert sum(waits in text for text in said) == 5
     assert len(caches(tmp_path / "c")) == 1 and not debris(tmp_path)
 
 
-def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked, slow):
+def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked):
     data, folder = pairs(), tmp_path / "c"
     truth = quiet(data, 16, folder=tmp_path / "truth")
-    rng, whole, left = random.Random(0), 0, 0
-    slow(0.003)
-    for _ in range(40):
-        pid = forked(lambda: quiet(data, 16, folder=folder))
-        time.sleep(rng.uniform(0, 0.08))
-        kill(pid)
+    steps, whole, left = 0, 0, 0
+    for steps in range(1, 100):
+        pid = forked(lambda: (die_at(folder, steps), quiet(data, 16, folder=folder)))  # noqa: B023
+        code = os.waitpid(pid, 0)[1]
+        if code == 0:
+            break
+        assert code == signal.SIGKILL
         left += len(debris(folder))
         for path in caches(folder):
             whole += 1
@@ -241,22 +248,22 @@ def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked, slow
             for i in range(6):
                 same(fresh[i], truth[i])
             path.unlink()
-    assert 0 < whole < 40 and left
+    assert code == 0 and left and steps > 5
     kept = quiet(data, 16, folder=folder)
     same(kept[5], truth[5])
     assert not debris(folder)
 
 
-def test_workers_of_a_killed_builder_let_the_next_one_go_on(tmp_path, pairs, forked, slow, monkeypatch):
+def test_workers_of_a_killed_builder_let_the_next_one_go_on(tmp_path, pairs, forked, logged, monkeypatch):
     data = pairs(20)
     truth = quiet(data, folder=tmp_path / "truth")
-    slow(0.05)
+    logged(lambda: time.sleep(0.05))
     monkeypatch.setattr("torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL", 0.2)
     pid = forked(lambda: cached(data, folder=tmp_path / "c", workers=2, progress=False))
     while not (tmp_path / "loads").exists():
         time.sleep(0.01)
     kill(pid)  # its workers hold its lock until they notice
-    slow(0)
+    logged(lambda: None)
     kept = quiet(data, folder=tmp_path / "c")
     for i in range(20):
         same(kept[i], truth[i])

@@ -81,7 +81,7 @@ def cached(
     split = re.sub(r"[^\w-]", "_", str(getattr(raw, "split", None) or "all"))[:40]
     path = place / f"{type(raw).__name__.lower()}-{split}-{identity.hex()[:20]}.cache"
     with _Display(progress) as display:
-        sources = fingerprint.Sources(_sources(raw), path.with_suffix(".sources"))
+        sources = fingerprint.Sources(_sources(raw), path.with_name(f"{path.name}.sources"))
         key = fingerprint.digest("key", identity, sources.digest(display.track("reading the files")))
         with building(path, usable=lambda path: _usable(path, key), say=display.say) as draft:
             if draft is not None:

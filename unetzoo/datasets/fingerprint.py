@@ -24,6 +24,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from .listing import summary
+from .store import draft_of
 
 LIBRARIES = ("numpy", "pillow", "tifffile", "torch")
 SETTLED = 2_000_000_000  # ns: the coarsest clock of a file system; a younger file may yet change within one tick
@@ -218,7 +219,7 @@ def _write_receipt(path: Path, known: dict[str, tuple[Stat, bytes]]) -> None:
         "stats": np.array([stat for stat, _ in known.values()], np.uint64).reshape(-1, 5),
         "digests": np.frombuffer(b"".join(d for _, d in known.values()), np.uint8).reshape(-1, 16),
     }
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(draft, "wb") as file:

@@ -86,7 +86,7 @@ def building(
             yield None
             return
         _clear(target)
-        place = _beside(target)
+        place = draft_of(target)
         try:
             yield place
             with our_errors(target):
@@ -127,14 +127,15 @@ def _put(place: Path, target: Path) -> None:
     if place.is_dir():
         os.sync()  # one call for any number of files
         if target.exists():
-            os.replace(target, _beside(target))  # a folder cannot be renamed onto another
+            os.replace(target, draft_of(target))  # a folder cannot be renamed onto another
     else:
         sync(place)
     os.replace(place, target)
     sync(target.parent)
 
 
-def _beside(target: Path) -> Path:
+def draft_of(target: Path) -> Path:
+    """An unused name that `building` removes where a process died."""
     return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
 
 
