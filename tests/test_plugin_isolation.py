@@ -6,7 +6,6 @@ import resource
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 from wheels import install, project
@@ -20,7 +19,7 @@ BAD = {
     "bad-lacks": "other = 1",
     "bad-type": "make = 3",
     "bad-kwargs": "def make(**kwargs):\n    return 1",
-    "bad-sleeps": "import time\ntime.sleep(30)\ndef make():\n    return 1",
+    "bad-sleeps": "import time\ntime.sleep(3600)\ndef make():\n    return 1",
     "bad-prints": "print('welcome to acme')\ndef make():\n    return 1",
     "bad-builtin": "make = print.__class__.__call__",
 }
@@ -42,7 +41,7 @@ SAYS = {
     "bad-lacks": "has no attribute 'make'",
     "bad-type": "expected a callable with explicit keyword parameters, found int",
     "bad-kwargs": "expected explicit keyword parameters, found **kwargs",
-    "bad-sleeps": "is not imported within 3 s",
+    "bad-sleeps": "is not imported within 8 s",
     "bad-prints": "prints to stdout at import: 'welcome to acme'",
     "bad-builtin": "swallows keywords",
     "bad-recipe": "expected a path or a text, found int",
@@ -195,7 +194,7 @@ def test_one_that_cannot_be_built_is_one_line_that_names_it(site, tmp_path):
         assert f"{name} 1.2 ({name.replace('-', '_')}:make)" in text and REASON[name] in text, (key, text)
 
 
-def test_listing_fifty_plugins_imports_nothing_and_is_quick(site):
+def test_listing_fifty_plugins_imports_nothing(site):
     printed = python(
         site,
         """
@@ -214,6 +213,10 @@ def test_listing_fifty_plugins_imports_nothing_and_is_quick(site):
     assert sum(name.startswith("good-") for name in names["models"]) == MANY
     assert {"bad-dies", "bad-sleeps", "twin-a:same", "twin-b:same", "bnunet"} <= set(names["models"])
     assert names["losses"].count("dice") == 1
+
+
+@pytest.mark.slow  # a figure of this machine
+def test_listing_fifty_plugins_is_quick(site):
     assert min(cpu_seconds(site, "-m", "unetzoo.cli", "list", "--json") for _ in range(7)) < 0.3
 
 
@@ -226,9 +229,7 @@ def cpu_seconds(site, *args):
 
 
 def test_plugin_list_says_what_is_wrong_with_each(site):
-    start = time.monotonic()
-    done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", "--timeout", "3", timeout=300)
-    assert time.monotonic() - start < 120
+    done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", "--timeout", "8", timeout=230)
     rows = {row["distribution"]: row for row in json.loads(done.stdout)}
     assert rows["unetzoo"]["state"] == "healthy"
     for number in range(MANY):

@@ -9,13 +9,13 @@ import os
 import pickle
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exported import SMALL, opened
 from filelock import FileLock
+from killing import die_at
 from PIL import Image
 
 from unetzoo.datasets import Composites, CompositesExport, Transform, write_export
@@ -143,19 +143,21 @@ def test_a_second_call_completes(tmp_path):
     assert write_export(data, tmp_path / "part") == 0
 
 
+def write_and_die(data, folder):
+    die_at(folder, 100)
+    write_export(data, folder)
+
+
 def test_a_kill_loses_nothing(tmp_path):
-    data = Composites(**SMALL, length=400, jitter=True)
+    data, there = Composites(**SMALL, length=100, jitter=True), 0
     for _ in range(2):
-        before = len(list(tmp_path.glob("part/fg_bg/*.png")))
-        process = multiprocessing.get_context("spawn").Process(target=write_export, args=(data, tmp_path / "part"))
+        process = multiprocessing.get_context("spawn").Process(target=write_and_die, args=(data, tmp_path / "part"))
         process.start()
-        while process.is_alive() and len(list(tmp_path.glob("part/fg_bg/*.png"))) < before + 20:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
         process.join()
-    there = len(list(tmp_path.glob("part/fg_bg/*.png")))
-    assert 40 <= there < 400, "killed too late"
-    assert write_export(data, tmp_path / "part") == 400 - there
+        assert process.exitcode == -signal.SIGKILL
+        before, there = there, len(list(tmp_path.glob("part/fg_bg/*.png")))
+        assert before < there < 100
+    assert write_export(data, tmp_path / "part") == 100 - there
     write_export(data, tmp_path / "whole")
     assert content(tmp_path / "part") == content(tmp_path / "whole")
 

@@ -26,7 +26,7 @@ def start(command, folder, processes=1):
     return started
 
 
-def wait_for(condition, folder, started, seconds=90):
+def wait_for(condition, folder, started, seconds=200):
     """Wait until something holds, as long as the processes live."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,11 +1,8 @@
-"""Broken recipes: whatever is written there, reading it gives a recipe or one of our errors, and soon."""
+"""Broken recipes: reading one gives a recipe or one of our errors, whatever it contains."""
 
 import random
 import re
-import signal
-import time
 import traceback
-from contextlib import contextmanager
 
 import torch
 from mutants import flip_bits, splice, swap_bytes, truncate
@@ -14,7 +11,6 @@ from unetzoo import MODELS, RECIPES
 from unetzoo.errors import UnetzooError
 from unetzoo.training import recipe as recipes
 
-SECONDS = 10  # for one recipe
 VALUES = (
     "0", "-1", "1", "2.5", "-0.0", "1e400", "nan", "-inf", "99999999999999999999999", "true", "false", '""', '"x"',
     '"' + "y" * 3000 + '"', "[]", "[0]", "[-1, 2]", "[[1], [2]]", "[1, 'a', true]", "{}", "{name = 3}", "{a = {b = 1}}",
@@ -69,22 +65,8 @@ def change(text, rng, donors):
     return "\n".join(lines).encode()
 
 
-@contextmanager
-def in_time(seconds):
-    def late(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def trials(folder, count, seed, models_every=0):
-    """Findings among so many mutants: what was no error of ours, or too slow. Some networks are built, on no device."""
+    """Read `count` mutants and build some of their networks on meta; any other error than ours is a finding."""
     rng, held = random.Random(seed), texts()
     names, donors = sorted(held), list(held.values())
     findings, outcomes = [], {"recipe": 0, "error": 0}
@@ -97,20 +79,16 @@ def trials(folder, count, seed, models_every=0):
             except (UnicodeDecodeError, IndexError):
                 break
         path.write_bytes(text)
-        start = time.monotonic()
         try:
-            with in_time(SECONDS):
-                recipe = recipes.load(path, fast=number % 2 == 1)
-                outcomes["recipe"] += 1
-                if models_every and number % models_every == 0:
-                    with torch.device("meta"):
-                        recipes.built("[model]", MODELS.build, recipe.model.name, **recipe.model.options)
+            recipe = recipes.load(path, fast=number % 2 == 1)
+            outcomes["recipe"] += 1
+            if models_every and number % models_every == 0:
+                with torch.device("meta"):
+                    recipes.built("[model]", MODELS.build, recipe.model.name, **recipe.model.options)
         except UnetzooError as error:
             outcomes["error"] += 1
             if len(str(error)) > 20_000:
                 findings.append((number, "an error as long as a book", text))
-        except BaseException:
+        except (Exception, SystemExit):
             findings.append((number, traceback.format_exc(limit=-4), text))
-        if time.monotonic() - start > SECONDS:
-            findings.append((number, "slow", text))
     return findings, outcomes

@@ -22,7 +22,7 @@ from .inputs import image, metric_batch, pair, tensors
 from .kit import Skipped, check, require
 
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
-SECONDS = 5.0  # for an import, beside torch, NumPy, Pillow and SMP; a busy machine takes a few times its best
+SECONDS = 5.0  # of processor time for an import, not counting torch, NumPy, Pillow and SMP
 
 
 @check(*BUILT, alone=True)
@@ -60,7 +60,7 @@ def imports_alone(case: Case) -> None:
 def imports_quickly(case: Case) -> None:
     """Everybody who uses the name waits for its import, in every worker again."""
     found = _probe(case).seconds
-    require(found <= SECONDS, f"an import within {SECONDS:g} s, beside torch and SMP", f"{found:.1f} s")
+    require(found <= SECONDS, f"an import within {SECONDS:g} s of CPU time, beside torch and SMP", f"{found:.1f} s")
 
 
 @check(*BUILT, "recipe", applies=_importable, alone=True)
