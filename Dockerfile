@@ -28,13 +28,14 @@ ARG TORCH_INDEX=
 ARG EXTRAS=log
 
 WORKDIR /opt/unetzoo
+COPY constraints.txt ./
 RUN if [ -n "${TORCH_INDEX}" ]; then \
-        python -m pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch torchvision; \
+        python -m pip install --no-cache-dir --index-url "${TORCH_INDEX}" -c constraints.txt torch torchvision; \
     fi
 COPY pyproject.toml README.md LICENSE ./
 COPY plugins/unetzoo-template plugins/unetzoo-template
 COPY unetzoo unetzoo
-RUN python -m pip install --no-cache-dir ".[${EXTRAS}]"
+RUN python -m pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
 
 ENV UNETZOO_CACHE=/cache \
     HOME=/tmp \
