@@ -13,8 +13,8 @@ import onnxruntime
 from PIL import Image
 
 import unetzoo
-from unetzoo.datasets.twins import write
 from unetzoo.training import load_run, train
+from unetzoo.twins import write
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=80, help="optimizer steps")

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unetzoo.datasets.twins import write
 from unetzoo.training import train
+from unetzoo.twins import write
 
 SYSTEMS = {  # what is called so: the layout of its data, and its recipes
     "isbi2012": ("isbi2012", ["isbi2012"]),

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from unetzoo import cli
-from unetzoo.datasets.auditing.propose import as_options
-from unetzoo.datasets.auditing.registries import audit_install
-from unetzoo.datasets.twins import plant, write
+from unetzoo.doctor.propose import as_options
+from unetzoo.doctor.registries import audit_install
 from unetzoo.training.recipe import load, parse_sets
+from unetzoo.twins import plant, write
 
 
 def doctor(*args, code=0):

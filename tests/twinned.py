@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from unetzoo.datasets.twins import LAYOUTS
 from unetzoo.registry import DATASETS
+from unetzoo.twins import LAYOUTS
 
 
 def load(name, root, split=None, **options):

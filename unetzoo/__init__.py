@@ -13,7 +13,7 @@ from ._version import __version__
 from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
 
 if TYPE_CHECKING:
-    from . import datasets, drawing, inference, losses, metrics, models, testing, training
+    from . import datasets, doctor, drawing, inference, losses, metrics, models, testing, training, twins
     from .bundle import Preprocess
     from .drawing import draw, summary
     from .inference import Predictor, export, load_artifact, optimize, predict
@@ -43,7 +43,9 @@ _LAZY = {
     "from_pretrained": "models.weights",
     "load_weights": "models.foreign",
 }
-_ROOMS = ("datasets", "drawing", "inference", "losses", "metrics", "models", "testing", "training")
+_ROOMS = (
+    "datasets", "doctor", "drawing", "inference", "losses", "metrics", "models", "testing", "training", "twins",
+)  # fmt: skip
 
 __all__ = [
     "DATASETS",
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "build",
     "datasets",
+    "doctor",
     "draw",
     "drawing",
     "errors",
@@ -81,6 +84,7 @@ __all__ = [
     "testing",
     "train",
     "training",
+    "twins",
 ]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unetzoo.datasets.twins import LAYOUTS, write
 from unetzoo.labels import LabelSpec
 from unetzoo.registry import DATASETS, RECIPES
+from unetzoo.twins import LAYOUTS, write
 
 from .markdown import first_paragraph, page, swatch, table
 
@@ -132,7 +132,7 @@ def _example(name: str, twins: list[str]) -> str:
             "import tempfile",
             "",
             "import unetzoo",
-            "from unetzoo.datasets.twins import write",
+            "from unetzoo.twins import write",
             "",
             f'root = write("{twins[0]}", tempfile.mkdtemp())  # your copy of the data instead',
             f"data = unetzoo.DATASETS.build({call})",

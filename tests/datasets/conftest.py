@@ -11,8 +11,8 @@ from packing import tree
 from PIL import Image
 
 from unetzoo.datasets import data_root
-from unetzoo.datasets.twins import write
 from unetzoo.errors import DataError
+from unetzoo.twins import write
 
 
 @pytest.fixture

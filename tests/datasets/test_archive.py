@@ -15,9 +15,9 @@ from packing import FILES, KINDS, good, pack, tree
 
 from unetzoo.datasets import archive as archive_module
 from unetzoo.datasets import data_root
-from unetzoo.datasets.twins import LAYOUTS, write
 from unetzoo.errors import CacheError
 from unetzoo.registry import DATASETS
+from unetzoo.twins import LAYOUTS, write
 
 
 @pytest.mark.parametrize("kind", [*KINDS, ".tgz", ".txz", ".tbz2"])

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import unetzoo
-from unetzoo.datasets import Folder, audit, recognize
-from unetzoo.datasets.auditing.tree import Tree
-from unetzoo.datasets.twins import LAYOUTS, write
+from unetzoo.datasets import Folder
+from unetzoo.doctor import audit, recognize
+from unetzoo.doctor.tree import Tree
 from unetzoo.errors import ConfigError, DataError, UnknownNameError
+from unetzoo.twins import LAYOUTS, write
 
 TWO = {"names": ("background", "cell"), "ids": (0, 255)}
 

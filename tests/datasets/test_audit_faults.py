@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import unetzoo
-from unetzoo.datasets.auditing import audit, recognize, stacks
-from unetzoo.datasets.auditing.kinds import KINDS
-from unetzoo.datasets.twins import FAULTS, LAYOUTS, plant, write
+from unetzoo.doctor import audit, recognize, stacks
+from unetzoo.doctor.kinds import KINDS
+from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
 # read by the same code as another layout, only by other names
 ALIASES = {"helen-resorted", "celebamask-unmapped", "camvid-folders", "carvana-hq"}

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from unetzoo.datasets.auditing.alignment import exchanged, inverted
-from unetzoo.datasets.auditing.facts import MaskFacts
-from unetzoo.datasets.auditing.probe import border_map, count_numbers, roughness
-from unetzoo.datasets.auditing.propose import declaration, proposal
+from unetzoo.doctor.alignment import exchanged, inverted
+from unetzoo.doctor.facts import MaskFacts
+from unetzoo.doctor.probe import border_map, count_numbers, roughness
+from unetzoo.doctor.propose import declaration, proposal
 
 MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4))
 

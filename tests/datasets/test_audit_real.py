@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unetzoo.datasets import audit, recognize
+from unetzoo.doctor import audit, recognize
 
 pytestmark = pytest.mark.realdata
 

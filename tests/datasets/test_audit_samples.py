@@ -5,7 +5,7 @@ import pytest
 from auditing import codes, size_of
 
 import unetzoo
-from unetzoo.datasets import audit
+from unetzoo.doctor import audit
 from unetzoo.errors import DataError, PluginError
 from unetzoo.labels import LabelSpec
 

@@ -15,9 +15,9 @@ from twinned import content, load
 
 import unetzoo
 from unetzoo.datasets import Transform
-from unetzoo.datasets.twins import FAULTS, LAYOUTS, plant, write
 from unetzoo.errors import ConfigError, DataError
 from unetzoo.registry import DATASETS
+from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

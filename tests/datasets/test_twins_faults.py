@@ -13,8 +13,8 @@ from PIL import Image
 from twinned import content, load
 
 from unetzoo.datasets.files import read_image
-from unetzoo.datasets.twins import FAULTS, LAYOUTS, plant, write
 from unetzoo.errors import DataError
+from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
 PLANTS = [(layout, code) for code, fault in FAULTS.items() for layout in fault.layouts]
 

@@ -9,10 +9,10 @@ from test_cli import unetzoo
 from test_shipped_recipes import TWINS
 
 from unetzoo import MODELS, RECIPES
-from unetzoo.datasets.twins import write
 from unetzoo.errors import CheckpointMismatchError, ConfigError
 from unetzoo.training import load_recipe, train
 from unetzoo.training.resume import flat
+from unetzoo.twins import write
 
 FEW = {"eva-mask-depth": ["data.train.length=8", "data.val.length=2"]}  # it has stages; others get two steps
 OFTEN = ("helen", "eva-mask-depth")

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from unetzoo import RECIPES
-from unetzoo.datasets.twins import LAYOUTS, write
 from unetzoo.training import train
+from unetzoo.twins import LAYOUTS, write
 
 TWINS = {
     "helen": "helen",

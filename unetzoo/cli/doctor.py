@@ -42,7 +42,7 @@ def doctor(
         _look_at_installation(as_json, dataset, sets, sheet)
         return
     source, arguments = _what_to_audit(path, dataset, sets or [])
-    from ..datasets.auditing import audit
+    from ..doctor import audit
 
     with _progress(quiet=as_json) as progress:
         report = audit(source, **arguments, limit=limit, workers=workers, progress=progress, sheet=sheet)
@@ -59,7 +59,7 @@ def doctor(
 def _look_at_installation(as_json: bool, *data_options: object) -> None:
     if any(data_options):
         raise ConfigError("nothing to audit", expected="a path", hint="unetzoo doctor PATH --dataset NAME")
-    from ..datasets.auditing.registries import audit_install
+    from ..doctor.registries import audit_install
 
     with err.status("loading every name"):
         report = audit_install()

@@ -26,7 +26,7 @@ def twin(
     seed: Annotated[int, typer.Option(help="Seed of the drawings, and of where faults go.")] = 0,
 ) -> None:
     """Write a data set's layout in miniature, drawn: to try a recipe, or `doctor`, without the data."""
-    from ..datasets.twins import LAYOUTS, plant, write
+    from ..twins import LAYOUTS, plant, write
 
     if not layout:
         _print_layouts()
@@ -47,7 +47,7 @@ def twin(
 
 
 def _print_layouts() -> None:
-    from ..datasets.twins import FAULTS, LAYOUTS
+    from ..twins import FAULTS, LAYOUTS
 
     layouts = Table("layout", "what it is", box=None)
     for name, layout in LAYOUTS.items():

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .archive import data_root
-    from .auditing import audit, recognize
     from .augment import Transform
     from .base import Sample, SegmentationDataset, check_split, sample_rng
     from .cache import cached
@@ -50,7 +49,6 @@ _LAZY = {
     "Sample": "base",
     "SegmentationDataset": "base",
     "Transform": "augment",
-    "audit": "auditing",
     "by_name": "layout",
     "cached": "cache",
     "check_split": "base",
@@ -61,7 +59,6 @@ _LAZY = {
     "paired": "layout",
     "read_image": "files",
     "read_mask": "files",
-    "recognize": "auditing",
     "sample_rng": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
@@ -86,7 +83,6 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "Transform",
-    "audit",
     "by_name",
     "cached",
     "check_split",
@@ -97,7 +93,6 @@ __all__ = [
     "paired",
     "read_image",
     "read_mask",
-    "recognize",
     "sample_rng",
     "statistics",
     "with_border_weights",

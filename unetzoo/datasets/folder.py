@@ -120,7 +120,7 @@ class Folder(SegmentationDataset):
         nested = plain.is_dir() and any(path.is_dir() for path in list_folder(plain))
         if self.split in ("train", "val") and plain.is_dir() and not nested:
             return plain, self.root / masks, True
-        from .auditing.recognize import looks_like  # it knows all layouts, and so all datasets
+        from ..doctor.recognize import looks_like  # it knows all layouts, and so all datasets
 
         raise DataError(
             f"no split {self.split!r}",

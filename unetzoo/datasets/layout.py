@@ -112,7 +112,7 @@ def paired(
 
 def wrong_layout(data: str, root: Path, expected: str, how_to_get: str) -> DataError:
     """The error for a folder in which other things lie than should; a missing folder raises its own."""
-    from .auditing.recognize import looks_like  # it knows all layouts, and so all datasets
+    from ..doctor.recognize import looks_like  # it knows all layouts, and so all datasets
 
     there = shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(root, how_to_get)))
     found = there + looks_like(root, data)

@@ -111,13 +111,13 @@ class _Twin:
     """Options of a dataset, or settings of its recipe, that write its layout in miniature into the case's folder."""
 
     def __init__(self, layout: str, count: int, settings: dict[str, Any] | None = None) -> None:
-        from ..datasets.twins import LAYOUTS
+        from ..twins import LAYOUTS
 
         self.layout, self.count, self.settings = layout, count, settings
         self.dataset, self.more = LAYOUTS[layout].dataset, LAYOUTS[layout].options
 
     def __call__(self, folder: Path) -> dict[str, Any]:
-        from ..datasets.twins import write
+        from ..twins import write
 
         root = str(write(self.layout, folder / "data", count=self.count))
         return {"root": root, **self.more} if self.settings is None else {"data.root": root, **self.settings}

@@ -13,7 +13,7 @@ from unetzoo_extras.isic2018 import ISIC2018
 from unetzoo_extras.oxford_pet import OxfordPet
 
 import unetzoo
-from unetzoo.datasets import audit
+from unetzoo.doctor import audit
 from unetzoo.errors import (
     ConfigError,
     DataError,

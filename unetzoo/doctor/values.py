@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ...labels import LabelSpec
+from ..labels import LabelSpec
 from .facts import MaskFacts, Roughness
 from .findings import Findings
 from .layouts import Reading

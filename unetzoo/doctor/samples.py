@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import DataError, UnetzooError
-from ...labels import LabelSpec
+from ..errors import DataError, UnetzooError
+from ..labels import LabelSpec
 from .alignment import BLOCK, compare
 from .checks import check_record
 from .facts import DepthFacts, Record

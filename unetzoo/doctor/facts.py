@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...labels import LabelSpec
+from ..labels import LabelSpec
 from .tree import Key
 
 GRID = 64  # side of the maps on which masks are compared with images

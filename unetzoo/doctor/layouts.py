@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ...labels import LabelSpec
-from .. import camvid, carvana, celebamask, cityscapes, helen, isbi2012
-from ..export_files import COMPOSITE, DEPTH, MANIFEST, MASK, SCENE
-from ..exports import LABELS as EXPORT_LABELS
-from ..listing import IMAGE_SUFFIXES
+from ..datasets import camvid, carvana, celebamask, cityscapes, helen, isbi2012
+from ..datasets.export_files import COMPOSITE, DEPTH, MANIFEST, MASK, SCENE
+from ..datasets.exports import LABELS as EXPORT_LABELS
+from ..datasets.listing import IMAGE_SUFFIXES
+from ..labels import LabelSpec
 from .tree import Role, Slot
 
 EXPORT = "composites-export"

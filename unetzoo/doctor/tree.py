@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..listing import natural_key
+from ..datasets.listing import natural_key
 
 Role = Literal["image", "mask", "depth", "background", "cutout", "scene", "misnamed", "aside"]
 Key = tuple[str, ...]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from ...plugins import BUILTIN, SWITCH, Distribution, Entry, installed, switched_on
-from ...probing import probe
-from ...registry import REGISTRIES
+from ..plugins import BUILTIN, SWITCH, Distribution, Entry, installed, switched_on
+from ..probing import probe
+from ..registry import REGISTRIES
 from .findings import Finding, Findings
 
 NEIGHBORS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed

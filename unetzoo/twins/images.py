@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage, spatial
 
-from ..drawing import smooth_noise
+from ..datasets.drawing import smooth_noise
 
 Array = np.ndarray
 RNG = np.random.Generator

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...wording import pluralize
-from ..export_files import identities
+from ..datasets.export_files import identities
+from ..wording import pluralize
 from .facts import DepthFacts, FileFacts, ImageFacts, MaskFacts, Record
 from .findings import Findings
 from .layouts import EXPORT, Layout

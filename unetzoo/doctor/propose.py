@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...errors import ConfigError, UnetzooError
-from ...labels import LabelSpec
-from ...registry import keywords
-from ...wording import inline
-from ..declared import declared_labels
+from ..datasets.declared import declared_labels
+from ..errors import ConfigError, UnetzooError
+from ..labels import LabelSpec
+from ..registry import keywords
+from ..wording import inline
 from .facts import MaskFacts
 from .values import ramped
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...labels import LabelSpec
+from ..labels import LabelSpec
 from .kinds import KINDS
 
 Severity = Literal["error", "warning", "note"]

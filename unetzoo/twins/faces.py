@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base import seeded_split
-from ..celebamask import FIRST_TEST, FIRST_VAL, LABELS, MAPPING, PART_FILES, PARTS, PICTURES
-from ..helen import LABELS as HELEN_LABELS
-from ..helen import RESORTED
-from ..layout import divided
-from ..listing import natural_key
+from ..datasets.base import seeded_split
+from ..datasets.celebamask import FIRST_TEST, FIRST_VAL, LABELS, MAPPING, PART_FILES, PARTS, PICTURES
+from ..datasets.helen import LABELS as HELEN_LABELS
+from ..datasets.helen import RESORTED
+from ..datasets.layout import divided
+from ..datasets.listing import natural_key
 from .base import Layout, Pair, rng_of, save
 from .images import FACE_COLORS, complexion, face, paint
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
-from ...errors import DataError
-from ...wording import pluralize
+from ..errors import DataError
+from ..wording import pluralize
 from .alignment import BLOCK, compare
 from .building import Options, build_splits, files_by_split, raise_first
 from .checks import check_pairing, check_record

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..files import PathLike
-from ..listing import IMAGE_SUFFIXES
+from ..datasets.files import PathLike
+from ..datasets.listing import IMAGE_SUFFIXES
 from .layouts import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, USUAL, Layout, folder_layout, official
 from .manifest import manifests
 from .tree import Inventory, Tree, sort_files

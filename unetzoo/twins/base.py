@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ...labels import LabelSpec
+from ..labels import LabelSpec
 
 RNG = np.random.Generator
 MaskKind = Literal["index", "palette", "binary", "parts", "jpeg"] | None

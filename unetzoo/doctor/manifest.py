@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from ..table import read_table
+from ..datasets.table import read_table
+from ..errors import DataError
 from .findings import Findings
 from .layouts import Layout
 from .tree import Inventory, Item, Role, Tree

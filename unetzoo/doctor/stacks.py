@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ...errors import ImageDecodeError, UnetzooError
-from ...labels import LabelSpec
-from ..files import our_errors, read_stack
+from ..datasets.files import our_errors, read_stack
+from ..errors import ImageDecodeError, UnetzooError
+from ..labels import LabelSpec
 from .facts import FileFacts, ImageFacts, LabelMap, MaskFacts, Record
 from .layouts import Layout, Reading
 from .probe import count_numbers, digest, image_facts, label_map, roughness

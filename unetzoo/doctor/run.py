@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from ..archive import data_root
-from ..files import PathLike
-from ..listing import shown
+from ..datasets.archive import data_root
+from ..datasets.files import PathLike
+from ..datasets.listing import shown
+from ..errors import DataError
 from .building import Options, build_splits, raise_first
 from .by_files import FolderAudit, Progress
 from .findings import Findings, Report

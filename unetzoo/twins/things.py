@@ -9,19 +9,19 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ...labels import LabelSpec
-from ..base import seeded_split
-from ..blending import paste
-from ..carvana import SHOWN
-from ..composites import GRID, PLACES, Composites
-from ..drawing import foreground
-from ..export_files import COMPOSITE, DEPTH, MASK, SCENE
-from ..exports import LABELS as EXPORT_LABELS
-from ..isbi2012 import VOLUME, VOLUME_LABELS
-from ..layout import divided
-from ..listing import natural_key
-from ..scenery import background
-from ..sources import Drawings, division
+from ..datasets.base import seeded_split
+from ..datasets.blending import paste
+from ..datasets.carvana import SHOWN
+from ..datasets.composites import GRID, PLACES, Composites
+from ..datasets.drawing import foreground
+from ..datasets.export_files import COMPOSITE, DEPTH, MASK, SCENE
+from ..datasets.exports import LABELS as EXPORT_LABELS
+from ..datasets.isbi2012 import VOLUME, VOLUME_LABELS
+from ..datasets.layout import divided
+from ..datasets.listing import natural_key
+from ..datasets.scenery import background
+from ..datasets.sources import Drawings, division
+from ..labels import LabelSpec
 from .base import Layout, Pair, Reader, Writer, rng_of, save, save_indexed
 from .images import car, membranes, objects, paint, rim
 

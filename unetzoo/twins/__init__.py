@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import ConfigError, DataError, did_you_mean
-from ..files import PathLike
+from ..datasets.files import PathLike
+from ..errors import ConfigError, DataError, did_you_mean
 from .base import Layout, Pair
 from .faults import FAULTS, Fault
 from .layouts import LAYOUTS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...labels import LabelSpec
-from ..celebamask import PARTS, VALUES
+from ..datasets.celebamask import PARTS, VALUES
+from ..labels import LabelSpec
 from .facts import MaskFacts, Record
 from .layouts import Layout, Reading
 from .probe import label_map, read_depth_facts, read_image_facts, read_mask_facts

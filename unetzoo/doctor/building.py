@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, PluginError, UnetzooError
-from ...registry import DATASETS, check_keywords, keywords
-from ..listing import list_images
+from ..datasets.listing import list_images
+from ..errors import ConfigError, PluginError, UnetzooError
+from ..registry import DATASETS, check_keywords, keywords
 from .layouts import Layout
 from .stacks import silent
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GRAYS, packing_of
+from ..datasets.files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GRAYS, packing_of
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 from .layouts import Reading
 

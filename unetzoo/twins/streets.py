@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..camvid import LABELS as CAMVID_LABELS
-from ..cityscapes import LABEL_IDS, LABELS, PICTURE, TABLE, TRAIN_IDS
+from ..datasets.camvid import LABELS as CAMVID_LABELS
+from ..datasets.cityscapes import LABEL_IDS, LABELS, PICTURE, TABLE, TRAIN_IDS
 from .base import Layout, Pair, rng_of, save
 from .images import paint, street
 

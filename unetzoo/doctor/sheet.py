@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from ...errors import DataError
-from ...labels import LabelSpec
-from ..files import PathLike, read_stack
+from ..datasets.files import PathLike, read_stack
+from ..errors import DataError
+from ..labels import LabelSpec
 from .examine import class_indices, read_labels
 from .facts import ImageFacts, Record
 from .findings import Findings

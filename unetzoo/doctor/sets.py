@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ...labels import LabelSpec
-from ...wording import pluralize
+from ..labels import LabelSpec
+from ..wording import pluralize
 from .facts import ImageFacts, Record
 from .findings import ClassShare, Findings
 from .values import class_counts

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ...wording import pluralize
+from ..wording import pluralize
 from .findings import legible
 from .propose import as_options
 
