@@ -87,6 +87,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_is_pure_and_holds_unetzoo_alone(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
+    assert "unetzoo/report/templates/report.html.jinja" in names
     assert {name.partition("/")[0] for name in names} == {"unetzoo", f"unetzoo-{unetzoo.__version__}.dist-info"}
     assert "unetzoo/py.typed" in names
     template = {name for name in names if name.startswith("unetzoo/_template/")}

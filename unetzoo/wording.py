@@ -1,11 +1,14 @@
-"""How numbers and values are said in texts. Standard library only."""
+"""How numbers, values and foreign text are written for a reader. Standard library only."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def pluralize(number: int, one: str) -> str:
@@ -16,6 +19,33 @@ def pluralize(number: int, one: str) -> str:
         ('1 window', '0 windows', '1,234 windows')
     """
     return f"{number:,} {one}" + "s" * (number != 1)
+
+
+def format_score(value: float | None) -> str:
+    """A score with four digits; a dash where it is not defined.
+
+    Examples:
+        >>> [format_score(v) for v in (0.61234, float("nan"), None, 12345.6, 2e-5, 7.0)]
+        ['0.6123', '–', '–', '12,346', '2e-05', '7']
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value) or abs(value) >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    r"""Foreign text for a terminal, SVG or HTML: what would control them becomes a visible mark.
+
+    Control characters other than newline and tab, lone surrogates, and the marks that reverse or hide the text after
+    them are replaced by U+FFFD.
+
+    Examples:
+        >>> printable("cell\x1b[2J\u202e.png")
+        'cell�[2J�.png'
+    """
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def inline(value: Any) -> str:

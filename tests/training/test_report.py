@@ -11,12 +11,14 @@ from PIL import Image
 from test_trainer import Squares
 
 from unetzoo import METRICS, LabelSpec
-from unetzoo.report import html, style
-from unetzoo.report.curves import Chart, charts, figure, save
-from unetzoo.report.page import Facts, page
+from unetzoo.report import style
+from unetzoo.report.curves import Chart, charts
+from unetzoo.report.page import Report, render
+from unetzoo.report.plots import figure, inline_svg, save
 from unetzoo.report.samples import Ranked, Sample
+from unetzoo.report.write import without_paths
 
-VOID = {"meta", "img", "line", "polyline", "br"}
+VOID = {"meta", "img", "br"}
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -44,8 +46,9 @@ class Page(HTMLParser):
             self.open.append(element)
 
     def handle_startendtag(self, tag, attrs):
-        assert tag in VOID
         self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()  # in SVG every element may be closed like this
 
     def handle_endtag(self, tag):
         assert self.open and self.open[-1]["tag"] == tag, f"</{tag}> closes {self.open[-1:]}"
@@ -110,9 +113,9 @@ def history(epochs, **more):
     return [{"epoch": e + 1.0} | names for e in range(epochs)]
 
 
-def facts(labels=Squares.labels, **more):
+def report(labels=Squares.labels, **more):
     recipe = {"model": {"name": "bnunet"}, "data": {"name": "squares"}}
-    return Facts(**{"name": "run", "recipe": recipe, "labels": labels, "history": history(3)} | more)
+    return Report(**{"name": "run", "recipe": recipe, "labels": labels, "history": history(3)} | more)
 
 
 def test_names_that_try_to_be_html_stay_text():
@@ -125,17 +128,18 @@ def test_names_that_try_to_be_html_stay_text():
     ranked.keep([sample])
     scores = {"miou": 0.5} | {f"iou/{name}": 0.25 for name in (*HOSTILE, "<b>all</b>")}
     events = [{"event": "collapse", "said": HOSTILE[0], "causes": [HOSTILE[1]]}, {"event": "x"}]
-    text = page(
-        facts(
+    text = render(
+        report(
             labels, name=HOSTILE[0], history=history(2, **{f"iou/{name}": 0.1 for name in HOSTILE}), monitor="miou",
             scores=scores, confusion=np.eye(5, dtype=np.int64), classes=HOSTILE, ranked={"mask": ranked}, events=events,
-            recipe={"model": {"name": HOSTILE[0]}, "data": {"name": HOSTILE[1]}}, commands=[HOSTILE[0]],
+            recipe={"model": {"name": HOSTILE[0]}, "data": {"name": HOSTILE[1]}}, 
+            commands={HOSTILE[0]: [HOSTILE[1]]}, files={HOSTILE[1]: HOSTILE[2]},
             environment={HOSTILE[0]: HOSTILE[1], "list": [1, {"a": math.nan}]},
         )
     )  # fmt: skip
     parsed = check(text)
     shown = [cells[0] for cells in rows(parsed, "Scores by class")[1:]]
-    assert shown == [HOSTILE[0], HOSTILE[1], "a\ufffdb?\u202e", HOSTILE[3], HOSTILE[4], "<b>all</b>"]
+    assert shown == [HOSTILE[0], HOSTILE[1], "a\ufffdb\ufffd\ufffd", HOSTILE[3], HOSTILE[4], "<b>all</b>"]
     assert HOSTILE[0] in parsed.all("h1")[0]["text"]
     assert all(cells[1] == "0.2500" for cells in rows(parsed, "Scores by class")[1:])
 
@@ -156,7 +160,7 @@ def test_names_that_try_to_be_html_stay_text():
     ids=range(9),
 )
 def test_whatever_the_run_the_page_stands(more):
-    check(page(facts(**more)))
+    check(render(report(**more)))
 
 
 def test_scores_classes_and_confusion_are_the_numbers():
@@ -168,7 +172,7 @@ def test_scores_classes_and_confusion_are_the_numbers():
         metric.update(torch.full(shape, predicted), torch.full(shape, true))
     scores = metric.compute() | {"val/loss": 0.25}
     parsed = check(
-        page(facts(labels, monitor="miou", best_epoch=2, scores=scores, baseline={"miou": 0.125},
+        render(report(labels, monitor="miou", best_epoch=2, scores=scores, baseline={"miou": 0.125},
                    confusion=metric.confusion.numpy(), classes=labels.names))
     )  # fmt: skip
     shown = {name: cells for name, *cells in rows(parsed, "Scores")}
@@ -176,7 +180,7 @@ def test_scores_classes_and_confusion_are_the_numbers():
     assert shown["val/loss"] == ["0.2500", "0.6000", "–"]
     head, *classes = rows(parsed, "Scores by class")
     assert head == ["class", "IoU", "F1", "Precision", "Sensitivity", "Specificity", "true pixels"]
-    assert classes[1][:3] == ["car", f"{14 / 30:.4f}", f"{28 / 44:.4f}"] and classes[1][-1] == "16.67 %"
+    assert classes[1][:3] == ["car", f"{14 / 30:.4f}", f"{28 / 44:.4f}"] and classes[1][-1] == "16.67%"
     assert classes[2][4] == "–"  # no sky, so no sensitivity
     swatches = [e["style"] for e in parsed.all("span", **{"class": "swatch"})]
     assert swatches[:3] == ["background:#010203", "background:#040506", "background:#fa0000"]
@@ -193,7 +197,7 @@ def test_scores_classes_and_confusion_are_the_numbers():
 
 def test_several_labels_a_pixel():
     counts = np.array([[[60, 20], [5, 15]], [[0, 0], [30, 10]]])
-    parsed = check(page(facts(LabelSpec(("hat", "skin")), confusion=counts, classes=("hat", "skin"))))
+    parsed = check(render(report(LabelSpec(("hat", "skin")), confusion=counts, classes=("hat", "skin"))))
     assert rows(parsed, "Confusion matrix") == [
         ["truth", "found", "false alarm"],
         ["hat", "75", "25"],
@@ -208,41 +212,61 @@ def test_contrast_is_enough_to_be_read(colors, curves):
             assert style.contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
     assert style.contrast(colors["warn"], colors["warn-ground"]) >= 4.5
     assert min(style.contrast(curve, colors["ground"]) for curve in curves) >= 3
-    assert min(style.contrast(*pair) for pair in style.shades(colors["ground"], colors["accent"])) >= 4.5
+    assert min(style.contrast(*pair) for pair in style.shades(colors)) >= 4.5
+
+
+def marks(chart):
+    """The points of a chart's curves as drawn: x, y, and what each says of itself."""
+    parsed = Page(inline_svg(chart, 1))
+    return [(float(use["x"]), float(use["y"]), use["text"]) for use in parsed.all("use") if use["text"]], parsed
 
 
 def test_a_curve_lies_where_its_values_say():
-    drawn = html.chart(Chart("Loss", {"train/loss": [0.0, 1.0, 0.5, math.nan, 0.25, math.nan]}), 1)
-    parsed = Page(drawn)
-    points = [tuple(map(float, p.split(","))) for p in parsed.all("polyline")[0]["points"].split()]
-    assert len(parsed.all("polyline")) == 1  # the fifth value stands alone
-    top, bottom = html.TOP, html.HEIGHT - html.BOTTOM
-    assert [y for _, y in points] == pytest.approx([bottom, top, (top + bottom) / 2], abs=0.06)
-    steps = np.diff([x for x, _ in points])
-    assert steps == pytest.approx([steps[0]] * 2, abs=0.11)
-    dots = parsed.all("circle")
-    assert [dot["text"] for dot in dots][-1] == "epoch 5: train/loss 0.2500" and len(dots) == 4
+    points, parsed = marks(Chart("Loss", {"train/loss": [0.0, 1.0, 0.5, math.nan, 0.25, math.nan]}))
+    heights, steps = np.array([y for _, y, _ in points]), np.diff([x for x, _, _ in points])
+    assert (heights[0] - heights) / (heights[0] - heights[1]) == pytest.approx([0, 1, 0.5, 0.25], abs=1e-3)
+    assert steps / steps[0] == pytest.approx([1, 1, 2], abs=1e-3)
+    assert points[-1][2] == "epoch 5: train/loss 0.2500"
     assert "from 0 to 0.2500, between 0 and 1" in parsed.all("desc")[0]["text"]
+    assert {"0.2", "1", "epoch"} <= {text["text"].strip() for text in parsed.all("text")}
 
 
 def test_a_logarithmic_curve_lies_where_its_values_say():
-    parsed = Page(html.chart(Chart("Loss", {"a": [100.0, 10.0, 1.0]}, log=True), 1))
-    heights = [float(dot["cy"]) for dot in parsed.all("circle")]
-    assert heights == pytest.approx(
-        [html.TOP, (html.TOP + html.HEIGHT - html.BOTTOM) / 2, html.HEIGHT - html.BOTTOM], abs=0.06
-    )
-    assert {"1", "10", "100"} <= {text["text"] for text in parsed.all("text")}
+    points, parsed = marks(Chart("Loss", {"a": [100.0, 10.0, 1.0]}, log=True))
+    steps = np.diff([y for _, y, _ in points])
+    assert steps[0] == pytest.approx(steps[1], abs=1e-3) and steps[0] > 0
+    assert {"1", "10", "100"} <= {text["text"].strip() for text in parsed.all("text")}
 
 
 @pytest.mark.parametrize(
     "values", [[1.0], [0.0, 0.0], [-3.0, 5.0], [1e-12, 2e-12], [1e9, 3e9], [0.3, 0.30001]], ids=str
 )
 def test_any_values_fit_into_their_chart(values):
-    parsed = Page(html.chart(Chart("x", {"x": values}), 1))
-    for dot in parsed.all("circle"):
-        assert html.TOP - 0.1 <= float(dot["cy"]) <= html.HEIGHT - html.BOTTOM + 0.1
-        assert html.LEFT <= float(dot["cx"]) <= html.WIDTH
-    assert 1 <= len(parsed.all("line", **{"class": "grid"})) <= 7
+    points, parsed = marks(Chart("x", {"x": values}))
+    _, _, width, height = map(float, parsed.all("svg")[0]["viewbox"].split())
+    assert len(points) == len(values)
+    assert all(0 < x < width and 0 < y < height for x, y, _ in points)
+
+
+def test_of_many_epochs_only_a_lonely_point_is_marked():
+    values = [0.5] * 99 + [math.nan, 0.75, math.nan]
+    points, _ = marks(Chart("x", {"x": values}))
+    assert [said for _, _, said in points] == ["epoch 101: x 0.7500"]
+
+
+def test_curves_follow_the_colors_of_the_page():
+    drawn = inline_svg(Chart("x", {f"{n}": [0.1, 0.2] for n in range(9)}), 1)
+    assert {f"var(--c{n})" for n in range(8)} <= set(re.findall(r"var\(--c\d\)", drawn))
+    assert not set(re.findall("#[0-9a-f]{6}", drawn)) & {*style.CURVES_LIGHT, style.LIGHT["quiet"], style.LIGHT["rule"]}
+
+
+def test_absolute_paths_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside = str(tmp_path / "data" / "cells")
+    assert without_paths({"a": [inside, "/home/ann/cells"], "b": {"c": "x/y", "d": 1}}) == {
+        "a": ["data/cells", "…/cells"],
+        "b": {"c": "x/y", "d": 1},
+    }
 
 
 def test_which_curves_share_a_chart(tmp_path):

@@ -9,6 +9,7 @@ from test_report import Page, check, rows
 from unetzoo import training
 from unetzoo.errors import CheckpointWriteError
 from unetzoo.report import write
+from unetzoo.report.write import without_paths
 
 TINY = ["data.size=32", "data.train.length=6", "data.val.length=5", "train.epochs=2", "train.batch_size=3",
         "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
@@ -41,14 +42,18 @@ def test_the_report_of_a_run_tells_what_its_files_tell(run):
     ]
     alts = [img["alt"] for img in parsed.all("img")]
     assert sum(alt.startswith("truth of") for alt in alts) == sum(alt.startswith("true depth of") for alt in alts) == 5
+    assert sum(alt.startswith("prediction on input of") for alt in alts) == 5
     assert sum(alt.startswith("background of") for alt in alts) == 10
-    assert any(re.search(r"prediction of .*(background|foreground) \d+ %", alt) for alt in alts)
-    recipe = json.loads(parsed.all("section", id="recipe")[0]["text"].removeprefix("Recipe"))
-    assert recipe == json.loads((run.out / "recipe.json").read_text())
+    assert any(re.search(r"prediction of .*(background|foreground) \d+%", alt) for alt in alts)
+    recipe = json.loads(parsed.all("pre")[-1]["text"])
+    assert recipe == without_paths(json.loads((run.out / "recipe.json").read_text()))
     environment = json.loads((run.out / "environment.json").read_text())
     assert all(str(value) in parsed.text for value in environment.values())
-    assert f"unetzoo train '{run.out}' --out '{run.out}-again'" in parsed.text
+    assert "unetzoo train 'a run & more' --out 'a run & more-again'" in parsed.text
+    assert "unetzoo predict 'a run & more' IMAGES OUT" in parsed.text
     assert "unetzoo train demo --set data.size=32" in parsed.text
+    assert {"best/", "predictions/"} <= {code["text"] for code in parsed.all("code")}
+    assert str(run.out.parent) not in text
     assert len(text) < 2_000_000
 
 
@@ -69,5 +74,6 @@ def test_a_report_that_cannot_be_written_is_our_error(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(write, "write_text", full)
-    with pytest.raises(CheckpointWriteError, match=r"cannot write the report.*No space left"):
+    with pytest.raises(CheckpointWriteError) as caught:
         training.train(run.out, resume=True, progress=False)
+    assert caught.value.subject == run.out and "--resume" in caught.value.hint

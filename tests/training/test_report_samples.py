@@ -9,7 +9,7 @@ from sklearn.metrics import jaccard_score
 
 from unetzoo import METRICS, LabelSpec
 from unetzoo.models import MaskDepth
-from unetzoo.report import images
+from unetzoo.report import images, samples
 from unetzoo.report.samples import First, Gallery, Ranked, Sample, mean_iou, thinned
 
 
@@ -134,3 +134,30 @@ def test_first_samples_get_files_of_their_own(tmp_path):
     names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
     assert len(names) == 8 and len({name.lower() for name in names}) == 8 and "_.._etc_passwd.png" in names
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions", "predictions.png"]
+
+
+@pytest.mark.parametrize(("size", "step"), [(20, 1), (12, 1), (10, 2), (7, 2)])
+def test_the_overlay_covers_the_pixels_that_the_output_stands_for(size, step):
+    image = np.arange(20 * 20 * 3, dtype=np.uint16).reshape(20, 20, 3)
+    ground = samples.covered(image, (size, size), step)
+    first = (20 - size * step) // 2
+    assert ground.shape == (size, size, 3)
+    assert np.array_equal(ground[0, 0], image[first, first]) and np.array_equal(
+        ground[1, 1], image[first + step, first + step]
+    )
+    assert samples.covered(image, (21, 21), 1) is None
+
+
+def test_an_overlay_is_half_the_color_and_background_leaves_the_image_as_it_is():
+    image = np.full((1, 2, 3), 100, np.uint8)
+    shown = images.overlaid(image, np.array([[[0, 0, 0], [200, 0, 50]]], np.uint8))
+    assert shown.tolist() == [[[100, 100, 100], [150, 50, 75]]]
+
+
+def test_a_sample_has_its_overlay():
+    truth = torch.zeros(1, 6, 6, dtype=torch.int64)
+    first = First(1)
+    first.add(torch.randn(1, 2, 6, 6), batch_of(truth, None) | {"image": torch.rand(1, 3, 10, 10)})
+    panels = first.samples[0].panels(LabelSpec(("no", "yes")))
+    assert list(panels) == ["input", "truth", "prediction", "prediction on input"]
+    assert panels["prediction on input"].shape == (6, 6, 3)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError, UnetzooError
+from ..wording import format_score
 from .console import app, err, out
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def _print(comparison: Comparison) -> None:
             Text(str(run.part("model"))),
             f"{run.parameters:,}" if run.parameters is not None else "–",
             str(len(run.history)),
-            _number(standing.best),
+            format_score(standing.best),
             str(standing.epoch or "–"),
-            _number(standing.last),
+            format_score(standing.last),
             str(timedelta(seconds=round(run.seconds))),
             Text(standing.state),
         )
@@ -81,12 +82,6 @@ def _print(comparison: Comparison) -> None:
             differing.add_row(Text(key), *(Text("–" if value is None else _shown(value)) for value in values))
         out.print()
         out.print(differing)
-
-
-def _number(value: float) -> str:
-    from ..report.html import number
-
-    return number(value)
 
 
 def _shown(value: Any) -> str:

@@ -14,8 +14,8 @@ from ..io import write_json
 from ..training.logs import columns_of, plain
 from ..training.resume import flat
 from ..wording import pluralize
-from .curves import ASIDE, COUNTS, Chart, is_better_smaller, save
-from .curves import figure as draw
+from .curves import ASIDE, COUNTS, Chart, is_better_smaller
+from .plots import figure, save
 from .runs import SavedRun
 
 NO_MATTER = ("name", "train", "val", "root", "cache", "border_weights")  # to what is scored
@@ -102,7 +102,7 @@ class Comparison:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save(draw(self.charts()), folder / "comparison.png", dpi=130)
+            save(figure(self.charts()), folder / "comparison.png", dpi=130)
             write_json(folder / "comparison.json", self.to_dict())
         except OSError as error:
             raise DataError("cannot write the comparison", subject=folder, found=str(error)) from error

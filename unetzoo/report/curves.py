@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..training.logs import columns_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .style import CURVES_LIGHT
 
 Row = Mapping[str, float]
 ASIDE = ("epoch", "lr", "seconds", "skipped")
@@ -45,17 +40,15 @@ class Chart:
         if not self.colors:
             object.__setattr__(self, "colors", {name: place for place, name in enumerate(self.curves)})
 
+    def color(self, name: str) -> int:
+        """Which of the page's colors a curve has."""
+        return self.colors[name] % len(CURVES_LIGHT)
 
-def save(drawn: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a figure; signs that the font lacks are drawn as boxes, without complaint."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        drawn.savefig(path, dpi=dpi)
-
-
-def _label(text: str) -> str:
-    """A text that matplotlib neither hides (`_…`) nor reads as a formula (`$…$`)."""
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+    def style(self, name: str) -> str:
+        """How a curve is drawn: dotted where the colors come round again."""
+        if self.colors[name] >= len(CURVES_LIGHT):
+            return "dotted"
+        return "dashed" if name in self.dashed else "solid"
 
 
 def is_better_smaller(name: str) -> bool:
@@ -95,27 +88,6 @@ def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
     made.append(_chart("IoU by class", history, classes if len(classes) <= CLASSES else []))
     made.append(_chart("Learning rate", history, [name for name in names if name == "lr"], log=True))
     return [chart for chart in made if chart.curves]
-
-
-def figure(parts: Sequence[Chart], *, columns: int = 2) -> Figure:
-    """Charts as one image."""
-    from matplotlib.figure import Figure  # not pyplot: no display, no global state
-
-    rows = -(-len(parts) // columns) or 1
-    drawn = Figure(figsize=(5.5 * columns, 3.6 * rows), layout="constrained")
-    every = drawn.subplots(rows, columns, squeeze=False).ravel()
-    for axes, chart in zip(every, parts, strict=False):
-        for name, values in chart.curves.items():
-            epochs, style = range(1, len(values) + 1), "--" if name in chart.dashed else "-"
-            color, marker = f"C{chart.colors[name] % 10}", "." if len(values) < 30 else ""
-            axes.plot(epochs, values, style, label=_label(name), color=color, marker=marker)
-        axes.set(title=_label(chart.title), xlabel="epoch", yscale="log" if chart.log else "linear")
-        axes.grid(alpha=0.3)
-        if chart.curves:
-            axes.legend(fontsize=8)
-    for axes in every[len(parts) :]:
-        axes.set_axis_off()
-    return drawn
 
 
 def _several(names: list[str]) -> list[str]:

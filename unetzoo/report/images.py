@@ -39,6 +39,17 @@ def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int
     return BINARY if labels.palette == distinct_colors(2) else labels.palette
 
 
+def color_names(labels: LabelSpec) -> dict[str, str]:
+    """The color of every class as `#rrggbb`, by name.
+
+    Examples:
+        >>> color_names(LabelSpec(("cell",)))
+        {'background': '#000000', 'cell': '#ffffff'}
+    """
+    names = ("background", *labels.names) if labels.classes == 1 else labels.names
+    return {name: hex_of(color) for name, color in zip(names, colors_of(labels), strict=True)}
+
+
 def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
     """Gray for pixels that are not labeled; another where a class is gray.
 
@@ -66,6 +77,12 @@ def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
         image[plane == 1] = color
     image[((mask != 0) & (mask != 1)).any(0)] = colors[-1]
     return image
+
+
+def overlaid(image: Pixels, colors: Pixels) -> Pixels:
+    """An image half covered by the colors of its classes; black ones (background) leave it as it is."""
+    shown = colors.any(-1, keepdims=True)
+    return np.where(shown, image // 2 + colors // 2, image)
 
 
 def inputs_of(image: Tensor) -> dict[str, Pixels]:

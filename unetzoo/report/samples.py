@@ -21,8 +21,10 @@ from ..inference.decide import Decision
 from ..inference.images import class_map, palette_image
 from ..labels import LabelSpec
 from ..registry import METRICS
-from .images import Pixels, below, colored, inputs_of, limits_of, scaled, shrunk, side_by_side
+from ..wording import format_score
+from .images import Pixels, below, color_names, colored, inputs_of, limits_of, overlaid, scaled, shrunk, side_by_side
 
+OVERLAY = "prediction on input"
 SHOWN = 4  # best and worst samples each
 SIDE = 384  # largest side of an image on the page
 SHEET = 6  # samples on the sheet of all
@@ -33,14 +35,15 @@ Batch = dict[str, Any]
 
 @dataclass
 class Sample:
-    """One sample and what the network answers.
+    """One sample and the network's output for it.
 
     Args:
-        name: Its `id`, or its place.
+        name: Its `id`, or its index.
         inputs: Images that the network sees, by caption.
         masks: Class indices (H, W), or 0 and 1 (K, H, W): "truth" and "prediction".
         planes: True and predicted planes (H, W) of heads such as depth; NaN where not valid.
-        score: By which it is ranked.
+        score: What it is ranked by.
+        ground: The part of the input that the masks cover, pixel by pixel.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Sample:
     masks: dict[str, NDArray[Any]] = field(default_factory=dict)
     planes: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
     score: float = math.nan
+    ground: Pixels | None = None
 
     @classmethod
     def of(
@@ -58,16 +62,18 @@ class Sample:
         place: int,
         heads: set[str] | None = None,
         thresholds: Sequence[float] = HALF,
+        step: int = 1,
     ) -> Sample:
         """A sample of a batch.
 
         Args:
-            batch: With its targets on the output's grid.
-            output: The network's.
-            index: Which sample of the batch.
-            place: Which sample of all.
-            heads: Which heads to keep; all by default.
+            batch: Targets lie on the output's grid.
+            output: The network's output.
+            index: Index in the batch.
+            place: Index in the dataset.
+            heads: Heads to keep; all by default.
             thresholds: Those of the mask's metric.
+            step: Input pixels per output pixel.
         """
         name = str(batch["id"][index]) if "id" in batch else f"{place:03d}"
         sample = cls(name, inputs_of(batch["image"][index]))
@@ -78,22 +84,48 @@ class Sample:
                 sample.planes[head] = planes_of(batch, answer, head, index)
             else:
                 sample.masks = masks_of(batch[head][index], answer[index], thresholds)
+                sample.ground = covered(sample.inputs["input"], sample.masks["truth"].shape[-2:], step)
         return sample
+
+    @property
+    def photos(self) -> set[str]:
+        """Captions of the panels that are photographs, not flat colors."""
+        return {*self.inputs, OVERLAY}
 
     def panels(self, labels: LabelSpec) -> dict[str, Pixels]:
         """All its images, by caption, in the order in which they are shown."""
         panels = self.inputs | {caption: colored(mask, labels) for caption, mask in self.masks.items()}
+        if self.ground is not None and "prediction" in panels:
+            panels[OVERLAY] = overlaid(self.ground, panels["prediction"])
         for head, (true, predicted) in self.planes.items():
             limits = limits_of(true, predicted)
             panels |= {f"true {head}": scaled(true, limits), f"predicted {head}": scaled(predicted, limits)}
         return panels
+
+    def described(self, caption: str, labels: LabelSpec) -> str:
+        """What a panel shows, for those who cannot see it: its three largest classes, or its range of values."""
+        if caption in self.masks:
+            return f": {_largest(self.masks[caption], labels)}"
+        for head, planes in self.planes.items():
+            for name, plane in zip((f"true {head}", f"predicted {head}"), planes, strict=True):
+                if name == caption:
+                    return ", from {} to {}".format(*map(format_score, limits_of(plane)))
+        return ""
 
     def small(self, side: int = SIDE) -> Sample:
         """The same in smaller images."""
         inputs = {caption: shrunk(image, side, smooth=True) for caption, image in self.inputs.items()}
         masks = {caption: thinned(mask, side) for caption, mask in self.masks.items()}
         planes = {head: (thinned(true, side), thinned(guess, side)) for head, (true, guess) in self.planes.items()}
-        return Sample(self.name, inputs, masks, planes, self.score)
+        ground = None if self.ground is None else shrunk(self.ground, side, smooth=True)
+        return Sample(self.name, inputs, masks, planes, self.score, ground)
+
+
+def covered(image: Pixels, size: Sequence[int], step: int) -> Pixels | None:
+    """The pixels of an input (H, W, 3) under an output: the center of it, every `step`-th; None where it is smaller."""
+    rows, columns = (n * step for n in size)
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    return None if min(top, left) < 0 else image[top : top + rows : step, left : left + columns : step]
 
 
 def is_plane(batch: Mapping[str, Any], head: str, answer: Tensor) -> bool:
@@ -140,18 +172,19 @@ class First:
 
     Args:
         most: How many.
-        metric: The mask's.
+        metric: The mask's metric.
+        step: Input pixels per output pixel.
     """
 
-    def __init__(self, most: int, metric: Any = None) -> None:
-        self.most, self.thresholds = most, thresholds_of(metric)
+    def __init__(self, most: int, metric: Any = None, step: int = 1) -> None:
+        self.most, self.thresholds, self.step = most, thresholds_of(metric), step
         self.samples: list[Sample] = []
 
     def add(self, output: Any, batch: Batch) -> None:
         """Look at one more batch."""
         for index in range(min(len(batch["image"]), self.most - len(self.samples))):
             place = len(self.samples)
-            self.samples.append(Sample.of(batch, output, index, place, thresholds=self.thresholds))
+            self.samples.append(Sample.of(batch, output, index, place, None, self.thresholds, self.step))
 
     def images(self, labels: LabelSpec | None) -> dict[str, Pixels]:
         """An image a sample, by name: all of its panels in a row."""
@@ -182,12 +215,13 @@ class Ranked:
 
     Args:
         head: Which.
-        metric: Of a mask: what counts its confusion. It is copied.
+        metric: For a mask, the metric that counts its confusion; it is copied.
         most: How many at either end.
+        step: Input pixels per output pixel.
     """
 
-    def __init__(self, head: str, metric: Any = None, most: int = SHOWN) -> None:
-        self.head, self.most = head, most
+    def __init__(self, head: str, metric: Any = None, most: int = SHOWN, step: int = 1) -> None:
+        self.head, self.most, self.step = head, most, step
         self.metric = copy.deepcopy(metric)
         self.is_mask = metric is not None
         self.kept: list[Sample] = []
@@ -202,7 +236,7 @@ class Ranked:
             if math.isnan(score) or not self._is_wanted(score):
                 continue
             thresholds = thresholds_of(self.metric)
-            sample = Sample.of(batch, output, index, self.seen - 1, {self.head}, thresholds).small()
+            sample = Sample.of(batch, output, index, self.seen - 1, {self.head}, thresholds, self.step).small()
             sample.score = score
             self.keep([sample])
 
@@ -247,11 +281,12 @@ class Gallery:
         labels: Names and colors.
         metrics: The run's metrics by head.
         most: How many of the first samples.
+        step: Input pixels per output pixel.
     """
 
-    def __init__(self, labels: LabelSpec, metrics: Mapping[str, Any], most: int = 12) -> None:
-        self.labels, self.metrics = labels, metrics
-        self.first = First(most, metrics.get("mask"))
+    def __init__(self, labels: LabelSpec, metrics: Mapping[str, Any], most: int = 12, step: int = 1) -> None:
+        self.labels, self.metrics, self.step = labels, metrics, step
+        self.first = First(most, metrics.get("mask"), step)
         self.ranked: dict[str, Ranked] = {}
 
     def add(self, output: Any, batch: Batch) -> None:
@@ -259,7 +294,8 @@ class Gallery:
         self.first.add(output, batch)
         for head, answer in heads_of(output).items():
             if head in batch and head not in self.ranked:
-                self.ranked[head] = Ranked(head, None if is_plane(batch, head, answer) else self._counter(head))
+                metric = None if is_plane(batch, head, answer) else self._counter(head)
+                self.ranked[head] = Ranked(head, metric, step=self.step)
         for ranked in self.ranked.values():
             ranked.add(output, batch)
 
@@ -275,6 +311,19 @@ class Gallery:
     def _counter(self, head: str) -> Any:
         metric = self.metrics.get(head)
         return metric if hasattr(metric, "confusion") else METRICS.build("segmentation", labels=self.labels)
+
+
+def _largest(mask: NDArray[Any], labels: LabelSpec) -> str:
+    names = list(color_names(labels))
+    if mask.ndim == 3:
+        found = dict(zip(labels.names, (mask == 1).sum((1, 2)).tolist(), strict=True))
+    else:
+        values, counts = np.unique(mask, return_counts=True)
+        known = zip(values.tolist(), counts.tolist(), strict=True)
+        found = {names[value]: count for value, count in known if 0 <= value < len(names)}
+    largest = sorted(found.items(), key=lambda entry: -entry[1])[:3]
+    pixels = max(mask.shape[-1] * mask.shape[-2], 1)
+    return ", ".join(f"{name} {count / pixels:.0%}" for name, count in largest) or "nothing"
 
 
 def mean_iou(confusion: NDArray[Any]) -> float:

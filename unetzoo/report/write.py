@@ -1,8 +1,10 @@
-"""A finished run, from the Trainer's hands to the files that a reader opens."""
+"""Writes what a finished run leaves for a reader: `report.html`, `curves.png`, `predictions/`."""
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +14,24 @@ from ..io import write_text
 from ..labels import LabelSpec
 from ..training.logs import read_jsonl
 from ..training.progress import memory_in_use
-from .curves import charts, figure, save
+from .curves import charts
 from .images import colors_of
-from .page import Facts, page
+from .page import Report, render
+from .plots import figure, save
 from .samples import Gallery
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
+
+FILES = {
+    "best/": "weights of the best epoch; load them by unetzoo.load with the run folder",
+    "checkpoints/": "where training goes on with --resume",
+    "predictions/": "the first samples beside their predictions, and the predicted class indices",
+    "predictions.png": "some of them on one sheet",
+    "scores.json": "all scores",
+    "metrics.csv": "losses and scores per epoch",
+    "tensorboard/": "the same for TensorBoard",
+}
 
 
 def write(
@@ -35,46 +48,65 @@ def write(
 
     Args:
         trainer: After `fit`, its metrics holding the counts of the best network.
-        gallery: What the evaluation of the best network showed.
-        folder: Of the run.
-        scores: Of the best network.
-        baseline: Of the dataset's own baseline.
+        gallery: Samples of the evaluation of the best network.
+        folder: The run folder.
+        scores: Scores of the best network.
+        baseline: Scores of the dataset's own baseline.
         environment: Versions and machine.
-        command: How the run was begun.
+        command: The command that started the run, without `unetzoo`.
 
     Raises:
-        CheckpointWriteError: A folder that cannot be written.
+        CheckpointWriteError: The folder cannot be written.
     """
     heads = [head for head in trainer.metrics if head != "mask"]
     metric = trainer.metrics.get("mask")
     confusion = metric.confusion.cpu().numpy() if metric is not None and hasattr(metric, "confusion") else None
     labels = _as_drawn(gallery.labels, several=confusion is not None and confusion.ndim == 3)
-    facts = Facts(
-        name=folder.name,
-        recipe=trainer.record,
-        labels=labels,
-        history=trainer.history,
-        monitor=trainer.monitor,
-        best_epoch=trainer.best.epoch,
-        scores=scores,
-        baseline=baseline,
-        heads=heads,
-        confusion=confusion,
-        classes=metric.names if metric is not None and confusion is not None else (),
-        ranked=gallery.ranked,
-        events=_events(folder),
-        environment=environment,
-        commands=_commands(folder, command, trainer.world),
-        memory=memory_in_use(),
-    )
     try:
         save(figure(charts(trainer.history, heads)), folder / "curves.png")
         gallery.first.write(folder / "predictions", labels)
-        write_text(folder / "report.html", page(facts))
+        report = Report(
+            name=folder.name,
+            recipe=without_paths(trainer.record),
+            labels=labels,
+            history=trainer.history,
+            monitor=trainer.monitor,
+            best_epoch=trainer.best.epoch,
+            scores=scores,
+            baseline=baseline,
+            heads=heads,
+            confusion=confusion,
+            classes=metric.names if metric is not None and confusion is not None else (),
+            ranked=gallery.ranked,
+            events=without_paths(_events(folder)),
+            environment=environment,
+            commands=_commands(folder, command, trainer.world),
+            files={name: what for name, what in FILES.items() if (folder / name).exists()},
+            memory=memory_in_use(),
+        )
+        write_text(folder / "report.html", render(report))
     except OSError as error:
         raise CheckpointWriteError(
             "cannot write the report", subject=folder, found=str(error), hint="free some space, then --resume"
         ) from error
+
+
+def without_paths(value: Any) -> Any:
+    """The value with absolute paths relative to the working directory, or by their last part: a report is passed on.
+
+    Examples:
+        >>> without_paths({"root": "/home/ann/cells", "size": 64, "ids": ["a/b"]})
+        {'root': '…/cells', 'size': 64, 'ids': ['a/b']}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(inner) for inner in value]
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text, here = os.fspath(value), f"{Path.cwd()}{os.sep}"
+    text = text.replace(here, "")
+    return f"…/{Path(text).name}" if Path(text).is_absolute() else text
 
 
 def _as_drawn(labels: LabelSpec, *, several: bool) -> LabelSpec:
@@ -88,8 +120,22 @@ def _events(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _commands(folder: Path, command: str, processes: int) -> list[str]:
-    """How the run was begun, and how to run its resolved recipe again."""
+def _commands(folder: Path, command: str, processes: int) -> dict[str, list[str]]:
+    """How to use the network, and how to train it again; from the folder that holds the run, unless from here."""
+    run = str(without_paths(folder))
+    run = folder.name if run.startswith("…") else run
     start = "unetzoo" if processes == 1 else f"torchrun --nproc-per-node={processes} -m unetzoo.cli"
-    again = shlex.join(["train", str(folder), "--out", f"{folder}-again"])
-    return [*([f"{start} {command}"] if command else []), f"{start} {again}"]
+    first = [f"{start} {_portable(command)}"] if command else []
+    again = f"{start} {shlex.join(['train', run, '--out', f'{run}-again'])}"
+    return {
+        "Use it": [f"unetzoo predict {shlex.quote(run)} IMAGES OUT", f"unetzoo evaluate {shlex.quote(run)}"],
+        "Train it again": [*first, again],
+    }
+
+
+def _portable(command: str) -> str:
+    words = []
+    for word in shlex.split(command):
+        key, sign, value = word.rpartition("=")
+        words.append(f"{key}{sign}{without_paths(value)}")
+    return shlex.join(words)

@@ -178,7 +178,8 @@ def train(
         trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
         if (folder / "best").exists():
             trainer.network.load_state_dict(best_network(folder, recipe).state_dict())
-        gallery = Gallery(val_data.labels, trainer.metrics)
+        step = getattr(getattr(trainer.network, "geometry", None), "out_stride", 1)
+        gallery = Gallery(val_data.labels, trainer.metrics, step=step)
         scores = trainer.evaluate(val_data, gallery.add)
         gallery.gather()
         baseline = baseline_scores(recipe, val_data) if main else {}
