@@ -3,79 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .images import Preprocess
 from .io import write_json
 from .labels import LabelSpec
 
 FILE = "preprocess.json"
 _ATTRIBUTE = "_unetzoo_bundle"
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """What validation does to an image: resizing to 8-bit levels, then scaling.
-
-    Args:
-        size: (height, width) that images are resized to; None keeps their size.
-        normalize: As `unetzoo.datasets.Transform` takes it: "unit", "minmax", "standard" or {"mean": …, "std": …}.
-
-    Shape:
-        Takes a uint8 array (H, W, C), returns float32 (C, h, w).
-
-    Examples:
-        >>> Preprocess(size=(2, 2))(np.full((4, 6, 1), 51, np.uint8))
-        tensor([[[0.2000, 0.2000],
-                 [0.2000, 0.2000]]])
-    """
-
-    size: tuple[int, int] | None = None
-    normalize: Any = "unit"
-
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Preprocess one image."""
-        levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None]
-        return self.scaled(self.resized(levels))[0]
-
-    def resized(self, levels: Tensor) -> Tensor:
-        """Images (N, C, H, W) of 0…255 at the size that the network sees, rounded to whole levels."""
-        return levels if self.size is None else self.unrounded(levels).round()
-
-    def unrounded(self, levels: Tensor) -> Tensor:
-        """The same before rounding.
-
-        There is no branch for images of that size already: it would bind exported programs to other sizes.
-        """
-        if self.size is None:
-            return levels
-        return F.interpolate(levels, self.size, mode="bilinear", align_corners=False, antialias=True)
-
-    def scaled(self, levels: Tensor) -> Tensor:
-        """Images of 0…255, normalized; the input may be overwritten."""
-        from .datasets.color import normalize
-
-        return normalize(levels, self.normalize)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        how = self.normalize
-        plain = {key: list(values) for key, values in how.items()} if isinstance(how, Mapping) else how
-        return {"size": None if self.size is None else list(self.size), "normalize": plain}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """The counterpart of `to_dict`."""
-        size = values["size"]
-        return cls(None if size is None else (int(size[0]), int(size[1])), values["normalize"])
 
 
 class ModelBundle(NamedTuple):

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SizeMismatchError
+from ..images.normalize import Normalize, normalize
 from ..labels import LabelSpec
 from .base import Sample
-from .color import Normalize, normalize, shift_color, shift_light
+from .color import shift_color, shift_light
 from .geometry import (
     Planes,
     cut,

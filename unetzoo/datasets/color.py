@@ -1,29 +1,18 @@
-"""Light, color and scaling of images, for tensors (N, C, H, W) of 0…255, each image by its own numbers.
+"""Light and color of images, for tensors (N, C, H, W) of 0…255, each image by its own numbers.
 
-What is given may be overwritten: images are large, and fresh memory is slow.
+The input may be overwritten: images are large, and fresh memory is slow.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-
-Normalize = Literal["unit", "minmax", "standard"] | Mapping[str, Sequence[float]]
+from ..images.normalize import constant_like
 
 # Luminance and two axes of color from red, green and blue: the YIQ of NTSC television (FCC, 1953).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
-
-
-def beside(images: Tensor, constant: Tensor) -> Tensor:
-    """A constant of the host on the device of images, and in their precision; nobody waits for that device."""
-    if not images.is_cuda:
-        return constant.to(images)
-    return constant.to(images.dtype).pin_memory().to(images.device, non_blocking=True)
 
 
 def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
@@ -57,7 +46,7 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
             found=images.shape[1], hint="leave them out for gray images",
         )  # fmt: skip
     to_yiq = torch.tensor(YIQ, dtype=torch.float64)
-    back, forth = (beside(images, matrix) for matrix in (torch.linalg.inv(to_yiq), to_yiq))
+    back, forth = (constant_like(images, matrix) for matrix in (torch.linalg.inv(to_yiq), to_yiq))
     angle = torch.deg2rad(hue)
     turn = torch.zeros(len(images), 3, 3, dtype=images.dtype, device=images.device)
     turn[:, 0, 0] = 1
@@ -66,28 +55,3 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     turn[:, 1, 2] = -turn[:, 2, 1]
     groups = images.unflatten(1, (-1, 3)).flatten(3)
     return (back @ turn @ forth)[:, None].matmul(groups).view_as(images)
-
-
-def normalize(images: Tensor, how: Normalize) -> Tensor:
-    """Scale images of 0…255: see `Transform`.
-
-    Raises:
-        ConfigError: Statistics of another number of channels.
-    """
-    if how == "unit":
-        return images.div_(255)
-    if how == "minmax":
-        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-        return images.sub_(low).div_((high - low).clamp(min=1e-6))
-    if how == "standard":
-        images.sub_(images.mean((1, 2, 3), keepdim=True))
-        std = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True) / images[0].numel() ** 0.5
-        return images.div_(std.clamp(min=1e-6))
-    assert isinstance(how, Mapping)
-    mean, std = (beside(images, torch.tensor(how[key], dtype=torch.float32)) for key in ("mean", "std"))
-    if len(mean) not in (1, images.shape[1]):
-        raise ConfigError(
-            "normalize does not fit the image", subject="Transform", expected=f"{images.shape[1]} channels",
-            found=f"{len(mean)} means", hint="give one mean and std a channel, or one for all",
-        )  # fmt: skip
-    return images.sub_(255 * mean.view(-1, 1, 1)).div_(255 * std.view(-1, 1, 1))

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, ImageDecodeError
-from .files import PathLike, opened
+from ..images.decode import PathLike, check_bits, opened
 
 _GRAYS = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 _SHOWN_AS_COLORS = {"RGB", "P", "1"}
@@ -39,8 +39,10 @@ def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
         [[0.0, 1.5]]
     """
     check_scale(scale)
-    with opened(path, first_frame=True) as (image, _, _):
-        values = _numbers(image, os.fspath(path))
+    with opened(path, first_frame=True) as found:
+        if found.image.mode not in _GRAYS:
+            check_bits(found, os.fspath(path))  # of 16-bit colors only the high bytes are left
+        values = _numbers(found.image, os.fspath(path))
     if scale is None:
         scale = {"u1": 1 / 255, "u2": 1 / 65535, "f4": 1.0}.get(values.dtype.str[1:])
         if scale is None:

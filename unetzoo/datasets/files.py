@@ -8,145 +8,21 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..errors import (
-    ImageDecodeError,
-    ImageTooLargeError,
-    LabelRangeError,
-    SizeMismatchError,
-    UnetzooError,
-)
+from ..errors import ImageDecodeError, LabelRangeError, SizeMismatchError
+from ..images.decode import PathLike, opened, our_errors, read_image, read_rgba, too_large
+from ..images.tiff import read_pages
 from ..labels import LabelSpec
 
-PathLike = str | os.PathLike[str]
+__all__ = ["PathLike", "check_same_size", "map_labels", "read_image", "read_mask", "read_rgba", "read_stack",
+           "stack_shape"]  # fmt: skip
 
 LOSSY = {"JPEG", "MPO", "JPEG2000"}
 RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
 SMALL_GRAYS = {"L;1": 255, "L;2": 85, "L;4": 17}
-DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-
-
-@contextmanager
-def our_errors(subject: str) -> Iterator[None]:
-    """Turn whatever decoders raise into our errors."""
-    try:
-        yield
-    except UnetzooError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_large(subject, str(error).partition(",")[0]) from error
-    except MemoryError as error:
-        raise ImageTooLargeError(
-            "not enough memory for an image", subject=subject, hint="cut it into tiles, or close other programs"
-        ) from error
-    except FileNotFoundError as error:
-        raise ImageDecodeError("no such file", subject=subject, hint="check the path") from error
-    except PermissionError as error:
-        raise ImageDecodeError(
-            "no permission to read", subject=subject, hint="change the file's permissions"
-        ) from error
-    except Exception as error:  # decoders raise whatever they please on broken files
-        raise ImageDecodeError(
-            "unreadable image",
-            subject=subject,
-            found=f"{type(error).__name__}: {error}",
-            hint="the file is broken or no image; fetch or save it again",
-        ) from error
-
-
-def _too_large(subject: str, found: str) -> ImageTooLargeError:
-    return ImageTooLargeError(
-        "image too large",
-        subject=subject,
-        expected=f"at most {Image.MAX_IMAGE_PIXELS or 0:,} pixels",
-        found=found,
-        hint="cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
-    )
-
-
-@contextmanager
-def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[tuple[Image.Image, str, str]]:
-    """The decoded image, upright (EXIF), its format and packing, with every failure turned into ours."""
-    subject = os.fspath(path)
-    with our_errors(subject), warnings.catch_warnings():
-        # Pillow warns above its limit and fails at twice that: one clear limit is kinder. What else it may
-        # complain of (odd EXIF, palettes with transparency) leaves the pixels alone.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # by file object, not by name: Pillow's memory-mapped path scrambles TIFFs turned by 90° (seen in 13.0)
-        with open(path, "rb") as file, Image.open(file) as image:
-            frames = getattr(image, "n_frames", 1)
-            # an MPO is a camera's JPEG with a preview behind it
-            if frames > 1 and not (first_frame and image.format == "MPO"):
-                raise ImageDecodeError(
-                    "several images in one file",
-                    subject=subject,
-                    expected="one",
-                    found=f"{frames} frames",
-                    hint="save each frame as a file of its own",
-                )
-            kind, packing = image.format, packing_of(image)
-            image.load()
-            yield ImageOps.exif_transpose(image), kind or "", packing
-
-
-def packing_of(image: Image.Image) -> str:
-    """How the file packs its pixels ("L;2": gray of 2 bits); loading forgets it."""
-    tiles = getattr(image, "tile", None)
-    args = tiles[0].args if tiles else ""
-    return str(args[0] if isinstance(args, tuple) and args else args)
-
-
-def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
-    """Decode an image, upright by its EXIF orientation; transparency is dropped.
-
-    Args:
-        path: A PNG, JPEG, TIFF, BMP, GIF or WebP file.
-        channels: 3 for RGB (gray is repeated), 1 for gray (RGB becomes its luminance).
-
-    Shape:
-        Returns uint8 (H, W, channels).
-
-    Raises:
-        ImageDecodeError: Broken, missing, several frames, or more than 8 bits a channel.
-        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
-    """
-    with opened(path, first_frame=True) as (image, _, _):
-        if image.mode in DEEP_MODES:
-            raise ImageDecodeError(
-                "more than 8 bits a channel",
-                subject=os.fspath(path),
-                expected="8 bits",
-                found=f"mode {image.mode}",
-                hint="scale it to 0…255 yourself: only you know its range",
-            )
-        array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    return array if channels == 3 else array[..., None]
-
-
-def read_rgba(path: PathLike) -> np.ndarray:
-    """Decode a cut-out with transparency as uint8 (H, W, 4).
-
-    Raises:
-        ImageDecodeError: As `read_image`, or a file without transparency.
-        ImageTooLargeError: As `read_image`.
-    """
-    with opened(path) as (image, _, _):
-        if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
-            raise ImageDecodeError(
-                "no transparency in a cut-out",
-                subject=os.fspath(path),
-                expected="an alpha channel (RGBA)",
-                found=f"mode {image.mode}",
-                hint="save foregrounds as PNG with alpha",
-            )
-        return np.asarray(image.convert("RGBA"))
 
 
 def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
@@ -164,7 +40,7 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
         LabelRangeError: Values that `labels` does not declare, with their counts.
     """
-    with opened(path) as (image, kind, packing):
+    with opened(path) as (image, kind, packing, _):
         refused = None
         if kind in LOSSY:
             refused = f"{kind}, which is lossy", "labels as PNG; those in a JPEG are damaged beyond repair"
@@ -260,6 +136,8 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
     import tifffile
 
     subject = os.fspath(path)
+    with our_errors(subject):
+        read_pages(path, subject)  # pages that link in a circle, tags beyond the end
     with our_errors(subject), tifffile.TiffFile(path) as file:
         series = file.series[0]
         shape = tuple(int(n) for n in series.shape)
@@ -272,5 +150,5 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
                 hint="fetch the original file again",
             )
         if Image.MAX_IMAGE_PIXELS and math.prod(shape) > 8 * Image.MAX_IMAGE_PIXELS:
-            raise _too_large(subject, f"{shape}")
+            raise too_large(subject, f"{shape}")
         return (shape[0], shape[1], shape[2]), series.asarray() if load else np.empty(0, np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from .color import Normalize
+from ..images.normalize import Normalize
 
 # Settings that are numbers from 0 to the largest that makes sense.
 LARGEST = {

@@ -37,6 +37,7 @@ class FileFacts:
         detail: What was met.
         format: "PNG", "JPEG", …
         mode: Pillow's mode of its pixels.
+        bits: Per channel, as stored.
         size: (width, height), upright.
         stored: (width, height) as stored.
         orientation: Its EXIF orientation, 1…8.
@@ -48,6 +49,7 @@ class FileFacts:
     detail: str = ""
     format: str = ""
     mode: str = ""
+    bits: int = 8
     size: tuple[int, int] = (0, 0)
     stored: tuple[int, int] = (0, 0)
     orientation: int = 1

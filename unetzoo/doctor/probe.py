@@ -10,7 +10,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..datasets.files import DEEP_MODES, LOSSY, RAW_MODES, SMALL_GRAYS, packing_of
+from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
+from ..images import decode
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 from .layouts import Reading
 
@@ -46,14 +47,13 @@ def open_image(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, s
     if not data:
         return _failed(facts, "empty-file")
     try:
-        image = Image.open(io.BytesIO(data))
+        image, frames = decode.open_image(io.BytesIO(data), facts.file)
         facts.format, facts.mode = image.format or "", image.mode
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             return _failed(facts, "pixel-bomb", f"{image.width:,}×{image.height:,}")
-        frames = getattr(image, "n_frames", 1)
         if frames > 1 and not (kind != "mask" and image.format == "MPO"):
             return _failed(facts, f"multi-frame-{'mask' if kind == 'mask' else 'image'}", f"{frames} frames")
-        packing = packing_of(image)
+        packing, facts.bits = decode.packing_of(image), decode.bits_of(image)
         facts.orientation = int(image.getexif().get(_ORIENTATION, 1))
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -83,8 +83,8 @@ def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFac
     if opened is None:
         return facts
     image = opened[0]
-    if image.mode in DEEP_MODES:
-        facts.fault, facts.detail = "sixteen-bit-image", f"mode {image.mode}"
+    if facts.bits > 8:
+        facts.fault, facts.detail = "sixteen-bit-image", f"{facts.bits} bits, mode {image.mode}"
         return facts
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         low, high = (int(value) for value in image.convert("RGBA").getchannel("A").getextrema())  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.nd
 
 
 def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
-    if image.mode in DEEP_MODES:
+    if facts.bits > 8:
         return _failed(facts, "float-mask" if image.mode == "F" else "sixteen-bit-mask", f"mode {image.mode}")
     if image.mode in _ALPHA_MODES:
         facts.detail = f"mode {image.mode}"
@@ -244,7 +244,7 @@ def read_depth_facts(root: Path, file: str) -> DepthFacts:
     image = opened[0]
     if image.mode not in _DEPTH_MODES:
         channels = np.asarray(image.convert("RGB"))
-        if image.mode in _ALPHA_MODES or not (channels == channels[..., :1]).all():
+        if facts.bits > 8 or image.mode in _ALPHA_MODES or not (channels == channels[..., :1]).all():
             facts.fault, facts.detail = "depth-unreadable", f"mode {image.mode}"
             return facts
         image = image.convert("L")

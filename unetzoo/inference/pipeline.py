@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
 from ..heads import heads_of
+from ..images.arrays import as_tensor
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from .decide import Decision, Threshold, probabilities_of
 from .geometry import canvas_length, geometry_of
-from .images import as_image, in_channels_of
+from .images import in_channels_of
 from .padding import crop, pad_mirrored
 from .predictor import labels_for
 
@@ -56,7 +57,7 @@ class Pipeline(nn.Module):
         size: tuple[int, int] = TRIAL,
     ) -> None:
         super().__init__()
-        preprocess = Preprocess() if trained.preprocess is as_image else trained.preprocess
+        preprocess = Preprocess() if trained.preprocess is as_tensor else trained.preprocess
         if not isinstance(preprocess, Preprocess):
             raise ConfigError(
                 "the preparation of images cannot be exported",

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from .._version import __version__
 from ..bundle import ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
+from ..images.arrays import as_tensor
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..wording import pluralize
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .geometry import Blend
-from .images import PathLike, as_image, find_images, in_channels_of
+from .images import PathLike, find_images, in_channels_of
 from .relay import relay
 from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
 from .tiling import predict
@@ -73,7 +74,7 @@ class Predictor:
         multilabel: bool = False,
         name: str = "",
     ) -> None:
-        self.net, self.labels, self.preprocess = net, labels, preprocess or as_image
+        self.net, self.labels, self.preprocess = net, labels, preprocess or as_tensor
         self.tile, self.tta, self.threshold, self.cleaning = tile, tta, threshold, cleaning or Cleaning()
         self.blend: Blend = blend
         self.multilabel, self.name = multilabel, name or getattr(net, "name", type(net).__name__)

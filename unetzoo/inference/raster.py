@@ -14,7 +14,8 @@ import tifffile
 from torch import Tensor
 
 from ..errors import DataError, ImageDecodeError, InputShapeError
-from .images import FULL_SCALE, PathLike
+from ..images.arrays import FULL_SCALE
+from .images import PathLike
 
 SEGMENT = 256 * 2**20  # bytes of a decoded tile or strip, at most
 SUFFIXES = {".npy": "NumPy", ".tif": "TIFF", ".tiff": "TIFF"}

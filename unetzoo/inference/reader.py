@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
+from ..images.arrays import as_tensor
 from .geometry import Plan, Span
-from .images import as_image
 from .padding import mirror_positions
 from .raster import Raster
 
@@ -34,7 +34,7 @@ class Reader:
 
     def __init__(self, raster: Raster, preprocess: Callable[[np.ndarray], Tensor] | None) -> None:
         self.raster = raster
-        self.preprocess: Callable[[np.ndarray], Tensor] = preprocess or as_image
+        self.preprocess: Callable[[np.ndarray], Tensor] = preprocess or as_tensor
         if isinstance(preprocess, Preprocess):
             if raster.dtype != np.uint8:
                 raise DataError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..images.arrays import as_tensor
 from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part, shifted
@@ -23,7 +24,7 @@ from ..modules import evaluation_mode
 from .asking import Asker, Heads
 from .geometry import Blend, Plan, Span, plan_windows
 from .heap import kept_blocks
-from .images import as_image, check_channels
+from .images import check_channels
 from .joining import Piece, arriving, pieces
 from .merging import Merger
 from .padding import mirror_positions
@@ -170,7 +171,7 @@ def _predict(
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
     asker = Asker(net, as_tta(tta), labels, uncertainty)
-    image = as_image(image)
+    image = as_tensor(image)
     check_channels(net, image)
     with evaluation_mode(net):
         if asker.exact:

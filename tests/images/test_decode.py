@@ -1,0 +1,160 @@
+"""Files whose bits, colors or structure Pillow does not tell by its mode."""
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unetzoo.datasets.depth_files import read_depth
+from unetzoo.datasets.files import read_stack, stack_shape
+from unetzoo.errors import DataError, ImageDecodeError
+from unetzoo.images import read_image, read_rgba
+from unetzoo.images.decode import bits_of
+from unetzoo.images.tiff import read_pages
+
+RGB, GRAY_ALPHA, RGBA = 2, 4, 6  # color types of PNG
+
+
+def png16(path, samples, color):
+    """A PNG of 16 bits per channel; Pillow cannot write colors of that depth."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return path
+
+
+def deep_files(folder):
+    rng = np.random.default_rng(0)
+    for channels, color in ((3, RGB), (2, GRAY_ALPHA), (4, RGBA)):
+        yield png16(folder / f"{channels}.png", rng.integers(0, 4096, (6, 8, channels), np.uint16), color)
+    for channels, options in (
+        (3, {}),
+        (3, {"planarconfig": "separate"}),
+        (3, {"compression": "zlib"}),
+        (4, {"extrasamples": ["unassalpha"]}),
+    ):
+        values = rng.integers(0, 4096, (16, 16, channels), np.uint16)
+        values = values.transpose(2, 0, 1) if "planarconfig" in options else values
+        path = folder / f"{channels}{len(list(folder.iterdir()))}.tif"
+        tifffile.imwrite(path, values, photometric="rgb", **options)
+        yield path
+    path = folder / "deep.ppm"
+    path.write_bytes(b"P6 2 2 4095\n" + rng.integers(0, 4096, (2, 2, 3)).astype(">u2").tobytes())
+    yield path
+
+
+def test_colors_of_16_bits_are_refused_as_gray_is(tmp_path):
+    files = list(deep_files(tmp_path))
+    assert len(files) == 8
+    Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "gray.png")
+    for path in (*files, tmp_path / "gray.png"):
+        for read in (read_image, lambda p: read_image(p, 1), read_rgba):
+            with pytest.raises(ImageDecodeError) as caught:
+                read(path)
+            assert caught.value.subject == str(path) and caught.value.hint
+    for path in files:
+        with pytest.raises(ImageDecodeError):
+            read_depth(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "bits"),
+    [("1", "a.png", 1), ("L", "a.png", 8), ("P", "a.gif", 8), ("RGB", "a.bmp", 8), ("RGBA", "a.webp", 8),
+     ("RGB", "a.jpg", 8), ("RGB", "a.ppm", 8), ("RGB", "a.tif", 8), ("F", "a.tif", 32), ("I", "a.tif", 32)],
+)  # fmt: skip
+def test_bits_of_what_pillow_writes(mode, name, bits):
+    file = io.BytesIO()
+    Image.new(mode, (4, 4)).save(file, Image.registered_extensions()["." + name.split(".")[1]])
+    assert bits_of(Image.open(file)) == bits
+
+
+def test_a_bitmap_of_16_bits_per_pixel_is_an_image_of_8_bits(tmp_path):
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 0, 8, 0, 0, 0, 0)
+    pixels = struct.pack("<4H", 0x7FFF, 0, 0x7C00, 0x001F)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + 8, 0, 0, 54) + header + pixels)
+    assert read_image(tmp_path / "a.bmp").tolist() == [[[255, 0, 0], [0, 0, 255]], [[255] * 3, [0] * 3]]
+
+
+def test_masks_and_smaller_versions_inside_a_tiff_are_passed_over(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(image, photometric="rgb", tile=(16, 16), metadata=None)
+        file.write(np.ones((32, 48), bool), photometric="mask", subfiletype=4, metadata=None)
+        file.write(image[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
+    assert [page.is_image for page in read_pages(tmp_path / "a.tif")] == [True, False, False]
+    assert np.array_equal(read_image(tmp_path / "a.tif"), image)
+    with tifffile.TiffWriter(tmp_path / "thumb.tif") as file:
+        file.write(image[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
+        file.write(image, photometric="rgb", metadata=None)
+    assert np.array_equal(read_image(tmp_path / "thumb.tif"), image)
+
+
+def test_many_channels_are_named(tmp_path):
+    bands = np.zeros((9, 8, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageDecodeError) as caught:
+        read_image(tmp_path / "a.tif")
+    assert caught.value.found == "5 channels of 16 bits"
+
+
+def with_tag(data, code, count=None, value=None):
+    """A little-endian TIFF with one tag of its first page changed."""
+    raw = bytearray(data)
+    (start,) = struct.unpack_from("<I", raw, 4)
+    for place in range(start + 2, start + 2 + 12 * raw[start], 12):
+        if struct.unpack_from("<H", raw, place)[0] == code:
+            if count is not None:
+                struct.pack_into("<I", raw, place + 4, count)
+            if value is not None:
+                struct.pack_into("<I", raw, place + 8, value)
+            return bytes(raw)
+    raise AssertionError(code)
+
+
+def hostile_tiffs():
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((9, 7), np.uint8), photometric="minisblack")
+    data = file.getvalue()
+    (start,) = struct.unpack_from("<I", data, 4)
+    end = start + 2 + 12 * data[start]
+    loop = bytearray(data)
+    struct.pack_into("<I", loop, end, start)
+    chain = bytearray(data)
+    for _ in range(120):  # beyond where tifffile looks for circles
+        struct.pack_into("<I", chain, end, len(chain))
+        end = len(chain) + 2 + 12 * data[start]
+        chain += data[start : start + 2 + 12 * data[start]] + b"\0\0\0\0"
+    struct.pack_into("<I", chain, end, start)
+    beyond = bytearray(data)
+    struct.pack_into("<I", beyond, start + 2 + 12 * data[start], 2**31)
+    return {
+        "loop": bytes(loop),
+        "long loop": bytes(chain),
+        "page beyond the end": bytes(beyond),
+        "tag beyond the end": with_tag(data, 273, count=2**28),
+        "wide": with_tag(with_tag(data, 256, value=2**31 - 1), 257, value=2**31 - 1),
+        "no pages": data[:4] + b"\0\0\0\0",
+        "cut": data[: start + 5],
+    }
+
+
+@pytest.mark.parametrize("kind", hostile_tiffs())
+def test_hostile_tiffs_are_refused_at_once(tmp_path, kind):
+    (tmp_path / "a.tif").write_bytes(hostile_tiffs()[kind])
+    began = time.process_time()
+    for read in (read_image, read_stack, stack_shape, read_depth):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / "a.tif")
+        assert caught.value.subject == str(tmp_path / "a.tif")
+    assert time.process_time() - began < 4

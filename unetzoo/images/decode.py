@@ -1,0 +1,240 @@
+"""Decoding image files through Pillow, every fault as one of our errors.
+
+Pillow reduces 16-bit colors to their high bytes without a word, so the bits that a file stores are read from the file,
+not from `Image.mode`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, NamedTuple, cast
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin
+
+from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError
+from .tiff import is_tiff, read_pages
+
+PathLike = str | os.PathLike[str]
+
+ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
+
+
+class Opened(NamedTuple):
+    """A decoded image, upright by its EXIF orientation.
+
+    Args:
+        image: The image.
+        format: The file's, as Pillow names it.
+        packing: How the file packs its pixels ("L;2": gray of 2 bits).
+        bits: Bits per channel in the file.
+    """
+
+    image: Image.Image
+    format: str
+    packing: str
+    bits: int
+
+
+@contextmanager
+def our_errors(subject: str) -> Iterator[None]:
+    """Turn whatever decoders raise into our errors."""
+    try:
+        yield
+    except UnetzooError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise too_large(subject, str(error).partition(",")[0]) from error
+    except MemoryError as error:
+        raise ImageTooLargeError(
+            "not enough memory for an image", subject=subject, hint="cut it into tiles, or close other programs"
+        ) from error
+    except FileNotFoundError as error:
+        raise ImageDecodeError("no such file", subject=subject, hint="check the path") from error
+    except PermissionError as error:
+        raise ImageDecodeError(
+            "no permission to read", subject=subject, hint="change the file's permissions"
+        ) from error
+    except Exception as error:  # decoders raise whatever they please on broken files
+        raise ImageDecodeError(
+            "unreadable image",
+            subject=subject,
+            found=f"{type(error).__name__}: {error}",
+            hint="the file is broken or no image; fetch or save it again",
+        ) from error
+
+
+def too_large(subject: str, found: str) -> ImageTooLargeError:
+    """The error for an image of more pixels than Pillow's limit."""
+    return ImageTooLargeError(
+        "image too large",
+        subject=subject,
+        expected=f"at most {Image.MAX_IMAGE_PIXELS or 0:,} pixels",
+        found=found,
+        hint="cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+    )
+
+
+@contextmanager
+def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
+    """The decoded image of a file.
+
+    Args:
+        path: The file. Smaller versions and masks of the image in a TIFF file (its "internal" overviews and mask) are
+            passed over.
+        first_frame: Accept an MPO, a camera's JPEG with previews behind it.
+
+    Raises:
+        ImageDecodeError: Broken, missing, several images.
+        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+    """
+    subject = os.fspath(path)
+    with our_errors(subject), warnings.catch_warnings():
+        # Pillow warns above its limit and fails at twice that: one clear limit is kinder. What else it may
+        # complain of (odd EXIF, palettes with transparency) leaves the pixels alone.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # by file object, not by name: Pillow's memory-mapped path scrambles TIFFs turned by 90° (seen in 13.0)
+        with open(path, "rb") as file:
+            image, frames = open_image(file, subject)
+            with image:
+                if frames != 1 and not (first_frame and image.format == "MPO"):
+                    raise ImageDecodeError(
+                        "not a single image",
+                        subject=subject,
+                        expected="one image",
+                        found=f"{frames} frames",
+                        hint="save each frame as a file of its own",
+                    )
+                kind, packing, bits = image.format or "", packing_of(image), bits_of(image)
+                image.load()
+                yield Opened(ImageOps.exif_transpose(image), kind, packing, bits)
+
+
+def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
+    """The image of an open file, not yet decoded, and how many the file holds.
+
+    Raises:
+        ImageDecodeError: A TIFF file whose pages are broken, or of a kind that Pillow cannot decode.
+    """
+    if not is_tiff(file):
+        image = Image.open(file)
+        return image, getattr(image, "n_frames", 1)
+    pages = read_pages(file, subject)
+    images = [page for page in pages if page.is_image] or pages
+    try:
+        image = Image.open(file)
+        image.seek(images[0].number)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # for Pillow, a kind that it does not know is no image at all
+        raise ImageDecodeError(
+            "unsupported kind of TIFF",
+            subject=subject,
+            expected="gray, RGB or palette, 8 bits per channel",
+            found=f"{images[0].samples} channels of {images[0].bits} bits",
+            hint="convert the image to 8-bit gray or RGB",
+        ) from error
+    return image, len(images)
+
+
+def packing_of(image: Image.Image) -> str:
+    """How the file packs its pixels ("L;2": gray of 2 bits); loading forgets it."""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def bits_of(image: Image.Image) -> int:
+    """Bits per channel that the file stores, of an image not yet loaded.
+
+    Examples:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.zeros((2, 2), np.uint16)).save(file, "PNG")
+        >>> bits_of(Image.open(file))
+        16
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return max(cast(tuple[int, ...], image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else ()
+    if image.format == "PPM" and isinstance(args, tuple) and args and isinstance(args[-1], int):
+        return args[-1].bit_length()  # the largest value
+    packed = re.fullmatch(r"(?!BGR).*;(\d+)\D*", packing_of(image))  # of BGR it says the bits of a whole pixel
+    if packed:
+        return int(packed[1])
+    return {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+
+
+def check_bits(found: Opened, subject: str) -> None:
+    """Refuse an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
+
+    Raises:
+        ImageDecodeError: It has more.
+    """
+    if found.bits > 8:
+        raise ImageDecodeError(
+            "more than 8 bits per channel",
+            subject=subject,
+            expected="8 bits",
+            found=f"{found.bits} bits",
+            hint="scale it to 0…255 yourself: only you know its range",
+        )
+
+
+def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
+    """Decode an image, upright by its EXIF orientation; transparency is dropped.
+
+    Args:
+        path: A PNG, JPEG, TIFF, BMP, GIF or WebP file.
+        channels: 3 for RGB (gray is repeated), 1 for gray (RGB becomes its luminance).
+
+    Shape:
+        Returns uint8 (H, W, channels).
+
+    Raises:
+        ImageDecodeError: Broken, missing, several images, or more than 8 bits per channel.
+        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+
+    Examples:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/gray.png"
+        >>> Image.new("L", (4, 2), 7).save(path)
+        >>> read_image(path).shape, read_image(path, channels=1).shape
+        ((2, 4, 3), (2, 4, 1))
+    """
+    with opened(path, first_frame=True) as found:
+        check_bits(found, os.fspath(path))
+        return as_channels(found.image, channels)
+
+
+def as_channels(image: Image.Image, channels: int) -> np.ndarray:
+    """Pixels uint8 (H, W, channels): RGB where `channels` is 3, luminance where it is 1."""
+    array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    return array if channels == 3 else array[..., None]
+
+
+def read_rgba(path: PathLike) -> np.ndarray:
+    """Decode a cut-out with transparency as uint8 (H, W, 4).
+
+    Raises:
+        ImageDecodeError: As `read_image`, or a file without transparency.
+        ImageTooLargeError: As `read_image`.
+    """
+    with opened(path) as found:
+        check_bits(found, os.fspath(path))
+        image = found.image
+        if image.mode not in ALPHA_MODES and "transparency" not in image.info:
+            raise ImageDecodeError(
+                "no transparency in a cut-out",
+                subject=os.fspath(path),
+                expected="an alpha channel (RGBA)",
+                found=f"mode {image.mode}",
+                hint="save foregrounds as PNG with alpha",
+            )
+        return np.asarray(image.convert("RGBA"))

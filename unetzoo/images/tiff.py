@@ -1,0 +1,129 @@
+"""The structure of a TIFF file, checked before anything is decoded.
+
+Pages are linked lists inside the file, and their tags say how many bytes to read where. Decoders follow both, so a few
+bytes can make them loop or allocate without end; `read_pages` follows them once, within the file's size.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from ..errors import ImageDecodeError
+
+CLASSIC, BIG = 42, 43
+FORMS = {CLASSIC: ("H", "HHI", "I"), BIG: ("Q", "HHQ", "Q")}  # number of tags, a tag but for its value, a place
+MAX_PAGES = 100_000
+MAX_TAGS = 4096  # per page, as tifffile
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller version of another page, a transparency mask
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_READ = (254, 258, 277)  # NewSubfileType, BitsPerSample, SamplesPerPixel
+
+
+class TiffPage(NamedTuple):
+    """What one page of a TIFF file says of itself.
+
+    Args:
+        number: Its place in the file, from 0.
+        tags: Values of the tags that describe its pixels.
+    """
+
+    number: int
+    tags: dict[int, tuple[int, ...]]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it holds an image of its own, no smaller version or mask of another page."""
+        return not self.tags.get(254, (0,))[0] & (_REDUCED | _MASK)
+
+    @property
+    def bits(self) -> int:
+        """Bits per sample, of the widest."""
+        return max(self.tags.get(258, (1,)))
+
+    @property
+    def samples(self) -> int:
+        """Samples per pixel."""
+        return self.tags.get(277, (1,))[0]
+
+
+def is_tiff(file: BinaryIO) -> bool:
+    """Whether a file begins as TIFF files do; it is rewound."""
+    start = file.read(4)
+    file.seek(0)
+    return start[:2] in (b"II", b"MM") and start[2:] in (b"*\0", b"\0*", b"+\0", b"\0+")
+
+
+def read_pages(source: str | os.PathLike[str] | BinaryIO, subject: object = "the file") -> list[TiffPage]:
+    """The pages of a TIFF file, none decoded; every page and tag lies inside the file, and no page comes twice.
+
+    Args:
+        source: The file; one that is open is rewound.
+        subject: What errors name.
+
+    Raises:
+        ImageDecodeError: Pages that link in a circle, tags beyond the end of the file, too many pages, no TIFF.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return read_pages(file, subject)
+    try:
+        pages = list(_pages(source, subject))
+    except struct.error as error:
+        raise _broken(subject, f"a page table ends beyond the file: {error}") from error
+    source.seek(0)
+    if not pages:
+        raise _broken(subject, "no pages")
+    return pages
+
+
+def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    order = ">" if head[:2] == b"MM" else "<"
+    (version,) = struct.unpack_from(order + "H", head, 2)
+    if head[:2] not in (b"II", b"MM") or version not in (CLASSIC, BIG):
+        raise _broken(subject, "no TIFF header")
+    count, entry, place = (struct.Struct(order + form) for form in FORMS[version])
+    (offset,) = place.unpack_from(head, place.size)
+    seen: set[int] = set()
+    while offset:
+        index = len(seen)
+        if offset in seen:
+            raise _broken(subject, f"page {index} leads back to an earlier page")
+        if offset >= size or index >= MAX_PAGES:
+            raise _broken(subject, f"page {index} lies beyond the end" if offset >= size else f"{index:,} pages")
+        seen.add(offset)
+        file.seek(offset)
+        (tags,) = count.unpack(file.read(count.size))
+        if tags > MAX_TAGS:
+            raise _broken(subject, f"{tags:,} tags in page {index}")
+        width = entry.size + place.size
+        table = file.read(tags * width + place.size)
+        values = {}
+        for start in range(0, tags * width, width):
+            code, kind, number = entry.unpack_from(table, start)
+            length = number * _SIZES.get(kind, 1)
+            data = table[start + entry.size : start + width]
+            if length > place.size:
+                (where,) = place.unpack(data)
+                if where + length > size:
+                    raise _broken(subject, f"tag {code} of page {index} ends beyond the file")
+                if code in _READ:
+                    file.seek(where)
+                    data = file.read(min(length, 1024))
+            if code in _READ and kind in _INTEGERS:
+                one = struct.calcsize("=" + _INTEGERS[kind])
+                values[code] = struct.unpack_from(f"{order}{min(number, len(data) // one)}{_INTEGERS[kind]}", data)
+        yield TiffPage(index, {code: found for code, found in values.items() if found})
+        (offset,) = place.unpack_from(table, tags * width)
+
+
+def _broken(subject: object, found: str) -> ImageDecodeError:
+    return ImageDecodeError(
+        "broken TIFF file", subject=subject, found=found, hint="the file is damaged; fetch or save it again"
+    )
