@@ -12,6 +12,7 @@ from PIL import Image
 
 from unetzoo.datasets.depth_files import read_depth
 from unetzoo.datasets.files import read_stack, stack_shape
+from unetzoo.doctor.probe import read_image_facts
 from unetzoo.errors import DataError, ImageDecodeError
 from unetzoo.images import read_image, read_rgba
 from unetzoo.images.decode import bits_of
@@ -158,3 +159,9 @@ def test_hostile_tiffs_are_refused_at_once(tmp_path, kind):
             read(tmp_path / "a.tif")
         assert caught.value.subject == str(tmp_path / "a.tif")
     assert time.process_time() - began < 4
+
+
+def test_the_doctor_finds_them_too(tmp_path):
+    for path in deep_files(tmp_path):
+        facts = read_image_facts(tmp_path, path.name)
+        assert facts.fault == "sixteen-bit-image", path.name

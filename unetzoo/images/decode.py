@@ -104,9 +104,9 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
             with image:
                 if frames != 1 and not (first_frame and image.format == "MPO"):
                     raise ImageDecodeError(
-                        "not a single image",
+                        "several images in one file",
                         subject=subject,
-                        expected="one image",
+                        expected="one",
                         found=f"{frames} frames",
                         hint="save each frame as a file of its own",
                     )

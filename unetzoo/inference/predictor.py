@@ -14,6 +14,7 @@ from .._version import __version__
 from ..bundle import ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..images.arrays import as_tensor
+from ..images.decode import read_image
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..wording import pluralize
@@ -176,8 +177,6 @@ class Predictor:
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
         """The image, and its background behind it, as uint8 (H, W, C)."""
-        from ..datasets.files import read_image
-
         channels = self._channels_a_file(background is not None)
         image = read_image(path, channels)
         if background is None:
