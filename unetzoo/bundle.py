@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError
 from .images import Preprocess
-from .io import write_json
+from .io import write_json, write_manifest
 from .labels import LabelSpec
 
-FILE = "preprocess.json"
+FILE, WEIGHTS = "preprocess.json", "model.safetensors"
 _ATTRIBUTE = "_unetzoo_bundle"
 
 
@@ -52,21 +52,27 @@ class ModelBundle(NamedTuple):
         object.__setattr__(self.model, _ATTRIBUTE, self._replace(model=None))
 
     def save(self, folder: Path) -> None:
-        """Write `preprocess.json` beside a network's weights; nothing where the preprocessing cannot be described."""
-        if isinstance(self.preprocess, Preprocess):
-            labels = None if self.labels is None else self.labels.to_dict()
+        """Complete a folder that holds the network: `preprocess.json` with what is known, `manifest.json` last.
+
+        Preprocessing that only code describes (albumentations, a function) is not written.
+        """
+        preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
+        if self.labels is not None or preprocess is not None or self.threshold is not None or self.multilabel:
             content = {
-                "preprocess": self.preprocess.to_dict(),
-                "labels": labels,
+                "preprocess": preprocess,
+                "labels": None if self.labels is None else self.labels.to_dict(),
                 "threshold": self.threshold,
                 "multilabel": self.multilabel,
                 "name": self.name,
             }
             write_json(folder / FILE, content)
+        else:
+            (folder / FILE).unlink(missing_ok=True)  # of a network that was saved there before
+        write_manifest(folder, [name for name in ("config.json", WEIGHTS, FILE) if (folder / name).is_file()])
 
     @classmethod
     def load(cls, folder: Path, model: nn.Module) -> ModelBundle:
-        """What a saved folder tells of its network; the network alone where it tells nothing.
+        """Read what a saved folder says of its network; the network alone where it says nothing.
 
         Raises:
             CheckpointError: The file is damaged.
@@ -76,11 +82,11 @@ class ModelBundle(NamedTuple):
             return cls.of(model)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            labels = content["labels"]
+            labels, preprocess = content["labels"], content["preprocess"]
             return cls(
                 model,
                 None if labels is None else LabelSpec.from_dict(labels),
-                Preprocess.from_dict(content["preprocess"]),
+                None if preprocess is None else Preprocess.from_dict(preprocess),
                 content["threshold"],
                 content["multilabel"],
                 content["name"],

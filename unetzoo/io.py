@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointCorruptError
 
 MANIFEST = "manifest.json"
+RESTORE = "restore the folder from a copy, or write it again"
 
 
 class Disk:
@@ -132,9 +133,50 @@ def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]
     return found
 
 
-def write_manifest(folder: Path, names: Iterable[str], disk: Disk | None = None) -> None:
-    """Write `manifest.json`: size and SHA-256 of the named files of a folder. The last file to write there."""
-    write_json(folder / MANIFEST, {"files": manifest_of(folder, names)}, disk)
+def seal(content: Mapping[str, Any]) -> bytes:
+    """A manifest's only form, with a SHA-256 of its own: any other bytes are not what was written."""
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=2).encode() + b"\n"
+
+
+def write_manifest(
+    folder: Path, names: Iterable[str], disk: Disk | None = None, *, former: Mapping[str, Any] | None = None
+) -> None:
+    """Write `manifest.json`: size and SHA-256 of the named files of a folder. The last file to write there.
+
+    Args:
+        folder: The folder.
+        names: Files in it.
+        disk: What writes.
+        former: What `manifest_of` said of files that are being replaced: until the next manifest, either is accepted.
+    """
+    content: dict[str, Any] = {"files": manifest_of(folder, names)}
+    write_bytes(folder / MANIFEST, seal(content if former is None else {**content, "former": former}), disk)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The content of a folder's manifest; None where it has none.
+
+    Raises:
+        CheckpointCorruptError: The manifest is unreadable, or not what was written.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        data = path.read_bytes()
+        listed = json.loads(data)
+        content = {key: value for key, value in listed.items() if key != "sha256"}
+        whole = seal(content) == data
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointCorruptError(
+            "unreadable manifest", subject=path, found=f"{type(error).__name__}: {error}", hint=RESTORE
+        ) from error
+    if not whole:
+        raise CheckpointCorruptError(
+            "the manifest is not what was written", subject=path, expected="its own SHA-256", hint=RESTORE
+        )
+    return content
 
 
 def check_manifest(folder: Path) -> bool:
@@ -143,26 +185,65 @@ def check_manifest(folder: Path) -> bool:
     Raises:
         CheckpointCorruptError: A listed file is missing or has other bytes, or the manifest itself is unreadable.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
+    content = read_manifest(folder)
+    if content is None:
         return False
-    try:
-        listed = json.loads(path.read_bytes())["files"]
-        expected = {name: (facts["size"], facts["sha256"]) for name, facts in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointCorruptError(
-            "unreadable manifest", subject=path, found=f"{type(error).__name__}: {error}"
-        ) from error
-    for name, (size, digest) in expected.items():
+    former = content.get("former")
+    for name, facts in content["files"].items():
+        path, accepted = folder / Path(name).name, [facts]
+        if former is not None:
+            accepted.append(former.get(name))
         try:
-            data = (folder / Path(name).name).read_bytes()
+            found = manifest_of(folder, [path.name])[path.name]
+        except FileNotFoundError:
+            found = None
         except OSError as error:
-            raise CheckpointCorruptError("a file is missing", subject=folder / name, found=str(error)) from error
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointCorruptError("cannot read a file", subject=path, found=str(error), hint=RESTORE) from error
+        if found not in accepted:
             raise CheckpointCorruptError(
-                "the file is not what was written",
-                subject=folder / name,
-                expected=f"{size} bytes with the SHA-256 in {MANIFEST}",
-                hint="restore it from a copy, or write it again",
+                "the file is missing" if found is None else "the file is not what was written",
+                subject=path,
+                expected=f"{facts['size']} bytes with the SHA-256 in {MANIFEST}",
+                hint=RESTORE,
             )
     return True
+
+
+def replace_folder(source: Path, target: Path, disk: Disk | None = None) -> None:
+    """Put a folder with a manifest in the place of another one that holds files of the same names.
+
+    Wherever this is killed, `target` is there, each of its files is the old or the new one, and its manifest accepts
+    it.
+
+    Args:
+        source: The new folder, beside `target`; it is gone afterwards.
+        target: The folder to replace, or a name that is free.
+        disk: What flushes and renames.
+    """
+    disk = disk or DISK
+    names = sorted(file.name for file in source.iterdir())
+    for name in names:
+        disk.sync(source / name)
+    if not target.exists():
+        disk.rename(source, target)
+    else:
+        listed = (read_manifest(source) or {"files": {}})["files"]
+        write_bytes(target / MANIFEST, seal({"files": listed, "former": _contents(target)}), disk)
+        for name in sorted(names, key=lambda name: name == MANIFEST):  # the manifest of the new files alone comes last
+            disk.rename(source / name, target / name)
+        for name in {file.name for file in target.iterdir()} - {*names}:
+            disk.unlink(target / name)
+        disk.sync(target)
+        source.rmdir()
+    disk.sync(target.parent)
+
+
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `manifest_of` says of a folder's files, from its manifest where that can be relied on."""
+    try:
+        content = read_manifest(folder)
+    except CheckpointCorruptError:
+        content = None
+    if content is not None and "former" not in content:
+        return content["files"]
+    return manifest_of(folder, [file.name for file in folder.iterdir() if file.is_file() and file.name != MANIFEST])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from disasters import Evil, Tracing, content, crash_points, survivors_of_a_crash, undetected_mutants
 
+from unetzoo import io
 from unetzoo.errors import CheckpointCorruptError, CheckpointError, CheckpointWriteError
 from unetzoo.training import checkpoint, rng
 
@@ -94,7 +95,7 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path, name):
     if name != "manifest.json":
         listed = checkpoint._read_manifest(path)
         listed["files"][name] = {"size": len(evil), "sha256": hashlib.sha256(evil).hexdigest()}
-        (path / "manifest.json").write_bytes(checkpoint._manifest(listed))
+        (path / "manifest.json").write_bytes(io.seal(listed))
     with pytest.raises(CheckpointCorruptError):
         checkpoint.load(path)
     assert not canary.exists()

@@ -27,19 +27,39 @@ def value_of(path):
     return next(unetzoo.from_pretrained(path).parameters()).flatten()[0].item()
 
 
-@pytest.mark.parametrize("failing", range(8))
-def test_a_full_disk_leaves_a_whole_best_network(tmp_path, monkeypatch, failing):
+class Killed(BaseException):
+    """Nobody tidies up after it."""
+
+
+STEPS = 18  # operations of replacing the best network
+
+
+@pytest.mark.parametrize("end", [OSError(errno.ENOSPC, "No space left on device"), Killed()], ids=["full", "killed"])
+@pytest.mark.parametrize("failing", range(STEPS))
+def test_the_best_network_is_whole_at_any_moment(tmp_path, monkeypatch, failing, end):
     run = RunFolder(tmp_path, keep=2)
     run.save_best(network(1.0))
-    disk = Tracing(failing, OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(io, "DISK", disk)
-    try:
-        run.save_best(network(2.0))
-    except CheckpointWriteError as error:
-        assert "No space left" in str(error)
-    assert len(disk.trace) <= 8
+    disk = Tracing(failing, end)
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "DISK", disk)
+        with pytest.raises((CheckpointWriteError, Killed)):
+            run.save_best(network(2.0))
+    assert len(disk.trace) == failing + 1
     assert value_of(tmp_path / "best") in (1.0, 2.0)
-    assert not list(tmp_path.glob(".tmp-*"))
+    assert isinstance(end, Killed) or not list(tmp_path.glob(".tmp-*"))
+    run.save_best(network(3.0))
+    assert value_of(tmp_path / "best") == 3.0
+    assert {file.name for file in (tmp_path / "best").iterdir() if not file.name.startswith(".")} == {
+        "README.md", "config.json", "manifest.json", "model.safetensors"}  # fmt: skip
+
+
+def test_replacing_the_best_network_takes_so_many_steps(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path, keep=2)
+    run.save_best(network(1.0))
+    disk = Tracing(-1, OSError())
+    monkeypatch.setattr(io, "DISK", disk)
+    run.save_best(network(2.0))
+    assert len(disk.trace) == STEPS
 
 
 def test_the_log_is_replaced_as_a_whole(tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ def test_targets_lie_where_the_output_looks():
     assert torch.equal(fitted["mask"], place[:, 6:14, 6:14])
     coarse = fit_targets({"mask": place}, torch.zeros(1, 1, 10, 10), Geometry(minimum=4, stride=4, out_stride=2))
     assert torch.equal(coarse["mask"], place[:, ::2, ::2])
-    with pytest.raises(SizeMismatchError, match="more pixels"):
+    with pytest.raises(SizeMismatchError):
         fit_targets({"mask": place}, torch.zeros(1, 2, 21, 21), None)
 
 

@@ -65,5 +65,6 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """The counterpart of `to_dict`."""
-        size = values["size"]
-        return cls(None if size is None else (int(size[0]), int(size[1])), values["normalize"])
+        size, how = values["size"], values["normalize"]
+        how = {key: tuple(numbers) for key, numbers in how.items()} if isinstance(how, Mapping) else how
+        return cls(None if size is None else (int(size[0]), int(size[1])), how)

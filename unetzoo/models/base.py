@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
@@ -18,6 +20,7 @@ from segmentation_models_pytorch.base import initialization as smp_init
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from ..bundle import FILE, WEIGHTS, ModelBundle
 from ..errors import (
     CheckpointError,
     CheckpointMismatchError,
@@ -26,6 +29,7 @@ from ..errors import (
     UnknownNameError,
     did_you_mean,
 )
+from ..io import check_manifest
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_, one_of
 from .geometry import Geometry, Region
@@ -251,7 +255,11 @@ class SegmentationModel(SMPModel):
     def save_pretrained(  # pyright: ignore[reportIncompatibleVariableOverride] -- SMP's is wrapped, ours is a method
         self, save_directory: str | Path, **kwargs: Any
     ) -> str | None:
-        """Write `config.json` (arguments, and who made the class), `model.safetensors` and a model card."""
+        """Write `config.json` (arguments, and who made the class), `model.safetensors`, a model card.
+
+        Labels and preprocessing, where they are known (`ModelBundle.attach`), go into `preprocess.json`; the SHA-256
+        of all of these into `manifest.json`.
+        """
         entry = MODELS.entry_of(type(self))
         self.config["_unetzoo"] = {
             "name": entry.name if entry else type(self).__name__,
@@ -259,15 +267,29 @@ class SegmentationModel(SMPModel):
             "version": entry.version if entry else None,
         }
         try:
-            return SMPModel.save_pretrained(cast(Any, self), save_directory, **kwargs)
+            result = SMPModel.save_pretrained(cast(Any, self), save_directory, **kwargs)
         finally:
-            del self.config["_unetzoo"]
+            self.config.pop("_unetzoo", None)  # pushing to the hub saves once more inside of this
+        ModelBundle.of(self).save(Path(save_directory))
+        return result
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleVariableOverride] -- the hub's is wrapped
+        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+    ) -> Self:
+        """Load what `save_pretrained` wrote, in evaluation mode, with its labels and preprocessing attached.
+
+        Raises:
+            CheckpointError: Damaged files, or no readable weights.
+        """
+        check_manifest(Path(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     def _save_pretrained(self, save_directory: Path) -> None:
         from safetensors.torch import save_file
 
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}  # channels_last is refused
-        save_file(state, save_directory / "model.safetensors", metadata={"format": "pt"})
+        save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
 
     @classmethod
     def _from_pretrained(
@@ -284,22 +306,25 @@ class SegmentationModel(SMPModel):
         **model_kwargs: Any,
     ) -> Self:
         """Build from the saved arguments and load the safetensors file, local or from the hub; no code is run."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = Path(model_id) / "model.safetensors"
+        fetch = partial(
+            hf_hub_download,
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
-            from huggingface_hub import hf_hub_download
-
-            path = hf_hub_download(
-                model_id,
-                "model.safetensors",
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-            )
+            path = Path(fetch(WEIGHTS))
+            with contextlib.suppress(EntryNotFoundError):  # repositories that others wrote have none
+                fetch(FILE)
         try:
             state = load_file(path, device=map_location)
         except (OSError, SafetensorError) as error:
@@ -309,7 +334,10 @@ class SegmentationModel(SMPModel):
             net.load_state_dict(state, strict=strict)
         except RuntimeError as error:
             raise CheckpointMismatchError("weights of another network", subject=path, found=str(error)) from error
-        return net.to(map_location).eval()
+        net = net.to(map_location).eval()
+        if (path.parent / FILE).is_file():
+            ModelBundle.load(path.parent, net).attach()
+        return net
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         """The README that `save_pretrained` writes: what it is and how to load it."""

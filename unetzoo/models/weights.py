@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..bundle import FILE, ModelBundle
 from ..errors import CheckpointError, PluginError, UnknownNameError
+from ..io import check_manifest
 from ..plugins import SWITCH
 from ..registry import MODELS, NOTEBOOK
 
 
 def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str = "cpu", **overrides: Any) -> Any:
     """The network that `save_pretrained` wrote, ours, a plugin's or SMP's own, in evaluation mode.
+
+    Labels and preprocessing that were saved with it are attached (`ModelBundle.of(net)`).
 
     Args:
         path: A folder, or the name of a hub repository.
@@ -32,12 +36,16 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         ...     type(unetzoo.from_pretrained(folder)).__name__
         'UNet'
     """
+    check_manifest(Path(path))  # before anything is read of it
     config = _config(path, overrides.get("revision"))
     origin = config.get("_unetzoo")
     if origin is None:
         import segmentation_models_pytorch as smp
 
-        return smp.from_pretrained(str(path), strict=strict, map_location=map_location, **overrides)
+        net = smp.from_pretrained(str(path), strict=strict, map_location=map_location, **overrides)
+        if (Path(path) / FILE).is_file():
+            ModelBundle.load(Path(path), net).attach()
+        return net
     if origin["distribution"] is None:
         raise CheckpointError(
             "cannot tell the class of this network",

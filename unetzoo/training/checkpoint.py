@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError
-from ..io import DISK, MANIFEST, Disk, temporary_name
+from ..io import DISK, MANIFEST, Disk, read_manifest, seal, temporary_name
 
-SCHEMA = 2
+SCHEMA = 3
 NAME = re.compile(r"step-(\d{6,})(?:-(\d+))?")
 
 
@@ -58,7 +58,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk
         files = {f"{name}.safetensors": save_tensors(_plain(group)) for name, group in checkpoint.tensors.items()}
         files["state.json"] = json.dumps(checkpoint.state).encode()
         facts = {name: {"size": len(data), "sha256": disk.write(aside / name, data)} for name, data in files.items()}
-        disk.write(aside / MANIFEST, _manifest({"schema": SCHEMA, "checkpoint": target.name, "files": facts}))
+        disk.write(aside / MANIFEST, seal({"schema": SCHEMA, "checkpoint": target.name, "files": facts}))
         disk.sync(aside)
         disk.rename(aside, target)
         disk.sync(folder)
@@ -161,18 +161,10 @@ def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain:
         raise CheckpointMismatchError("state of another optimizer", found=str(error)) from error
 
 
-def _manifest(content: Mapping[str, Any]) -> bytes:
-    """The manifest's only form: any other bytes are not what was written."""
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return json.dumps({**content, "sha256": digest}, indent=2).encode()
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
-    data = (path / MANIFEST).read_bytes()
-    listed = json.loads(data)
-    content = {key: value for key, value in listed.items() if key != "sha256"}
-    if _manifest(content) != data:
-        raise CheckpointCorruptError("corrupt checkpoint", subject=path / MANIFEST, expected="its own SHA-256")
+    content = read_manifest(path)
+    if content is None:
+        raise CheckpointCorruptError("corrupt checkpoint", subject=path, expected=MANIFEST, found="none")
     if content["schema"] != SCHEMA:
         raise CheckpointError(
             "checkpoint of another version", subject=path, expected=f"schema {SCHEMA}", found=content["schema"]

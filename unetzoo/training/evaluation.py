@@ -1,4 +1,4 @@
-"""Scores over a dataset: the bare network, each sample once, whole images or exact tiles."""
+"""Scores over a dataset: what `unetzoo.predict` returns, each sample once, whole images or exact tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from ..heads import get_head
-from ..inference import predict
+from ..inference import predict_batch
 from ..modules import evaluation_mode, is_out_of_memory
 from ..registry import keywords
 from . import memory
@@ -143,16 +143,9 @@ class Evaluation:
             waiting[:0] = memory.cut(part, 2)
 
     def _answer(self, net: nn.Module, images: Tensor) -> Any:
-        """A padded network takes the batch as it is; others, and tiles, go through `unetzoo.predict`."""
-        geometry = getattr(net, "geometry", None)
-        whole = geometry is None or (geometry.margin == 0 and all(geometry.accepts(n) for n in images.shape[-2:]))
+        """What `unetzoo.predict` returns for each image, as a batch."""
         with self.objective.autocast(images):
-            if whole and self.tile is None:
-                return net(images)
-            answers = [predict(net, image, tile=self.tile) for image in images]
-        if isinstance(answers[0], Tensor):
-            return torch.stack(answers)
-        return type(answers[0])(*(torch.stack(part) for part in zip(*answers, strict=True)))
+            return predict_batch(net, images, tile=self.tile)
 
     def _update_metrics(self, output: Any, batch: Batch) -> None:
         for name, metric in self.metrics.items():

@@ -14,8 +14,10 @@ from safetensors.torch import save_model
 from torch import nn
 
 from .. import io
+from ..bundle import WEIGHTS, ModelBundle
 from ..errors import CheckpointWriteError, ConfigError
 from ..io import temporary_name, write_json, write_text
+from ..labels import LabelSpec
 from . import checkpoint
 from .lock import RunLock
 from .logs import as_csv, as_jsonl
@@ -58,6 +60,12 @@ class RunFolder:
         checkpoint.clean(self.checkpoints)
         checkpoint.clean(self.path)
 
+    def describe(self, labels: Any, environment: Mapping[str, Any]) -> None:
+        """Write `labels.json` and `environment.json`."""
+        if isinstance(labels, LabelSpec):
+            self.write_json("labels.json", labels.to_dict())
+        self.write_json("environment.json", environment)
+
     def save(self, step: int, content: checkpoint.Checkpoint) -> None:
         """Write a checkpoint."""
         if self.path is not None:
@@ -68,19 +76,13 @@ class RunFolder:
         if self.path is None:
             return
         save = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
-        aside, best = temporary_name(self.path / "best"), self.path / "best"
+        aside = temporary_name(self.path / "best")
 
         def write() -> None:
             save(aside)
-            for file in aside.iterdir():
-                io.DISK.sync(file)
-            if not best.exists():
-                io.DISK.rename(aside, best)
-            else:
-                for file in aside.iterdir():  # of one network: they differ in the weights alone
-                    io.DISK.rename(file, best / file.name)
-                aside.rmdir()
-            io.DISK.sync(self.path or best)
+            if not (aside / io.MANIFEST).is_file():  # networks of ours have done it themselves
+                ModelBundle.of(net).save(aside)
+            io.replace_folder(aside, aside.with_name("best"))
 
         self._write("the best network", write)
 
@@ -125,4 +127,4 @@ class RunFolder:
 
 def _save_weights(net: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True)
-    save_model(net, str(folder / "model.safetensors"))
+    save_model(net, str(folder / WEIGHTS))

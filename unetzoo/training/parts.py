@@ -62,21 +62,31 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
 
 
 def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Whether every parameter is in the optimizer, the loss's own too.
+    """Check that the optimizer trains the network, and the loss's own parameters.
 
     Raises:
-        ConfigError: Some are not, or there is none.
+        ConfigError: It does not, or there is nothing to train.
     """
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    missing = [name for name, p in objective.named_parameters() if p.requires_grad and id(p) not in held]
+    trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ConfigError("nothing to train", subject="the network", found="only frozen parameters")
+    missing = [name for name, p in trainable.items() if id(p) not in held]
+    if len(missing) == len(trainable):
+        raise ConfigError(
+            "the optimizer trains another network",
+            subject="optimizer",
+            expected="parameters of the network that the Trainer is given",
+            found="none of them",
+            hint="make it from this network: make_optimizer(net, 'adamw')",
+        )
     if missing and all(name.startswith("loss.") for name in missing):
         raise ConfigError(
             "the loss has parameters of its own that nobody trains",
+            subject="optimizer",
             found=", ".join(missing[:3]),
             hint="give the optimizer the loss's parameters too, e.g. make_optimizer(net, 'adamw', loss=loss)",
         )
-    if not any(p.requires_grad for p in objective.parameters()):
-        raise ConfigError("nothing to train", subject="the network", found="only frozen parameters")
 
 
 def check_activation(net: nn.Module) -> None:

@@ -177,6 +177,14 @@ def _read(source: str | Path) -> tuple[str, str, bool]:
     path = Path(source)
     if path.is_dir():
         path = path / "recipe.json"
+        if not path.exists() and (path.parent / "best").is_dir():
+            raise ConfigError(
+                "the run has no recipe",
+                subject=source,
+                found="a run of a Trainer used from Python, which only Python can repeat",
+                hint="unetzoo predict and export take it as it is; score it from Python: "
+                "Trainer(unetzoo.load(run).model, loss, metrics=…).evaluate(dataset)",
+            )
         if not path.exists():
             raise ConfigError("not a run folder", subject=source, expected="recipe.json in it")
     if not path.suffix:

@@ -26,7 +26,6 @@ from ..labels import LabelSpec
 from ..registry import METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
-from .environment import environment
 from .loader import without_transform
 from .lock import RunLock
 from .logs import Log, TensorBoard, plain
@@ -167,13 +166,11 @@ def train(
     logs = [TensorBoard(folder / "tensorboard")] if recipe.train.tensorboard else []
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
     trainer = make_trainer(recipe, train_data.labels, out=folder, logs=logs, progress=progress)
-    parameters = sum(parameter.numel() for parameter in trainer.net.parameters())
-    facts = environment(trainer.device, trainer.world) | {"parameters": parameters}
     main = trainer.accelerator.is_main_process
     with RunLock(folder) if main else contextlib.nullcontext():
         if main:
             _check_folder(folder, recipe, resume)
-            _describe(folder, recipe, train_data.labels, facts)
+            write_json(folder / "recipe.json", recipe.to_dict())
             say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
         trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
         if (folder / "best").exists():
@@ -187,7 +184,7 @@ def train(
             found = {"epochs": len(trainer.history), "best": plain(scores), "baseline": plain(baseline)}
             write_json(folder / "scores.json", found)
             write_report(
-                trainer, gallery, folder, scores=scores, baseline=baseline, environment=facts,
+                trainer, gallery, folder, scores=scores, baseline=baseline, environment=trainer.environment,
                 command=_command(source, sets, out, fast=fast),
             )  # fmt: skip
     return Result(folder, scores, baseline)
@@ -294,9 +291,3 @@ def _command(source: str | Path, sets: Sequence[str], out: str | Path | None, *,
     words = ["train", str(source), *(["--fast"] if fast else [])]
     words += [word for assignment in sets for word in ("--set", assignment)]
     return shlex.join([*words, *(["--out", str(out)] if out is not None else [])])
-
-
-def _describe(folder: Path, recipe: Recipe, labels: LabelSpec, facts: dict[str, Any]) -> None:
-    write_json(folder / "recipe.json", recipe.to_dict())
-    write_json(folder / "labels.json", labels.to_dict())
-    write_json(folder / "environment.json", facts)

@@ -3,62 +3,68 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model
-from torch import Tensor
 
-from ..bundle import ModelBundle, Preprocess
-from ..datasets import Transform, sample_rng
-from ..errors import CheckpointError, ConfigError
+from ..bundle import FILE, WEIGHTS, ModelBundle
+from ..errors import CheckpointCorruptError, CheckpointError, ConfigError
+from ..io import MANIFEST, check_manifest
 from ..labels import LabelSpec
 from ..registry import MODELS
+from .bundling import decisive, preprocess_of
 from .recipe import Recipe, load
 from .sections import build_component
 
-CUTTING = ("mirror", "crop")  # what makes a window of an image; predictions are of the whole
-
 
 def load_run(run: str | Path) -> ModelBundle:
-    """What predictions need of a run: the best network, its labels, its preparation of images, its threshold.
+    """What predictions need of a run: the best network, its labels, its preprocessing of images, its threshold.
 
-    The preparation is what validation does, but for `mirror` and `crop`: whole images are predicted.
+    The preprocessing is what validation does, but for `mirror` and `crop`: whole images are predicted. A run of a
+    `Trainer` used from Python is loaded too; what its data did not tell stays unknown.
+
+    Args:
+        run: A folder that `unetzoo train` or a `Trainer` wrote.
 
     Raises:
         ConfigError: Not a run folder.
-        CheckpointError: No network in it.
+        CheckpointError: No network in it, or damaged files.
     """
     folder = Path(run)
-    if not (folder / "recipe.json").is_file():
-        found = "no such folder" if not folder.exists() else "no recipe.json in it"
-        raise ConfigError("not a run folder", subject=run, found=found, hint="give a folder that `unetzoo train` wrote")
-    recipe = load(folder)
-    try:
-        labels = LabelSpec.from_dict(json.loads((folder / "labels.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError("cannot read the run's label set", subject=run, found=str(error)) from error
-    options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
-    return ModelBundle(
-        best_network(folder, recipe),
-        labels,
-        preparation(recipe, labels),
-        threshold_of(options),
-        multilabel=options.get("mode") == "multilabel",
-        name=recipe.model.name,
-    )
+    recipe = load(folder) if (folder / "recipe.json").is_file() else None
+    if recipe is None and not (folder / "best").is_dir():
+        found = "no such folder" if not folder.exists() else "neither recipe.json nor best in it"
+        hint = "give a folder that `unetzoo train` or a Trainer wrote"
+        raise ConfigError("not a run folder", subject=run, found=found, hint=hint)
+    bundle = ModelBundle.of(best_network(folder, recipe))
+    if recipe is None:
+        return bundle
+    if bundle.labels is None:
+        options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
+        bundle = bundle._replace(
+            labels=_labels(folder),
+            threshold=decisive(options.get("threshold")),
+            multilabel=options.get("mode") == "multilabel",
+        )
+    if bundle.preprocess is None:
+        bundle = bundle._replace(preprocess=preprocess_of(recipe.transform.build("val", bundle.labels)))
+    bundle = bundle._replace(name=recipe.model.name)
+    bundle.attach()
+    return bundle
 
 
-def best_network(folder: Path, recipe: Recipe) -> Any:
+def best_network(folder: Path, recipe: Recipe | None = None) -> Any:
     """The best network of a run, in evaluation mode.
+
+    Args:
+        folder: Of the run.
+        recipe: Its recipe; needed for networks that cannot save themselves.
 
     Raises:
         CheckpointError: There is none, or it cannot be read.
     """
-    from ..models import from_pretrained
-
     best = folder / "best"
     if not best.exists():
         raise CheckpointError(
@@ -67,26 +73,40 @@ def best_network(folder: Path, recipe: Recipe) -> Any:
             expected="the folder 'best' in it",
             hint="the first epoch writes it: go on training with --resume",
         )
-    if (best / "config.json").exists():
+    while True:
+        before = _manifest(best)
+        try:
+            return _loaded(best, recipe)
+        except CheckpointCorruptError:
+            if _manifest(best) == before:  # else the run is going on, and has just replaced it
+                raise
+
+
+def _loaded(best: Path, recipe: Recipe | None) -> Any:
+    from ..models import from_pretrained
+
+    if (best / "config.json").exists() or recipe is None:
         return from_pretrained(best)
+    check_manifest(best)
     net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
     try:
-        load_model(net, best / "model.safetensors")  # which knows tensors that are shared, and kept once
+        load_model(net, best / WEIGHTS)  # which knows tensors that are shared, and kept once
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError("cannot read the weights", subject=best, found=str(error)) from error
+    if (best / FILE).is_file():
+        ModelBundle.load(best, net).attach()
     return net.eval()
 
 
-def preparation(recipe: Recipe, labels: LabelSpec) -> Callable[[Any], Tensor]:
-    """What validation does to an image, without what crops it; a `Preprocess`, unless albumentations is involved."""
-    options = {key: value for key, value in recipe.transform.of("val").items() if key not in CUTTING}
-    transform = type(recipe.transform)(val=options).build("val", labels)
-    if isinstance(transform, Transform) and not transform.train:
-        return Preprocess(transform.size, transform.normalize)
-    return lambda image: transform({"image": image}, sample_rng(0, 0, 0))["image"]
+def _labels(folder: Path) -> LabelSpec:
+    try:
+        return LabelSpec.from_dict(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("cannot read the run's label set", subject=folder, found=str(error)) from error
 
 
-def threshold_of(options: dict[str, Any]) -> float | Sequence[float] | None:
-    """The threshold of a mask's metric; 0.5 is what it is anyway."""
-    threshold = options.get("threshold")
-    return None if threshold in (0.5, [0.5]) else threshold
+def _manifest(best: Path) -> bytes:
+    try:
+        return (best / MANIFEST).read_bytes()
+    except OSError:
+        return b""

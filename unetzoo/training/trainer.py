@@ -22,7 +22,9 @@ from ..errors import ConfigError
 from ..modules import evaluation_mode
 from . import memory, resume, rng
 from .best import Best
+from .bundling import attach_bundle
 from .ema import EMA
+from .environment import environment
 from .evaluation import Evaluation, Seen
 from .folder import RunFolder
 from .loader import Loader, Loaders, first_batch, in_groups, ready, with_transform
@@ -177,6 +179,12 @@ class Trainer:
         """What is evaluated and kept as the best: the network, or the running mean of its weights."""
         return self.net if self.ema is None else self.ema.net
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine, and the network's parameters."""
+        parameters = sum(parameter.numel() for parameter in self.net.parameters())
+        return environment(self.device, self.world) | {"parameters": parameters}
+
     def fit(self, train: Any, val: Any = None, *, resume: bool = False) -> list[dict[str, float]]:
         """Train, evaluating after every epoch.
 
@@ -223,6 +231,10 @@ class Trainer:
         mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
         self.best = Best(mode, settings.patience, latest=unscored)
         self.schedule.build(self.optimizer, epochs=self.plan.epochs, steps=self.plan.steps, mode=mode)
+        data = train if val is None else val
+        for net in {self.net, self.network}:
+            attach_bundle(net, data, self.metrics.get("mask"))
+        self.folder.describe(getattr(data, "labels", None), self.environment)
         rng.seed_all(settings.seed + self.accelerator.process_index)
         if resuming:
             resume.restore(self, RunFolder(self.out, settings.keep).load_latest())
@@ -327,8 +339,7 @@ class Trainer:
     def answers(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) over this process's share of a dataset, in evaluation mode.
 
-        A padded network takes the batch as it is; one with a smaller output, or `tile`, goes through
-        `unetzoo.predict`: mirrored borders, one answer for every pixel.
+        Outputs are those of `unetzoo.predict`: mirrored borders, a value for every pixel.
         """
         with self.loaders:
             yield from self.evaluation.answers(self.network, dataset)
