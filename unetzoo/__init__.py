@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .labels import LabelSpec
     from .loading import load
     from .models.card import info
-    from .models.foreign import from_foreign, load_weights
+    from .models.foreign import from_foreign
     from .models.weights import from_pretrained
     from .training import Trainer, evaluate, train
 
@@ -41,7 +41,6 @@ _LAZY = {
     "info": "models.card",
     "from_foreign": "models.foreign",
     "from_pretrained": "models.weights",
-    "load_weights": "models.foreign",
 }
 _ROOMS = (
     "datasets", "doctor", "drawing", "inference", "losses", "metrics", "models", "testing", "training", "twins",
@@ -74,7 +73,6 @@ __all__ = [
     "list_models",
     "load",
     "load_artifact",
-    "load_weights",
     "losses",
     "metrics",
     "models",

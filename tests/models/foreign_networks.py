@@ -32,13 +32,15 @@ class Wrapped(nn.Module):
 
 
 class Milesial(nn.Module):
+    act = nn.ReLU
+
     def __init__(self, channels=3, classes=1, widths=(4, 8, 16, 32, 64), bilinear=False, bias=False):
         super().__init__()
         half = 2 if bilinear else 1
         self.bilinear, self.depth = bilinear, len(widths) - 1
 
         def unit(i, o, mid=None):
-            return Wrapped("double_conv", twice(i, o, mid, bias))
+            return Wrapped("double_conv", twice(i, o, mid, bias, self.act))
 
         self.inc = unit(channels, widths[0])
         for level in range(1, len(widths)):
@@ -246,18 +248,25 @@ class CityscapesR2UNet(nn.Module):
         return self.conv1x1(x)
 
 
-class Helen(nn.Module):
-    """Under names of nobody's: what is known is what it computes."""
+class Helen(Milesial):
+    """The names, the biases and the padding are milesial's older network's; the activation is not."""
 
-    def __init__(self, classes=11, widths=(4, 8, 16, 32, 64)):
+    def __init__(self, classes=11):
+        super().__init__(classes=classes, bias=True)
+
+    @staticmethod
+    def act():
+        return nn.LeakyReLU(0.05)
+
+
+class Renamed(nn.Module):
+    """A U-Net under names of nobody's, whose decoder levels stand together."""
+
+    def __init__(self, classes=1, widths=(4, 8, 16)):
         super().__init__()
-
-        def unit(i, o):
-            return twice(i, o, act=lambda: nn.LeakyReLU(0.05))
-
-        self.left = nn.ModuleList(unit(i, o) for i, o in zip((3, *widths), widths, strict=False))
+        self.left = nn.ModuleList(twice(i, o) for i, o in zip((3, *widths), widths, strict=False))
         self.right = nn.ModuleList(
-            nn.ModuleList([nn.ConvTranspose2d(2 * fine, fine, 2, stride=2), unit(2 * fine, fine)])
+            nn.ModuleList([nn.ConvTranspose2d(2 * fine, fine, 2, stride=2), twice(2 * fine, fine)])
             for fine in widths[-2::-1]
         )
         self.last = nn.Conv2d(widths[0], classes, 1)

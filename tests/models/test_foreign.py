@@ -16,23 +16,30 @@ from unetzoo.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointUnsafeError,
+    ConfigError,
+    MissingKeywordError,
     UnknownNameError,
 )
+from unetzoo.models.layouts import block
 
 sys.path.insert(0, str(Path(__file__).parent))
 import foreign_networks as foreign
 
 NETWORKS = {
-    "milesial": lambda: foreign.Milesial(classes=2),
-    "milesial bilinear": lambda: foreign.Milesial(classes=2, bilinear=True),
-    "milesial with biases": lambda: foreign.Milesial(bias=True),
-    "leejunhyun-unet": lambda: foreign.Lee(classes=3),
-    "leejunhyun-r2unet": lambda: foreign.Lee(recurrent=True),
-    "mateuszbuda": lambda: foreign.Mateuszbuda(),
-    "cityscapes-unet": lambda: foreign.CityscapesUNet(),
-    "cityscapes-r2unet": lambda: foreign.CityscapesR2UNet(),
-    "cityscapes-ddunet": lambda: foreign.CityscapesDDUNet(),
+    "milesial": (lambda: foreign.Milesial(classes=2), {}),
+    "milesial bilinear": (lambda: foreign.Milesial(classes=2, bilinear=True), {}),
+    "milesial with biases": (lambda: foreign.Milesial(bias=True), {"layout": "milesial"}),
+    "helen": (foreign.Helen, {"layout": "helen"}),
+    "leejunhyun-unet": (lambda: foreign.Lee(classes=3), {}),
+    "leejunhyun-r2unet": (lambda: foreign.Lee(recurrent=True), {"t": 2}),
+    "leejunhyun-r2unet of the training script": (lambda: foreign.Lee(recurrent=True, t=3), {"t": 3}),
+    "mateuszbuda": (foreign.Mateuszbuda, {}),
+    "cityscapes-unet": (foreign.CityscapesUNet, {}),
+    "cityscapes-r2unet": (foreign.CityscapesR2UNet, {}),
+    "cityscapes-ddunet": (foreign.CityscapesDDUNet, {}),
 }
+WIDTHS = (4, 8, 16, 32, 64)
+LEAKY = {"type": "leaky_relu", "negative_slope": 0.05}
 
 
 def trained(net, seed=0):
@@ -59,48 +66,187 @@ def assert_same_answers(ours, theirs, size):
         torch.testing.assert_close(ours(x) / scale, expected / scale, rtol=0, atol=1e-5)
 
 
+def unchanged(net):
+    """Remembers a network's state; calling it asserts that it is the same."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    return lambda: all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_answers_are_the_originals(name):
-    theirs = trained(NETWORKS[name]())
-    assert_same_answers(unetzoo.from_foreign(theirs.state_dict()), theirs, (256, 256) if "ddunet" in name else (64, 48))
+def test_outputs_are_the_originals(name):
+    make, options = NETWORKS[name]
+    theirs = trained(make())
+    ours = unetzoo.from_foreign(theirs.state_dict(), **options)
+    assert_same_answers(ours, theirs, (256, 256) if "ddunet" in name else (64, 48))
 
 
-def test_milesial_pads_at_odd_sizes_and_so_do_we():
-    theirs = trained(foreign.Milesial())
-    assert_same_answers(unetzoo.from_foreign(theirs.state_dict()), theirs, (45, 51))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_order_of_the_tensors_does_not_matter(name, tmp_path):
+    make, options = NETWORKS[name]
+    theirs = trained(make())
+    state = theirs.state_dict()
+    save_file(state, tmp_path / "net.safetensors")  # sorts by name
+    expected = unetzoo.from_foreign(state, **options).state_dict()
+    for source in (dict(reversed(state.items())), tmp_path / "net.safetensors"):
+        found = unetzoo.from_foreign(source, **options).state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
-def test_helens_network_is_named_by_hand_and_matched_by_shape():
+@pytest.mark.parametrize("size", [(33, 33), (45, 51), (75, 75)])
+@pytest.mark.parametrize(("make", "options"), [(foreign.Milesial, {}), (foreign.Helen, {"layout": "helen"})])
+def test_odd_sizes_are_padded_as_in_the_original(make, options, size):
+    theirs = trained(make())
+    assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), **options), theirs, size)
+
+
+def test_weights_of_two_networks_need_their_layout():
     theirs = trained(foreign.Helen())
-    assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), layout="helen"), theirs, (48, 64))
-    with pytest.raises(CheckpointMismatchError, match="whose network is this"):
+    with pytest.raises(CheckpointMismatchError) as error:
         unetzoo.from_foreign(theirs.state_dict())
-    ours = unetzoo.build(
-        "bnunet", classes=11, encoder_channels=(4, 8, 16, 32, 64), conv_bias=True,
-        act={"type": "leaky_relu", "negative_slope": 0.05},
-    ).eval()  # fmt: skip
-    with pytest.warns(UserWarning, match="shape and order alone"):
-        assert unetzoo.load_weights(ours, theirs.state_dict()).layout == "unknown"
-    assert_same_answers(ours, theirs, (48, 64))
+    assert "'milesial'" in str(error.value.expected) and "'helen'" in str(error.value.expected)
+    assert "layout=" in error.value.hint
+    right = unetzoo.build("bnunet", classes=11, encoder_channels=WIDTHS, conv_bias=True, act=LEAKY, align="pad").eval()
+    assert unetzoo.from_foreign(theirs.state_dict(), into=right) is right
+    assert_same_answers(right, theirs, (33, 33))
+    for wrong in ({"act": LEAKY}, {"act": "gelu", "align": "pad"}):
+        net = unetzoo.build("bnunet", classes=11, encoder_channels=WIDTHS, conv_bias=True, **wrong)
+        same = unchanged(net)
+        with pytest.raises(CheckpointMismatchError):
+            unetzoo.from_foreign(theirs.state_dict(), into=net)
+        assert same()
+    with pytest.raises(CheckpointMismatchError):
+        unetzoo.from_foreign(theirs.state_dict(), layout="milesial", into=right)
+
+
+def test_the_number_of_recurrent_steps_has_to_be_given():
+    theirs = trained(foreign.Lee(recurrent=True, t=3))
+    with pytest.raises(MissingKeywordError) as error:
+        unetzoo.from_foreign(theirs.state_dict())
+    assert error.value.subject == "t" and "t=" in error.value.hint
+    net = unetzoo.build("r2unet", encoder_channels=WIDTHS, t=3).eval()  # whoever builds the network says it
+    assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), into=net), theirs, (32, 32))
 
 
 def test_biases_before_batch_norm_move_into_the_running_mean():
     theirs = trained(foreign.Milesial(bias=True))
-    ours = unetzoo.build("bnunet", encoder_channels=(4, 8, 16, 32, 64), align="pad").eval()
-    loaded = unetzoo.load_weights(ours, theirs.state_dict())
-    assert loaded.layout == "milesial" and len(loaded.folded) == 18
-    assert_same_answers(ours, theirs, (48, 48))
+    ours = unetzoo.build("bnunet", encoder_channels=WIDTHS, align="pad").eval()
+    assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), into=ours), theirs, (48, 48))
+    own = unetzoo.from_foreign(theirs.state_dict(), layout="milesial")  # the same from a checkpoint of ours
+    again = unetzoo.build("bnunet", encoder_channels=WIDTHS, align="pad").eval()
+    assert_same_answers(unetzoo.from_foreign(own.state_dict(), into=again), theirs, (48, 48))
 
 
 def test_biases_behind_a_nonlinearity_cannot_be_folded():
     theirs = trained(foreign.CityscapesUNet())
     ours = unetzoo.build(
-        "bnunet", classes=19, encoder_channels=(4, 8, 16, 32, 64), up="bilinear", order="conv-act-bn", concat="up-skip"
+        "bnunet", classes=19, encoder_channels=WIDTHS, up="bilinear", order="conv-act-bn", concat="up-skip"
     )
-    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
-    with pytest.raises(CheckpointMismatchError, match="conv_bias=True"):
-        unetzoo.load_weights(ours, theirs.state_dict())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())
+    same = unchanged(ours)
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(theirs.state_dict(), into=ours)
+    assert "conv_bias=True" in error.value.hint and same()
+
+
+def test_unknown_names_are_matched_where_shapes_prove_it():
+    theirs = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    ours = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    with pytest.warns(UserWarning, match="no known layout"):
+        unetzoo.from_foreign(theirs.state_dict(), into=ours.eval())
+    assert_same_answers(ours, theirs, (5, 5))
+
+
+def test_norms_go_with_the_convolution_before_them(tmp_path):
+    def network(*order):
+        layers = {"first": nn.Conv2d(3, 4, 3), "norm1": nn.BatchNorm2d(4), "then": nn.Conv2d(4, 4, 1)}
+        layers["norm2"] = nn.BatchNorm2d(4)
+        return nn.ModuleDict({f"{order[0]}{name}": layers[name] for name in order[1:]})
+
+    theirs = trained(network("x", "first", "norm1", "then", "norm2"))
+    ours = network("y", "then", "norm2", "first", "norm1")
+    with pytest.warns(UserWarning, match="no known layout"):
+        unetzoo.from_foreign(theirs.state_dict(), into=ours)
+    assert torch.equal(ours["ynorm2"].running_mean, theirs["xnorm2"].running_mean)
+    assert torch.equal(ours["ynorm1"].running_var, theirs["xnorm1"].running_var)
+    save_file(theirs.state_dict(), tmp_path / "net.safetensors")  # the order is lost, and with it the norms' owners
+    with pytest.warns(UserWarning, match="no known layout"), pytest.raises(CheckpointMismatchError):
+        unetzoo.from_foreign(tmp_path / "net.safetensors", into=ours)
+
+
+def test_what_shapes_do_not_prove_is_refused_with_a_table_and_loads_by_a_table_of_names():
+    theirs = trained(foreign.Renamed(classes=2))
+    ours = unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 16), conv_bias=True).eval()
+    same = unchanged(ours)
+    with pytest.warns(UserWarning, match="no known layout"), pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(theirs.state_dict(), into=ours)
+    assert "4×4×3×3 + norm 4" in str(error.value.found) and "left.0.3" in str(error.value.found)
+    assert "layout={" in error.value.hint and same()
+    names = {"last": "segmentation_head.0"}
+    for level in range(3):
+        names |= block(f"left.{level}", f"encoder.blocks.{level}")
+    for step in range(2):
+        names |= block(f"right.{step}.1", f"decoder.blocks.{step}") | {f"right.{step}.0": f"decoder.ups.{step}"}
+    assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), names, into=ours), theirs, (16, 20))
+    del names["last"]
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(theirs.state_dict(), names, into=ours)
+    assert "last.weight" in str(error.value.found) and "segmentation_head.0.weight" in str(error.value.found)
+    with pytest.raises(ConfigError):
+        unetzoo.from_foreign(theirs.state_dict(), names)
+
+
+DAMAGE = {
+    "NaN": lambda x: x.clone().fill_(float("nan")),
+    "infinity in float32": lambda x: x.double() * 1e300,
+    "int8": lambda x: x.to(torch.int8),
+    "complex": lambda x: x.to(torch.complex64),
+    "meta": lambda x: x.to("meta"),
+    "another shape": lambda x: x[:1],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("tensor", ["up1.conv.double_conv.4.running_var", "up1.conv.double_conv.0.weight"])
+def test_unusable_weights_change_nothing(damage, tensor):
+    state = trained(foreign.Milesial()).state_dict()
+    state[tensor] = DAMAGE[damage](state[tensor])
+    ours = unetzoo.build("bnunet", encoder_channels=WIDTHS, align="pad")
+    same = unchanged(ours)
+    with pytest.raises(CheckpointError) as error:
+        unetzoo.from_foreign(state, into=ours)
+    assert "decoder.blocks.0" in str(error.value.found) and same()
+    with pytest.raises(CheckpointError):
+        unetzoo.from_foreign(state)
+
+
+def test_damaged_biases_are_not_folded():
+    state = trained(foreign.Milesial(bias=True)).state_dict()
+    state["inc.double_conv.0.bias"][1] = float("nan")
+    ours = unetzoo.build("bnunet", encoder_channels=WIDTHS, align="pad")
+    same = unchanged(ours)
+    with pytest.raises(CheckpointCorruptError):
+        unetzoo.from_foreign(state, into=ours)
+    assert same()
+
+
+def test_saved_networks_with_nan_are_refused(tmp_path, model_name):
+    from conftest import tiny
+
+    net = tiny(model_name)
+    next(iter(net.parameters())).data.view(-1)[0] = float("nan")
+    net.save_pretrained(tmp_path)
+    for load in (unetzoo.from_pretrained, type(net).from_pretrained):
+        with pytest.raises(CheckpointCorruptError):
+            load(tmp_path)
+
+
+def test_smps_saved_networks_with_nan_are_refused(tmp_path):
+    import segmentation_models_pytorch as smp
+
+    net = smp.Unet("resnet18", encoder_weights=None)
+    net.segmentation_head[0].bias.data[0] = float("inf")
+    net.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointCorruptError):
+        unetzoo.from_pretrained(tmp_path)
 
 
 def wrap_lightning(state):
@@ -130,8 +276,7 @@ def test_safetensors_and_our_own_names(tmp_path, model_name):
 
     first, second = tiny(model_name).eval(), tiny(model_name).eval()
     save_file(first.state_dict(), tmp_path / "net.safetensors")
-    loaded = unetzoo.load_weights(second, tmp_path / "net.safetensors")
-    assert loaded.layout == "unetzoo" and loaded.tensors == len(first.state_dict())
+    assert unetzoo.from_foreign(tmp_path / "net.safetensors", into=second) is second
     x = image(first)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(tensors(first(x)), tensors(second(x)), strict=True))
@@ -143,31 +288,42 @@ def test_smp_checkpoints_load_into_smp_networks(tmp_path):
     theirs = trained(smp.Unet("resnet18", encoder_weights=None, classes=3))
     torch.save({"state_dict": {f"model.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "smp.ckpt")
     ours = unetzoo.build("smp-unet", encoder_name="resnet18", classes=3).eval()
-    assert unetzoo.load_weights(ours, tmp_path / "smp.ckpt").layout == "unetzoo"
+    unetzoo.from_foreign(tmp_path / "smp.ckpt", into=ours)
     assert_same_answers(ours, theirs, (64, 64))
 
 
 def test_another_network_is_refused_with_a_table_and_nothing_changes():
+    ours = unetzoo.build("bnunet", encoder_channels=(4, 8, 16), align="pad")
+    same = unchanged(ours)
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(foreign.Milesial().state_dict(), into=ours)
+    assert "lacks down3.maxpool_conv.1.double_conv.0.weight" in str(error.value.found)
+    other = unetzoo.build("bnunet", classes=5, encoder_channels=(4, 8, 16))
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(other.state_dict(), into=ours)
+    assert "network (1, 4, 1, 1), checkpoint (5, 4, 1, 1)" in str(error.value.found) and same()
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(foreign.Milesial().state_dict(), "milesial", into=unetzoo.build("unet"))
+    assert "bnunet" in error.value.hint
+    with pytest.raises(ConfigError):
+        unetzoo.from_foreign(foreign.Milesial().state_dict(), into=ours, classes=3)
+
+
+def test_tensors_without_a_place_are_told():
     ours = unetzoo.build("bnunet", encoder_channels=(4, 8, 16))
-    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
-    with pytest.raises(CheckpointMismatchError, match=r"layers match\n.*network \d+, checkpoint \d+"):
-        unetzoo.load_weights(ours, foreign.Milesial().state_dict())
-    with pytest.raises(CheckpointMismatchError, match=r"network \(1, 4, 1, 1\), checkpoint \(5, 4, 1, 1\)"):
-        unetzoo.load_weights(ours, unetzoo.build("bnunet", classes=5, encoder_channels=(4, 8, 16)).state_dict())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())
+    scored = unetzoo.build("bnunet", encoder_channels=(4, 8, 16), aux_params={"classes": 2})
+    with pytest.warns(UserWarning, match="classification_head"):
+        unetzoo.from_foreign(scored.state_dict(), into=ours)
 
 
 def test_equal_tensors_that_compute_something_else_are_refused():
     state = foreign.Milesial(bias=True).state_dict()
-    ours = unetzoo.build("bnunet", encoder_channels=(4, 8, 16, 32, 64), conv_bias=True, concat="up-skip", act="gelu")
-    with pytest.raises(CheckpointMismatchError, match="act='relu', concat='skip-up'"):
-        unetzoo.load_weights(ours, state)
-
-
-def test_attention_networks_are_nobody_we_know():
-    state = foreign.Lee().state_dict() | {"Att5.psi.0.weight": torch.zeros(1)}
-    with pytest.raises(CheckpointMismatchError, match="whose network"):
-        unetzoo.from_foreign(state)
+    ours = unetzoo.build("bnunet", encoder_channels=WIDTHS, conv_bias=True, concat="up-skip", act={"type": "gelu"})
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(state, into=ours)
+    assert "act='relu'" in str(error.value.expected) and "concat='skip-up'" in str(error.value.expected)
+    plain = unetzoo.build("bnunet", encoder_channels=WIDTHS, conv_bias=True, align="pad", act={"type": "relu"})
+    unetzoo.from_foreign(state, into=plain)
 
 
 class Canary:
@@ -182,7 +338,7 @@ def test_no_code_in_a_file_is_run(tmp_path):
     (tmp_path / "bad.pth").write_bytes(pickle.dumps({"weight": Canary(tmp_path / "sung")}))
     torch.save({"weight": Canary(tmp_path / "sung")}, tmp_path / "new.pth")
     for name in ("bad.pth", "new.pth"):
-        with pytest.raises(CheckpointUnsafeError, match="would run code"):
+        with pytest.raises(CheckpointUnsafeError):
             unetzoo.from_foreign(tmp_path / name)
     assert not (tmp_path / "sung").exists()
 
@@ -194,16 +350,18 @@ def test_bad_files_are_our_errors(tmp_path):
     torch.save(foreign.Milesial().state_dict(), tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
     for name in ("empty.pth", "text.pth", "broken.safetensors", "cut.pth"):
-        with pytest.raises(CheckpointCorruptError, match=name):
+        with pytest.raises(CheckpointCorruptError) as error:
             unetzoo.from_foreign(tmp_path / name)
-    with pytest.raises(CheckpointError, match=r"missing\.pth"):
+        assert error.value.subject == tmp_path / name
+    with pytest.raises(CheckpointError):
         unetzoo.from_foreign(tmp_path / "missing.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match="no state dict"):
+    with pytest.raises(CheckpointError):
         unetzoo.from_foreign(tmp_path / "list.pth")
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError):
         unetzoo.from_foreign({"epoch": 3})
-    with pytest.raises(UnknownNameError, match="did you mean 'milesial'"):
+    with pytest.raises(UnknownNameError) as error:
         unetzoo.from_foreign(foreign.Milesial().state_dict(), layout="milesal")
-    with pytest.raises(CheckpointMismatchError, match="not the layout"):
+    assert "'milesial'" in error.value.hint
+    with pytest.raises(CheckpointMismatchError):
         unetzoo.from_foreign(foreign.Lee().state_dict(), layout="milesial")

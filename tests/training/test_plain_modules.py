@@ -32,9 +32,9 @@ def test_its_run_is_evaluated_and_used_again(tmp_path, install):
     assert not net.training and net(torch.zeros(1, 6, 8, 8)).shape == (1, 1, 8, 8)
     with pytest.raises(CheckpointError) as caught:
         unetzoo.from_pretrained(best)
-    assert "load_weights" in caught.value.hint
+    assert "from_foreign" in caught.value.hint
     other = unetzoo.build("plain", in_channels=6)
-    unetzoo.load_weights(other, best / "model.safetensors")
+    unetzoo.from_foreign(best / "model.safetensors", into=other)
     assert all(torch.equal(*pair) for pair in zip(net.parameters(), other.parameters(), strict=True))
     (best / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError):

@@ -10,8 +10,9 @@ from .bnunet import BNUNet
 from .card import Card, Deviation, Fact
 from .ddunet import DDUNet
 from .dualunet import DualUNet
-from .foreign import from_foreign, load_weights
+from .foreign import from_foreign
 from .geometry import Geometry
+from .layouts import WeightLayout
 from .r2unet import R2UNet
 from .unet import UNet
 from .weights import from_pretrained
@@ -28,10 +29,10 @@ __all__ = [
     "R2UNet",
     "SegmentationModel",
     "UNet",
+    "WeightLayout",
     "classification_head",
     "from_foreign",
     "from_pretrained",
-    "load_weights",
     "segmentation_head",
 ]
 

@@ -35,9 +35,11 @@ from .blocks import Encoder, he_normal_, one_of
 from .geometry import Geometry, Region
 from .lean import recomputed
 from .regions import check_region, decoded, decodes_regions
+from .states import check_tensors
 
 if TYPE_CHECKING:
     from .card import Card
+    from .layouts import WeightLayout
 
 
 class MaskDepth(NamedTuple):
@@ -127,6 +129,7 @@ class SegmentationModel(SMPModel):
     _is_torch_scriptable = False  # TorchScript is deprecated; compile and export are promised instead
 
     card: ClassVar[Card | None] = None
+    weight_layouts: ClassVar[Mapping[str, WeightLayout]] = {}  # other authors' checkpoints that it reads
     encoder: Any
     decoder: Any
     segmentation_head: Any
@@ -330,6 +333,7 @@ class SegmentationModel(SMPModel):
         except (OSError, SafetensorError) as error:
             raise CheckpointError("cannot read the weights", subject=path, found=str(error)) from error
         net = cls(**model_kwargs)
+        check_tensors(net.state_dict(), state, path)
         try:
             net.load_state_dict(state, strict=strict)
         except RuntimeError as error:

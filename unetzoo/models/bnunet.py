@@ -16,6 +16,7 @@ from .blocks import Act, Decoder, DoubleConv, Encoder, UpsampleConv, one_of, tab
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
+from .layouts import BNUNET
 
 WIDTHS = (64, 128, 256, 512, 1024)
 UPS = ("transpose", "bilinear", "upsample_conv")
@@ -93,6 +94,7 @@ class BNUNet(SegmentationModel):
             receptive_field(204),
         ),
     )
+    weight_layouts = BNUNET
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from .blocks import Act, Decoder, DoubleConv, Encoder, one_of, table_widths, wid
 from .card import Card, Deviation
 from .facts import dilations, halo, output_size, parameters, receptive_field
 from .geometry import Geometry
+from .layouts import DDUNET
 
 WIDTHS = (64, 128, 256, 512)
 DILATION = 3
@@ -74,6 +75,7 @@ class DDUNet(SegmentationModel):
             receptive_field(236),
         ),
     )
+    weight_layouts = DDUNET
 
     def __init__(
         self,

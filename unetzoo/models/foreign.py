@@ -1,264 +1,280 @@
 """Weights that other code trained, in our networks.
 
-The tensors of a U-Net are the same whatever its author called them. So names decide only *whose* network it is
-(`LAYOUTS`); the tensors themselves are matched layer by layer: layers of equal shape, in the order in which both
-networks define them (every layout defines its encoder before its decoder, and a level's up-sampling before its unit).
+A checkpoint says by the names of its tensors whose network it is (`WeightLayout`); the layout says where each tensor
+belongs and which arguments of ours compute the same. Whatever names and shapes do not prove is refused, not guessed.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import (
-    CheckpointCorruptError,
-    CheckpointError,
     CheckpointMismatchError,
-    CheckpointUnsafeError,
+    ConfigError,
+    MissingKeywordError,
+    PluginError,
     UnknownNameError,
     did_you_mean,
 )
 from ..registry import MODELS, keywords
-from .layouts import LAYOUTS, Layout, State, recognize
+from .layouts import State, WeightLayout, rename
+from .states import check_tensors, read_state
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "generator")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "unet.")
-# Arguments of our networks that decide what is computed, and of which the tensors' shapes say nothing.
-UNSEEN = ("act", "up", "order", "concat", "variant")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What `load_weights` did.
-
-    Args:
-        layout: Whose names the checkpoint bears: a key of `LAYOUTS`, "unetzoo" for our own, "unknown" otherwise.
-        tensors: Number of tensors that were copied.
-        folded: Convolutions whose bias went into the running mean of the batch norm behind them.
-        left: What the checkpoint holds beyond the network.
-    """
-
-    layout: str
-    tensors: int
-    folded: tuple[str, ...] = ()
-    left: tuple[str, ...] = field(default=(), repr=False)
+# Arguments that change what is computed and leave the shapes of all tensors as they are.
+UNSEEN = ("act", "align", "concat", "gates", "order", "up", "variant")
 
 
-def load_weights(net: nn.Module, source: str | Path | Mapping[str, Any]) -> Loaded:
-    """Fill a network with weights in its own naming or in another author's.
+class Candidate(NamedTuple):
+    """A layout that the registry's models know."""
 
-    Wrappings are taken off: `DataParallel` and compile prefixes, Lightning's and other trainers' process_state,
-    milesial's `mask_values`. Biases before a batch norm, where the network has none, are folded into the norm's running
-    mean, which is exact in evaluation mode; missing ones become 0.
+    name: str
+    model: str
+    layout: WeightLayout
+
+
+def from_foreign(
+    source: str | Path | Mapping[str, Any],
+    layout: str | Mapping[str, str] | None = None,
+    into: Any = None,
+    **overrides: Any,
+) -> Any:
+    """The network of ours that computes what another author's checkpoint did, with its weights.
+
+    Wrappings are taken off: `DataParallel` and compile prefixes, Lightning's and other trainers' tables, milesial's
+    `mask_values`. Biases before a batch norm, where the network has none, are folded into the norm's running mean,
+    which is exact in evaluation mode; biases that the checkpoint lacks become 0.
 
     Args:
-        net: The network; changed in place, and only when everything fits.
         source: A `.safetensors` file, a PyTorch file (read with `weights_only=True`: no code in it is run), or a state
             dict.
+        layout: Whose naming it is, e.g. "milesial"; recognized by the tensors' names otherwise. With `into` also a
+            table from the checkpoint's module names to the network's; a name stands for everything below it.
+        into: A network to fill, instead of building one; any `nn.Module`. It is changed only when everything fits, and
+            keeps its mode.
+        overrides: Arguments of the network to build, e.g. `activation=None` for logits where the original returns
+            probabilities, or what the weights do not say (`t` of R2U-Net).
 
     Returns:
-        What was matched how.
+        The network: a new one in evaluation mode, or `into`.
 
     Raises:
+        UnknownNameError: An unknown layout.
+        MissingKeywordError: An argument that the weights do not determine.
         CheckpointUnsafeError: A file that would run code.
-        CheckpointError: No readable file.
-        CheckpointMismatchError: Tensors of another network, with a table of what matches and what does not; or of a
-            network that computes something else with the same tensors.
+        CheckpointMismatchError: Unknown names, names of several networks, or tensors of another network than `into`,
+            with a table; also a network that computes something else with the same tensors.
+        CheckpointError: An unreadable file; NaN or infinity in it.
 
     Warns:
-        UserWarning: The names are nobody's that we know, so shape and order alone decided.
+        UserWarning: Names of no known layout, whose shapes alone prove the match; tensors without a place.
 
     Examples:
         >>> import unetzoo
         >>> one, two = (unetzoo.build("bnunet", encoder_channels=(4, 8, 16)) for _ in range(2))
         >>> state = {f"module.{name}": tensor for name, tensor in one.state_dict().items()}
-        >>> load_weights(two, {"state_dict": state, "epoch": 3}).layout
-        'unetzoo'
+        >>> from_foreign({"state_dict": state, "epoch": 3}, into=two) is two
+        True
+        >>> torch.equal(one.segmentation_head[0].weight, two.segmentation_head[0].weight)
+        True
     """
-    state, left = read_state(source)
-    own = net.state_dict()
-    if {k for k in own if not k.endswith("num_batches_tracked")} <= set(state):
-        _check_shapes(own, state)
-        left += tuple(sorted(set(state) - set(own)))
-        net.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
-        return Loaded("unetzoo", len(own), left=left)
-    layout = recognize(state)
-    if layout is None:
-        warnings.warn("unknown names: weights are matched by shape and order alone; compare an answer", stacklevel=2)
-    else:
-        _check_computation(net, LAYOUTS[layout], state)
-    found, folded = _translated(net, state)
-    net.load_state_dict(found, strict=False)
-    return Loaded(layout or "unknown", len(found), folded, left)
-
-
-def from_foreign(source: str | Path | Mapping[str, Any], layout: str | None = None, **overrides: Any) -> Any:
-    """The network of ours that computes what another author's checkpoint did, with its weights, in evaluation mode.
-
-    Args:
-        source: As for `load_weights`.
-        layout: A key of `LAYOUTS`; recognized by the tensors' names otherwise.
-        overrides: Arguments of our network to change, e.g. `activation=None` for logits where the original answers
-            probabilities.
-
-    Raises:
-        UnknownNameError: A layout that we do not know.
-        CheckpointError: The file is unreadable, or nobody's that we know.
-
-    Examples:
-        >>> import unetzoo
-        >>> weights = {"conv_down1.0.weight": torch.zeros(8, 3, 3, 3)}
-        >>> unetzoo.from_foreign(weights)
-        Traceback (most recent call last):
-        ...
-        unetzoo.errors.CheckpointMismatchError: whose network is this?: expected one of milesial, leejunhyun-unet, \
-leejunhyun-r2unet, mateuszbuda, cityscapes-unet, cityscapes-r2unet, cityscapes-ddunet, helen, \
-found conv_down1.0.weight. Fix: name its layout=, or build the network and use load_weights(net, source)
-    """
-    state, _ = read_state(source)
-    if layout is not None and layout not in LAYOUTS:
-        raise UnknownNameError(f"unknown layout {layout!r}", hint=did_you_mean(layout, LAYOUTS, "layout"))
-    layout = layout or recognize(state)
-    if layout is None:
-        raise CheckpointMismatchError(
-            "whose network is this?",
-            expected=f"one of {', '.join(LAYOUTS)}",
-            found=", ".join(list(state)[:5]) + (", …" if len(state) > 5 else ""),
-            hint="name its layout=, or build the network and use load_weights(net, source)",
-        )
-    known = LAYOUTS[layout]
+    state, ordered = read_state(source)
+    if isinstance(layout, str):
+        check_layout_name(layout)
+    if into is not None:
+        if overrides:
+            raise ConfigError("into= takes a network as it is", found=", ".join(overrides), hint="build it with these")
+        fill(into, state, module_names(into, state, layout, ordered))
+        return into
+    if isinstance(layout, Mapping):
+        raise ConfigError("a table of names needs a network", expected="into=net", found="layout= alone")
+    found = recognize(state, layout)
     try:
-        config = known.configure(state)
-    except (KeyError, IndexError, ValueError) as error:
+        config = found.layout.configure(state)
+        names = found.layout.names(state)
+    except (KeyError, IndexError) as error:
         raise CheckpointMismatchError(
-            f"not the layout {layout!r}", expected=known.title, found=f"no tensor {error}", hint="name another layout="
-        ) from error
-    net = MODELS.build(known.model, **(config | overrides))
-    found, _ = _translated(net, state)
-    net.load_state_dict(found, strict=False)
+            f"not the layout {found.name!r}", expected=found.layout.title, found=f"no tensor {error}",
+            hint="name another layout=",
+        ) from error  # fmt: skip
+    for argument, where in found.layout.asks.items():
+        if argument not in overrides:
+            raise MissingKeywordError(
+                f"the weights of {found.layout.title} do not determine {argument}",
+                subject=argument,
+                hint=f"from_foreign(…, {argument}=…): {where}",
+            )
+    net = MODELS.build(found.model, **(config | overrides))
+    fill(net, state, names)
     return net.eval()
 
 
-def read_state(source: str | Path | Mapping[str, Any]) -> tuple[State, tuple[str, ...]]:
-    """The tensors of a checkpoint under the network's own names, and the names of what else it held.
+def layouts_of(model: Any) -> Mapping[str, WeightLayout]:
+    """The layouts that a model can read, by name; `model` is its class or a network."""
+    return getattr(model, "weight_layouts", {})
+
+
+def candidates(*, builtin: bool) -> Iterator[Candidate]:
+    """The layouts of all built-in models, or of all plugins'; a plugin that cannot be loaded has none."""
+    for model in MODELS.names():
+        if MODELS.entry(model).builtin == builtin:
+            try:
+                known = layouts_of(MODELS.get(model))
+            except PluginError:
+                continue
+            yield from (Candidate(name, model, layout) for name, layout in known.items())
+
+
+def every_layout() -> dict[str, Candidate]:
+    """All layouts by name, ours first."""
+    found: dict[str, Candidate] = {}
+    for builtin in (True, False):
+        for candidate in candidates(builtin=builtin):
+            found.setdefault(candidate.name, candidate)
+    return found
+
+
+def check_layout_name(name: str) -> None:
+    """Refuse an unknown layout.
 
     Raises:
-        CheckpointUnsafeError: A file that would run code.
-        CheckpointError: No readable file, or no tensors in it.
+        UnknownNameError: With the nearest name.
     """
-    held = dict(source) if isinstance(source, Mapping) else _read_file(Path(source))
-    left: list[str] = []
-    while inner := next((k for k in WRAPPERS if isinstance(held.get(k), Mapping)), None):
-        left += [key for key in held if key != inner]
-        held = dict(held[inner])
-    left += [key for key, value in held.items() if not isinstance(value, Tensor)]
-    state = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
-    while prefix := next((p for p in PREFIXES if 2 * sum(k.startswith(p) for k in state) > len(state)), None):
-        left += [key for key in state if not key.startswith(prefix)]  # a trainer's own, such as a loss's weights
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    if not state:
-        subject = source if isinstance(source, str | Path) else "state dict"
-        raise CheckpointError(
-            "no weights", subject=subject, expected="named tensors", found=", ".join(left) or "nothing"
-        )
-    return state, tuple(left)
+    if name not in (known := every_layout()):
+        raise UnknownNameError(f"unknown layout {name!r}", hint=did_you_mean(name, known, "layout"))
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on the file's age, which says nothing of its tensors
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not named and not path.read_bytes()[:1] == b"\x80":  # which begins every pickle
-            raise _unreadable(path, error) from error
-        raise CheckpointUnsafeError(
-            "a file that would run code",
-            subject=path,
-            expected="tensors, numbers and text alone",
-            found=named[1] if named else "a bare pickle",
-            hint="ask its author for the state_dict, or for safetensors",
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(held, Mapping):
-        raise CheckpointError("no state dict", subject=path, expected="a table of tensors", found=type(held).__name__)
-    return dict(held)
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    kind = CheckpointError if isinstance(error, FileNotFoundError) else CheckpointCorruptError
-    return kind("cannot read the weights", subject=path, found=str(error).partition("\n")[0] or type(error).__name__)
-
-
-# ---------------------------------------------------------------------------------------------- layer by layer
-
-Slot = tuple[str, tuple[int, ...]]  # what layers must share to be exchanged: kind and shape of the weight
-
-
-def _layers(state: Mapping[str, Tensor]) -> dict[Slot, list[str]]:
-    """Layers by slot, each slot's in order of definition."""
-    norms = {key.rpartition(".")[0] for key in state if key.endswith(".running_mean")}
-    slots: dict[Slot, list[str]] = defaultdict(list)
-    for key, tensor in state.items():
-        layer, _, role = key.rpartition(".")
-        if role == "weight":
-            slots["norm" if layer in norms else "layer", tuple(tensor.shape)].append(layer)
-    return slots
-
-
-def _translated(net: nn.Module, state: State) -> tuple[State, tuple[str, ...]]:
-    """The checkpoint's tensors under the network's names, and the convolutions whose biases were folded.
+def recognize(state: State, layout: str | None = None) -> Candidate:
+    """The one layout that a checkpoint has, or that its name stands for.
 
     Raises:
-        CheckpointMismatchError: With a table of the slots.
+        CheckpointMismatchError: No known layout, or several that the tensors do not tell apart.
+    """
+    if layout is not None:
+        return every_layout()[layout]
+    for builtin in (True, False):
+        fitting = [candidate for candidate in candidates(builtin=builtin) if candidate.layout.fits(state)]
+        if len({candidate.name for candidate in fitting}) > 1:
+            raise CheckpointMismatchError(
+                "the weights fit several networks, which compute different things",
+                expected=" or ".join(f"layout={c.name!r} ({c.layout.title})" for c in fitting),
+                hint="give the layout= of the network that they were trained with",
+            )
+        if fitting:
+            return fitting[0]
+    raise CheckpointMismatchError(
+        "whose network is this?",
+        expected=f"one of {', '.join(every_layout())}",
+        found=", ".join(list(state)[:5]) + (", …" if len(state) > 5 else ""),
+        hint="name its layout=, or build the network and use from_foreign(source, into=net)",
+    )
+
+
+def module_names(
+    net: nn.Module, state: State, layout: str | Mapping[str, str] | None, ordered: bool
+) -> Mapping[str, str]:
+    """The checkpoint's module names → a given network's.
+
+    Raises:
+        CheckpointMismatchError: The network is another one, or nothing proves which tensor belongs where.
+    """
+    if isinstance(layout, Mapping):
+        return layout
+    if layout is None and {k for k in net.state_dict() if not k.endswith("num_batches_tracked")} <= state.keys():
+        return {}
+    known = layouts_of(net)
+    if layout is not None and layout not in known:
+        raise CheckpointMismatchError(
+            f"{type(net).__name__} does not read the layout {layout!r}",
+            expected=", ".join(known) or "no layout",
+            hint=f"build {every_layout()[layout].model!r}, or leave into= out",
+        )
+    fitting = [known[layout]] if layout else [candidate for candidate in known.values() if candidate.fits(state)]
+    if not fitting:
+        warnings.warn(
+            "Parameter names match no known layout; tensors are matched by shape. Compare an output.", stacklevel=3
+        )
+        return names_by_shape(net, state, ordered)
+    differences = [_differences(net, candidate, state) for candidate in fitting]
+    for candidate, differing in zip(fitting, differences, strict=True):
+        if not differing:
+            return candidate.names(state)
+    raise CheckpointMismatchError(
+        "the network computes something else with these weights",
+        expected=" or ".join(
+            f"{', '.join(f'{key}={wanted!r}' for key, (wanted, _) in differing.items())} ({candidate.title})"
+            for candidate, differing in zip(fitting, differences, strict=True)
+        ),
+        found=", ".join(f"{key}={value!r}" for key, (_, value) in differences[0].items()),
+        hint="build it with these arguments, or leave into= out",
+    )
+
+
+def _differences(net: Any, layout: WeightLayout, state: State) -> dict[str, tuple[Any, Any]]:
+    """Arguments by which a network computes something else than the layout's: (wanted, present)."""
+    config = getattr(net, "config", None)
+    if config is None:
+        return {}  # names and shapes decide
+    wanted = layout.configure(state)
+    defaults = {key: parameter.default for key, parameter in keywords(type(net)).items() if key != "align"}
+    wanted = {key: value for key, value in (defaults | wanted).items() if key in UNSEEN and key in config}
+    return {key: (value, config[key]) for key, value in wanted.items() if _plain(value) != _plain(config[key])}
+
+
+def _plain(value: Any) -> Any:
+    """An activation without options is its name."""
+    return value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+
+
+# ---------------------------------------------------------------------------------------------- tensor by tensor
+
+
+def fill(net: nn.Module, state: State, names: Mapping[str, str]) -> None:
+    """Give a network the tensors of a checkpoint; it is changed only when everything fits.
+
+    Raises:
+        CheckpointMismatchError: A tensor without a place, a place without a tensor, or a tensor that does not fit.
+        CheckpointCorruptError: NaN or infinity.
     """
     own = net.state_dict()
-    ours, theirs = _layers(own), _layers(state)
-    if any(len(ours.get(slot, ())) != len(theirs.get(slot, ())) for slot in {*ours, *theirs}):
+    found: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
+    left = []
+    for key, tensor in state.items():
+        module, _, role = key.rpartition(".")
+        module = rename(module, names)
+        name = f"{module}.{role}" if module else role
+        if name in own:
+            found[name] = tensor
+        elif role == "bias" and f"{module}.weight" in own:
+            biases[module] = tensor
+        elif role != "num_batches_tracked":
+            left.append(key)
+    missing = [name for name in own if name not in found and name.rpartition(".")[2] not in ("num_batches_tracked",)]
+    missing = [name for name in missing if not (name.endswith("bias") and f"{name[:-4]}weight" in found)]
+    if missing or (left and names):
         raise CheckpointMismatchError(
             "weights of another network",
             subject=type(net).__name__,
-            expected="as many layers of each shape",
-            found="\n" + "\n".join(_table(ours, theirs)),
-            hint="build the network with the arguments that the checkpoint needs, or try unetzoo.from_foreign",
+            found="\n" + "\n".join([*_listed("the checkpoint lacks", missing), *_listed("the network lacks", left)]),
+            hint="build the network with the arguments that the checkpoint needs, or leave into= out",
         )
-    found: State = {}
-    biases: dict[str, Tensor] = {}
-    for slot, layers in ours.items():
-        for layer, other in zip(layers, theirs[slot], strict=True):
-            for role in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                name, value = f"{layer}.{role}", state.get(f"{other}.{role}")
-                if name in own and value is not None:
-                    found[name] = value.to(own[name].dtype)
-                elif name in own and role == "bias":
-                    found[name] = torch.zeros_like(own[name])
-                elif value is not None and role == "bias":
-                    biases[layer] = value
+    check_tensors(own, found, type(net).__name__)
+    if left:
+        warnings.warn(f"the network has no place for {', '.join(left)}", stacklevel=3)
+    found |= {name: torch.zeros_like(own[name]) for name in own if name.endswith(".bias") and name not in found}
     _fold(net, found, biases)
-    return found, tuple(biases)
+    net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in found.items()}, strict=False)
 
 
-def _fold(net: nn.Module, found: State, biases: Mapping[str, Tensor]) -> None:
+def _fold(net: nn.Module, found: dict[str, Tensor], biases: Mapping[str, Tensor]) -> None:
     """Move biases, for which the network has no place, into the running means of the norms behind them."""
-    if not biases:
-        return
     leaves = [(name, layer) for name, layer in net.named_modules() if not any(layer.children())]
     behind = dict(zip((name for name, _ in leaves), leaves[1:], strict=False))
     for layer, bias in biases.items():
@@ -268,45 +284,63 @@ def _fold(net: nn.Module, found: State, biases: Mapping[str, Tensor]) -> None:
                 "a bias for which the network has no place", subject=layer, expected="a batch norm right behind it",
                 found=type(norm).__name__, hint="build the network with conv_bias=True",
             )  # fmt: skip
+        check_tensors({f"{layer}.bias": norm.bias}, {f"{layer}.bias": bias}, type(net).__name__)
         found[f"{name}.running_mean"] = found[f"{name}.running_mean"] - bias
 
 
-def _table(ours: Mapping[Slot, list[str]], theirs: Mapping[Slot, list[str]]) -> Iterable[str]:
-    """A line a shape on which the two disagree, after one that counts where they agree."""
-    slots = sorted({*ours, *theirs}, key=lambda slot: (len(slot[1]), slot))
-    agree = [slot for slot in slots if len(ours.get(slot, ())) == len(theirs.get(slot, ()))]
-    yield f"  {sum(len(ours[slot]) for slot in agree)} layers match"
-    for slot in slots:
-        mine, other = ours.get(slot, []), theirs.get(slot, [])
-        if len(mine) != len(other):
-            shape = "×".join(map(str, slot[1]))
-            names = ", ".join((mine or other)[:3])
-            yield f"  {slot[0]} {shape}: network {len(mine)}, checkpoint {len(other)} ({names})"
+def _listed(what: str, names: list[str]) -> list[str]:
+    return [f"  {what} {name}" for name in names[:10]] + [f"  … and {len(names) - 10} more"] * (len(names) > 10)
 
 
-def _check_shapes(own: Mapping[str, Tensor], state: State) -> None:
-    wrong = [f"{k}: network {tuple(own[k].shape)}, checkpoint {tuple(state[k].shape)}"
-             for k in own if k in state and own[k].shape != state[k].shape]  # fmt: skip
-    if wrong:
+# ---------------------------------------------------------------------------------------------- names that nobody knows
+
+Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of a layer's and its norm's weights
+
+
+def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str]:
+    """The checkpoint's module names → the network's, where shapes prove the match: each occurs once.
+
+    A norm goes with the layer defined before it. Of layers of equal shape nothing tells which is which, not even their
+    order, which is the order in which their authors wrote them down and not that in which they are applied.
+
+    Raises:
+        CheckpointMismatchError: With a table of the shapes that are missing or ambiguous.
+    """
+    ours, theirs = units(net.state_dict(), ordered), units(state, ordered)
+    open_slots = [slot for slot in {**ours, **theirs} if not len(ours.get(slot, ())) == len(theirs.get(slot, ())) == 1]
+    if open_slots:
         raise CheckpointMismatchError(
-            "weights of another size",
-            found="\n  " + "\n  ".join(wrong[:20]),
-            hint="build the network as it was trained",
+            "shapes do not tell which weights belong where",
+            subject=type(net).__name__,
+            expected="each shape once, in the network and in the checkpoint",
+            found="\n".join(["", *(_row(slot, ours.get(slot, []), theirs.get(slot, [])) for slot in open_slots)]),
+            hint="build the network that they were trained with; or give layout={their module: the network's, …}",
         )
+    pairs = ((a, b) for slot in ours for a, b in zip(theirs[slot][0], ours[slot][0], strict=True))
+    return {theirs: ours for theirs, ours in pairs if theirs is not None and ours is not None}
 
 
-def _check_computation(net: nn.Module, layout: Layout, state: State) -> None:
-    """Refuse a network that would compute something else with the same tensors."""
-    model = MODELS.get(layout.model)
-    config = getattr(net, "config", None)
-    if not isinstance(net, model) or config is None:
-        return  # the slots decide
-    wanted = {key: parameter.default for key, parameter in keywords(model).items()} | layout.configure(state)
-    differ = {key: (wanted[key], config[key]) for key in UNSEEN if key in config and config[key] != wanted[key]}
-    if differ:
-        raise CheckpointMismatchError(
-            f"the network of {layout.title} computes something else",
-            expected=", ".join(f"{key}={want!r}" for key, (want, _) in differ.items()),
-            found=", ".join(f"{key}={is_!r}" for key, (_, is_) in differ.items()),
-            hint="build it with these arguments, or use unetzoo.from_foreign",
-        )
+def units(state: State, ordered: bool) -> dict[Slot, list[tuple[str | None, str | None]]]:
+    """Layers with the norm defined behind them, by shape; by themselves where the order of definition is lost."""
+    norms = {key.rpartition(".")[0] for key in state if key.endswith(".running_mean")}
+    modules = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
+    pairs: list[tuple[str | None, str | None]] = []
+    for module in modules:
+        if module not in norms:
+            pairs.append((module, None))
+        elif ordered and pairs and pairs[-1][1] is None:
+            pairs[-1] = (pairs[-1][0], module)
+        else:
+            pairs.append((None, module))
+    found: dict[Slot, list[tuple[str | None, str | None]]] = defaultdict(list)
+    for layer, norm in pairs:
+        shapes = [None if module is None else tuple(state[f"{module}.weight"].shape) for module in (layer, norm)]
+        found[shapes[0], shapes[1]].append((layer, norm))
+    return found
+
+
+def _row(slot: Slot, ours: list[Any], theirs: list[Any]) -> str:
+    shape = " + norm ".join("×".join(map(str, part)) for part in slot if part is not None)
+    sides = (f"{who} {len(pairs)} ({', '.join(str(a or b) for a, b in pairs[:4])}{', …' * (len(pairs) > 4)})"
+             for who, pairs in (("network", ours), ("checkpoint", theirs)))  # fmt: skip
+    return f"  {shape}: {', '.join(sides)}"

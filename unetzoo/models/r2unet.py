@@ -30,6 +30,7 @@ from .blocks import (
 from .card import Card, Deviation
 from .facts import applications, halo, output_size, parameters
 from .geometry import Geometry
+from .layouts import R2UNET
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -114,6 +115,7 @@ class R2UNet(SegmentationModel):
             halo(298),
         ),
     )
+    weight_layouts = R2UNET
 
     def __init__(
         self,

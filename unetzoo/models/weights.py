@@ -11,6 +11,7 @@ from ..errors import CheckpointError, PluginError, UnknownNameError
 from ..io import check_manifest
 from ..plugins import SWITCH
 from ..registry import MODELS, NOTEBOOK
+from .states import check_finite
 
 
 def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str = "cpu", **overrides: Any) -> Any:
@@ -25,7 +26,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         overrides: Constructor arguments to change, and the hub's (`revision`, `token`, …).
 
     Raises:
-        CheckpointError: No readable configuration or weights.
+        CheckpointError: No readable configuration or weights; NaN or infinity in them.
         PluginError: The class comes from a package that is not installed.
 
     Examples:
@@ -43,6 +44,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         import segmentation_models_pytorch as smp
 
         net = smp.from_pretrained(str(path), strict=strict, map_location=map_location, **overrides)
+        check_finite(net.state_dict(), path)
         if (Path(path) / FILE).is_file():
             ModelBundle.load(Path(path), net).attach()
         return net
@@ -80,7 +82,7 @@ def _config(path: str | Path, revision: str | None) -> dict[str, Any]:
             "cannot read the network's configuration",
             subject=file,
             found=f"{type(error).__name__}: {error}",
-            hint="these are a plain module's weights: build it, then unetzoo.load_weights(net, 'model.safetensors')"
+            hint="a plain module's weights: build it, then unetzoo.from_foreign('model.safetensors', into=net)"
             if (Path(path) / "model.safetensors").exists()
             else "give the folder that save_pretrained wrote",
         ) from error

@@ -84,6 +84,7 @@ def best_network(folder: Path, recipe: Recipe | None = None) -> Any:
 
 def _loaded(best: Path, recipe: Recipe | None) -> Any:
     from ..models import from_pretrained
+    from ..models.states import check_finite
 
     if (best / "config.json").exists() or recipe is None:
         return from_pretrained(best)
@@ -95,6 +96,7 @@ def _loaded(best: Path, recipe: Recipe | None) -> Any:
         raise CheckpointError("cannot read the weights", subject=best, found=str(error)) from error
     if (best / FILE).is_file():
         ModelBundle.load(best, net).attach()
+    check_finite(net.state_dict(), best)
     return net.eval()
 
 

@@ -15,6 +15,7 @@ from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classif
 from .blocks import DoubleConv, Encoder, UpConv, one_of, widths
 from .facts import output_size, parameters
 from .gates import AttentionDecoder, Gate, GridGate, Ungated
+from .layouts import ATTENTION
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -87,6 +88,7 @@ class AttentionUNet(SegmentationModel):
             output_size(101),
         ),
     )
+    weight_layouts = ATTENTION
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classif
 from .blocks import ConvUnit, Encoder, UpConv, widths
 from .facts import output_size, parameters
 from .gates import AttentionDecoder, Gate
+from .layouts import R2ATTENTION
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -73,6 +74,7 @@ class R2AttentionUNet(SegmentationModel):
             output_size(101),
         ),
     )
+    weight_layouts = R2ATTENTION
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from unetzoo.models import Card, Deviation, SegmentationModel, classification_he
 
 from .blocks import Encoder, resized, widths
 from .facts import output_size, parameters
+from .layouts import U2NET
 from .rsu import RSU
 from .supervision import supervised
 from .u2reach import geometry
@@ -86,6 +87,7 @@ class U2Net(SegmentationModel):
             output_size(101),
         ),
     )
+    weight_layouts = U2NET
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from unetzoo.models import Card, Deviation, Geometry, SegmentationModel, classif
 
 from .blocks import DoubleConv, Encoder, one_of, resized, widths
 from .facts import output_size, parameters
+from .layouts import NESTED
 from .supervision import supervised
 
 WIDTHS = (32, 64, 128, 256, 512)
@@ -35,7 +36,8 @@ class UNetPlusPlus(SegmentationModel):
         classes: Channels of the answer.
         encoder_channels: Channels of each level, finest first; their number − 1 is L, the number of poolings.
         deep_supervision: An output for each branch.
-        up: "transpose" (2×2 transposed convolution, the authors' code) or "bilinear" (the common PyTorch code).
+        up: "transpose" (2×2 transposed convolution, the authors' code) or "bilinear" (corners aligned, the common
+            PyTorch code).
         norm: Batch norm after each 3×3 convolution.
         activation: Of the mask, by SMP's names; side outputs stay logits.
         aux_params: Options of SMP's classification head.
@@ -80,11 +82,6 @@ class UNetPlusPlus(SegmentationModel):
                 ours="One over all branches side by side, of which each branch uses its part; they share the bias.",
                 reason="`segmentation_head[0]` can be replaced for other classes; the mean of all is that one layer.",
             ),
-            Deviation(
-                paper='The common PyTorch implementation aligns corners in up="bilinear".',
-                ours="It does not.",
-                reason="Windows of a large image then see what the whole image sees, so tiles are exact.",
-            ),
         ),
         facts=(
             parameters(9_041_601, "the authors' Nest_Net, 9.04 M in the paper", in_channels=1, norm=False),
@@ -94,6 +91,7 @@ class UNetPlusPlus(SegmentationModel):
             output_size(101),
         ),
     )
+    weight_layouts = NESTED
 
     def __init__(
         self,
@@ -116,8 +114,7 @@ class UNetPlusPlus(SegmentationModel):
         self.segmentation_head = segmentation_head(branches * channels[0], classes, activation)
         self.classification_head = classification_head(channels[-1], aux_params)
         self.in_channels, self.name, self.deep_supervision = in_channels, "unetplusplus", deep_supervision
-        reach = (1, 1) if up == "bilinear" else (0, 0)
-        self.geometry = Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[reach] * depth)
+        self.geometry = geometry(depth, up)
         self.initialize()
 
     def masks(self, decoded: Any) -> Any:
@@ -199,4 +196,10 @@ def up_sampling(up: str, coarse: int, fine: int) -> nn.Module:
     """×2, to the finer level's width, or bilinearly and as wide as it was."""
     if up == "transpose":
         return nn.ConvTranspose2d(coarse, fine, 2, stride=2)
-    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def geometry(depth: int, up: str) -> Geometry:
+    """Sizes and reach; bilinear weights with aligned corners depend on the image's size, so no window is exact."""
+    unbounded = {"halo": None, "receptive_field": None} if up == "bilinear" else {}
+    return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, **unbounded)
