@@ -14,7 +14,7 @@ import typer
 from .. import __version__
 from ..errors import UnetzooError
 from . import compare, data, doctor, draw, export, models, plugin, predict, runs, stream, twin  # noqa: F401 -- importing them adds their commands
-from .console import app, err, out
+from .console import app, complain, err, out
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,8 +42,7 @@ def main(args: list[str] | None = None) -> None:
     except UnetzooError as error:
         if os.environ.get("UNETZOO_DEBUG"):
             raise
-        err.print("[red]error:[/red]", end=" ")
-        err.print(str(error), markup=False, soft_wrap=True)
+        complain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted")

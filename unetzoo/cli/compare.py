@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from ..errors import ConfigError, UnetzooError
 from ..wording import format_score
-from .console import app, err, out
+from .console import app, complain, out
 
 if TYPE_CHECKING:
     from ..report.compare import Comparison
@@ -49,37 +47,37 @@ def compare(
         out.print_json(json.dumps(comparison.to_dict()))
     else:
         _print(comparison)
-        out.print(f"\nsee {folder / 'comparison.png'}", soft_wrap=True, markup=False)
+        out.print(f"\nsee {folder / 'comparison.png'}", soft_wrap=True)
     for warning in comparison.warnings:
-        err.print("[yellow]warning:[/yellow]", Text(warning), soft_wrap=True)
+        complain(warning, "warning", "yellow")
     for error in failures:
-        err.print("[red]error:[/red]", Text(str(error)), soft_wrap=True)
+        complain(error)
     if failures:
         raise typer.Exit(ConfigError.exit_code)
 
 
 def _print(comparison: Comparison) -> None:
     metric = comparison.metric
-    best, last = escape(f"best {metric}"), escape(f"last {metric}")
-    scores = Table("run", "model", "parameters", "epochs", best, "at epoch", last, "time", "state", box=None)
+    columns = ("run", "model", "parameters", "epochs", f"best {metric}", "at epoch", f"last {metric}", "time", "state")
+    scores = Table(*columns, box=None)
     for standing in comparison.standings:
         run = standing.run
         scores.add_row(
-            Text(run.name),
-            Text(str(run.part("model"))),
+            run.name,
+            str(run.part("model")),
             f"{run.parameters:,}" if run.parameters is not None else "–",
             str(len(run.history)),
             format_score(standing.best),
             str(standing.epoch or "–"),
             format_score(standing.last),
             str(timedelta(seconds=round(run.seconds))),
-            Text(standing.state),
+            standing.state,
         )
     out.print(scores)
     if comparison.differences:
-        differing = Table("differs", *(escape(standing.run.name) for standing in comparison.standings), box=None)
+        differing = Table("differs", *(standing.run.name for standing in comparison.standings), box=None)
         for key, values in comparison.differences.items():
-            differing.add_row(Text(key), *(Text("–" if value is None else _shown(value)) for value in values))
+            differing.add_row(key, *("–" if value is None else _shown(value) for value in values))
         out.print()
         out.print(differing)
 

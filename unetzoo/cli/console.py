@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
+
+from ..terminal import PlainConsole
 
 app = typer.Typer(
     help="U-Nets from paper to prediction: list, look at, train, evaluate and use them.",
@@ -13,7 +15,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+out, err = PlainConsole(), PlainConsole(stderr=True)
+
+
+def complain(problem: object, kind: str = "error", color: str = "red") -> None:
+    """Print an error or a warning to stderr, as one paragraph."""
+    err.print(Text(f"{kind}:", style=color), str(problem), soft_wrap=True)
+
 
 Sets = Annotated[
     list[str] | None,

@@ -81,8 +81,8 @@ def stats(
         table.add_row(row.name, *(f"{value:.4f}" for value in (row.mean, row.std, row.minimum, row.maximum)))
     out.print(table)
     for name, share in found.classes.items():
-        out.print(f"{name} covers {share:.2%}", markup=False)
-    out.print(f"\n{found.recipe_line}", markup=False, soft_wrap=True)
+        out.print(f"{name} covers {share:.2%}")
+    out.print(f"\n{found.recipe_line}", soft_wrap=True)
 
 
 def _build(name: str, options: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import ConfigError
 from .console import app, out
@@ -71,13 +72,15 @@ def print_summary(found: Summary, depth: int) -> None:
     )
 
 
-def _row(level: int, part: Part) -> list[str]:
+def _row(level: int, part: Part) -> list[str | Text]:
     shapes = ["×".join(map(str, shape)) for shape in part.output]
-    answer = shapes[0] if len(shapes) == 1 else f"{shapes[0]} … {shapes[-1]}" if shapes else ""
-    again = f"  [bold]{part.calls}×[/bold]" if part.calls > 1 else ""
+    output = shapes[0] if len(shapes) == 1 else f"{shapes[0]} … {shapes[-1]}" if shapes else ""
+    name = Text("  " * level + part.name)
+    if part.calls > 1:
+        name.append(f"  {part.calls}×", style="bold")
     parameters = f"{part.parameters:,}" if part.parameters else ""
     costs = [_count(part.flops) if part.flops else "", _bytes(part.training_bytes) if part.training_bytes else ""]
-    return ["  " * level + part.name + again, part.kind, answer, parameters, *costs]
+    return [name, part.kind, output, parameters, *costs]
 
 
 def _count(number: float) -> str:

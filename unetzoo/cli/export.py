@@ -40,9 +40,9 @@ def export(
     made = write(trained, path, to=cast(Any, to), **options)
     takes = made.info["input"]
     rows, columns = takes["size"] or ("H", "W")
-    out.print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB", markup=False, soft_wrap=True)
-    out.print(f"takes image {takes['dtype']} (N, {rows}, {columns}, {takes['channels']})", markup=False)
-    out.print(f"gives {', '.join(made.info['outputs'])}", markup=False)
+    out.print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    out.print(f"takes image {takes['dtype']} (N, {rows}, {columns}, {takes['channels']})")
+    out.print(f"gives {', '.join(made.info['outputs'])}")
     if made.parity:
         parity = made.parity
         out.print(f"compared with the network: differences ≤ {parity.error:.1e}, labels {parity.labels:.2%} equal")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import ConfigError
 from ..registry import REGISTRIES
@@ -33,7 +34,7 @@ def list_names(
         return
     table = Table("kind", "names", box=None)
     for k, found in names.items():
-        table.add_row(k, "  ".join(found) or "[dim]none[/dim]")
+        table.add_row(k, "  ".join(found) or Text("none", style="dim"))
     out.print(table)
 
 
@@ -81,7 +82,7 @@ def verify(
         for name, fact, measured in measure(pattern):
             agrees = fact.agrees(measured)
             failed += not agrees
-            mark = "[green]✓[/green]" if agrees else "[red]✗[/red]"
+            mark = Text("✓", style="green") if agrees else Text("✗", style="red")
             table.add_row(name, fact.name, _number(fact.stated), _number(measured), mark)
     out.print(table)
     out.print(f"{table.row_count - failed} of {table.row_count} facts hold")
@@ -91,7 +92,7 @@ def verify(
 
 def _print_info(found: Info) -> None:
     title = f"{found.card.title} · " if found.card else ""
-    out.print(f"[bold]{title}{found.name}[/bold]  ({found.distribution} {found.version})")
+    out.print(Text(f"{title}{found.name}", style="bold"), f" ({found.distribution} {found.version})")
     grid = Table(box=None, show_header=False, padding=(0, 2))
     if found.card:
         card = found.card

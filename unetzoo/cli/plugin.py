@@ -25,8 +25,8 @@ plugin = typer.Typer(
     help="Plugins: what is installed, whether it is right, and how to begin one.", no_args_is_help=True
 )
 app.add_typer(plugin, name="plugin")
-MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "surprise": "[red]![/red]",
-         "expected": "[yellow]~[/yellow]", "blocked": "[dim]·[/dim]", "skipped": "[dim]–[/dim]"}  # fmt: skip
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "surprise": ("!", "red"), "expected": ("~", "yellow"),
+         "blocked": ("·", "dim"), "skipped": ("–", "dim")}  # fmt: skip
 
 
 @plugin.command("list")
@@ -42,7 +42,7 @@ def list_plugins(
     with err.status("importing every plugin"):
         wrong = health(wanted, timeout=timeout)
     for name in sorted((switch() or frozenset()) - {one.name for one in found}):
-        err.print(f"{SWITCH} names {name!r}, which is not installed or adds nothing", markup=False)
+        err.print(f"{SWITCH} names {name!r}, which is not installed or adds nothing")
     rows = [_row(one, wrong.get(one.name, [])) for one in sorted(found, key=lambda one: (not one.builtin, one.name))]
     if as_json:
         out.print_json(json.dumps(rows))
@@ -53,9 +53,8 @@ def list_plugins(
         if row["distribution"] == "unetzoo":
             adds = ", ".join(pluralize(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
         color = {"healthy": "green", "off": "yellow", "broken": "red"}[row["state"]]
-        state = Text("\n".join([row["state"], *row["faults"]]), style="")
-        state.stylize(color, 0, len(row["state"]))
-        table.add_row(Text(row["distribution"]), Text(row["version"]), Text(adds), state)
+        state = Text.assemble((row["state"], color), *(f"\n{fault}" for fault in row["faults"]))
+        table.add_row(row["distribution"], row["version"], adds, state)
     out.print(table)
 
 
@@ -75,7 +74,7 @@ def check(
         raise ConfigError(
             f"{found.name} is switched off", subject=SWITCH, hint=f"unset {SWITCH}, or add the name to it"
         )
-    with err.status(f"importing {found.name}"):
+    with err.status(Text(f"importing {found.name}")):
         wrong = [] if found.builtin else faults(found)
     if wrong:
         raise PluginError(f"{found.name} {found.version} is broken", found="; ".join(wrong), hint="mend that first")
@@ -85,7 +84,7 @@ def check(
     results = []
     with err.status("checking") as status:
         for case in cases_of(distribution):
-            status.update(f"checking {case}")
+            status.update(Text(f"checking {case}"))
             results += _run(case, only)
     if as_json:
         out.print_json(json.dumps([_dict(result) for result in results]))
@@ -104,9 +103,9 @@ def new(
     from ..template import create
 
     made = create(name, folder)
-    out.print(f"{made} is a working plugin. Next:", markup=False, soft_wrap=True)
+    out.print(f"{made} is a working plugin. Next:", soft_wrap=True)
     for command in (f"pip install -e {made}", f"unetzoo plugin check {made.name}", f"unetzoo train {made.name}-demo"):
-        out.print(f"  {command}", markup=False, soft_wrap=True)
+        out.print(f"  {command}", soft_wrap=True)
 
 
 def _run(case: Any, only: str) -> list[Result]:
@@ -137,13 +136,12 @@ def _print_results(results: list[Result]) -> None:
     for name, group in groupby(results, key=lambda result: str(result.case)):
         row = list(group)
         bad = [f"{result.check}" for result in row if result.outcome != "passed"]
-        marks = "".join(MARKS[result.outcome] for result in row)
-        table.add_row(Text(name), f"{marks}  {'  '.join(bad[:6])}{' …' if len(bad) > 6 else ''}")
+        marks = (MARKS[result.outcome] for result in row)
+        table.add_row(name, Text.assemble(*marks, f"  {'  '.join(bad[:6])}{' …' if len(bad) > 6 else ''}"))
     out.print(table)
     for result in results:
         if result.bad:
-            out.print(f"\n[red]✗[/red] {result.case}", end=" ")
-            out.print(result.message, markup=False, soft_wrap=True)
+            out.print(Text("\n✗", style="red"), f"{result.case} {result.message}", soft_wrap=True)
     counts = Counter(result.outcome for result in results)
     words = {"passed": "passed", "failed": "failed", "surprise": "declared to fail, and passed",
              "expected": "failed as declared", "blocked": "blocked by another", "skipped": "skipped"}  # fmt: skip

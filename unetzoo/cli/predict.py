@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, DataError
-from .console import app, err, out
+from .console import app, complain, err, out
 
 if TYPE_CHECKING:
     from ..inference.decide import Threshold
@@ -72,9 +72,8 @@ def predict(
             )
     finally:  # a full disk or Ctrl-C ends it later than images that could not be read
         for error in failures:
-            err.print("[red]error:[/red]", end=" ")
-            err.print(str(error), markup=False, soft_wrap=True)
-    out.print(f"results are in {folder}", markup=False, soft_wrap=True)
+            complain(error)
+    out.print(f"results are in {folder}", soft_wrap=True)
     if failures:
         err.print(f"{len(failures)} of the images could not be predicted")
         raise typer.Exit(DataError.exit_code)
@@ -143,7 +142,7 @@ def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[i
     """A bar over the images, with time left and how many failed; what fails is added to `failures`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
     with Progress(
         *columns, TimeRemainingColumn(), console=err, disable=not (shown and err.is_terminal), transient=True
     ) as bar:

@@ -43,7 +43,7 @@ def evaluate(
     from ..training import evaluate as score
 
     def say(text: str) -> None:
-        (err if as_json else out).print(text, markup=False, soft_wrap=True)
+        (err if as_json else out).print(text, soft_wrap=True)
 
     scores = score(run, sets or [], progress=False, report=report, say=say)
     if as_json:

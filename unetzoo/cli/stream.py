@@ -63,5 +63,5 @@ def stream(
         resume=resume,
         progress=not quiet,
     )
-    out.print(f"{streamed.fit}; {streamed.seconds:.0f} s", highlight=False)
-    out.print(f"the classes are in {target}", markup=False, soft_wrap=True)
+    out.print(f"{streamed.fit}; {streamed.seconds:.0f} s")
+    out.print(f"the classes are in {target}", soft_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -43,23 +42,22 @@ def _header(report: Report) -> Text:
     sure = f", recognized by its names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
     read = f"{report.audited:,} of " if report.audited < report.samples else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
-    lines = (
-        f"[bold]{escape(legible(report.source))}[/bold]  {report.dataset}{sure}",
+    return Text.assemble(
+        (legible(report.source), "bold"), f"  {report.dataset}{sure}\n",
         read + pluralize(report.samples, "sample") + (f" ({splits})" if splits else ""),
-    )
-    return Text.from_markup("\n".join(lines))
+    )  # fmt: skip
 
 
 def _finding(finding: Finding) -> RenderableType:
-    color = _COLORS[finding.severity]
-    lines = [f"[{color}]{finding.severity}[/{color}] [bold]{finding.code}[/bold] ({finding.count:,}): {finding.reason}"]
     shown = finding.cases[: _FILES if finding.severity != "note" else 2]
-    lines += [f"    {escape(str(case))}" for case in shown]
+    lines = [f"\n    {case}" for case in shown]
     if finding.count > len(shown):
-        lines.append(f"    … and {finding.count - len(shown):,} more")
-    if finding.severity != "note":
-        lines.append(f"    [dim]Fix: {escape(finding.fix)}[/dim]")
-    return Text.from_markup("\n".join(lines))
+        lines.append(f"\n    … and {finding.count - len(shown):,} more")
+    fix = [(f"\n    Fix: {finding.fix}", "dim")] if finding.severity != "note" else []
+    return Text.assemble(
+        (finding.severity, _COLORS[finding.severity]), " ", (finding.code, "bold"),
+        f" ({finding.count:,}): {finding.reason}", *lines, *fix,
+    )  # fmt: skip
 
 
 def _commands(report: Report) -> tuple[str, str]:
@@ -78,28 +76,30 @@ def _balance(report: Report) -> Table:
     for column in ("pixels", "share", "images"):
         table.add_column(column, justify="right")
     for share in report.classes:
-        table.add_row(share.name, f"{share.pixels:,}", f"{share.share:.2%}", f"{share.images:,}")
+        table.add_row(Text(share.name), f"{share.pixels:,}", f"{share.share:.2%}", f"{share.images:,}")
     return table
 
 
 def _summary(report: Report) -> Text:
     counts = {severity: len(report.of(severity)) for severity in ("error", "warning", "note")}
-    words = [f"[{_COLORS[severity]}]{count} {severity}{'s' * (count != 1)}[/{_COLORS[severity]}]"
-             for severity, count in counts.items() if count]  # fmt: skip
-    verdict = ", ".join(words) or "[green]nothing found[/green]"
-    return Text.from_markup(f"kinds of findings: {verdict}  [dim]({report.seconds:.1f} s)[/dim]")
+    parts: list[str | tuple[str, str]] = []
+    for severity, count in counts.items():
+        parts += [", "] * bool(parts and count) + [(pluralize(count, severity), _COLORS[severity])] * bool(count)
+    seconds = (f"  ({report.seconds:.1f} s)", "dim")
+    return Text.assemble("kinds of findings: ", *(parts or [("nothing found", "green")]), seconds)
 
 
 def rendered_install(report: InstallReport) -> RenderableType:
     """Packages, distributions with what they offer, findings."""
     packages = Table("package", "wanted", "found", "", box=None)
     for package in report.packages:
-        mark = "[green]✓[/green]" if package.fits else "[red]✗[/red]"
+        mark = Text("✓", style="green") if package.fits else Text("✗", style="red")
         packages.add_row(package.name, package.wanted, package.found or "missing", mark if package.wanted else "")
     offers = Table("distribution", "offers", box=None)
     for owner, kinds in report.distributions.items():
-        offers.add_row(owner, "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items()))
+        kinds_of_names = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+        offers.add_row(Text(owner), Text(kinds_of_names))
     parts: list[RenderableType] = [packages, Padding(offers, (1, 0)), *(_finding(f) for f in report.findings)]
     if not report.findings:
-        parts.append(Text.from_markup("[green]all names load, all packages fit[/green]"))
+        parts.append(Text("all names load, all packages fit", style="green"))
     return Group(*parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from .saved import save, write_json
 from .scores import FORMULAS
@@ -48,7 +49,7 @@ def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = N
     first = Table("score", "network", *(["baseline"] if baseline else []), box=None)
     for key, value in whole.items():
         beside = [_shown(key, baseline[key]) if key in baseline else ""] if baseline else []
-        first.add_row(key, _shown(key, value), *beside)
+        first.add_row(Text(key), _shown(key, value), *beside)
     return [first, *(_table(what, rows) for what, rows in (("average", averages), ("class", classes)) if rows)]
 
 
@@ -85,12 +86,14 @@ def write_scores(scores: dict[str, float], folder: str | Path) -> dict[str, floa
 
 def _table(what: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    table = Table(what, *columns, box=None)
+    table = Table(what, box=None)
+    for column in columns:
+        table.add_column(Text(column))
     for name, row in rows.items():
         cells = (
             _shown(name if name == "defined" else column, row[column]) if column in row else "" for column in columns
         )
-        table.add_row(name, *cells)
+        table.add_row(Text(name), *cells)
     return table
 
 

@@ -34,7 +34,7 @@ class Progress:
     def running(self, steps: int, done: int) -> Iterator[None]:
         """Show the bar inside this block."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -72,7 +72,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(text, soft_wrap=True)
 
     def report(self, row: dict[str, float], monitor: str, better: bool) -> None:
         """The epoch's line, with a star when it is the best so far."""
