@@ -108,15 +108,16 @@ def main() -> None:
     parser.add_argument("--channels", type=int, help="of the image; the network's own by default")
     parser.add_argument("--classes", type=int)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--lean", action="store_true", help="with the memory-lean switch")
+    parser.add_argument("--save-memory", action="store_true", help="within unetzoo.recompute.save_memory()")
     parser.add_argument("--tflops", type=float, default=H200.tflops, help="ceiling of the device; an H200's")
     parser.add_argument("--gigabytes", type=float, default=H200.gigabytes, help="ceiling of its memory, a second")
     parser.add_argument("--measure", action="store_true", help="measure this machine's ceilings instead")
     options = parser.parse_args()
-    given = {"in_channels": options.channels, "classes": options.classes, "lean": options.lean or None}
+    given = {"in_channels": options.channels, "classes": options.classes}
     case = Case(
         options.model, (options.size[0], options.size[-1]), options.batch,
         {key: value for key, value in given.items() if value is not None}, getattr(torch, options.dtype),
+        options.save_memory,
     )  # fmt: skip
     ceilings = measured(case.dtype) if options.measure else Ceilings(options.tflops, options.gigabytes)
     size = f"{options.batch}×{options.size[0]}×{options.size[-1]}, {options.dtype}"

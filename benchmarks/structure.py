@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 import unetzoo
+from unetzoo.recompute import save_memory
 
 NO_KERNEL = {"detach", "view", "slice", "expand", "t", "as_strided", "alias", "empty", "empty_like", "lift_fresh"}
 
@@ -103,19 +105,23 @@ class Case:
     batch: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
+    save_memory: bool = False
 
     def count(self) -> Counted:
         with torch.device("meta"):
             net = unetzoo.build(self.name, **self.config)
-        return count(net, self.size, self.batch, self.dtype)
+        return count(net, self.size, self.batch, self.dtype, save=self.save_memory)
 
 
-def count(net: nn.Module, size: tuple[int, int], batch: int = 1, dtype: torch.dtype = torch.float32) -> Counted:
-    """Forward and backward of a network in training mode; it is moved to the meta device."""
+def count(
+    net: nn.Module, size: tuple[int, int], batch: int = 1, dtype: torch.dtype = torch.float32, save: bool = False
+) -> Counted:
+    """Forward and backward of a network in training mode, `save` with `save_memory`; it moves to the meta device."""
     net = net.to("meta", dtype).train()
     x = torch.zeros(batch, net.in_channels, *size, device="meta", dtype=dtype)  # pyright: ignore
     with Meter() as meter:
-        answers = tensors(net(x))
+        with save_memory() if save else contextlib.nullcontext():
+            answers = tensors(net(x))
         kept, forward = meter.alive(), tuple(meter.ops)
         torch.autograd.backward([answer.mean() for answer in answers])
     backward = tuple(meter.ops[len(forward) :])

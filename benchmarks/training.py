@@ -6,6 +6,7 @@ and with our recipe (bfloat16, channels innermost, compiled).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unetzoo
+from unetzoo.recompute import save_memory
 
 from .floors import limit, said
 from .harness import Race
@@ -68,13 +70,13 @@ def race(name: str, size: int, batch: int) -> Race:
 
 
 def lean(name: str, size: int, batch: int) -> Race:
-    """One network with and without its memory-lean switch."""
+    """One network with and without `save_memory`."""
     torch.manual_seed(0)
     net = unetzoo.build(name, classes=CLASSES)
-    other = unetzoo.build(name, classes=CLASSES, lean=True)
+    other = unetzoo.build(name, classes=CLASSES)
     other.load_state_dict(net.state_dict())
     image, mask = batch_of(size, 4 * batch)
-    steps = {"lean": Step(other, image, mask, half=CUDA), "as it is": Step(net, image, mask, half=CUDA)}
+    steps = {"lean": Step(other, image, mask, half=CUDA, save=True), "as it is": Step(net, image, mask, half=CUDA)}
     same, near = (set(), {"lean"}) if CUDA else ({"lean"}, set())
     return Race(
         f"{name}, training step with the lean switch, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
@@ -94,8 +96,17 @@ def batch_of(size: int, batch: int) -> tuple[Tensor, Tensor]:
 class Step:
     """One step of a network that is trained on; answers the loss and the gradients before it moved."""
 
-    def __init__(self, net: nn.Module, image: Tensor, mask: Tensor, half: bool = False, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        image: Tensor,
+        mask: Tensor,
+        half: bool = False,
+        compiled: bool = False,
+        save: bool = False,
+    ) -> None:
         self.net, self.image, self.mask, self.half = net.to(DEVICE).train(), image, mask, half
+        self.saving = save_memory if save else contextlib.nullcontext
         if half:
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             self.image = image.to(memory_format=torch.channels_last)
@@ -106,7 +117,9 @@ class Step:
     def __call__(self) -> Answer | None:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=self.half):
-            loss = F.cross_entropy(self.run(self.image), self.mask)
+            with self.saving():
+                output = self.run(self.image)
+            loss = F.cross_entropy(output, self.mask)
         loss.backward()
         first = None
         if self.steps == 0:

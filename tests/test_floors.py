@@ -110,7 +110,7 @@ def test_any_network_and_the_command(capsys, monkeypatch):
     net = smp.Unet("resnet18", encoder_weights=None)
     net.in_channels = 3
     assert count(net, (64, 64)).gflop[0] > 0
-    monkeypatch.setattr("sys.argv", ["floors", "ddunet", "--size", "64", "48", "--lean", "--dtype", "float32"])
+    monkeypatch.setattr("sys.argv", ["floors", "ddunet", "--size", "64", "48", "--save-memory", "--dtype", "float32"])
     floors.main()
     assert "10,804,097" in capsys.readouterr().out
     assert measured(repeats=1).tflops > 0
@@ -128,9 +128,9 @@ def test_growth_is_told():
     assert counts.worse({"b": row}, {"a": row}) == ["a: no longer counted", "b: not kept yet"]
 
 
-def test_lean_networks_of_any_depth_do_not_run_convolutions_again():
+def test_saving_memory_runs_no_convolution_again():
     plain = count(tiny("bnunet"), (64, 64)).kernels()["backward"]
-    again = count(tiny("bnunet", lean=True), (64, 64)).kernels()["backward"]
+    again = count(tiny("bnunet"), (64, 64), save=True).kernels()["backward"]
     assert again.pop("native_batch_norm") > 0 and "convolution" not in again
     assert plain["convolution_backward"] == again["convolution_backward"]
 

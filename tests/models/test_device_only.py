@@ -4,6 +4,8 @@ Tensors of the meta device hold no numbers. A network that runs there computes s
 whatever it brings from the host is a tensor of another device.
 """
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from conftest import OURS, tensors
@@ -13,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import unetzoo
+from unetzoo.recompute import save_memory
 from unetzoo.registry import MODELS
 
 SMP = [name for name in unetzoo.list_models("smp-*") if MODELS.entry(name).builtin]
@@ -75,14 +78,14 @@ def test_a_network_that_asks_is_seen(how):
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("lean", [False, True], ids=["plain", "lean"])
+@pytest.mark.parametrize("saving", [nullcontext, save_memory], ids=["plain", "saving memory"])
 @pytest.mark.parametrize("name", OURS)
-def test_our_networks_need_nothing_from_the_device_under_autocast(name, lean, precision):
+def test_our_networks_need_nothing_from_the_device_under_autocast(name, saving, precision):
     with fake_gpu() as waiting:
-        net = moved(unetzoo.build(name, classes=2, encoder_channels=(4, 8, 8), lean=lean)).train()
+        net = moved(unetzoo.build(name, classes=2, encoder_channels=(4, 8, 8))).train()
         size = net.geometry.fit(64)
         x = torch.empty(2, net.in_channels, size, size, device=GPU).to(memory_format=torch.channels_last)
-        with autocast(precision):
+        with autocast(precision), saving():
             answers = tensors(net(x))
         assert {answer.dtype for answer in answers} <= {precision or torch.float32, torch.float32}
         assert answers[0].dtype == (precision or torch.float32)

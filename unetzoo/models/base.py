@@ -31,9 +31,8 @@ from ..errors import (
 )
 from ..io import check_manifest
 from ..registry import MODELS, check_keywords
-from .blocks import Encoder, he_normal_, one_of
+from .blocks import Encoder, he_normal_
 from .geometry import Geometry, Region
-from .lean import recomputed
 from .regions import check_region, decoded, decodes_regions
 from .states import check_tensors
 
@@ -109,8 +108,6 @@ class SegmentationModel(SMPModel):
     - `align`: how an up-sampled map meets a skip of odd size, "resize" (interpolated) or "pad" (with zeros)
     - `activation`: of the output, by SMP's names; none by default, so the answer is logits
     - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
-    - `lean`: whether training keeps what convolutions answer and computes the rest again in the backward pass: less
-      memory for a little more time, the same gradients (see `recomputed`); a compiled network decides by itself
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
     `classification_head`, `in_channels`, `name` and, where it can tell, `geometry`, and ends its `__init__` with
@@ -137,12 +134,6 @@ class SegmentationModel(SMPModel):
     in_channels: int
     name: str
     geometry: Geometry
-    lean: bool = False
-
-    def __init__(self, lean: bool = False) -> None:
-        super().__init__()
-        one_of("lean", lean, (False, True))
-        self.lean = lean
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse unknown keywords and values that a saved configuration would lose."""
@@ -214,9 +205,6 @@ class SegmentationModel(SMPModel):
         """
         if not torch.compiler.is_compiling():
             self.check_input_shape(x)
-            if self.lean and torch.is_grad_enabled():
-                with recomputed():
-                    return self.answer(x, region)
         return self.answer(x, region)
 
     def answer(self, x: Tensor, region: Region | None = None) -> Any:

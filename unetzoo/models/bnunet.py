@@ -110,9 +110,8 @@ class BNUNet(SegmentationModel):
         width_factor: int = 1,
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
-        lean: bool = False,
     ) -> None:
-        super().__init__(lean)
+        super().__init__()
         one_of("up", up, UPS)
         one_of("width_factor", width_factor, (1, 2, 4))
         unit = {"act": act, "order": order, "bias": conv_bias}

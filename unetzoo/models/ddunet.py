@@ -87,9 +87,8 @@ class DDUNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
-        lean: bool = False,
     ) -> None:
-        super().__init__(lean)
+        super().__init__()
         one_of("variant", variant, ("padded", "original"))
         channels = widths(encoder_channels)
         depth = len(channels) - 1

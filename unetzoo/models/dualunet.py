@@ -101,9 +101,8 @@ class DualUNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
-        lean: bool = False,
     ) -> None:
-        super().__init__(lean)
+        super().__init__()
         one_of("variant", variant, ("dual", "original"))
         one_of("out_stride", out_stride, (1, 2))
         if encoder_name is not None and (encoder_channels is not None or variant == "original"):

@@ -128,9 +128,8 @@ class R2UNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
-        lean: bool = False,
     ) -> None:
-        super().__init__(lean)
+        super().__init__()
         one_of("variant", variant, tuple(UNITS))
         if not isinstance(t, int) or t < 1:
             raise ConfigError("wrong t", expected="an integer ≥ 1", found=t)

@@ -106,9 +106,8 @@ class UNet(SegmentationModel):
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
-        lean: bool = False,
     ) -> None:
-        super().__init__(lean)
+        super().__init__()
         one_of("padding", padding, ("valid", "same"))
         channels = widths(encoder_channels)
         depth = len(channels) - 1

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import recompute
 from ..errors import DataError, SizeMismatchError
 from ..heads import as_float, heads_of
 
@@ -21,12 +22,20 @@ class Objective(nn.Module):
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
         dtype: Precision of the network's forward pass; None for float32. Losses are computed in float32.
         compile: Compile the network's forward pass for training.
+        save_memory: Recompute cheap maps of the network in the backward pass, unless it is compiled.
     """
 
     def __init__(
-        self, net: nn.Module, loss: Callable[..., Any], *, dtype: torch.dtype | None = None, compile: bool = False
+        self,
+        net: nn.Module,
+        loss: Callable[..., Any],
+        *,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        save_memory: bool = False,
     ) -> None:
         super().__init__()
+        self._saving = recompute.save_memory if save_memory and not compile else contextlib.nullcontext
         self.net, self.loss, self.dtype = net, loss, dtype
         self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
 
@@ -36,7 +45,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Every term of the loss, weighted."""
-        with self.autocast(batch["image"]):
+        with self.autocast(batch["image"]), self._saving():
             output = (self._forward if self.training else self.net)(batch["image"])
         return self.terms(output, batch)
 

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     freeze_encoder: int = Field(default=0, ge=0)
     channels_last: bool = False
     compile: bool = False
+    save_memory: bool = False
     sync_bn: bool = False
     monitor: str | None = None
     mode: Literal["max", "min"] | None = None

@@ -68,6 +68,8 @@ class Trainer:
         freeze_encoder: Epochs in which the encoder is frozen.
         channels_last: Keep weights and images in this memory layout.
         compile: Compile the forward pass of training.
+        save_memory: Recompute cheap maps in the backward pass: less memory for a little more time, the same gradients
+            (`unetzoo.recompute.save_memory`); a compiled network chooses by itself.
         sync_bn: Batch-norm statistics over all processes (on GPUs).
         monitor: The score that says which epoch is best; the first of the metric by default.
         mode: Whether a larger ("max") or smaller ("min") score is better; by default smaller for losses.
@@ -114,6 +116,7 @@ class Trainer:
         freeze_encoder: int = 0,
         channels_last: bool = False,
         compile: bool = False,
+        save_memory: bool = False,
         sync_bn: bool = False,
         monitor: str | None = None,
         mode: str | None = None,
@@ -139,7 +142,9 @@ class Trainer:
         self.device, self.world, first = accelerator.device, accelerator.num_processes, accelerator.is_main_process
         self.net = make_ready(net, settings, self.device, self.world)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
-        self.objective = Objective(self.net, self.loss, dtype=PRECISIONS[precision], compile=compile)
+        self.objective = Objective(
+            self.net, self.loss, dtype=PRECISIONS[precision], compile=compile, save_memory=save_memory
+        )
         self.optimizer = optimizer or make_optimizer(self.net, "adamw", lr=1e-3, loss=loss)
         check_trained(self.objective, self.optimizer)
         follow(self.optimizer)

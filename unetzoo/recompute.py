@@ -1,9 +1,9 @@
-"""Memory-lean training: keep what convolutions answer, compute the cheap maps behind them again in the backward pass.
+"""Training in less memory: keep the outputs of convolutions, recompute the cheap maps behind them in the backward pass.
 
 Chen, Xu, Zhang, Guestrin: *Training Deep Nets with Sublinear Memory Cost*, arXiv:1604.06174, restricted to operations
 that cost next to nothing; the idea of leaving out batch norm and activation is Rota Bulò, Porzi and Kontschieder's
-(*In-Place Activated BatchNorm*, arXiv:1712.02616). Here nothing is approximated: each map is made again by the very
-operation that made it, from the same inputs.
+(*In-Place Activated BatchNorm*, arXiv:1712.02616). Nothing is approximated: each map is recomputed by the operation
+that made it, from the same inputs.
 """
 
 from __future__ import annotations
@@ -27,30 +27,39 @@ CHEAP = {
     "max_pool2d_with_indices", "avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
 }  # fmt: skip
 ONLY_BEHIND_CHEAP = {"clone", "_to_copy"}  # of a map that is kept they would keep two
-MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # the rest they answer is small: kept
-LONGEST = 8  # operations from a kept map to one made again; a longer chain would be run again and again
-SOON = 8  # a result stays at hand when one of the next requests is for it: neighbors need the same map
+MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # their other results are small and kept
+LONGEST = 8  # operations from a kept map to a recomputed one; a longer chain would be run again and again
+SOON = 8  # a result stays at hand while one of the next requests is for it: neighbors need the same map
 
 
 @contextmanager
-def recomputed() -> Iterator[None]:
-    """Within it, autograd keeps no map that batch norm, activation, sum, concatenation, pooling or up-sampling made.
+def save_memory() -> Iterator[None]:
+    """Inside, autograd keeps no output of batch norm, activation, sum, concatenation, pooling or up-sampling.
 
-    Outputs and gradients are those of the ordinary pass, bit for bit where the operations are deterministic; running
-    statistics are updated once. For networks that have no `lean` switch of their own.
+    It works for the forward pass of any network, in this thread alone. Outputs and gradients are those of the ordinary
+    pass, bit for bit where the operations are deterministic; running statistics are updated once. Without gradients,
+    in a compiled network (the compiler chooses for itself) and inside the transforms of `torch.func` (which allow no
+    hooks on saved tensors) nothing changes.
 
     Examples:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
-        >>> with recomputed():
+        >>> with save_memory():
         ...     loss = net(torch.rand(2, 3, 8, 8)).sum()
         >>> loss.backward()
     """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not _hooks_are_allowed():
+        yield
+        return
     tape = _Tape()
     try:
         with torch.autograd.graph.saved_tensors_hooks(tape.pack, tape.unpack), tape:
             yield
     finally:
         tape.close()
+
+
+def _hooks_are_allowed() -> bool:
+    return torch._C._autograd._saved_tensors_hooks_is_enabled()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(slots=True)
@@ -63,7 +72,7 @@ class _Kept:
     def value(self) -> Tensor:
         if self.tensor._version != self.version:
             raise RuntimeError(
-                "a tensor needed for the gradient was modified by an inplace operation after the lean forward pass"
+                "a tensor needed for the gradient was modified by an inplace operation after the forward pass"
             )
         return self.tensor
 
@@ -74,12 +83,12 @@ class _Step:
 
     Args:
         run: The operation.
-        args: What it takes; maps by their handles.
+        args: Its arguments; maps by their handles.
         kwargs: The same.
         depth: Number of operations from maps that are kept.
         at_hand: The results that are at hand, of all steps.
         overwrites: Whether it works in place on its first argument.
-        asked: Places of its results in the order in which autograd saved maps.
+        asked: Positions of its results in the order in which autograd saved maps.
     """
 
     run: Callable[..., Any]
@@ -96,18 +105,18 @@ class _Step:
         return self.at_hand[self]
 
     def again(self) -> Any:
-        """Computed for the caller alone, who may overwrite it."""
+        """The result, computed for the caller alone, who may overwrite it."""
         first = (self.args[0].of(self.args[0].step.again()),) if self.overwrites else ()
         args, kwargs = tree_map_only((_Kept, _Made), lambda map: map.value(), (self.args[len(first) :], self.kwargs))
         return self.run(*first, *args, **kwargs)
 
     def pin(self) -> None:
-        """Keep the result, as something it is made of will be overwritten."""
+        """Keep the result, since one of its inputs is about to be overwritten."""
         self.run = partial(tree_map_only, Tensor, Tensor.clone, self.again())
         self.args, self.kwargs, self.overwrites = (), {}, False
 
 
-Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+Placement = tuple[tuple[int, ...], tuple[int, ...], int]
 
 
 @dataclass(slots=True)
@@ -116,8 +125,8 @@ class _Made:
 
     step: _Step
     index: int | None
-    layout: Layout
-    view: Layout | None = None
+    placement: Placement
+    view: Placement | None = None
 
     def value(self) -> Tensor:
         return self.of(self.step.result())
@@ -128,7 +137,7 @@ class _Made:
 
 
 class _Tape(TorchDispatchMode):
-    """Notes how maps are made, below autograd: what autograd then saves is given to `pack`."""
+    """Records below autograd how maps are made; what autograd then saves is passed to `pack`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,11 +166,11 @@ class _Tape(TorchDispatchMode):
             maps = (result,) if isinstance(result, Tensor) else result
             for index, tensor in enumerate(maps[: MAPS.get(name)]):
                 place = None if isinstance(result, Tensor) else index
-                self.made[_storage(tensor)] = _Made(step, place, _layout(tensor))
+                self.made[_storage(tensor)] = _Made(step, place, _placement(tensor))
         return result
 
     def step(self, func: Any, name: str, inplace: bool, args: Any, kwargs: Any) -> _Step | None:
-        """How to do this again, where that is worth it."""
+        """How to run this again, where that is worth it."""
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(tensor.requires_grad for tensor in tensors):
             return None  # nothing of it will be saved
@@ -179,12 +188,12 @@ class _Tape(TorchDispatchMode):
         return step
 
     def handle(self, tensor: Tensor) -> _Kept | _Made:
-        """A tensor as something that keeps it, or something that makes it."""
+        """What keeps a tensor, or what makes it again."""
         made = self.made.get(_storage(tensor))
         if made is None:
             return _Kept(tensor, tensor._version)
-        layout = _layout(tensor)
-        return made if layout == made.layout else _Made(made.step, made.index, made.layout, layout)
+        placement = _placement(tensor)
+        return made if placement == made.placement else _Made(made.step, made.index, made.placement, placement)
 
     def pack(self, tensor: Tensor) -> tuple[int, _Kept | _Made]:
         handle = self.handle(tensor)
@@ -204,7 +213,7 @@ class _Tape(TorchDispatchMode):
         return value
 
     def close(self) -> None:
-        """Leave all maps to those who saved them."""
+        """Release all maps to those who saved them."""
         self.made.clear()
         self.readers.clear()
 
@@ -213,12 +222,12 @@ def _storage(tensor: Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())
 
 
-def _layout(tensor: Tensor) -> Layout:
+def _placement(tensor: Tensor) -> Placement:
     return tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
 
 
 def _without_statistics(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """In training, batch norm is done again without the running statistics, which it would move once more."""
+    """In training, batch norm is recomputed without the running statistics, which it would update once more."""
     names = [argument.name for argument in func._schema.arguments]
     if "running_mean" not in names or not args[names.index("training")]:
         return args

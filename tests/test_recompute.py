@@ -1,6 +1,7 @@
-"""Lean training: the ordinary network's answers, gradients and statistics, bit for bit, with fewer maps kept."""
+"""Saving memory: the ordinary pass's outputs, gradients and statistics, bit for bit, with fewer maps kept."""
 
 import copy
+import threading
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -11,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import unetzoo
 from benchmarks.structure import Case
-from unetzoo.errors import ConfigError
-from unetzoo.models.lean import recomputed
+from unetzoo.errors import UnknownKeywordError
+from unetzoo.recompute import save_memory
 
 VARIANTS = [
     *[(name, {}) for name in OURS],
@@ -26,13 +27,23 @@ VARIANTS = [
 ]
 
 
+class Saving(nn.Module):
+    """A network that always saves memory."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with save_memory():
+            return self.net(x)
+
+
 def pair(name, **config):
-    """A network and its lean twin."""
+    """A network and its twin that saves memory."""
     torch.manual_seed(0)
     net = tiny(name, **config) if config.get("encoder_name") is None else unetzoo.build(name, **config)
-    lean = type(net)(**net.config | {"lean": True})
-    lean.load_state_dict(net.state_dict())
-    return net, lean
+    return net, Saving(copy.deepcopy(net))
 
 
 def step(net, x, run=None):
@@ -64,12 +75,12 @@ def test_evaluation_mode_frozen_parts_and_gradients_of_the_image():
     net, lean = pair("r2unet")
     x = image(net)
     for each in (net, lean):
-        each.freeze_encoder()
+        getattr(each, "net", each).freeze_encoder()
         step(each.train(), x)
     assert_same(net, lean)
     slopes = []
     for each in (net, lean):
-        each.unfreeze_encoder()
+        getattr(each, "net", each).unfreeze_encoder()
         leaf = x.clone().requires_grad_()
         step(each.eval(), leaf)
         slopes.append(leaf.grad)
@@ -121,7 +132,7 @@ def test_first_and_second_derivatives():
     unit = Unit(nn.Tanh()).double()
 
     def run(x, *parameters):
-        with recomputed():
+        with save_memory():
             return torch.func.functional_call(unit, dict(zip(names, parameters, strict=True)), x)
 
     names, parameters = zip(*unit.named_parameters(), strict=True)
@@ -137,7 +148,7 @@ def test_deep_residual_chains_of_other_networks():
     x = torch.randn(2, 3, 64, 64)
 
     def run(x):
-        with recomputed():
+        with save_memory():
             return other(x)
 
     assert torch.equal(step(net, x), step(other, x, run))
@@ -158,7 +169,7 @@ def test_maps_that_are_overwritten_later_are_not_lost():
     step(net, x, run)
     wanted = [p.grad.clone() for p in net.parameters()]
     net.zero_grad()
-    with recomputed():
+    with save_memory():
         torch.manual_seed(1)
         loss = run(x).square().mean()
     loss.backward()
@@ -166,8 +177,8 @@ def test_maps_that_are_overwritten_later_are_not_lost():
 
 
 def test_weights_changed_before_the_backward_pass_are_an_error():
-    net = tiny("bnunet", lean=True)
-    loss = net(image(net)).mean()
+    net = tiny("bnunet")
+    loss = Saving(net)(image(net)).mean()
     with torch.no_grad():
         net.encoder.blocks[0][1][0].weight.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -175,13 +186,14 @@ def test_weights_changed_before_the_backward_pass_are_an_error():
 
 
 def test_nothing_is_held_after_the_step(model_name):
-    lean = tiny(model_name, lean=True)
+    net = tiny(model_name)
+    lean = Saving(net)
     kept = []
     for layer in lean.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda _m, _i, out: kept.append(torch.UntypedStorage._weak_ref(
                 out.untyped_storage())))  # fmt: skip
-    step(lean, image(lean))
+    step(lean, image(net))
     alive = [ref for ref in kept if not torch.UntypedStorage._expired(ref)]
     for ref in kept:
         torch.UntypedStorage._free_weak_ref(ref)
@@ -197,27 +209,86 @@ SHARES = {"unet": (0.76, 0.84), "bnunet": (0.47, 0.60), "r2unet": (0.36, 0.44), 
 @pytest.mark.parametrize("name", OURS)
 def test_memory(name):
     size = unetzoo.build(name, encoder_channels=(1,) * (4 if name == "ddunet" else 5)).geometry.fit(256)
-    usual, lean = (Case(name, (size, size), 8, {"lean": lean}).count() for lean in (False, True))
+    usual, lean = (Case(name, (size, size), 8, save_memory=saves).count() for saves in (False, True))
     kept, peak = SHARES[name]
     assert lean.kept <= kept * usual.kept and lean.peak <= peak * usual.peak
     assert sum(op.flops for op in lean.backward) == sum(op.flops for op in usual.backward)  # no convolution twice
     assert len(lean.forward) == len(usual.forward)
 
 
-def test_is_a_keyword_that_configurations_hold(tmp_path):
-    net = tiny("ddunet", lean=True)
-    net.save_pretrained(tmp_path)
-    assert unetzoo.from_pretrained(tmp_path).lean and not unetzoo.from_pretrained(tmp_path, lean=False).lean
-    assert copy.deepcopy(net).lean and not tiny("ddunet").lean
-    with pytest.raises(ConfigError, match="wrong lean"):
-        tiny("bnunet", lean="yes")
+def test_networks_know_nothing_of_it(model_name):
+    with pytest.raises(UnknownKeywordError):
+        tiny(model_name, lean=True)
+    assert "lean" not in tiny(model_name).config
 
 
-def test_compiles_in_one_graph(model_name):
+def test_compiled_networks_choose_by_themselves(model_name):
     torch.compiler.reset()
-    net = tiny(model_name, lean=True).train()
-    step(net, image(net), torch.compile(net, fullgraph=True, backend="aot_eager"))
+    net = tiny(model_name).train()
+    step(net, image(net), torch.compile(Saving(net), fullgraph=True, backend="aot_eager"))
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_exports():
+    net = tiny("bnunet").eval()
+    program = torch.export.export(Saving(net), (image(net),), strict=True)
+    torch.testing.assert_close(program.module()(image(net)), net(image(net)))
+
+
+def test_function_transforms_give_the_same_gradients():
+    net, x = tiny("bnunet").double().eval(), image(tiny("bnunet")).double()
+    parameters = dict(net.named_parameters())
+
+    def loss(parameters, model):
+        return torch.func.functional_call(model, parameters, x).square().mean()
+
+    wanted = torch.autograd.grad(loss(parameters, copy.deepcopy(net)), list(parameters.values()))
+    found = torch.func.grad(loss)({f"net.{name}": p for name, p in parameters.items()}, Saving(copy.deepcopy(net)))
+    for gradient, name in zip(wanted, parameters, strict=True):
+        torch.testing.assert_close(found[f"net.{name}"], gradient)
+
+
+def test_an_error_inside_leaves_nothing_behind():
+    net = tiny("bnunet")
+    with pytest.raises(ZeroDivisionError), save_memory():
+        net(image(net))
+        raise ZeroDivisionError
+    other = copy.deepcopy(net)
+    assert torch.equal(step(net, image(net)), step(other, image(net)))
+    assert_same(net, other)
+
+
+def test_other_threads_are_not_touched():
+    net, entered, done = tiny("bnunet"), threading.Event(), threading.Event()
+    kept = []
+
+    def plain():
+        entered.wait(10)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            net(image(net)).mean().backward()
+        done.set()
+
+    thread = threading.Thread(target=plain)
+    thread.start()
+    with save_memory():
+        entered.set()
+        assert done.wait(60)
+    thread.join()
+    assert kept
+
+
+def test_the_trainer_has_a_setting_for_it():
+    losses = []
+    for saves in (False, True):
+        torch.manual_seed(0)
+        net = tiny("bnunet", in_channels=3)
+        data = [{"image": torch.rand(3, 32, 32), "mask": torch.ones(32, 32, dtype=torch.int64)} for _ in range(2)]
+        trainer = unetzoo.Trainer(
+            net, unetzoo.LOSSES.build("bce"), steps=2, batch_size=2, progress=False, save_memory=saves
+        )
+        trainer.fit(data, None)
+        losses.append(tensors(list(net.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*losses, strict=True))
 
 
 def test_distributed(tmp_path):
