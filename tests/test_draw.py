@@ -206,8 +206,9 @@ def test_a_figure_is_the_same_every_time():
 
 def test_images_rearranged_before_the_first_convolution():
     net = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 1), nn.PixelShuffle(2))
-    with pytest.raises(ConfigError, match="choose a size and channels"):
+    with pytest.raises(ConfigError) as caught:
         unetzoo.draw(net, 32)
+    assert "channels" in caught.value.hint
     stages = figure(net, 32, in_channels=3).stages.values()
     assert [(stage.level, stage.channels) for stage in stages] == [(0, 3), (1, 8), (0, 2)]
 
@@ -217,10 +218,10 @@ def test_networks_without_levels_are_drawn_too(net):
     assert ET.fromstring(unetzoo.draw(net, 32)) is not None
 
 
-def test_titles_are_escaped():
-    assert "<title" in unetzoo.draw("bnunet", 64, title="a < b & c") and "a &lt; b &amp; c" in unetzoo.draw(
-        "bnunet", 64, title="a < b & c"
-    )
+def test_titles_are_text():
+    drawn = unetzoo.draw("bnunet", 64, title="a < b & \x1b\x00")
+    title = next(e.text for e in ET.fromstring(drawn).iter() if e.tag.endswith("title"))
+    assert title.startswith("a < b & \ufffd\ufffd:")
 
 
 class Broken(nn.Module):
@@ -231,14 +232,18 @@ class Broken(nn.Module):
 
 
 def test_what_cannot_be_drawn_is_an_error_that_says_so():
-    with pytest.raises(ConfigError, match=r"Broken cannot be run.*3×100×100"):
+    with pytest.raises(ConfigError) as caught:
         unetzoo.draw(Broken(), 100)
-    with pytest.raises(ConfigError, match="expected an integer ≥ 1, found 0"):
+    assert "3×100×100" in caught.value.subject and caught.value.hint
+    with pytest.raises(ConfigError) as caught:
         unetzoo.draw("unet", 0)
-    with pytest.raises(ConfigError, match="takes no arguments"):
+    assert caught.value.found == 0
+    with pytest.raises(ConfigError) as caught:
         unetzoo.draw(Foreign(), classes=3)
-    with pytest.raises(UnknownNameError, match="did you mean 'unet'"):
+    assert caught.value.found == "classes"
+    with pytest.raises(UnknownNameError) as caught:
         unetzoo.draw("unett")
+    assert "'unet'" in caught.value.hint
     with pytest.raises(InputShapeError):
         unetzoo.draw("r2unet", 8, encoder_channels=[4, 4, 4, 4, 4]) and unetzoo.build("r2unet")(torch.zeros(1, 3, 8, 8))
 

@@ -1,4 +1,4 @@
-"""Looking at a network, any network: its figure and its summary, from one forward pass."""
+"""Figures and summaries of any network, from one recorded forward pass."""
 
 from .costs import Part, Summary, summary
 from .figure import draw

@@ -1,4 +1,4 @@
-"""`summary`: a network as a tree of its parts, with shapes, parameters, FLOPs and memory."""
+"""`summary`: a network as a tree of modules with shapes, parameters, FLOPs and memory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Part:
     """A module of a network.
 
     Args:
-        name: Its attribute's name ("encoder").
-        kind: Its class.
-        output: Shapes of what it answered, without the batch.
-        parameters: Their number, of all parts of it.
-        flops: Floating-point operations for one image; a multiplication with an addition is two.
-        training_bytes: What it made in a forward pass in training that lives on until the backward pass, its answer
-            included, for one image.
+        name: Its attribute name ("encoder").
+        kind: Its class name.
+        output: Shapes of its outputs, without the batch.
+        parameters: Number of parameters, submodules included.
+        flops: Floating-point operations per image; a multiply-add counts as two.
+        training_bytes: Memory per image that it allocates in a training forward pass and that is kept until the
+            backward pass, its output included.
         calls: How often it ran.
-        parts: Its own parts.
+        parts: Its submodules.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Part:
     parts: list[Part] = field(default_factory=list)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Part]]:
-        """This part and all below it, with their depths."""
+        """Yield this part and all parts below it, with their depth."""
         yield depth, self
         for part in self.parts:
             yield from part.walk(depth + 1)
@@ -52,15 +52,14 @@ class Part:
 
 @dataclass
 class Summary:
-    """What a network costs.
+    """The costs of a network.
 
     Args:
         input: Shape of the image, without the batch.
         root: The network and its parts.
-        trainable: Number of parameters that want gradients.
+        trainable: Number of parameters that require gradients.
         weight_bytes: Size of parameters and buffers.
-        inference_bytes: The most that images and maps hold at one moment of a forward pass without gradients, for
-            one image.
+        inference_bytes: Peak memory per image of image and feature maps in a forward pass without gradients.
     """
 
     input: tuple[int, ...]
@@ -75,21 +74,21 @@ class Summary:
 
 
 def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> Summary:
-    """A network's parts with shapes, parameters, FLOPs and memory, from a forward pass without memory or arithmetic.
+    """Summarize a network: shapes, parameters, FLOPs and memory of its parts, from a forward pass on the meta device.
 
-    Bytes are those of tensors, as the operations of this torch make and keep them in float32; what an allocator rounds
-    up and a convolution's workspace come on top. What is kept for training counts dropout and normalization in training
-    mode, and frozen parameters as frozen.
+    Bytes are those of the tensors that the installed torch allocates in float32; allocator rounding and convolution
+    workspaces come on top. Memory kept for training is measured with dropout and normalization in training mode, and
+    with frozen parameters frozen.
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its image.
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
-            are not its first convolution's.
+        size: Height and width of the image, rounded up to a legal size. By default 256, or 572 for a network whose
+            output is smaller than its image.
+        config: Constructor arguments of a network given by name. For a network that is already built, only
+            `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: A size that the network refuses, or arguments for a network that is built already.
+        ConfigError: The network refuses the size, or a network that is already built is given constructor arguments.
         UnknownNameError: No such model.
 
     Examples:
@@ -101,11 +100,11 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
     net, trace = traced(model, size, **config)
     shape = trace.shape
     with module_mode(net, training=False), torch.no_grad():
-        _, forward = run_blank(net, shape, Forward)
-    with module_mode(net, training=True), torch.enable_grad():  # two images: batch norm refuses one value a channel
-        answer, watched = run_blank(net, (2, *shape[1:]), Kept)
+        _, forward = run_blank(net, shape, ForwardRecorder)
+    with module_mode(net, training=True), torch.enable_grad():  # two images: batch norm refuses one value per channel
+        output, watched = run_blank(net, (2, *shape[1:]), SavedForBackward)
         kept = watched.bytes()
-        del answer
+        del output
     weights = [*net.parameters(), *net.buffers()]
     return Summary(
         input=shape[1:],
@@ -116,7 +115,7 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
     )
 
 
-def _part(net: nn.Module, name: str, path: str, forward: Forward, kept: dict[str, int]) -> Part:
+def _part(net: nn.Module, name: str, path: str, forward: ForwardRecorder, kept: dict[str, int]) -> Part:
     children = [(n, m, f"{path}.{n}" if path else n) for n, m in net.named_children()]
     parts = [_part(module, n, below, forward, kept) for n, module, below in children]
     ran = path in forward.calls  # a list of modules only holds them
@@ -132,8 +131,8 @@ def _part(net: nn.Module, name: str, path: str, forward: Forward, kept: dict[str
     )
 
 
-class Forward(ExitStack):
-    """Watches a forward pass: shapes and calls of modules, FLOPs, living maps."""
+class ForwardRecorder(ExitStack):
+    """Records a forward pass: shapes and calls of modules, FLOPs, live memory."""
 
     def __init__(self, net: nn.Module, image: Tensor) -> None:
         super().__init__()
@@ -142,10 +141,10 @@ class Forward(ExitStack):
         self.shapes: dict[str, list[tuple[int, ...]]] = {}
         self.calls: dict[str, int] = {}
         self.counter = FlopCounterMode(display=False)
-        self.memory = Living(image)
+        self.memory = LiveMemory(image)
 
-    def __enter__(self) -> Forward:
-        """Begin to watch."""
+    def __enter__(self) -> ForwardRecorder:
+        """Start recording."""
         super().__enter__()
         for module in self.paths:
             self.callback(module.register_forward_hook(self._note).remove)
@@ -164,8 +163,8 @@ class Forward(ExitStack):
         return int(sum(counts.values()))
 
 
-class Living(TorchDispatchMode):
-    """What of an image and the maps made of it is alive, and how much that was at most."""
+class LiveMemory(TorchDispatchMode):
+    """Tracks which tensors derived from an image are alive, and their peak size."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
@@ -175,7 +174,7 @@ class Living(TorchDispatchMode):
         self._add(image)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count what it made."""
+        """Run the operation and count its outputs."""
         out = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         for tensor in tree_leaves(out):
@@ -197,16 +196,16 @@ class Living(TorchDispatchMode):
         self.now -= size
 
 
-class Kept(ExitStack):
-    """Watches a forward pass in training: which maps outlive it, and in which modules they were made."""
+class SavedForBackward(ExitStack):
+    """Records which feature maps outlive a training forward pass, and in which modules they were made."""
 
     def __init__(self, net: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.paths = {module: path for path, module in net.named_modules()}
-        self.memory = Living(image)
+        self.memory = LiveMemory(image)
 
-    def __enter__(self) -> Kept:
-        """Begin to watch."""
+    def __enter__(self) -> SavedForBackward:
+        """Start recording."""
         super().__enter__()
         for module in self.paths:
             self.callback(module.register_forward_pre_hook(self._go_in).remove)
@@ -221,7 +220,7 @@ class Kept(ExitStack):
         self.memory.inside.pop()
 
     def bytes(self) -> dict[str, int]:
-        """What is alive, by the module's path; to be asked while the answer is."""
+        """Bytes alive per module path; call it while the output is still referenced."""
         found: dict[str, int] = {}
         for storage, paths in self.memory.maps.items():
             for path in paths:

@@ -15,21 +15,21 @@ from .trace import Trace, traced
 
 
 def draw(model: str | nn.Module, size: int | None = None, *, title: str | None = None, **config: Any) -> str:
-    """A figure of a network as SVG text: stages by resolution, channels, sizes, skips, dilation, recurrence.
+    """Draw a network as an SVG figure: stages by resolution, channels, sizes, skips, dilation, recurrence.
 
-    The network runs once on a blank image (weightless where it allows that) and is drawn from what it did, so any
-    network with one image as input will do: ours, SMP's, a plugin's or your own.
+    The network runs once on a blank image (on the meta device if possible) and is drawn from the recorded operations,
+    so any network that takes one image works: ours, SMP's, a plugin's or your own.
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its image (the U-Net paper's figure).
+        size: Height and width of the image, rounded up to a legal size. By default 256, or 572 for a network whose
+            output is smaller than its image (the U-Net paper's figure).
         title: Heading; the network's own name by default.
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
-            are not its first convolution's.
+        config: Constructor arguments of a network given by name. For a network that is already built, only
+            `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: A size that the network refuses, or arguments for a network that is built already.
+        ConfigError: The network refuses the size, or a network that is already built is given constructor arguments.
         UnknownNameError: No such model.
         UnknownKeywordError: A keyword it does not take.
 
@@ -57,16 +57,16 @@ def _subtitle(net: nn.Module, trace: Trace) -> str:
     def extent(shape: tuple[int, ...]) -> str:
         return "×".join(map(str, shape[1:]))
 
-    answers = [f"{name} {extent(shape)}".strip() for (name, _), shape in zip(trace.outputs, trace.shapes, strict=True)]
+    outputs = [f"{name} {extent(shape)}".strip() for (name, _), shape in zip(trace.outputs, trace.shapes, strict=True)]
     count = sum(p.numel() for p in net.parameters())
-    return f"{extent(trace.shape)} → {', '.join(answers)} · {count:,} parameters"
+    return f"{extent(trace.shape)} → {', '.join(outputs)} · {count:,} parameters"
 
 
 def describe(figure: Figure) -> str:
-    """A figure in words, for those who do not see it.
+    """Describe a figure in words, for screen readers.
 
     Args:
-        figure: The stages and ways.
+        figure: Stages and edges.
     """
     names = {number: f"stage {place}" for place, number in enumerate(figure.stages, 1)}
     sentences = []
@@ -74,7 +74,7 @@ def describe(figure: Figure) -> str:
         sentence = f"{names[number].capitalize()}, {stage.size[0]}×{stage.size[1]}: {_contents(stage)}"
         ways = [f"{edge.label or 'skip'} from {names[edge.source]}" for edge in figure.into(number)]
         sentence += f"; {', '.join(ways)}" if ways else ""
-        sentence += "".join(f"; gives {name or 'the answer'}, {pluralize(c, 'channel')}" for name, c in stage.outputs)
+        sentence += "".join(f"; outputs {name or 'logits'}, {pluralize(c, 'channel')}" for name, c in stage.outputs)
         sentences.append(sentence + ".")
     return " ".join(sentences)
 

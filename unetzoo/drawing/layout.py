@@ -1,4 +1,4 @@
-"""Where everything of a figure stands, in pixels: time runs to the right, resolution falls downwards."""
+"""Positions of everything in a figure, in pixels: execution order runs to the right, resolution falls downward."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from .stages import Edge, Figure, Layer, Stage
 
 TALLEST, SHRINK, SHORTEST = 128.0, 0.76, 24.0  # heights of maps, level by level
-GAP, SKIP_GAP = 13.0, 34.0  # between the maps of a stage; between stages of one row
+GAP, SKIP_GAP = 13.0, 34.0  # between maps of a stage; between stages of a row
 LABEL, LOOP, CAPTION, NOTE, ARC = 15.0, 13.0, 17.0, 12.0, 8.0
 RISE = 5.0  # of the sheets behind a block
-ARM = 25.0  # by how much a second way up stands to the right of the first
+ARM = 25.0  # offset of a second edge up to the right of the first
 DIGIT = 5.9  # width of a digit of the labels
-MOST_LAYERS = 6  # a stage of more is drawn as one block
+MOST_LAYERS = 6  # a stage with more is drawn as one block
 MARGIN, HEADER, GUTTER = 22.0, 62.0, 30.0
 
 
 @dataclass
 class Item:
-    """One map of a stage, as it is drawn.
+    """One drawn map of a stage.
 
     Args:
         kind: "input", "map", "conv", "point" (1×1), "dilated", "attention", "cat", "sign" (a sum, a product), "block".
-        label: What stands above it.
-        under: What stands below it.
-        times: How often its weights were applied.
-        parts: Shares of a concatenation: (share, whether it came along a skip).
+        label: Text above it.
+        under: Text below it.
+        times: How often its weights are applied.
+        parts: Parts of a concatenation: (share, whether it comes from a skip).
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass
 class Box:
-    """A stage in its place; `y` is the upper edge of its maps, `falls` whether a way down leaves it."""
+    """A placed stage; `y` is the upper edge of its maps, `falls` whether an edge leads down from it."""
 
     stage: Stage
     items: list[Item]
@@ -58,7 +58,7 @@ class Box:
 
     @property
     def width(self) -> float:
-        """From the first map's left to the last one's right."""
+        """Width from the first map to the last."""
         return self.items[-1].x + self.items[-1].width - self.items[0].x
 
     @property
@@ -78,13 +78,13 @@ class Box:
 
     @property
     def crown(self) -> float:
-        """Height of what stands above the maps."""
+        """Height of the labels above the maps."""
         kinds = {item.kind for item in self.items}
         return LABEL + (LOOP if any(item.times > 1 for item in self.items) else 0) + (RISE if "block" in kinds else 0)
 
     @property
     def caption(self) -> tuple[float, str]:
-        """Where the lines below begin or end, beside the arrow that is there: x, and "start" or "end"."""
+        """Position of the lines below, beside the arrow: x, and the text anchor "start" or "end"."""
         left = self.items[-1].center - 6
         if self.falls and left - self.caption_width > 6:
             return left, "end"
@@ -92,18 +92,18 @@ class Box:
 
     @property
     def caption_width(self) -> float:
-        """Of the longest line below."""
+        """Width of the longest line below."""
         return 5.5 * max(map(len, self.captions))
 
     @property
     def captions(self) -> list[str]:
-        """The lines below a stage: its size, what a block stands for, what it does beside its layers."""
+        """The lines below a stage: its size, the contents of a block, notes."""
         height, width = self.stage.size
         lines = [f"{height}×{width}", *(item.under for item in self.items if item.kind == "block")]
         return lines + [note for note in (_notes(self.stage),) if note]
 
     def shift(self, x: float) -> None:
-        """Move to the right, so that the first map begins at x."""
+        """Move the box so that the first map begins at x."""
         by = x - self.items[0].x
         for item in self.items:
             item.x += by
@@ -112,7 +112,7 @@ class Box:
 
 @dataclass
 class Layout:
-    """A figure's boxes and ways in their places."""
+    """The placed boxes and edges of a figure."""
 
     boxes: dict[int, Box]
     edges: list[Edge]
@@ -121,7 +121,7 @@ class Layout:
     height: float
 
     def between(self, edge: Edge) -> list[Box]:
-        """Boxes of the same row and lane that a skip would run through."""
+        """Boxes of the same row and lane that a skip would cross."""
         source, target = self.boxes[edge.source], self.boxes[edge.target]
         return [
             box
@@ -133,10 +133,10 @@ class Layout:
 
 
 def lay_out(figure: Figure, channels: int) -> Layout:
-    """Place a figure: stages in columns as they follow each other, one row a resolution, side arms in lanes below.
+    """Place a figure: stages in columns in execution order, one row per resolution, side branches in lanes below.
 
     Args:
-        figure: What to place.
+        figure: The figure.
         channels: Channels of the image.
     """
     levels = sorted({stage.level for stage in figure.stages.values()})
@@ -161,8 +161,8 @@ def lay_out(figure: Figure, channels: int) -> Layout:
 
 def _right_end(box: Box) -> float:
     x, anchor = box.caption
-    answer = 34 + 6.8 * len(answer_names(box.stage)) if box.stage.outputs else 0
-    return max(box.right + answer, x + box.caption_width if anchor == "start" else 0)
+    output = 34 + 6.8 * len(output_names(box.stage)) if box.stage.outputs else 0
+    return max(box.right + output, x + box.caption_width if anchor == "start" else 0)
 
 
 def height_of(row: int) -> float:
@@ -171,7 +171,7 @@ def height_of(row: int) -> float:
 
 
 def items(stage: Stage, figure: Figure, channels: int) -> list[Item]:
-    """What is drawn of a stage, from left to right, beginning at x = 0; the image has `channels`."""
+    """The drawn maps of a stage from left to right, starting at x = 0; the image has `channels`."""
     drawn: list[Item] = []
     if stage.number == 0 and stage.layers:
         drawn.append(Item("input", 8.0, f"{channels}"))
@@ -229,7 +229,7 @@ def _width(channels: int) -> float:
 
 
 def _x(boxes: dict[int, Box], figure: Figure, number: int) -> float:
-    """As far left as the stages before allow: beyond the way down, and beside another way up."""
+    """As far left as earlier stages allow: past the edge down, and beside another edge up."""
     box, ways = boxes[number], figure.into(number)
     if not ways:
         return MARGIN + GUTTER
@@ -257,7 +257,7 @@ def _climbs(ways: list[Edge]) -> bool:
 
 
 def _lane(boxes: dict[int, Box], number: int) -> int:
-    """The uppermost lane of its row where a box meets no earlier one."""
+    """The topmost lane of its row where a box overlaps no earlier one."""
     box = boxes[number]
     others = [other for n, other in boxes.items() if n < number and other.row == box.row]
     lane = 0
@@ -282,7 +282,7 @@ def _stack_rows(layout: Layout, rows: int) -> float:
 
 
 def arc_room(layout: Layout, inside: list[Box]) -> float:
-    """Room for the skips that run above other boxes of their lane."""
+    """Space for the skips that pass above other boxes of their lane."""
     members = {box.stage.number for box in inside}
     arcs = [len(layout.between(e)) for e in layout.edges if e.kind == "skip" and {e.source, e.target} <= members]
     over = any(box.merge is not box.items[0] for box in inside)
@@ -290,7 +290,7 @@ def arc_room(layout: Layout, inside: list[Box]) -> float:
 
 
 def _notes(stage: Stage) -> str:
-    """What a stage does beside its layers, in a few words."""
+    """Notes on a stage beyond its layers."""
     dilations = sorted({layer.dilation for layer in stage.layers} - {1})
     drawn_one_by_one = sum(layer.kind in ("conv", "attention") for layer in stage.layers) <= MOST_LAYERS
     words = [] if drawn_one_by_one or not dilations else ["dilation " + ", ".join(map(str, dilations))]
@@ -303,6 +303,6 @@ def _notes(stage: Stage) -> str:
     return "; ".join(words)
 
 
-def answer_names(stage: Stage) -> str:
-    """What leaves the figure at a stage."""
+def output_names(stage: Stage) -> str:
+    """Names of the outputs that leave a stage."""
     return " ".join(name or "logits" for name, _ in stage.outputs)

@@ -1,4 +1,4 @@
-"""From operations to stages."""
+"""Groups recorded operations into stages."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ CROPS = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 
 
 def figure_of(trace: Trace) -> Figure:
-    """The stages of a traced network and the ways between them."""
-    return simplify(Reader(trace).read())
+    """The stages of a traced network and the edges between them."""
+    return simplify(TraceReader(trace).read())
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands: its stage, the height and width of its map, whether it is pooled to something smaller."""
+    """Where a value belongs: its stage, its height and width, whether it was pooled to something smaller."""
 
     stage: int
     extent: tuple[int, int]
     pooled: bool = False
 
 
-class Reader:
-    """Reads a trace into stages."""
+class TraceReader:
+    """Builds the figure of a trace, operation by operation."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -39,7 +39,7 @@ class Reader:
         self.places = {0: Place(0, (height, width))}
 
     def read(self) -> Figure:
-        """The figure, before stages that belong together are joined."""
+        """The figure before stages that belong together are joined."""
         for operation in self.trace.operations:
             for value, shape in zip(operation.outputs, operation.shapes, strict=True):
                 self.shapes[value] = shape
@@ -81,16 +81,18 @@ class Reader:
         first = next((place for place in places if not place.pooled), places[0])
         extents = {place.extent for place in places if not place.pooled}
         if operation.name not in MERGES or len(extents) > 1 or any(place.pooled for place in places):
-            return first  # attention looks elsewhere; what it asks for stays where it is
+            return first  # attention reads from elsewhere; its query stays where it is
         known = self.figure.stages
         twins = {self._entry(stage) for stage in stages}
-        if len(twins) == 1 and None not in twins:  # two ways of the same move: a residual unit's, an inception's
+        if (
+            len(twins) == 1 and None not in twins
+        ):  # parallel branches of the same move: a residual unit, an inception block
             for other in stages[1:]:
                 join(self.figure, other, stages[0])
                 self._rename(other, stages[0])
             return Place(stages[0], first.extent)
         level = min((known[s] for s in stages), key=lambda s: s.number).level
-        for number in stages:  # an up-sampling that met another size than its factor says
+        for number in stages:  # up-sampled to a size other than its factor implies
             if known[number].level != level and self._entry(number):
                 known[number].level = level
         channels = shape[1] if operation.name != "stack" else self.shapes[operation.inputs[0]][1]
@@ -105,7 +107,7 @@ class Reader:
         return Place(merged.number, first.extent)
 
     def _entry(self, number: int) -> tuple[int, str] | None:
-        """Where a stage came from, when one move alone leads to it."""
+        """Source and kind of the only edge into a stage; None if there are several, or only skips."""
         edges = self.figure.into(number)
         return (edges[0].source, edges[0].kind) if len(edges) == 1 and edges[0].kind != "skip" else None
 
@@ -120,7 +122,7 @@ class Reader:
         return self.figure.stages[number]
 
     def _rise(self, operation: Operation, shape: tuple[int, ...], here: Place) -> tuple[float, tuple[int, int]]:
-        """By how many levels an operation goes down, and the height and width after it."""
+        """The number of levels an operation goes down, and the height and width after it."""
         name, settings, extent = operation.name, operation.settings, here.extent
         flat = len(shape) != 4
         if flat or (shape[-2:] == extent and name != "convolution"):
@@ -145,7 +147,7 @@ class Reader:
         self, stage: Stage, operation: Operation, shape: tuple[int, ...], extent: tuple[int, int], *, moved: bool
     ) -> None:
         if operation.name == "convolution" or moved:
-            stage.size = extent  # a map cropped for its skip is no other map
+            stage.size = extent  # a map cropped for its skip is still the same map
         if len(shape) == 4 and shape[-2:] == extent:
             stage.channels = shape[1]
         settings = operation.settings

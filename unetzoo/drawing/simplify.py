@@ -1,4 +1,4 @@
-"""Joining stages that a reader sees as one."""
+"""Joins stages that a reader sees as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .stages import Edge, Figure, join
 
 
 def simplify(figure: Figure) -> Figure:
-    """Join what a reader sees as one stage, and leave out what nobody reads."""
+    """Join stages that belong together, and drop those whose output is never used."""
     changed = True
     while changed:
         changed = _drop_unread(figure) or _join_inner(figure) or _join_arrivals(figure)
@@ -25,7 +25,7 @@ def _drop_unread(figure: Figure) -> bool:
 
 
 def _join_arrivals(figure: Figure) -> bool:
-    """What one move brought to another stage's level, for that stage alone, belongs to it."""
+    """Join a stage that only brings a map to the level of the one stage that it feeds."""
     for number in figure.stages:
         before, after = figure.into(number), _successors(figure, number)
         if len(before) != 1 or before[0].kind == "skip" or len(after) != 1 or figure.stages[number].outputs:
@@ -37,7 +37,7 @@ def _join_arrivals(figure: Figure) -> bool:
 
 
 def _join_inner(figure: Figure) -> bool:
-    """A step between two merges (a gate, an attention unit) belongs to the stage that it alone feeds."""
+    """Join a step between two merges (a gate, an attention unit) with the one stage that it feeds."""
     for number in sorted(figure.stages, reverse=True):
         after = _successors(figure, number)
         if len(after) != 1 or number == 0 or figure.stages[number].outputs:

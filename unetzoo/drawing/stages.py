@@ -1,4 +1,4 @@
-"""What a U-Net figure shows: stages of one resolution, and what joins them."""
+"""The elements of a U-Net figure: stages of one resolution, and the edges between them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ MERGES = {"cat": "cat", "add": "add", "mul": "mul", "stack": "add"}  # stacked m
 
 @dataclass
 class Layer:
-    """One thing a stage does: a convolution ("conv"), attention, or a merge ("cat", "add", "mul").
+    """One layer of a stage: a convolution ("conv"), attention, or a merge ("cat", "add", "mul").
 
     Args:
-        kind: Which.
-        channels: Channels of its answer.
+        kind: Which of these.
+        channels: Output channels.
         kernel: Side of a convolution's kernel.
         dilation: Its dilation.
-        times: How often the same weights were applied.
-        depthwise: Whether it keeps the channels apart.
-        parts: What a concatenation joined: (stage, channels).
-        size: Height and width of its answer.
+        times: How often the same weights are applied.
+        depthwise: Whether each channel is convolved separately.
+        parts: What a concatenation joins: (stage, channels).
+        size: Output height and width.
     """
 
     kind: str
@@ -35,15 +35,15 @@ class Layer:
 
 @dataclass
 class Stage:
-    """What happens at one resolution between two moves to another, or between two merges.
+    """The layers at one resolution, between two changes of resolution or two merges.
 
     Args:
-        level: log2 of how much smaller than the image its maps are.
-        layers: What it does, in order.
-        notes: What it looks at besides ("global context").
+        level: log2 of the factor by which its maps are smaller than the image.
+        layers: Its layers in order.
+        notes: Further inputs ("global context").
         size: Height and width of its last map.
         channels: Channels of its last map.
-        outputs: Names of the network's answers that leave it, with their channels.
+        outputs: Names and channels of the network's outputs that leave it.
     """
 
     number: int
@@ -57,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Edge:
-    """A way from one stage to another: "down", "up" or "skip", and what does it ("max-pool 2×2")."""
+    """An edge between two stages: "down", "up" or "skip", and its operation ("max-pool 2×2")."""
 
     source: int
     target: int
@@ -67,13 +67,13 @@ class Edge:
 
 @dataclass
 class Figure:
-    """All stages in order, and the ways between them."""
+    """All stages in order, and the edges between them."""
 
     stages: dict[int, Stage]
     edges: list[Edge]
 
     def into(self, number: int) -> list[Edge]:
-        """The ways that lead to a stage."""
+        """The edges into a stage."""
         return [edge for edge in self.edges if edge.target == number]
 
     def out_of(self, number: int) -> list[Edge]:
@@ -108,14 +108,14 @@ def join(figure: Figure, away: int, into: int) -> None:
 
 
 def _origin(figure: Figure, gone: Stage, into: int) -> int:
-    """Where the map of a stage that joins another came from: a skip that passed a gate is still that skip."""
+    """Where the map of a joined stage came from: a skip that passes a gate is still that skip."""
     skips = [edge.source for edge in figure.into(gone.number) if edge.kind == "skip"]
     gated = bool(gone.layers) and gone.layers[0].kind == "mul"
     return min(skips) if gated and skips else into
 
 
 def joined_layers(first: Stage, second: Stage) -> list[Layer]:
-    """Layers of two stages; a concatenation that goes on with another's result is one concatenation."""
+    """Layers of two stages; a concatenation of another concatenation's result counts as one."""
     layers, rest = list(first.layers), list(second.layers)
     if layers and rest and layers[-1].kind == rest[0].kind and rest[0].kind in MERGES:
         later = rest.pop(0)

@@ -1,11 +1,12 @@
-"""A laid-out figure as SVG, written by hand: explicit colors on a background of its own, a title and a description."""
+"""Renders a layout as SVG with explicit colors on its own background, a title and a description."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
 
-from .layout import ARC, LABEL, LOOP, MARGIN, RISE, Box, Item, Layout, answer_names
+from ..wording import printable
+from .layout import ARC, LABEL, LOOP, MARGIN, RISE, Box, Item, Layout, output_names
 from .stages import Edge
 
 PAPER, INK, FAINT, LINE = "#fbfcfe", "#1f2937", "#6b7280", "#d9dee7"
@@ -33,14 +34,19 @@ NAMES = {
 Point = tuple[float, float]
 
 
+def escape(text: str) -> str:
+    """Foreign text as XML: no markup, no control characters."""
+    return saxutils.escape(printable(text))
+
+
 def render(layout: Layout, title: str, subtitle: str, description: str) -> str:
     """The SVG text.
 
     Args:
-        layout: What stands where.
+        layout: Positions of everything.
         title: Heading.
         subtitle: Line below it.
-        description: What a reader who does not see the figure is told.
+        description: The figure in words, for screen readers.
     """
     entries = _entries(layout)
     width = max(layout.width, _least_width(title, subtitle), *(2 * MARGIN + _room(name) for _, name in entries))
@@ -93,7 +99,7 @@ def _box(box: Box) -> list[str]:
         end = box.right + 24
         parts.append(_line([(box.right + 2, box.middle), (end, box.middle)], "layer"))
         parts.append(
-            _text(end + 5, box.middle + 3.5, answer_names(box.stage), size=11, weight=600, fill=FILLS["output"])
+            _text(end + 5, box.middle + 3.5, output_names(box.stage), size=11, weight=600, fill=FILLS["output"])
         )
     return parts + _captions(box)
 
@@ -154,7 +160,7 @@ def _sign(item: Item, y: float) -> list[str]:
 
 
 def _loop(item: Item, top: float) -> list[str]:
-    """An arrow from a map back to itself, and how often its weights are applied."""
+    """An arrow from a map back to itself, with the number of times its weights are applied."""
     x, y = item.center, top - 2
     path = f"M{x + 5:.1f} {y:.1f}c5 -12 -15 -12 -10.5 -1.5"
     return [
@@ -235,7 +241,7 @@ def _arrow_head(kind: str, color: str) -> str:
 
 
 def _entries(layout: Layout) -> list[tuple[str, str]]:
-    """What the legend explains: kinds that appear, and their names."""
+    """Entries of the legend: the kinds that appear, with their names."""
     kinds = {
         item.kind for box in layout.boxes.values() for item in box.items[: len(box.items) - bool(box.stage.outputs)]
     }

@@ -1,4 +1,4 @@
-"""Every operation of one forward pass, from the tensors themselves: no network is known here."""
+"""Records every operation of one forward pass; independent of any particular network."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..errors import ConfigError, UnetzooError
 from ..modules import module_mode
 from ..registry import MODELS, keywords
 
-Watch = TypeVar("Watch", bound=AbstractContextManager[Any])
-SIZES = (256, 224, 384, 512)  # tried in this order where none is asked for: vision transformers have one of their own
+Watcher = TypeVar("Watcher", bound=AbstractContextManager[Any])
+SIZES = (256, 224, 384, 512)  # tried in this order by default, as vision transformers accept one size only
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Operation:
     """One operation on tensors that depend on the image.
 
     Args:
-        name: ATen's name, without its overload.
-        inputs: The values it read that depend on the image, in order.
-        outputs: The values it made.
+        name: ATen name without the overload.
+        inputs: Numbers of the values it reads that depend on the image, in order.
+        outputs: Numbers of the values it makes.
         shapes: Their shapes.
-        settings: Its other arguments that matter for a figure.
+        settings: Other arguments that matter for a figure.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass did.
+    """A recorded forward pass.
 
     Args:
         shape: Shape of the image, which is value 0.
-        operations: In the order they ran.
-        outputs: What the network answered: names ("" where it gives none), values.
-        shapes: Shapes of those.
+        operations: The operations in order.
+        outputs: The network's outputs: name ("" if unnamed) and value.
+        shapes: Their shapes.
     """
 
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Trace:
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down what happens to an image."""
+    """Records the operations on an image and on everything computed from it."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and note it."""
+        """Run the operation and record it."""
         out = func(*args, **(kwargs or {}))
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         inputs = tuple(self.numbers[id(t)] for t in given if id(t) in self.numbers)
@@ -109,15 +109,15 @@ def _settings(name: str, args: Any) -> dict[str, Any]:
 
 
 def trace(net: nn.Module, size: int | tuple[int, int], in_channels: int) -> Trace:
-    """Run a network once, without memory or arithmetic where it allows that, and note every operation.
+    """Run a network once, on the meta device if possible, and record every operation.
 
     Args:
-        net: The network; its state is left as it was.
+        net: The network; its state is not changed.
         size: Height and width of the image, or one number for both.
-        in_channels: Its channels.
+        in_channels: Channels of the image.
 
     Raises:
-        ConfigError: The network takes no image of that size.
+        ConfigError: The network does not accept an image of that size.
     """
     height, width = (size, size) if isinstance(size, int) else size
     with module_mode(net, training=False), torch.no_grad():
@@ -131,13 +131,18 @@ def trace(net: nn.Module, size: int | tuple[int, int], in_channels: int) -> Trac
     )
 
 
-def run_blank(net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watch]) -> tuple[Any, Watch]:
-    """A network's answer to a blank image, and who watched: weightless, or in earnest where it needs numbers.
+def run_blank(
+    net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watcher]
+) -> tuple[Any, Watcher]:
+    """Run a network on a blank image: on the meta device, or with real tensors where it needs their values.
 
     Args:
         net: The network.
         shape: Shape of the image, (N, C, H, W).
-        watch: Makes the context in which the network runs, given the network that really runs and the image.
+        watch: Returns the context in which the network runs, given the network and the image that are really used.
+
+    Returns:
+        The output, and the context.
 
     Raises:
         ConfigError: The network refuses the image.
@@ -148,19 +153,19 @@ def run_blank(net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module
             return functional_call(net, weights, (image,)), watcher
     except UnetzooError:
         raise
-    except Exception:  # a network that looks at its numbers has to be run with some
-        return _run_in_earnest(net, shape, watch)
+    except Exception:  # a network that reads tensor values cannot run on the meta device
+        return _run_for_real(net, shape, watch)
 
 
 def weightless(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers without memory, that want gradients where the network's do."""
+    """Parameters and buffers on the meta device, with the network's `requires_grad`."""
     named = (*net.named_parameters(), *net.named_buffers())
     return {name: t.detach().to("meta").requires_grad_(t.requires_grad) for name, t in named}
 
 
-def _run_in_earnest(
-    net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watch]
-) -> tuple[Any, Watch]:
+def _run_for_real(
+    net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watcher]
+) -> tuple[Any, Watcher]:
     device = next((t.device for t in net.parameters()), torch.device("cpu"))
     if device.type == "meta":
         net, device = copy.deepcopy(net).to_empty(device="cpu"), torch.device("cpu")
@@ -182,7 +187,7 @@ def _run_in_earnest(
 
 
 def named_outputs(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an answer: of a tensor, a tuple, a NamedTuple or a table of them."""
+    """Yield name and tensor of every output: of a tensor, or of nested tuples, NamedTuples and dicts."""
     if isinstance(out, Tensor):
         yield name, out
     elif isinstance(out, dict):
@@ -195,23 +200,24 @@ def named_outputs(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def traced(model: str | nn.Module, size: int | None = None, **config: Any) -> tuple[nn.Module, Trace]:
-    """A network, by name or built, and what it does to an image.
+    """Build a network if it is given by name, and record its forward pass.
 
     Args:
         model: A registry name, or a network.
-        size: Height and width of the image; a legal size that is not below it is taken. By default 256, or 572 for
-            a network whose answer is smaller than its image (the U-Net paper's figure).
-        config: Arguments to build a named network with. For one that is built `in_channels` alone, where its image's
-            are not its first convolution's.
+        size: Height and width of the image, rounded up to a legal size. By default 256, or 572 for a network whose
+            output is smaller than its image (the U-Net paper's figure).
+        config: Constructor arguments of a network given by name. For a network that is already built, only
+            `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: Arguments for a network that is built already, a size below 1, or one that the network refuses.
+        ConfigError: A size below 1 or one that the network refuses, or constructor arguments for a network that is
+            already built.
         UnknownNameError: No such model.
     """
     if size is not None and size < 1:
         raise ConfigError("wrong size", expected="an integer ≥ 1", found=size)
     if isinstance(model, nn.Module) and config.keys() - {"in_channels"}:
-        raise ConfigError("a network that is built takes no arguments but in_channels", found=", ".join(config))
+        raise ConfigError("a network that is already built takes no argument but in_channels", found=", ".join(config))
     net = model if isinstance(model, nn.Module) else _build(model, config)
     declared = None if isinstance(model, nn.Module) else keywords(MODELS.get(model)).get("in_channels")
     in_channels = config.get("in_channels") or _channels(net, declared)
@@ -231,7 +237,7 @@ def _build(name: str, config: dict[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             return MODELS.build(name, **config)
-    except (NotImplementedError, RuntimeError):  # a constructor that computes with its weights
+    except (NotImplementedError, RuntimeError):  # a constructor that computes with its weights needs real ones
         return MODELS.build(name, **config)
 
 
