@@ -1,6 +1,6 @@
-"""`python -m benchmarks NAME… [--repeats N] [--threads N]`: run the races of benchmarks/NAME.py and keep the results.
+"""`python -m benchmarks NAME… [--repeats N] [--threads N]`: run the races of benchmarks/NAME.py and store the results.
 
-Each such module has `races() -> Iterator[Race]`; a race whose peer is not installed is left out by its module.
+Each such module has `races() -> Iterator[Race]` and leaves out peers that are not installed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all by default")
     parser.add_argument("--repeats", type=int, default=50 if torch.cuda.is_available() else 15)
-    parser.add_argument("--warmup", type=int, help="rounds that are not timed: 2, or 20 on a GPU, by default")
+    parser.add_argument("--warmup", type=int, help="untimed rounds; by default 2, on a GPU 20")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
@@ -39,11 +39,11 @@ def main() -> None:
                 races.append(race.run(options.repeats, options.warmup))
             console.print(table(races[-1]))
             path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
-        console.print(f"kept in {path}", soft_wrap=True)
+        console.print(f"stored in {path}", soft_wrap=True)
 
 
 def table(result: dict) -> Table:
-    """A race as people read it."""
+    """A race as a table for the terminal."""
     limit = result.get("limit", {}).get("ms")
     columns = ("", "ms", "±", "× first", f"{result['unit']}/s", "× limit", "extra MB")
     out = Table(*columns, title=result["name"], title_justify="left")

@@ -1,4 +1,4 @@
-"""A cached dataset at 256² beside decoding and resizing 2048×1024 street-sized frames each time."""
+"""A cached dataset at 256² compared with decoding and resizing 2048×1024 frames every time."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def races() -> Iterator[Race]:
                 for i in range(FRAMES)
             ]
 
-        def arrays(answers: dict[str, Any]) -> None:
-            for ours, theirs in zip(answers["cached"], answers["Pillow: open, resize"], strict=True):
+        def arrays(outputs: dict[str, Any]) -> None:
+            for ours, theirs in zip(outputs["cached"], outputs["Pillow: open, resize"], strict=True):
                 assert np.abs(ours["image"].astype(int) - theirs["image"]).max() <= 1
                 assert np.array_equal(ours["mask"], theirs["mask"])
 
@@ -78,7 +78,7 @@ def _shrunk(path: Path, how: Image.Resampling) -> Image.Image:
     return Image.open(path).resize((SIZE, SIZE), how)
 
 
-def equal(answers: dict[str, Any]) -> None:
+def equal(outputs: dict[str, Any]) -> None:
     """Bit for bit."""
-    for ours, theirs in zip(answers["cached"], answers["folder: decode and resize"], strict=True):
+    for ours, theirs in zip(outputs["cached"], outputs["folder: decode and resize"], strict=True):
         assert ours["id"] == theirs["id"] and all((ours[k] == theirs[k]).all() for k in ("image", "mask"))

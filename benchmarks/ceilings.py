@@ -1,4 +1,4 @@
-"""What a device reaches at best: a large product of matrices, and a large copy, measured in the run that cites them."""
+"""A device's ceilings: the rates of a large matrix product and a large copy, measured in the run that cites them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Composites made as they are asked for, beside reading them from files; on one core, from warm sources and warm files.
+"""Composing samples on the fly compared with reading them from files; on one core, with warm sources and files.
 
-The exports hold what the compositor gives, so all contenders give the same samples: PNG bit for bit, JPEG about.
+The exported files hold the compositor's output, so all contenders return the same samples: PNG exactly, JPEG closely.
 """
 
 from __future__ import annotations

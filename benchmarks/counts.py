@@ -1,7 +1,7 @@
-"""`python -m benchmarks.counts [--update]`: counts that do not drift, against those kept in `counts.json`.
+"""`python -m benchmarks.counts [--update]`: compare operation counts with those stored in `counts.json`.
 
 FLOPs, operations, kept and peak bytes of a training step of every built-in network at its published widths, from its
-structure (`benchmarks/structure.py`). A change for the worse fails the tests; `--update` keeps what is measured now.
+structure (`benchmarks/structure.py`). The tests fail if a count gets worse; `--update` stores the current counts.
 """
 
 from __future__ import annotations

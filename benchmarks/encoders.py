@@ -1,7 +1,7 @@
-"""Our encoders in SMP's decoders: which fit, under which settings, and what is raised where they do not.
+"""Our encoders in SMP's decoders: which combinations work, with which settings, and what the others raise.
 
-`python -m benchmarks.encoders` builds every pair and writes the table into `docs/smp.md`, between its two marks. The
-networks are built on torch's meta device, which knows shapes and computes nothing.
+`python -m benchmarks.encoders` builds every pair and writes the table into `docs/smp.md`, between two markers. The
+networks are built on torch's meta device, which only tracks shapes.
 """
 
 from __future__ import annotations

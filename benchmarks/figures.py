@@ -1,4 +1,4 @@
-"""Bars for the documentation, drawn from the kept results: the same results give the same file, byte by byte."""
+"""Bar charts for the documentation; the same results give the same file, byte by byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OURS, THEIRS, LOST = "#2a6f97", "#a9b4c2", "#c1440e"
 
 
 def bars(record: dict[str, Any]) -> str:
-    """One SVG a result: of each race the contenders' times over the first's, on a scale of its own; ours first."""
+    """One SVG per result: each race's times relative to the first contender (ours), on its own scale."""
     parts, y = [], 8
     for race in record["races"]:
         y += GAP - LINE

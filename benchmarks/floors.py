@@ -1,10 +1,10 @@
-"""`python -m benchmarks.floors MODEL --size H W [--batch N]`: what a network cannot do without, and how long it takes.
+"""`python -m benchmarks.floors MODEL --size H W [--batch N]`: the least that a network needs.
 
-From the network's structure alone: operations, bytes and kept activations of a training step, and the time below which
-a device of given ceilings cannot go, however its kernels are written:
+From the structure of the network alone: operations, bytes and kept activations of a training step, and lower bounds of
+its time on a device with the given ceilings, however its kernels are written:
 
 - *work alone*: all FLOPs at the matrix units' rate;
-- *separate kernels*: each convolution reads its input and its weights and writes its answer once; in training a batch
+- *separate kernels*: each convolution reads its input and its weights and writes its output once; in training a batch
   norm reads its input once for the statistics and once with the non-linearity behind it, and writes; sums and poolings
   read and write; joining costs nothing. The backward pass does the same with the gradients.
 

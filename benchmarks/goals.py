@@ -1,7 +1,7 @@
-"""What was to be reached, beside what the kept results say: `python -m benchmarks.goals`.
+"""Performance goals beside the stored results: `python -m benchmarks.goals`.
 
-A goal is met when the worst of its races reaches the limit. Nothing is entered here by hand but
-the goals themselves and, where one is missed, why.
+A goal is met when the worst of its races reaches the limit. Only the goals themselves are entered by hand, and the
+reasons for those that are missed.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .harness import load_records
+
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio, or an amount, in the kept results.
+    """A ratio or a difference in the stored results.
 
     Args:
-        work: What is to be done well.
+        work: The work, as a short name.
         result: Name of the result.
         race: Pattern of the races' names.
-        ours: Pattern of the row that is ours.
-        peer: Pattern of the rows it is measured beside; the best of each race counts.
-        limit: What the worst race must reach.
+        ours: Pattern of our row.
+        peer: Pattern of the rows that ours is compared with; the best of each race counts.
+        limit: Value that the worst race must reach.
         column: "ms" or "extra_mb".
         kind: "faster" (peer over ours, at least), "share" (ours over peer, at most), "difference" (ours − peer, at
-            most) or "limit" (ours over the race's limit, at most; the peer is then only its name).
-        why: Why it is missed, where it is.
+            most) or "limit" (ours over the race's limit, at most; the peer is then only a name).
+        why: The reason, if it is missed.
     """
 
     work: str
@@ -43,12 +45,12 @@ class Goal:
     why: str = ""
 
     def said(self) -> str:
-        """The limit in words."""
+        """The limit as text."""
         words = {"faster": "≥ {:g}×", "share": "≤ {:g}×", "difference": "≤ {:g} ms more", "limit": "≤ {:g}×"}
         return words[self.kind].format(self.limit)
 
     def measured(self, records: list[dict[str, Any]], device: str) -> tuple[float, str] | None:
-        """The worst race's value and its name; None where nothing was kept for this device."""
+        """Value and name of the worst race; None if there is no result for this device."""
         values = [
             (self._value(race), race["name"])
             for record in records
@@ -80,7 +82,7 @@ class Goal:
         return min(values, default=None)
 
 
-APART = "before many calls two threads were slower than one at small products, as on cores that share no cache"
+APART = "before many calls two threads were slower than one at small matrix products, as on cores that share no cache"
 CPU = (
     Goal(
         "inference, BN-UNet",
@@ -111,7 +113,7 @@ CPU = (
         0.6,
         "extra_mb",
         "share",
-        why="convolutions' workspaces and freed blocks that glibc keeps stand in it; by tensors' bytes it is 0.60×",
+        why="includes convolution workspaces and freed blocks that glibc keeps; counting tensors alone it is 0.60×",
     ),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of the batch", "dice_ce$", "^SMP", 3.0),
     Goal("CE + Dice", "losses", "^CE \\+ Dice of each image", "per_image$", "^kornia", 1.4),
@@ -135,7 +137,7 @@ CPU = (
         "^unetzoo$",
         "^torch.bincount$",
         1.0,
-        why="on noise, where no neighbors are alike, checking each label is not free; along real borders it is faster",
+        why="checking every label has a cost on noise, where no neighbors are equal; on real label maps it is faster",
     ),
     Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
     Goal("tiled inference", "tiling", "6144", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.25$", 1.5),
@@ -166,7 +168,7 @@ CUDA = (
     Goal("tiled inference", "tiling", "16384", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.5$", 3.0),
     Goal("Trainer", "trainer", "bnunet", "^Trainer$", "^bare loop$", 1.03, kind="share"),
 )
-UNMEASURED = {"CPU": "", "CUDA": "no GPU was at hand"}
+UNMEASURED = {"CPU": "", "CUDA": "no GPU was available"}
 HEAD = ("goal", "peer", "limit", "measured", "met")
 
 
@@ -189,10 +191,8 @@ def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def main() -> None:
-    from .report import kept
-
     table = Table(*HEAD)
-    for row in rows(kept()):
+    for row in rows(load_records()):
         table.add_row(*row)
     Console(highlight=False).print(table)
 

@@ -1,10 +1,9 @@
-"""How everything here is measured: equal answers first, then interleaved repetitions, kept as JSON.
+"""The measuring harness: outputs are compared first, then contenders are timed in turn, and results stored as JSON.
 
-A `Race` is one piece of work done by several contenders. Each is run once and checked; only then are all timed in turn,
-a repetition of each before the next repetition of any, so that what else the machine does meets all of them alike. On a
-GPU each repetition finds the L2 cache emptied. On a processor it is noted before each call whether the cores are
-near one another: a virtual machine's may be moved to where they share no cache, which slows some contenders and not
-others.
+A `Race` is one piece of work done by several contenders. Each runs once and is checked; then they are timed in turn,
+one repetition of each before the next repetition of any, so that other load on the machine affects all alike. On a GPU
+the L2 cache is flushed before each repetition. On a CPU each call is labeled by whether the cores shared a cache just
+before it: a virtual machine's cores may be moved, which slows some contenders and not others.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ NUMBERS = ("ms", "iqr_ms", "ratio_to_first", "per_second")
 
 @dataclass(frozen=True)
 class Limit:
-    """The least time of a piece of work on the device at hand.
+    """The least time that a piece of work can take on this device.
 
     Args:
         seconds: That time.
-        what: What it counts, and the device's ceilings.
+        what: What it includes, and the device's ceilings.
     """
 
     seconds: float
@@ -47,7 +46,7 @@ class Limit:
 
 
 class Timed(NamedTuple):
-    """One call, and whether the processor's cores were apart before it."""
+    """The time of one call, and whether the CPU's cores shared no cache just before it."""
 
     seconds: float
     apart: bool
@@ -55,17 +54,17 @@ class Timed(NamedTuple):
 
 @dataclass
 class Race:
-    """One piece of work and who does it.
+    """One piece of work and its contenders.
 
     Args:
-        name: What is done, with its size: "dice_ce forward and backward, 2×19×512×1024".
-        contenders: Name → a call that does the work once and returns its answer. The first is ours.
-        check: Takes the answers by name and raises AssertionError where they differ more than they may.
-        notes: Name → why its answer may differ, or how it was configured.
-        work: How many samples, pixels or calls one run does, for rates; with its unit, e.g. (1000, "samples").
-        between: Runs before each repetition, untimed.
-        memory: Whether to measure the peak memory that each adds to what was there.
-        limit: What the device cannot go below for this work.
+        name: The work and its size: "dice_ce forward and backward, 2×19×512×1024".
+        contenders: Name → a call that does the work once and returns its output. The first is ours.
+        check: Takes the outputs by name and raises AssertionError if they differ by more than the tolerance.
+        notes: Name → why its output may differ, or how it was configured.
+        work: Amount of work per run and its unit, for rates, e.g. (1000, "samples").
+        between: Called before each repetition, untimed.
+        memory: Whether to measure the peak memory that each contender adds.
+        limit: The least time of this work on the device.
     """
 
     name: str
@@ -78,14 +77,14 @@ class Race:
     limit: Limit | None = None
 
     def run(self, repeats: int = 15, warmup: int | None = None) -> dict[str, Any]:
-        """Check, then time; a JSON-able result.
+        """Check, then time; return a JSON-able result.
 
         Args:
-            repeats: Timed repetitions of each; on a GPU 50 or more.
-            warmup: Untimed ones before; 20 on a GPU, else 2, by default.
+            repeats: Timed repetitions per contender; on a GPU 50 or more.
+            warmup: Untimed repetitions before; by default 20 on a GPU, else 2.
 
         Raises:
-            AssertionError: The answers differ.
+            AssertionError: The outputs differ.
         """
         if warmup is None:
             warmup = 20 if torch.cuda.is_available() else 2
@@ -99,7 +98,7 @@ class Race:
                 took = seconds_of(call)
                 if repeat >= 0:
                     times[name].append(Timed(took, apart))
-        # after the timing: it hands memory back, which the next call would have to fetch anew
+        # after the timing, as it returns memory that the next call would have to allocate again
         rows: dict[str, dict[str, Any]]
         rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
         ours = statistics.median(time.seconds for time in next(iter(times.values())))
@@ -121,7 +120,7 @@ class Race:
 
 
 def cores_apart(products: int = 50) -> bool:
-    """Whether two threads of the processor now take longer for small products of matrices than one."""
+    """Whether two threads are now slower than one at small matrix products."""
     threads = torch.get_num_threads()
     if torch.cuda.is_available() or threads < 2:
         return False
@@ -136,13 +135,13 @@ def cores_apart(products: int = 50) -> bool:
 
 
 def empty_cache(size: int = 2**28) -> None:
-    """Fill a GPU's L2 cache with something else."""
+    """Flush a GPU's L2 cache."""
     if torch.cuda.is_available():
         torch.empty(size, dtype=torch.uint8, device="cuda").zero_()
 
 
 def extra_memory(call: Callable[[], Any]) -> float:
-    """Megabytes that a call needs at its peak above what was held before it (Linux; else NaN)."""
+    """Peak memory of a call in MB above what was in use before it (Linux; else NaN)."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -162,7 +161,7 @@ def extra_memory(call: Callable[[], Any]) -> float:
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions and threads of a measurement."""
+    """Machine, versions and number of threads."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -197,11 +196,24 @@ def save(name: str, races: list[dict[str, Any]], command: str) -> Path:
     return path
 
 
-def check_schema(record: Mapping[str, Any]) -> None:
-    """Whether a record holds all that a reader needs to trust it, in the right types.
+def load_records() -> list[dict[str, Any]]:
+    """All stored results that follow the schema of races, by name.
 
     Raises:
-        ValueError: What is missing or of another type.
+        ValueError: As `check_schema`.
+    """
+    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    races = [record for record in records if "races" in record]
+    for record in races:
+        check_schema(record)
+    return races
+
+
+def check_schema(record: Mapping[str, Any]) -> None:
+    """Check that a record is complete and its values have the right types.
+
+    Raises:
+        ValueError: Something is missing or of the wrong type.
     """
     wrong = _misfits(record, {"what": str, "date": str, "command": str, "environment": dict, "races": list}, "record")
     if not wrong:
@@ -229,7 +241,7 @@ def _status(key: str) -> int:
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """How long a call takes: between two events on the GPU where there is one, else by the clock."""
+    """The time of a call: between two events on a GPU, else by the clock."""
     if not torch.cuda.is_available():
         start = time.perf_counter()
         call()

@@ -1,4 +1,4 @@
-"""What importing and listing cost a fresh interpreter, beside an empty one and the libraries underneath."""
+"""Import and listing time in a fresh interpreter, compared with an empty one and the libraries underneath."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def run(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
 
 
-def same(answers: dict[str, str]) -> None:
-    assert len(set(answers.values())) == 1, answers
+def same(outputs: dict[str, str]) -> None:
+    assert len(set(outputs.values())) == 1, outputs

@@ -1,7 +1,7 @@
-"""Images through a network: as it is, as others write and build it, and optimized.
+"""Inference of our networks, as built and optimized, compared with other implementations.
 
-Answers of those that share our weights are compared first. On a GPU in float32 and in bfloat16 with channels innermost,
-compiled, batch 8 and batch 1.
+The outputs of contenders with the same weights are compared first. On a GPU in float32, and in bfloat16 with
+channels_last, compiled, with batches of 8 and 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses, forward and backward, beside SMP's, torch's, kornia's, MONAI's and torchmetrics'."""
+"""Losses, forward and backward, compared with SMP, torch, kornia, MONAI and torchmetrics."""
 
 from __future__ import annotations
 

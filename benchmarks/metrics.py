@@ -1,4 +1,4 @@
-"""Updates of a segmentation metric: from label maps, and from logits."""
+"""Updates of a segmentation metric from label maps and from logits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The networks that ours are measured beside: common definitions written plainly, and other libraries' own.
+"""The networks that ours are compared with: plain versions of common definitions, and those of other libraries.
 
-The plain definitions hold the same parameters in the same order as ours (encoder, up-samplings, decoder, head), so
-weights are carried over one by one and answers can be compared.
+The plain definitions have the same parameters in the same order as ours (encoder, up-sampling, decoder, head), so
+weights can be copied one by one and outputs compared.
 """
 
 from __future__ import annotations

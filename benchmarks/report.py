@@ -1,44 +1,34 @@
-"""The benchmarks' page, made from what was kept: `python -m benchmarks.report` writes it and its figures."""
+"""Writes `docs/benchmarks.md` and its figures from the stored results: `python -m benchmarks.report`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from . import goals
 from .figures import bars
-from .harness import RESULTS, check_schema
+from .harness import load_records
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 FIGURES = PAGE.parent / "figures"
 HEAD = """# Benchmarks
 
-Made from `benchmarks/results/` by `python -m benchmarks.report`. Each piece of work is done by all contenders on equal
-inputs, their answers are compared first, and then they take turns, so that whatever else the machine does meets all of
-them alike. Times are medians, ± is the interquartile range; *× first* is a contender's time over that of the first,
-which is ours: above 1 we are faster, below 1 we lose (marked ◂, in red in the figures). Differences below 5 % say
-nothing. *Apart* is the median of the calls before which two threads took over 1.3 times as long as one for small
-products, *near* that of the others: a virtual machine's cores may be moved to where they share no cache. *× limit* is
-the time over what the machine needs at the least, by the ceilings measured in that run.
+Generated from `benchmarks/results/` by `python -m benchmarks.report`. In each race all contenders do the same work on
+the same inputs. Their outputs are compared first; then they take turns, so that other load on the machine affects all
+of them alike. Times are medians, ± is the interquartile range. *× first* is a contender's time divided by that of the
+first, which is ours: above 1 we are faster, below 1 we are slower (marked ◂, in red in the figures). Differences below
+5% are within noise. *apart ms* is the median of the calls before which two threads took more than 1.3 times as long as
+one for small matrix products, *near ms* that of the others: a virtual machine's cores may be moved to where they share
+no cache. *× limit* is the time divided by the least that the machine needs, from the ceilings measured in the same run.
 
-Measure on your own machine, from a checkout: `python -m benchmarks` (or some of them: `python -m benchmarks losses`).
-Peers that are not installed are left out.
+To measure on your own machine, run `python -m benchmarks` from a checkout (or some races only: `python -m benchmarks
+losses`). Peers that are not installed are left out.
 """
-
-
-def kept() -> list[dict[str, Any]]:
-    """All results in the races' schema, by name."""
-    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    races = [record for record in records if "races" in record]
-    for record in races:
-        check_schema(record)
-    return races
 
 
 def page(records: list[dict[str, Any]]) -> str:
     """The page as Markdown."""
-    parts = [HEAD, "## Goals\n\nOf several races the worst counts.\n"]
+    parts = [HEAD, "## Goals\n\nWhere several races count towards a goal, the worst one decides.\n"]
     parts += [f"| {' | '.join(goals.HEAD)} |", "|---" * len(goals.HEAD) + "|"]
     parts += [f"| {' | '.join(row)} |" for row in goals.rows(records)]
     parts.append("")
@@ -74,12 +64,12 @@ def table(race: dict[str, Any]) -> str:
 
 
 def figure(record: dict[str, Any]) -> Path:
-    """Where a result's figure is kept."""
+    """The path of a result's figure."""
     return FIGURES / f"benchmark-{record['what']}-{'cuda' if record['environment']['gpu'] else 'cpu'}.svg"
 
 
 def number(value: float | None) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -87,7 +77,7 @@ def number(value: float | None) -> str:
 
 if __name__ == "__main__":
     FIGURES.mkdir(exist_ok=True)
-    PAGE.write_text(page(kept()))
-    for record in kept():
+    PAGE.write_text(page(load_records()))
+    for record in load_records():
         figure(record).write_text(bars(record))
     print(f"written: {PAGE.name} and figures")

@@ -1,4 +1,4 @@
-"""What a network does, counted on the meta device: nothing is computed, so any network and size takes a second."""
+"""Counts a network's operations on the meta device: nothing is computed, so any network and size takes a second."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An image by tiles: exact and blended, against MONAI's sliding window, with how far each is from the whole image.
+"""Tiled inference, exact and blended, compared with MONAI's sliding window.
 
-MONAI's windows are blended by construction: they overlap, and every pixel is a mean of answers with different context.
-Each answer is compared with that of the network on the whole image; the note of a row says how far it is from it, and
-for exact tiles how many pixels are encoded twice.
+MONAI's windows are blended by design: they overlap, and every pixel is a mean of outputs with different context. Each
+output is compared with the network's output for the whole image; the note of a row gives the difference, and for exact
+tiles the number of pixels that are encoded twice.
 """
 
 from __future__ import annotations

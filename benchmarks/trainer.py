@@ -1,6 +1,6 @@
-"""What the Trainer costs over a bare loop: the paper's width, the same batches, and losses that are equal first.
+"""Overhead of the Trainer over a bare loop, at the paper's width, on the same batches and with equal losses.
 
-A run is a whole `fit` (its rehearsal of one image, its checks of every step, its log of the epoch) against
+A run is a whole `fit` (with its rehearsal, the checks of every step and the log of the epoch); the bare loop is
 forward, loss, backward and optimizer step alone.
 """
 

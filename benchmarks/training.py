@@ -1,7 +1,7 @@
 """A training step (forward, cross-entropy, backward, Adam) of our networks and their peers.
 
-Loss and gradients are compared first where the weights are the same. On a GPU everyone runs as published (float32)
-and with our recipe (bfloat16, channels innermost, compiled).
+Loss and gradients are compared first where the weights are the same. On a GPU all contenders run as published (float32)
+and with our recipe (bfloat16, channels_last, compiled).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def batch_of(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 class Step:
-    """One step of a network that is trained on; answers the loss and the gradients before it moved."""
+    """One step of a network that is trained on; outputs the loss and the gradients before it moved."""
 
     def __init__(
         self,
@@ -129,12 +129,12 @@ class Step:
         return first
 
 
-def equal(answers: dict[str, Any], peer: str, exact: set[str], rough: set[str]) -> None:
+def equal(outputs: dict[str, Any], peer: str, exact: set[str], rough: set[str]) -> None:
     """The same loss and gradients as the peer's with our weights; `rough` are those that compute in bfloat16."""
-    loss, slopes = answers[peer]
+    loss, slopes = outputs[peer]
     largest = max(float(slope.abs().max()) for slope in slopes)
     for name in exact | rough:
-        other, others = answers[name]
+        other, others = outputs[name]
         assert abs(other - loss) <= (2e-2 if name in rough else 1e-5) * abs(loss), (name, other, loss)
         for slope, wanted in zip(others, slopes, strict=True):
             assert (slope - wanted).abs().max() <= (5e-2 if name in rough else 1e-4) * largest, name

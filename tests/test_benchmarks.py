@@ -1,4 +1,4 @@
-"""The benchmarks' harness refuses unequal answers and incomplete records, and the page is what was kept."""
+"""The benchmarks' harness refuses unequal outputs and incomplete records; the page shows the stored results."""
 
 import copy
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from benchmarks.harness import Limit, Race, check_schema
 
 def test_a_race_checks_before_it_times():
     race = Race("sum", {"ours": lambda: 3, "peer": lambda: 4}, check=lambda answers: _equal(answers))
-    with pytest.raises(AssertionError, match="differ"):
+    with pytest.raises(AssertionError):
         race.run(2)
 
 
@@ -73,12 +73,12 @@ def test_tiles_of_one_image_are_compared_before_they_race(monkeypatch):
     assert all("of the pixels in the same class" in note for note in race.notes.values())
     assert set(race.run(1, 0)["rows"]) == set(race.contenders)
     whole = torch.zeros(3, 96, 96)
-    with pytest.raises(AssertionError, match="ours differs"):
+    with pytest.raises(AssertionError):
         tiling.agreement("ours", whole + 1, whole + 0.5, exact=True)
 
 
 def test_records_without_their_environment_are_refused():
-    record = report.kept()[0]
+    record = harness.load_records()[0]
     check_schema(record)
     for key in ("environment", "command", "races"):
         with pytest.raises(ValueError, match=key):
@@ -86,22 +86,22 @@ def test_records_without_their_environment_are_refused():
 
 
 def test_the_page_is_made_of_what_was_kept():
-    assert report.PAGE.read_text() == report.page(report.kept())
+    assert report.PAGE.read_text() == report.page(harness.load_records())
 
 
-@pytest.mark.parametrize("record", report.kept(), ids=lambda record: record["what"])
+@pytest.mark.parametrize("record", harness.load_records(), ids=lambda record: record["what"])
 def test_figures_are_those_of_what_was_kept(record):
     assert report.figure(record).read_text() == bars(record)
 
 
 def test_rows_of_the_wrong_type_are_refused():
-    record = copy.deepcopy(report.kept()[0])
+    record = copy.deepcopy(harness.load_records()[0])
     next(iter(record["races"][0]["rows"].values()))["ms"] = "fast"
     with pytest.raises(ValueError, match="ms is str"):
         check_schema(record)
     with pytest.raises(ValueError, match="races"):
         check_schema(record | {"races": {}})
-    record = copy.deepcopy(report.kept()[0])
+    record = copy.deepcopy(harness.load_records()[0])
     record["races"][0]["limit"] = {"ms": 1.0}
     with pytest.raises(ValueError, match="limit lacks what"):
         check_schema(record)
