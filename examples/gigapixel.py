@@ -70,7 +70,9 @@ tifffile.imwrite(
     photometric="rgb",
 )
 
-streamed = predict_to(net, OUT / "slide.tif", OUT / "classes.npy", memory="200MB", progress=True)
+streamed = predict_to(
+    net, OUT / "slide.tif", OUT / "classes.npy", memory="200MB", progress=True, preprocess=unetzoo.Preprocess()
+)
 print(f"{streamed.fit}; {streamed.seconds:.0f} s; the process holds {psutil.Process().memory_info().rss / 1e6:.0f} MB")
 
 # The answer is read where it is looked at: here tile by tile, to be scored, and each 8th pixel, to be seen.

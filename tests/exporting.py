@@ -5,6 +5,7 @@ import json
 import numpy as np
 import torch
 from PIL import Image
+from predicting import knowing
 
 import unetzoo
 from unetzoo.inference import Predictor, Preprocess
@@ -30,7 +31,7 @@ def warmed(name, size=64, **config):
     with torch.no_grad():
         for _ in range(3):
             net(torch.rand(3, in_channels_of(net) or 3, size, size))
-    return net.eval()
+    return knowing(net.eval())
 
 
 def pixels(height, width, channels=3, seed=0):

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 import unetzoo
+from unetzoo.bundle import ModelBundle
 from unetzoo.labels import LabelSpec
 
 SPEC = LabelSpec(
@@ -12,12 +13,19 @@ SPEC = LabelSpec(
 )
 
 
+def knowing(net, preprocess=None):
+    """A network that carries its preprocessing, by default division by 255, as a trained one does."""
+    ModelBundle.of(net)._replace(preprocess=preprocess or unetzoo.Preprocess()).attach()
+    return net
+
+
 class Channels(torch.nn.Module):
-    """Answers its input: the brightest channel is the class."""
+    """Returns its input: the brightest channel is the class."""
 
     def __init__(self, in_channels=3):
         super().__init__()
         self.in_channels = in_channels
+        knowing(self)
 
     def forward(self, x):
         return x
@@ -41,4 +49,4 @@ def read(path):
 
 def dual(**config):
     torch.manual_seed(0)
-    return unetzoo.build("dualunet", encoder_channels=(4, 4, 4), **config).eval()
+    return knowing(unetzoo.build("dualunet", encoder_channels=(4, 4, 4), **config).eval())

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .images import Preprocess
 from .io import write_json, write_manifest
 from .labels import LabelSpec
 
 FILE, WEIGHTS = "preprocess.json", "model.safetensors"
 _ATTRIBUTE = "_unetzoo_bundle"
+
+
+Mode = Literal["binary", "multiclass", "multilabel"]
 
 
 class ModelBundle(NamedTuple):
@@ -27,7 +30,7 @@ class ModelBundle(NamedTuple):
         labels: Names and colors of its classes; None names them by their index.
         preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None where it is not known.
         threshold: The probabilities that the run was evaluated with; None means 0.5.
-        multilabel: Whether a pixel may have several labels.
+        mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); None: by the number of channels.
         name: What it is called in results.
     """
 
@@ -35,16 +38,41 @@ class ModelBundle(NamedTuple):
     labels: LabelSpec | None = None
     preprocess: Callable[[np.ndarray], Tensor] | None = None
     threshold: float | Sequence[float] | None = None
-    multilabel: bool = False
+    mode: Mode | None = None
     name: str = ""
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
-        """What is known of a network: what `attach` or a saved folder gave it, or the network alone."""
+        """What is known of a network: what `attach` or a saved folder gave it, or the network alone.
+
+        A bundle is returned as it is.
+        """
+        if isinstance(model, cls):
+            return model
         known = getattr(model, _ATTRIBUTE, None)
         if known is not None:
             return known._replace(model=model)
         return cls(model, name=getattr(model, "name", type(model).__name__))
+
+    def known(self, **given: Any) -> ModelBundle:
+        """The bundle with what the caller gives in its place; None gives nothing.
+
+        Args:
+            given: Fields.
+
+        Raises:
+            ConfigError: The preprocessing is still unknown: a wrong guess would give wrong predictions silently.
+        """
+        bundle = self._replace(**{name: value for name, value in given.items() if value is not None})
+        if bundle.preprocess is None:
+            raise ConfigError(
+                "the preprocessing of this network is unknown",
+                subject=bundle.name or type(bundle.model).__name__,
+                expected="what validation did to an image",
+                hint='give it: preprocess=unetzoo.Preprocess(normalize="unit") divides by 255; networks that a Trainer '
+                "trained, or that unetzoo.load opened, know theirs",
+            )
+        return bundle
 
     def attach(self) -> None:
         """Keep this with the network in memory, so that whoever predicts with or saves the network knows it."""
@@ -57,12 +85,12 @@ class ModelBundle(NamedTuple):
         Preprocessing that only code describes (albumentations, a function) is not written.
         """
         preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
-        if self.labels is not None or preprocess is not None or self.threshold is not None or self.multilabel:
+        if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode)):
             content = {
                 "preprocess": preprocess,
                 "labels": None if self.labels is None else self.labels.to_dict(),
                 "threshold": self.threshold,
-                "multilabel": self.multilabel,
+                "mode": self.mode,
                 "name": self.name,
             }
             write_json(folder / FILE, content)
@@ -88,7 +116,7 @@ class ModelBundle(NamedTuple):
                 None if labels is None else LabelSpec.from_dict(labels),
                 None if preprocess is None else Preprocess.from_dict(preprocess),
                 content["threshold"],
-                content["multilabel"],
+                content["mode"],
                 content["name"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

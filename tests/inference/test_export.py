@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import OURS, tiny
 from exporting import assert_same, expected, pixels, run_folder, warmed
+from predicting import knowing
 
 import unetzoo
 from unetzoo import cli
@@ -36,6 +37,7 @@ class Plain(torch.nn.Module):
     def __init__(self, answer=lambda x: x, channels=3):
         super().__init__()
         self.answer, self.in_channels = answer, channels
+        knowing(self)
 
     def forward(self, x):
         return self.answer(x)
@@ -148,7 +150,7 @@ def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
     def answer(x):
         return 8 * x - 4
 
-    trained = ModelBundle(Plain(answer), SPEC, Preprocess(), threshold=[0.5, 0.2, 0.9], multilabel=True)
+    trained = ModelBundle(Plain(answer), SPEC, Preprocess(), threshold=[0.5, 0.2, 0.9], mode="multilabel")
     made = unetzoo.export(trained, tmp_path / name, size=(17, 30), dtype="float32")
     loaded, image = unetzoo.load_artifact(made.path), pixels(17, 30).astype(np.float32) / 255
     found = loaded(image)
@@ -219,7 +221,7 @@ def test_a_network_of_one_size_asks_for_it(tmp_path):
 def test_wrong_options(tmp_path, options, says):
     path = tmp_path / options.get("path", "net.pt2")
     with pytest.raises(ConfigError, match=says):
-        unetzoo.export(tiny("bnunet", classes=4), path, **{k: v for k, v in options.items() if k != "path"})
+        unetzoo.export(knowing(tiny("bnunet", classes=4)), path, **{k: v for k, v in options.items() if k != "path"})
 
 
 def test_without_the_extra(tmp_path, monkeypatch):
@@ -286,7 +288,7 @@ def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
 
 def test_a_full_disk_ends_in_an_error_not_in_an_abort(tmp_path):
     resource = pytest.importorskip("resource")
-    net = tiny("bnunet", classes=3)
+    net = knowing(tiny("bnunet", classes=3))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     try:

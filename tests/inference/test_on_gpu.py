@@ -106,13 +106,15 @@ def test_a_network_of_halves_answers_files(tta, tmp_path):
 
     net = unetzoo.optimize(tiny("dualunet", in_channels=3).eval(), dtype=torch.bfloat16)
     Image.new("RGB", (50, 31), (90, 40, 200)).save(tmp_path / "street.png")
-    predictor = unetzoo.inference.Predictor(net, tta=tta, tile=64, blend="gaussian")
+    predictor = unetzoo.inference.Predictor(net, preprocess=unetzoo.Preprocess(), tta=tta, tile=64, blend="gaussian")
     assert predictor.predict_files(tmp_path / "street.png", tmp_path / "out", products="all") == []
     assert len(list((tmp_path / "out").iterdir())) == 6
     image = torch.randint(0, 256, (40, 60, 3)).to(torch.uint8).numpy()
     if tta != "paper":
         names = {name: tmp_path / f"{name}.npy" for name in ("depth", "probabilities")}
-        unetzoo.inference.predict_to(net, image, tmp_path / "classes.npy", tta=tta, **names)
+        unetzoo.inference.predict_to(
+            net, image, tmp_path / "classes.npy", preprocess=unetzoo.Preprocess(), tta=tta, **names
+        )
     if tta:
         answer, disagreement = unetzoo.inference.predict_with_uncertainty(net, image, tta=tta)
         assert answer[0].dtype == torch.bfloat16 and bool(disagreement[0].isfinite().all())

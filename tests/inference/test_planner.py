@@ -155,7 +155,7 @@ net = unetzoo.build("bnunet", encoder_channels=(2, 2, 4), classes=4)
 after_import, found = anonymous(), []
 for side in (1024, 3072):
     source = Watched(side)
-    streamed = predict_to(net, source, f"{sys.argv[1]}/{side}.tif", memory="60MB")
+    streamed = predict_to(net, source, f"{sys.argv[1]}/{side}.tif", memory="60MB", preprocess=unetzoo.Preprocess())
     found.append([source.peak - after_import, streamed.fit.needed])
 print(json.dumps(found))
 """

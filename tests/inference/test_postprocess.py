@@ -65,9 +65,9 @@ def test_two_classes_are_decided_as_the_metric_counts_them(threshold, channels):
 def test_labels_of_their_own():
     p = torch.rand(3, 9, 8, generator=torch.Generator().manual_seed(0))
     limits = np.array([0.5, 0.2, 0.5])
-    found = Decision.of({"cell": 0.2}, SPEC, 3, multilabel=True)(p).numpy()
+    found = Decision.of({"cell": 0.2}, SPEC, 3, mode="multilabel")(p).numpy()
     assert np.array_equal(found, p.numpy() > limits[:, None, None])
-    assert np.array_equal(Decision.of([0.5, 0.2, 0.5], SPEC, 3, multilabel=True)(p).numpy(), found)
+    assert np.array_equal(Decision.of([0.5, 0.2, 0.5], SPEC, 3, mode="multilabel")(p).numpy(), found)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_planes_are_cleaned_each_alone():
     planes[0, :3, :3] = 1
     planes[0, 1, 1] = 0
     planes[1, 0, 0] = planes[2, 5, 5] = 1
-    cleaned = Cleaning(min_area={"wall": 2}, fill_holes="background").apply(planes, SPEC, multilabel=True)
+    cleaned = Cleaning(min_area={"wall": 2}, fill_holes="background").apply(planes, SPEC, mode="multilabel")
     assert cleaned[0, 1, 1] == 1 and cleaned[1, 0, 0] == 1 and not cleaned[2].any()
 
 
@@ -159,5 +159,5 @@ def test_networks_that_answer_probabilities():
     answer = torch.tensor([[[0.2]], [[1.4]]])
     assert torch.equal(probabilities_of(Head(torch.nn.Softmax(1)), answer), answer)
     assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer), answer.softmax(0))
-    assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer, multilabel=True), answer.sigmoid())
+    assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer, mode="multilabel"), answer.sigmoid())
     assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer[:1]), answer[:1].sigmoid())

@@ -29,7 +29,9 @@ def test_masks_are_class_numbers_with_colors(tmp_path):
 def test_folders_globs_files_and_lists(tmp_path):
     for name in ("pic10.png", "pic2.jpg", "sub/other.png", "notes.txt", ".hidden.png"):
         save(tmp_path / "in" / name, noise(9, 8, 3), format="PNG")
-    predictor = Predictor(unetzoo.build("bnunet", classes=2, encoder_channels=(4, 4, 4)))
+    predictor = Predictor(
+        unetzoo.build("bnunet", classes=2, encoder_channels=(4, 4, 4)), preprocess=unetzoo.Preprocess()
+    )
     for number, (inputs, stems) in enumerate(
         (
             (tmp_path / "in", {"pic2", "pic10"}),

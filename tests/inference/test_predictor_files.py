@@ -72,7 +72,7 @@ def test_several_labels_a_pixel(tmp_path):
     spec = LabelSpec(("hair", "left ear", "hat"), palette=((0, 9, 0), (200, 0, 0), (0, 0, 200)))
     net = Channels()
     net.forward = lambda x: (x - 0.5) * 9
-    predictor = Predictor(net, spec, multilabel=True, threshold={"hat": 0.7})
+    predictor = Predictor(net, spec, mode="multilabel", threshold={"hat": 0.7})
     predictor.predict_files(path, tmp_path / "out", products="all")
     likely = 1 / (1 + np.exp(-9 * (image / 255.0 - 0.5)))
     planes = likely > np.array([0.5, 0.5, 0.7])
@@ -221,8 +221,8 @@ def test_a_run_brings_its_threshold_and_whole_images(tmp_path):
     trained = load_run(run_folder(tmp_path / "run", net, *sets))
     assert isinstance(trained, ModelBundle) and trained.threshold == 0.9 and trained.preprocess == Preprocess((48, 48))
     path = save(tmp_path / "a.png", noise(20, 30, 3))
-    likely = Predictor.of(trained).answer(path).probabilities[0].numpy()
-    strict, lax = (Predictor.of(trained, **o).answer(path).classes for o in ({}, {"threshold": 0.01}))
+    likely = Predictor(trained).answer(path).probabilities[0].numpy()
+    strict, lax = (Predictor(trained, **o).answer(path).classes for o in ({}, {"threshold": 0.01}))
     assert np.array_equal(strict, likely > 0.9) and np.array_equal(lax, likely > 0.01)
 
 

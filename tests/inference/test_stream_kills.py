@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from predicting import knowing
 
 import unetzoo
 from unetzoo.errors import ConfigError
@@ -43,7 +44,7 @@ class Life:
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    return unetzoo.build("dualunet", in_channels=2, classes=3, encoder_channels=(4, 8, 8)).eval()
+    return knowing(unetzoo.build("dualunet", in_channels=2, classes=3, encoder_channels=(4, 8, 8)).eval())
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,8 @@ for side in json.loads(sys.argv[2]):
     source, seconds = Grown(side), []
     for repeat in range(3 if side < 4096 else 1):
         target = f"{sys.argv[1]}/{side}-{repeat}.tif"
-        streamed = predict_to(net, source, target, memory="1GB", tile=256, blend=sys.argv[4])
+        options = {"memory": "1GB", "tile": 256, "blend": sys.argv[4], "preprocess": unetzoo.Preprocess()}
+        streamed = predict_to(net, source, target, **options)
         seconds.append(streamed.seconds)
     print(json.dumps([side, min(seconds) / (side / 1024) ** 2, source.peak - after_import]), flush=True)
 """
@@ -56,7 +57,7 @@ torch.manual_seed(0)
 net = unetzoo.build("bnunet", encoder_channels=(2, 2, 4), classes=3)
 source = np.load(sys.argv[1], mmap_mode="r")
 print("ready", flush=True)
-predict_to(net, source, sys.argv[2], tile=128, resume=True)
+predict_to(net, source, sys.argv[2], tile=128, resume=True, preprocess=unetzoo.Preprocess())
 """
 
 

@@ -54,7 +54,7 @@ def predict(
     from ..training import load_run
 
     trained = load_run(run)
-    predictor = Predictor.of(
+    predictor = Predictor(
         trained._replace(model=moved(trained.model, device)),
         tile=tile,
         blend=blend,

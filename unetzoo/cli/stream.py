@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
 from .console import app, out
 from .predict import moved, threshold_of
 
@@ -40,15 +39,8 @@ def stream(
     from ..training import load_run
 
     trained = load_run(run)
-    if trained.multilabel:
-        raise ConfigError(
-            "the run gives several labels a pixel, a class map holds one",
-            subject=run,
-            hint="unetzoo.predict by parts, or a run of exclusive classes",
-        )
-    given = threshold_of(threshold)
     streamed = predict_to(
-        moved(trained.model, device),
+        trained._replace(model=moved(trained.model, device)),
         source,
         target,
         depth=depth,
@@ -56,9 +48,7 @@ def stream(
         tile="auto" if tile is None else tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
-        labels=trained.labels,
-        preprocess=trained.preprocess,
-        threshold=trained.threshold if given is None else given,
+        threshold=threshold_of(threshold),
         memory=memory,
         resume=resume,
         progress=not quiet,

@@ -12,7 +12,7 @@ FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 
 
 def as_tensor(image: Tensor | np.ndarray) -> Tensor:
-    """One image as a float tensor (C, H, W).
+    """One image as a float tensor (C, H, W): integers divided by their full scale, floats as they are.
 
     Raises:
         InputShapeError: A batch, or too few axes.

@@ -215,6 +215,8 @@ def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
 
 def as_channels(image: Image.Image, channels: int) -> np.ndarray:
     """Pixels uint8 (H, W, channels): RGB where `channels` is 3, luminance where it is 1."""
+    if image.mode == "La":  # premultiplied gray, which Pillow converts to nothing else
+        image = image.convert("LA")
     array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     return array if channels == 3 else array[..., None]
 

@@ -126,7 +126,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
     labels, geometry = pipeline.labels, pipeline.geometry
     resized = pipeline.preprocess.size
     outputs = {
-        "labels": "uint8 (N, K, H, W), 1 where a pixel bears the label" if pipeline.decision.multilabel
+        "labels": "uint8 (N, K, H, W), 1 where a pixel bears the label" if pipeline.decision.mode == "multilabel"
         else "uint8 (N, H, W), the index of the class",
         "probabilities": f"float32 (N, {pipeline.shape.channels}, H, W)",
     }  # fmt: skip
@@ -146,7 +146,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
         "classes": list(labels.names),
         "palette": [list(color) for color in labels.palette],
         "thresholds": list(pipeline.decision.thresholds),
-        "multilabel": pipeline.decision.multilabel,
+        "mode": pipeline.decision.mode,
         "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.preprocess.normalize},
         "tiling": None if resized or size or geometry.maximum else _tiling(pipeline, geometry),
     }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..bundle import Mode
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from ..labels import LabelSpec
 
@@ -24,7 +25,7 @@ class Decision:
 
     Args:
         thresholds: One a channel; None for a class without one; empty for the most probable class.
-        multilabel: Whether each channel is a label of its own.
+        mode: "multilabel" where each channel is a label of its own; None means one class per pixel.
 
     Examples:
         >>> Decision((None, None, 0.3))(torch.tensor([0.5, 0.15, 0.35]).view(3, 1, 1)).item()
@@ -32,14 +33,15 @@ class Decision:
     """
 
     thresholds: tuple[float | None, ...] = ()
-    multilabel: bool = False
+    mode: Mode | None = None
 
     def __call__(self, probabilities: Tensor) -> Tensor:
         """Classes uint8 (…, H, W), or 0 and 1 (…, K, H, W) where multilabel, of probabilities (…, C, H, W)."""
-        if self.multilabel or probabilities.shape[-3] == 1:
+        several = self.mode == "multilabel"
+        if several or probabilities.shape[-3] == 1:
             limits = torch.tensor(self.thresholds or 0.5, dtype=probabilities.dtype, device=probabilities.device)
             above = (probabilities > limits.view(-1, 1, 1)).to(torch.uint8)
-            return above if self.multilabel else above[..., 0, :, :]
+            return above if several else above[..., 0, :, :]
         if not any(limit is not None for limit in self.thresholds):
             return probabilities.argmax(-3).to(torch.uint8)
         limits = [2.0 if limit is None else limit for limit in self.thresholds]
@@ -49,7 +51,7 @@ class Decision:
         return torch.where(passing >= 0, winner, rest).to(torch.uint8)
 
     @classmethod
-    def of(cls, threshold: Threshold, labels: LabelSpec, channels: int, multilabel: bool = False) -> Decision:
+    def of(cls, threshold: Threshold, labels: LabelSpec, channels: int, mode: Mode | None = None) -> Decision:
         """The decision that a threshold asks for.
 
         A class with a threshold is given wherever its probability exceeds it, to the most probable of several such;
@@ -60,13 +62,13 @@ class Decision:
             threshold: One number, one a channel, or one each for some classes by name.
             labels: Names of the classes; a network of one channel has two.
             channels: Of the network's answer.
-            multilabel: Whether each channel is a label of its own.
+            mode: As in `Decision`.
 
         Raises:
             ConfigError: No probability; another number of them; no class left without one.
             UnknownNameError: With the nearest name.
         """
-        alone = multilabel or channels == 1
+        alone = mode == "multilabel" or channels == 1
         limits: list[float | None] = [0.5] * channels if alone else [None] * channels
         if isinstance(threshold, Mapping):
             first = labels.classes - channels  # a network of one channel has none for the background
@@ -89,17 +91,17 @@ class Decision:
         if not alone and None not in limits:
             hint = "leave one out, e.g. that of the background"
             raise ConfigError("every class has a threshold", expected="one class that takes the rest", hint=hint)
-        return cls(() if not any(limits) else tuple(limits), multilabel)
+        return cls(() if not any(limits) else tuple(limits), mode)
 
 
-def probabilities_of(net: nn.Module, answer: Tensor, *, multilabel: bool = False) -> Tensor:
+def probabilities_of(net: nn.Module, answer: Tensor, *, mode: Mode | None = None) -> Tensor:
     """Probabilities (…, C, H, W) of a network's answer; one with a sigmoid or softmax at its end gives them already."""
     head = getattr(net, "segmentation_head", None)
     parts = head.modules() if isinstance(head, nn.Module) else ()
     if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
         return answer
     answer = answer.to(torch.promote_types(answer.dtype, torch.float32))  # halves would make equal what is not
-    return answer.sigmoid() if multilabel or answer.shape[-3] == 1 else answer.softmax(-3)
+    return answer.sigmoid() if mode == "multilabel" or answer.shape[-3] == 1 else answer.softmax(-3)
 
 
 @dataclass(frozen=True)
@@ -127,16 +129,16 @@ class Cleaning:
     min_area: int | Mapping[str, int] = 0
     fill_holes: str | Sequence[str] = ()
 
-    def apply(self, classes: np.ndarray, labels: LabelSpec, multilabel: bool = False) -> np.ndarray:
+    def apply(self, classes: np.ndarray, labels: LabelSpec, mode: Mode | None = None) -> np.ndarray:
         """The cleaned classes (H, W), or planes (K, H, W).
 
         Raises:
             ConfigError: A name that no class bears, no number of pixels.
         """
-        largest, areas, filled = self.resolved(labels, multilabel)
+        largest, areas, filled = self.resolved(labels, mode)
         if not largest and not areas and not filled:
             return classes
-        if multilabel:
+        if mode == "multilabel":
             planes = [
                 _cleaned(plane, {1} if i in largest else set(), {1: areas.get(i, 0)}, {1} if i in filled else set())
                 for i, plane in enumerate(classes)
@@ -144,9 +146,9 @@ class Cleaning:
             return np.stack(planes)
         return _cleaned(classes, largest, areas, filled)
 
-    def resolved(self, labels: LabelSpec, multilabel: bool = False) -> tuple[set[int], dict[int, int], set[int]]:
+    def resolved(self, labels: LabelSpec, mode: Mode | None = None) -> tuple[set[int], dict[int, int], set[int]]:
         """By class index: whose largest region stays, the least areas, whose holes are filled."""
-        everything = set(range(0 if multilabel else 1, labels.classes))
+        everything = set(range(0 if mode == "multilabel" else 1, labels.classes))
 
         def chosen(names: str | Sequence[str]) -> set[int]:
             listed = [names] if isinstance(names, str) else list(names)

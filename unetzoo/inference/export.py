@@ -65,25 +65,27 @@ def export(
     heads to 1e-4, labels in 99.99 % of the pixels.
 
     Args:
-        network: A network, or what `unetzoo.training.load_run` gives.
+        network: A network, or a `ModelBundle` (`unetzoo.load`). What a trained or loaded network carries (labels,
+            preprocessing, threshold, mode) is used unless given here.
         path: The file; one of that name is replaced.
         to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default as the file's suffix says.
         size: (height, width) of all images, for networks that cannot be recorded for every size.
-        labels: Names and colors of the classes, in the place of the run's.
-        preprocess: Preparation of images, in the place of the run's; division by 255 for a bare network.
-        threshold: In the place of the run's; see `Predictor`.
+        labels: Names and colors of the classes.
+        preprocess: What validation did to an image.
+        threshold: See `Predictor`.
         dtype: Of the images: "uint8", or "float32" for values 0…1.
         verify: Compare. Needs ONNX Runtime for ONNX.
 
     Raises:
-        ConfigError: A network that cannot be recorded, with the reason; wrong options; missing packages.
+        ConfigError: Unknown preprocessing; a network that cannot be recorded, with the reason; wrong options; missing
+            packages.
         CheckpointError: The file does not answer as the network does, or cannot be written; none is left.
 
     Examples:
         >>> import tempfile, unetzoo
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     made = unetzoo.export(net, f"{folder}/net.pt2")
+        ...     made = unetzoo.export(net, f"{folder}/net.pt2", preprocess=unetzoo.Preprocess())
         ...     answer = unetzoo.load_artifact(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
         >>> answer["labels"].shape, answer["probabilities"].shape
         ((21, 30), (3, 21, 30))
@@ -134,11 +136,9 @@ def _pipeline(
     size: tuple[int, int],
 ) -> tuple[Pipeline, str]:
     """A copy of the network in float32 on the CPU, with what belongs to it."""
-    if not isinstance(network, ModelBundle):
-        network = ModelBundle(network, labels, Preprocess(), name=getattr(network, "name", type(network).__name__))
-    net = copy.deepcopy(network.model).cpu().float().requires_grad_(False)
-    trained = network._replace(model=net, labels=labels or network.labels, preprocess=preprocess or network.preprocess)
-    return Pipeline(trained, threshold=threshold, dtype=dtype, size=size).eval(), trained.name
+    bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess)
+    net = copy.deepcopy(bundle.model).cpu().float().requires_grad_(False)
+    return Pipeline(bundle._replace(model=net), threshold=threshold, dtype=dtype, size=size).eval(), bundle.name
 
 
 def _checked_size(
@@ -147,7 +147,7 @@ def _checked_size(
     sides = size if isinstance(size, tuple) else ()
     if size is not None and (len(sides) != 2 or any(not isinstance(n, int) or n < 1 for n in sides)):
         raise ConfigError("wrong size", expected="(height, width)", found=repr(size))
-    net, own = (network.model, network.preprocess) if isinstance(network, ModelBundle) else (network, None)
+    net, _, own = ModelBundle.of(network)[:3]
     most = geometry_of(net).maximum
     if most is not None and getattr(preprocess or own, "size", None) is None and (size is None or max(size) > most):
         raise ConfigError(

@@ -115,7 +115,7 @@ def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None
         answer = predict(pipeline.net, image)
         heads = (answer,) if isinstance(answer, Tensor) else tuple(answer)
         mask, *others = (resized(head, size).float() for head in heads)
-        found = probabilities_of(pipeline.net, mask, multilabel=pipeline.decision.multilabel)
+        found = probabilities_of(pipeline.net, mask, mode=pipeline.decision.mode)
         row = {"labels": pipeline.decision(found), "probabilities": found}
         row |= dict(zip(pipeline.shape.heads[1:], others, strict=True))
         rows.append({name: tensor.numpy() for name, tensor in row.items()})

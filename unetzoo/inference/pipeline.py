@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
 from ..heads import heads_of
-from ..images.arrays import as_tensor
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from .decide import Decision, Threshold, probabilities_of
@@ -45,7 +44,7 @@ class Pipeline(nn.Module):
         float32 (N, classes, H, W), and each further head (N, C, H, W).
 
     Raises:
-        ConfigError: A preparation that no file can hold, labels that do not fit the network.
+        ConfigError: Preprocessing that is unknown or that no file can hold, labels that do not fit the network.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Pipeline(nn.Module):
         size: tuple[int, int] = TRIAL,
     ) -> None:
         super().__init__()
-        preprocess = Preprocess() if trained.preprocess is as_tensor else trained.preprocess
+        preprocess = trained.known().preprocess
         if not isinstance(preprocess, Preprocess):
             raise ConfigError(
                 "the preparation of images cannot be exported",
@@ -71,9 +70,9 @@ class Pipeline(nn.Module):
         self.geometry = geometry_of(self.net)
         self.in_channels = in_channels_of(self.net) or 3
         self.shape = self._tried(self.preprocess.size or size)
-        self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, multilabel=trained.multilabel)
+        self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, mode=trained.mode)
         chosen = trained.threshold if threshold is None else threshold
-        self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.multilabel)
+        self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.mode)
         self.shows_levels = False  # the resized image as a last answer, for checks
 
     @property
@@ -89,7 +88,7 @@ class Pipeline(nn.Module):
         mask, *others = self._whole(self.preprocess.scaled(levels.clone()))
         if self.preprocess.size is not None or self.geometry.out_stride > 1:
             mask, *others = (_enlarged(head, height, width) for head in (mask, *others))
-        probabilities = probabilities_of(self.net, mask, multilabel=self.decision.multilabel)
+        probabilities = probabilities_of(self.net, mask, mode=self.decision.mode)
         answers = self.decision(probabilities), probabilities, *others
         return (*answers, levels) if self.shows_levels else answers
 

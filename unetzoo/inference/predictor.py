@@ -11,9 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from .._version import __version__
-from ..bundle import ModelBundle
+from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
-from ..images.arrays import as_tensor
 from ..images.decode import read_image
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
@@ -32,23 +31,25 @@ class Predictor:
     """Predicts image files of any size.
 
     Args:
-        net: A network that answers logits, as `unetzoo.predict` takes it; used on the device where it is.
-        labels: Names and colors of the classes; by default the classes are named by their index. A network with one
-            channel has two classes, background and foreground.
-        preprocess: What training did to an image: uint8 array (H, W, C) → float tensor (C, h, w). Where it changes the
-            size, the answer is brought back to the file's. By default the values are divided by 255.
+        network: A network that returns logits, as `unetzoo.predict` takes it, or a `ModelBundle` (`unetzoo.load`). It
+            stays on its device. What a trained or loaded network carries (labels, preprocessing, threshold, mode) is
+            used unless given here.
+        labels: Names and colors of the classes; where none are known, classes are named by their index. A network with
+            one channel has two classes, background and foreground.
+        preprocess: What validation did to an image: uint8 array (H, W, C) → float tensor (C, h, w). Where it changes
+            the size, the output is resized to the file's.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
         tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) change places here.
         threshold: Probabilities from which classes are given: one number, one a channel, or some by name; see
             `Decision.of`.
         cleaning: What is done to small regions and holes.
-        multilabel: Whether a pixel may bear several labels: each channel is a label of its own.
+        mode: "multilabel" where each channel is a label of its own, and a pixel may have several.
         name: What the network is called in the results.
 
     Raises:
-        ConfigError: Labels, threshold or cleaning that do not fit the network's answer (when the first file is
-            predicted).
+        ConfigError: Unknown preprocessing. Labels, threshold or cleaning that do not fit the network's output (when the
+            first file is predicted).
 
     Examples:
         >>> import tempfile, unetzoo
@@ -56,14 +57,15 @@ class Predictor:
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.new("RGB", (50, 31)).save(f"{folder}/street.jpg")
-        ...     failures = Predictor(net).predict_files(folder, f"{folder}/out")
+        ...     predictor = Predictor(net, preprocess=unetzoo.Preprocess())
+        ...     failures = predictor.predict_files(folder, f"{folder}/out")
         ...     failures, sorted(path.name for path in Path(folder, "out").iterdir())
         ([], ['street.json', 'street.png', 'street_overlay.png'])
     """
 
     def __init__(
         self,
-        net: nn.Module,
+        network: nn.Module | ModelBundle,
         labels: LabelSpec | None = None,
         preprocess: Callable[[np.ndarray], Tensor] | None = None,
         *,
@@ -72,21 +74,17 @@ class Predictor:
         tta: TTALike = None,
         threshold: Threshold = None,
         cleaning: Cleaning | None = None,
-        multilabel: bool = False,
+        mode: Mode | None = None,
         name: str = "",
     ) -> None:
-        self.net, self.labels, self.preprocess = net, labels, preprocess or as_tensor
-        self.tile, self.tta, self.threshold, self.cleaning = tile, tta, threshold, cleaning or Cleaning()
+        self.bundle = ModelBundle.of(network).known(
+            labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None
+        )
+        bundle = self.bundle
+        self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
+        self.mode, self.name = bundle.mode, bundle.name
+        self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
-        self.multilabel, self.name = multilabel, name or getattr(net, "name", type(net).__name__)
-
-    @classmethod
-    def of(cls, trained: ModelBundle, **options: Any) -> Predictor:
-        """The predictor of a trained network: its labels, its preparation, its thresholds unless others are given."""
-        if options.get("threshold") is None:
-            options["threshold"] = trained.threshold
-        net, labels, preprocess = trained[:3]
-        return cls(net, labels, preprocess, multilabel=trained.multilabel, name=trained.name, **options)
 
     def predict_file(self, path: PathLike, background: PathLike | None = None) -> Prediction:
         """Predict one file.
@@ -152,7 +150,7 @@ class Predictor:
         images = find_images(inputs)
         backgrounds = backgrounds_of(background)
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
-        results = Results(Path(out_dir), products_of(products), self.labels if self.multilabel else None)
+        results = Results(Path(out_dir), products_of(products), self.labels if self.mode == "multilabel" else None)
         check_targets(images, inputs_too, results)
         failures: list[DataError] = []
 
@@ -196,7 +194,7 @@ class Predictor:
         """The image with the network's answer: masks, and depth if it has that head."""
         try:
             answer = predict(
-                self.net, self.preprocess(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
+                self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
             )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -209,16 +207,20 @@ class Predictor:
             return image, answer, None
         return image, answer[0], getattr(answer, "depth", None)
 
+    def _prepared(self, image: np.ndarray) -> Tensor:
+        assert self.preprocess is not None
+        return self.preprocess(image)
+
     def _decided(self, image: np.ndarray, logits: Tensor, depth: Tensor | None) -> Answer:
         labels = self._labels_for(len(logits))
-        decision = Decision.of(self.threshold, labels, len(logits), self.multilabel)
+        decision = Decision.of(self.threshold, labels, len(logits), self.mode)
         size = image.shape[0], image.shape[1]
-        probabilities = probabilities_of(self.net, resized(logits, size), multilabel=self.multilabel)
+        probabilities = probabilities_of(self.net, resized(logits, size), mode=self.mode)
         plane = None if depth is None else resized(depth, size)
         return Answer.of(image, probabilities, labels, decision, self.cleaning, plane)
 
     def _facts(self, path: Path, answer: Answer) -> dict[str, Any]:
-        decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.multilabel)
+        decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.mode)
         settings = {
             "network": self.name,
             "unetzoo": __version__,
@@ -248,19 +250,20 @@ class Predictor:
         )
 
     def _labels_for(self, channels: int) -> LabelSpec:
-        return labels_for(self.labels, channels, multilabel=self.multilabel)
+        return labels_for(self.labels, channels, mode=self.mode)
 
 
-def labels_for(labels: LabelSpec | None, channels: int, *, multilabel: bool = False) -> LabelSpec:
+def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
     """The label set for an answer of so many channels, one channel meaning background and foreground.
 
     Raises:
         ConfigError: A label set of another size; more classes than an 8-bit image holds.
     """
-    wanted = channels if multilabel else max(channels, 2)
+    several = mode == "multilabel"
+    wanted = channels if several else max(channels, 2)
     if labels is None:
-        labels = LabelSpec.indexed(wanted) if channels > 1 or multilabel else LabelSpec(("background", "foreground"))
-    if channels == labels.classes == 1 and not multilabel:
+        labels = LabelSpec.indexed(wanted) if channels > 1 or several else LabelSpec(("background", "foreground"))
+    if channels == labels.classes == 1 and not several:
         color = labels.palette[0] if any(labels.palette[0]) else (255, 255, 255)
         return LabelSpec(("background", *labels.names), palette=((0, 0, 0), color))
     if labels.classes != wanted or wanted > 256:

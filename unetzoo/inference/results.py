@@ -66,7 +66,7 @@ class Answer:
         """Probabilities (C, H, W) decided and cleaned."""
         classes = decision(probabilities).cpu().numpy()
         if cleaning is not None:
-            classes = cleaning.apply(classes, labels, decision.multilabel)
+            classes = cleaning.apply(classes, labels, decision.mode)
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
         return cls(image, classes, labels, probabilities, plane)
 

@@ -17,7 +17,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
+from ..images.source import ImageSource, Sliced, open_source
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from ..terminal import progress_console
@@ -25,15 +27,14 @@ from .asking import Asker, Heads
 from .decide import Threshold
 from .geometry import Blend, Plan, canvas_length
 from .heap import kept_blocks
-from .images import PathLike, check_channels
+from .images import PathLike, check_channels, in_channels_of
 from .joining import arriving, overlap, pieces
 from .outputs import Outputs
 from .planner import Fit, Memory, fit_windows
-from .raster import Raster, Sliced, open_raster
-from .reader import Reader
 from .targets import Target
 from .tiling import Tile, answered, batches
 from .tta import TTALike, as_tta
+from .window_reader import WindowReader
 
 MEMORY = 10**9  # for windows and buffers, by default
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Streamed(NamedTuple):
 
 
 def predict_to(
-    net: nn.Module,
+    network: nn.Module | ModelBundle,
     source: PathLike | Sliced,
     target: PathLike,
     *,
@@ -77,9 +78,11 @@ def predict_to(
     windows.
 
     Args:
-        net: As for `predict`.
+        network: As for `predict`, or a `ModelBundle` (`unetzoo.load`). What a trained or loaded network carries
+            (labels, preprocessing, threshold) is used unless given here.
         source: A TIFF file in tiles (or strips), a `.npy` file, or anything that has `shape`, `dtype` and slices:
-            (H, W) or (H, W, C).
+            (H, W) or (H, W, C). Of an 8-bit TIFF file, a network of 1 or 3 channels gets the pixels that `Predictor`
+            gives it.
         target: `.npy` (a memory-mapped array) or `.tif` (in tiles, uncompressed) for the classes (H, W): uint8, uint16
             beyond 256 classes; 0 and 1 from a network of one channel.
         depth: `.npy` or `.tif` for the depth, float32 (H, W), of networks that have it.
@@ -88,18 +91,20 @@ def predict_to(
         blend: As for `predict`.
         tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole image.
         labels: As for `predict`.
-        preprocess: What training did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It gets
-            windows, so it must treat every pixel alike and keep the size. By default integers are divided by their
-            full scale. A run's `Preprocess` that scales by the whole image's values has them read beforehand.
-        threshold: Probability above which a class is given, as for `Predictor`; by default the most probable class.
+        preprocess: What validation did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It gets
+            windows, so it must treat every pixel alike and keep the size. A `Preprocess` that normalizes by the whole
+            image's values has them read beforehand.
+        threshold: Probability above which a class is given, as for `Predictor`; where none is known, the most probable
+            class.
         memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
             half of what is free there, for the windows, and 1 GB on the host.
         resume: Go on with an unfinished result.
         progress: Show a bar with the time left.
 
     Raises:
-        ConfigError: A target that is there, cannot be written or has no room; an unfinished result without `resume`, or
-            of another network or source; views that cannot be streamed; and as `predict`.
+        ConfigError: Unknown preprocessing; a target that is there, cannot be written or has no room; an unfinished
+            result without `resume`, or of another network, source or setting; views that cannot be streamed; and as
+            `predict`.
         DataError: A source of an unknown kind, broken or truncated.
         InputShapeError: Other channels than the network's.
 
@@ -108,7 +113,7 @@ def predict_to(
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     streamed = predict_to(net, image, f"{folder}/classes.npy", tile=128)
+        ...     streamed = predict_to(net, image, f"{folder}/classes.npy", tile=128, preprocess=unetzoo.Preprocess())
         ...     classes = np.load(f"{folder}/classes.npy")
         >>> classes.shape, classes.dtype, str(streamed.fit.plan.tile)
         ((300, 200), dtype('uint8'), '(112, 124)')
@@ -116,6 +121,14 @@ def predict_to(
         True
     """
     began = time.monotonic()
+    bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess, threshold=threshold)
+    if bundle.mode == "multilabel":
+        raise ConfigError(
+            "the network gives several labels per pixel, a class map holds one",
+            subject=bundle.name,
+            hint="unetzoo.predict in parts, or a network of exclusive classes",
+        )
+    net, labels, threshold = bundle.model, bundle.labels, bundle.threshold
     asker = Asker(net, as_tta(tta), labels)
     if not asker.exact:
         raise ConfigError(
@@ -123,22 +136,26 @@ def predict_to(
             found=f"tta={tta!r}",
             hint='mirrorings and quarter turns: tta="flips" or "d4"',
         )
-    with open_raster(source) as raster, evaluation_mode(net):
-        reader = Reader(raster, preprocess)
+    with open_source(source, in_channels_of(net)) as image, evaluation_mode(net):
+        assert bundle.preprocess is not None
+        reader = WindowReader(image, bundle.preprocess)
         heads = _probed(asker, reader)
         wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
         outputs = Outputs(heads, paths, threshold, labels)
         tile = _noted_tile(outputs.paths["classes"]) if resume and tile in (None, "auto") else tile
-        fit = _fit(asker, raster, outputs, tile, blend, memory)
+        fit = _fit(asker, image, outputs, tile, blend, memory)
+        image.cache(fit.plan.tile[0])
         recipe = {
             "network": _fingerprint(net),
-            "source": [list(raster.shape), str(raster.dtype), *_stamp(source)],
+            "source": [list(image.shape), str(image.dtype), *_stamp(source)],
+            "preprocess": _preprocessing(reader.preprocess, image),
+            "labels": None if labels is None else labels.to_dict(),
             "tile": list(fit.plan.tile),
             "blend": blend,
             "tta": repr(asker.tta),
             "threshold": repr(threshold),
-            "outputs": {name: str(path) for name, path in outputs.paths.items()},
+            "outputs": {name: str(path.resolve()) for name, path in outputs.paths.items()},
         }
         goal = Target(outputs.layers(fit.plan), recipe, resume)
         before = goal.done
@@ -148,7 +165,9 @@ def predict_to(
     return Streamed(fit, fit.plan.rows.answer - before, time.monotonic() - began)
 
 
-def _run(asker: Asker, reader: Reader, fit: Fit, blend: Blend, outputs: Outputs, goal: Target, progress: bool) -> None:
+def _run(
+    asker: Asker, reader: WindowReader, fit: Fit, blend: Blend, outputs: Outputs, goal: Target, progress: bool
+) -> None:
     plan = fit.plan
     first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > goal.done)
     height, width = plan.rows.answer, plan.columns.answer
@@ -189,7 +208,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
             yield item  # pyright: ignore[reportReturnType]
 
 
-def _probed(asker: Asker, reader: Reader) -> Heads:
+def _probed(asker: Asker, reader: WindowReader) -> Heads:
     """A small answer; by the way, whether the network takes this image."""
     corner = reader.corner()
     check_channels(asker.net, corner)
@@ -197,17 +216,17 @@ def _probed(asker: Asker, reader: Reader) -> Heads:
     return asker.ask(torch.zeros(1, len(corner), side, side), asker.views[:1])
 
 
-def _fit(asker: Asker, raster: Raster, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory) -> Fit:
-    size = raster.shape[:2]
-    pixel = raster.shape[2] * (raster.dtype.itemsize + 4)
+def _fit(asker: Asker, image: ImageSource, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory) -> Fit:
+    size = image.shape[:2]
+    pixel = image.shape[2] * (image.dtype.itemsize + 4)
 
     def buffers(plan: Plan) -> int:
         summed = overlap(plan.rows) * plan.columns.answer * outputs.all_channels * 4 if blend != "exact" else 0
         window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
-        return plan.rows.window * outputs.row_bytes(plan) + summed + window + raster.held(plan.tile[0])
+        return plan.rows.window * outputs.row_bytes(plan) + summed + window + image.cache_bytes(plan.tile[0])
 
     limit = memory if memory is not None or asker.on_gpu else MEMORY
-    return fit_windows(asker, raster.shape[2], size, tile, blend, limit, buffers, MEMORY if asker.on_gpu else None)
+    return fit_windows(asker, image.shape[2], size, tile, blend, limit, buffers, MEMORY if asker.on_gpu else None)
 
 
 def _noted_tile(path: Path) -> Tile:
@@ -220,11 +239,24 @@ def _noted_tile(path: Path) -> Tile:
 
 
 def _fingerprint(net: nn.Module) -> str:
-    digest = hashlib.sha256()
+    """Of what decides a network's output: its structure, options and tensors."""
+    config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
+    digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
     for name, value in net.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _preprocessing(preprocess: Callable[[np.ndarray], Tensor], image: ImageSource) -> Any:
+    """What identifies a preprocessing: its settings, or what a function makes of a ramp over the range of values."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.to_dict()
+    height, width, channels = 64, 64, image.shape[2]
+    ramp = np.linspace(0, 1, height * width * channels).reshape(height, width, channels)
+    scale = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    prepared = preprocess((ramp * scale).astype(image.dtype))
+    return hashlib.sha256(prepared.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _stamp(source: Any) -> list[Any]:

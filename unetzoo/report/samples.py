@@ -143,7 +143,7 @@ def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF)
     """True and predicted classes; a target of several planes has a label a plane."""
     truth = target.cpu().numpy()
     if truth.ndim == 3 and len(truth) == len(logits) > 1:
-        several = Decision(tuple(thresholds), multilabel=True)
+        several = Decision(tuple(thresholds), mode="multilabel")
         return {"truth": truth, "prediction": several(logits.sigmoid()).cpu().numpy()}
     return {"truth": truth.reshape(truth.shape[-2:]), "prediction": class_map(logits, thresholds)}
 

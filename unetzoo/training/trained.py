@@ -46,7 +46,7 @@ def load_run(run: str | Path) -> ModelBundle:
         bundle = bundle._replace(
             labels=_labels(folder),
             threshold=decisive(options.get("threshold")),
-            multilabel=options.get("mode") == "multilabel",
+            mode=options.get("mode"),
         )
     if bundle.preprocess is None:
         bundle = bundle._replace(preprocess=preprocess_of(recipe.transform.build("val", bundle.labels)))

@@ -1,0 +1,361 @@
+"""Images too large to hold, read in windows from TIFF files, memory maps and whatever can be sliced.
+
+A window of a TIFF file has the pixels that `read_image` gives for the same file: structure and color model are read
+from the same tables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+from PIL import Image, TiffImagePlugin
+from torch import Tensor
+
+from ..errors import DataError, ImageDecodeError, InputShapeError
+from .arrays import FULL_SCALE
+from .decode import PathLike, as_channels
+from .tiff import read_pages
+
+SEGMENT = 256 * 2**20  # bytes of a decoded tile or strip, at most
+BLOCK = 2**24  # pixels that are read at once of an array, for statistics
+SUFFIXES = {".npy": "NumPy", ".tif": "TIFF", ".tiff": "TIFF"}
+_GRAY, _RGB, _CMYK, _YCBCR = 1, 2, 5, 6  # PhotometricInterpretation
+_JPEG = {6, 7, 33007, 34892}  # kinds of compression that are decoded to RGB
+_ALPHA = {1, 2}  # ExtraSamples: associated (premultiplied), unassociated
+
+
+class Sliced(Protocol):
+    """What has a shape and gives parts: a memory map, an array of zarr or h5py."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, C)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Of its values."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """A part."""
+        ...
+
+
+class ImageSource:
+    """An image (H, W, C) that is read in windows.
+
+    Args:
+        name: For errors.
+        shape: (H, W) or (H, W, C).
+        dtype: Of its values.
+
+    Raises:
+        InputShapeError: Other dimensions, or none.
+        DataError: Integers of unknown full scale.
+    """
+
+    def __init__(self, name: object, shape: tuple[int, ...], dtype: Any) -> None:
+        if len(shape) not in (2, 3):
+            raise InputShapeError("not a single image", subject=name, expected="(H, W) or (H, W, C)", found=shape)
+        self.name, self.dtype = name, np.dtype(dtype)
+        self.shape = (int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) == 3 else 1)
+        if min(self.shape) < 1:
+            raise InputShapeError("an empty image", subject=name, found=shape)
+        if self.dtype.kind != "f" and self.dtype.name not in FULL_SCALE:
+            raise DataError(
+                "integers of unknown full scale",
+                subject=name,
+                expected="uint8, uint16, bool or floats",
+                found=self.dtype,
+                hint="convert the image, scaled as in training",
+            )
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """A window (h, w, C).
+
+        Raises:
+            ImageDecodeError: It cannot be read.
+        """
+        raise NotImplementedError
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The whole image in parts, each decoded once."""
+        raise NotImplementedError
+
+    def cache_bytes(self, rows: int) -> int:
+        """Bytes that reading a row of windows of this height holds, one window after the other."""
+        return 0
+
+    def cache(self, rows: int) -> None:
+        """Keep what neighboring windows of this height share."""
+
+
+class ArraySource(ImageSource):
+    """Anything that can be sliced.
+
+    Args:
+        values: The image.
+        name: For errors.
+    """
+
+    def __init__(self, values: Sliced, name: object) -> None:
+        super().__init__(name, tuple(values.shape), values.dtype)
+        self.values = values
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """See `ImageSource.read`."""
+        try:
+            part = np.asarray(self.values[top:bottom, left:right])
+        except Exception as error:  # whatever the owner of the values raises
+            raise unreadable(self.name, error) from error
+        return part if part.ndim == 3 else part[..., None]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """See `ImageSource.blocks`."""
+        height, width, channels = self.shape
+        rows = max(1, BLOCK // (width * channels))
+        return (self.read(top, min(top + rows, height), 0, width) for top in range(0, height, rows))
+
+
+class TiffSource(ImageSource):
+    """The image of a TIFF file, decoded tile by tile (or strip by strip) where a window lies.
+
+    Args:
+        file: The opened file.
+        number: Of its page.
+        channels: What the network takes, where that is known: 8-bit colors are converted to gray (1) or RGB (3) as
+            `read_image` does; as many as the file has are left as they are stored.
+        name: For errors.
+
+    Raises:
+        DataError: A kind of pixels that cannot be read in windows.
+    """
+
+    def __init__(self, file: tifffile.TiffFile, number: int, channels: int | None, name: object) -> None:
+        page: Any = file.pages[number]
+        self.file, self.page, self.samples = file.filehandle, page, int(page.samplesperpixel)
+        if page.imagedepth != 1 or page.dtype is None:
+            found = f"{page.imagedepth} layers" if page.imagedepth != 1 else f"{page.bitspersample} bits per sample"
+            raise DataError("not a single image of whole bytes", subject=name, found=found)
+        self.mode: tuple[str, str] | None = None  # Pillow's, where colors are converted
+        self.kept = self._colors(channels, name)
+        super().__init__(name, (page.imagelength, page.imagewidth, self.kept), page.dtype)
+        self.planes = self.samples if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and self.samples > 1 else 1
+        chunks: tuple[int, ...] = page.chunks
+        self.tall, self.wide = chunks[1:3] if self.planes > 1 and len(chunks) == 3 else chunks[:2]
+        self.down, self.across = -(-self.shape[0] // self.tall), -(-self.shape[1] // self.wide)
+        self._check()
+        self.segment = lru_cache(self.planes)(self._decode)
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """See `ImageSource.read`."""
+        part = np.empty((bottom - top, right - left, self.planes, self.samples // self.planes), self.dtype)
+        for y in range(top // self.tall, -(-bottom // self.tall)):
+            into_rows, rows = _overlap(top, bottom, y * self.tall, self.tall)
+            for x in range(left // self.wide, -(-right // self.wide)):
+                into_columns, columns = _overlap(left, right, x * self.wide, self.wide)
+                for plane in range(self.planes):
+                    part[into_rows, into_columns, plane] = self.segment(plane, y, x)[rows, columns]
+        part = part.reshape(*part.shape[:2], self.samples)
+        if self.mode is None:
+            return part[..., : self.kept]
+        mode, packing = self.mode
+        image = Image.frombytes(mode, (right - left, bottom - top), part.tobytes(), "raw", packing)
+        return as_channels(image, self.kept)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """See `ImageSource.blocks`."""
+        height, width, _ = self.shape
+        for top in range(0, height, self.tall):
+            for left in range(0, width, self.wide):
+                yield self.read(top, min(top + self.tall, height), left, min(left + self.wide, width))
+
+    def cache_bytes(self, rows: int) -> int:
+        """See `ImageSource.cache_bytes`."""
+        return self._shared(rows) * self._segment_bytes()
+
+    def cache(self, rows: int) -> None:
+        """See `ImageSource.cache`."""
+        self.segment = lru_cache(self._shared(rows))(self._decode)
+
+    def _shared(self, rows: int) -> int:
+        """Segments of a window and its neighbor: they share a column of tiles; strips are as wide as the image."""
+        return min(self.down, rows // self.tall + 2) * min(self.across, 2) * self.planes
+
+    def _decode(self, plane: int, y: int, x: int) -> np.ndarray:
+        index, samples, page = (plane * self.down + y) * self.across + x, self.samples // self.planes, self.page
+        if not page.databytecounts[index]:
+            return np.zeros((self.tall, self.wide, samples), self.dtype)  # left out of a sparse file
+        try:
+            self.file.seek(page.dataoffsets[index])
+            data = self.file.read(page.databytecounts[index])
+            tables = {"jpegtables": page.jpegtables} if page.jpegtables else {}
+            segment = page.decode(data, index, **tables)[0][0]
+            if segment.shape[2] != samples:
+                raise ValueError(f"a segment of {segment.shape[2]} samples, not {samples}")
+        except Exception as error:  # decoders raise whatever they please on broken files
+            raise unreadable(self.name, error) from error
+        return segment
+
+    def _segment_bytes(self) -> int:
+        return self.tall * self.wide * self.samples // self.planes * self.page.dtype.itemsize
+
+    def _colors(self, channels: int | None, name: object) -> int:
+        """The number of channels that are read; 8-bit colors that differ from them are converted as Pillow does."""
+        page, samples = self.page, self.samples
+        extra = tuple(int(kind) for kind in page.extrasamples)
+        colors = _RGB if page.photometric == _YCBCR and page.compression in _JPEG else int(page.photometric)
+        stored = colors in (_GRAY, _RGB, _CMYK) and not _ALPHA & set(extra)
+        if stored and channels in (samples, None):
+            return samples
+        if page.dtype == np.uint8:
+            key = (b"II", colors, (1,), 1, (8,) * samples, extra)
+            mode, packing = TiffImagePlugin.OPEN_INFO.get(key, ("", ""))
+            wanted = channels if channels in (1, 3) else 1 if mode in ("L", "La", "LA") else 3
+            if mode and not page.is_subsampled and _converts(mode, wanted):
+                self.mode = mode, packing
+                return wanted
+        elif colors in (_GRAY, _RGB) and 1 not in extra:
+            return 3 if colors == _RGB and channels == 3 else samples - len(_ALPHA & set(extra))
+        raise DataError(
+            "unknown colors",
+            subject=name,
+            expected="gray or RGB",
+            found=f"{tifffile.PHOTOMETRIC(page.photometric).name.lower()}, {samples} samples of {page.dtype}",
+            hint="convert the image to gray or RGB",
+        )
+
+    def _check(self) -> None:
+        page = self.page
+        if self._segment_bytes() > SEGMENT:
+            raise DataError(
+                "the image cannot be read in windows",
+                subject=self.name,
+                expected=f"tiles or strips of at most {SEGMENT // 2**20} MB",
+                found=f"{self.tall}×{self.wide} pixels in one",
+                hint="save it in tiles, e.g. tifffile.imwrite(path, data, tile=(512, 512))",
+            )
+        turn = page.tags.valueof("Orientation", 1)
+        if turn != 1:
+            raise DataError(
+                "the image is stored turned or mirrored",
+                subject=self.name,
+                expected="orientation 1",
+                found=turn,
+                hint="save it upright",
+            )
+        wanted, size = self.down * self.across * self.planes, self.file.size
+        if len(page.dataoffsets) < wanted or len(page.databytecounts) < wanted:
+            raise unreadable(self.name, f"{len(page.dataoffsets)} of {wanted} tiles or strips")
+        end = max(start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if end > size:
+            raise unreadable(self.name, f"{size:,} bytes where its tiles end at {end:,}: it is truncated")
+
+
+def _converts(mode: str, channels: int) -> bool:
+    """Whether Pillow converts a window of a mode; a palette would be missing."""
+    try:
+        return not mode.startswith("P") and bool(as_channels(Image.new(mode, (1, 1)), channels).size)
+    except ValueError:
+        return False
+
+
+def _overlap(start: int, stop: int, origin: int, length: int) -> tuple[slice, slice]:
+    """Where a segment and a window overlap along one axis: in the window, and in the segment."""
+    first, last = max(start, origin), min(stop, origin + length)
+    return slice(first - start, last - start), slice(first - origin, last - origin)
+
+
+@contextmanager
+def open_source(source: PathLike | Sliced, channels: int | None = None) -> Iterator[ImageSource]:
+    """An image to read windows of.
+
+    Args:
+        source: A tiled TIFF file, a `.npy` file, or anything with `shape`, `dtype` and slices (H, W) or (H, W, C).
+        channels: What the network takes, for the colors of a TIFF file.
+
+    Raises:
+        ImageDecodeError: Missing, broken or truncated.
+        DataError: Of another kind; several images; a type or layout that cannot be read in windows.
+
+    Examples:
+        >>> with open_source(np.arange(12, dtype=np.uint8).reshape(3, 4)) as image:
+        ...     image.shape, image.read(1, 3, 0, 2)[..., 0].tolist()
+        ((3, 4, 1), [[4, 5], [8, 9]])
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is None:
+            raise DataError(
+                "cannot read this kind of file in windows",
+                subject=path,
+                expected=", ".join(SUFFIXES),
+                found=path.suffix or "no suffix",
+                hint="save it as a tiled TIFF, or use unetzoo.predict if it fits into memory",
+            )
+        if not path.is_file():
+            raise ImageDecodeError("no such file", subject=path, hint="check the path")
+        if kind == "NumPy":
+            yield ArraySource(_memory_map(path), path)
+        else:
+            with _tiff(path, channels) as image:
+                yield image
+    elif isinstance(source, Tensor) or not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+        raise DataError(
+            "nothing to read windows of",
+            found=type(source).__name__,
+            expected="a path, or an array (H, W[, C]) that can be sliced",
+            hint="tensors are for unetzoo.predict" if isinstance(source, Tensor) else None,
+        )
+    else:
+        yield ArraySource(source, f"the {type(source).__name__}")
+
+
+def _memory_map(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a broken header may raise anything
+        raise unreadable(path, error) from error
+
+
+@contextmanager
+def _tiff(path: Path, channels: int | None) -> Iterator[TiffSource]:
+    pages = [page for page in read_pages(path, path) if page.is_image]
+    if len(pages) != 1:
+        raise DataError(
+            "several images in one file",
+            subject=path,
+            expected="one",
+            found=f"{len(pages)} pages",
+            hint="save each page as a file of its own",
+        )
+    try:
+        file = tifffile.TiffFile(path)
+    except Exception as error:
+        raise unreadable(path, error) from error
+    with file:
+        try:
+            image = TiffSource(file, pages[0].number, channels, path)
+        except DataError:
+            raise
+        except Exception as error:  # tags that contradict each other
+            raise unreadable(path, error) from error
+        yield image
+
+
+def unreadable(name: object, error: object) -> ImageDecodeError:
+    """The error for an image whose data cannot be decoded."""
+    found = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    hint = "the file is broken; fetch or save it again"
+    if "imagecodecs" in str(error):
+        hint = "install the package imagecodecs, which decodes this compression"
+    return ImageDecodeError("unreadable image", subject=name, found=found, hint=hint)
