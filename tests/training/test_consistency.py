@@ -145,7 +145,7 @@ def test_a_network_trained_from_python_keeps_its_preprocessing(tmp_path, normali
     expected = max(row["miou"] for row in trainer.history)
     bundle = load_run(tmp_path / "run")
     assert bundle.preprocess == Preprocess(None, normalize) and bundle.labels == val.labels
-    assert scores_of(unetzoo.Predictor.of(bundle), val, tmp_path / "files") == pytest.approx(expected, abs=1e-6)
+    assert scores_of(unetzoo.Predictor(bundle), val, tmp_path / "files") == pytest.approx(expected, abs=1e-6)
     saved = unetzoo.from_pretrained(tmp_path / "run" / "best")
     assert ModelBundle.of(saved)._replace(model=None) == bundle._replace(model=None)
     saved.save_pretrained(tmp_path / "again")  # and so does a copy of a copy
@@ -196,7 +196,7 @@ def test_thresholds_and_several_labels_belong_to_it(tmp_path):
     trainer = make(net, unetzoo.LOSSES.build("bce"), metric, out=tmp_path, epochs=1)
     trainer.fit(Several(4), Several(2))
     bundle = load_run(tmp_path)
-    assert bundle.multilabel and bundle.threshold == [0.3, 0.5]
+    assert bundle.mode == "multilabel" and bundle.threshold == [0.3, 0.5]
 
 
 # ---- what is loaded is what was saved

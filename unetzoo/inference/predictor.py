@@ -82,7 +82,8 @@ class Predictor:
         )
         bundle = self.bundle
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
-        self.mode, self.name = bundle.mode, bundle.name
+        self.mode: Mode | None = bundle.mode
+        self.name = bundle.name
         self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
 
