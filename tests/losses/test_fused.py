@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unetzoo.errors import LabelRangeError
-from unetzoo.losses import CELoss, DiceCELoss, DiceLoss, fused
+from unetzoo.losses import CELoss, DiceCELoss, DiceLoss, blocks, fused
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_blocks_are_invisible(mode, channels, block, monkeypatch):
         max=1 if mode == "multilabel" else channels
     )
     labels[0, ..., 2, :] = 255
-    monkeypatch.setattr(fused, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     sums = fused.class_sums(
         logits, labels, mode=mode, ignore_index=255, weight=weight, entropy=True, rest=True
     )  # fmt: skip

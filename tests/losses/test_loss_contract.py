@@ -91,6 +91,29 @@ def test_ignored_pixels_change_neither_value_nor_gradient(case):
     assert not gradient[..., 2:4, :].any() and gradient.any()
 
 
+@pytest.mark.parametrize("by", ["ignore_index", "weight"])
+@pytest.mark.parametrize("case", LABELED, ids=ids)
+def test_nan_and_inf_under_ignored_pixels_change_neither_value_nor_gradient(case, by):
+    loss = build(case, **ignoring(case))
+    output, target = make(case)
+    weight = None
+    if by == "weight":
+        weight = torch.ones(2, 6, 6)
+        weight[:, 2:4] = 0.0
+    else:
+        target[..., 2:4, :] = IGNORE
+    value, gradient = value_and_gradient(loss, output, target, weight)
+    for wrong in (math.nan, math.inf, -math.inf):
+        for channels in (slice(None), slice(1)):
+            other = output.clone()
+            other[:, channels, 2:4] = wrong
+            other_value, other_gradient = value_and_gradient(loss, other, target, weight)
+            assert torch.equal(value, other_value) and torch.equal(gradient, other_gradient)
+    assert not gradient[..., 2:4, :].any() and gradient.any()
+    output[:, :, 5] = math.nan
+    assert loss(output, target, weight=weight).isnan()
+
+
 @pytest.mark.parametrize("case", LABELED, ids=ids)
 def test_ignored_weightless_and_cut_off_are_the_same(case):
     output, target = make(case)
@@ -177,6 +200,8 @@ def test_computes_in_fp32_under_autocast(case):
     assert torch.equal(inside, build(case)(output.float(), target))
 
 
+# What torch 2.10 does itself when it compiles an autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("case", {(c[0], c[2], c[3]): c for c in CASES}.values(), ids=ids)
 def test_compiles_whole_and_then_makes_a_wrong_label_nan(case):
     """The compiled path is the one of accelerators: no look at the labels' values, NaN instead."""
@@ -184,7 +209,12 @@ def test_compiles_whole_and_then_makes_a_wrong_label_nan(case):
     loss = build(case)
     compiled = torch.compile(loss, backend="eager", fullgraph=True)
     output, target = make(case)
-    torch.testing.assert_close(compiled(output, target), loss(output, target))
+    expected = loss(output, target)
+    torch.testing.assert_close(compiled(output, target), expected)
+    leaf = output.clone().requires_grad_()
+    torch.testing.assert_close(compiled(leaf, target).detach(), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(leaf, target), expected)
     if case in DEPTH:
         return
     target[..., 0, 0] = IGNORE

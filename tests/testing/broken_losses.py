@@ -66,6 +66,20 @@ class NothingLabeled(Good):
         return loss * float("nan") if self.ignore_index is not None and (target == self.ignore_index).all() else loss
 
 
+class WeightlessTimesZero(Good):
+    def of(self, output, target, weight):
+        loss = super().of(output, target, weight)
+        return loss if weight is None else loss + 0 * (output.sum(1) * (weight == 0)).sum()
+
+
+class IgnoredTimesZero(Good):
+    def of(self, output, target, weight):
+        loss = super().of(output, target, weight)
+        if self.ignore_index is None:
+            return loss
+        return loss + 0 * (output.sum(1) * (target == self.ignore_index)).sum()
+
+
 class Climbs(Good):
     def of(self, output, target, weight):
         loss = super().of(output, target, weight)
@@ -74,7 +88,7 @@ class Climbs(Good):
 
 class Overflows(Good):
     def of(self, output, target, weight):
-        return super().of(output, target, weight) + 0 * output.float().abs().max().exp()
+        return super().of(output, target, weight) + 0 * output.float().nan_to_num().abs().max().exp()
 
 
 class Coarse(Good):
@@ -170,4 +184,7 @@ BROKEN = {
     "copies": Lambda,
     "deterministic": Restless,
 }
-CASES = [("loss", check, Case("loss", broken)) for check, broken in BROKEN.items()]
+CASES = [("loss", check, Case("loss", broken)) for check, broken in BROKEN.items()] + [
+    ("loss", "weightless-pixels", Case("loss", WeightlessTimesZero)),
+    ("loss", "ignored-pixels", Case("loss", IgnoredTimesZero)),
+]

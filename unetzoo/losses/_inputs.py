@@ -107,6 +107,23 @@ def check_class_range(classes: Sequence[int], count: int) -> None:
         raise ConfigError("unusable classes", expected=f"0…{count - 1}", found=list(classes))
 
 
+def class_shares(class_weights: Tensor | None, chosen: Sequence[int] | None, like: Tensor, count: int) -> Tensor:
+    """What each of `count` classes counts: its weight (1 by default), 0 for those that are not chosen.
+
+    Raises:
+        ConfigError: Weights or chosen indices that do not suit the number of classes.
+    """
+    shares = for_classes(class_weights, like, count, "class_weights")
+    shares = like.new_ones(count) if shares is None else shares
+    if chosen is None:
+        return shares
+    check_class_range(chosen, count)
+    counts = torch.zeros_like(shares)
+    for index in chosen:  # a list as an index would be copied to the device, and the host wait for it
+        counts[index].fill_(1.0)
+    return shares * counts
+
+
 def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> Tensor | None:
     """`vector` in the dtype and on the device of `like`.
 
@@ -185,10 +202,18 @@ def fit_target(
     return labels, None if weight is None else _with_channels(weight, output, 1, "weight").to(output.device)
 
 
-def read_target(
+def mask_ignored(output: Tensor, weight: Tensor | None) -> Tensor:
+    """The output with 0 where the weight is 0.
+
+    Not a product with the weight: 0·NaN is NaN, forward and backward.
+    """
+    return output if weight is None else torch.where(weight == 0, 0.0, output)
+
+
+def read_inputs(
     output: Tensor, target: Tensor, *, mode: Mode, ignore_index: int | None = None, weight: Tensor | None = None
-) -> Truth:
-    """Labels and weights of a target, checked against the output it is compared with.
+) -> tuple[Tensor, Truth]:
+    """The output in full precision, 0 where ignored; labels and weights of the target, checked against it.
 
     Label values are checked on the CPU, where that costs little. On an accelerator the check would make the host
     wait in every step: there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
@@ -199,6 +224,7 @@ def read_target(
         DataError: A target that does not hold integers.
         LabelRangeError: Labels outside the classes (CPU).
     """
+    output = full_precision(output)
     labels, pixels = fit_target(output, target, mode=mode, weight=weight)
     labels = labels.long()
     pixels = None if pixels is None else pixels.to(output)
@@ -215,7 +241,7 @@ def read_target(
         labels = labels.clamp(0, classes - 1)
     if ignored is not None:
         labels = labels.masked_fill(ignored, 0)
-    return Truth(labels, pixels, fault)
+    return mask_ignored(output, pixels), Truth(labels, pixels, fault)
 
 
 def pixel_weight(weight: Tensor, output: Tensor) -> Tensor:
@@ -239,8 +265,7 @@ def map_like(values: Tensor, output: Tensor, what: str = "target") -> Tensor:
 def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Output, target and weight of a comparison of two maps; both maps hold 0 where the weight is 0.
 
-    Not a product with the weight: sensors write NaN or infinity where they measured nothing, and 0·NaN is NaN, forward
-    and backward.
+    Sensors write NaN or infinity where they measured nothing.
 
     Raises:
         InputShapeError: An output that is not (N, C, H, W).
@@ -248,10 +273,8 @@ def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[T
     """
     output = full_precision(output)
     target = map_like(target, output)
-    if weight is None:
-        return output, target, None
-    pixels = pixel_weight(weight, output)
-    return torch.where(pixels == 0, 0.0, output), torch.where(pixels == 0, 0.0, target), pixels
+    pixels = None if weight is None else pixel_weight(weight, output)
+    return mask_ignored(output, pixels), mask_ignored(target, pixels), pixels
 
 
 def safe_sqrt(values: Tensor) -> Tensor:

@@ -14,9 +14,8 @@ from ._inputs import (
     check_output,
     class_vector,
     for_classes,
-    full_precision,
     outside_autocast,
-    read_target,
+    read_inputs,
     weighted_mean,
 )
 
@@ -92,10 +91,11 @@ class BorderCELoss(nn.Module):
         """The loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
-            output = full_precision(output)
             if output.shape[1] == 1:  # a sigmoid is a softmax against a background of logit 0
                 output = torch.cat([torch.zeros_like(output), output], 1)
-            truth = read_target(output, target, mode="multiclass", ignore_index=self.ignore_index, weight=weight)
+            output, truth = read_inputs(
+                output, target, mode="multiclass", ignore_index=self.ignore_index, weight=weight
+            )
             labels = truth.labels[:, 0]
             counts = None if truth.weight is None else truth.weight[:, 0]
             cells = labels if counts is None else labels.masked_fill(counts == 0, 0)

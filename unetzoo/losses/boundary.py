@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from ..errors import InputShapeError, SizeMismatchError
 from ._inputs import (
     Mode,
-    check_class_range,
     check_classes,
     check_mode,
     check_output,
     check_policy,
+    class_shares,
     class_vector,
-    for_classes,
-    full_precision,
     map_like,
     outside_autocast,
-    read_target,
+    read_inputs,
     safe_ratio,
 )
 
@@ -160,8 +158,7 @@ class BoundaryLoss(nn.Module):
         """The loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
-            output = full_precision(output)
-            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
             pixels = torch.ones_like(truth.labels, dtype=output.dtype) if truth.weight is None else truth.weight
             softmax = self.mode == "multiclass"
             if distance is None:
@@ -169,7 +166,8 @@ class BoundaryLoss(nn.Module):
                 signed = _signed_distances(truth.labels, counted, output.shape[1] if softmax else 0).to(output)
             else:
                 signed = map_like(distance, output, "distance")
-            share = (pixels * self._class_shares(output)).expand_as(output)
+            shares = class_shares(self.class_weights, self.classes, output, output.shape[1])
+            share = (pixels * shares.view(-1, 1, 1)).expand_as(output)
             no_boundary = signed.isnan()
             if self.empty == "skip":
                 share, signed = share.masked_fill(no_boundary, 0.0), signed.masked_fill(no_boundary, 0.0)
@@ -184,14 +182,3 @@ class BoundaryLoss(nn.Module):
         if not self.from_logits:
             return output
         return output.softmax(1) if self.mode == "multiclass" else output.sigmoid()
-
-    def _class_shares(self, output: Tensor) -> Tensor:
-        weights = for_classes(self.class_weights, output, output.shape[1], "class_weights")
-        weights = output.new_ones(output.shape[1]) if weights is None else weights
-        if self.classes is not None:
-            check_class_range(self.classes, output.shape[1])
-            counts = torch.zeros_like(weights)
-            for index in self.classes:  # a list as an index would travel to the device, and the host wait for it
-                counts[index] = 1.0
-            weights = weights * counts
-        return weights.view(-1, 1, 1)

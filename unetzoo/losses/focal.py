@@ -19,14 +19,13 @@ from ._inputs import (
     class_vector,
     fit_target,
     for_classes,
-    full_precision,
     outside_autocast,
-    read_target,
+    read_inputs,
     safe_ratio,
     settled,
     weighted_mean,
 )
-from .fused import Block, blocks, make_buffers, read_block, sum_dtype, wrong_labels
+from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong_labels
 
 
 class FocalLoss(nn.Module):
@@ -101,8 +100,7 @@ class FocalLoss(nn.Module):
         with outside_autocast(output):
             if not self.normalized:
                 return self._mean(output, target, weight)
-            output = full_precision(output)
-            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
             right = self._where_positive(truth.labels, output, -output)  # the logit of the truth
             log_factor = _below_its_largest(self._log_factor(right), truth.weight)
             factor = log_factor.exp()
@@ -119,7 +117,8 @@ class FocalLoss(nn.Module):
     def _mean(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         labels, weight = fit_target(output, target, mode=self.mode, weight=weight)
         positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
-        sums, counted, faults = _Sums.apply(
+        compute = _Sums.apply if needs_gradient(output) else _focal_sums
+        sums, counted, faults = compute(
             output, labels, weight, self.ignore_index, self.mode == "multiclass",
             self.gamma, self.reduced_threshold or 0.0, positive, negative,
         )  # fmt: skip
@@ -154,42 +153,21 @@ def _below_its_largest(log_factor: Tensor, weight: Tensor | None) -> Tensor:
     return torch.where(ignored, 0.0, log_factor - largest)
 
 
-class _Sums(torch.autograd.Function):
-    """Of each image and channel `Σ w·a·f·(−ln q)` and `Σ w`; then how many labels were wrong."""
-
-    @staticmethod
-    def forward(*arguments):
-        return _focal_sums(*arguments)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        logits, labels, weight, *ctx.constants = inputs
-        ctx.save_for_backward(logits, labels, weight)
-        ctx.mark_non_differentiable(*output[1:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *slopes):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
-        return _focal_gradient(slopes[0], *ctx.saved_tensors, *ctx.constants), *[None] * 8
-
-
-# Operators of their own: `torch.compile` need not look inside.
+# An operator of its own: `torch.compile` need not look inside.
 @torch.library.custom_op("unetzoo::focal_sums", mutates_args=())
 def _focal_sums(
     logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, one_label: bool,
     gamma: float, threshold: float, positive: float, negative: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    flat, buffers = logits.flatten(2), make_buffers(logits, 3)
+    """Of each image and channel `Σ w·a·f·(−ln q)` and `Σ w`; then how many labels were wrong."""
     sums, counted = (logits.new_zeros(logits.shape[:2], dtype=sum_dtype(logits)) for _ in range(2))
     faults = torch.zeros((), dtype=torch.int64, device=logits.device)
-    for n, pixels in blocks(flat):
-        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if one_label else 2, buffers.dtype)
-        x = flat[n, :, pixels].to(buffers.dtype)
-        truly, wrong, surprise = _parts(x, truth, one_label, buffers[..., : x.shape[1]])
+    for block in blocks(logits, labels, weight, ignore_index, one_label=one_label, buffers=3):
+        truly, wrong, surprise = _parts(block, one_label)
         loss = surprise.mul_(_factor(wrong, gamma, threshold)).mul_(_either(truly, positive, negative))
-        sums[n] += (loss if truth.weight is None else loss.mul_(truth.weight)).sum(1)
-        counted[n] += x.shape[1] if truth.weight is None else truth.weight.sum(1)
-        faults += truth.faults
+        sums[block.n] += (loss if block.weight is None else loss.mul_(block.weight)).sum(1)
+        counted[block.n] += block.logits.shape[1] if block.weight is None else block.weight.sum(1)
+        faults += block.faults
     return sums, counted, faults
 
 
@@ -204,18 +182,15 @@ def _focal_gradient(
     slopes: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, one_label: bool,
     gamma: float, threshold: float, positive: float, negative: float,
 ) -> Tensor:  # fmt: skip
-    flat, buffers = logits.flatten(2), make_buffers(logits, 3)
-    gradient, slopes = torch.empty_like(flat), slopes.to(buffers.dtype).unsqueeze(-1)
-    for n, pixels in blocks(flat):
-        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if one_label else 2, buffers.dtype)
-        x = flat[n, :, pixels].to(buffers.dtype)
-        truly, wrong, surprise = _parts(x, truth, one_label, buffers[..., : x.shape[1]])
+    gradient, slopes = torch.empty_like(logits.flatten(2)), slopes.to(block_dtype(logits)).unsqueeze(-1)
+    for block in blocks(logits, labels, weight, ignore_index, one_label=one_label, buffers=3):
+        truly, wrong, surprise = _parts(block, one_label)
         slope = surprise.addcmul_(surprise, wrong, value=-1).mul_(gamma)  # gamma·q·(−ln q), where f has a slope
         if threshold:
             slope.masked_fill_(wrong > 1.0 - threshold, 0.0)
         slope.add_(wrong).mul_(_factor(wrong, gamma, threshold)).mul_(_either(truly, -positive, negative))
-        slope.mul_(slopes[n])
-        gradient[n, :, pixels] = slope if truth.weight is None else slope.mul_(truth.weight)
+        slope.mul_(slopes[block.n])
+        gradient[block.n, :, block.pixels] = slope if block.weight is None else slope.mul_(block.weight)
     return gradient.view(logits.shape)
 
 
@@ -224,14 +199,30 @@ def _(slopes, logits, *_):
     return torch.empty_like(logits.flatten(2)).view(logits.shape)
 
 
-def _parts(x: Tensor, truth: Block, one_label: bool, buffers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+class _Sums(torch.autograd.Function):  # register_autograd would do for all but torch.func
+    @staticmethod
+    def forward(*arguments):
+        return _focal_sums(*arguments)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        logits, labels, weight, *ctx.constants = inputs
+        ctx.save_for_backward(logits, labels, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slopes, *_):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+        return _focal_gradient(slopes, *ctx.saved_tensors, *ctx.constants), *[None] * 8
+
+
+def _parts(block: Block, one_label: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The labels {0, 1} of each channel, 1 − q and −ln q."""
-    truly, wrong, surprise = buffers
+    truly, wrong, surprise = block.buffers
     if one_label:
-        truly.zero_().scatter_(0, truth.labels.long(), 1.0)
+        truly.zero_().scatter_(0, block.labels.long(), 1.0)
     else:
-        truly.copy_(truth.labels)
-    away = torch.addcmul(x, x, truly, value=-2, out=wrong)  # the logit of what is not the label
+        truly.copy_(block.labels)
+    away = torch.addcmul(block.logits, block.logits, truly, value=-2, out=wrong)  # the logit of what is not the label
     torch.ops.aten.softplus.out(away, 1.0, 50.0, out=surprise)
     return truly, away.sigmoid_(), surprise
 

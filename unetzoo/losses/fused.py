@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,11 +21,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ._inputs import Mode, check_labels, fit_target, settled
+from ._inputs import Mode, fit_target, settled
+from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong_labels
 
-BLOCK = 2**20  # numbers a buffer holds, 4 MB in fp32: more leave the cache, fewer make threads meet too often
 LOG2_E = math.log2(math.e)
-COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class ClassSums(NamedTuple):
@@ -86,25 +84,13 @@ def class_sums(
     """
     labels, weight = fit_target(output, target, mode=mode, weight=weight)
     softmax = mode == "multiclass"
-    sums, faults = _Sums.apply(output, labels, weight, ignore_index, softmax, overlap, entropy, rest)
+    compute = _Sums.apply if needs_gradient(output) else _class_sums
+    sums, faults = compute(output, labels, weight, ignore_index, softmax, overlap, entropy, rest)
     fault = wrong_labels(faults, labels, ignore_index, output.shape[1] if softmax else 2)
     return ClassSums(*sums.unbind(1), fault=fault)
 
 
-def wrong_labels(faults: Tensor, labels: Tensor, ignore_index: int | None, classes: int) -> Tensor | None:
-    """What to do about so many wrong labels: raise on the CPU, elsewhere say so without looking; see `Truth`.
-
-    Raises:
-        LabelRangeError: How many labels are wrong, of which values (CPU).
-    """
-    if labels.device.type != "cpu" or torch.compiler.is_compiling():
-        return faults > 0
-    if int(faults):
-        check_labels(labels, ignore_index, classes)
-    return None
-
-
-# Operators of their own: `torch.compile` need not look inside.
+# An operator of its own: `torch.compile` need not look inside.
 @torch.library.custom_op("unetzoo::class_sums", mutates_args=())
 def _class_sums(
     logits: Tensor,
@@ -122,12 +108,9 @@ def _class_sums(
     sums = logits.new_zeros(len(logits), 6, logits.shape[1], dtype=sum_dtype(logits))
     faults = torch.zeros((), dtype=torch.int64, device=logits.device)
     work = _softmax_sums if softmax else _sigmoid_sums
-    flat, buffers = logits.flatten(2), make_buffers(logits, 1 if softmax else 3)
-    for n, pixels in blocks(flat):
-        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if softmax else 2, buffers.dtype)
-        x = flat[n, :, pixels].to(buffers.dtype)
-        work(x, truth, buffers[..., : x.shape[1]], sums[n], overlap, entropy, rest)
-        faults += truth.faults
+    for block in blocks(logits, labels, weight, ignore_index, one_label=softmax, buffers=1 if softmax else 3):
+        work(block, sums[block.n], overlap, entropy, rest)
+        faults += block.faults
     return sums, faults
 
 
@@ -145,12 +128,9 @@ def _gradient(
     if triton is not None:
         return triton.gradient(slopes, logits, labels, weight, ignore_index, softmax)
     work = _softmax_gradient if softmax else _sigmoid_gradient
-    flat, buffers = logits.flatten(2), make_buffers(logits, 2 if softmax else 3)
-    gradient, slopes = torch.empty_like(flat), slopes.to(buffers.dtype)
-    for n, pixels in blocks(flat):
-        truth = read_block(labels, weight, n, pixels, ignore_index, flat.shape[1] if softmax else 2, buffers.dtype)
-        x = flat[n, :, pixels].to(buffers.dtype)
-        gradient[n, :, pixels] = work(x, truth, slopes[n], buffers[..., : x.shape[1]])
+    gradient, slopes = torch.empty_like(logits.flatten(2)), slopes.to(block_dtype(logits))
+    for block in blocks(logits, labels, weight, ignore_index, one_label=softmax, buffers=2 if softmax else 3):
+        gradient[block.n, :, block.pixels] = work(block, slopes[block.n])
     return gradient.view(logits.shape)
 
 
@@ -159,7 +139,7 @@ def _(slopes, logits, labels, weight, ignore_index, softmax):
     return torch.empty_like(logits.flatten(2)).view(logits.shape)
 
 
-class _Sums(torch.autograd.Function):
+class _Sums(torch.autograd.Function):  # register_autograd would do for all but torch.func
     @staticmethod
     def forward(*arguments):
         return _class_sums(*arguments)
@@ -168,13 +148,11 @@ class _Sums(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         logits, labels, weight, ctx.ignore_index, ctx.softmax, *_ = inputs
         ctx.save_for_backward(logits, labels, weight)
-        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *slopes):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
-        gradient = _gradient(slopes[0], *ctx.saved_tensors, ctx.ignore_index, ctx.softmax)
-        return gradient, *[None] * 7
+    def backward(ctx, slopes, _):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+        return _gradient(slopes, *ctx.saved_tensors, ctx.ignore_index, ctx.softmax), *[None] * 7
 
 
 @cache
@@ -200,76 +178,14 @@ def _triton_for(logits: Tensor) -> ModuleType | None:
     return kernels if kernels is not None and kernels.serves(logits) else None
 
 
-def sum_dtype(logits: Tensor) -> torch.dtype:
-    """The widest there is."""
-    return torch.float32 if logits.device.type == "mps" else torch.float64  # which knows no double
-
-
-def blocks(flat: Tensor) -> Iterator[tuple[int, slice]]:
-    """Image and pixels of each block of (N, C, pixels)."""
-    images, _, pixels = flat.shape
-    length = _length(flat, pixels)
-    for n in range(images):
-        for start in range(0, pixels, length):
-            yield n, slice(start, start + length)
-
-
-def make_buffers(logits: Tensor, count: int) -> Tensor:
-    """Room for blocks; made once, as new memory costs more than the arithmetic done in it."""
-    length = _length(logits, logits.shape[2] * logits.shape[3])
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return logits.new_empty(count, logits.shape[1], length, dtype=dtype)
-
-
-def _length(logits: Tensor, pixels: int) -> int:
-    """Pixels of a block: few enough for the cache of a CPU, on other devices an image."""
-    most = BLOCK // max(1, logits.shape[1]) if logits.is_cpu else pixels
-    return max(1, min(most, pixels))
-
-
-class Block(NamedTuple):
-    """Labels (K, B) that may be used as indices, their weight or None for all 1, and how many were wrong."""
-
-    labels: Tensor
-    weight: Tensor | None
-    faults: Tensor | int
-
-
-def read_block(
-    labels: Tensor,
-    weight: Tensor | None,
-    n: int,
-    pixels: slice,
-    ignore_index: int | None,
-    classes: int,
-    dtype: torch.dtype,
-) -> Block:
-    """The labels and weights of a block, checked."""
-    labels = labels.flatten(2)[n, :, pixels]
-    labels = labels if labels.dtype in COMPARABLE else labels.long()
-    weight = None if weight is None else weight.flatten(2)[n, :, pixels].to(dtype)
-    if labels.is_cpu:  # where looking is cheap: most blocks need no mask
-        low, high = (int(end) for end in labels.aminmax())
-        if low >= 0 and high < classes and (ignore_index is None or not low <= ignore_index <= high):
-            return Block(labels, weight, 0)
-    labels = labels.long()
-    outside = (labels < 0) | (labels >= classes)
-    ignored = outside if ignore_index is None else outside | (labels == ignore_index)
-    faults = (outside if ignore_index is None else outside & (labels != ignore_index)).sum()
-    weight = (~ignored).to(dtype) if weight is None else torch.where(ignored, 0.0, weight)
-    return Block(labels.masked_fill(ignored, 0), weight, faults)
-
-
 def _shifted(x: Tensor, buffer: Tensor) -> Tensor:
     """`x − max x` over the classes: an exponent that cannot overflow."""
     return torch.sub(x, x.amax(0), out=buffer)
 
 
-def _softmax_sums(
-    x: Tensor, truth: Block, buffers: Tensor, sums: Tensor, overlap: bool, entropy: bool, rest: bool
-) -> None:
-    label, weight = truth.labels[0].long(), None if truth.weight is None else truth.weight[0]
-    shifted = _shifted(x, buffers[0])
+def _softmax_sums(block: Block, sums: Tensor, overlap: bool, entropy: bool, rest: bool) -> None:
+    label, weight = block.labels[0].long(), None if block.weight is None else block.weight[0]
+    shifted = _shifted(block.logits, block.buffers[0])
     at_label = shifted.gather(0, label[None])[0] if entropy else label
     of_shifted = (shifted.sum(1) if weight is None else _dot(shifted, weight)) if rest else sums[5]
     exponentials = shifted.mul_(LOG2_E).exp2_()  # a third of exp's time
@@ -291,11 +207,11 @@ def _softmax_sums(
         sums[5] += (log_total if weight is None else log_total * weight).sum() - of_shifted
 
 
-def _softmax_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) -> Tensor:
+def _softmax_gradient(block: Block, slopes: Tensor) -> Tensor:
     """∂/∂x_k = w·(p_k·(a_k − Σ_j p_j·a_j − i·p_t + h + Σ r) + y_k·(i·p_t − h) − r_k): a, i, h, r of predicted, …"""
-    label, weight = truth.labels[0].long(), None if truth.weight is None else truth.weight[0]
+    label, weight = block.labels[0].long(), None if block.weight is None else block.weight[0]
     intersection, predicted, _, _, entropy, rest = slopes
-    exponentials = _shifted(x, buffers[0]).mul_(LOG2_E).exp2_()
+    exponentials = _shifted(block.logits, block.buffers[0]).mul_(LOG2_E).exp2_()
     share, at_label = exponentials.sum(0).reciprocal_(), -entropy[label]
     common = rest.sum() - at_label
     if overlap := _matter(slopes[:2]):
@@ -306,19 +222,17 @@ def _softmax_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) 
         share, at_label = share.mul_(weight), at_label.mul_(weight)
     common.mul_(share)
     if overlap:
-        common = torch.addr(common.expand_as(x), predicted, share, out=buffers[1])
+        common = torch.addr(common.expand_as(exponentials), predicted, share, out=block.buffers[1])
     gradient = _add_at_label(exponentials.mul_(common), label, at_label)
     if _matter(rest):
         gradient.addr_(rest, torch.ones_like(share) if weight is None else weight, alpha=-1)
     return gradient
 
 
-def _sigmoid_sums(
-    x: Tensor, truth: Block, buffers: Tensor, sums: Tensor, overlap: bool, entropy: bool, rest: bool
-) -> None:
-    label, probability, product = buffers
-    label.copy_(truth.labels)
-    weight = truth.weight
+def _sigmoid_sums(block: Block, sums: Tensor, overlap: bool, entropy: bool, rest: bool) -> None:
+    x, weight = block.logits, block.weight
+    label, probability, product = block.buffers
+    label.copy_(block.labels)
     if entropy or rest:  # ln(1 + e^z), z the logit of what is not the label
         away = torch.addcmul(x, x, label, value=-2, out=product)
         surprise = torch.ops.aten.softplus.out(away, 1.0, 50.0, out=probability)
@@ -335,17 +249,17 @@ def _sigmoid_sums(
     sums[3] += x.shape[1] if weight is None else weight.expand_as(x).sum(1)
 
 
-def _sigmoid_gradient(x: Tensor, truth: Block, slopes: Tensor, buffers: Tensor) -> Tensor:
+def _sigmoid_gradient(block: Block, slopes: Tensor) -> Tensor:
     """∂/∂x = w·(p·((a + i·y)·(1 − p) + r + (h − r)·y) − h·y): a, i, h, r of predicted, intersection, entropy, rest."""
-    label, probability, gradient = buffers
-    label.copy_(truth.labels)
+    label, probability, gradient = block.buffers
+    label.copy_(block.labels)
     intersection, predicted, _, _, entropy, rest = slopes.unsqueeze(-1)
-    torch.sigmoid(x, out=probability)
+    torch.sigmoid(block.logits, out=probability)
     torch.addcmul(rest, entropy - rest, label, out=gradient)
     if _matter(slopes[:2]):
         gradient.add_((predicted + intersection * label).mul_(1.0 - probability))
     gradient.mul_(probability).addcmul_(label, entropy, value=-1)
-    return gradient if truth.weight is None else gradient.mul_(truth.weight)
+    return gradient if block.weight is None else gradient.mul_(block.weight)
 
 
 def _matter(slopes: Tensor) -> bool:

@@ -158,6 +158,7 @@ def _softmax_sums(
             classes, ignore_index, PRECISION, WEIGHTED, IGNORING,
         )  # fmt: skip
         x = tl.load(logits + pixel[None, :] * logit_p, mask=real[:, None] & inside[None, :], other=0).to(PRECISION)
+        x = tl.where(weight[None, :] == 0, 0.0, x)
         x = tl.where(real[:, None], x, float("-inf"))
         peak = tl.max(x, 0)
         exponentials = tl.exp(x - peak[None, :])
@@ -210,6 +211,7 @@ def _softmax_gradient(
     x = tl.load(logits + n * logit_n + k[:, None] * logit_c + pixel[None, :] * logit_p, mask=here, other=0).to(
         PRECISION
     )
+    x = tl.where(weight[None, :] == 0, 0.0, x)
     x = tl.where(real[:, None], x, float("-inf"))
     exponentials = tl.exp(x - tl.max(x, 0)[None, :])
     share = 1.0 / tl.sum(exponentials, 0)
@@ -247,6 +249,7 @@ def _sigmoid_sums(
             2, ignore_index, PRECISION, WEIGHTED, IGNORING,
         )  # fmt: skip
         x = tl.load(logits + pixel * logit_p, mask=inside, other=0).to(PRECISION)
+        x = tl.where(weight == 0, 0.0, x)
         small = tl.exp(-tl.abs(x))
         probability = tl.where(x >= 0, 1.0, small) / (1.0 + small)
         positive = tl.where(label == 1, weight, 0.0)
@@ -288,6 +291,7 @@ def _sigmoid_gradient(
         2, ignore_index, PRECISION, WEIGHTED, IGNORING,
     )  # fmt: skip
     x = tl.load(logits + n * logit_n + k * logit_c + pixel * logit_p, mask=inside, other=0).to(PRECISION)
+    x = tl.where(weight == 0, 0.0, x)
     small = tl.exp(-tl.abs(x))
     probability = tl.where(x >= 0, 1.0, small) / (1.0 + small)
     absent = tl.where(x >= 0, small, 1.0) / (1.0 + small)

@@ -14,9 +14,8 @@ from ._inputs import (
     check_mode,
     check_output,
     check_policy,
-    full_precision,
     outside_autocast,
-    read_target,
+    read_inputs,
     safe_ratio,
 )
 
@@ -78,12 +77,9 @@ class LovaszLoss(nn.Module):
         """The loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
-            output = full_precision(output)
-            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
             errors = self._lines(self._errors(output, truth.labels))
             weights = None if truth.weight is None else self._lines(truth.weight.expand_as(output))
-            if weights is not None:  # the place of what does not count must not depend on what the output holds there
-                errors = torch.where(weights == 0, 0.0, errors)
             labels = self._lines(truth.labels)
             steps, (true, counted) = _steps(errors.detach(), labels, weights)
             share = (counted if self.empty == "penalize" else true) > 0

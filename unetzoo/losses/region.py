@@ -18,16 +18,14 @@ from ..errors import ConfigError
 from ._inputs import (
     Mode,
     Truth,
-    check_class_range,
     check_classes,
     check_mode,
     check_output,
     check_policy,
+    class_shares,
     class_vector,
-    for_classes,
-    full_precision,
     outside_autocast,
-    read_target,
+    read_inputs,
     safe_ratio,
 )
 from .fused import class_sums
@@ -86,7 +84,6 @@ class RegionLoss(nn.Module):
     """
 
     class_weights: Tensor | None
-    _class_index: Tensor | None
 
     def __init__(
         self,
@@ -109,8 +106,6 @@ class RegionLoss(nn.Module):
             raise ConfigError("unusable constants", expected="smooth ≥ 0 and eps > 0", found=f"{smooth}, {eps}")
         self.log_loss, self.from_logits, self.smooth, self.eps = log_loss, from_logits, smooth, eps
         self.ignore_index, self.per_image, self.empty = ignore_index, per_image, empty
-        index = None if self.classes is None else torch.tensor(self.classes)
-        self.register_buffer("_class_index", index, persistent=False)
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
     def overlap(self, sums: Sums) -> Tensor:
@@ -124,8 +119,7 @@ class RegionLoss(nn.Module):
             if self.from_logits:
                 sums = class_sums(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
                 return sums.settle(self.from_sums(Sums(*sums[:4])), output)
-            output = full_precision(output)
-            truth = read_target(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+            output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
             return truth.settle(self.from_sums(self._sums(output, truth)))
 
     def from_sums(self, sums: Sums) -> Tensor:
@@ -161,13 +155,7 @@ class RegionLoss(nn.Module):
         else:
             loss = torch.where(by_formula, 1.0 - overlap, false)
         share = (present if self.empty == "skip" else sums.counted > 0).to(loss.dtype)
-        weights = for_classes(self.class_weights, loss, loss.shape[1], "class_weights")
-        if weights is not None:
-            share = share * weights
-        if self.classes is not None and self._class_index is not None:
-            check_class_range(self.classes, loss.shape[1])
-            index = self._class_index.to(loss.device)
-            loss, share = loss.index_select(1, index), share.index_select(1, index)
+        share = share * class_shares(self.class_weights, self.classes, loss, loss.shape[1])
         return safe_ratio((loss * share).sum(), share.sum())
 
 

@@ -20,7 +20,8 @@ from ..registry import check_keywords
 from ._inputs import Mode, check_labels, check_mode, check_output, check_policy, fit_target
 
 NO_WEIGHT = dict.fromkeys(
-    ("weight-keyword", "weightless-pixels", "weights-count", "all-weightless"), "SMP's losses take no weight of pixels"
+    ("weight-keyword", "weightless-pixels", "weights-count", "all-weightless"),
+    "SMP's losses take no weight per pixel",
 )
 
 
@@ -72,6 +73,8 @@ class SMPLoss(nn.Module):
         labels = fit_target(output, target, mode=mode)[0].long()
         if labels.device.type == "cpu" and not torch.compiler.is_compiling():
             check_labels(labels, self.ignore_index, output.shape[1] if mode == "multiclass" else 2)
+        if self.ignore_index is not None:  # SMP multiplies by 0 there, and 0·NaN is NaN
+            output = torch.where(labels == self.ignore_index, 0.0, output)
         if mode == "multiclass":
             labels = labels[:, 0]
         if self.floats:

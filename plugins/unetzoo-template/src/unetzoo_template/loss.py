@@ -39,6 +39,7 @@ class PolyLoss(nn.Module):
             if self.ignore_index is not None:
                 counts = counts * (target != self.ignore_index)
                 target = torch.where(target == self.ignore_index, 0, target)
-            entropy = cross_entropy(output.float(), target, reduction="none")
+            output = torch.where(counts[:, None] == 0, 0.0, output.float())  # 0 · NaN would be NaN
+            entropy = cross_entropy(output, target, reduction="none")
             terms = entropy + self.epsilon * (1 - torch.exp(-entropy))
             return (terms * counts).sum() / counts.sum().clamp(min=1e-12)

@@ -1,0 +1,118 @@
+"""Logits, labels and weights of a batch, one block of pixels after another.
+
+A block stays in the processor's cache while something is computed from it. Ignored and weightless pixels hold logits
+of 0 and labels of 0 there, and weigh nothing: whatever the network wrote, NaN included, reaches neither a sum nor a
+gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._inputs import check_labels, mask_ignored
+
+BLOCK = 2**20  # numbers per buffer, 4 MB in fp32: more leave the cache, fewer make threads meet too often
+COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Block(NamedTuple):
+    """Some pixels of an image.
+
+    Args:
+        n: Index of the image.
+        pixels: Which of its pixels, counted row by row.
+        logits: (C, B), in fp32 or fp64.
+        labels: (1, B) or (C, B), usable as indices.
+        weight: (1, B) or (C, B), 0 where ignored; None when all weigh 1.
+        faults: How many labels are outside the classes.
+        buffers: Room for intermediate values, (count, C, B).
+    """
+
+    n: int
+    pixels: slice
+    logits: Tensor
+    labels: Tensor
+    weight: Tensor | None
+    faults: Tensor | int
+    buffers: Tensor
+
+
+def blocks(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, *, one_label: bool, buffers: int
+) -> Iterator[Block]:
+    """The blocks of a batch.
+
+    Args:
+        logits: (N, C, H, W).
+        labels: (N, 1, H, W) or (N, C, H, W) integers.
+        weight: (N, 1, H, W).
+        ignore_index: Label that does not count.
+        one_label: Whether a label is the index of a class; else it is 0 or 1.
+        buffers: How many buffers to provide. The blocks share them, as new memory costs more than the arithmetic
+            done in it.
+    """
+    flat, labels, weight = logits.flatten(2), labels.flatten(2), None if weight is None else weight.flatten(2)
+    images, classes, pixels = flat.shape
+    length = max(1, min(BLOCK // max(1, classes) if logits.is_cpu else pixels, pixels))
+    dtype = block_dtype(logits)
+    room = logits.new_empty(buffers, classes, length, dtype=dtype)
+    for n in range(images):
+        for start in range(0, pixels, length):
+            part = slice(start, start + length)
+            x = flat[n, :, part].to(dtype)
+            pixel_weight = None if weight is None else weight[n, :, part].to(dtype)
+            own, pixel_weight, faults = _read_labels(
+                labels[n, :, part], pixel_weight, ignore_index, classes if one_label else 2, dtype
+            )
+            yield Block(n, part, mask_ignored(x, pixel_weight), own, pixel_weight, faults, room[..., : x.shape[1]])
+
+
+def _read_labels(
+    labels: Tensor, weight: Tensor | None, ignore_index: int | None, classes: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None, Tensor | int]:
+    labels = labels if labels.dtype in COMPARABLE else labels.long()
+    if labels.is_cpu:  # where looking is cheap: most blocks need no mask
+        low, high = (int(end) for end in labels.aminmax())
+        if low >= 0 and high < classes and (ignore_index is None or not low <= ignore_index <= high):
+            return labels, weight, 0
+    labels = labels.long()
+    outside = (labels < 0) | (labels >= classes)
+    ignored = outside if ignore_index is None else outside | (labels == ignore_index)
+    faults = (outside if ignore_index is None else outside & (labels != ignore_index)).sum()
+    weight = (~ignored).to(dtype) if weight is None else torch.where(ignored, 0.0, weight)
+    return labels.masked_fill(ignored, 0), weight, faults
+
+
+def needs_gradient(logits: Tensor) -> bool:
+    """Whether autograd records; where it does not, `torch.compile` need not see an `autograd.Function`.
+
+    torch 2.10 to 2.14 fail on one, or warn, outside of autograd.
+    """
+    return torch.is_grad_enabled() and logits.requires_grad
+
+
+def block_dtype(logits: Tensor) -> torch.dtype:
+    """fp32, or fp64 for logits of that type."""
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+def sum_dtype(logits: Tensor) -> torch.dtype:
+    """The widest there is."""
+    return torch.float32 if logits.device.type == "mps" else torch.float64  # which knows no double
+
+
+def wrong_labels(faults: Tensor, labels: Tensor, ignore_index: int | None, classes: int) -> Tensor | None:
+    """What to do about so many wrong labels: raise on the CPU, elsewhere say so without looking; see `Truth`.
+
+    Raises:
+        LabelRangeError: How many labels are wrong, of which values (CPU).
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return faults > 0
+    if int(faults):
+        check_labels(labels, ignore_index, classes)
+    return None
