@@ -114,8 +114,9 @@ def test_a_failure_names_its_file(tmp_path):
 
 def test_nothing_is_overwritten_that_was_read(tmp_path):
     save(tmp_path / "a.png", noise(8, 8, 3))
-    with pytest.raises(ConfigError, match="replace an image"):
+    with pytest.raises(ConfigError) as caught:
         Predictor(Channels()).predict_files(tmp_path, tmp_path)
+    assert caught.value.subject == tmp_path and caught.value.hint
     save(tmp_path / "in" / "a.png", noise(8, 8, 3))
     save(tmp_path / "in" / "a.bmp", noise(8, 8, 3))
     with pytest.raises(DataError, match="one file"):

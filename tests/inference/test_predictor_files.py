@@ -15,10 +15,11 @@ from exporting import run_folder
 from PIL import Image
 from predicting import SPEC, Channels, dual, noise, read, save
 
+import unetzoo.io
 from unetzoo import LabelSpec, cli
-from unetzoo.errors import ConfigError, ImageTooLargeError, UnknownNameError
+from unetzoo.errors import ConfigError, DataError, ImageTooLargeError, UnknownNameError
 from unetzoo.inference import Cleaning, ModelBundle, Predictor, Preprocess
-from unetzoo.inference import files as written
+from unetzoo.inference.files import mask_suffixes
 from unetzoo.inference.relay import relay
 from unetzoo.training import load_run
 
@@ -85,6 +86,45 @@ def test_several_labels_a_pixel(tmp_path):
     assert [facts[name]["pixels"] for name in spec.names] == planes.sum((0, 1)).tolist()
 
 
+def test_labels_whose_names_are_alike_for_a_file_system(tmp_path):
+    image = noise(9, 12, 3)
+    path = save(tmp_path / "in" / "a.png", image)
+    net = Channels()
+    net.forward = lambda x: (x - 0.5) * 9
+    for names in (("T<1", "T>1", "T_1_0"), ("Ear", "ear", "overlay"), ("color", "color_0", "json")):
+        out = tmp_path / names[0].strip("<1")
+        predictor = Predictor(net, LabelSpec(names), mode="multilabel")
+        assert predictor.predict_files(path, out, products="mask,overlay,color") == []
+        masks = [out / f"a_{suffix}.png" for suffix in mask_suffixes(names)]
+        assert len({mask.name.lower() for mask in masks} | {"a_overlay.png", "a_color.png"}) == 5
+        for mask, plane in zip(masks, np.moveaxis(image > 127, 2, 0), strict=True):
+            assert np.array_equal(np.asarray(read(mask)), plane * 255)
+
+
+def test_many_processes_may_write_one_folder(tmp_path):
+    paths = [save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3)) for number in range(4)]
+    outcomes = []
+
+    def work():
+        outcomes.append(Predictor(Channels()).predict_files(paths, tmp_path / "out", products="all"))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for file in (tmp_path / "out").glob("[0-9]*.png"):
+            read(file)  # whole at any time
+    assert outcomes == [[]] * 6 and len(list((tmp_path / "out").iterdir())) == 4 * 4
+
+
+def test_a_name_that_is_too_long_fails_alone(tmp_path):
+    for stem in ("a" * 240, "b" * 250, "c"):
+        save(tmp_path / "in" / f"{stem}.png", noise(8, 8, 3))
+    (failure,) = Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out")
+    assert type(failure) is DataError and "b" * 250 in str(failure.subject) and failure.hint
+    assert (tmp_path / "out" / f"{'a' * 240}_overlay.png").exists() and (tmp_path / "out" / "c_overlay.png").exists()
+
+
 def test_order_does_not_depend_on_threads(tmp_path):
     for number in range(12):
         save(tmp_path / "in" / f"{number}.png", noise(4 + number, 5, 3))
@@ -114,22 +154,24 @@ def test_order_does_not_depend_on_threads(tmp_path):
 @pytest.fixture
 def full_disk(monkeypatch):
     """A disk that fills at the overlay of image 3."""
-    real = Image.Image.save
 
-    def full(self, fp, *args, **options):
-        real(self, fp, *args, **options)
-        if "3_overlay" in str(fp):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(unetzoo.io.Disk):
+        def rename(self, source, target):
+            if target.name == "3_overlay.png":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().rename(source, target)
 
-    monkeypatch.setattr(written.Image.Image, "save", full)
+    monkeypatch.setattr(unetzoo.io, "DISK", Full())
 
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
-    with pytest.raises(ConfigError, match=r"No space left on device \(3 of 6 images are done and stay\)"):
+    with pytest.raises(ConfigError) as caught:
         Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
+    assert caught.value.subject == tmp_path / "out" and "room" in caught.value.hint
+    assert "3 of 6 images are done" in caught.value.found
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {f"{n}{end}" for n in range(3) for end in (".png", "_overlay.png", ".json")} <= names
     assert "3_overlay.png" not in names and not [name for name in names if name.startswith(".")]
@@ -140,11 +182,10 @@ def test_a_full_disk_does_not_hide_what_could_not_be_read_before(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
     (tmp_path / "in" / "1.png").write_bytes(b"no image")
-    told = r"\(2 of 6 images are done and stay, 1 could not be predicted\)"
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError) as caught:
         Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out", workers=1)
     (note,) = caught.value.__notes__
-    assert "unreadable image" in note and "1.png" in note
+    assert "2 of 6 images are done" in caught.value.found and "1.png" in note
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
 
 

@@ -57,12 +57,15 @@ def test_backgrounds_of_one_name(tmp_path):
 
 def test_results_are_never_predicted_again(tmp_path):
     path, other = (save(tmp_path / name, noise(5, 6, 3)) for name in ("a.jpg", "sub/b.jpg"))
-    predictor, asked = Predictor(Channels()), {"inputs": f"{tmp_path}/**", "out_dir": tmp_path, "products": "overlay"}
+    predictor = Predictor(Channels())
+    asked = {"inputs": f"{tmp_path}/**", "out_dir": tmp_path / "out", "products": "overlay"}
     assert predictor.predict_files(**asked) == []
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
-    assert before.keys() == {path, other, tmp_path / "a_overlay.png", tmp_path / "b_overlay.png"}
-    with pytest.raises(ConfigError, match=r"would replace an image.*_overlay\.png"):
+    assert before.keys() == {path, other, *(tmp_path / "out" / f"{name}_overlay.png" for name in "ab")}
+    with pytest.raises(ConfigError):
         predictor.predict_files(**asked)
+    with pytest.raises(ConfigError):
+        predictor.predict_files(**asked | {"out_dir": tmp_path})
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
     beside = {**asked, "inputs": tmp_path / "sub", "out_dir": tmp_path / "sub" / "out"}
     assert predictor.predict_files(**beside) == predictor.predict_files(**beside) == []

@@ -57,7 +57,7 @@ def predict(
     predictor = Predictor(
         trained._replace(model=moved(trained.model, device)),
         tile=tile,
-        blend=blend,
+        blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
         threshold=threshold_of(threshold),
         cleaning=Cleaning(

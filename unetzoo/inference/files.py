@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import ConfigError, DataError, PairingError, did_you_mean
+from ..io import replacing, write_text
 from ..labels import LabelSpec
 from .images import PathLike, find_images
 from .results import DEFAULT_PRODUCTS, PRODUCTS, Answer
@@ -41,35 +45,63 @@ class Results:
         Raises:
             OSError: The disk is full, or refuses.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for product in self.products:
-            pattern, draw = PRODUCTS[product]
-            if product == "json":
-                self._put(pattern.format(stem), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-            elif product == "mask":
-                for label, image in answer.masks().items():
-                    self._put(_labeled(pattern, stem, label), image)
-            elif draw is not None and (image := draw(answer)) is not None:
-                self._put(pattern.format(stem), image)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for product in self.products:
+                pattern, draw = PRODUCTS[product]
+                if product == "json":
+                    self._put(pattern.format(stem), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+                elif product == "mask":
+                    for name, image in zip(self._names(product, stem), answer.masks().values(), strict=True):
+                        self._put(name, image)
+                elif draw is not None and (image := draw(answer)) is not None:
+                    self._put(pattern.format(stem), image)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise DataError(
+                "the name of an image is too long for its results",
+                subject=stem,
+                found=f"{len(os.fsencode(stem))} bytes",
+                hint="rename the image",
+            ) from error
 
     def _names(self, product: str, stem: str) -> list[str]:
         pattern = PRODUCTS[product][0]
-        labels = self.labels.names if product == "mask" and self.labels else ("",)
-        return [_labeled(pattern, stem, label) for label in labels]
+        if product == "mask" and self.labels:
+            return [pattern.format(f"{stem}_{suffix}") for suffix in mask_suffixes(self.labels.names)]
+        return [pattern.format(stem)]
 
     def _put(self, name: str, content: Image.Image | str) -> None:
         target = self.folder / name
-        partial = target.with_name(f".{name}.part")
-        try:
-            if isinstance(content, str):
-                # names that are no UTF-8 get JSON's own escape
-                partial.write_text(content, encoding="utf-8", errors="backslashreplace")
-            else:
-                content.save(partial, format="PNG")
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        if isinstance(content, str):
+            write_text(target, content)
+            return
+        with replacing(target) as partial:
+            content.save(partial, format="PNG")
+
+
+def mask_suffixes(names: Sequence[str]) -> list[str]:
+    """What distinguishes the mask files of several labels per pixel: their names, safe for files.
+
+    Names that would be the same file (on any system), or that of another product, get their index.
+
+    Examples:
+        >>> mask_suffixes(("left ear", "T<1", "T>1", "overlay"))
+        ['left_ear', 'T_1_1', 'T_1_2', 'overlay_3']
+    """
+    safe = [re.sub(r"[^\w.-]+", "_", name) for name in names]
+    taken = Counter(name.casefold() for name in safe)
+    taken.update(pattern.format("").removesuffix(".png").removeprefix("_") for pattern, _ in PRODUCTS.values())
+    found: list[str] = []
+    for index, name in enumerate(safe):
+        if taken[name.casefold()] > 1 or not name:
+            name = f"{name}_{index}"
+            while taken[name.casefold()]:
+                name += "_"
+            taken[name.casefold()] += 1
+        found.append(name)
+    return found
 
 
 def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -132,13 +164,22 @@ def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | Non
 
 
 def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
-    """Refuse to write over an input, or one result over another.
+    """Refuse to write over an input, among the inputs, or one result over another.
 
     Raises:
-        ConfigError: A result would replace an input.
+        ConfigError: A result would replace an input, or become one of the next run.
         DataError: Two images have the same result.
     """
     sources = {path.resolve() for path in inputs}
+    folder = results.folder.resolve()
+    among = next((path for path in inputs if path.parent.resolve() == folder), None)
+    if among is not None:
+        raise ConfigError(
+            "the results would lie among the images",
+            subject=results.folder,
+            found=str(among),
+            hint="choose another folder for the results: whoever reads this one would take them for images",
+        )
     taken: dict[Path, Path] = {}
     for path in images:
         for target in (target.resolve() for target in results.targets(path.stem)):
@@ -153,8 +194,3 @@ def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Resul
                     found=f"{taken[target]} and {path}",
                     hint="rename one of them, or predict them into different folders",
                 )
-
-
-def _labeled(pattern: str, stem: str, label: str) -> str:
-    suffix = re.sub(r"[^\w.-]+", "_", label)
-    return pattern.format(f"{stem}_{suffix}" if label else stem)

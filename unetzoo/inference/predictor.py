@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -293,7 +294,7 @@ def _unwritable(folder: Path, error: OSError, met: int, failures: Sequence[DataE
         "cannot write the results",
         subject=folder,
         found=f"{error} ({met - len(failures)} of {total} images are done and stay{failed})",
-        hint="choose another folder, or make room",
+        hint="make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to",
     )
     for failure in failures:
         unwritable.add_note(str(failure))
