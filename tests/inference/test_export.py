@@ -2,6 +2,8 @@
 
 import json
 import re
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -73,7 +75,7 @@ def test_the_file_says_what_it_is(street):
     session = session_of(made.path)
     assert [(put.name, put.shape[:3]) for put in session.get_inputs()] == [("image", ["batch", "height", "width"])]
     texts = session.get_modelmeta().custom_metadata_map
-    info = {key: json.loads(text) for key, text in texts.items()}
+    info = {key: json.loads(text) for key, text in texts.items() if key != "sha256"}
     assert info == json.loads(json.dumps(made.info))
     assert info["classes"] == ["sky", "road", "car"] and info["palette"][2] == [200, 0, 0]
     assert info["unetzoo"] == unetzoo.__version__ and info["network"] == "bnunet"
@@ -240,11 +242,13 @@ def test_files_that_are_none(tmp_path):
         unetzoo.load_artifact(tmp_path / "none.onnx")
     for name in ("a.onnx", "a.pt2"):
         (tmp_path / name).write_bytes(b"broken")
-        with pytest.raises(CheckpointCorruptError, match="cannot open"):
-            unetzoo.load_artifact(tmp_path / name)
+        for check in (True, False):
+            with pytest.raises(CheckpointCorruptError):
+                unetzoo.load_artifact(tmp_path / name, check=check)
     torch.export.save(torch.export.export(Plain(), (torch.zeros(2),)), tmp_path / "foreign.pt2")
-    with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
-        unetzoo.load_artifact(tmp_path / "foreign.pt2")
+    for check in (True, False):
+        with pytest.raises(CheckpointError):
+            unetzoo.load_artifact(tmp_path / "foreign.pt2", check=check)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointWriteError, match="cannot write"):
         unetzoo.export(Plain(), tmp_path / "file" / "net.pt2", size=(8, 8))
@@ -255,14 +259,18 @@ def test_files_that_other_tools_have_touched(tmp_path, street):
     entry = model.metadata_props.add()
     entry.key, entry.value = "onnx.infer", "onnxruntime.quant"  # as ONNX Runtime's quantizer does
     onnx.save(model, tmp_path / "quantized.onnx")
-    assert unetzoo.load_artifact(tmp_path / "quantized.onnx").info["classes"] == list(SPEC.names)
+    with pytest.raises(CheckpointCorruptError) as caught:
+        unetzoo.load_artifact(tmp_path / "quantized.onnx")
+    assert caught.value.subject == tmp_path / "quantized.onnx" and "check=False" in caught.value.hint
+    assert unetzoo.load_artifact(tmp_path / "quantized.onnx", check=False).info["classes"] == list(SPEC.names)
     for key in ("format", "outputs"):
         kept = [entry for entry in model.metadata_props if entry.key != key]
         del model.metadata_props[:]
         model.metadata_props.extend(kept)
         onnx.save(model, tmp_path / "other.onnx")
-        with pytest.raises(CheckpointError, match="not a file that this unetzoo"):
-            unetzoo.load_artifact(tmp_path / "other.onnx")
+        with pytest.raises(CheckpointError) as other:
+            unetzoo.load_artifact(tmp_path / "other.onnx", check=False)
+        assert not isinstance(other.value, CheckpointCorruptError)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -280,10 +288,42 @@ def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
         path = tmp_path / f"bad{suffix}"
         path.write_bytes(damaged)
         try:
-            unetzoo.load_artifact(path)(image)
+            unetzoo.load_artifact(path, check=False)(image)
         except UnetzooError:
             refused += 1
     assert refused > len(cut)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_every_flipped_bit_and_every_cut_is_refused(tmp_path, street, suffix):
+    path = street[1].path if suffix == ".onnx" else unetzoo.export(Plain(), tmp_path / "a.pt2", verify=False).path
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    bad = tmp_path / f"bad{suffix}"
+    places = {0, len(data) - 1, len(data) - 65, *rng.integers(0, len(data), 150).tolist()}
+    for place in places:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(flipped)
+        with pytest.raises(CheckpointCorruptError):
+            unetzoo.load_artifact(bad)
+    for length in (0, 1, 63, 64, len(data) // 2, len(data) - 1):
+        bad.write_bytes(data[:length])
+        with pytest.raises(CheckpointCorruptError):
+            unetzoo.load(bad)
+    bad.write_bytes(data)
+    assert unetzoo.load_artifact(bad).info["format"] == 2
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_no_paths_of_this_machine_are_exported(tmp_path, suffix):
+    made = unetzoo.export(knowing(tiny("bnunet", classes=2)), tmp_path / f"net{suffix}", verify=False)
+    data = made.path.read_bytes()
+    for package in (unetzoo, torch):
+        assert str(Path(package.__file__).parent).encode() not in data
+    if suffix == ".pt2":
+        assert zipfile.ZipFile(made.path).testzip() is None
+    else:
+        onnx.checker.check_model(onnx.load(made.path))
 
 
 def test_a_full_disk_ends_in_an_error_not_in_an_abort(tmp_path):

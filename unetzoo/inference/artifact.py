@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import math
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,10 +24,11 @@ from ..models.geometry import Geometry
 from .images import PathLike
 from .pipeline import FLOATS, Pipeline
 
-FORMAT = 1
+FORMAT = 2
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 EXTRA = "unetzoo.json"
 TILE = 512  # the window that the tiling recipe names, where it is large enough
+DIGITS = 64  # of a SHA-256
 INSTALL = 'pip install "unetzoo[export]"'
 
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -67,14 +71,17 @@ class Artifact:
         return {name: a[0] if single else a for name, a in zip(self.info["outputs"], answers, strict=True)}
 
 
-def load_artifact(path: PathLike) -> Artifact:
+def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
     """Open a file that `export` wrote. A `.pt2` file may run code when it is opened: open only those you trust.
 
     Args:
         path: An `.onnx` file (run by ONNX Runtime, on the CPU) or a `.pt2` file (run by PyTorch, on the CPU).
+        check: Compare the file with the SHA-256 that it ends with. False for files that other tools have changed on
+            purpose, such as a quantizer.
 
     Raises:
         CheckpointError: No such file, not readable, or not written by `export`.
+        CheckpointCorruptError: Not the bytes that `export` wrote.
         ConfigError: ONNX Runtime is not installed.
     """
     file = Path(path)
@@ -84,7 +91,10 @@ def load_artifact(path: PathLike) -> Artifact:
     if is_onnx:
         need("onnxruntime")
     try:
-        return _open_onnx(file) if is_onnx else _open_torch(file)
+        data = file.read_bytes()
+        if check:
+            check_seal(data, file)
+        return _open_onnx(data, file) if is_onnx else _open_torch(data, file)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the runtimes meet in a broken file
@@ -92,6 +102,44 @@ def load_artifact(path: PathLike) -> Artifact:
         raise CheckpointCorruptError(
             "cannot open the exported network", subject=path, found=found, hint="export it again"
         ) from error
+
+
+def seal(data: bytes, kind: str) -> bytes:
+    """An exported file that ends with the SHA-256 of all before it, as hexadecimal digits.
+
+    An ONNX file gets a last entry of `metadata_props`, a `.pt2` archive a comment; other readers pass over both.
+    """
+    if kind == "onnx":
+        import onnx
+
+        entry = onnx.StringStringEntryProto(key="sha256", value="0" * DIGITS)
+        # protobuf messages written one after the other are merged
+        data += onnx.ModelProto(metadata_props=[entry]).SerializeToString()
+    else:
+        archive = io.BytesIO(data)
+        with zipfile.ZipFile(archive, "a") as file:
+            file.comment = b"sha256:" + b"0" * DIGITS
+        data = archive.getvalue()
+    data = data[:-DIGITS]
+    return data + hashlib.sha256(data).hexdigest().encode()
+
+
+def check_seal(data: bytes, path: Path) -> None:
+    """Compare a file with the SHA-256 at its end.
+
+    Raises:
+        CheckpointCorruptError: They differ.
+    """
+    found = hashlib.sha256(data[:-DIGITS]).hexdigest()
+    if data[-DIGITS:] != found.encode():
+        raise CheckpointCorruptError(
+            "the file is not what export wrote",
+            subject=path,
+            expected="to end with the SHA-256 of what stands before",
+            found=found,
+            hint="restore it from a copy, or export it again; for a file that another tool has changed on purpose "
+            "(a quantizer): unetzoo.load_artifact(path, check=False)",
+        )
 
 
 def need(*modules: str) -> None:
@@ -166,16 +214,16 @@ def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _open_onnx(path: Path) -> Artifact:
+def _open_onnx(data: bytes, path: Path) -> Artifact:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     options.intra_op_num_threads = torch.get_num_threads()
     # without its fallback, which prints, and tries the same again
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     texts = session.get_modelmeta().custom_metadata_map
-    info = _checked({key: _parsed(text) for key, text in texts.items()}, path)
+    info = _checked({key: _parsed(text) for key, text in texts.items() if key != "sha256"}, path)
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
         return [np.asarray(answer) for answer in session.run(list(info["outputs"]), {"image": batch})]
@@ -183,10 +231,10 @@ def _open_onnx(path: Path) -> Artifact:
     return Artifact(info, run)
 
 
-def _open_torch(path: Path) -> Artifact:
+def _open_torch(data: bytes, path: Path) -> Artifact:
     extra = {EXTRA: ""}
     with quiet():
-        module = torch.export.load(path, extra_files=extra).module()
+        module = torch.export.load(io.BytesIO(data), extra_files=extra).module()
     info = _checked(json.loads(extra[EXTRA] or "{}"), path)
 
     def run(batch: np.ndarray) -> list[np.ndarray]:

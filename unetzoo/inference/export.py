@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +14,9 @@ from torch import nn
 
 from ..bundle import ModelBundle, Preprocess
 from ..errors import CheckpointWriteError, ConfigError, UnetzooError, did_you_mean
+from ..io import replacing
 from ..labels import LabelSpec
-from .artifact import EXTRA, SUFFIXES, describe, need, quiet
+from .artifact import EXTRA, SUFFIXES, describe, need, quiet, seal
 from .decide import Threshold
 from .geometry import geometry_of
 from .images import PathLike
@@ -96,22 +95,19 @@ def export(
     size = _checked_size(network, size, preprocess)
     pipeline, name = _pipeline(network, labels, preprocess, threshold, dtype, size or TRIAL)
     info = describe(pipeline, name, size)
-    partial = target.with_name(f".{target.stem}.part{SUFFIXES[kind]}")
+    pipeline.shows_levels = kind == "onnx" and verify and pipeline.preprocess.size is not None
+    data = _serialized(kind, pipeline, _recorded(pipeline, size), info)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        pipeline.shows_levels = kind == "onnx" and verify and pipeline.preprocess.size is not None
-        _write(kind, pipeline, _recorded(pipeline, size), info, partial)
-        parity = compare(partial, pipeline, size, target) if verify else None
-        if pipeline.shows_levels:
-            _forget_levels(partial)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            partial.write_bytes(seal(data, kind))
+            parity = compare(partial, pipeline, size, target) if verify else None
+            if pipeline.shows_levels:
+                partial.write_bytes(seal(_without_levels(data), kind))
     except OSError as error:
         if isinstance(error, UnetzooError):
             raise
         raise CheckpointWriteError("cannot write the file", subject=target, found=str(error)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return Exported(target, info, parity)
 
 
@@ -189,12 +185,14 @@ def _unrecorded(reason: str, size: tuple[int, int] | None) -> ConfigError:
     return ConfigError(f"this network {what}", found=reason, hint=hint)
 
 
-def _write(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any], path: Path) -> None:
+def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any]) -> bytes:
     if kind == "torch":
-        archive = io.BytesIO()  # PyTorch's own writer ends the process when a disk is full
+        for module in program.graph_module.modules():
+            for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+                node.meta.pop("stack_trace", None)  # paths of this machine
+        archive = io.BytesIO()
         torch.export.save(program, archive, extra_files={EXTRA: json.dumps(info)})
-        path.write_bytes(archive.getbuffer())
-        return
+        return archive.getvalue()
     try:
         with quiet():
             made = torch.onnx.export(
@@ -204,15 +202,15 @@ def _write(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any], p
         reason = [line for line in str(error).splitlines() if "<class" in line or "Error" in line]
         found = reason[0] if reason else f"{type(error).__name__}: {error}"
         raise ConfigError("this network cannot be written as ONNX", found=found, hint="--to torch") from error
-    import onnx
-
     assert made is not None
     model = made.model_proto
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        del node.metadata_props[:]  # the exporter's notes, with paths of this machine
     for key, value in info.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
     _name_axes(model)
-    onnx.save(model, path)
+    return model.SerializeToString()
 
 
 def _name_axes(model: Any) -> None:
@@ -225,10 +223,10 @@ def _name_axes(model: Any) -> None:
     del model.graph.value_info[:]
 
 
-def _forget_levels(path: Path) -> None:
-    """Take the resized image out of the file's answers."""
+def _without_levels(data: bytes) -> bytes:
+    """The file without the resized image among its outputs."""
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.ModelProto.FromString(data)
     del model.graph.output[-1]
-    onnx.save(model, path)
+    return model.SerializeToString()
