@@ -1,7 +1,7 @@
-"""An image larger than memory, from disk to disk: read by windows, answered by exact tiles, written as it is ready.
+"""Predict an image larger than memory from disk to disk: read in windows, predicted by exact tiles, written as it goes.
 
-The image is drawn tile by tile into a tiled TIFF, so it is never held whole either. The default is small, to be done
-in a minute; --side 32768 makes it a gigapixel (3 GB on the disk, 1 GB for the answer).
+The image is drawn tile by tile into a tiled TIFF, so it is never in memory as a whole either. The default is small and
+takes a minute; --side 32768 makes it a gigapixel (3 GB on disk, 1 GB for the prediction).
 
     python examples/gigapixel.py
     python examples/gigapixel.py --side 32768
@@ -27,11 +27,11 @@ parser.add_argument("--steps", type=int, default=60, help="optimizer steps")
 options = parser.parse_args()
 
 OUT, TILE = Path("runs/examples/gigapixel"), 256
-shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
+shutil.rmtree(OUT, ignore_errors=True)  # from an earlier run
 
 
 def draw(*place: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy tile of cells (256, 256, 3) and their mask: the same for the same place."""
+    """A noisy tile of cells (256, 256, 3) and their mask; the same place always gives the same tile."""
     rng = np.random.default_rng(place)
     down, right = np.ogrid[:TILE, :TILE]
     mask = np.zeros((TILE, TILE), bool)
@@ -75,7 +75,7 @@ streamed = predict_to(
 )
 print(f"{streamed.fit}; {streamed.seconds:.0f} s; the process holds {psutil.Process().memory_info().rss / 1e6:.0f} MB")
 
-# The answer is read where it is looked at: here tile by tile, to be scored, and each 8th pixel, to be seen.
+# Read the prediction piece by piece: tile by tile to score it, and every 8th pixel for a preview.
 classes = np.load(OUT / "classes.npy", mmap_mode="r")
 metric = unetzoo.METRICS.build("segmentation", classes=1)
 for row, column in np.ndindex(across, across):

@@ -1,4 +1,4 @@
-"""Data of your own, twice: as a class of ten lines, and as a folder of files that needs no class at all.
+"""Your own data, twice: as a dataset class of ten lines, and as a folder of files, which needs no class.
 
 python examples/own_dataset.py
 """
@@ -19,11 +19,11 @@ parser.add_argument("--steps", type=int, default=80, help="optimizer steps")
 steps = parser.parse_args().steps
 
 OUT = Path("runs/examples/own-dataset")
-shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
+shutil.rmtree(OUT, ignore_errors=True)  # from an earlier run
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy image (48, 48, 3) with a bright disc, and the disc's mask. Yours would read two files here."""
+    """A noisy image (48, 48, 3) with a bright disc, and the disc's mask. Yours would read two files."""
     rng = np.random.default_rng(seed)
     row, column = rng.integers(12, 36, 2)
     down, right = np.ogrid[:48, :48]
@@ -45,7 +45,7 @@ class Discs(SegmentationDataset):
 
 
 def score(train, val, out: Path) -> float:
-    """Train on one part, and give the best IoU on the other. Nothing here knows what kind of data it gets."""
+    """Train on one split and return the best IoU on the other. This works with any dataset."""
     torch.manual_seed(0)
     train.transform, val.transform = Transform(hflip=0.5, vflip=0.5), Transform(train=False)
     trainer = unetzoo.Trainer(
@@ -58,9 +58,9 @@ def score(train, val, out: Path) -> float:
     return max(row["iou/disc"] for row in trainer.fit(train, val))
 
 
-print(f"a class of one's own: IoU {score(Discs(160, first=0), Discs(40, first=160), OUT / 'class'):.3f}")
+print(f"dataset class: IoU {score(Discs(160, first=0), Discs(40, first=160), OUT / 'class'):.3f}")
 
-# The same images as files. What the masks hold for each class is said (`ids`), never guessed.
+# The same images as files. `ids` states the mask value of each class; it is never guessed.
 for split, count, first in (("train", 160, 0), ("val", 40, 160)):
     for part in ("images", "masks"):
         (OUT / "discs" / part / split).mkdir(parents=True)
@@ -73,5 +73,5 @@ train, val = (
     unetzoo.DATASETS.build("folder", root=OUT / "discs", split=split, names=["background", "disc"], ids=[0, 255])
     for split in ("train", "val")
 )
-print(f"the dataset `folder`: IoU {score(train, val, OUT / 'folder'):.3f}")
+print(f"dataset `folder`: IoU {score(train, val, OUT / 'folder'):.3f}")
 print(f"try also: unetzoo doctor {OUT}/discs")

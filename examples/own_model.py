@@ -1,7 +1,7 @@
-"""A network of your own under a name of its own: checked, drawn, trained by a recipe, saved and loaded.
+"""Your own network under a registry name: checked, drawn, trained by a recipe, saved and loaded.
 
-The decorator serves one notebook or script. For a package that others install, `unetzoo plugin new acme-seg` writes one
-that works, with tests; there the same class stands under an entry point, and nothing else changes.
+The decorator is for a notebook or a script. For a package that others can install, `unetzoo plugin new acme-seg` writes
+a working one with tests; there the same class is registered by an entry point, and nothing else changes.
 
     python examples/own_model.py
 """
@@ -23,7 +23,7 @@ parser.add_argument("--steps", type=int, default=120, help="optimizer steps")
 steps = parser.parse_args().steps
 
 OUT = Path("runs/examples/own-model")
-shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
+shutil.rmtree(OUT, ignore_errors=True)  # from an earlier run
 
 
 def layer(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
 
 @unetzoo.MODELS.register("halfnet")
 class HalfNet(SegmentationModel):
-    """One pooling, one skip. Any `nn.Module` can be trained; one of these parts can be saved, loaded and frozen too."""
+    """One pooling, one skip. Any `nn.Module` can be trained; these parts let it be saved, loaded and frozen too."""
 
     def __init__(self, in_channels: int = 3, classes: int = 1, width: int = 16) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class HalfNet(SegmentationModel):
         self.initialize()
 
 
-# Checks of its import are skipped: no other process can import what a script defines.
+# Checks of the import are skipped: other processes cannot import what a script defines.
 results = check_model("halfnet", {"width": 8})
 print(f"{sum(result.outcome == 'passed' for result in results)} checks passed")
 
 OUT.mkdir(parents=True)
 (OUT / "halfnet.svg").write_text(unetzoo.draw(unetzoo.build("halfnet"), 64, title="halfnet"), encoding="utf-8")
 
-# A recipe names it as any other network.
+# A recipe uses it like any other network.
 (OUT / "halfnet.toml").write_text(f"""
 model = {{ name = "halfnet", in_channels = 6, width = 24 }}
 data = {{ name = "composites", size = 64, jitter = true, train = {{ length = 480 }}, val = {{ length = 48 }} }}
@@ -87,6 +87,6 @@ train = {{ steps = {steps}, batch_size = 16, monitor = "iou/foreground" }}
 """)
 result = train(OUT / "halfnet.toml", out=OUT / "run", say=print)
 score, baseline = (scores["iou/foreground"] for scores in (result.scores, result.baseline))
-print(f"IoU {score:.3f}; {baseline:.3f} is the data set's own answer, without a network")
-print(f"{unetzoo.from_pretrained(result.out / 'best').name} comes back from {result.out}/best")
+print(f"IoU {score:.3f}; the dataset's own baseline, without a network, has {baseline:.3f}")
+print(f"{unetzoo.from_pretrained(result.out / 'best').name} loaded from {result.out}/best")
 print(f"see {OUT}/halfnet.svg and {OUT}/run/report.html")

@@ -1,4 +1,4 @@
-"""Build, train, save, load, predict: on images that are drawn as they are asked for.
+"""Build, train, save, load and predict, on synthetic images that are generated on the fly.
 
 python examples/quickstart.py
 """
@@ -20,10 +20,10 @@ parser.add_argument("--steps", type=int, default=200, help="optimizer steps")
 steps = parser.parse_args().steps
 
 OUT = Path("runs/examples/quickstart")
-shutil.rmtree(OUT, ignore_errors=True)  # of an earlier trial
+shutil.rmtree(OUT, ignore_errors=True)  # from an earlier run
 torch.manual_seed(0)
 
-# Cut-outs over scenes, and which pixels are the cut-out's. Validation draws others than training.
+# Cut-outs composed over scenes, with the mask of the cut-out. The splits use different cut-outs and scenes.
 train = unetzoo.DATASETS.build("composites", split="train", size=64, channels=3, length=640)
 val = unetzoo.DATASETS.build("composites", split="val", size=64, channels=3, length=64)
 train.transform, val.transform = Transform(hflip=0.5), Transform(train=False)
@@ -39,12 +39,12 @@ trainer = unetzoo.Trainer(
     batch_size=16,
     out=OUT,
 )
-history = trainer.fit(train, val)  # a row an epoch, as in metrics.jsonl
+history = trainer.fit(train, val)  # one row per epoch, as in metrics.jsonl
 
-# The best epoch's network lies in the run folder, as any network that was saved with `net.save_pretrained(folder)`.
+# The network of the best epoch is in the run folder, in the format of `net.save_pretrained(folder)`.
 net = unetzoo.from_pretrained(OUT / "best")
 
-# Image, truth and prediction of four samples, each as files would give them: uint8 (H, W, 3).
+# Image, ground truth and prediction of four samples, as uint8 (H, W, 3).
 rows = []
 for sample in (val.load(index) for index in range(0, 64, 16)):
     logits = unetzoo.predict(net, sample["image"])

@@ -1,7 +1,8 @@
-"""One of six published systems from end to end, by its recipe, in minutes on a CPU.
+"""Run one of six published systems end to end by its recipe, in minutes on a CPU.
 
-A twin (the data set's official layout in miniature, drawn) stands in for data that must be downloaded, and the recipe's
-fast variant for its full length. With the data and without `--fast` the same steps give the real thing.
+A twin (a miniature of the data set in its official layout, with synthetic images) replaces data that must be
+downloaded, and the fast variant of the recipe replaces the full one. With the data and without `--fast`, the same steps
+reproduce the system.
 
     python examples/six_systems.py helen
     python examples/six_systems.py carvana train.steps=300 optimizer.lr=2e-3
@@ -15,7 +16,7 @@ from pathlib import Path
 from unetzoo.training import train
 from unetzoo.twins import write
 
-SYSTEMS = {  # what is called so: the layout of its data, and its recipes
+SYSTEMS = {  # name: (layout of its data, recipes)
     "isbi2012": ("isbi2012", ["isbi2012"]),
     "helen": ("helen", ["helen"]),
     "celebamask": ("celebamask", ["celebamask-eyes-lips"]),
@@ -26,7 +27,7 @@ SYSTEMS = {  # what is called so: the layout of its data, and its recipes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("system", choices=SYSTEMS)
-parser.add_argument("changes", nargs="*", help="of the recipe, as for `unetzoo train --set`")
+parser.add_argument("changes", nargs="*", help="changes of the recipe, as for `unetzoo train --set`")
 options = parser.parse_args()
 layout, recipes = SYSTEMS[options.system]
 

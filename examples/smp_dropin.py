@@ -1,7 +1,7 @@
-"""One training script written for segmentation-models-pytorch, run with its Unet and with ours.
+"""A training script written for segmentation-models-pytorch (SMP), run with SMP's Unet and with ours.
 
-Only the constructor differs: optimizer groups by part, the replaced head, the frozen encoder, `predict` and
-`save_pretrained` are SMP's conventions. Runs in seconds on a CPU, on images it draws itself.
+Only the constructor differs. Parameter groups per part, a replaced head, a frozen encoder, `predict` and
+`save_pretrained` follow SMP's conventions. Runs in seconds on a CPU, on synthetic images.
 
     python examples/smp_dropin.py smp
     python examples/smp_dropin.py unetzoo
@@ -32,7 +32,7 @@ def draw(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Te
 
 
 def train(library: str) -> float:
-    """Train in SMP's manner; gives the IoU on images not seen before."""
+    """Train as in SMP's examples; return the IoU on unseen images."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     model = make_model(library)

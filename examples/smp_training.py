@@ -1,12 +1,12 @@
-"""The training example of segmentation-models-pytorch (SMP), with a loss and the metrics of unetzoo in it.
+"""The training example of segmentation-models-pytorch (SMP), with a loss and the metrics of unetzoo.
 
-As in SMP's example on Oxford-IIIT Pet: trimaps become binary masks, the network is SMP's U-Net behind its encoder's
-normalization, Adam at 2e-4 follows a cosine, and IoU is told twice, over the whole set and as the mean over images.
-The pets are drawn here, so that it runs in a minute on a CPU. Both libraries count what comes out, side by side.
+As in SMP's example on Oxford-IIIT Pet, trimaps become binary masks, the network is SMP's U-Net with the normalization
+of its encoder, Adam starts at 2e-4 with a cosine schedule, and IoU is reported over the whole set and as the mean over
+images. The pets are synthetic, so that it runs in a minute on a CPU. Both libraries compute the scores, side by side.
 
     python examples/smp_training.py              our Dice loss
     python examples/smp_training.py dice_ce      another loss of ours
-    python examples/smp_training.py smp-focal    SMP's own, by name
+    python examples/smp_training.py smp-focal    one of SMP's, by name
 """
 
 import inspect
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 import unetzoo
 
-PET, BACKGROUND, RIM = 1, 2, 3  # what the trimaps of Oxford-IIIT Pet hold
+PET, BACKGROUND, RIM = 1, 2, 3  # values of the trimaps in Oxford-IIIT Pet
 SIDE, BATCH = 64, 16
 
 
 class PetModel(nn.Module):
-    """SMP's U-Net, which normalizes images as its encoder wants them."""
+    """SMP's U-Net with the normalization of its encoder."""
 
     mean: Tensor
     std: Tensor
@@ -37,7 +37,7 @@ class PetModel(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images in 0…1 (N, 3, H, W) → logits (N, 1, H, W)."""
+        """Images in [0, 1] (N, 3, H, W) → logits (N, 1, H, W)."""
         return self.net((images - self.mean) / self.std)
 
 
@@ -56,7 +56,7 @@ def draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def batches(images: Tensor, masks: Tensor, order: Tensor) -> Iterator[tuple[Tensor, Any]]:
-    """The images in this order, some at a time."""
+    """The images in this order, in batches."""
     for chosen in order.split(BATCH):
         yield images[chosen], masks[chosen]
 
@@ -81,7 +81,7 @@ def evaluate(model: PetModel, images: Tensor, masks: Tensor) -> dict[str, tuple[
 
 
 def train(loss: str = "dice", epochs: int = 6) -> dict[str, tuple[float, float]]:
-    """Train on drawn pets; gives the scores on others."""
+    """Train on synthetic pets; return the scores on others."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     images, trimaps = draw(128, generator)
@@ -105,8 +105,8 @@ def train(loss: str = "dice", epochs: int = 6) -> dict[str, tuple[float, float]]
             optimizer.step()
             scheduler.step()
         scores = evaluate(model, held_out, held_out_masks)
-        told = ", ".join(f"{name} {ours:.4f} (SMP {theirs:.4f})" for name, (ours, theirs) in scores.items())
-        print(f"epoch {epoch}: {told}")
+        text = ", ".join(f"{name} {ours:.4f} (SMP {theirs:.4f})" for name, (ours, theirs) in scores.items())
+        print(f"epoch {epoch}: {text}")
     return scores
 
 
