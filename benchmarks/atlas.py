@@ -238,7 +238,7 @@ def cases() -> list[Case]:
 
 
 def our_surface(predicted: Tensor, target: Tensor) -> float:
-    metric = unetzoo.METRICS.build("surface", classes=1)
+    metric = unetzoo.METRICS.build("surface", num_classes=1)
     metric.update(predicted, target)
     return metric.compute()["hd95"]
 

@@ -81,7 +81,7 @@ def labels(mistakes: Callable[[Labels, np.random.Generator], Labels]) -> tuple[T
 
 
 def from_labels(predicted: Tensor, truth: Tensor) -> dict[str, Callable[[], Any]]:
-    ours = METRICS.build("segmentation", classes=CLASSES)
+    ours = METRICS.build("segmentation", num_classes=CLASSES)
 
     def update() -> Tensor:
         ours.reset()
@@ -95,7 +95,7 @@ def from_labels(predicted: Tensor, truth: Tensor) -> dict[str, Callable[[], Any]
 
 
 def from_logits(logits: Tensor, truth: Tensor) -> dict[str, Callable[[], Any]]:
-    ours = METRICS.build("segmentation", classes=CLASSES)
+    ours = METRICS.build("segmentation", num_classes=CLASSES)
 
     def update() -> Tensor:
         ours.reset()

@@ -77,7 +77,7 @@ print(f"{streamed.fit}; {streamed.seconds:.0f} s; the process holds {psutil.Proc
 
 # Read the prediction piece by piece: tile by tile to score it, and every 8th pixel for a preview.
 classes = np.load(OUT / "classes.npy", mmap_mode="r")
-metric = unetzoo.METRICS.build("segmentation", classes=1)
+metric = unetzoo.METRICS.build("segmentation", num_classes=1)
 for row, column in np.ndindex(across, across):
     found = classes[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
     metric.update(*(torch.from_numpy(mask[None].astype(np.int64)) for mask in (found, draw(1, row, column)[1])))

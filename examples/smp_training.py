@@ -64,7 +64,7 @@ def batches(images: Tensor, masks: Tensor, order: Tensor) -> Iterator[tuple[Tens
 @torch.no_grad()
 def evaluate(model: PetModel, images: Tensor, masks: Tensor) -> dict[str, tuple[float, float]]:
     """IoU over all pixels of the set, and as the mean over images: ours, then SMP's."""
-    metric = unetzoo.METRICS.build("segmentation", classes=1, per_image=True)
+    metric = unetzoo.METRICS.build("segmentation", num_classes=1, per_image=True)
     counted = []
     for some, truth in batches(images, masks, torch.arange(len(images))):
         logits = model.eval()(some)

@@ -147,7 +147,7 @@ def test_duck_types_of_a_plugin_are_trained(recipe, tmp_path):
 def test_what_is_right_is_not_looked_up(monkeypatch):
     made = {
         (LOSSES, "dice"): LOSSES.build("dice", mode="binary"),
-        (METRICS, "segmentation"): METRICS.build("segmentation", classes=2),
+        (METRICS, "segmentation"): METRICS.build("segmentation", num_classes=2),
         (DATASETS, "composites"): DATASETS.build("composites", size=16, length=1),
         (MODELS, "bnunet"): unetzoo.build("bnunet", encoder_channels=[2, 2, 2]),
     }

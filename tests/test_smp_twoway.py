@@ -37,7 +37,7 @@ def test_binary_scores_are_smps(seed):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(5, 1, 16, 16, generator=generator)
     masks = torch.randint(0, 2, (5, 1, 16, 16), generator=generator)
-    metric = unetzoo.METRICS.build("segmentation", classes=1, per_image=True)
+    metric = unetzoo.METRICS.build("segmentation", num_classes=1, per_image=True)
     metric.update(logits[:2], masks[:2])
     metric.update(logits[2:], masks[2:])
     scores = metric.compute()
@@ -55,7 +55,7 @@ def test_multiclass_scores_are_smps():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 4, 16, 16, generator=generator)
     masks = torch.randint(0, 4, (3, 16, 16), generator=generator)
-    metric = unetzoo.METRICS.build("segmentation", classes=4)
+    metric = unetzoo.METRICS.build("segmentation", num_classes=4)
     metric.update(logits, masks)
     tp, fp, fn, tn = smp.metrics.get_stats(logits.argmax(1), masks, mode="multiclass", num_classes=4)
     theirs = smp.metrics.iou_score(*(part.sum(0, keepdim=True) for part in (tp, fp, fn, tn)), reduction="none")[0]

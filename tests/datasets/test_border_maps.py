@@ -140,7 +140,7 @@ def test_the_losses_are_handed_the_map():
     batch = torch.utils.data.default_collate([data[0], data[1]])
     output = torch.randn(2, 2, 40, 40, generator=torch.Generator().manual_seed(0))
     terms = {
-        name: LOSSES.build("multitask", heads={"mask": {name: 1.0}}, classes=2, ignore_index=255)
+        name: LOSSES.build("multitask", heads={"mask": {name: 1.0}}, num_classes=2, ignore_index=255)
         for name in ("ce", "border_ce")
     }
     plain = {key: value for key, value in batch.items() if key != "weight"}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unetzoo import LOSSES
-from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
+from unetzoo.errors import ConfigError, PluginContractError, UnknownKeywordError, UnknownNameError
 from unetzoo.losses import BCELoss, CELoss, DiceLoss, JaccardLoss, L1Loss, MultiTaskLoss
 
 
@@ -78,7 +78,7 @@ def test_weight_and_valid_are_optional(output, batch):
 def test_a_plain_tensor_is_the_mask(batch):
     logits = torch.randn(2, 3, 4, 4)
     batch["mask"][0, 0] = 255
-    loss = MultiTaskLoss({"mask": {"ce": 1.0, "jaccard": 1.0}}, classes=3, ignore_index=255)
+    loss = MultiTaskLoss({"mask": {"ce": 1.0, "jaccard": 1.0}}, num_classes=3, ignore_index=255)
     terms = loss.terms(logits, batch)
     assert list(terms) == ["ce", "jaccard"]
     given = {"target": batch["mask"], "weight": batch["weight"]}
@@ -88,7 +88,7 @@ def test_a_plain_tensor_is_the_mask(batch):
 
 def test_keywords_of_the_table_win_over_what_is_handed_down():
     table = {"dice": {"mode": "multilabel", "ignore_index": 7}, "bce": 1.0}
-    loss = MultiTaskLoss({"mask": table}, classes=3, ignore_index=255)
+    loss = MultiTaskLoss({"mask": table}, num_classes=3, ignore_index=255)
     dice, bce = (term.loss for term in loss._terms)
     assert isinstance(dice, DiceLoss) and (dice.mode, dice.ignore_index) == ("multilabel", 7)
     assert isinstance(bce, BCELoss) and bce.ignore_index == 255
@@ -111,7 +111,7 @@ def test_gradient_reaches_every_head(output, batch):
 
 
 def test_buffers_follow_the_module():
-    loss = MultiTaskLoss({"mask": {"ce": {"class_weights": [1.0, 2.0]}}}, classes=2)
+    loss = MultiTaskLoss({"mask": {"ce": {"class_weights": [1.0, 2.0]}}}, num_classes=2)
     assert [buffer.device.type for buffer in loss.to("meta").buffers()] == ["meta"]
 
 
@@ -136,17 +136,20 @@ def test_wrong_tables(heads, error, message):
 
 
 def test_wrong_outputs_and_batches(output, batch):
-    with pytest.raises(UnknownNameError, match=r"no head 'dept'.*did you mean 'depth'"):
+    with pytest.raises(UnknownNameError, match="dept") as caught:
         MultiTaskLoss({"dept": {"l1": 1.0}})(output, batch)
-    with pytest.raises(UnknownNameError, match=r"no head 'depth'.*mask"):
+    assert "depth" in caught.value.hint
+    with pytest.raises(UnknownNameError, match="depth") as caught:
         MultiTaskLoss(HEADS)(output.mask, batch)
-    with pytest.raises(ConfigError, match="tensor or a NamedTuple"):
-        MultiTaskLoss(HEADS)(tuple(output), batch)
+    assert "mask" in caught.value.hint
+    with pytest.raises(PluginContractError):
+        MultiTaskLoss(HEADS)((*output, output.mask), batch)
     del batch["depth"]
-    with pytest.raises(ConfigError, match=r"batch has no target 'depth'.*'l1'.*image, mask, valid"):
+    with pytest.raises(ConfigError, match="depth") as caught:
         MultiTaskLoss(HEADS)(output, batch)
-    with pytest.raises(ConfigError, match="classes"):
-        MultiTaskLoss(HEADS, classes=0)
+    assert "l1" in caught.value.subject
+    with pytest.raises(ConfigError, match="num_classes"):
+        MultiTaskLoss(HEADS, num_classes=0)
 
 
 def test_every_loss_can_be_used_by_name(output, batch):
@@ -154,7 +157,7 @@ def test_every_loss_can_be_used_by_name(output, batch):
     names = {name for name in LOSSES.names() if name != "multitask" and not name.startswith("smp-")}
     depth = {"l1", "rmse", "berhu", "silog", "gradient", "depth_ssim", "ssim", "ms_ssim"}
     mask = {name: 1.0 for name in names - depth - {"ce"}} | {"ssim": {"from_logits": True}}
-    loss = MultiTaskLoss({"mask": mask, "depth": dict.fromkeys(depth & names, 0.5)}, classes=1, ignore_index=255)
+    loss = MultiTaskLoss({"mask": mask, "depth": dict.fromkeys(depth & names, 0.5)}, num_classes=1, ignore_index=255)
     terms = loss.terms(output, batch)
     assert set(terms) == {f"mask/{name}" for name in mask} | {f"depth/{name}" for name in depth}
     assert all(term.isfinite() and term > 0 for term in terms.values())
@@ -162,7 +165,7 @@ def test_every_loss_can_be_used_by_name(output, batch):
     assert len(taken) == len(names - depth) - 1 and all(loss.ignore_index == 255 for loss in taken)
 
     many = {name: 1.0 for name in names - depth - {"bce"}}
-    loss = MultiTaskLoss({"mask": many}, classes=3)
+    loss = MultiTaskLoss({"mask": many}, num_classes=3)
     assert all(getattr(term.loss, "mode", "multiclass") == "multiclass" for term in loss._terms)
     assert loss(torch.randn(2, 3, 4, 4), batch).isfinite()
 

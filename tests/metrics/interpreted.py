@@ -6,8 +6,12 @@ import itertools
 import torch
 
 from unetzoo.metrics import SegmentationMetric, counting
-from unetzoo.metrics.counting import Fates
+from unetzoo.metrics.counting import LEAST, PixelBins
 from unetzoo.metrics.inputs import argmax
+
+
+def count(kernels, logits, truth, bins):
+    return kernels.count(logits, truth, bins.ignored, least=LEAST, values=len(bins.values))
 
 
 def check(
@@ -23,11 +27,11 @@ def check(
         truth.view(-1)[5 * place] = value
     if nan:
         logits[:, 1, ::2, ::3] = float("nan")
-    truth, fates = truth.to(label_dtype), Fates(classes, ignored)
+    truth, bins = truth.to(label_dtype), PixelBins(classes, ignored)
     for part in (slice(None), slice(1, -2)):  # whole, and a cut-out whose rows lie apart
         some, true = logits[..., part], truth[..., part]
-        counts = kernels.count(some, true, fates)
-        expected = fates.count_blind(true[None], argmax(some)[None], logits=True)
+        counts = count(kernels, some, true, bins)
+        expected = bins.count_without_sync(true[None], argmax(some)[None], logits=True)
         assert torch.equal(counts, expected), (classes, shape, ignored, dtype)
         assert counts.sum() == true.numel()
 
@@ -49,9 +53,9 @@ def check_one_column(kernels):
     assert logits.stride()[2:] == (1, 9) and logits.is_contiguous()
     fine = torch.tensor([1.0, 1.0 + 1e-12]).double().view(1, 2, 1, 1)
     for values, truth in ((logits, torch.randint(0, 3, (2, 9, 1))), (fine, torch.ones(1, 1, 1).long())):
-        fates = Fates(values.shape[1])
-        expected = fates.count_blind(truth[None], argmax(values)[None], logits=True)
-        assert torch.equal(kernels.count(values, truth, fates), expected), values.dtype
+        bins = PixelBins(values.shape[1])
+        expected = bins.count_without_sync(truth[None], argmax(values)[None], logits=True)
+        assert torch.equal(count(kernels, values, truth, bins), expected), values.dtype
 
 
 def main():
@@ -77,20 +81,20 @@ def main():
 
     torch.cuda.device_of = devices = Devices()  # Triton would launch on the current device
     logits = torch.randn(1, 2, 4, 4)
-    kernels.count(logits, torch.zeros(1, 4, 4).long(), Fates(2))
+    count(kernels, logits, torch.zeros(1, 4, 4).long(), PixelBins(2))
     assert devices.of == [logits]
 
     calls = []
     counting._kernels = lambda device: calls.append(device) or kernels
     logits, truth = torch.randn(2, 4, 8, 9), torch.randint(0, 4, (2, 1, 8, 9))
-    metric, by_labels = SegmentationMetric(classes=4), SegmentationMetric(classes=4)
+    metric, by_labels = SegmentationMetric(num_classes=4), SegmentationMetric(num_classes=4)
     metric.update(logits, truth)
     assert len(calls) == 1
     by_labels.update(logits.argmax(1), truth)
     assert len(calls) == 1 and torch.equal(metric.confusion, by_labels.confusion)
     for options in ({"per_image": True}, {"one_vs_rest": 0.5}):  # need more than the kernel counts
-        SegmentationMetric(classes=4, **options).update(logits, truth)
-    SegmentationMetric(classes=61).update(torch.randn(1, 61, 2, 2), torch.zeros(1, 2, 2).long())
+        SegmentationMetric(num_classes=4, **options).update(logits, truth)
+    SegmentationMetric(num_classes=61).update(torch.randn(1, 61, 2, 2), torch.zeros(1, 2, 2).long())
     assert len(calls) == 2
     print("equal")
 

@@ -45,7 +45,7 @@ def scored(predicted, truth, **keywords) -> SegmentationMetric:
 def test_every_score_is_scikit_learns(classes):
     predicted, truth = maps(classes)
     truth[:, 0] = 255
-    metric = scored(predicted, truth, classes=classes, ignore_index=255)
+    metric = scored(predicted, truth, num_classes=classes, ignore_index=255)
     p, t = predicted[truth != 255].numpy(), truth[truth != 255].numpy()
     expected = sklearn_metrics.confusion_matrix(t, p, labels=range(classes))
     assert metric.confusion.dtype == torch.int64
@@ -81,7 +81,7 @@ def test_by_hand():
     """Truth aab|bbc, prediction aba|bbb: a 1 of 2, b 3 hits … counted with pencil."""
     truth = torch.tensor([[[0, 0, 1], [1, 1, 2]]])
     predicted = torch.tensor([[[0, 1, 0], [1, 1, 1]]])
-    scores = scored(predicted, truth, classes=3).compute()
+    scores = scored(predicted, truth, num_classes=3).compute()
     expected = {
         "iou/0": 1 / 3, "iou/1": 2 / 5, "iou/2": 0.0, "miou": 11 / 45, "miou_defined": 3.0,
         "f1/0": 1 / 2, "f1/1": 4 / 7, "f1/2": 0.0, "mdice": 5 / 14, "pixel_accuracy": 1 / 2,
@@ -97,7 +97,7 @@ def test_by_hand():
 def test_the_policy_for_absent_classes(empty, miou, absent):
     """Classes 0 and 1 at IoU .5 each, classes 2 and 3 nowhere."""
     predicted, truth = torch.tensor([[[0, 0, 1, 0, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 1, 0]]])
-    scores = scored(predicted, truth, classes=4, empty=empty).compute()
+    scores = scored(predicted, truth, num_classes=4, empty=empty).compute()
     assert scores["iou/0"] == scores["iou/1"] == 0.5
     assert scores["miou"] == miou and scores["miou_defined"] == 2
     for name in ("iou/2", "f1/3", "precision/2", "sensitivity/3"):
@@ -107,11 +107,11 @@ def test_the_policy_for_absent_classes(empty, miou, absent):
 
 def test_smps_flattering_absent_classes():
     """One image, 19 classes, every pixel wrong: SMP's macro IoU is .895."""
-    assert scored(torch.ones(1, 4, 4).long(), torch.zeros(1, 4, 4).long(), classes=19).compute()["miou"] == 0.0
+    assert scored(torch.ones(1, 4, 4).long(), torch.zeros(1, 4, 4).long(), num_classes=19).compute()["miou"] == 0.0
 
 
 def test_nothing_counted():
-    scores = SegmentationMetric(classes=3).compute()
+    scores = SegmentationMetric(num_classes=3).compute()
     assert scores["miou_defined"] == 0
     counts = {name: value for name, value in scores.items() if "defined" in name}
     assert set(counts.values()) == {0.0}
@@ -122,23 +122,25 @@ def test_nothing_counted():
 def test_logits_are_their_argmax(dtype):
     logits = torch.randn(2, 5, 6, 7).to(dtype)
     truth = torch.randint(0, 5, (2, 6, 7))
-    assert torch.equal(scored(logits, truth, classes=5).confusion, scored(logits.argmax(1), truth, classes=5).confusion)
+    assert torch.equal(
+        scored(logits, truth, num_classes=5).confusion, scored(logits.argmax(1), truth, num_classes=5).confusion
+    )
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 0.9])
 @pytest.mark.parametrize("shape", [(2, 4, 5), (2, 1, 4, 5)])
 def test_binary(threshold, shape):
     logits, truth = torch.randn(2, 1, 4, 5), torch.randint(0, 2, shape)
-    metric = scored(logits, truth, classes=1, threshold=threshold)
+    metric = scored(logits, truth, num_classes=1, threshold=threshold)
     expected = sklearn_metrics.confusion_matrix(truth.flatten(), (logits.sigmoid() > threshold).flatten())
     assert metric.confusion.tolist() == expected.tolist()
     assert {"iou/background", "iou/foreground"} <= set(metric.compute())
-    maps_of_labels = scored((logits[:, 0].sigmoid() > threshold).long(), truth, classes=1)
+    maps_of_labels = scored((logits[:, 0].sigmoid() > threshold).long(), truth, num_classes=1)
     assert torch.equal(maps_of_labels.confusion, metric.confusion)
 
 
 def test_binary_at_the_threshold_is_background():
-    assert scored(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1).long(), classes=1).confusion.tolist() == [
+    assert scored(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1).long(), num_classes=1).confusion.tolist() == [
         [1, 0],
         [0, 0],
     ]
@@ -149,7 +151,7 @@ def test_two_labels_take_one_channel_or_two(classes):
     spec = LabelSpec(("membrane", "cell"))
     one, truth = torch.randn(1, 1, 4, 4), torch.randint(0, 2, (1, 4, 4))
     two = torch.cat([torch.zeros_like(one), one], 1)
-    metrics = [scored(logits, truth, classes=classes, labels=spec) for logits in (one, two)]
+    metrics = [scored(logits, truth, num_classes=classes, labels=spec) for logits in (one, two)]
     assert torch.equal(metrics[0].confusion, metrics[1].confusion)
     assert "iou/cell" in metrics[0].compute()
 
@@ -172,16 +174,16 @@ def test_names_groups_and_ignore_index_of_labels():
 
 def test_an_ignored_class_within_the_classes():
     predicted, truth = maps(3)
-    metric = scored(predicted, truth, classes=3, ignore_index=0)
+    metric = scored(predicted, truth, num_classes=3, ignore_index=0)
     assert metric.confusion[0].sum() == 0 and metric.confusion.sum() == (truth != 0).sum()
 
 
 def test_ignored_pixels_change_nothing_even_where_logits_are_nan():
     logits, truth = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
     truth[:, :2] = 255
-    expected = scored(logits, truth, classes=3, ignore_index=255)
+    expected = scored(logits, truth, num_classes=3, ignore_index=255)
     logits[:, :, :2] = float("nan")
-    metric = scored(logits, truth, classes=3, ignore_index=255)
+    metric = scored(logits, truth, num_classes=3, ignore_index=255)
     assert torch.equal(metric.confusion, expected.confusion)
     assert metric.compute() == pytest.approx(expected.compute(), nan_ok=True)
 
@@ -190,13 +192,13 @@ def test_ignored_pixels_change_nothing_even_where_logits_are_nan():
 @pytest.mark.parametrize("where", ["truth", "prediction"])
 def test_strange_labels_are_counted_by_value_and_reported_late(wrong, where):
     predicted, truth = maps(3)
-    expected = scored(predicted, truth, classes=3).confusion
+    expected = scored(predicted, truth, num_classes=3).confusion
     odd = truth if where == "truth" else predicted
     lost = torch.zeros(3, 3, dtype=torch.int64)
     for place, value in enumerate(value for value, count in wrong.items() for _ in range(count)):
         lost[truth.flatten()[place], predicted.flatten()[place]] += 1
         odd.view(-1)[place] = value
-    metric = scored(predicted, truth, classes=3)
+    metric = scored(predicted, truth, num_classes=3)
     if where == "prediction":  # the row is still known then
         assert torch.equal(metric.confusion, expected - lost)
     assert metric.confusion.sum() == expected.sum() - sum(wrong.values())
@@ -214,16 +216,16 @@ def test_strange_labels_are_counted_by_value_and_reported_late(wrong, where):
 def test_nan_logits_are_an_error_at_compute(channels):
     logits, truth = torch.randn(1, channels, 4, 4), torch.zeros(1, 4, 4).long()
     logits[0, -1, 1, 2] = float("nan")
-    metric = scored(logits, truth, classes=channels)
+    metric = scored(logits, truth, num_classes=channels)
     assert metric.confusion.sum() == 15
     with pytest.raises(NonFiniteError, match="NaN at 1 pixel"):
         metric.compute()
     logits[0, -1, 1, 2] = float("inf")
-    assert scored(logits, truth, classes=channels).compute()["pixel_accuracy"] < 1
+    assert scored(logits, truth, num_classes=channels).compute()["pixel_accuracy"] < 1
 
 
 def test_exact_above_two_to_the_24():
-    metric = scored(*maps(2), classes=2)
+    metric = scored(*maps(2), num_classes=2)
     for _ in range(40):
         metric.merge(metric)
     before = metric.confusion
@@ -236,42 +238,42 @@ def test_exact_above_two_to_the_24():
 @given(st.integers(0, 2**16), st.integers(2, 6))
 def test_properties(seed, classes):
     predicted, truth = maps(classes, seed, (2, 3, 4))
-    scores = scored(predicted, truth, classes=classes).compute()
+    scores = scored(predicted, truth, num_classes=classes).compute()
     for k in range(classes):
         iou, f1 = scores[f"iou/{k}"], scores[f"f1/{k}"]
         assert math.isnan(iou) == math.isnan(f1)
         if not math.isnan(iou):
             assert 0 <= iou <= f1 <= 1 and f1 == pytest.approx(2 * iou / (1 + iou))
-    mirrored = scored(truth, predicted, classes=classes)
-    assert torch.equal(mirrored.confusion, scored(predicted, truth, classes=classes).confusion.T)
+    mirrored = scored(truth, predicted, num_classes=classes)
+    assert torch.equal(mirrored.confusion, scored(predicted, truth, num_classes=classes).confusion.T)
     assert mirrored.compute()["miou"] == pytest.approx(scores["miou"])
     order = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
-    renamed = scored(order[predicted], order[truth], classes=classes).compute()
+    renamed = scored(order[predicted], order[truth], num_classes=classes).compute()
     assert renamed["miou"] == pytest.approx(scores["miou"])
     for old, new in enumerate(order.tolist()):
         assert renamed[f"f1/{new}"] == pytest.approx(scores[f"f1/{old}"], nan_ok=True)
-    perfect = scored(truth, truth, classes=classes).compute()
+    perfect = scored(truth, truth, num_classes=classes).compute()
     assert perfect["miou"] == perfect["mdice"] == perfect["pixel_accuracy"] == perfect["micro/f1"] == 1.0
 
 
 def test_wrong_arguments():
     spec = LabelSpec(("a", "b", "c"))
     for keywords, message in (
-        ({}, "needs classes"),
-        ({"classes": 0}, "needs classes"),
-        ({"classes": 4, "labels": spec}, "contradict"),
-        ({"classes": 1, "labels": spec}, "contradict"),
+        ({}, "needs num_classes"),
+        ({"num_classes": 0}, "needs num_classes"),
+        ({"num_classes": 4, "labels": spec}, "contradict"),
+        ({"num_classes": 1, "labels": spec}, "contradict"),
         ({"labels": LabelSpec(("vessel",))}, "two names"),
         ({"labels": LabelSpec(("a", "b", "c"), groups={"a": (0, 1)})}, "group bears the name"),
-        ({"classes": 2, "empty": "zero"}, "policy"),
-        ({"classes": 1, "threshold": 1.0}, "threshold"),
+        ({"num_classes": 2, "empty": "zero"}, "policy"),
+        ({"num_classes": 1, "threshold": 1.0}, "threshold"),
     ):
         with pytest.raises(ConfigError, match=message):
             SegmentationMetric(**keywords)
 
 
 def test_wrong_inputs():
-    metric, truth = SegmentationMetric(classes=3), torch.zeros(1, 4, 4).long()
+    metric, truth = SegmentationMetric(num_classes=3), torch.zeros(1, 4, 4).long()
     for output in (torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4), truth[0]):
         with pytest.raises(InputShapeError, match=r"logits \(N, 3, H, W\), or integer labels"):
             metric.update(output, truth)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetzoo import METRICS, LabelSpec
 from unetzoo.metrics import counting, inputs
-from unetzoo.metrics.counting import Fates
+from unetzoo.metrics.counting import PixelBins
 
 STRANGE = (-(2**40), -1000, -129, -128, -1, 200, 255, 256, 300, 2**40)
 
@@ -41,10 +41,10 @@ def numpy_counts(truth, predicted, classes, ignored, nans=None):
     return matrix.tolist(), skipped, odd, nan
 
 
-def told(fates, counts):
+def told(bins, counts):
     row = counts.tolist()
-    *odd, nan = fates.odd(row)
-    return fates.matrix(counts).tolist(), row[fates.cells], tuple(odd), nan
+    *odd, nan = bins.outside(row)
+    return bins.matrix(counts).tolist(), row[bins.cells], tuple(odd), nan
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,14 +62,14 @@ def test_every_pixel_has_one_bin(seed, classes, ignored, strange, block):
     for which, labels in (("truth", truth), ("prediction", predicted)):
         if strange in (which, "both"):
             labels.view(-1)[: len(STRANGE)] = torch.tensor(STRANGE)[torch.from_numpy(rng.permutation(len(STRANGE)))]
-    fates = Fates(classes, ignored)
+    bins = PixelBins(classes, ignored)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "BLOCK", block)
-        seen = fates.count(truth, predicted)
-    assert seen.dtype == torch.int64 and seen.shape == (2, fates.total)
-    assert torch.equal(seen, fates.count_blind(truth, predicted))
+        seen = bins.count(truth, predicted)
+    assert seen.dtype == torch.int64 and seen.shape == (2, bins.total)
+    assert torch.equal(seen, bins.count_without_sync(truth, predicted))
     for image in range(2):
-        assert told(fates, seen[image]) == numpy_counts(truth[image], predicted[image], classes, ignored)
+        assert told(bins, seen[image]) == numpy_counts(truth[image], predicted[image], classes, ignored)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32])
@@ -77,32 +77,32 @@ def test_every_integer_type_of_labels(dtype):
     rng = np.random.default_rng(0)
     truth, predicted = (torch.from_numpy(rng.integers(0, 5, (1, 6, 7))) for _ in range(2))
     truth[0, 0, :3] = 100
-    fates = Fates(5, 100)
-    expected = fates.count_blind(truth, predicted)
-    for count in (fates.count, fates.count_blind):
+    bins = PixelBins(5, 100)
+    expected = bins.count_without_sync(truth, predicted)
+    for count in (bins.count, bins.count_without_sync):
         assert torch.equal(count(truth.to(dtype), predicted.to(dtype)), expected)
-    far = Fates(5, 65535)
-    assert torch.equal(far.count(truth.to(dtype), predicted.to(dtype)), far.count_blind(truth, predicted))
+    far = PixelBins(5, 65535)
+    assert torch.equal(far.count(truth.to(dtype), predicted.to(dtype)), far.count_without_sync(truth, predicted))
     truth[0, 1, 1] = 77
-    assert told(fates, fates.count(truth.to(dtype), predicted.to(dtype))[0])[2] == ({"77": 1}, {})
+    assert told(bins, bins.count(truth.to(dtype), predicted.to(dtype))[0])[2] == ({"77": 1}, {})
 
 
 def test_bool_masks_and_nothing_at_all():
     truth, predicted = (torch.rand(1, 5, 6, generator=torch.Generator().manual_seed(s)) > 0.5 for s in (0, 1))
-    assert torch.equal(Fates(2).count(truth, predicted), Fates(2).count(truth.long(), predicted.long()))
+    assert torch.equal(PixelBins(2).count(truth, predicted), PixelBins(2).count(truth.long(), predicted.long()))
     for shape in ((0, 4, 4), (2, 0, 4)):
         nothing = torch.zeros(shape, dtype=torch.int64)
-        for count in (Fates(3).count, Fates(3).count_blind):
-            assert count(nothing, nothing).shape == (shape[0], Fates(3).total) and not count(nothing, nothing).any()
+        for count in (PixelBins(3).count, PixelBins(3).count_without_sync):
+            assert count(nothing, nothing).shape == (shape[0], PixelBins(3).total) and not count(nothing, nothing).any()
 
 
 def test_nan_of_logits_is_no_label():
     truth, nans = torch.randint(0, 3, (1, 6, 7)), torch.rand(1, 6, 7) < 0.3
     truth[0, 0], predicted = 255, torch.randint(0, 3, (1, 6, 7))
-    fates = Fates(3, 255)
-    for count in (fates.count, fates.count_blind):
+    bins = PixelBins(3, 255)
+    for count in (bins.count, bins.count_without_sync):
         counts = count(truth, predicted.masked_fill(nans, 3), logits=True)[0]
-        assert told(fates, counts) == numpy_counts(truth, predicted, 3, 255, nans.numpy())
+        assert told(bins, counts) == numpy_counts(truth, predicted, 3, 255, nans.numpy())
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -164,9 +164,9 @@ def test_the_blindfold_sees_what_it_should():
 @pytest.mark.parametrize("logits", [False, True])
 def test_counting_on_a_device_reads_nothing(logits):
     truth, predicted = torch.randint(0, 4, (2, 5, 6)), torch.randint(0, 4, (2, 5, 6))
-    fates = Fates(4, 255)
+    bins = PixelBins(4, 255)
     with Blindfold() as watch:
-        counts = fates.count_blind(truth, predicted, logits=logits)
+        counts = bins.count_without_sync(truth, predicted, logits=logits)
     assert watch.calls > 5 and counts.sum() == truth.numel()
 
 
@@ -175,7 +175,7 @@ PLANES, MAPS = (2, 1, 16, 12), (2, 16, 12)
 UPDATES = {
     "logits": ("segmentation", {"labels": LABELS}, torch.rand(2, 3, 16, 12), torch.randint(0, 3, MAPS)),
     "label maps": ("segmentation", {"labels": LABELS}, torch.randint(0, 3, MAPS), torch.randint(0, 3, MAPS)),
-    "binary": ("segmentation", {"classes": 1, "threshold": 0.3}, torch.rand(PLANES), torch.randint(0, 2, MAPS)),
+    "binary": ("segmentation", {"num_classes": 1, "threshold": 0.3}, torch.rand(PLANES), torch.randint(0, 2, MAPS)),
     "all scores": (
         "segmentation", {"labels": LABELS, "per_image": True, "one_vs_rest": 0.5},
         torch.rand(2, 3, 16, 12), torch.randint(0, 3, MAPS),
@@ -184,7 +184,7 @@ UPDATES = {
         "segmentation", {"labels": LABELS, "mode": "multilabel", "threshold": (0.5, 0.2, 0.7), "per_image": True},
         torch.rand(2, 3, 16, 12), torch.randint(0, 2, (2, 3, 16, 12)),
     ),
-    "sweep": ("sweep", {"classes": 1, "ignore_index": 255}, torch.rand(PLANES), torch.randint(0, 2, MAPS)),
+    "sweep": ("sweep", {"num_classes": 1, "ignore_index": 255}, torch.rand(PLANES), torch.randint(0, 2, MAPS)),
     "depth": ("depth", {}, torch.rand(PLANES), torch.rand(PLANES), torch.rand(PLANES) > 0.5),
     "ssim": ("ssim", {}, torch.rand(PLANES), torch.rand(PLANES), torch.rand(PLANES) > 0.5),
     "psnr": ("psnr", {}, torch.rand(PLANES), torch.rand(PLANES), torch.rand(PLANES) > 0.5),
@@ -199,8 +199,8 @@ def test_updates_never_wait(case, device):
     metric, batch = METRICS.build(name, **options), [tensor.to(device) for tensor in batch]
     watch = Blindfold(allowed=("bincount",)) if device == "cpu" else contextlib.nullcontext()
     with watch:
-        metric.update(*batch)
-        metric.update(*batch)
+        metric.update(*batch[:2], **({"weight": batch[2]} if len(batch) > 2 else {}))
+        metric.update(*batch[:2], **({"weight": batch[2]} if len(batch) > 2 else {}))
     for key, tensor in metric.state().items():
         assert tensor.device.type == device
         assert tensor.shape == metric._zeros[key].shape and tensor.dtype == metric._zeros[key].dtype

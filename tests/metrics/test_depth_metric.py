@@ -39,7 +39,7 @@ def test_is_the_formula_on_valid_pixels(clamp):
     target[~valid] = float("nan")
     metric = DepthMetric(clamp)
     for part in (slice(0, 1), slice(1, 3)):  # images of a batch of 1 and one of 2
-        metric.update(output[part], target[part], valid[part])
+        metric.update(output[part], target[part], weight=valid[part])
     p, g = output[valid].double().numpy(), target[valid].double().numpy()
     low, high = (clamp, np.inf) if isinstance(clamp, float) else clamp
     assert metric.compute() == pytest.approx(numpy_scores(p, g, low, high), rel=1e-12)
@@ -47,7 +47,8 @@ def test_is_the_formula_on_valid_pixels(clamp):
 
 def test_by_hand():
     metric = DepthMetric()
-    metric.update(torch.tensor([[[[1.0, 2.0, 8.0]]]]), torch.tensor([[[1.0, 1.0, 4.0]]]), torch.tensor([[[1, 1, 0]]]))
+    weight = torch.tensor([[[1, 1, 0]]])
+    metric.update(torch.tensor([[[[1.0, 2.0, 8.0]]]]), torch.tensor([[[1.0, 1.0, 4.0]]]), weight=weight)
     ln2 = math.log(2)
     assert metric.compute() == pytest.approx(
         {
@@ -88,7 +89,7 @@ def test_depth_zero_is_clamped():
 def test_no_valid_pixel():
     metric = DepthMetric()
     metric.update(
-        torch.rand(1, 1, 2, 2), torch.full((1, 1, 2, 2), float("nan")), torch.zeros(1, 2, 2, dtype=torch.bool)
+        torch.rand(1, 1, 2, 2), torch.full((1, 1, 2, 2), float("nan")), weight=torch.zeros(1, 2, 2, dtype=torch.bool)
     )
     scores = metric.compute()
     assert scores.pop("pixels") == 0 and all(math.isnan(value) for value in scores.values())
@@ -96,7 +97,7 @@ def test_no_valid_pixel():
 
 def test_what_is_not_finite_is_reported_late():
     output, target = torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
-    for place, error, message in ((output, NonFiniteError, "predicted"), (target, DataError, "valid mask")):
+    for place, error, message in ((output, NonFiniteError, "predicted"), (target, DataError, "weight of 0")):
         kept = place[0, 0, 0, 0].item()
         place[0, 0, 0, 0] = float("nan")
         metric = DepthMetric()
@@ -115,5 +116,5 @@ def test_wrong_arguments():
         metric.update(torch.rand(1, 2, 4, 4), depth)
     with pytest.raises(SizeMismatchError, match="target"):
         metric.update(depth, depth[..., :2])
-    with pytest.raises(SizeMismatchError, match="valid"):
-        metric.update(depth, depth, depth[:, 0, :2] > 0)
+    with pytest.raises(SizeMismatchError, match="weight"):
+        metric.update(depth, depth, weight=depth[:, 0, :2] > 0)

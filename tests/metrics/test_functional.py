@@ -116,7 +116,7 @@ def test_undefined_classes_are_not_counted():
 
 def test_counts_of_a_confusion_matrix():
     predicted, truth = labels(5, 0)
-    metric = SegmentationMetric(classes=5)
+    metric = SegmentationMetric(num_classes=5)
     metric.update(predicted, truth)
     scores, counts = metric.compute(), functional.stats_of(metric.confusion)
     t, p = truth.flatten(), predicted.flatten()

@@ -51,7 +51,7 @@ def test_ssim_sees_windows_of_valid_pixels_alone():
     valid = torch.ones(2, 40, 30, dtype=torch.bool)
     valid[0, 17, 12], valid[1, :8], valid[1, 30, 29] = False, False, False
     metric, untouched = SSIMMetric(), SSIMMetric()
-    metric.update(output, target, valid)
+    metric.update(output, target, weight=valid)
     means = []
     for o, t, v in zip(output, target, valid, strict=True):
         similarity = ssim(o, t, 1.0, full=True)[1].mean(0)
@@ -59,7 +59,7 @@ def test_ssim_sees_windows_of_valid_pixels_alone():
         means.append(np.mean([similarity[place] for place in windows]))
     assert metric.compute()["ssim"] == pytest.approx(np.mean(means), abs=1e-9)
     hidden = ~valid[:, None].expand_as(output)
-    untouched.update(output.masked_fill(hidden, math.nan), target.masked_fill(hidden, math.inf), valid[:, None])
+    untouched.update(output.masked_fill(hidden, math.nan), target.masked_fill(hidden, math.inf), weight=valid[:, None])
     assert untouched.compute() == metric.compute()
 
 
@@ -68,7 +68,7 @@ def test_a_image_without_a_valid_window_does_not_count():
     valid = torch.ones(2, 11, 11)
     valid[0, 0, 0] = 0
     metric = SSIMMetric()
-    metric.update(output, target, valid)
+    metric.update(output, target, weight=valid)
     assert metric.compute() == {"ssim": pytest.approx(ssim(output[1], target[1], 1.0)), "images": 1.0}
     assert math.isnan(SSIMMetric().compute()["ssim"])
 
@@ -90,7 +90,7 @@ def test_psnr_of_valid_pixels_and_of_perfect_images():
     output, target = images(2, count=2)
     valid = torch.rand(2, 24, 19, generator=torch.Generator().manual_seed(1)) > 0.5
     metric = PSNRMetric()
-    metric.update(output, target, valid)
+    metric.update(output, target, weight=valid)
     each = [((o - t)[:, v].double() ** 2).mean().item() for o, t, v in zip(output, target, valid, strict=True)]
     assert metric.compute()["psnr"] == pytest.approx(np.mean(-10 * np.log10(each)))
     metric.update(target, target)
@@ -99,7 +99,7 @@ def test_psnr_of_valid_pixels_and_of_perfect_images():
     metric.update(target, target)
     assert metric.compute()["psnr_pooled"] == math.inf and metric.compute()["mse"] == 0
     metric.reset()
-    metric.update(output, target, torch.zeros(2, 24, 19))
+    metric.update(output, target, weight=torch.zeros(2, 24, 19))
     assert math.isnan(metric.compute()["psnr"]) and metric.compute()["images"] == 0
 
 
@@ -111,9 +111,9 @@ def test_wrong_inputs_are_errors(metric):
         with pytest.raises(InputShapeError):
             metric.update(wrong, target)
     masks = torch.ones(3, 24, 18), torch.ones(3, 2, 24, 19)
-    for arguments in ((output, target[:2]), *((output, target, mask) for mask in masks)):
+    for other, weight in ((target[:2], None), *((target, mask) for mask in masks)):
         with pytest.raises(SizeMismatchError):
-            metric.update(*arguments)
+            metric.update(output, other, weight=weight)
     for place, error in ((output, NonFiniteError), (target, DataError)):
         for value in (math.nan, math.inf):
             kept, place[0, 0, 3, 3] = place[0, 0, 3, 3].item(), value

@@ -36,7 +36,7 @@ def test_on_the_device_without_a_wait():
     truth = torch.randint(0, 20, (2, 96, 70), device="cuda")
     truth[truth == 19] = 255
     assert counting._kernels(logits.device) is not None
-    metrics = [SegmentationMetric(classes=19, ignore_index=255, per_image=per_image) for per_image in (False, True)]
+    metrics = [SegmentationMetric(num_classes=19, ignore_index=255, per_image=per_image) for per_image in (False, True)]
     torch.cuda.set_sync_debug_mode("error")
     try:
         for metric in metrics:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetzoo import METRICS, LabelSpec
-from unetzoo.errors import ConfigError
+from unetzoo.errors import ConfigError, DataError, SizeMismatchError
 
 
 def segmentation_batch(count: int, generator: torch.Generator):
@@ -47,10 +47,10 @@ def image_batch(count: int, generator: torch.Generator):
 
 # Case → name, arguments, batches.
 CASES = {
-    "segmentation": ("segmentation", {"classes": 4, "ignore_index": 255}, segmentation_batch),
+    "segmentation": ("segmentation", {"num_classes": 4, "ignore_index": 255}, segmentation_batch),
     "every segmentation score": (
         "segmentation",
-        {"classes": 4, "ignore_index": 255, "per_image": True, "one_vs_rest": 0.5},
+        {"num_classes": 4, "ignore_index": 255, "per_image": True, "one_vs_rest": 0.5},
         segmentation_batch,
     ),
     "multilabel": (
@@ -63,12 +63,12 @@ CASES = {
         },
         multilabel_batch,
     ),
-    "sweep": ("sweep", {"classes": 1, "ignore_index": 255, "bins": 20}, binary_batch),
+    "sweep": ("sweep", {"num_classes": 1, "ignore_index": 255, "bins": 20}, binary_batch),
     "depth": ("depth", {}, depth_batch),
     "ssim": ("ssim", {}, image_batch),
     "psnr": ("psnr", {"data_range": 2.0}, image_batch),
-    "surface": ("surface", {"classes": 4, "ignore_index": 255, "spacing": (2, 1)}, segmentation_batch),
-    "rand": ("rand", {"classes": 1, "ignore_index": 255, "thresholds": (0.3, 0.5)}, binary_batch),
+    "surface": ("surface", {"num_classes": 4, "ignore_index": 255, "spacing": (2, 1)}, segmentation_batch),
+    "rand": ("rand", {"num_classes": 1, "ignore_index": 255, "thresholds": (0.3, 0.5)}, binary_batch),
 }
 NAMES = list(CASES)
 
@@ -86,9 +86,14 @@ def batch_of(case: str, count: int, seed: int = 0):
     return CASES[case][2](count, torch.Generator().manual_seed(seed))
 
 
+def update(metric, batch) -> None:
+    """Output and target, and for some metrics a weight."""
+    metric.update(*batch[:2], **({"weight": batch[2]} if len(batch) > 2 else {}))
+
+
 def counted(name: str, batch):
     metric = build(name)
-    metric.update(*batch)
+    update(metric, batch)
     return metric
 
 
@@ -108,7 +113,7 @@ def test_batches_and_processes_add_up(name, seed, count, processes):
     whole = counted(name, batch)
     parts = [build(name) for _ in range(processes)]
     for sample in range(count):
-        parts[sample % processes].update(*(tensor[sample : sample + 1] for tensor in batch))
+        update(parts[sample % processes], [tensor[sample : sample + 1] for tensor in batch])
     by_state = build(name)
     by_state.load_state({key: sum(part.state()[key] for part in parts) for key in whole.state()})
     assert same(by_state, whole)
@@ -135,16 +140,16 @@ def test_reset_and_handed_out_states_are_independent(name):
     metric = build(name)
     for tensor in metric.state().values():
         tensor += 5  # as an all-reduce in place would
-    metric.update(*batch)
+    update(metric, batch)
     expected = metric.compute()
     state = metric.state()
-    metric.update(*batch)
+    update(metric, batch)
     metric.load_state(state)
     for tensor in state.values():
         tensor += 5
     assert metric.compute() == expected
     metric.reset()
-    metric.update(*batch)
+    update(metric, batch)
     assert metric.compute() == expected
 
 
@@ -153,8 +158,8 @@ def test_works_across_inference_mode_and_needs_no_gradient(name):
     batch = batch_of(name, 2)
     metric = build(name)
     with torch.inference_mode():
-        metric.update(*batch)
-    metric.update(batch[0].clone().requires_grad_(), *batch[1:])
+        update(metric, batch)
+    update(metric, [batch[0].clone().requires_grad_(), *batch[1:]])
     twice = counted(name, batch).merge(counted(name, batch))
     assert same(metric, twice)
     assert not any(tensor.requires_grad for tensor in metric.state().values())
@@ -168,4 +173,39 @@ def test_state_of_another_metric_is_refused(name):
     with pytest.raises(ConfigError, match="another metric"):
         metric.load_state({key: tensor[:-1] for key, tensor in metric.state().items()})
     with pytest.raises(ConfigError, match="another metric"):
-        METRICS.build("segmentation", classes=3).merge(METRICS.build("segmentation", classes=5))
+        METRICS.build("segmentation", num_classes=3).merge(METRICS.build("segmentation", num_classes=5))
+
+
+def scores_of(case: str, *batch, **weight) -> dict[str, float]:
+    metric = build(case)
+    metric.update(*batch, **weight)
+    return metric.compute()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("case", NAMES)
+def test_pixels_of_weight_0_are_not_counted(case, dtype):
+    output, target = batch_of(case, 3)[:2]
+    weight = torch.ones(3, *output.shape[-2:], dtype=dtype)
+    everywhere = scores_of(case, output, target)
+    assert scores_of(case, output, target, weight=weight[:, None]) == pytest.approx(everywhere, nan_ok=True)
+    weight[:, :1], weight[2] = 0, 0
+    other_output, other_target = output.clone(), target.clone()
+    other_output[..., :1, :], other_output[2] = float("nan"), -7.0
+    other_target[..., :1, :], other_target[2] = 77, 1
+    scores = scores_of(case, output, target, weight=weight)
+    others = scores_of(case, other_output, other_target, weight=weight)
+    assert others == pytest.approx(scores, rel=0, abs=0, nan_ok=True)
+    assert scores != pytest.approx(everywhere, nan_ok=True)
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_weights_that_metrics_cannot_apply_are_refused(case):
+    output, target = batch_of(case, 2)[:2]
+    weight = torch.ones(2, *output.shape[-2:])
+    weight[0, 0, 0] = 2.5
+    with pytest.raises(DataError) as caught:
+        build(case).update(output, target, weight=weight)
+    assert caught.value.subject == "weight" and "2.5" in str(caught.value)
+    with pytest.raises(SizeMismatchError):
+        build(case).update(output, target, weight=weight[:, 1:])

@@ -8,10 +8,10 @@ from unetzoo.metrics import counting
 from unetzoo.registry import METRICS
 
 CASES = [
-    ("segmentation", {"classes": 3}, 3),
-    ("segmentation", {"classes": 3, "per_image": True, "one_vs_rest": 0.5}, 3),
-    ("segmentation", {"classes": 1}, 1),
-    ("segmentation", {"classes": 3, "mode": "multilabel"}, 3),
+    ("segmentation", {"num_classes": 3}, 3),
+    ("segmentation", {"num_classes": 3, "per_image": True, "one_vs_rest": 0.5}, 3),
+    ("segmentation", {"num_classes": 1}, 1),
+    ("segmentation", {"num_classes": 3, "mode": "multilabel"}, 3),
     ("depth", {}, 1),
     ("ssim", {}, 1),
     ("psnr", {}, 1),
@@ -31,4 +31,5 @@ def test_no_update_waits(name, options, channels, dtype, monkeypatch):
         target = torch.empty(shape, device=GPU, dtype=torch.float32 if planes else torch.int64)
         for _ in range(2):  # the second adds to a state that is there
             metric.update(output, target)
+            metric.update(output, target, weight=torch.empty(2, 32, 32, device=GPU, dtype=torch.bool))
         assert {part.device for part in metric.state().values()} == {GPU} and not waiting.seen

@@ -94,11 +94,11 @@ def test_which_class_the_objects_are():
     """The same image, once with objects as class 1 and once as class 0, at the same probability of an object."""
     truth = torch.from_numpy(masks(0)[1].astype(np.int64))[None]
     logits = torch.randn(1, 1, *truth.shape[1:], generator=torch.Generator().manual_seed(0)) + truth
-    one, zero = RandMetric(classes=1, thresholds=(0.3,)), RandMetric(classes=1, foreground=0, thresholds=(0.3,))
+    one, zero = RandMetric(num_classes=1, thresholds=(0.3,)), RandMetric(num_classes=1, foreground=0, thresholds=(0.3,))
     one.update(logits, truth)
     zero.update(-logits, 1 - truth)
     assert zero.compute() == one.compute()
-    hidden = RandMetric(classes=1, ignore_index=1)  # nothing is left to count
+    hidden = RandMetric(num_classes=1, ignore_index=1)  # nothing is left to count
     hidden.update(logits, truth)
     assert math.isnan(hidden.compute()["rand_f"])
 
@@ -167,12 +167,12 @@ def test_where_no_pixels_are_together():
     assert math.isnan(scores["rand_f"]) and math.isnan(scores["image/rand_f"]) and scores["pixel_error"] == 0
     missed = scored(np.zeros((4, 4), bool), np.ones((4, 4), bool))
     assert missed["rand_f"] == 0 and missed["rand_error"] == 1 and math.isnan(missed["rand_merge"])
-    assert all(math.isnan(v) for k, v in RandMetric(classes=1).compute().items() if "threshold" not in k)
+    assert all(math.isnan(v) for k, v in RandMetric(num_classes=1).compute().items() if "threshold" not in k)
 
 
 def test_wrong_inputs_are_errors():
     truth = torch.zeros(1, 5, 5, dtype=torch.long)
-    metric = RandMetric(classes=1)
+    metric = RandMetric(num_classes=1)
     for error, output, target in (
         (LabelRangeError, truth, truth + 255),
         (NonFiniteError, torch.full((1, 1, 5, 5), math.nan), truth),
@@ -182,9 +182,9 @@ def test_wrong_inputs_are_errors():
         with pytest.raises(error):
             metric.update(output, target)
     with pytest.raises(InputShapeError, match="need logits"):
-        RandMetric(classes=1, thresholds=(0.4, 0.5)).update(truth, truth)
+        RandMetric(num_classes=1, thresholds=(0.4, 0.5)).update(truth, truth)
     for arguments in (
-        {"classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"foreground": 2}, {"connectivity": 4},
+        {"num_classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"foreground": 2}, {"connectivity": 4},
         {"thresholds": ()}, {"thresholds": (0.5, 1.0)}, {"predicted_boundary": "none"},
     ):  # fmt: skip
         with pytest.raises(ConfigError):

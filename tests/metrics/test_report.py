@@ -58,7 +58,7 @@ def test_the_baseline_stands_beside():
 
 
 def test_other_metrics_have_tables_too():
-    metric = METRICS.build("surface", classes=3)
+    metric = METRICS.build("surface", num_classes=3)
     metric.update(torch.zeros(1, 8, 8).long(), torch.zeros(1, 8, 8).long())
     text = printed(metric.compute())
     assert "hausdorff" in text and "invented" in text
@@ -101,7 +101,7 @@ def test_figures_say_what_is_not_defined():
 @pytest.mark.parametrize("case", ["multiclass", "binary", "multilabel"])
 def test_the_folder(case, tmp_path):
     if case == "multilabel":
-        metric = METRICS.build("segmentation", classes=3, mode="multilabel")
+        metric = METRICS.build("segmentation", num_classes=3, mode="multilabel")
         metric.update(torch.randint(0, 2, (1, 3, 8, 8)), torch.randint(0, 2, (1, 3, 8, 8)))
     else:
         metric = filled(6 if case == "multiclass" else 2)
@@ -125,7 +125,7 @@ def test_the_multilabel_figure_shows_both_rates():
 
 
 def test_what_cannot_be_reported(tmp_path):
-    metric = SegmentationMetric(classes=2)
+    metric = SegmentationMetric(num_classes=2)
     metric.update(torch.tensor([[[0]]]), torch.tensor([[[7]]]))
     with pytest.raises(LabelRangeError):
         metric.report(tmp_path / "report")

@@ -15,12 +15,12 @@ from unetzoo.metrics import SegmentationMetric
 
 EYES = LabelSpec(("skin", "left eye", "right eye", "Mund · 口"), ignore_index=255, groups={"eyes": (1, 2)})
 METRICS = {
-    "plain": {"classes": 3},
-    "binary": {"classes": 1, "threshold": 0.3, "ignore_index": -1},
+    "plain": {"num_classes": 3},
+    "binary": {"num_classes": 1, "threshold": 0.3, "ignore_index": -1},
     "named": {"labels": EYES, "empty": 1},
     "everything": {"labels": EYES, "per_image": True, "one_vs_rest": 0.75, "empty": 0},
     "multilabel": {"labels": EYES, "mode": "multilabel", "threshold": (0.5, 0.2, 0.3, 0.4), "per_image": True},
-    "ignored class": {"classes": 3, "ignore_index": 0},
+    "ignored class": {"num_classes": 3, "ignore_index": 0},
 }
 
 
@@ -29,10 +29,10 @@ def filled(name: str, seed: int = 0) -> SegmentationMetric:
     if name == "multilabel":
         truth = torch.randint(0, 2, (3, 4, 5, 6), generator=generator)
     else:
-        truth = torch.randint(0, metric.classes, (3, 5, 6), generator=generator)
+        truth = torch.randint(0, metric.num_classes, (3, 5, 6), generator=generator)
     if metric.ignore_index is not None:
         truth[0, 0] = metric.ignore_index
-    logits = torch.randn(3, 1 if name == "binary" else metric.classes, 5, 6, generator=generator)
+    logits = torch.randn(3, 1 if name == "binary" else metric.num_classes, 5, 6, generator=generator)
     metric.update(logits, truth)
     return metric
 
@@ -50,7 +50,7 @@ def test_there_and_back(name, tmp_path):
 
 
 def test_another_policy_later(tmp_path):
-    metric = SegmentationMetric(classes=4)
+    metric = SegmentationMetric(num_classes=4)
     metric.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]))
     metric.save(tmp_path / "c.json")
     for empty, miou in (("nan", 0.25), (0, 0.125), (1, 0.625)):
@@ -77,7 +77,7 @@ def test_a_person_can_read_it(tmp_path):
 
 
 def test_what_is_wrong_is_not_saved(tmp_path):
-    metric = SegmentationMetric(classes=2)
+    metric = SegmentationMetric(num_classes=2)
     metric.update(torch.tensor([[[0]]]), torch.tensor([[[7]]]))
     with pytest.raises(LabelRangeError):
         metric.save(tmp_path / "c.json")

@@ -48,7 +48,7 @@ def test_cityscapes_iou_of_the_whole_split():
     for t, p in zip(truth.flatten().tolist(), predicted.flatten().tolist(), strict=True):
         if t != 255:
             matrix[t, p] += 1
-    metric = SegmentationMetric(classes=19, ignore_index=255)
+    metric = SegmentationMetric(num_classes=19, ignore_index=255)
     for image in range(4):
         metric.update(predicted[image : image + 1], truth[image : image + 1])
     assert metric.confusion.tolist() == matrix.tolist()
@@ -60,7 +60,7 @@ def test_cityscapes_iou_of_the_whole_split():
 @pytest.mark.parametrize("classes", [2, 7])
 def test_averages_are_scikit_learns(classes):
     predicted, truth = noisy(classes, shape=(2, 10, 10))
-    scores = scored(predicted, truth, classes=classes)
+    scores = scored(predicted, truth, num_classes=classes)
     t, p = truth.flatten().numpy(), predicted.flatten().numpy()
     functions = {
         "iou": sklearn_metrics.jaccard_score,
@@ -83,15 +83,15 @@ def test_averages_are_scikit_learns(classes):
 def test_every_average_says_over_how_many_classes():
     """Four classes: 0 and 1 in both, 2 in the truth alone, 3 nowhere."""
     predicted, truth = torch.tensor([[[0, 0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 2]]])
-    scores = scored(predicted, truth, classes=4)
+    scores = scored(predicted, truth, num_classes=4)
     assert {name: scores[f"defined/{name}"] for name in FORMULAS} == {
         "iou": 3, "f1": 3, "precision": 2, "sensitivity": 3, "specificity": 4, "accuracy": 4,
     }  # fmt: skip
     assert scores["macro/precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["macro/sensitivity"] == pytest.approx((1 + 1 + 0) / 3)
     assert scores["weighted/precision"] == pytest.approx((2 * 1 + 2 * 2 / 3) / 4)  # undefined, so not counted
-    assert scored(predicted, truth, classes=4, empty=0)["weighted/precision"] == pytest.approx((2 + 4 / 3) / 5)
-    assert scored(predicted, truth, classes=4, empty=1)["macro/precision"] == pytest.approx((1 + 2 / 3 + 1 + 1) / 4)
+    assert scored(predicted, truth, num_classes=4, empty=0)["weighted/precision"] == pytest.approx((2 + 4 / 3) / 5)
+    assert scored(predicted, truth, num_classes=4, empty=1)["macro/precision"] == pytest.approx((1 + 2 / 3 + 1 + 1) / 4)
 
 
 @pytest.mark.parametrize("empty", ["nan", 0, 1])
@@ -102,7 +102,7 @@ def test_images_alone(empty, as_logits):
     truth[1] = 255  # image 1 does not count at all
     truth[2, 0] = 255
     predicted[3] = truth[3] = 1  # image 3 has one class
-    metric = SegmentationMetric(classes=4, ignore_index=255, per_image=True, empty=empty)
+    metric = SegmentationMetric(num_classes=4, ignore_index=255, per_image=True, empty=empty)
     output = torch.nn.functional.one_hot(predicted, 4).permute(0, 3, 1, 2).float() if as_logits else predicted
     metric.update(output[:2], truth[:2])
     metric.update(output[2:], truth[2:])
@@ -122,11 +122,11 @@ def test_images_alone(empty, as_logits):
         assert scores[f"image/{mean}"] == pytest.approx(np.nanmean(np.nanmean(table[name][rows], 1)))
     assert scores["image/count"] == 4
     assert [scores[f"image/defined/{k}"] for k in range(4)] == (~np.isnan(table["iou"])).sum(0).tolist()
-    assert scores["miou"] == scored(predicted, truth, classes=4, ignore_index=255, empty=empty)["miou"]
+    assert scores["miou"] == scored(predicted, truth, num_classes=4, ignore_index=255, empty=empty)["miou"]
 
 
 def test_images_alone_when_there_are_none():
-    scores = SegmentationMetric(classes=3, per_image=True).compute()
+    scores = SegmentationMetric(num_classes=3, per_image=True).compute()
     assert scores["image/count"] == 0 and math.isnan(scores["image/miou"]) and math.isnan(scores["image/iou/1"])
 
 
@@ -137,7 +137,7 @@ def test_multilabel_is_scikit_learns(as_logits, thresholds):
     logits, truth = torch.randn(2, 3, 8, 9, generator=generator), torch.randint(0, 2, (2, 3, 8, 9), generator=generator)
     limits = torch.tensor(thresholds).expand(3)[:, None, None]
     predicted = (logits.double().sigmoid() > limits).long()
-    metric = SegmentationMetric(classes=3, mode="multilabel", threshold=thresholds)
+    metric = SegmentationMetric(num_classes=3, mode="multilabel", threshold=thresholds)
     metric.update(logits if as_logits else predicted, truth)
     t, p = (maps.permute(0, 2, 3, 1).reshape(-1, 3).numpy() for maps in (truth, predicted))
     assert metric.confusion.tolist() == sklearn_metrics.multilabel_confusion_matrix(t, p).tolist()
@@ -201,7 +201,7 @@ def test_one_vs_rest_scores_of_softmax_above_a_threshold(probability, classes):
     logits = 2 * torch.randn(3, classes, 7, 8, generator=generator)
     truth = torch.randint(0, classes, (3, 7, 8), generator=generator)
     truth[0, 0] = 255
-    metric = SegmentationMetric(classes=classes, ignore_index=255, one_vs_rest=probability)
+    metric = SegmentationMetric(num_classes=classes, ignore_index=255, one_vs_rest=probability)
     metric.update(logits[:1], truth[:1])
     metric.update(logits[1:], truth[1:])
     scores = metric.compute()
@@ -210,19 +210,19 @@ def test_one_vs_rest_scores_of_softmax_above_a_threshold(probability, classes):
     assert yes.any(-1).all() == (classes == 2 and probability == 0.5)  # else some pixels have no class
     expected = one_vs_rest_by_hand(yes, np.eye(classes, dtype=bool)[truth.numpy()[counted]])
     assert {name: scores[f"one_vs_rest/{name}"] for name in expected} == pytest.approx(expected)
-    plain = scored(logits, truth, classes=classes, ignore_index=255)
+    plain = scored(logits, truth, num_classes=classes, ignore_index=255)
     assert {name: scores[name] for name in plain} == plain
 
 
 def test_one_vs_rest_of_labels_and_of_one_logit():
     predicted, truth = noisy(5)
-    scores = scored(predicted, truth, classes=5, one_vs_rest=0.5)
+    scores = scored(predicted, truth, num_classes=5, one_vs_rest=0.5)
     assert {k: v for k, v in scores.items() if k.startswith("one_vs_rest")} == {
         f"one_vs_rest/{name}": scores[f"micro/{name}"] for name in FORMULAS
     }
     logits, truth = torch.randn(2, 1, 5, 6), torch.randint(0, 2, (2, 5, 6))
     both = torch.cat([-logits, logits], 1) / 2  # the same probabilities as softmax
-    one, two = (scored(x, truth, classes=1, one_vs_rest=0.7) for x in (logits, both))
+    one, two = (scored(x, truth, num_classes=1, one_vs_rest=0.7) for x in (logits, both))
     assert one == pytest.approx(two, nan_ok=True)
 
 
@@ -246,7 +246,7 @@ def test_the_published_scores_are_of_this_kind(published):
 
 def test_answering_nothing_is_18_of_19_right():
     truth = torch.randint(0, 19, (1, 8, 8), generator=torch.Generator().manual_seed(0))
-    scores = scored(torch.zeros(1, 19, 8, 8), truth, classes=19, one_vs_rest=0.5)
+    scores = scored(torch.zeros(1, 19, 8, 8), truth, num_classes=19, one_vs_rest=0.5)
     assert scores["one_vs_rest/accuracy"] == pytest.approx(18 / 19)
     assert scores["one_vs_rest/sensitivity"] == 0 and scores["one_vs_rest/iou"] == 0
 
@@ -254,7 +254,7 @@ def test_answering_nothing_is_18_of_19_right():
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 0.9])
 def test_binary_threshold_of_two_channels(threshold):
     logits, truth = torch.randn(2, 2, 6, 5), torch.randint(0, 2, (2, 6, 5))
-    metric = SegmentationMetric(classes=2, threshold=threshold)
+    metric = SegmentationMetric(num_classes=2, threshold=threshold)
     metric.update(logits, truth)
     predicted = logits.double().softmax(1)[:, 1] > threshold
     expected = sklearn_metrics.confusion_matrix(truth.flatten(), predicted.flatten())
@@ -265,7 +265,7 @@ def test_exact_above_two_to_the_24_in_one_update():
     pixels = (1, 4100, 4100)
     truth = torch.zeros(pixels, dtype=torch.uint8)
     truth[0, 0, 0] = 1
-    metric = SegmentationMetric(classes=2)
+    metric = SegmentationMetric(num_classes=2)
     metric.update(torch.zeros(pixels, dtype=torch.uint8), truth)
     assert metric.confusion.tolist() == [[4100**2 - 1, 0], [1, 0]]
 
@@ -277,7 +277,7 @@ def test_ignored_pixels_and_permuted_labels(seed, classes):
     hidden = torch.from_numpy(np.random.default_rng(seed).random(truth.shape) < 0.3)
     some = truth.masked_fill(hidden, 255)
     wrong = torch.where(hidden, (predicted + 1) % classes, predicted)
-    options = {"classes": classes, "ignore_index": 255, "per_image": True}
+    options = {"num_classes": classes, "ignore_index": 255, "per_image": True}
     scores = scored(predicted, some, **options)
     assert scored(wrong, some, **options) == pytest.approx(scores, nan_ok=True)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(classes))
@@ -292,17 +292,17 @@ def test_ignored_pixels_and_permuted_labels(seed, classes):
 
 def test_wrong_arguments():
     for arguments, message in (
-        ({"classes": 3, "mode": "multi"}, "unknown mode"),
-        ({"classes": 3, "mode": "binary"}, "one class"),
-        ({"classes": 3, "threshold": 0.4}, "have no threshold"),
-        ({"classes": 3, "mode": "multilabel", "threshold": (0.5, 0.4)}, "1 or 3"),
-        ({"classes": 3, "mode": "multilabel", "threshold": (0.5, 0.4, 0.0)}, "in \\(0, 1\\)"),
-        ({"classes": 1, "threshold": (0.5, 0.4)}, "expected 1 or 1|number of thresholds"),
-        ({"classes": 3, "one_vs_rest": 0.4}, "one_vs_rest"),
-        ({"classes": 3, "one_vs_rest": 1.0}, "one_vs_rest"),
-        ({"classes": 3, "mode": "multilabel", "one_vs_rest": 0.5}, "multilabel"),
-        ({"classes": 3, "ignore_index": 2.0}, "ignore_index"),
-        ({"classes": True}, "needs classes"),
+        ({"num_classes": 3, "mode": "multi"}, "unknown mode"),
+        ({"num_classes": 3, "mode": "binary"}, "one class"),
+        ({"num_classes": 3, "threshold": 0.4}, "have no threshold"),
+        ({"num_classes": 3, "mode": "multilabel", "threshold": (0.5, 0.4)}, "1 or 3"),
+        ({"num_classes": 3, "mode": "multilabel", "threshold": (0.5, 0.4, 0.0)}, "in \\(0, 1\\)"),
+        ({"num_classes": 1, "threshold": (0.5, 0.4)}, "expected 1 or 1|number of thresholds"),
+        ({"num_classes": 3, "one_vs_rest": 0.4}, "one_vs_rest"),
+        ({"num_classes": 3, "one_vs_rest": 1.0}, "one_vs_rest"),
+        ({"num_classes": 3, "mode": "multilabel", "one_vs_rest": 0.5}, "multilabel"),
+        ({"num_classes": 3, "ignore_index": 2.0}, "ignore_index"),
+        ({"num_classes": True}, "needs num_classes"),
     ):
         with pytest.raises(ConfigError, match=message):
             SegmentationMetric(**arguments)
@@ -310,11 +310,11 @@ def test_wrong_arguments():
 
 @pytest.mark.parametrize(
     "other",
-    [{"ignore_index": 0}, {"labels": LabelSpec(("a", "b", "c"))}, {"classes": 3, "empty": 1, "per_image": True}],
+    [{"ignore_index": 0}, {"labels": LabelSpec(("a", "b", "c"))}, {"num_classes": 3, "empty": 1, "per_image": True}],
 )
 def test_counts_of_other_rules_are_not_merged(other):
     per_image = other.get("per_image", False)
-    metric = SegmentationMetric(classes=3, per_image=per_image)
+    metric = SegmentationMetric(num_classes=3, per_image=per_image)
     with pytest.raises(ConfigError, match="another metric"):
-        metric.merge(SegmentationMetric(**({"classes": 3} | other)))
-    metric.merge(SegmentationMetric(classes=3, per_image=per_image))
+        metric.merge(SegmentationMetric(**({"num_classes": 3} | other)))
+    metric.merge(SegmentationMetric(num_classes=3, per_image=per_image))

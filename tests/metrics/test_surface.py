@@ -126,7 +126,7 @@ def test_ignored_pixels_belong_to_no_object():
     truth[0, 2:5, 2:5], predicted[0, 2:5, 2:5] = 1, 1
     truth[0, 7:], predicted[0, 7:] = 255, 1
     truth[0, :, 4] = 255
-    metric = SurfaceMetric(classes=1, ignore_index=255)
+    metric = SurfaceMetric(num_classes=1, ignore_index=255)
     metric.update(predicted, truth)
     scores = metric.compute()
     assert scores["hausdorff"] == 0 and scores["nsd"] == 1 and scores["images/foreground"] == 1
@@ -141,7 +141,7 @@ def test_logits_and_thresholds():
     truth = torch.zeros(1, 6, 6, dtype=torch.long)
     truth[0, 2, 2] = 1
     for threshold, expected in ((0.5, math.sqrt(2)), (0.9, 0.0)):
-        metric = SurfaceMetric(classes=1, threshold=threshold)
+        metric = SurfaceMetric(num_classes=1, threshold=threshold)
         metric.update(logits, truth)
         assert metric.compute()["hausdorff"] == pytest.approx(expected)
     two = SurfaceMetric(labels=LabelSpec(("bg", "fg")))
@@ -151,13 +151,13 @@ def test_logits_and_thresholds():
 
 
 def test_nothing_seen():
-    scores = SurfaceMetric(classes=3).compute()
+    scores = SurfaceMetric(num_classes=3).compute()
     assert scores["defined"] == 0 and math.isnan(scores["hausdorff"])
 
 
 def test_wrong_inputs_are_errors():
     truth = torch.zeros(1, 5, 5, dtype=torch.long)
-    metric = SurfaceMetric(classes=3)
+    metric = SurfaceMetric(num_classes=3)
     for error, output, target in (
         (LabelRangeError, truth, truth + 9),
         (LabelRangeError, truth + 9, truth),
@@ -168,11 +168,18 @@ def test_wrong_inputs_are_errors():
         with pytest.raises(error):
             metric.update(output, target)
     for arguments in (
-        {}, {"classes": 3, "tolerance": -1}, {"classes": 3, "spacing": 0}, {"classes": 3, "spacing": (1, 2, 3)},
-        {"classes": 3, "exclude": ["sky"]}, {"classes": 3, "exclude": "0"}, {"classes": 3, "exclude": [0, 1, 2]},
-        {"classes": 1, "exclude": ["foreground"]}, {"classes": 1, "threshold": 0.0},
+        {},
+        {"num_classes": 1, "exclude": ["foreground"]},
+        {"num_classes": 1, "threshold": 0.0},
+        *(
+            {"num_classes": 3, **wrong}
+            for wrong in (
+                {"tolerance": -1}, {"spacing": 0}, {"spacing": (1, 2, 3)},
+                {"exclude": ["sky"]}, {"exclude": "0"}, {"exclude": [0, 1, 2]},
+            )
+        ),
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             SurfaceMetric(**arguments)
     with pytest.raises(ConfigError, match="another metric"):
-        metric.merge(SurfaceMetric(classes=3, tolerance=2.0))
+        metric.merge(SurfaceMetric(num_classes=3, tolerance=2.0))

@@ -61,7 +61,7 @@ def test_the_best_threshold_is_the_best(swept):
     assert scores["best_precision"] == pytest.approx(sklearn_metrics.precision_score(truth, predicted))
     assert scores["best_sensitivity"] == pytest.approx(sklearn_metrics.recall_score(truth, predicted))
     logits, target = batch()
-    plain = SegmentationMetric(classes=1, ignore_index=255, threshold=scores["best_threshold"])
+    plain = SegmentationMetric(num_classes=1, ignore_index=255, threshold=scores["best_threshold"])
     plain.update(logits, target)
     assert plain.compute()["f1/foreground"] == pytest.approx(scores["best_f1"])
 
@@ -127,7 +127,7 @@ def test_wrong_inputs_are_errors():
         metric.update(logits, truth[:2])
     with pytest.raises(DataError):
         metric.update(logits, truth.float())
-    for arguments in ({"classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"bins": 1}, {"bins": 15}):
+    for arguments in ({"num_classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"bins": 1}, {"bins": 15}):
         with pytest.raises(ConfigError):
             SweepMetric(**arguments)
 

@@ -126,7 +126,7 @@ class Shown:
 @pytest.mark.parametrize(("threshold", "label"), [(0.5, 0), (0.2, 1)])
 def test_images_are_drawn_at_the_threshold_of_the_metric(threshold, label):
     net, shown = Even(), Shown()
-    metric = METRICS.build("segmentation", classes=1, threshold=threshold)
+    metric = METRICS.build("segmentation", num_classes=1, threshold=threshold)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
     make(net, LOSSES.build("bce"), metric, logs=[shown], epochs=2, optimizer=optimizer).fit(Squares(), Squares(2))
     color = colored(np.array([[label]]), Squares.labels)[0, 0]

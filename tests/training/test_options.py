@@ -292,7 +292,7 @@ def test_what_does_not_fit_together_is_found_before_any_step(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'val/loss'"):
         make_small(tmp_path, monitor="val/los").fit(Augmented(), Augmented(2))
     trainer = make_small(tmp_path)
-    trainer.metrics["mask"] = unetzoo.METRICS.build("segmentation", classes=5)
+    trainer.metrics["mask"] = unetzoo.METRICS.build("segmentation", num_classes=5)
     with pytest.raises(unetzoo.errors.UnetzooError):
         fit(trainer)
     assert not (tmp_path / "checkpoints").exists()

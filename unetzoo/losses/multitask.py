@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..contracts import check_built
 from ..errors import ConfigError, UnknownNameError, did_you_mean
+from ..heads import heads_of
 from ..registry import LOSSES, check_keywords, keywords, missing_keywords
 from ._inputs import check_policy
 from .boundary import BoundaryLoss
@@ -42,8 +43,8 @@ class MultiTaskLoss(nn.Module):
         heads: For each head a table of losses, by registry name: `{"mask": {"ce": 1.0, "dice": 0.5}}`. A value is
             the loss's weight, or a table `{"weight": 0.5, **keywords}` of its weight (1 by default) and its keywords.
             Instead of the table, a ready loss (any callable of the losses' contract), of weight 1.
-        classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more, unless
-            their table names one.
+        num_classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more,
+            unless their table names one.
         ignore_index: Handed to the losses that take it, unless their table names one.
         weighting: "fixed": the tables' weights alone. "uncertainty": each head's weighted sum L is multiplied by a
             learned weight, `exp(−s)·L + s/2`, with one parameter s a head, `log_variance`, 0 at first. It belongs to
@@ -62,7 +63,7 @@ class MultiTaskLoss(nn.Module):
 
     Examples:
         >>> import torch
-        >>> loss = MultiTaskLoss({"mask": {"ce": 1.0, "dice": {"weight": 0.5, "smooth": 1.0}}}, classes=3)
+        >>> loss = MultiTaskLoss({"mask": {"ce": 1.0, "dice": {"weight": 0.5, "smooth": 1.0}}}, num_classes=3)
         >>> batch = {"mask": torch.zeros(1, 4, 4, dtype=torch.int64)}
         >>> terms = loss.terms(torch.zeros(1, 3, 4, 4), batch)
         >>> {name: round(term.item(), 4) for name, term in terms.items()}
@@ -82,19 +83,19 @@ class MultiTaskLoss(nn.Module):
     def __init__(
         self,
         heads: Mapping[str, Mapping[str, float | Mapping[str, Any]] | Callable[..., Tensor]],
-        classes: int = 1,
+        num_classes: int = 1,
         ignore_index: int | None = None,
         weighting: Literal["fixed", "uncertainty"] = "fixed",
     ) -> None:
         super().__init__()
         check_policy(weighting, ("fixed", "uncertainty"), "weighting")
-        if not isinstance(classes, int) or classes < 1:
-            raise ConfigError("unusable classes", expected="the number of mask channels, ≥ 1", found=classes)
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ConfigError("unusable num_classes", expected="the number of mask channels, ≥ 1", found=num_classes)
         if not isinstance(heads, Mapping) or not heads:
             raise ConfigError(
                 "a multitask loss needs heads", found=heads, hint='give a table, e.g. {"mask": {"dice": 1.0}}'
             )
-        defaults = {"mode": "binary" if classes == 1 else "multiclass"}
+        defaults = {"mode": "binary" if num_classes == 1 else "multiclass"}
         self.heads, self._terms = list(heads), list[Term]()
         for head, losses in heads.items():
             if callable(losses):
@@ -165,7 +166,7 @@ def _may_be_negative(loss: Callable[..., Tensor]) -> bool:
 
 def _values(term: Term, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The value of a loss by its name, or of each of its own terms."""
-    heads, head = _heads_of(output), term.head
+    heads, head = heads_of(output), term.head
     if head not in heads:
         raise UnknownNameError(
             f"the network has no head {head!r}", subject=type(output).__name__, hint=did_you_mean(head, heads, "head")
@@ -183,15 +184,6 @@ def _values(term: Term, output: Any, batch: Mapping[str, Any]) -> dict[str, Tens
     pixels = batch.get(WEIGHT_KEYS.get(head, ""))
     given = {} if pixels is None else {"weight": pixels}
     return {term.name: term.loss(heads[head], batch[head], **given)}
-
-
-def _heads_of(output: Any) -> dict[str, Tensor]:
-    if isinstance(output, Tensor):
-        return {"mask": output}
-    fields = getattr(output, "_fields", None)
-    if not isinstance(output, tuple) or fields is None:
-        raise ConfigError("unusable output", expected="a tensor or a NamedTuple of them", found=type(output).__name__)
-    return dict(zip(fields, output, strict=True))
 
 
 def _build(head: str, name: str, spec: Any, defaults: Mapping[str, Any], ignore_index: int | None) -> Term:

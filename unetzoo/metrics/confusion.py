@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError, InputShapeError
 from ..labels import LabelSpec
 from . import imagewise, inputs
-from .counting import Fates
+from .counting import PixelBins
 from .scores import FORMULAS, Table, mean, one_vs_rest, ratio
 from .state import SummedState
 
@@ -40,7 +40,7 @@ class SegmentationMetric(SummedState):
     `update` never waits for the device. What it finds wrong is counted there and reported by `compute`.
 
     Args:
-        classes: Number of classes; 1 means binary: one logit a pixel, two classes to count.
+        num_classes: Number of classes; 1 means binary: one logit per pixel, two classes to count.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Names and groups of the classes; two names for binary. Without it classes are named by their index,
             binary ones `background` and `foreground`.
@@ -59,10 +59,11 @@ class SegmentationMetric(SummedState):
             starts high: of 19 classes, answering nothing at all is right in 18 of 19 cells.
 
     Raises:
-        ConfigError: Neither classes nor labels, or such as contradict each other; settings that do not fit the mode.
+        ConfigError: Neither num_classes nor labels, or both and they contradict each other; settings that do not fit
+            the mode.
 
     Examples:
-        >>> metric = SegmentationMetric(classes=3, ignore_index=255)
+        >>> metric = SegmentationMetric(num_classes=3, ignore_index=255)
         >>> metric.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
         >>> metric.confusion
         tensor([[1, 0, 0],
@@ -80,7 +81,7 @@ class SegmentationMetric(SummedState):
 
     def __init__(
         self,
-        classes: int | None = None,
+        num_classes: int | None = None,
         ignore_index: int | None = None,
         labels: LabelSpec | None = None,
         empty: Literal["nan", 0, 1] = "nan",
@@ -90,70 +91,75 @@ class SegmentationMetric(SummedState):
         one_vs_rest: float | None = None,
     ) -> None:
         self.multilabel = mode == "multilabel"
-        self.names = inputs.class_names(classes, labels, multilabel=self.multilabel)
+        self.names = inputs.class_names(num_classes, labels, multilabel=self.multilabel)
         self.groups = inputs.group_members(labels)
-        self.classes = len(self.names)
-        self.mode: Mode = _checked_mode(mode, self.classes)
+        self.num_classes = len(self.names)
+        self.mode: Mode = _checked_mode(mode, self.num_classes)
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         self.empty = inputs.empty_value(empty)
-        self.thresholds = _thresholds(threshold, self.mode, self.classes)
+        self.thresholds = _thresholds(threshold, self.mode, self.num_classes)
         if one_vs_rest is not None and (self.multilabel or not 0.5 <= one_vs_rest < 1.0):
             raise ConfigError(
                 "unusable one_vs_rest", expected="a probability in [0.5, 1), not multilabel", found=one_vs_rest
             )
         self.per_image, self.one_vs_rest = bool(per_image), one_vs_rest
-        self._fates = Fates(2 if self.multilabel else self.classes, self.ignore_index)
-        self._tables = self.classes + len(self.groups) if self.multilabel else 1
-        state = {"counts": torch.zeros(self._tables, self._fates.total, dtype=torch.int64)}
+        self._bins = PixelBins(2 if self.multilabel else self.num_classes, self.ignore_index)
+        self._tables = self.num_classes + len(self.groups) if self.multilabel else 1
+        state = {"counts": torch.zeros(self._tables, self._bins.total, dtype=torch.int64)}
         if per_image:
-            state |= imagewise.zeros(self.classes)
+            state |= imagewise.zeros(self.num_classes)
         if one_vs_rest is not None:
-            state["sure"] = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+            state["sure"] = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         super().__init__(state)
 
     @property
     def confusion(self) -> Tensor:
         """Pixels by class, int64 (classes, classes), rows = truth; (labels, 2, 2) when multilabel."""
-        matrix = self._fates.matrix(self._sums["counts"])
-        return matrix[: self.classes] if self.multilabel else matrix[0]
+        matrix = self._bins.matrix(self._sums["counts"])
+        return matrix[: self.num_classes] if self.multilabel else matrix[0]
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch.
 
         Args:
             output: Logits, or predicted labels.
             target: The true labels.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
-            - output: logits (N, C, H, W), C = classes, or 1 for binary; or integers (N, H, W). Multilabel: logits,
+            - output: logits (N, C, H, W), C = num_classes, or 1 for binary; or integers (N, H, W). Multilabel: logits,
               or integers 0 and 1, (N, K, H, W)
             - target: integers (N, H, W) or (N, 1, H, W); multilabel (N, K, H, W)
+            - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
             InputShapeError: An output of another shape.
-            SizeMismatchError: Output and target of different sizes.
-            DataError: A target that is not of integers.
+            SizeMismatchError: Output, target and weight of different sizes.
+            DataError: A target that is not of integers; weights other than 0 and 1.
         """
-        if self._is_all_in_one(output):
-            counts = self._fates.count_logits(inputs.true_labels(target, output[:, 0], output), output)
+        if weight is None and self._needs_argmax_alone(output):
+            counts = self._bins.count_logits(inputs.true_labels(target, output[:, 0], output), output)
             if counts is not None:
                 return self.add(counts=counts)
         predicted, truth, logits = self._maps(output, target)
+        counted = inputs.counted_pixels(weight, truth)
+        maps = [predicted, truth, *([] if counted is None else [counted.expand_as(truth)])]
         if self.multilabel:  # every label of every image is a table of its own
-            predicted, truth = predicted.flatten(0, 1), truth.flatten(0, 1)
+            maps = [each.flatten(0, 1) for each in maps]
         elif not self.per_image:
-            predicted, truth = predicted[None], truth[None]
-        counts = self._fates.count(truth, predicted, logits=logits).unflatten(0, (-1, self._tables))
+            maps = [each[None] for each in maps]
+        predicted, truth, counted = (*maps, None)[:3]
+        counts = self._bins.count(truth, predicted, counted, logits=logits).unflatten(0, (-1, self._tables))
         parts = {"counts": counts.sum(0)}
         if self.per_image:
-            parts |= imagewise.sums(*self._by_class(self._fates.matrix(counts)), empty=self.empty)
+            parts |= imagewise.sums(*self._by_class(self._bins.matrix(counts)), empty=self.empty)
         if self.one_vs_rest is not None:
             if logits:
                 unsure = ~_exceeds(output, self.one_vs_rest).view_as(predicted)
-                predicted = predicted.masked_fill(unsure, self.classes)
-            sure = self._fates.count(truth, predicted, logits=logits)
-            parts["sure"] = self._fates.matrix(sure).sum(0)
+                predicted = predicted.masked_fill(unsure, self.num_classes)
+            sure = self._bins.count(truth, predicted, counted, logits=logits)
+            parts["sure"] = self._bins.matrix(sure).sum(0)
         self.add(**parts)
 
     def compute(self) -> dict[str, float]:
@@ -164,7 +170,7 @@ class SegmentationMetric(SummedState):
             NonFiniteError: NaN was met in the logits.
         """
         self.check()
-        matrix = self._fates.matrix(self._sums["counts"].cpu())
+        matrix = self._bins.matrix(self._sums["counts"].cpu())
         tables = [Table(*counts) for counts in zip(*(c[0].tolist() for c in self._by_class(matrix)), strict=True)]
         by_class = [table.scores(self.empty) for table in tables]
         support, micro = [table.tp + table.fn for table in tables], Table.sum(tables)
@@ -199,7 +205,7 @@ class SegmentationMetric(SummedState):
             LabelRangeError: Labels outside the classes were met.
             NonFiniteError: NaN was met in the logits.
         """
-        self._fates.check(self._sums["counts"].sum(0).tolist())
+        self._bins.check(self._sums["counts"].sum(0).tolist())
 
     def rules(self) -> dict[str, Any]:
         """Names, groups, mode, ignored label, thresholds and options; JSON-able."""
@@ -217,13 +223,13 @@ class SegmentationMetric(SummedState):
         """All that was counted of what can be scored: `confusion`, one matrix a table, `ignored`, and further sums."""
         state = self.state()
         counts = state.pop("counts")
-        return {"confusion": self._fates.matrix(counts), "ignored": counts[:, self._fates.cells], **state}
+        return {"confusion": self._bins.matrix(counts), "ignored": counts[:, self._bins.cells], **state}
 
     def add_counts(self, counts: Mapping[str, Tensor]) -> None:
         """Add what `counts` of another metric of the same rules gave."""
         state = torch.zeros_like(self._zeros["counts"])
-        state[:, : self._fates.cells] = counts["confusion"].flatten(1)
-        state[:, self._fates.cells] = counts["ignored"]
+        state[:, : self._bins.cells] = counts["confusion"].flatten(1)
+        state[:, self._bins.cells] = counts["ignored"]
         rest = {name: part for name, part in counts.items() if name not in ("confusion", "ignored")}
         self.add(counts=state, **rest)
 
@@ -253,7 +259,7 @@ class SegmentationMetric(SummedState):
         """
         from .saved import load
 
-        return load(path, empty)
+        return load(SegmentationMetric, path, empty)
 
     def report(self, folder: str | Path) -> dict[str, float]:
         """Write scores.json, confusion.json, confusion.png and classes.png, and give the scores.
@@ -263,25 +269,31 @@ class SegmentationMetric(SummedState):
             NonFiniteError: NaN was met in the logits.
             DataError: A folder that cannot be written.
         """
-        from .report import write
+        from . import figures
+        from .report import write_scores
 
-        return write(self, folder)
+        scores, folder = write_scores(self.compute(), folder), Path(folder)
+        self.save(folder / "confusion.json")
+        figures.save(figures.confusion_figure(self.confusion, self.names), folder / "confusion.png")
+        groups = [name for name in self.groups if name not in self.names]
+        figures.save(figures.class_figure(scores, self.names, groups), folder / "classes.png")
+        return scores
 
-    def _is_all_in_one(self, output: Tensor) -> bool:
-        """Whether all there is to count is the likeliest class of logits, which one kernel can do."""
+    def _needs_argmax_alone(self, output: Tensor) -> bool:
+        """Whether the most likely class of the logits is all there is to count, which one kernel can do."""
         plain = not (self.multilabel or self.per_image or self.one_vs_rest is not None)
-        by_class = output.ndim == 4 and output.shape[1] == self.classes and output.is_floating_point()
+        by_class = output.ndim == 4 and output.shape[1] == self.num_classes and output.is_floating_point()
         return plain and by_class and self.thresholds == (0.5,)
 
     def _maps(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Predicted and true labels, (N, H, W) or (N, tables, H, W), and whether the prediction was of logits."""
         if not self.multilabel:
-            predicted, logits = inputs.predicted_labels(output, self.classes, self.thresholds[0])
+            predicted, logits = inputs.predicted_labels(output, self.num_classes, self.thresholds[0])
             return predicted, inputs.true_labels(target, predicted, output), logits
-        if output.ndim != 4 or output.shape[1] != self.classes or output.is_complex():
+        if output.ndim != 4 or output.shape[1] != self.num_classes or output.is_complex():
             found = f"{tuple(output.shape)} of {output.dtype}"
             raise InputShapeError(
-                "unusable output", expected=f"logits or labels (N, {self.classes}, H, W)", found=found
+                "unusable output", expected=f"logits or labels (N, {self.num_classes}, H, W)", found=found
             )
         predicted, logits = output, output.is_floating_point()
         if logits:
@@ -305,12 +317,12 @@ class SegmentationMetric(SummedState):
         """tp, fp, fn, tn (N, classes) of matrices (N, tables, side, side)."""
         matrix = matrix.unflatten(0, (-1, self._tables)) if matrix.ndim == 3 else matrix
         if self.multilabel:
-            return tuple(counts[..., 1] for counts in one_vs_rest(matrix[:, : self.classes]))
+            return tuple(counts[..., 1] for counts in one_vs_rest(matrix[:, : self.num_classes]))
         return one_vs_rest(matrix[:, 0])
 
     def _merged(self, matrix: Tensor) -> dict[str, Table]:
         if self.multilabel:
-            unions = [Table.of(union, [1]) for union in matrix[self.classes :].tolist()]
+            unions = [Table.of(union, [1]) for union in matrix[self.num_classes :].tolist()]
             return dict(zip(self.groups, unions, strict=True))
         rows = matrix[0].tolist()
         return {name: Table.of(rows, members) for name, members in self.groups.items()}
@@ -335,7 +347,9 @@ def _checked_mode(mode: Mode | None, classes: int) -> Mode:
     if mode not in (None, "binary", "multiclass", "multilabel"):
         raise ConfigError("unknown mode", expected="binary, multiclass or multilabel", found=repr(mode))
     if mode == "binary" and classes != 2:
-        raise ConfigError("a binary metric has one class", expected="classes=1, or labels of two names", found=classes)
+        raise ConfigError(
+            "a binary metric has one class", expected="num_classes=1, or labels of two names", found=classes
+        )
     return mode or ("binary" if classes == 2 else "multiclass")
 
 

@@ -1,6 +1,6 @@
-"""Pixels into bins: every pixel of a batch has one fate, and all fates are counted in one integer vector.
+"""Pixels into bins: each pixel of a batch belongs to one, and all are counted in one integer vector.
 
-On the CPU by small blocks and small integers; elsewhere without ever reading a value back, so that nobody waits.
+On the CPU by small blocks and small integers; elsewhere without reading a value back, so that the host never waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEAST, GREATEST = -128, 255  # all that 8 bits can hold, signed or not
 
 
 @dataclass(frozen=True)
-class Fates:
+class PixelBins:
     """The bins of a confusion matrix, and beside it those of the pixels that have no place in it.
 
     In this order: a bin for each cell of the matrix (rows = truth); ignored; a truth outside the classes, by value;
@@ -32,13 +32,13 @@ class Fates:
         ignored: The label of the pixels that do not count.
 
     Examples:
-        >>> fates = Fates(2, ignored=255)
+        >>> bins = PixelBins(2, ignored=255)
         >>> truth, predicted = torch.tensor([[0, 1, 255, 7]]), torch.tensor([[1, 1, 0, 0]])
-        >>> counts = fates.count(truth, predicted)
-        >>> fates.matrix(counts)
+        >>> counts = bins.count(truth, predicted)
+        >>> bins.matrix(counts)
         tensor([[[0, 1],
                  [0, 1]]])
-        >>> fates.odd(counts[0].tolist())[0]
+        >>> bins.outside(counts[0].tolist())[0]
         {'7': 1}
     """
 
@@ -57,11 +57,6 @@ class Fates:
         return f"below {LEAST}", *map(str, range(LEAST, top + 1)), f"above {top}"
 
     @property
-    def least(self) -> int:
-        """The smallest label outside the classes that has a bin of its own."""
-        return LEAST
-
-    @property
     def total(self) -> int:
         """Number of bins."""
         return self.cells + 1 + 2 * len(self.values) + 1
@@ -70,7 +65,7 @@ class Fates:
         """The confusion matrices in vectors of counts."""
         return counts[..., : self.cells].unflatten(-1, (self.classes, self.classes))
 
-    def odd(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int], int]:
+    def outside(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int], int]:
         """Labels outside the classes by value, in truth and in prediction, and the number of NaN."""
         start, length = self.cells + 1, len(self.values)
         parts = (counts[start : start + length], counts[start + length : start + 2 * length])
@@ -78,13 +73,13 @@ class Fates:
         return truth, predicted, counts[-1]
 
     def check(self, counts: list[int]) -> None:
-        """Report what has no place in the matrix.
+        """Raise for what has no place in the matrix.
 
         Raises:
             LabelRangeError: Labels outside the classes.
             NonFiniteError: NaN in the logits.
         """
-        truth, predicted, nans = self.odd(counts)
+        truth, predicted, nans = self.outside(counts)
         if truth:
             raise range_error("truth", truth, self.classes)
         if predicted:
@@ -92,47 +87,67 @@ class Fates:
         if nans:
             raise nan_error(nans)
 
-    def count(self, truth: Tensor, predicted: Tensor, *, logits: bool = False) -> Tensor:
+    def count(self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False) -> Tensor:
         """Count the pixels of several images, each apart.
 
         Args:
             truth: True labels.
             predicted: Predicted labels.
+            counted: Which pixels count; the others are ignored. All by default.
             logits: Whether the prediction comes from logits; then it has no labels outside the classes, and a pixel
                 with NaN bears the label `classes`.
 
         Shape:
             - truth, predicted: integers (G, …), alike
-            - answer: int64 (G, bins)
+            - counted: bool, alike
+            - result: int64 (G, bins)
         """
         far = self.ignored is not None and not -(2**16) <= self.ignored <= 2**16  # a table up to there is no table
-        if far or truth.device.type != "cpu":
-            return self.count_blind(truth, predicted, logits=logits)
-        counted = [self._count_seen(t, p, logits) for t, p in zip(truth, predicted, strict=True)]
-        return torch.stack(counted) if counted else torch.zeros(0, self.total, dtype=torch.int64)
+        if far or counted is not None or truth.device.type != "cpu":
+            return self.count_without_sync(truth, predicted, counted, logits=logits)
+        counts = [self._count_on_cpu(t, p, logits) for t, p in zip(truth, predicted, strict=True)]
+        return torch.stack(counts) if counts else torch.zeros(0, self.total, dtype=torch.int64)
+
+    def counted(
+        self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False
+    ) -> Tensor:
+        """Which pixels count: those neither ignored nor left out by `counted`; for labels that were checked at once.
+
+        Raises:
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
+        """
+        one = None if counted is None else counted[None]
+        self.check(self.count(truth[None], predicted[None], one, logits=logits)[0].tolist())
+        kept = torch.ones_like(truth, dtype=torch.bool) if self.ignored is None else truth != self.ignored
+        return kept if counted is None else kept & counted
 
     def count_logits(self, truth: Tensor, logits: Tensor) -> Tensor | None:
         """`count` of all pixels of a batch straight from logits (N, C, H, W); None where there is no kernel for it."""
         found = _kernels(logits.device) if truth.numel() else None
-        return None if found is None or self.classes > found.MOST_CLASSES else found.count(logits, truth, self)
+        if found is None or self.classes > found.MOST_CLASSES:
+            return None
+        return found.count(logits, truth, self.ignored, least=LEAST, values=len(self.values))
 
-    def count_blind(self, truth: Tensor, predicted: Tensor, *, logits: bool = False) -> Tensor:
+    def count_without_sync(
+        self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False
+    ) -> Tensor:
         """`count` by operations that never read a value back, on any device."""
         if truth.numel() == 0:
             return torch.zeros(truth.shape[0], self.total, dtype=torch.int64, device=truth.device)
-        bins = self._bins(truth.to(torch.int64), predicted.to(torch.int64), logits).flatten(1)
+        places = self._places(truth.to(torch.int64), predicted.to(torch.int64), counted, logits).flatten(1)
         # Several histograms an image: the device's atomic additions meet less often.
-        groups, pixels = bins.shape
+        groups, pixels = places.shape
         copies = max(1, min(64, 2**22 // (groups * self.total)))
-        lane = torch.arange(pixels, device=bins.device) % copies
-        group = torch.arange(groups, device=bins.device)[:, None] * copies
-        bins += (group + lane) * self.total
-        one = torch.ones((), dtype=torch.int32, device=bins.device).expand(bins.numel())
-        counts = torch.zeros(groups * copies * self.total, dtype=torch.int32, device=bins.device)
-        counts.scatter_add_(0, bins.flatten(), one)
+        lane = torch.arange(pixels, device=places.device) % copies
+        group = torch.arange(groups, device=places.device)[:, None] * copies
+        places += (group + lane) * self.total
+        one = torch.ones((), dtype=torch.int32, device=places.device).expand(places.numel())
+        counts = torch.zeros(groups * copies * self.total, dtype=torch.int32, device=places.device)
+        counts.scatter_add_(0, places.flatten(), one)
         return counts.view(groups, copies, self.total).sum(1, dtype=torch.int64)
 
-    def _count_seen(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
+    def _count_on_cpu(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
         """One image on the CPU: pairs of values first; what is odd in them sends it the longer way."""
         k, ignored = self.classes, self.ignored
         low, top = min(0, ignored or 0) - 1, max(k - 1, ignored or 0) + 1
@@ -143,13 +158,13 @@ class Fates:
             pairs[ignored - low] = 0
         matrix = pairs[-low : k - low, 1 : k + 1]
         if matrix.sum() != pairs.sum():
-            return self.count_blind(truth[None], predicted[None], logits=logits)[0]
+            return self.count_without_sync(truth[None], predicted[None], logits=logits)[0]
         counts = torch.zeros(self.total, dtype=torch.int64)
         counts[: self.cells] = torch.from_numpy(matrix.copy()).flatten()
         counts[self.cells] = skipped
         return counts
 
-    def _bins(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
+    def _places(self, truth: Tensor, predicted: Tensor, counted: Tensor | None, logits: bool) -> Tensor:
         of_ignored, length = self.cells, len(self.values)
         of_truth = of_ignored + 1
         of_prediction = of_truth + length
@@ -164,7 +179,9 @@ class Fates:
         else:
             bins = torch.where(self._outside(predicted), by_value(predicted, of_prediction), bins)
         bins = torch.where(self._outside(truth), by_value(truth, of_truth), bins)
-        return bins if self.ignored is None else bins.masked_fill(truth == self.ignored, of_ignored)
+        if self.ignored is not None:
+            bins = bins.masked_fill(truth == self.ignored, of_ignored)
+        return bins if counted is None else bins.masked_fill(~counted, of_ignored)
 
     def _outside(self, labels: Tensor) -> Tensor:
         return (labels < 0) | (labels >= self.classes)
@@ -212,7 +229,13 @@ def _kernels(device: torch.device) -> ModuleType | None:
     try:
         from . import kernels
 
-        kernels.count(torch.zeros(1, 2, 1, 1, device=device), torch.zeros(1, 1, 1, device=device).long(), Fates(2))
+        kernels.count(
+            torch.zeros(1, 2, 1, 1, device=device),
+            torch.zeros(1, 1, 1, device=device).long(),
+            None,
+            least=LEAST,
+            values=1,
+        )
     except Exception as error:  # whatever a compiler that is not there may raise
         warnings.warn(
             f"Triton does not run here ({type(error).__name__}: {error}): metrics take the slower path", stacklevel=2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, NonFiniteError, SizeMismatchError
+from .inputs import counted_pixels
 from .state import SummedState, flags
 
 SUMS = ("squared", "relative", "squared_relative", "log", "log_squared", "log_absolute")
@@ -63,30 +64,30 @@ class DepthMetric(SummedState):
         return {"clamp": (self.least, self.greatest)}
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch.
 
         Args:
             output: Predicted depth.
-            target: True depth; anything, NaN too, where not valid.
-            valid: Which pixels count: bool, or 0 and 1; all by default.
+            target: True depth; anything, NaN included, where the weight is 0.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
             - output: floats (N, 1, H, W)
-            - target, valid: (N, 1, H, W) or (N, H, W)
+            - target, weight: (N, 1, H, W) or (N, H, W)
 
         Raises:
             InputShapeError: An output that is not (N, 1, H, W) floats.
-            SizeMismatchError: Another size of target or valid.
+            SizeMismatchError: A target or weight of another size.
+            DataError: Weights other than 0 and 1.
         """
         if output.ndim != 4 or output.shape[1] != 1 or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
             raise InputShapeError("unusable output", expected="depth (N, 1, H, W), floating point", found=found)
         predicted = output[:, 0].double()
         truth = _plane(target, output, "target").to(predicted)
-        counted = torch.ones_like(predicted, dtype=torch.bool)
-        if valid is not None:
-            counted = _plane(valid, output, "valid").to(predicted.device) > 0
+        counted = counted_pixels(weight, predicted)
+        counted = torch.ones_like(predicted, dtype=torch.bool) if counted is None else counted
         strange_output, strange_target = counted & ~predicted.isfinite(), counted & ~truth.isfinite()
         # Where nothing counts both depths are 1, so that every term is 0 whatever stood there.
         predicted, truth = (torch.where(counted, depth, 1.0) for depth in (predicted, truth))
@@ -114,7 +115,7 @@ class DepthMetric(SummedState):
             raise DataError(
                 "the true depth is not finite where it is valid",
                 found=f"{counts['strange_target']} pixels of NaN or infinity",
-                hint="leave them out of the valid mask",
+                hint="give such pixels a weight of 0",
             )
         if counts["strange_output"]:
             raise NonFiniteError(

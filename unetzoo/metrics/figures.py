@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot: no display, no global state
@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError, InputShapeError, SizeMismatchError
-
-if TYPE_CHECKING:
-    from .sweep import SweepMetric
+from .scores import Calibration, Curve
 
 WRITTEN = 25  # most classes for which a cell has room for its number
 NAMED = 60  # most names that fit along an axis
@@ -94,9 +92,8 @@ def class_figure(scores: Mapping[str, float], classes: Sequence[str], groups: Se
     return figure
 
 
-def sweep_figure(metric: SweepMetric) -> Figure:
+def sweep_figure(curve: Curve, calibration: Calibration, scores: Mapping[str, float]) -> Figure:
     """Precision over recall, scores over the threshold, and the calibration, side by side."""
-    curve, calibration, scores = metric.curve(), metric.calibration(), metric.compute()
     figure = Figure(figsize=(13, 4), layout="constrained")
     recall, threshold, reliability = figure.subplots(1, 3)
     recall.plot(curve.recall, curve.precision)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, InputShapeError, did_you_mean
-from .counting import Fates
+from .counting import PixelBins
 from .inputs import true_labels
 from .scores import FORMULAS, one_vs_rest
 
@@ -73,7 +73,7 @@ def get_stats(
 
     Shape:
         - output, target: multiclass (N, …); binary (N, 1, …); multilabel (N, C, …)
-        - answers: int64 (N, C); C = 1 for binary
+        - results: int64 (N, C); C = 1 for binary
 
     Raises:
         ConfigError: Arguments that do not fit the mode.
@@ -92,13 +92,13 @@ def get_stats(
     multiclass = mode == "multiclass"
     if multiclass and (num_classes is None or num_classes < 2):
         raise ConfigError("multiclass needs num_classes", expected="at least 2", found=num_classes)
-    predicted, fates = _decided(output, mode, threshold), Fates((multiclass and num_classes) or 2, ignore_index)
+    predicted, bins = _decided(output, mode, threshold), PixelBins((multiclass and num_classes) or 2, ignore_index)
     truth = true_labels(target, predicted, output)
     tables = predicted.shape[: 1 if multiclass else 2]  # a table an image; or an image and label
     truth, predicted = (labels.reshape(math.prod(tables), -1) for labels in (truth, predicted))
-    counts = fates.count(truth, predicted, logits=output.is_floating_point())
-    fates.check(counts.sum(0).tolist())
-    tp, fp, fn, tn = one_vs_rest(fates.matrix(counts.unflatten(0, tables)))
+    counts = bins.count(truth, predicted, logits=output.is_floating_point())
+    bins.check(counts.sum(0).tolist())
+    tp, fp, fn, tn = one_vs_rest(bins.matrix(counts.unflatten(0, tables)))
     return (tp, fp, fn, tn) if multiclass else (tp[..., 1], fp[..., 1], fn[..., 1], tn[..., 1])
 
 
@@ -143,7 +143,7 @@ def iou_score(
 
     Shape:
         - tp, fp, fn, tn: integers (N, C), alike; any shape for "micro" and None
-        - answer: float64, a number; the counts' shape for None
+        - result: float64, a number; the counts' shape for None
 
     Raises:
         ConfigError: An unknown reduction; weights without a weighted reduction, or none for one.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, NonFiniteError, SizeMismatchError
+from .inputs import counted_pixels
 from .scores import ratio
 from .state import SummedState, flags
 
@@ -33,16 +34,14 @@ class _ImageMetric(SummedState):
         """The range of values."""
         return {"data_range": self.data_range}
 
-    def _prepared(self, output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Both images in double precision, 0 where not valid; the valid mask (N, 1, H, W); and the faults found."""
+    def _prepared(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both images in double precision, 0 where not counted; which pixels count (N, 1, H, W); and the faults."""
         if output.ndim != 4 or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
             raise InputShapeError("unusable output", expected="images (N, C, H, W), floating point", found=found)
         target = _fitted(target, output, "target", output.shape[1])
-        if valid is None:
-            counted = torch.ones_like(output[:, :1], dtype=torch.bool)
-        else:
-            counted = _fitted(valid, output, "valid", 1).to(output.device) > 0
+        counted = counted_pixels(weight, output)
+        counted = torch.ones_like(output[:, :1], dtype=torch.bool) if counted is None else counted
         pair = [image.to(output.device, torch.float64) for image in (output, target)]
         strange = [counted & ~image.isfinite() for image in pair]
         one, two = (torch.where(counted & image.isfinite(), image, 0.0) for image in pair)
@@ -56,7 +55,7 @@ class _ImageMetric(SummedState):
             raise DataError(
                 "the target is not finite where it is valid",
                 found=f"{target} values of NaN or infinity",
-                hint="leave them out of the valid mask",
+                hint="give such pixels a weight of 0",
             )
         if output:
             raise NonFiniteError("the output is not finite", found=f"{output} values of NaN or infinity")
@@ -73,7 +72,7 @@ class SSIMMetric(_ImageMetric):
     """Structural similarity, the mean over images.
 
     Gaussian window of σ = 1.5, 11×11 pixels, variances of the population, K₁ = 0.01, K₂ = 0.03; only windows that lie
-    wholly inside the image (and, with a valid mask, hold valid pixels alone) count; channels are averaged. As
+    wholly inside the image (and, with a weight, hold counted pixels alone) count; channels are averaged. As
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
 
     `compute` gives `ssim` and the number of `images` it is the mean of.
@@ -102,26 +101,27 @@ class SSIMMetric(_ImageMetric):
         super().__init__(data_range, sums=1, counts=1)
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch; without waiting for the device.
 
         Args:
             output: Images.
             target: What they should be.
-            valid: Which pixels count: bool, or 0 and 1; all by default.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
             - output, target: (N, C, H, W), at least 11×11; a target of one channel may be (N, H, W)
-            - valid: (N, 1, H, W) or (N, H, W)
+            - weight: (N, 1, H, W) or (N, H, W)
 
         Raises:
             InputShapeError: No floating-point images, or smaller than the window.
-            SizeMismatchError: Another size of target or valid.
+            SizeMismatchError: A target or weight of another size.
+            DataError: Weights other than 0 and 1.
         """
         side = 2 * self.RADIUS + 1
         if output.ndim == 4 and min(output.shape[-2:]) < side:
             raise InputShapeError("too small for SSIM", expected=f"{side}×{side}", found=tuple(output.shape[-2:]))
-        one, two, counted, faults = self._prepared(output, target, valid)
+        one, two, counted, faults = self._prepared(output, target, weight)
         similarity = self._map(one, two).mean(1, keepdim=True)
         whole = -F.max_pool2d(-counted.double(), side, stride=1) > 0
         windows = whole.sum((1, 2, 3))
@@ -180,23 +180,24 @@ class PSNRMetric(_ImageMetric):
         super().__init__(data_range, sums=2, counts=3)
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch; without waiting for the device.
 
         Args:
             output: Images.
             target: What they should be.
-            valid: Which pixels count: bool, or 0 and 1; all by default.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
             - output, target: (N, C, H, W); a target of one channel may be (N, H, W)
-            - valid: (N, 1, H, W) or (N, H, W)
+            - weight: (N, 1, H, W) or (N, H, W)
 
         Raises:
             InputShapeError: No floating-point images.
-            SizeMismatchError: Another size of target or valid.
+            SizeMismatchError: A target or weight of another size.
+            DataError: Weights other than 0 and 1.
         """
-        one, two, counted, faults = self._prepared(output, target, valid)
+        one, two, counted, faults = self._prepared(output, target, weight)
         values = counted.sum((1, 2, 3)) * output.shape[1]
         squared = (one - two).square().sum((1, 2, 3))
         decibels = 10.0 * torch.log10(self.data_range**2 * values / squared)

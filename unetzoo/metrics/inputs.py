@@ -17,47 +17,76 @@ NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for 
 BINARY = ("background", "foreground")
 
 
-def class_names(classes: int | None, labels: LabelSpec | None, *, multilabel: bool = False) -> tuple[str, ...]:
-    """One name a class; binary tasks (`classes=1`) have two.
+def class_names(num_classes: int | None, labels: LabelSpec | None, *, multilabel: bool = False) -> tuple[str, ...]:
+    """One name per class; binary tasks (`num_classes=1`) have two.
 
     Raises:
-        ConfigError: Neither classes nor labels, or such as contradict each other.
+        ConfigError: Neither num_classes nor labels, or both and they contradict each other.
     """
     least = 1 if multilabel else 2
     if labels is None:
-        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
             raise ConfigError(
-                "the metric needs classes",
-                expected="classes ≥ 1, or labels",
-                found=classes,
-                hint="pass classes=…, or labels=dataset.labels",
+                "the metric needs num_classes",
+                expected="num_classes ≥ 1, or labels",
+                found=num_classes,
+                hint="pass num_classes=…, or labels=dataset.labels",
             )
-        return BINARY if classes == 1 and not multilabel else tuple(map(str, range(classes)))
-    binary = len(labels) == 2 and classes == 1 and not multilabel
-    if len(labels) < least or (classes not in (None, len(labels)) and not binary):
+        return BINARY if num_classes == 1 and not multilabel else tuple(map(str, range(num_classes)))
+    binary = len(labels) == 2 and num_classes == 1 and not multilabel
+    if len(labels) < least or (num_classes not in (None, len(labels)) and not binary):
         raise ConfigError(
-            "classes and labels contradict each other",
-            expected=f"classes={len(labels)}" if len(labels) >= least else "labels of at least two names",
-            found=f"classes={classes}, {pluralize(len(labels), 'label')}",
-            hint="leave classes out when there are labels",
+            "num_classes and labels contradict each other",
+            expected=f"num_classes={len(labels)}" if len(labels) >= least else "labels of at least two names",
+            found=f"num_classes={num_classes}, {pluralize(len(labels), 'label')}",
+            hint="leave num_classes out when labels are given",
         )
     return labels.names
 
 
-def binary_names(classes: int | None, labels: LabelSpec | None, metric: str) -> tuple[str, str]:
+def binary_names(num_classes: int | None, labels: LabelSpec | None, metric: str) -> tuple[str, str]:
     """The two names of a binary task.
 
     Raises:
         ConfigError: Another number of classes.
     """
-    names = class_names(1 if classes is None and labels is None else classes, labels)
+    names = class_names(1 if num_classes is None and labels is None else num_classes, labels)
     if len(names) != 2:
         raise ConfigError(
             f"{metric} is a score of binary tasks",
-            expected="classes=1, or labels of two names",
+            expected="num_classes=1, or labels of two names",
             found=f"{len(names)} classes",
         )
     return names[0], names[1]
+
+
+def counted_pixels(weight: Tensor | None, like: Tensor) -> Tensor | None:
+    """Which pixels of (N, …, H, W) labels count: where the weight is not 0; None when there is no weight.
+
+    Metrics count pixels, so a weight is 0 or 1. One that is not bool is checked, for which the host waits.
+
+    Raises:
+        SizeMismatchError: A weight that is not (N, H, W) or (N, 1, H, W).
+        DataError: Weights other than 0 and 1.
+    """
+    if weight is None:
+        return None
+    batch, *_, height, width = like.shape
+    if weight.shape not in ((batch, height, width), (batch, 1, height, width)):
+        raise SizeMismatchError(
+            "the weight does not fit the output",
+            expected=f"shape {(batch, height, width)} or {(batch, 1, height, width)}",
+            found=tuple(weight.shape),
+        )
+    if weight.dtype != torch.bool and (other := weight[(weight != 0) & (weight != 1)]).numel():
+        raise DataError(
+            "metrics count pixels and cannot weigh them",
+            subject="weight",
+            expected="bool, or 0 and 1",
+            found=f"{other[0].item():g}",
+            hint="give weight > 0 to leave out the pixels of weight 0",
+        )
+    return weight.to(like.device).view(batch, *[1] * (like.ndim - 3), height, width) > 0
 
 
 def group_members(labels: LabelSpec | None) -> dict[str, tuple[int, ...]]:

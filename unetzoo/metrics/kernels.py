@@ -8,49 +8,47 @@ run gives the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .counting import Fates
-
 BLOCK = 1024  # pixels at once
 PROGRAMS = 1024  # most programs; a few for each multiprocessor
 MOST_CLASSES = 60  # their histogram has room in the registers of a program
 
 
-def count(logits: Tensor, truth: Tensor, fates: Fates) -> Tensor:
-    """The counts of `Fates.count` over a whole batch.
+def count(logits: Tensor, truth: Tensor, ignored: int | None, *, least: int, values: int) -> Tensor:
+    """The counts of `PixelBins.count` over a whole batch.
 
     Args:
         logits: Logits.
         truth: True labels.
-        fates: The bins; at most `MOST_CLASSES` classes.
+        ignored: The label of the pixels that do not count.
+        least: The smallest label outside the classes that has a bin of its own.
+        values: How many bins there are for labels outside the classes.
 
     Shape:
-        - logits: floats (N, C, H, W), in any memory format
+        - logits: floats (N, C, H, W), in any memory format; C ≤ `MOST_CLASSES`
         - truth: integers (N, H, W)
-        - answer: int64 (1, bins)
+        - result: int64 (1, bins)
     """
     images, classes, rows, columns = logits.shape
     flat = logits.flatten(2)  # a copy only of a cut-out, whose pixels have no common stride
-    blocks = images * triton.cdiv(rows * columns, BLOCK)
-    programs, bins = max(1, min(PROGRAMS, blocks)), triton.next_power_of_2(fates.cells + 3)
+    cells, blocks = classes**2, images * triton.cdiv(rows * columns, BLOCK)
+    programs, bins = max(1, min(PROGRAMS, blocks)), triton.next_power_of_2(cells + 3)
     counts = torch.empty(programs, bins, dtype=torch.int32, device=logits.device)
-    odd = torch.zeros(len(fates.values), dtype=torch.int64, device=logits.device)
+    odd = torch.zeros(values, dtype=torch.int64, device=logits.device)
     run: Any = _count[(programs,)]  # constants are given as plain numbers
     with torch.cuda.device_of(logits):  # Triton launches on the current device
         run(
-            flat, truth.contiguous(), counts, odd, blocks, rows * columns, *flat.stride(), fates.ignored or 0,
-            IGNORES=fates.ignored is not None, CLASSES=classes, LEAST=fates.least, ODD=len(fates.values),
+            flat, truth.contiguous(), counts, odd, blocks, rows * columns, *flat.stride(), ignored or 0,
+            IGNORES=ignored is not None, CLASSES=classes, LEAST=least, ODD=values,
             BINS=bins, SIZE=BLOCK, PRECISION=tl.float64 if logits.dtype == torch.float64 else tl.float32,
         )  # fmt: skip
     total = counts.sum(0, dtype=torch.int64)
-    cells = fates.cells
     none = torch.zeros_like(odd)  # predictions of logits are never outside the classes
     return torch.cat([total[:cells], total[cells : cells + 1], odd, none, total[cells + 1 : cells + 2]])[None]
 

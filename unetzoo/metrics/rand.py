@@ -14,10 +14,11 @@ from torch import Tensor
 from ..errors import ConfigError, InputShapeError
 from ..labels import LabelSpec
 from . import inputs
-from .counting import Fates
+from .counting import PixelBins
 from .scores import ratio
 from .state import SummedState
 
+Mask = NDArray[np.bool_]
 Segments = NDArray[np.integer[Any]]
 
 
@@ -56,7 +57,7 @@ class RandMetric(SummedState):
     `update` waits for the device.
 
     Args:
-        classes: 1, or 2.
+        num_classes: 1, or 2.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Two names.
         foreground: Which of the two classes the objects are.
@@ -71,7 +72,7 @@ class RandMetric(SummedState):
 
     Examples:
         >>> truth = torch.tensor([[[1, 1, 0, 1, 1]]])
-        >>> metric = RandMetric(classes=1)
+        >>> metric = RandMetric(num_classes=1)
         >>> metric.update(torch.ones_like(truth), truth)
         >>> scores = metric.compute()
         >>> scores["rand_split"], round(scores["rand_merge"], 3), scores["pixel_error"]
@@ -84,7 +85,7 @@ class RandMetric(SummedState):
 
     def __init__(
         self,
-        classes: int | None = None,
+        num_classes: int | None = None,
         ignore_index: int | None = None,
         labels: LabelSpec | None = None,
         foreground: int = 1,
@@ -92,7 +93,7 @@ class RandMetric(SummedState):
         connectivity: Literal[1, 2] = 1,
         predicted_boundary: Literal["single", "object"] = "single",
     ) -> None:
-        self.names = inputs.binary_names(classes, labels, "rand")
+        self.names = inputs.binary_names(num_classes, labels, "rand")
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         for what, value, known in (
             ("foreground", foreground, (0, 1)),
@@ -107,7 +108,7 @@ class RandMetric(SummedState):
         self.thresholds = tuple(inputs.check_probability(threshold, "threshold") for threshold in thresholds)
         self.foreground, self.connectivity = foreground, connectivity
         self.predicted_boundary: Literal["single", "object"] = predicted_boundary
-        self._fates = Fates(2, self.ignore_index)
+        self._bins = PixelBins(2, self.ignore_index)
         count = len(self.thresholds)
         super().__init__(
             {
@@ -125,20 +126,23 @@ class RandMetric(SummedState):
         return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch.
 
         Args:
             output: Logits, or a map of predicted labels.
             target: The true labels.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
             - output: floats (N, 1, H, W) or (N, 2, H, W); or integers (N, H, W)
             - target: integers (N, H, W) or (N, 1, H, W)
+            - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
             InputShapeError: An output of another shape; labels where there are several thresholds.
-            SizeMismatchError: Output and target of different sizes.
+            SizeMismatchError: Output, target and weight of different sizes.
+            DataError: A target that is not of integers; weights other than 0 and 1.
             LabelRangeError: Labels other than 0, 1 and the ignored one.
             NonFiniteError: NaN in the logits.
         """
@@ -148,8 +152,9 @@ class RandMetric(SummedState):
             cut = threshold if self.foreground == 1 else 1.0 - threshold
             predicted, logits = inputs.predicted_labels(output, 2, cut)
             truth = inputs.true_labels(target, predicted, output)
-            self._fates.check(self._fates.count(truth[None], predicted[None], logits=logits)[0].tolist())
-            for image in zip(truth.cpu().numpy(), predicted.cpu().numpy(), strict=True):
+            counted = self._bins.counted(truth, predicted, inputs.counted_pixels(weight, truth), logits=logits)
+            maps = (labels.cpu().numpy() for labels in (truth, predicted, counted))
+            for image in zip(*maps, strict=True):
                 self._count(index, *image)
 
     def compute(self) -> dict[str, float]:
@@ -172,8 +177,7 @@ class RandMetric(SummedState):
             "pixel_threshold": self.thresholds[least],
         }
 
-    def _count(self, index: int, truth: NDArray[Any], predicted: NDArray[Any]) -> None:
-        counted = np.full(truth.shape, True) if self.ignore_index is None else truth != self.ignore_index
+    def _count(self, index: int, truth: NDArray[Any], predicted: NDArray[Any], counted: Mask) -> None:
         true, said = ((labels == self.foreground) & counted for labels in (truth, predicted))
         pairs = pairs_of(
             objects(true, self.connectivity),

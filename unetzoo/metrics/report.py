@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from .saved import save, write_json
+from .saved import write_json
 from .scores import FORMULAS
-
-if TYPE_CHECKING:
-    from .confusion import SegmentationMetric
 
 OF_CLASSES = (*FORMULAS, "hausdorff", "hd95", "assd", "nsd", "images", "missed", "invented")
 AVERAGES = ("micro", "macro", "weighted", "one_vs_rest", "defined")
@@ -51,26 +47,6 @@ def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = N
         beside = [_shown(key, baseline[key]) if key in baseline else ""] if baseline else []
         first.add_row(Text(key), _shown(key, value), *beside)
     return [first, *(_table(what, rows) for what, rows in (("average", averages), ("class", classes)) if rows)]
-
-
-def write(metric: SegmentationMetric, folder: str | Path) -> dict[str, float]:
-    """Write scores.json, confusion.json, confusion.png and classes.png, and give the scores.
-
-    A score that is not defined is null in the JSON.
-
-    Raises:
-        LabelRangeError: Labels outside the classes were met.
-        NonFiniteError: NaN was met in the logits.
-        DataError: A folder that cannot be written.
-    """
-    from . import figures
-
-    scores, folder = write_scores(metric.compute(), folder), Path(folder)
-    save(metric, folder / "confusion.json")
-    figures.save(figures.confusion_figure(metric.confusion, metric.names), folder / "confusion.png")
-    groups = [name for name in metric.groups if name not in metric.names]
-    figures.save(figures.class_figure(scores, metric.names, groups), folder / "classes.png")
-    return scores
 
 
 def write_scores(scores: dict[str, float], folder: str | Path) -> dict[str, float]:

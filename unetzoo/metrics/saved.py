@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from .. import io
 from ..errors import ConfigError, DataError, UnetzooError
 from ..labels import LabelSpec
 
-if TYPE_CHECKING:
-    from .confusion import SegmentationMetric
-
 FORMAT = "unetzoo confusion 1"
+
+
+class ConfusionCounts(Protocol):
+    """What can be written and read here: a `SegmentationMetric`."""
+
+    empty: float
+
+    def check(self) -> None:
+        """Raise for what cannot be scored."""
+
+    def rules(self) -> dict[str, Any]:
+        """What defines the counts."""
+        ...
+
+    def counts(self) -> dict[str, Tensor]:
+        """The counts by name."""
+        ...
+
+    def add_counts(self, counts: Mapping[str, Tensor]) -> None:
+        """Add such counts."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -24,15 +43,17 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         DataError: A file that cannot be written.
     """
-    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        io.write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError("cannot write scores", subject=path, found=str(error)) from error
 
 
-def save(metric: SegmentationMetric, path: str | Path) -> None:
+M = TypeVar("M", bound=ConfusionCounts)
+
+
+def save(metric: ConfusionCounts, path: str | Path) -> None:
     """Write a metric's rules and counts.
 
     Raises:
@@ -45,10 +66,11 @@ def save(metric: SegmentationMetric, path: str | Path) -> None:
     write_json(Path(path), {"format": FORMAT, **metric.rules(), "empty": _policy(metric.empty), **counts})
 
 
-def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> SegmentationMetric:
+def load(build: Callable[..., M], path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> M:
     """The metric that `save` wrote.
 
     Args:
+        build: The class of the metric.
         path: The file.
         empty: Another policy for scores without a denominator than the saved one.
 
@@ -56,7 +78,6 @@ def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> Segment
         DataError: A file that cannot be read, or is not of `save`.
         ConfigError: Another policy for means over images, which hold theirs already.
     """
-    from .confusion import SegmentationMetric
 
     def refuse(found: object) -> DataError:
         return DataError("not a saved confusion matrix", subject=path, expected=repr(FORMAT), found=found)
@@ -70,7 +91,7 @@ def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> Segment
     if content.get("per_image") and empty not in (None, content.get("empty")):
         raise ConfigError("means over images keep their policy", subject=path, expected=content["empty"], found=empty)
     try:
-        metric = SegmentationMetric(
+        metric = build(
             labels=LabelSpec(content["names"], groups=content["groups"]),
             ignore_index=content["ignore_index"],
             empty=content["empty"] if empty is None else empty,

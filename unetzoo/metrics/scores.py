@@ -6,7 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float64]
 
 # Name → (tp, fp, fn, tn) → numerator and denominator.
 FORMULAS: dict[str, Callable[[Any, Any, Any, Any], tuple[Any, Any]]] = {
@@ -49,6 +53,24 @@ class Table(NamedTuple):
         return {name: ratio(*formula(*self), empty) for name, formula in FORMULAS.items()}
 
 
+class Curve(NamedTuple):
+    """Scores at every threshold: a pixel is foreground where its probability is at least that."""
+
+    threshold: Floats
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    iou: Floats
+
+
+class Calibration(NamedTuple):
+    """Pixels by predicted probability: how many, their mean probability, and the share that is foreground."""
+
+    pixels: NDArray[np.int64]
+    predicted: Floats
+    true: Floats
+
+
 def one_vs_rest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """tp, fp, fn, tn of every class.
 
@@ -57,7 +79,7 @@ def one_vs_rest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Shape:
         - matrix: integers (…, classes, classes)
-        - answers: (…, classes)
+        - results: (…, classes)
     """
     tp = matrix.diagonal(dim1=-2, dim2=-1)
     fp, fn = matrix.sum(-2) - tp, matrix.sum(-1) - tp

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..labels import LabelSpec
 from . import inputs
-from .counting import Fates
+from .counting import PixelBins
 from .scores import mean, ratio
 from .state import SummedState
 
@@ -50,7 +50,7 @@ class SurfaceMetric(SummedState):
     SciPy computes the distances on the host, so `update` waits for the device.
 
     Args:
-        classes: Number of classes; 1 means binary.
+        num_classes: Number of classes; 1 means binary.
         ignore_index: Label of the pixels that do not count: they belong to no object, true or predicted. That of
             `labels` by default.
         labels: Names of the classes.
@@ -61,12 +61,12 @@ class SurfaceMetric(SummedState):
         threshold: Binary: the probability above which a pixel is foreground.
 
     Raises:
-        ConfigError: Neither classes nor labels; settings of no use.
+        ConfigError: Neither num_classes nor labels; unusable settings.
 
     Examples:
         >>> truth, predicted = torch.zeros(2, 1, 8, 8, dtype=torch.long)
         >>> truth[0, 2:5, 2:5], predicted[0, 2:5, 3:6] = 1, 1
-        >>> metric = SurfaceMetric(classes=1)
+        >>> metric = SurfaceMetric(num_classes=1)
         >>> metric.update(predicted, truth)
         >>> scores = metric.compute()
         >>> scores["hausdorff"], scores["nsd"]
@@ -79,7 +79,7 @@ class SurfaceMetric(SummedState):
 
     def __init__(
         self,
-        classes: int | None = None,
+        num_classes: int | None = None,
         ignore_index: int | None = None,
         labels: LabelSpec | None = None,
         tolerance: float = 1.0,
@@ -87,7 +87,7 @@ class SurfaceMetric(SummedState):
         exclude: Sequence[str | int] = (),
         threshold: float = 0.5,
     ) -> None:
-        self.names = inputs.class_names(classes, labels)
+        self.names = inputs.class_names(num_classes, labels)
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         self.scored = self._kept(exclude)
         sizes = (spacing, spacing) if isinstance(spacing, int | float) else tuple(spacing)
@@ -97,7 +97,7 @@ class SurfaceMetric(SummedState):
             raise ConfigError("unusable tolerance", expected="a distance ≥ 0", found=tolerance)
         self.spacing, self.tolerance = (float(sizes[0]), float(sizes[1])), float(tolerance)
         self.threshold = inputs.check_probability(threshold, "threshold")
-        self._fates = Fates(len(self.names), self.ignore_index)
+        self._bins = PixelBins(len(self.names), self.ignore_index)
         super().__init__(
             {
                 "sums": torch.zeros(len(self.scored), len(Distances._fields), dtype=torch.float64),
@@ -116,27 +116,30 @@ class SurfaceMetric(SummedState):
         }
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Measure a batch.
 
         Args:
             output: Logits, or a map of predicted labels.
             target: The true labels.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
-            - output: floats (N, C, H, W), C = classes, or 1 for binary; or integers (N, H, W)
+            - output: floats (N, C, H, W), C = num_classes, or 1 for binary; or integers (N, H, W)
             - target: integers (N, H, W) or (N, 1, H, W)
+            - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
             InputShapeError: An output of another shape.
-            SizeMismatchError: Output and target of different sizes.
+            SizeMismatchError: Output, target and weight of different sizes.
+            DataError: A target that is not of integers; weights other than 0 and 1.
             LabelRangeError: Labels outside the classes.
             NonFiniteError: NaN in the logits.
         """
         predicted, logits = inputs.predicted_labels(output, len(self.names), self.threshold)
         truth = inputs.true_labels(target, predicted, output)
-        self._fates.check(self._fates.count(truth[None], predicted[None], logits=logits)[0].tolist())
-        images = zip(predicted.cpu().numpy(), truth.cpu().numpy(), strict=True)
+        counted = self._bins.counted(truth, predicted, inputs.counted_pixels(weight, truth), logits=logits)
+        images = zip(*(labels.cpu().numpy() for labels in (predicted, truth, counted)), strict=True)
         found = [self._measured(*image) for image in images]
         if found:
             sums, counts = (np.sum(part, axis=0) for part in zip(*found, strict=True))
@@ -167,9 +170,10 @@ class SurfaceMetric(SummedState):
             raise ConfigError("no class is left to score", subject="exclude", found=list(exclude))
         return tuple(sorted(left))
 
-    def _measured(self, predicted: NDArray[Any], truth: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Distances and counts of one image, a row a class."""
-        counted = np.full(truth.shape, True) if self.ignore_index is None else truth != self.ignore_index
+    def _measured(
+        self, predicted: NDArray[Any], truth: NDArray[Any], counted: Mask
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distances and counts of one image, one row per class."""
         sums, counts = np.zeros((len(self.scored), 4)), np.zeros((len(self.scored), 3), np.int64)
         for row, label in enumerate(self.scored):
             said, true = (predicted == label) & counted, (truth == label) & counted

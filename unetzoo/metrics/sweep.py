@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, InputShapeError
 from ..labels import LabelSpec
 from . import inputs
-from .scores import FORMULAS, mean, ratio
+from .scores import FORMULAS, Calibration, Curve, mean, ratio
 from .state import SummedState, flags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 UNIT = 2**30  # probabilities are summed as integers, in these parts of 1
-
-
-class Curve(NamedTuple):
-    """Scores at every threshold: a pixel is foreground where its probability is at least that."""
-
-    threshold: Floats
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    iou: Floats
-
-
-class Calibration(NamedTuple):
-    """Pixels by predicted probability: how many, their mean probability, and the share that is foreground."""
-
-    pixels: NDArray[np.int64]
-    predicted: Floats
-    true: Floats
 
 
 class SweepMetric(SummedState):
@@ -59,7 +39,7 @@ class SweepMetric(SummedState):
     nothing.
 
     Args:
-        classes: 1, or 2.
+        num_classes: 1, or 2.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Two names, background first.
         bins: Thresholds; probabilities nearer than 1/bins are not told apart.
@@ -82,13 +62,13 @@ class SweepMetric(SummedState):
 
     def __init__(
         self,
-        classes: int | None = None,
+        num_classes: int | None = None,
         ignore_index: int | None = None,
         labels: LabelSpec | None = None,
         bins: int = 1000,
         calibration_bins: int = 10,
     ) -> None:
-        self.names = inputs.binary_names(classes, labels, "sweep")
+        self.names = inputs.binary_names(num_classes, labels, "sweep")
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         if bins < 2 or calibration_bins < 1 or bins % calibration_bins:
             raise ConfigError(
@@ -108,21 +88,23 @@ class SweepMetric(SummedState):
         return {"names": self.names, "ignore_index": self.ignore_index}
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
         """Count a batch; without waiting for the device.
 
         Args:
             output: Logits.
             target: The true labels, 0 and 1.
+            weight: Which pixels count: bool, or 0 and 1. All by default.
 
         Shape:
             - output: floats (N, 1, H, W), or (N, 2, H, W) for softmax
             - target: integers (N, H, W) or (N, 1, H, W)
+            - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
             InputShapeError: An output of another shape.
-            SizeMismatchError: Output and target of different sizes.
-            DataError: A target that is not of integers.
+            SizeMismatchError: Output, target and weight of different sizes.
+            DataError: A target that is not of integers; weights other than 0 and 1.
         """
         if output.ndim != 4 or output.shape[1] not in (1, 2) or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
@@ -131,6 +113,8 @@ class SweepMetric(SummedState):
         truth = inputs.true_labels(target, logits, output)
         probability = logits.double().sigmoid()
         counted = torch.ones_like(truth, dtype=torch.bool) if self.ignore_index is None else truth != self.ignore_index
+        weighed = inputs.counted_pixels(weight, truth)
+        counted = counted if weighed is None else counted & weighed
         strange = counted & (truth != 0) & (truth != 1)
         nan = counted & probability.isnan()
         counted = (counted & ~strange & ~nan).flatten()
@@ -203,7 +187,7 @@ class SweepMetric(SummedState):
         """Precision over recall, scores over the threshold, and the calibration, side by side."""
         from .figures import sweep_figure
 
-        return sweep_figure(self)
+        return sweep_figure(self.curve(), self.calibration(), self.compute())
 
     def report(self, folder: str | Path) -> dict[str, float]:
         """Write scores.json and sweep.png, and give the scores.

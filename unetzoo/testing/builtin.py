@@ -76,13 +76,13 @@ def _losses() -> Iterator[Case]:
 
 
 def _metrics() -> Iterator[Case]:
-    yield Case("metric", "segmentation", {"classes": 4})
-    yield Case("metric", "segmentation", {"classes": 1}, task="binary")
+    yield Case("metric", "segmentation", {"num_classes": 4})
+    yield Case("metric", "segmentation", {"num_classes": 1}, task="binary")
     labels = LabelSpec(("a", "b", "c"))
     yield Case("metric", "segmentation", {"labels": labels, "mode": "multilabel"}, name="segmentation(multilabel)")
-    yield Case("metric", "sweep", {"classes": 1, "bins": 20}, task="binary")
-    yield Case("metric", "surface", {"classes": 3})
-    yield Case("metric", "rand", {"classes": 1}, task="binary")
+    yield Case("metric", "sweep", {"num_classes": 1, "bins": 20}, task="binary")
+    yield Case("metric", "surface", {"num_classes": 3})
+    yield Case("metric", "rand", {"num_classes": 1}, task="binary")
     yield Case("metric", "depth", task="depth")
     for name in ("ssim", "psnr"):
         yield Case("metric", name, {"data_range": 4.0}, task="depth", size=16)

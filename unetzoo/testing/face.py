@@ -53,7 +53,7 @@ def check_metric(target: Any, options: Options | None = None, **more: Any) -> li
     """Run every check of metrics that applies; see `check_model`. `task` or `batch` says what the metric compares.
 
     Examples:
-        >>> {result.outcome for result in check_metric("segmentation", {"classes": 3})}
+        >>> {result.outcome for result in check_metric("segmentation", {"num_classes": 3})}
         {'passed'}
     """
     return _check(Case("metric", target, options, **more))

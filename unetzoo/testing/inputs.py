@@ -57,12 +57,12 @@ def pair(case: Case, batch: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def channels_of(case: Case) -> int:
     """Channels of the output that a loss or a metric is given."""
-    labels, classes = case.options.get("labels"), case.options.get("classes")
+    labels, num_classes = case.options.get("labels"), case.options.get("num_classes")
     if case.task in ("binary", "depth"):
         return 1
     if labels is not None:
         return labels.classes
-    return classes if isinstance(classes, int) else CHANNELS[case.task]
+    return num_classes if isinstance(num_classes, int) else CHANNELS[case.task]
 
 
 def metric_batch(case: Case, count: int = 4, seed: int = 0) -> Sequence[Any]:

@@ -157,8 +157,8 @@ class Evaluation:
                     found=sorted(batch),
                     hint="take the metric out",
                 )
-            valid = {"valid": batch["valid"]} if "valid" in batch and "valid" in keywords(metric.update) else {}
-            metric.update(logits, batch[name], **valid)
+            weighs = name == "depth" and "valid" in batch and "weight" in keywords(metric.update)
+            metric.update(logits, batch[name], **({"weight": batch["valid"]} if weighs else {}))
 
     def _named(self, name: str, scores: Mapping[str, float]) -> dict[str, float]:
         return {score if name == "mask" else f"{name}/{score}": value for score, value in scores.items()}

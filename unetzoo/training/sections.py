@@ -164,7 +164,7 @@ class Losses(BaseModel):
         weighting, heads = self.weighting or "fixed", self.heads()
         return built(
             "[loss]", LOSSES.build, "multitask",
-            heads=heads, classes=classes, ignore_index=ignore_index, weighting=weighting,
+            heads=heads, num_classes=classes, ignore_index=ignore_index, weighting=weighting,
         )  # fmt: skip
 
 

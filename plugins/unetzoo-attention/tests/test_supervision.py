@@ -99,7 +99,8 @@ def test_a_table_of_losses_hands_it_the_side_outputs_its_mode_and_its_weight():
     target = torch.randint(0, 3, (1, 4, 4), generator=generator)
     target[0, 0] = 255
     table = {"weight": 0.5, "mask_weight": 0.0, "losses": {"dice": 1.0}}
-    loss = unetzoo.LOSSES.build("multitask", heads={"mask": {"deep-supervision": table}}, classes=3, ignore_index=255)
+    heads = {"mask": {"deep-supervision": table}}
+    loss = unetzoo.LOSSES.build("multitask", heads=heads, num_classes=3, ignore_index=255)
     dice = unetzoo.LOSSES.build("dice", mode="multiclass", ignore_index=255)
     for output, each in ((Supervised(mask, sides), sides.split(3, dim=1)), (mask, [mask])):
         terms = loss.terms(output, {"mask": target})
