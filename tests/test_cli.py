@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from unetzoo import cli
+from unetzoo.cli.console import ORDER
 
 FAST = [
     "--set",
@@ -103,11 +106,22 @@ def run(tmp_path_factory):
     return folder, text
 
 
-def test_help_lists_the_commands():
-    text = unetzoo("--help")
-    assert all(command in text for command in ("list", "info", "verify", "train", "evaluate", "predict"))
+def test_help_lists_the_commands_in_the_order_of_work():
+    commands = re.findall(r"^│ ([a-z]+) ", unetzoo("--help"), re.MULTILINE)
+    assert commands == list(ORDER)
     assert "--set" in unetzoo("train", "--help")
     assert unetzoo("--version").strip()
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "stream", "export", "compare", "list", "info", "draw"]
+)
+def test_help_ends_with_an_example_that_the_command_accepts(command):
+    text = unetzoo(command, "--help")
+    words = shlex.split(re.search(r"Example: (unetzoo .*)", text)[1])
+    assert words[:2] == ["unetzoo", command]
+    options = {word for word in words if word.startswith("--")}
+    assert options <= set(re.findall(r"--[a-z-]+", text.partition("Example")[0]))
 
 
 def test_list_and_info():

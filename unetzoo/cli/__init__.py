@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. A command imports what it runs, when it runs.
+"""The command line: parse, call, print. Each command imports what it needs when it runs.
 
 Exit codes: 2 usage or recipe, 3 data, 4 checkpoint, 5 plugin, 6 training, 75 locked, 130 interrupted.
 """
@@ -26,11 +26,11 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
 ) -> None:
-    """U-Nets from paper to prediction."""
+    """Train, evaluate and use networks of the U-Net family."""
     if debug:
         os.environ["UNETZOO_DEBUG"] = "1"
 

@@ -12,24 +12,25 @@ from rich.table import Table
 
 from ..errors import ConfigError, UnetzooError
 from ..wording import format_score
-from .console import app, complain, out
+from .console import AsJson, app, complain, out
 
 if TYPE_CHECKING:
     from ..report.compare import Comparison
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo compare runs/unet runs/r2unet --metric miou")
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for comparison.png and comparison.json.")] = Path(
-        "comparison"
-    ),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder for comparison.png and comparison.json.")
+    ] = Path("comparison"),
     metric: Annotated[
-        str | None, typer.Option(help="The score to compare by; what the runs chose their best epoch by, by default.")
+        str | None,
+        typer.Option(metavar="SCORE", help="Score to compare by. Default: the one that chose the best epochs."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw loss and scores of several runs in one figure, and list scores and differing settings."""
+    """Compare runs: losses and scores in one figure, scores and differing settings in a table."""
     from ..report.compare import compare as compared
     from ..report.runs import read_run
 

@@ -1,4 +1,4 @@
-"""Looking at a network: `draw`, and the tree that `info --size` prints."""
+"""`draw`, and the tree that `info --size` prints."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError
-from .console import app, out
+from .console import Arguments, Model, app, out
 
 if TYPE_CHECKING:
     from ..drawing import Part, Summary
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo draw r2unet --set classes=19 --out r2unet.svg")
 def draw(
-    model: Annotated[str, typer.Argument(help="A model's name; see `unetzoo list`.")],
-    file: Annotated[Path | None, typer.Option("--out", help="SVG file; MODEL.svg by default, - for stdout.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width of the image; 256 by default.")] = None,
-    title: Annotated[str | None, typer.Option(help="Heading; the network's name by default.")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
+    model: Model,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="SVG file, or - for stdout. Default: MODEL.svg.")
     ] = None,
+    size: Annotated[int | None, typer.Option(metavar="N", help="Height and width of the image. Default: 256.")] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Heading. Default: the name of the network.")
+    ] = None,
+    sets: Arguments = None,
 ) -> None:
-    """Draw any network as a figure: levels, channels, sizes, skips, dilation, recurrence."""
+    """Draw a network as an SVG figure: levels, channels, sizes, skips, dilation, recurrence."""
     from ..drawing import draw as figure
     from ..training.recipe import parse_sets
     from ..training.sections import built
@@ -46,7 +48,7 @@ def draw(
 
 
 def summarized(model: str, size: int | None, options: dict[str, Any]) -> Summary | None:
-    """A model's parts on an image of that size, where one is given."""
+    """The summary of a model for images of this size; None without a size."""
     from ..drawing import summary
     from ..training.sections import built
 
@@ -54,7 +56,7 @@ def summarized(model: str, size: int | None, options: dict[str, Any]) -> Summary
 
 
 def print_summary(found: Summary, depth: int) -> None:
-    """A network's parts as a tree of so many levels, and what it costs."""
+    """Print the parts of a network as a tree of `depth` levels, and its costs."""
     table = Table("part", "class", "output", box=None, title="Parts", title_justify="left")
     for column in ("parameters", "FLOPs", "kept for training"):
         table.add_column(column, justify="right")

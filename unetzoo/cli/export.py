@@ -9,27 +9,33 @@ from typing import Annotated, Any, cast
 import typer
 
 from ..errors import ConfigError
-from .console import app, out
-from .predict import PER_CLASS, threshold_of
+from .console import Run, Thresholds, app, out
+from .predict import threshold_of
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo export runs/cells --to onnx --size 512x512")
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     to: Annotated[
-        str | None, typer.Option(help="onnx, or torch for a torch.export program; onnx unless --out says otherwise.")
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="onnx, or torch for a torch.export program. Default: by the suffix of --out, else onnx.",
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Option("--out", help="The file; RUN/<model>.onnx or .pt2 by default.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: RUN/MODEL.onnx or .pt2.")
+    ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Height and width of all images; free by default.")
+        str | None, typer.Option(metavar="HxW", help="Fixed height and width of images. Default: any.")
     ] = None,
-    threshold: Annotated[
-        list[str] | None, typer.Option(help=f"Probability that gives a class: {PER_CLASS}. The run's by default.")
-    ] = None,
-    dtype: Annotated[str, typer.Option("--input", help="Images' numbers: uint8, or float32 for 0…1.")] = "uint8",
-    verify: Annotated[bool, typer.Option(help="Compare the file with the network before it is left.")] = True,
+    threshold: Thresholds = None,
+    dtype: Annotated[
+        str, typer.Option("--input", metavar="DTYPE", help="Type of input images: uint8, or float32 in [0, 1].")
+    ] = "uint8",
+    verify: Annotated[bool, typer.Option(help="Compare the exported file with the network.")] = True,
 ) -> None:
-    """Write preparation, network and decision as one file that runs without unetzoo."""
+    """Export preprocessing, network and thresholds as one file that runs without unetzoo."""
     from ..inference import export as write
     from ..inference.artifact import SUFFIXES
     from ..training import load_run

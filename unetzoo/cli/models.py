@@ -1,4 +1,4 @@
-"""Looking at what there is: `list`, `info`, `verify`."""
+"""`list`, `info` and `verify`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ..registry import REGISTRIES
-from .console import app, err, out
+from .console import Arguments, AsJson, Model, app, err, out
 
 if TYPE_CHECKING:
     from ..models.card import Info
 
 
-@app.command("list")
+@app.command("list", epilog="Example: unetzoo list '*unet*' --kind models")
 def list_names(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, e.g. '*unet*'.")] = "*",
-    kind: Annotated[str, typer.Option(help=f"One of {', '.join(REGISTRIES)}; all by default.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Shell pattern, e.g. '*unet*'.")] = "*",
+    kind: Annotated[str, typer.Option(metavar="KIND", help=f"One of {', '.join(REGISTRIES)}. Default: all.")] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """List models, datasets, losses, metrics and recipes; imports none of them."""
+    """List models, encoders, datasets, losses, metrics and recipes, without importing them."""
     if kind and kind not in REGISTRIES:
         raise ConfigError("unknown kind", found=kind, hint="choose from: " + ", ".join(REGISTRIES))
     names = {k: registry.names(pattern) for k, registry in REGISTRIES.items() if kind in ("", k)}
@@ -38,26 +38,24 @@ def list_names(
     out.print(table)
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo info r2unet --set classes=19 --size 256")
 def info(
-    model: Annotated[str, typer.Argument(help="A model's name; see `unetzoo list`.")],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A constructor argument, e.g. classes=19.")
-    ] = None,
+    model: Model,
+    sets: Arguments = None,
     size: Annotated[
-        int | None, typer.Option(help="Also the network's parts on an image of that size: shapes, FLOPs, memory.")
+        int | None, typer.Option(metavar="N", help="Also list parts for images of this size: shapes, FLOPs, memory.")
     ] = None,
-    depth: Annotated[int, typer.Option(help="How many levels of parts.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    depth: Annotated[int, typer.Option(metavar="N", help="Number of levels of parts.")] = 2,
+    as_json: AsJson = False,
 ) -> None:
-    """Show a model's card: source, deviations from the paper, arguments, sizes, parameters."""
+    """Show the card of a model: source, deviations from the paper, arguments, sizes, parameters."""
     from ..models.card import info as model_info
     from ..training.recipe import parse_sets
     from ..training.sections import built
     from .draw import print_summary, summarized
 
     options = parse_sets(sets or [])
-    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the answer
+    with contextlib.redirect_stdout(sys.stderr):  # output printed by a plugin must not mix with ours
         found = built(f"model {model!r}", model_info, model, **options)
         parts = summarized(model, size, options)
     if as_json:
@@ -69,11 +67,11 @@ def info(
         print_summary(parts, depth)
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo verify r2unet")
 def verify(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern of model names.")] = "*",
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Shell pattern of model names.")] = "*",
 ) -> None:
-    """Measure every fact of every card again, on this machine, offline."""
+    """Measure the facts of all cards again on this machine, offline."""
     from ..models.card import verify as measure
 
     table = Table("model", "fact", "stated", "measured", "")

@@ -16,25 +16,23 @@ from ..errors import ConfigError, PluginError
 from ..plugins import SWITCH, Distribution, installed, switch, switched_on
 from ..registry import REGISTRIES
 from ..wording import pluralize
-from .console import app, err, out
+from .console import AsJson, app, err, out
 
 if TYPE_CHECKING:
     from ..testing import Result
 
-plugin = typer.Typer(
-    help="Plugins: what is installed, whether it is right, and how to begin one.", no_args_is_help=True
-)
+plugin = typer.Typer(help="List, check and create plugins.", no_args_is_help=True)
 app.add_typer(plugin, name="plugin")
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "surprise": ("!", "red"), "expected": ("~", "yellow"),
          "blocked": ("·", "dim"), "skipped": ("–", "dim")}  # fmt: skip
 
 
-@plugin.command("list")
+@plugin.command("list", epilog="Example: unetzoo plugin list --json")
 def list_plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each import may take.")] = 20.0,
+    as_json: AsJson = False,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time limit of each import.")] = 20.0,
 ) -> None:
-    """List installed plugins, what they add, and whether they are healthy; each is imported in a child process."""
+    """List installed plugins, the names they add, and whether they can be imported."""
     from ..probing import health
 
     found = installed()
@@ -58,13 +56,15 @@ def list_plugins(
     out.print(table)
 
 
-@plugin.command()
+@plugin.command(epilog="Example: unetzoo plugin check acme-seg --only 'model*'")
 def check(
-    distribution: Annotated[str, typer.Argument(help="An installed distribution; see `unetzoo plugin list`.")],
-    only: Annotated[str, typer.Option(metavar="PATTERN", help="Shell pattern of the checks' names.")] = "*",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    distribution: Annotated[
+        str, typer.Argument(metavar="DISTRIBUTION", help="An installed distribution; see `unetzoo plugin list`.")
+    ],
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Shell pattern of check names.")] = "*",
+    as_json: AsJson = False,
 ) -> None:
-    """Run the conformance checks on everything that a distribution adds; exit code 5 when one fails."""
+    """Run the conformance checks on everything that a distribution adds. Exit code 5 if one fails."""
     from ..probing import faults
     from ..testing import cases_of, checks
     from ..testing.finding import distribution as find
@@ -77,10 +77,12 @@ def check(
     with err.status(Text(f"importing {found.name}")):
         wrong = [] if found.builtin else faults(found)
     if wrong:
-        raise PluginError(f"{found.name} {found.version} is broken", found="; ".join(wrong), hint="mend that first")
+        raise PluginError(
+            f"{found.name} {found.version} is broken", found="; ".join(wrong), hint="fix the import first"
+        )
     known = sorted({one.name for one in checks()})
     if not any(fnmatchcase(name, only) for name in known):
-        raise ConfigError("no check bears such a name", subject=only, hint="choose from: " + ", ".join(known))
+        raise ConfigError("no check matches this pattern", subject=only, hint="choose from: " + ", ".join(known))
     results = []
     with err.status("checking") as status:
         for case in cases_of(distribution):
@@ -94,12 +96,12 @@ def check(
         raise typer.Exit(PluginError.exit_code)
 
 
-@plugin.command()
+@plugin.command(epilog="Example: unetzoo plugin new acme-seg --out plugins")
 def new(
-    name: Annotated[str, typer.Argument(help="What the distribution is to be called, e.g. acme-seg.")],
-    folder: Annotated[Path, typer.Option("--out", help="Where its folder is made.")] = Path("."),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the distribution, e.g. acme-seg.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder in which to create it.")] = Path("."),
 ) -> None:
-    """Write a working plugin, with a model, a loss, a metric, a dataset, a recipe and tests, to begin from."""
+    """Create a working plugin with a model, a loss, a metric, a dataset, a recipe and tests."""
     from ..template import create
 
     made = create(name, folder)

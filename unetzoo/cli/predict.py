@@ -12,44 +12,56 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, DataError
-from .console import app, complain, err, out
+from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Quiet, Run, Thresholds, app, complain, err, out
 
 if TYPE_CHECKING:
     from ..inference.decide import Threshold
 
-PER_CLASS = "one number, or CLASS=NUMBER; may be repeated"
-CLASSES = "CLASS or all; may be repeated"
 
-
-@app.command()
+@app.command(epilog="Example: unetzoo predict runs/cells images masks --write mask,overlay")
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    images: Annotated[str, typer.Argument(help="An image, a folder, a glob, or - for a list of files from stdin.")],
+    run: Run,
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES", help="An image, a folder, a glob pattern, or - to read a list of files from stdin."
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
     background: Annotated[
-        Path | None, typer.Option(help="Folder of backgrounds, by stem, for networks that take image and background.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Backgrounds with the same file stems, for networks that take image and background."
+        ),
     ] = None,
     write: Annotated[
-        str, typer.Option(help="What to write: mask, color, overlay, depth, depth_color, json, with commas; or all.")
+        str,
+        typer.Option(
+            metavar="KINDS", help="Comma-separated outputs: mask, color, overlay, depth, depth_color, json; or all."
+        ),
     ] = "mask,overlay,depth,json",
-    tile: Annotated[int | None, typer.Option(help="Predict by tiles of this size, context included.")] = None,
-    blend: Annotated[str, typer.Option(help="How tiles meet: exact, constant or gaussian.")] = "exact",
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation, e.g. flips.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")] = "auto",
-    threshold: Annotated[
-        list[str] | None, typer.Option(help=f"Probability that gives a class: {PER_CLASS}. The run's by default.")
+    tile: Annotated[
+        int | None, typer.Option(metavar="SIZE", help="Predict by tiles of this size, context included.")
     ] = None,
+    blend: Blend = "exact",
+    tta: TTA = None,
+    device: Device = "auto",
+    threshold: Thresholds = None,
     largest_component: Annotated[
-        list[str] | None, typer.Option(metavar=CLASSES, help="Keep only the largest region of a class.")
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="Keep only the largest region of a class, or of all. May be repeated."),
     ] = None,
-    min_area: Annotated[list[str] | None, typer.Option(help=f"Drop regions of fewer pixels: {PER_CLASS}.")] = None,
+    min_area: Annotated[
+        list[str] | None, typer.Option(metavar=NUMBERS, help=f"Drop regions with fewer pixels: {PER_CLASS}.")
+    ] = None,
     fill_holes: Annotated[
-        list[str] | None, typer.Option(metavar=CLASSES, help="Fill holes of background in a class.")
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="Fill background holes in a class, or in all. May be repeated."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Threads that read images, and as many that write.")] = 2,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of reading threads, and of writing threads.")] = 2,
+    quiet: Quiet = False,
 ) -> None:
-    """Predict images of any size: index masks, colors, overlays, depth, and areas as JSON."""
+    """Predict images of any size: class masks, colors, overlays, depth, and areas as JSON."""
     from ..inference import Cleaning, Predictor
     from ..training import load_run
 

@@ -8,19 +8,23 @@ from typing import Annotated
 
 import typer
 
-from .console import Sets, app, err, out
+from .console import AsJson, Quiet, Run, Sets, app, err, out
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo train isbi2012 --set data.root=data/isbi2012 --out runs/cells")
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, its file, or a run folder.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file of a recipe, or a run folder.")],
     sets: Sets = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/<recipe> by default.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Its fast variant: minutes on a CPU, on few samples.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder. Default: runs/RECIPE.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Train the fast variant of the recipe: few samples, minutes on a CPU.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train a recipe and score its best network."""
+    """Train a recipe and evaluate its best network."""
     from ..training import train as run
 
     result = run(recipe, sets or [], out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
@@ -29,17 +33,17 @@ def train(
     out.print(f"weights, scores and more images are in {result.out}", soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo evaluate runs/cells --set data.val.split=test --report scores")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     sets: Sets = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for scores.json, data.json, confusion.json, confusion.png and classes.png."),
+        typer.Option(metavar="FOLDER", help="Write scores, confusion matrix and figures into this folder."),
     ] = None,
 ) -> None:
-    """Score a run's best network on its validation data, or on other data by --set, e.g. data.val.split=test."""
+    """Evaluate a run's best network on its validation data, or on other data by --set."""
     from ..training import evaluate as score
 
     def say(text: str) -> None:
@@ -53,7 +57,7 @@ def evaluate(
 
 
 def _print_scores(scores: dict[str, float], baseline: dict[str, float]) -> None:
-    """Scores of the whole beside the baseline's, averages over classes, then a row a class."""
+    """Overall scores next to the baseline's, averages over classes, then one row per class."""
     from ..metrics.report import tables
 
     for number, table in enumerate(tables(scores, baseline)):

@@ -7,34 +7,41 @@ from typing import Annotated
 
 import typer
 
-from .console import app, out
+from .console import TTA, Blend, Device, Quiet, Run, app, out
 from .predict import moved, threshold_of
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo stream runs/cells slide.tif classes.tif --memory 2GB")
 def stream(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    source: Annotated[Path, typer.Argument(help="An image in a tiled .tif, or a .npy array (H, W[, C]).")],
-    target: Annotated[Path, typer.Argument(help="Class map to write: .tif (tiled) or .npy.")],
-    depth: Annotated[Path | None, typer.Option(help="Also write the depth: .tif or .npy.")] = None,
-    probabilities: Annotated[Path | None, typer.Option(help="Also write the probabilities: .npy.")] = None,
+    run: Run,
+    source: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A tiled .tif, or a .npy array of shape (H, W) or (H, W, C).")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="CLASSES", help="Class map to write: .tif (tiled) or .npy.")],
+    depth: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the depth: .tif or .npy.")] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the probabilities: .npy.")
+    ] = None,
     tile: Annotated[
-        int | None, typer.Option(help="Windows of this size, context included; by default what fits into --memory.")
+        int | None, typer.Option(metavar="SIZE", help="Tile size, context included. Default: what fits into --memory.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="What windows and buffers may take, e.g. 2GB; 1 GB by default.")
+        str | None, typer.Option(metavar="SIZE", help="Memory for tiles and buffers, e.g. 2GB. Default: 1GB.")
     ] = None,
-    blend: Annotated[str, typer.Option(help="How windows meet: exact, constant or gaussian.")] = "exact",
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: flips or d4.")] = None,
+    blend: Blend = "exact",
+    tta: TTA = None,
     threshold: Annotated[
         list[str] | None,
-        typer.Option(help="Probability that gives a class: one number, or CLASS=NUMBER. The run's by default."),
+        typer.Option(
+            metavar="[CLASS=]NUMBER",
+            help="Probability threshold: one number, or CLASS=NUMBER. Default: that of the run.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished result.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Predict an image of any size, gigapixels too, in bounded memory."""
+    """Predict one large image, up to gigapixels, from disk to disk in bounded memory."""
     from ..inference import predict_to
     from ..training import load_run
 
