@@ -103,6 +103,10 @@ class ImageTooLargeError(DataError):
     """An image above the stated size limit."""
 
 
+class LayoutError(DataError):
+    """A folder whose files do not lie as the dataset expects; `subject` is the folder."""
+
+
 class PairingError(DataError):
     """Images and masks that do not belong together one to one."""
 

@@ -52,7 +52,9 @@ def _twin(layout: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = write(layout, Path(folder) / "root", count=LAYOUTS[layout].least)
         listing = "\n".join(["root/", *_tree(root)])
-    return f"`unetzoo twin {layout} OUT` writes a miniature of this:\n\n```text\n{listing}\n```"
+    kinds = "\n".join(f"- {file.role}: `{file.path}`" for file in LAYOUTS[layout].layout.files)
+    declared = "" if layout == "csv" else f"{kinds}\n\n"
+    return f"{declared}`unetzoo twin {layout} OUT` writes a miniature of this:\n\n```text\n{listing}\n```"
 
 
 def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:

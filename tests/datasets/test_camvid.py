@@ -7,7 +7,7 @@ import pytest
 from layouts import camvid, save
 
 from unetzoo.datasets import CamVid, Transform
-from unetzoo.errors import ConfigError, DataError, LabelRangeError, PairingError
+from unetzoo.errors import ConfigError, DataError, LabelRangeError, LayoutError, PairingError
 
 
 @pytest.mark.parametrize("segnet", [True, False])
@@ -24,11 +24,14 @@ def test_camvid(tmp_path, segnet):
 
 
 def test_faults(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError) as caught:
         CamVid(tmp_path / "none")
+    assert caught.value.subject == tmp_path / "none" and caught.value.hint == CamVid.how_to_get
     (tmp_path / "701_StillsRaw").mkdir()
-    with pytest.raises(DataError, match=r"trainannot/.*found 701_StillsRaw/.*Fix: fetch"):
+    with pytest.raises(LayoutError) as caught:
         CamVid(tmp_path)
+    assert caught.value.subject == tmp_path and caught.value.hint == CamVid.how_to_get
+    assert "trainannot/" in caught.value.expected and "701_StillsRaw/" in caught.value.found
     with pytest.raises(ConfigError, match="train"):
         CamVid(tmp_path, "trian")  # type: ignore[arg-type]
     root = camvid(tmp_path / "a", train=30)
@@ -36,14 +39,16 @@ def test_faults(tmp_path):
         path.unlink()
     with pytest.raises(PairingError, match=r"25 faults(?s:.*)and 5 more"):
         CamVid(root)
-    with pytest.raises(DataError, match="val/ and valannot/"):
+    with pytest.raises(LayoutError) as caught:
         CamVid(root, "val")
+    assert "valannot/" in caught.value.expected
     root = camvid(tmp_path / "b", False, train=1)
     save(root / "labels" / "train" / "0001TP_000000.png", np.full((10, 12), 12, np.uint8))
     with pytest.raises(LabelRangeError, match=r"12 \(120 px\)"):
         CamVid(root)[0]
-    with pytest.raises(DataError, match=r"no such folder.*val"):
+    with pytest.raises(LayoutError) as caught:
         CamVid(root, "val")
+    assert "labels/val/" in caught.value.expected
 
 
 @pytest.mark.realdata

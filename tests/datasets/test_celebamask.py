@@ -9,7 +9,15 @@ from PIL import Image
 
 from unetzoo.datasets import CelebAMask, Transform
 from unetzoo.datasets.celebamask import PARTS
-from unetzoo.errors import ConfigError, DataError, ImageDecodeError, LabelRangeError, PairingError, SizeMismatchError
+from unetzoo.errors import (
+    ConfigError,
+    DataError,
+    ImageDecodeError,
+    LabelRangeError,
+    LayoutError,
+    PairingError,
+    SizeMismatchError,
+)
 
 ANNO = "CelebAMask-HQ-mask-anno"
 TRUTH = np.zeros_like(FACE)
@@ -109,10 +117,11 @@ def test_faults_are_told_together(tmp_path):
     save(root / "CelebA-HQ-img" / "007.jpg", plain((32, 32), 0))
     save(root / "CelebA-HQ-img" / "31.jpg", plain((32, 32), 0))
     (root / ANNO / "0" / "Thumbs.db").touch()
-    with pytest.raises(PairingError, match=r"27 faults(?s:.*)and 7 more") as caught:
+    with pytest.raises(PairingError, match=r"28 faults(?s:.*)and 8 more") as caught:
         CelebAMask(root, "all")
-    for fault in ("00022_mustache.png names no part", "2_skin.png should be 0/00002_skin.png", "007.jpg is not named",
-                  "02022_skin.png should be 1/02022_skin.png", "00022_skin.jpg names no part"):  # fmt: skip
+    for fault in ("00022_mustache.png is not named like CelebAMask-HQ-mask-anno/",
+                  "2_skin.png should be 0/00002_skin.png", "007.jpg is not named",
+                  "02022_skin.png should be 1/02022_skin.png", "00022_skin.jpg is not named like"):  # fmt: skip
         assert fault in str(caught.value)
 
 
@@ -134,8 +143,9 @@ def test_arguments_and_layout(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         CelebAMask(tmp_path / "none")
     (tmp_path / "CelebA-HQ-img").mkdir()
-    with pytest.raises(DataError, match=r"CelebAMask-HQ-mask-anno/, found CelebA-HQ-img/.*Fix: fetch"):
+    with pytest.raises(LayoutError) as caught:
         CelebAMask(tmp_path)
+    assert ANNO in caught.value.expected and caught.value.hint == CelebAMask.how_to_get
     with pytest.raises(ConfigError, match="unknown task"):
         CelebAMask(tmp_path, task="lips")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown bad_parts"):

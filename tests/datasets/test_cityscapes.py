@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from unetzoo.datasets import Cityscapes
-from unetzoo.errors import ConfigError, DataError, LabelRangeError, PairingError
+from unetzoo.errors import ConfigError, DataError, LabelRangeError, LayoutError, PairingError
 from unetzoo.labels import LabelSpec
 
 # the numbers 0…33 of labelIds files, one after another, as train ids
@@ -58,8 +58,9 @@ def test_coarse_labels_are_refused(tmp_path):
         Cityscapes(tmp_path, "train_extra")  # type: ignore[arg-type]
     cityscapes(tmp_path)
     (tmp_path / "gtFine").rename(tmp_path / "gtCoarse")
-    with pytest.raises(DataError, match=r"leftImg8bit/ and gtFine/, found gtCoarse/.*gtCoarse\) are not supported"):
+    with pytest.raises(LayoutError) as caught:
         Cityscapes(tmp_path)
+    assert "gtFine/train/" in caught.value.expected and "gtCoarse" in caught.value.hint
     with pytest.raises(ConfigError, match="did you mean 'val'"):
         Cityscapes(tmp_path, "vall")  # type: ignore[arg-type]
 
@@ -73,11 +74,14 @@ def test_faults_are_told_together(tmp_path):
         path.rename(fine / "aachen" / path.name)
     with pytest.raises(PairingError, match=r"36 faults(?s:.*)has no labels(?s:.*)and 16 more"):
         Cityscapes(root)
-    with pytest.raises(DataError, match=r"no such folder.*leftImg8bit/val"):
+    with pytest.raises(LayoutError) as caught:
         Cityscapes(root, "val")
-    (root / "leftImg8bit" / "val").mkdir()
-    with pytest.raises(DataError, match="a folder for each city, found nothing"):
+    assert "leftImg8bit/val/" in caught.value.expected
+    for kind in ("leftImg8bit", "gtFine"):
+        (root / kind / "val").mkdir()
+    with pytest.raises(LayoutError) as caught:
         Cityscapes(root, "val")
+    assert caught.value.subject == root / "leftImg8bit" / "val" and caught.value.found == "nothing"
     with pytest.raises(DataError, match="no such folder"):
         Cityscapes(tmp_path / "none")
 

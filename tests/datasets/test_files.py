@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unetzoo.datasets import Folder
 from unetzoo.datasets.files import read_image, read_mask, read_rgba, read_stack, stack_shape
-from unetzoo.datasets.listing import list_images, pair_by_stem
+from unetzoo.datasets.listing import list_images
 from unetzoo.errors import (
     DataError,
     ImageDecodeError,
@@ -237,27 +238,27 @@ def test_mutants_raise_only_our_errors(tmp_path_factory, kind, data):
 
 def test_pairing_tells_all_faults_together(make_pairs, tmp_path):
     make_pairs([f"{i}" for i in range(40)])
-    assert [stem for stem, _, _ in pair_by_stem(tmp_path / "images", tmp_path / "masks")][:12] == list(
-        map(str, range(12))
-    )
+    assert [sample.name for sample in Folder(tmp_path, classes=256).files][:12] == list(map(str, range(12)))
     for i in range(30):
         (tmp_path / "masks" / f"{i}.png").unlink()
     (tmp_path / "masks" / "stranger.png").write_bytes(b"")
     Image.new("L", (2, 2)).save(tmp_path / "images" / "35.bmp")
     with pytest.raises(PairingError) as caught:
-        pair_by_stem(tmp_path / "images", tmp_path / "masks")
-    text = str(caught.value)
-    assert "32 faults" in text and "and 12 more" in text and "share a stem" in text and text.count("has no mask") == 19
+        Folder(tmp_path, classes=256)
+    assert caught.value.subject == tmp_path and "32 faults" in str(caught.value.found)
+    named = str(caught.value.found).splitlines()[1:]
+    assert len(named) == 21 and str(tmp_path / "images" / "0.png") in named[0]
 
 
 def test_mask_suffix(make_pairs, tmp_path):
     make_pairs(["a", "b"])
     for path in (tmp_path / "masks").iterdir():
         path.rename(path.with_stem(path.stem + "_mask"))
-    assert len(pair_by_stem(tmp_path / "images", tmp_path / "masks", mask_suffix="_mask")) == 2
+    assert len(Folder(tmp_path, classes=256, mask_suffix="_mask")) == 2
     (tmp_path / "masks" / "a_mask.png").rename(tmp_path / "masks" / "a.png")
-    with pytest.raises(PairingError, match="lacks the suffix"):
-        pair_by_stem(tmp_path / "images", tmp_path / "masks", mask_suffix="_mask")
+    with pytest.raises(PairingError) as caught:
+        Folder(tmp_path, classes=256, mask_suffix="_mask")
+    assert "masks/{name}_mask.png" in str(caught.value.found)
 
 
 def test_folders(tmp_path, monkeypatch):

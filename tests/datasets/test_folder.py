@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unetzoo.datasets import Folder
-from unetzoo.errors import ConfigError, DataError, LabelRangeError, SizeMismatchError
+from unetzoo.errors import ConfigError, DataError, LabelRangeError, LayoutError, SizeMismatchError
 
 TWO = {"names": ["background", "cell"], "ids": [0, 255]}
 
@@ -31,8 +31,9 @@ def test_seeded_division(make_pairs):
     ids = {part: [s["id"] for s in Folder(root, part, val_fraction=0.3, **TWO)] for part in ("train", "val")}
     assert len(ids["val"]) == 3 and len(ids["train"]) == 7 and not set(ids["val"]) & set(ids["train"])
     assert [s["id"] for s in Folder(root, "val", val_fraction=0.3, split_seed=1, **TWO)] != ids["val"]
-    with pytest.raises(DataError, match="no split 'test'"):
+    with pytest.raises(LayoutError) as caught:
         Folder(root, "test", **TWO)
+    assert caught.value.subject == root and "test/images/" in caught.value.expected
 
 
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
@@ -41,8 +42,9 @@ def test_split_folders(make_pairs, layout):
         folders = {k: layout.format(split=split, kind=k) for k in ("images", "masks")}
         root = make_pairs(stems, **folders)
     assert [len(Folder(root, split, **TWO)) for split in ("train", "dev")] == [3, 1]
-    with pytest.raises(DataError, match=r"no split 'val'.*Fix"):
+    with pytest.raises(LayoutError) as caught:
         Folder(root, "val", **TWO)
+    assert caught.value.hint == Folder.how_to_get
     with pytest.raises(DataError):
         Folder(root, **TWO)
 

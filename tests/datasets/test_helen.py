@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from unetzoo.datasets import Helen, Transform
-from unetzoo.errors import ConfigError, DataError, ImageDecodeError, LabelRangeError, PairingError
+from unetzoo.errors import ConfigError, DataError, ImageDecodeError, LabelRangeError, LayoutError, PairingError
 
 
 @pytest.mark.parametrize("resorted", [False, True])
@@ -92,8 +92,10 @@ def test_other_layouts_and_values(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         Helen(tmp_path / "none")
     (tmp_path / "helenstar").mkdir()
-    with pytest.raises(DataError, match=r"NAME_image\.jpg.*splitted_Data/train/.*found helenstar/.*Fix: fetch"):
+    with pytest.raises(LayoutError) as caught:
         Helen(tmp_path)
+    assert "splitted_Data/train/images/" in caught.value.expected and caught.value.found == "helenstar/"
+    assert caught.value.hint == Helen.how_to_get
     with pytest.raises(ConfigError, match="trainval"):
         Helen(tmp_path, "all")  # type: ignore[arg-type]
     root = helen(tmp_path / "data", count=1)

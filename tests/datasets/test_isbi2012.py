@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from unetzoo.datasets import ISBI2012
-from unetzoo.errors import ConfigError, DataError, ImageDecodeError, SizeMismatchError
+from unetzoo.errors import ConfigError, DataError, ImageDecodeError, LayoutError, SizeMismatchError
 
 
 @pytest.fixture(params=["png", "tif"])
@@ -40,8 +40,9 @@ def test_isbi(isbi):
 
 def test_isbi_faults(tmp_path):
     (tmp_path / "raw").mkdir()
-    with pytest.raises(DataError, match=r"train-volume\.tif.*found raw.*Fix: register"):
+    with pytest.raises(LayoutError) as caught:
         ISBI2012(tmp_path)
+    assert "train-volume.tif" in caught.value.expected and caught.value.hint == ISBI2012.how_to_get
     with pytest.raises(DataError, match="no such folder"):
         ISBI2012(tmp_path / "none")
     with pytest.raises(ConfigError):

@@ -6,13 +6,14 @@ Exit codes: 2 usage or recipe, 3 data, 4 checkpoint, 5 plugin, 6 training, 75 lo
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import UnetzooError
+from ..errors import LayoutError, PairingError, UnetzooError
 from . import compare, data, doctor, draw, export, models, plugin, predict, runs, stream, twin  # noqa: F401 -- importing them adds their commands
 from .console import app, complain, err, out
 
@@ -35,6 +36,18 @@ def options(
         os.environ["UNETZOO_DEBUG"] = "1"
 
 
+def _seen_from_outside(error: UnetzooError) -> str:
+    """What the doctor adds to a dataset's error, which knows its own layout alone."""
+    if isinstance(error, LayoutError):
+        from ..doctor.recognize import looks_like
+
+        likely = looks_like(str(error.subject))
+        return f"; {likely}" if likely else ""
+    if isinstance(error, PairingError):
+        return f"; unetzoo doctor {shlex.quote(str(error.subject))} says everything that is wrong"
+    return ""
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point: our errors become one line and an exit code."""
     try:
@@ -42,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
     except UnetzooError as error:
         if os.environ.get("UNETZOO_DEBUG"):
             raise
-        complain(error)
+        complain(f"{error}{_seen_from_outside(error)}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted")

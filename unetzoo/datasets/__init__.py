@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from .compose import write_export
     from .composites import Composites
     from .exports import CompositesExport
+    from .file_dataset import FileDataset, FileSample, divided
     from .files import map_labels, read_image, read_mask
     from .folder import Folder
     from .helen import Helen
     from .isbi2012 import ISBI2012
-    from .layout import FilePairs, by_name, paired, wrong_layout
-    from .listing import list_folder, list_images
+    from .layout import FileLayout, FilePattern, MaskValues
     from .manifest import Csv
     from .stats import statistics
     from .transforms import Albumentations, BatchTransform
@@ -42,28 +42,28 @@ _LAZY = {
     "Composites": "composites",
     "CompositesExport": "exports",
     "Csv": "manifest",
-    "FilePairs": "layout",
+    "FileDataset": "file_dataset",
+    "FileLayout": "layout",
+    "FilePattern": "layout",
+    "FileSample": "file_dataset",
+    "MaskValues": "layout",
+    "divided": "file_dataset",
     "Folder": "folder",
     "Helen": "helen",
     "ISBI2012": "isbi2012",
     "Sample": "base",
     "SegmentationDataset": "base",
     "Transform": "augment",
-    "by_name": "layout",
     "cached": "cache",
     "check_split": "base",
     "data_root": "archive",
-    "list_folder": "listing",
-    "list_images": "listing",
     "map_labels": "files",
-    "paired": "layout",
     "read_image": "files",
     "read_mask": "files",
     "sample_rng": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
     "write_export": "compose",
-    "wrong_layout": "layout",
 }
 
 __all__ = [
@@ -77,27 +77,27 @@ __all__ = [
     "Composites",
     "CompositesExport",
     "Csv",
-    "FilePairs",
+    "FileDataset",
+    "FileLayout",
+    "FilePattern",
+    "FileSample",
     "Folder",
     "Helen",
+    "MaskValues",
     "Sample",
     "SegmentationDataset",
     "Transform",
-    "by_name",
     "cached",
     "check_split",
     "data_root",
-    "list_folder",
-    "list_images",
+    "divided",
     "map_labels",
-    "paired",
     "read_image",
     "read_mask",
     "sample_rng",
     "statistics",
     "with_border_weights",
     "write_export",
-    "wrong_layout",
 ]
 
 

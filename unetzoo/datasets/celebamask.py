@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError, ImageDecodeError, SizeMismatchError
 from ..labels import LabelSpec
-from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split
+from .base import Sample, SampleTransform, check_split
+from .file_dataset import FileDataset, divided
 from .files import PathLike, map_labels, read_image
-from .layout import divided, paired, wrong_layout
-from .listing import IMAGE_SUFFIXES, list_folder, list_images, summary
+from .layout import FileLayout, FilePattern, MaskValues
+from .listing import list_folder, summary
+from .tree import Item
 
-SPLITS = ("train", "val", "test", "all")
 # in the order of the paper's code: a part's class is its position, from 1, and a later part paints over an earlier one
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip", "hair",
@@ -34,11 +35,24 @@ LABELS = {
 }
 VALUES = {"parts": {part: i for i, part in enumerate(PARTS, 1)}, "eyes-lips": dict.fromkeys(EYES_LIPS, 1)}
 PRESENCE = LabelSpec(("absent", "present"), ids=(0, 255))
-PICTURES, PART_FILES, MAPPING = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno", "CelebA-HQ-to-CelebA-mapping.txt"
+IMAGES, PART_FILES, MAPPING = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno", "CelebA-HQ-to-CelebA-mapping.txt"
 FIRST_VAL, FIRST_TEST = 162_771, 182_638  # numbers in CelebA at which its val and its test begin
 
 
-class CelebAMask(SegmentationDataset):
+def _layout(name: str, about: str, task: str) -> FileLayout:
+    return FileLayout(
+        name, about,
+        (
+            FilePattern("image", f"{IMAGES}/{{name}}.jpg"),
+            FilePattern("mask", f"{PART_FILES}/{{folder}}/{{name:05d}}_{{part}}.png", MaskValues(PRESENCE, "shown"),
+                        suffixes=(".png",)),
+        ),
+        LABELS[task], joined=VALUES[task], aside=(r"[^/]+\.txt",),
+        fields={"name": r"0|[1-9]\d*", "folder": r"\d+", "part": "|".join(PARTS)},
+    )  # fmt: skip
+
+
+class CelebAMask(FileDataset):
     """Faces with their parts, put together from the part files by *name*: two orders of the ids circulate.
 
     Layout read: `CelebA-HQ-img/{id}.jpg` with `CelebAMask-HQ-mask-anno/{id//2000}/{id:05d}_{part}.png`. A part without
@@ -75,9 +89,9 @@ class CelebAMask(SegmentationDataset):
     Examples:
         >>> import tempfile
         >>> root = Path(tempfile.mkdtemp())
-        >>> (root / PICTURES).mkdir(), (root / PART_FILES / "1").mkdir(parents=True)
+        >>> (root / IMAGES).mkdir(), (root / PART_FILES / "1").mkdir(parents=True)
         (None, None)
-        >>> Image.new("RGB", (16, 16)).save(root / PICTURES / "2007.jpg")
+        >>> Image.new("RGB", (16, 16)).save(root / IMAGES / "2007.jpg")
         >>> Image.new("L", (8, 8), 255).save(root / PART_FILES / "1" / "02007_l_eye.png")
         >>> sample = CelebAMask(root, "all")[0]
         >>> sample["id"], sample["image"].shape, int(sample["mask"][0, 0])
@@ -86,8 +100,10 @@ class CelebAMask(SegmentationDataset):
 
     how_to_get: ClassVar[str] = (
         "fetch CelebAMask-HQ.zip, named at https://github.com/switchablenorms/CelebAMask-HQ, and give its folder with "
-        f"{PICTURES}/ and {PART_FILES}/"
+        f"{IMAGES}/ and {PART_FILES}/"
     )
+
+    splits = ("train", "val", "test", "all")
 
     def __init__(
         self,
@@ -99,54 +115,44 @@ class CelebAMask(SegmentationDataset):
         split_seed: int = 0,
         transform: SampleTransform | None = None,
     ) -> None:
-        check_split(split, SPLITS, "CelebAMask")
+        check_split(split, self.splits, "CelebAMask")
         for name, value, known in (("task", task, tuple(LABELS)), ("bad_parts", bad_parts, ("raise", "skip"))):
             if value not in known:
                 raise ConfigError(f"unknown {name}", subject="CelebAMask", expected=" | ".join(known),
                                   found=repr(value), hint=f"give one of these as {name}")  # fmt: skip
-        super().__init__(labels=LABELS[task], split=split, transform=transform)
-        self.root, self.task, self.bad_parts = data_root(root), task, bad_parts
-        found = {path.name for path in list_folder(self.root, self.how_to_get)}
-        if not {PICTURES, PART_FILES} <= found:
-            raise wrong_layout("CelebAMask-HQ", self.root, f"{PICTURES}/ and {PART_FILES}/", self.how_to_get)
-        files = self._find()
+        super().__init__(root, split, transform=transform, task=task, split_seed=split_seed)
+        self.task, self.bad_parts = task, bad_parts
+        self.files = [sample.image.name for sample in self.files]  # 30,000 samples of 18 paths are much to pickle
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """With and without the mapping file, for a task."""
+        task = str(options.get("task", "parts"))
+        return (
+            _layout("celebamask", "CelebAMask-HQ with the mapping file of CelebA's official split", task),
+            _layout("celebamask-unmapped", "CelebAMask-HQ without a mapping file: a seeded split", task),
+        )
+
+    @classmethod
+    def divide(
+        cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, **options: Any
+    ) -> Collection[str]:
+        """The official split by the mapping file, or a seeded one."""
         if split == "all":
-            chosen = set(files)
-        elif MAPPING in found:
-            chosen = _official(self.root / MAPPING, set(files), split)
-        else:
-            chosen = divided(files, split, split_seed, val=0.09, test=0.1, subject=self.root / PICTURES)
-        self.files = [file for name, file in files.items() if name in chosen]  # file names: 30,000 paths are much
+            return names
+        if (root / MAPPING).exists():
+            return _official(root / MAPPING, set(names), split)
+        return divided(names, split, split_seed, val=0.09, test=0.1, subject=root / IMAGES)
 
-    def _find(self) -> dict[str, str]:
-        """Name of the image file by id, once every part file has been seen to have its place."""
-        faults: list[str] = []
-        images: dict[str, Path] = {}
-        for path in list_images(self.root / PICTURES, self.how_to_get):
-            if re.fullmatch(r"0|[1-9]\d*", path.stem):
-                if path.stem in images:
-                    faults.append(f"{images[path.stem]} and {path.name} share an id")
-                images[path.stem] = path
-            else:
-                faults.append(f"{path} is not named by its id, like 28016.jpg")
-        labeled: dict[str, Path] = {}
-        folders = [path for path in list_folder(self.root / PART_FILES, self.how_to_get) if path.is_dir()]
-        for folder in sorted(folders):
-            for path in list_folder(folder):  # by name alone: to ask the disk about each of 390,000 files takes long
-                match = re.fullmatch(r"(\d+)_(\w+)\.png", path.name)
-                if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-                    continue
-                if match is None or match[2] not in PARTS:
-                    faults.append(f"{path} names no part; parts are ID_PART.png with {', '.join(PARTS)}")
-                elif _part_file(int(match[1]), match[2]) != f"{folder.name}/{path.name}":
-                    faults.append(f"{path} should be {_part_file(int(match[1]), match[2])}")
-                else:
-                    labeled.setdefault(str(int(match[1])), path)
-        paired(images, labeled, subject=self.root, faults=sorted(faults))
-        return {name: path.name for name, path in images.items()}
-
-    def __len__(self) -> int:
-        return len(self.files)
+    def _faults_of(self, items: Sequence[Item]) -> list[str]:
+        """Part files that lie in another folder than their id says."""
+        faults = []
+        for item in items:
+            for path in item.files.get("mask", ()):
+                place = _part_file(int(item.name), self.layout.part_in(path))
+                if not path.endswith(f"/{place}"):
+                    faults.append(f"{self.root / path} should be {place}")
+        return faults
 
     def sources(self) -> list[Path]:
         """The split's images and all part files that they have."""
@@ -154,11 +160,11 @@ class CelebAMask(SegmentationDataset):
         folders = [self.root / PART_FILES / str(number) for number in sorted({n // 2000 for n in numbers})]
         # by name alone: to ask the disk about each of 18 × 30,000 places takes long
         parts = [path for folder in folders for path in list_folder(folder) if _number(path) in numbers]
-        return [*(self.root / PICTURES / file for file in self.files), *parts]
+        return [*(self.root / IMAGES / file for file in self.files), *parts]
 
     def load(self, index: int) -> Sample:
         """Put one face together."""
-        path = self.root / PICTURES / self.files[index]
+        path = self.root / IMAGES / self.files[index]
         mask = self._paint(int(path.stem))
         image, (height, width) = read_image(path), mask.shape
         if image.shape[0] * width != image.shape[1] * height:
@@ -234,7 +240,7 @@ def _official(path: Path, names: set[str], split: str) -> set[str]:
                 origin[str(int(idx))] = int(original)
             case [idx, *_] if number > 1 or idx.isdecimal():  # the first line is the header
                 faults.append(f"line {number}: {line[:40]!r} is not: id, number in CelebA, file name")
-    faults += [f"{PICTURES}/{name}.jpg is not in it" for name in sorted(names - set(origin), key=int)]
+    faults += [f"{IMAGES}/{name}.jpg is not in it" for name in sorted(names - set(origin), key=int)]
     if faults:
         raise DataError("the mapping file does not fit the images", subject=path, found=summary(faults),
                         hint="fetch it again; or remove it for a seeded split")  # fmt: skip

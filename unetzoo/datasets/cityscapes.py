@@ -9,15 +9,12 @@ import warnings
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from ..errors import ConfigError
+from ..errors import ConfigError, LayoutError
 from ..labels import LabelSpec
-from .archive import data_root
 from .base import SampleTransform, check_split
-from .files import PathLike, read_mask
-from .layout import FilePairs, Pair, by_name, paired, wrong_layout
-from .listing import list_folder, list_images
+from .file_dataset import FileDataset
+from .files import PathLike
+from .layout import FileLayout, FilePattern, MaskValues
 
 # train id: (id in labelIds files, name, color)
 TABLE = (
@@ -45,13 +42,13 @@ IDS, NAMES, PALETTE = zip(*TABLE, strict=True)
 IGNORED = (-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 LABELS = LabelSpec(names=NAMES, ids=IDS, ignore_ids=IGNORED, ignore_index=255, palette=PALETTE)
 TRAIN_ID_LABELS = LabelSpec(names=NAMES, ignore_ids=(255,), ignore_index=255, palette=PALETTE)
-PICTURE, LABEL_IDS, TRAIN_IDS = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
+_PLACE = "{split}/{city}/{name}"
 
 
-class Cityscapes(FilePairs):
+class Cityscapes(FileDataset):
     """The 19 classes that are scored; all else is ignored (255), never a class.
 
-    Layout read: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`. A
+    Layout read: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`. An
     image without labelIds takes its `*_gtFine_labelTrainIds.png`. Other files are passed over.
 
     The labels of the test split are kept secret: the files given hold ignored values alone, so that no score is
@@ -73,7 +70,7 @@ class Cityscapes(FilePairs):
     Examples:
         >>> import tempfile; from PIL import Image
         >>> root = Path(tempfile.mkdtemp())
-        >>> for kind, end, mode in (("leftImg8bit", PICTURE, "RGB"), ("gtFine", LABEL_IDS, "L")):
+        >>> for kind, end, mode in (("leftImg8bit", "_leftImg8bit", "RGB"), ("gtFine", "_gtFine_labelIds", "L")):
         ...     (root / kind / "val" / "ulm").mkdir(parents=True)
         ...     Image.new(mode, (8, 4), 26).save(root / kind / "val" / "ulm" / f"ulm_000000_000019{end}.png")
         >>> data = Cityscapes(root, "val")
@@ -85,6 +82,21 @@ class Cityscapes(FilePairs):
         "register at https://www.cityscapes-dataset.com and unpack leftImg8bit_trainvaltest.zip and "
         "gtFine_trainvaltest.zip into one folder"
     )
+
+    layouts = (
+        FileLayout(
+            "cityscapes", "Cityscapes: leftImg8bit/SPLIT/CITY/ and gtFine/SPLIT/CITY/",
+            (
+                FilePattern("image", f"leftImg8bit/{_PLACE}_leftImg8bit.png"),
+                FilePattern("mask", f"gtFine/{_PLACE}_gtFine_labelIds.png", MaskValues(LABELS)),
+                FilePattern("mask", f"gtFine/{_PLACE}_gtFine_labelTrainIds.png", MaskValues(TRAIN_ID_LABELS),
+                            fallback=True),
+            ),
+            LABELS, fields={"split": "train|val|test"}, strict=False, withheld=("test",),
+            aside=(r"gtFine/.*_gtFine_(?:instance(?:Train)?Ids|color|polygons)\.\w+",
+                   r"(?:leftImg8bit/train_extra|gtCoarse|license|README).*"),
+        ),
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,34 +116,8 @@ class Cityscapes(FilePairs):
                 "Use it for predictions alone; validate on val",
                 stacklevel=2,
             )
-        root = data_root(root)
-        super().__init__(root, _find(root, split, self.how_to_get), labels=LABELS, split=split,
-                         transform=transform)  # fmt: skip
+        super().__init__(root, split, transform=transform)
 
-    def read_labels(self, path: Path) -> np.ndarray:
-        """Decode a file of labelIds or labelTrainIds to class indices."""
-        return read_mask(path, TRAIN_ID_LABELS if path.stem.endswith(TRAIN_IDS) else self.labels)
-
-
-def _find(root: Path, split: str, how_to_get: str) -> list[Pair]:
-    """The pairs of all cities; names are kept by city, so that a file in another city's folder is noticed."""
-    found = {path.name for path in list_folder(root, how_to_get)}
-    if not {"leftImg8bit", "gtFine"} <= found:
-        coarse = "; the coarse labels (gtCoarse) are not supported" if "gtCoarse" in found else ""
-        raise wrong_layout("Cityscapes", root, "leftImg8bit/ and gtFine/", how_to_get + coarse)
-    images, ids, train_ids = {}, {}, {}
-    faults: list[str] = []
-    for kind, tables in (("leftImg8bit", {PICTURE: images}), ("gtFine", {LABEL_IDS: ids, TRAIN_IDS: train_ids})):
-        folder = root / kind / split
-        cities = sorted(path for path in list_folder(folder, how_to_get) if path.is_dir())
-        if not cities:
-            raise wrong_layout("Cityscapes", folder, "a folder for each city", how_to_get)
-        for city in cities:
-            files = list_images(city, how_to_get)
-            for end, table in tables.items():
-                named = by_name((path for path in files if path.stem.endswith(end)), end, faults)
-                table.update({f"{city.name}/{name}": path for name, path in named.items()})
-    if not images:
-        raise wrong_layout("Cityscapes", root / "leftImg8bit" / split, f"CITY/*{PICTURE}.png", how_to_get)
-    pairs = paired(images, {**train_ids, **ids}, subject=root, faults=faults, hint=how_to_get)
-    return [(name.partition("/")[2], image, labels) for name, image, labels in pairs]
+    def _wrong_layout(self, folder: Path, expected: str, hint: str = "") -> LayoutError:
+        coarse = "; the coarse labels (gtCoarse) are not supported" if (self.root / "gtCoarse").is_dir() else ""
+        return super()._wrong_layout(folder, expected, self.how_to_get + coarse)

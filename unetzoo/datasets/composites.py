@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split, sample_rng
 from .blending import difference, disturb, paste
 from .files import PathLike
+from .layout import FileLayout, FilePattern
 from .listing import list_images
 from .sources import Drawings, ImageFiles, Sources, division, find_maps
 
@@ -199,6 +200,18 @@ class Composites(SegmentationDataset):
     def __repr__(self) -> str:
         length = "endless" if self.endless else len(self)
         return f"Composites(split={self.split!r}, samples={length}, size={self.size}, depth={self.depth_source!r})"
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """The two folders of sources."""
+        cutouts, scenes = (str(options.get(kind) or kind) for kind in ("fg", "bg"))
+        return (
+            FileLayout(
+                "composites", f"{cutouts}/ (cut-outs with transparency) and {scenes}/ (scenes)",
+                (FilePattern("cutout", f"{cutouts}/{{name}}.png"), FilePattern("scene", f"{scenes}/{{name}}.jpg")),
+                LABELS, needs=("cutout", "scene"), strict=False,
+            ),
+        )  # fmt: skip
 
     def sources(self) -> list[Path]:
         """All cut-outs, scenes and depth maps; none where they are drawn."""

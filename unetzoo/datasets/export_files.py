@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError, PairingError
+from ..errors import DataError, LayoutError, PairingError
 from .listing import IMAGE_SUFFIXES, list_folder, natural_key, shown, summary
 
 MANIFEST = "composites.json"
@@ -86,7 +86,7 @@ def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
     present = {path.name for path in list_folder(root, how_to_get) if path.is_dir()}
     needed = {COMPOSITE, MASK, *([SCENE] if scenes else [])}
     if needed - present:
-        raise DataError(
+        raise LayoutError(
             "no export of composites", subject=root, expected=", ".join(f"{name}/" for name in sorted(needed)),
             found=shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(root))), hint=how_to_get,
         )  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split
 from .blending import beside
 from .depth_files import read_depth
-from .export_files import COMPOSITE, DEPTH, MASK, SCENE, THRESHOLD, find_export, identities
+from .export_files import COMPOSITE, DEPTH, MANIFEST, MASK, SCENE, THRESHOLD, find_export, identities
+from .file_dataset import divided
 from .files import PathLike, read_image, read_mask
-from .layout import divided
+from .layout import FileLayout, FilePattern, MaskValues
 from .listing import natural_key, shown
 from .sources import division
 
@@ -102,6 +104,25 @@ class CompositesExport(SegmentationDataset):
         self.depth_scale = depth_scale if depth_scale is not None else told.get("unit")
         self.depth_gaps = bool(told.get("gaps")) if depth_gaps is None else depth_gaps
         self.stems = self.layout.stems if split == "all" else self._part(split, split_seed)
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """The folders of an export; with `mask_threshold`, masks are grays."""
+        threshold, scenes = options.get("mask_threshold"), options.get("channels", 6) == 6
+        values = MaskValues(LABELS, "numbers" if threshold is None else "thresholded", threshold=threshold or 128)
+        return (
+            FileLayout(
+                "eva", f"{COMPOSITE}/, {MASK}/ and {SCENE}/ by stem, perhaps {DEPTH}/",
+                (
+                    FilePattern("image", f"{COMPOSITE}/{{name}}.jpg"),
+                    FilePattern("mask", f"{MASK}/{{name}}.jpg", values),
+                    FilePattern("depth", f"{DEPTH}/{{name}}.jpg"),
+                    FilePattern("background", f"{SCENE}/{{name}}.jpg"),
+                ),
+                LABELS, needs=("image", "mask", "background") if scenes else ("image", "mask"),
+                aside=(re.escape(MANIFEST),), options={} if threshold is None else {"mask_threshold": threshold},
+            ),
+        )  # fmt: skip
 
     @property
     def depth_source(self) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..errors import DataError
-from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, seeded_split
+from .base import SampleTransform, seeded_split
 from .declared import check_reading, declared_labels
-from .files import PathLike, check_same_size, read_image, read_mask
-from .layout import wrong_layout
-from .listing import list_folder, pair_by_stem, shown
+from .file_dataset import FileDataset
+from .files import PathLike
+from .layout import FileLayout, FilePattern
+from .listing import list_folder
 
 
-class Folder(SegmentationDataset):
+class Folder(FileDataset):
     """Images and masks that share a stem, in two folders.
 
     Which files a split has is decided so:
@@ -63,6 +63,7 @@ class Folder(SegmentationDataset):
         (1, (6, 8, 3), 1)
     """
 
+    splits = ()  # whatever the folders are called
     how_to_get: ClassVar[str] = "put images into root/images and masks of the same stems into root/masks"
 
     def __init__(
@@ -90,58 +91,59 @@ class Folder(SegmentationDataset):
             "Folder", names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
             swap_pairs=swap_pairs, side=side,
         )  # fmt: skip
-        super().__init__(labels=labels, split=split, transform=transform)
-        self.root = data_root(root)
-        self.channels = channels
-        image_folder, mask_folder, divide = self._folders(images, masks)
-        pairs = pair_by_stem(image_folder, mask_folder, mask_suffix=mask_suffix, how_to_get=self.how_to_get)
-        if divide:
-            if len(pairs) < 2:
-                raise DataError("too few images to divide", subject=image_folder, expected="2", found=len(pairs),
-                                hint="use split=None, or add images")  # fmt: skip
-            chosen = set(seeded_split([stem for stem, _, _ in pairs], str(split), val_fraction, split_seed))
-            pairs = [pair for pair in pairs if pair[0] in chosen]
-        self.files = pairs
+        super().__init__(
+            root, split, labels=labels, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
+            channels=channels, val_fraction=val_fraction, split_seed=split_seed,
+        )  # fmt: skip
 
-    def _folders(self, images: str, masks: str) -> tuple[Path, Path, bool]:
-        """Where images and masks lie, and whether they are yet to be divided into train and val."""
-        found = list_folder(self.root, self.how_to_get)
-        if self.split is None:
-            if not (self.root / images).is_dir():
-                raise wrong_layout("folder", self.root, f"{images}/ and {masks}/", self.how_to_get)
-            return self.root / images, self.root / masks, False
-        for folder, mask_folder in (
-            (self.root / self.split / images, self.root / self.split / masks),
-            (self.root / images / self.split, self.root / masks / self.split),
-        ):
-            if folder.is_dir():
-                return folder, mask_folder, False
-        plain = self.root / images
-        nested = plain.is_dir() and any(path.is_dir() for path in list_folder(plain))
-        if self.split in ("train", "val") and plain.is_dir() and not nested:
-            return plain, self.root / masks, True
-        from ..doctor.recognize import looks_like  # it knows all layouts, and so all datasets
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """The two folders with the splits inside them, in folders of the splits, or without folders of splits."""
+        images, masks = (str(options.get(kind, kind)) for kind in ("images", "masks"))
+        ending = str(options.get("mask_suffix", ""))
+        given = {"images": images, "masks": masks, "mask_suffix": ending}
+        usual = {"images": "images", "masks": "masks", "mask_suffix": ""}
 
-        raise DataError(
-            f"no split {self.split!r}",
-            subject=self.root,
-            expected=f"{self.split}/{images} or {images}/{self.split}"
-            + (f", or {images} with files alone" if self.split in ("train", "val") else ""),
-            found=shown(sorted(path.name + "/" * path.is_dir() for path in found)) + looks_like(self.root, "folder"),
-            hint=self.how_to_get,
+        def layout(name: str, about: str, path: str) -> FileLayout:
+            image, mask = (path.format(*words) for words in ((images, "{name}.jpg"), (masks, f"{{name}}{ending}.png")))
+            return FileLayout(
+                name, about.format(images, masks), (FilePattern("image", image), FilePattern("mask", mask)),
+                options={key: value for key, value in given.items() if value != usual[key]},
+                gray=options.get("channels") == 1, sample_names="photo_{}", certainty=0.6 if given == usual else 0.5,
+            )  # fmt: skip
+
+        return (
+            layout("", "SPLIT/{}/ and SPLIT/{}/ by stem", "{{split}}/{}/{}"),
+            layout("", "{}/SPLIT/ and {}/SPLIT/ by stem", "{}/{{split}}/{}"),
+            layout("folder", "{}/ and {}/ by stem", "{}/{}"),
         )
 
-    def __len__(self) -> int:
-        return len(self.files)
+    @classmethod
+    def divide(
+        cls, names: Sequence[str], split: str, root: Path, *, val_fraction: float = 0.2, split_seed: int = 0,
+        **options: Any,
+    ) -> Collection[str]:  # fmt: skip
+        """A seeded share of the pairs is val."""
+        if len(names) < 2:
+            raise DataError("too few images to divide", subject=root, expected="2", found=len(names),
+                            hint="use split=None, or add images")  # fmt: skip
+        return seeded_split(names, split, val_fraction, split_seed)
 
-    def sources(self) -> list[Path]:
-        """All images and masks."""
-        return [path for _, *pair in self.files for path in pair]
+    def _choose(self, layouts: Sequence[FileLayout], split: str | None) -> FileLayout:
+        list_folder(self.root, self.how_to_get)
+        *with_splits, flat = layouts
+        for layout in with_splits if split is not None else ():
+            if (self.root / layout.folders(split)[0]).is_dir():
+                return layout
+        images = self.root / flat.folders(None)[0]
+        if images.is_dir() and (split is None or (split in ("train", "val") and not _has_folders(images))):
+            return flat
+        raise self._wrong_layout(self.root, ", or ".join(layout.expected(split) for layout in layouts))
 
-    def load(self, index: int) -> Sample:
-        """Decode one pair."""
-        stem, image_path, mask_path = self.files[index]
-        image = read_image(image_path, self.channels)
-        mask = read_mask(mask_path, self.labels)
-        check_same_size(image, mask, image_path, mask_path)
-        return {"image": image, "mask": mask, "id": stem}
+    def _part(self, names: Sequence[str], split: str | None, options: dict[str, Any]) -> Collection[str]:
+        divides = split is not None and "{split}" not in self.layout.files[0].path
+        return super()._part(names, split, options) if divides else names
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(path.is_dir() for path in list_folder(folder))

@@ -6,16 +6,16 @@ tanh-warping", CVPR, arXiv 1906.01342.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from ..errors import ConfigError, DataError, ImageDecodeError
+from ..errors import ConfigError, DataError
 from ..labels import LabelSpec
-from .archive import data_root
 from .base import SampleTransform, check_split, seeded_split
+from .file_dataset import FileDataset
 from .files import PathLike
-from .layout import FilePairs, Pair, by_name, paired, wrong_layout
-from .listing import list_images, summary
+from .layout import FileLayout, FilePattern
 
 LABELS = LabelSpec(
     names=("bg", "face", "lb", "rb", "le", "re", "nose", "ulip", "imouth", "llip", "hair"),
@@ -23,10 +23,22 @@ LABELS = LabelSpec(
     swap_pairs=((2, 3), (4, 5)),
     side="viewer",
 )
-RESORTED = "splitted_Data"
 
 
-class Helen(FilePairs):
+def _layout(name: str, about: str, image: str, mask: str) -> FileLayout:
+    return FileLayout(
+        name, about,
+        (
+            FilePattern("image", f"{image}.jpg"),
+            FilePattern("mask", f"{mask}.jpg", suffixes=(".jpg", ".jpeg"), fallback=True),  # damaged copies of the PNGs
+            FilePattern("mask", f"{mask}.png"),
+        ),
+        LABELS, parts={"train": ("train", "val", "trainval"), "test": ("test",)}, strict=False,
+        aside=(r"(?:train|test)/.*_viz\.\w+",),
+    )  # fmt: skip
+
+
+class Helen(FileDataset):
     """Faces in 11 classes: background, skin, brows, eyes, nose, lips, inner mouth and hair.
 
     Left and right are the *viewer's*: `lb` lies left in the image. `groups` are the merged regions of the published
@@ -70,6 +82,16 @@ class Helen(FilePairs):
         "train/ and test/, with NAME_image.jpg and NAME_label.png"
     )
 
+    layouts = (
+        _layout("helen-resorted", "Helen re-sorted: splitted_Data/{train,test}/{images,labels}",
+                "splitted_Data/{split}/images/{name}_image", "splitted_Data/{split}/labels/{name}_label"),
+        _layout("", "Helen re-sorted: {train,test}/{images,labels}",
+                "{split}/images/{name}_image", "{split}/labels/{name}_label"),
+        _layout("helen", "the HelenStar release: train/ and test/ with NAME_image.jpg and NAME_label.png",
+                "{split}/{name}_image", "{split}/{name}_label"),
+    )  # fmt: skip
+    splits = ("train", "val", "trainval", "test")
+
     def __init__(
         self,
         root: PathLike,
@@ -82,36 +104,17 @@ class Helen(FilePairs):
         check_split(split, ("train", "val", "trainval", "test"), "Helen")
         if not 0 < val_fraction < 1:
             raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.1")
-        root = data_root(root)
-        files = self._find(root, "test" if split == "test" else "train")
-        if split in ("train", "val"):
-            if len(files) < 2:
-                raise DataError("too few images to divide", subject=root, expected="2", found=len(files),
-                                hint='use split="trainval", or add images')  # fmt: skip
-            chosen = set(seeded_split([name for name, _, _ in files], split, val_fraction, split_seed))
-            files = [file for file in files if file[0] in chosen]
-        super().__init__(root, files, labels=LABELS, split=split, transform=transform)
+        super().__init__(root, split, transform=transform, val_fraction=val_fraction, split_seed=split_seed)
 
-    def _find(self, root: Path, part: str) -> list[Pair]:
-        """The pairs of the release's train or test, in either layout."""
-        for folder in (root / RESORTED / part, root / part):
-            if (folder / "images").is_dir() and (folder / "labels").is_dir():
-                images, labels = (list_images(folder / kind, self.how_to_get) for kind in ("images", "labels"))
-                break
-        else:
-            folder = root / part
-            files = list_images(folder, self.how_to_get) if folder.is_dir() else []
-            images, labels = ([p for p in files if p.stem.endswith(kind)] for kind in ("_image", "_label"))
-            if not images and not labels:
-                expected = f"NAME_image.jpg and NAME_label.png in {part}/, or images/ and labels/ in {RESORTED}/{part}/"
-                raise wrong_layout("Helen", folder if files else root, expected, self.how_to_get)
-        faults: list[str] = []
-        lossy = {path for path in labels if path.suffix.lower() in (".jpg", ".jpeg")}
-        masks = by_name([path for path in labels if path not in lossy], "_label", faults)
-        refused = [str(path) for path in labels if path in lossy and path.stem.removesuffix("_label") not in masks]
-        if refused:
-            raise ImageDecodeError(
-                "labels in JPEG files, which are lossy", subject=folder, expected="NAME_label.png",
-                found=summary(refused), hint="fetch the labels as PNG: those in a JPEG are damaged beyond repair",
-            )  # fmt: skip
-        return paired(by_name(images, "_image", faults), masks, subject=folder, faults=faults)
+    @classmethod
+    def divide(
+        cls, names: Sequence[str], split: str, root: Path, *, val_fraction: float = 0.1, split_seed: int = 0,
+        **options: Any,
+    ) -> Collection[str]:  # fmt: skip
+        """Take val from the release's train."""
+        if split not in ("train", "val"):
+            return names
+        if len(names) < 2:
+            raise DataError("too few images to divide", subject=root, expected="2", found=len(names),
+                            hint='use split="trainval", or add images')  # fmt: skip
+        return seeded_split(names, split, val_fraction, split_seed)

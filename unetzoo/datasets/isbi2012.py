@@ -6,23 +6,24 @@ Frontiers in Neuroanatomy 9:142; images by Cardona et al. 2010, PLoS Biology 8(1
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ..errors import SizeMismatchError
 from ..labels import LabelSpec
-from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split
-from .files import PathLike, check_same_size, map_labels, read_image, read_mask, read_stack, stack_shape
-from .layout import wrong_layout
-from .listing import list_folder, pair_by_stem
+from .base import Sample, SampleTransform
+from .file_dataset import FileDataset, FileSample
+from .files import PathLike, map_labels, read_stack, stack_shape
+from .layout import FileLayout, FilePattern
 
 VOLUME, VOLUME_LABELS = "train-volume.tif", "train-labels.tif"
+LABELS = LabelSpec(("membrane", "cell"), ids=(0, 255))
 
 
-class ISBI2012(SegmentationDataset):
+class ISBI2012(FileDataset):
     """The 30 labeled slices, from the challenge's two stacks or from folders of PNGs.
 
     Layouts read: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighboring
@@ -57,72 +58,69 @@ class ISBI2012(SegmentationDataset):
         "into one folder, or the slices as PNG into images/ and labels/"
     )
 
+    layouts = (
+        FileLayout(
+            "isbi2012-tif", f"ISBI 2012 as the challenge has it: {VOLUME} and {VOLUME_LABELS}",
+            (
+                FilePattern("image", "{name}-volume.tif", suffixes=(".tif",)),
+                FilePattern("mask", "{name}-labels.tif", suffixes=(".tif",)),
+            ),
+            LABELS, fields={"name": "train"}, aside=(r"test-volume\.tif",), strict=False, gray=True, stacked=True,
+        ),
+        FileLayout(
+            "isbi2012", "ISBI 2012 as PNG: images/NN.png and labels/NN.png",
+            (FilePattern("image", "images/{name}.png"), FilePattern("mask", "labels/{name}.png")),
+            LABELS, sample_names="{:02d}", gray=True, certainty=0.5, telltale=r"[0-2]\d", told=0.75,
+        ),
+    )  # fmt: skip
+    splits = ("train", "val", "all")
+
     def __init__(
         self,
         root: PathLike,
         split: Literal["train", "val", "all"] = "train",
         transform: SampleTransform | None = None,
     ) -> None:
-        check_split(split, ("train", "val", "all"), "ISBI2012")
-        super().__init__(labels=LabelSpec(("membrane", "cell"), ids=(0, 255)), split=split, transform=transform)
-        self.root = data_root(root)
-        found = {path.name: path for path in list_folder(self.root, self.how_to_get)}
         self._stacks: tuple[np.ndarray, np.ndarray] | None = None
-        self._files = None
-        if VOLUME in found and VOLUME_LABELS in found:
-            count = self._count_slices()
-        elif "images" in found and "labels" in found:
-            self._files = pair_by_stem(found["images"], found["labels"], how_to_get=self.how_to_get)
-            count = len(self._files)
-        else:
-            expected = f"{VOLUME} and {VOLUME_LABELS}, or images/ and labels/"
-            raise wrong_layout("ISBI 2012", self.root, expected, self.how_to_get)
-        first_val = count - max(1, round(count / 5))
-        self._slices = {"train": range(first_val), "val": range(first_val, count), "all": range(count)}[split]
+        super().__init__(root, split, transform=transform)
 
-    def _count_slices(self) -> int:
-        """Length of the stacks, from their headers."""
-        images, labels = stack_shape(self.root / VOLUME), stack_shape(self.root / VOLUME_LABELS)
+    @classmethod
+    def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
+        """The last fifth is val."""
+        first_val = len(names) - max(1, round(len(names) / 5))
+        return {"train": names[:first_val], "val": names[first_val:], "all": names}[split]
+
+    def _find(self, split: str | None, options: dict[str, Any]) -> list[FileSample]:
+        if not self.layout.stacked:
+            return super()._find(split, options)
+        files = {"image": self.root / VOLUME, "mask": self.root / VOLUME_LABELS}
+        images, labels = (stack_shape(path) for path in files.values())
         if images != labels:
             raise SizeMismatchError(
-                "stacks of different shape",
-                subject=self.root,
-                expected=f"{images} as in {VOLUME}",
-                found=f"{labels} in {VOLUME_LABELS}",
-                hint="fetch both files again",
-            )
-        return images[0]
-
-    def _volumes(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._stacks is None:
-            self._stacks = read_stack(self.root / VOLUME), read_stack(self.root / VOLUME_LABELS)
-        return self._stacks
+                "stacks of different shape", subject=self.root, expected=f"{images} as in {VOLUME}",
+                found=f"{labels} in {VOLUME_LABELS}", hint="fetch both files again",
+            )  # fmt: skip
+        names = [f"{number:02d}" for number in range(images[0])]
+        return [FileSample(name, files) for name in self.divide(names, str(split), self.root)]
 
     def __getstate__(self) -> dict[str, object]:
         """Workers read the stacks again: cheaper than sending them."""
         return self.__dict__ | {"_stacks": None}
 
-    def __len__(self) -> int:
-        return len(self._slices)
-
     def sources(self) -> list[Path]:
         """Both stacks, or the split's images and labels."""
-        if self._files is None:
-            return [self.root / VOLUME, self.root / VOLUME_LABELS]
-        return [path for number in self._slices for path in self._files[number][1:]]
+        return list(dict.fromkeys(super().sources()))
 
     def load(self, index: int) -> Sample:
         """One slice."""
-        number = self._slices[index]
-        if self._files is None:
-            images, labels = self._volumes()
-            mask = map_labels(labels[number], self.labels, f"{self.root / VOLUME_LABELS}, slice {number}")
-            return {"image": images[number][..., None], "mask": mask, "id": f"{number:02d}"}
-        stem, image_path, mask_path = self._files[number]
-        image = read_image(image_path, channels=1)
-        mask = read_mask(mask_path, self.labels)
-        check_same_size(image, mask, image_path, mask_path)
-        return {"image": image, "mask": mask, "id": stem}
+        if not self.layout.stacked:
+            return super().load(index)
+        name, files = self.files[index]
+        if self._stacks is None:
+            self._stacks = read_stack(files["image"]), read_stack(files["mask"])
+        images, labels = self._stacks
+        mask = map_labels(labels[int(name)], self.labels, f"{files['mask']}, slice {int(name)}")
+        return {"image": images[int(name)][..., None], "mask": mask, "id": name}
 
     def baseline(self, sample: Sample) -> np.ndarray:
         """What a network must beat: cell everywhere, which is right for 78 % of the pixels and finds no membrane."""

@@ -1,4 +1,4 @@
-"""Finding files: folders, stems and pairs, with all faults told together."""
+"""Listing folders, with our errors where that fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, PairingError
+from ..errors import DataError
 from .files import PathLike
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
@@ -67,48 +67,6 @@ def shown(names: Iterable[str]) -> str:
     """The first names of a folder, or "nothing"."""
     names = list(names)
     return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "") if names else "nothing"
-
-
-def pair_by_stem(
-    images: PathLike, masks: PathLike, *, mask_suffix: str = "", how_to_get: str = ""
-) -> list[tuple[str, Path, Path]]:
-    """(stem, image, mask) for every image of two folders, in natural order.
-
-    Args:
-        images: The folder of images.
-        masks: The folder of masks.
-        mask_suffix: What a mask's stem has beyond its image's ("_mask").
-        how_to_get: The dataset's hint for missing folders.
-
-    Raises:
-        DataError: A missing or empty folder.
-        PairingError: Images without masks, masks without images, stems borne twice: all together.
-    """
-    faults: list[str] = []
-    sides: list[dict[str, Path]] = []
-    for folder, suffix in ((images, ""), (masks, mask_suffix)):
-        by_stem: dict[str, Path] = {}
-        for path in list_images(folder, how_to_get):
-            if suffix and not path.stem.endswith(suffix):
-                faults.append(f"{path} lacks the suffix {suffix!r}")
-                continue
-            stem = path.stem.removesuffix(suffix)
-            if stem in by_stem:
-                faults.append(f"{by_stem[stem]} and {path.name} share a stem")
-            by_stem.setdefault(stem, path)
-        sides.append(by_stem)
-    by_stem, labels = sides
-    faults += [f"{path} has no mask" for stem, path in by_stem.items() if stem not in labels]
-    faults += [f"{path} has no image" for stem, path in labels.items() if stem not in by_stem]
-    if faults:
-        raise PairingError(
-            "images and masks do not pair",
-            subject=f"{images} and {masks}",
-            expected="one mask of the same stem for each image",
-            found=summary(faults),
-            hint="add or remove the named files",
-        )
-    return [(stem, path, labels[stem]) for stem, path in by_stem.items()]
 
 
 def summary(faults: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..datasets.layout import FileLayout
 from ..datasets.listing import list_images
 from ..errors import ConfigError, PluginError, UnetzooError
 from ..registry import DATASETS, check_keywords, keywords
-from .layouts import Layout
 from .stacks import silent
 
 SPLITS = ("train", "val", "test")
@@ -57,7 +57,7 @@ def build_splits(
     return built, errors
 
 
-def files_by_split(built: Mapping[str, Any], root: Path, layout: Layout, options: Options) -> dict[str, str]:
+def files_by_split(built: Mapping[str, Any], root: Path, layout: FileLayout, options: Options) -> dict[str, str]:
     """The split of each file, relative to the root, as the datasets themselves divide them."""
     splits: dict[str, str] = {}
     for split, dataset in built.items():
@@ -66,9 +66,9 @@ def files_by_split(built: Mapping[str, Any], root: Path, layout: Layout, options
     return splits
 
 
-def _files(dataset: Any, root: Path, layout: Layout, options: Options) -> list[Path]:
+def _files(dataset: Any, root: Path, layout: FileLayout, options: Options) -> list[Path]:
     try:
-        if layout.dataset == "composites":  # each split takes some of both folders
+        if hasattr(dataset, "foregrounds"):  # each split takes some of both folders
             folders = ((options.get("fg", "fg"), dataset.foregrounds), (options.get("bg", "bg"), dataset.backgrounds))
             return [list_images(root / name)[number] for name, numbers in folders for number in numbers]
         return [] if layout.stacked else list(dataset.sources())

@@ -11,7 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
-from ..errors import DataError
+from ..datasets.layout import FileLayout, MaskValues
+from ..datasets.tree import Inventory, Tree, sort_files
+from ..errors import DataError, LayoutError
 from ..wording import pluralize
 from .alignment import BLOCK, compare
 from .building import Options, build_splits, files_by_split, raise_first
@@ -19,28 +21,33 @@ from .checks import check_pairing, check_record
 from .examine import examine
 from .facts import Record
 from .findings import Findings, Report
-from .layouts import EXPORT, Layout, Reading, export_layout
+from .layouts import EXPORT, declared_layouts
 from .manifest import inventory_of_manifest
 from .propose import as_options, declaration, proposal
+from .recognize import looks_like
 from .sets import check_balance, check_set, class_shares, spread
 from .stacks import examine_stacks
-from .tree import Inventory, Tree, sort_files
 from .values import check_undeclared, check_values
 
 Progress = Callable[[int, int], None]
-_WITHHELD = {"cityscapes": {"test"}}
 
 
 class FolderAudit:
     """The audit of a folder by its files."""
 
     def __init__(
-        self, tree: Tree, layout: Layout, options: dict[str, Any], splits: Mapping[str, Options] | None, found: Findings
+        self,
+        tree: Tree,
+        dataset: str,
+        layout: FileLayout,
+        options: dict[str, Any],
+        splits: Mapping[str, Options] | None,
+        found: Findings,
     ) -> None:
-        self.options = {**(layout.options or {}), **options}
-        self.tree, self.splits, self.found = tree, splits, found
+        self.options = {**layout.options, **options}
+        self.tree, self.dataset, self.splits, self.found = tree, dataset, splits, found
         self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1)
-        if layout.dataset == "folder" and layout.options:
+        if dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.users = layout.labels is None  # whether the labels are the user's to declare
         self.declared = declaration(self.options) if self.users else layout.labels
@@ -71,7 +78,7 @@ class FolderAudit:
         read = [record for record in records if record.is_sample]
         items = [item for item in inventory.items if item.absent or set(item.files) != {"background"}]
         report = Report(
-            str(self.tree.root), self.layout.dataset, options=self.options, proposal=self.proposed,
+            str(self.tree.root), self.dataset, options=self.options, proposal=self.proposed,
             labels=self.declared, classes=shares, samples=len(read) if self.layout.stacked else len(items),
             audited=len(read), splits=dict(Counter(record.split for record in read if record.split)),
         )  # fmt: skip
@@ -80,14 +87,19 @@ class FolderAudit:
     def _refuse(self) -> NoReturn:
         """Let the dataset say what it looked for; it knows best."""
         labels = {"classes": 2} if self.users and self.declared is None else {}  # it is the files that it shall judge
-        _, errors = build_splits(self.layout.dataset, self.tree.root, {**labels, **self.options}, self.splits)
+        _, errors = build_splits(self.dataset, self.tree.root, {**labels, **self.options}, self.splits)
+        error = next(iter(errors.values()), None)
+        likely = looks_like(self.tree.root)
+        if isinstance(error, LayoutError) and likely:
+            raise LayoutError(error.what, subject=error.subject, expected=error.expected,
+                              found=f"{error.found}; {likely}", hint=error.hint) from error  # fmt: skip
         raise_first({}, errors)
         raise DataError("no samples", subject=self.tree.root, expected=self.layout.about, hint="check the path")
 
     def _inventory(self) -> Inventory:
-        if self.layout.dataset == "csv":
+        if self.dataset == "csv":
             return inventory_of_manifest(self.tree, self.layout, self.options, self.found)
-        return sort_files(self.tree.files, self.layout.slots)
+        return sort_files(self.tree.files, self.layout)
 
     def _read(
         self, inventory: Inventory, limit: int | None, workers: int | None, progress: Progress | None
@@ -119,9 +131,9 @@ class FolderAudit:
         """EVA's exports hold their masks as JPEG: where the foreground begins is the user's to say."""
         masks = [file for item in inventory.items for file in item.of("mask")]
         lossy = sum(file.lower().endswith((".jpg", ".jpeg")) for file in masks)
-        if self.layout.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
+        if self.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
             self.proposed = {"mask_threshold": 128}
-            self.layout = export_layout(self.options | self.proposed)
+            (self.layout,) = declared_layouts(EXPORT, self.options | self.proposed)
             self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}: grays to be thresholded")
 
     def _propose(self, records: Sequence[Record]) -> None:
@@ -143,7 +155,7 @@ class FolderAudit:
         if self.users and self.declared is None:
             return splits  # without a declaration the dataset refuses, rightly
         options = {**(self.proposed or {}), **self.options}
-        built, errors = build_splits(self.layout.dataset, self.tree.root, options, self.splits)
+        built, errors = build_splits(self.dataset, self.tree.root, options, self.splits)
         splits |= files_by_split(built, self.tree.root, self.layout, options)
         if self.layout.stacked and {"train", "val"} <= set(built):
             first = len(built["train"])
@@ -156,10 +168,9 @@ class FolderAudit:
         return splits
 
     def _judge(self, records: Sequence[Record], splits: Mapping[str, str]) -> None:
-        layout, declared = self.layout, Reading(self.declared)
-        masks = [(mask, layout.reading(mask.file) if layout.reading else declared) for record in records
-                 for mask in record.masks]  # fmt: skip
+        layout, declared = self.layout, MaskValues(self.declared)
+        masks = [(mask, layout.values_of(mask.file) or declared) for record in records for mask in record.masks]
         if self.declared is None:
             check_undeclared([mask for mask, _ in masks], self.found)
         check_values(masks, self.found)
-        check_set(records, self.declared, splits, self.found, _WITHHELD.get(layout.dataset, ()))
+        check_set(records, self.declared, splits, self.found, layout.withheld)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ..datasets.export_files import identities
+from ..datasets.layout import FileLayout
+from ..datasets.tree import Inventory, Item
 from ..wording import pluralize
 from .facts import DepthFacts, FileFacts, ImageFacts, MaskFacts, Record
 from .findings import Findings
-from .layouts import EXPORT, Layout
-from .tree import Inventory, Item
 
 
-def check_pairing(inventory: Inventory, layout: Layout, found: Findings) -> None:
+def check_pairing(inventory: Inventory, layout: FileLayout, found: Findings) -> None:
     """Samples without all their files, files that two samples could claim, files that no sample does."""
     for file in inventory.misnamed:
         found.add("misnamed", file)
@@ -26,17 +26,20 @@ def check_pairing(inventory: Inventory, layout: Layout, found: Findings) -> None
                 found.add("missing-background", item.of("image")[0])
 
 
-def _check_item(item: Item, layout: Layout, found: Findings, *, with_depth: bool) -> None:
+def _check_item(item: Item, layout: FileLayout, found: Findings, *, with_depth: bool) -> None:
     images, masks, absent = item.of("image"), item.of("mask"), item.absent
     if "mask" in layout.needs and not masks and (images or "mask" in absent):
         found.add("missing-mask", (images or [absent.get("mask", item.name)])[0], _nowhere(absent.get("mask")))
     if not images and (masks or "image" in absent):
-        parts = f"{len(masks)} part files" if layout.parts else _nowhere(absent.get("image"))
+        parts = f"{len(masks)} part files" if layout.joined else _nowhere(absent.get("image"))
         found.add("missing-image", (masks or [absent.get("image", item.name)])[0], parts)
     if images and with_depth and not item.of("depth"):
         found.add("depth-missing", images[0], _nowhere(absent.get("depth")))
+    for role in layout.needs:
+        if images and role not in ("image", "mask", "background") and not item.of(role):
+            found.add("missing-file", images[0], f"no file of the kind {role!r}")
     rivals = (item.of(role) for role in ("cutout", "scene", "background", "depth"))
-    for files in (images, [] if layout.parts else layout.claimants(masks), *rivals):
+    for files in (images, [] if layout.joined else layout.read_first(masks), *rivals):
         for file in files[1:]:
             found.add("duplicate-stem", file, f"beside {files[0]}")
 
@@ -45,17 +48,18 @@ def _nowhere(file: str | None) -> str:
     return f"{file} does not exist" if file else ""
 
 
-def check_record(record: Record, layout: Layout, found: Findings) -> None:
+def check_record(record: Record, layout: FileLayout, found: Findings) -> None:
     """All that the facts of one sample tell by themselves."""
     for facts in (record.image, *record.masks, record.depth, record.background, *record.images):
         if facts is not None and facts.fault:
-            exported = facts.fault == "jpeg-mask" and layout.dataset == EXPORT
+            exported = facts.fault == "jpeg-mask" and layout.name == "eva"
             found.add(facts.fault, facts.file, "read it with mask_threshold=128" if exported else facts.detail)
     for image in (record.image, record.background, *record.images):
         if image is not None and image.readable:
             _check_image(image, layout, found, cutout=image is not record.image and bool(image.alpha))
     for mask in record.masks:
-        if mask.readable and layout.reading is not None and layout.reading(mask.file).how == "shown":
+        values = layout.values_of(mask.file)
+        if mask.readable and values is not None and values.how == "shown":
             _check_shown(mask, found)
     if record.image is not None and record.image.readable:
         if record.depth is not None and record.depth.readable:
@@ -64,14 +68,14 @@ def check_record(record: Record, layout: Layout, found: Findings) -> None:
             _check_sizes(record.image, record.background, found, proportions=False)
         for mask in record.masks[:1]:
             if mask.readable:
-                _check_sizes(record.image, mask, found, proportions=layout.parts)
+                _check_sizes(record.image, mask, found, proportions=bool(layout.joined))
     _check_parts(record, found)
     if record.disagreeing:
         file, pixels, share = record.disagreeing
         found.add("label-files-disagree", file, f"{pluralize(pixels, 'pixel')} ({share:.2%})")
 
 
-def _check_image(image: ImageFacts, layout: Layout, found: Findings, *, cutout: bool) -> None:
+def _check_image(image: ImageFacts, layout: FileLayout, found: Findings, *, cutout: bool) -> None:
     if image.blank:
         found.add("blank-image", image.file)
     if image.mode == "CMYK":

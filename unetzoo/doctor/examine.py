@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.celebamask import PARTS, VALUES
+from ..datasets.layout import FileLayout, MaskValues
+from ..datasets.tree import Item
 from ..labels import LabelSpec
 from .facts import MaskFacts, Record
-from .layouts import Layout, Reading
 from .probe import label_map, read_depth_facts, read_image_facts, read_mask_facts
-from .tree import Item
 
 
-def examine(root: Path, item: Item, layout: Layout, declared: LabelSpec | None) -> Record:
+def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | None) -> Record:
     """Read the files of a sample of images and masks.
 
     Args:
@@ -32,15 +31,15 @@ def examine(root: Path, item: Item, layout: Layout, declared: LabelSpec | None) 
         record.background = read_image_facts(root, file)
     for file in item.of("depth")[:1]:
         record.depth = read_depth_facts(root, file)
-    record.masks, numbers, reading = read_labels(root, layout.claimants(item.of("mask")), layout, declared)
+    record.masks, numbers, reading = read_labels(root, layout.read_first(item.of("mask")), layout, declared)
     if numbers is not None:
         record.label_map = label_map(numbers, reading)
-        for file in set(item.of("mask")).difference(layout.claimants(item.of("mask"))):
+        for file in set(item.of("mask")).difference(layout.read_first(item.of("mask"))):
             record.disagreeing = _compared(root, file, layout, class_indices(numbers, reading.labels))
     return record
 
 
-def _compared(root: Path, file: str, layout: Layout, classes: np.ndarray) -> tuple[str, int, float] | None:
+def _compared(root: Path, file: str, layout: FileLayout, classes: np.ndarray) -> tuple[str, int, float] | None:
     """A label file that is passed over, and how far it contradicts the one that is read."""
     _, numbers, reading = read_labels(root, [file], layout, None)
     if numbers is None or numbers.shape != classes.shape:
@@ -61,33 +60,31 @@ def class_indices(numbers: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
 
 
 def read_labels(
-    root: Path, files: list[str], layout: Layout, declared: LabelSpec | None
-) -> tuple[list[MaskFacts], np.ndarray | None, Reading]:
+    root: Path, files: list[str], layout: FileLayout, declared: LabelSpec | None
+) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
     """Facts of a sample's mask files, its numbers as the dataset would see them, and what these mean."""
-    if layout.parts:
+    if layout.joined:
         return _paint_parts(root, files, layout)
-    reading = layout.reading(files[0]) if layout.reading and files else Reading(declared)
+    reading = (layout.values_of(files[0]) if files else None) or MaskValues(declared)
     if not files:
         return [], None, reading
     facts, numbers = read_mask_facts(root, files[0], reading)
     return [facts], numbers, reading.of(facts.counts)
 
 
-def _paint_parts(root: Path, files: list[str], layout: Layout) -> tuple[list[MaskFacts], np.ndarray | None, Reading]:
-    """A face from its part files, painted in the official order."""
-    assert layout.reading is not None and layout.labels is not None
-    values = VALUES["parts" if layout.labels.classes > 2 else "eyes-lips"]
+def _paint_parts(
+    root: Path, files: list[str], layout: FileLayout
+) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
+    """A label map from its part files, painted in the declared order."""
+    order = list(layout.joined)
     masks: list[MaskFacts] = []
     painted: np.ndarray | None = None
-    for file in sorted(files, key=lambda file: PARTS.index(_part(file))):
-        facts, numbers = read_mask_facts(root, file, layout.reading(file))
+    parts = {file: layout.part_in(file) for file in files}
+    for file in sorted(files, key=lambda file: order.index(parts[file]) if parts[file] in order else -1):
+        facts, numbers = read_mask_facts(root, file, layout.values_of(file) or MaskValues(layout.labels))
         masks.append(facts)
         if numbers is not None:
             painted = np.zeros(numbers.shape, np.uint8) if painted is None else painted
-            if painted.shape == numbers.shape and _part(file) in values:
-                painted[numbers > 127] = values[_part(file)]
-    return masks, painted, Reading(layout.labels)
-
-
-def _part(file: str) -> str:
-    return Path(file).stem.partition("_")[2]
+            if painted.shape == numbers.shape and parts[file] in layout.joined:
+                painted[numbers > 127] = layout.joined[parts[file]]
+    return masks, painted, MaskValues(layout.labels)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..datasets.tree import Key
 from ..labels import LabelSpec
-from .tree import Key
 
 GRID = 64  # side of the maps on which masks are compared with images
 

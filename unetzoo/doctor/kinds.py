@@ -27,6 +27,7 @@ KINDS: dict[str, Kind] = {
     "missing-background": Kind(
         "error", "a composite has no scene of its name", "add the scene, or remove the composite"
     ),
+    "missing-file": Kind("error", "a sample lacks a file that the dataset needs", "add the file, or remove the sample"),
     "duplicate-stem": Kind(
         "error", "two files claim one sample, and which is meant is anybody's guess", "keep one of them"
     ),

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..datasets.layout import FileLayout
 from ..datasets.table import read_table
+from ..datasets.tree import Inventory, Item, Tree
 from ..errors import DataError
 from .findings import Findings
-from .layouts import Layout
-from .tree import Inventory, Item, Role, Tree
 
 SUFFIXES = (".csv", ".tsv")
-_ROLES: tuple[Role, ...] = ("image", "mask", "depth")
+_ROLES = ("image", "mask", "depth")
 _COLUMNS = (*_ROLES, "weight", "split", "id")
 _NEEDED = frozenset({"image", "mask"})
 
@@ -31,7 +31,7 @@ def _is_manifest(path: Path) -> bool:
         return False
 
 
-def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> Layout:
+def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> FileLayout:
     """The layout of a folder with a manifest.
 
     Raises:
@@ -45,10 +45,10 @@ def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> Layout:
         raise DataError("several manifests" if found else "no manifest", subject=tree.root,
                         expected="one CSV file with columns image and mask", found=", ".join(found) or "none",
                         hint="name it with --set manifest=FILE")  # fmt: skip
-    return Layout("csv", found[0], ())
+    return FileLayout("csv", found[0], ())
 
 
-def inventory_of_manifest(tree: Tree, layout: Layout, options: Mapping[str, Any], found: Findings) -> Inventory:
+def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, Any], found: Findings) -> Inventory:
     """The samples that a manifest names, by id; rows of one id are one sample with too many files.
 
     Raises:

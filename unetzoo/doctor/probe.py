@@ -1,4 +1,4 @@
-"""Reading one file once: from its bytes to facts. A broken file is a fact too; nothing is raised."""
+"""MaskValues one file once: from its bytes to facts. A broken file is a fact too; nothing is raised."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
+from ..datasets.layout import MaskValues
 from ..images import decode
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
-from .layouts import Reading
 
 Kind = Literal["image", "mask", "depth"]
 Facts = TypeVar("Facts", bound=FileFacts)
@@ -178,7 +178,7 @@ def count_numbers(numbers: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def read_mask_facts(root: Path, file: str, reading: Reading) -> tuple[MaskFacts, np.ndarray | None]:
+def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFacts, np.ndarray | None]:
     """Facts of a mask file and its numbers, as the dataset would see them; None where it would see none."""
     facts = MaskFacts(file)
     opened = open_image(root, facts, "mask")
@@ -195,7 +195,7 @@ def read_mask_facts(root: Path, file: str, reading: Reading) -> tuple[MaskFacts,
     return facts, numbers
 
 
-def _two(reading: Reading) -> tuple[int, int]:
+def _two(reading: MaskValues) -> tuple[int, int]:
     """The numbers of foreground and background."""
     background, foreground = reading.labels.ids if reading.labels else (0, 1)
     return foreground, background
@@ -221,7 +221,7 @@ def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
     return np.asarray(image.convert("L"))
 
 
-def label_map(numbers: np.ndarray, reading: Reading) -> LabelMap:
+def label_map(numbers: np.ndarray, reading: MaskValues) -> LabelMap:
     """The facts of a sample's labels as a whole."""
     labels = reading.labels
     ignored = np.isin(numbers, labels.ignore_ids) if labels is not None and labels.ignore_ids else None

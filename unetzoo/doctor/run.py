@@ -10,17 +10,18 @@ from typing import Any
 
 from ..datasets.archive import data_root
 from ..datasets.files import PathLike
+from ..datasets.layout import FileLayout
 from ..datasets.listing import shown
+from ..datasets.tree import Tree
 from ..errors import DataError
 from .building import Options, build_splits, raise_first
 from .by_files import FolderAudit, Progress
 from .findings import Findings, Report
-from .layouts import USUAL, Layout, official
+from .layouts import USUAL, all_layouts, declared_layouts
 from .manifest import SUFFIXES, manifest_layout
-from .recognize import LEAST, MARGIN, Candidate, candidates, knows, layout_of, likely_folder, looks_like
+from .recognize import LEAST, MARGIN, Candidate, candidates, layout_of, likely_folder, looks_like
 from .samples import audit_samples
 from .sheet import draw_sheet, look_into_files
-from .tree import Tree
 
 
 def audit(
@@ -71,7 +72,7 @@ def audit(
     if not isinstance(source, str | os.PathLike):
         parts = source if isinstance(source, Mapping) else {getattr(source, "split", None) or "all": source}
         report, records, look = audit_samples(parts, found, limit, progress)
-    elif dataset is not None and not knows(dataset):
+    elif dataset not in (None, "csv") and not declared_layouts(dataset, arguments):
         built, errors = build_splits(dataset, Path(source), arguments, splits)
         raise_first(built, errors)
         report, records, look = audit_samples(built, found, limit, progress)
@@ -79,8 +80,8 @@ def audit(
     else:
         root, dataset = _folder(source, dataset, arguments)
         tree = _listed(root, found)
-        layout, confidence = _chosen(tree, dataset, arguments)
-        report, records = FolderAudit(tree, layout, arguments, splits, found).run(limit, workers, progress)
+        name, layout, confidence = _chosen(tree, dataset, arguments)
+        report, records = FolderAudit(tree, name, layout, arguments, splits, found).run(limit, workers, progress)
         report.source, report.confidence = os.fspath(source), confidence
         look = look_into_files(root, layout, report.labels)
     report.findings = tuple(found)
@@ -115,16 +116,16 @@ def _listed(root: Path, found: Findings) -> Tree:
     return tree
 
 
-def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[Layout, float | None]:
-    """The layout to read a folder by, and how sure that is where it was recognized."""
+def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[str, FileLayout, float | None]:
+    """The dataset and the layout to read a folder by, and how sure that is where it was recognized."""
     best = _recognized(tree) if dataset is None else None
     name, confidence = (best.dataset, best.confidence) if best else (str(dataset), None)
     if name == "csv":
-        return manifest_layout(tree, options), confidence
+        return name, manifest_layout(tree, options), confidence
     layout = layout_of(tree, name, options)
     if name == "folder" and not options.keys() & USUAL.keys():
         layout = likely_folder(tree) or layout
-    return layout, confidence
+    return name, layout, confidence
 
 
 def _recognized(tree: Tree) -> Candidate:
@@ -136,9 +137,10 @@ def _recognized(tree: Tree) -> Candidate:
     likely = candidates(tree)
     guesses = ", ".join(f"{found.dataset} ({found.confidence:.0%}: {found.layout.about})" for found in likely[:3])
     if not likely or likely[0].confidence < LEAST:
-        known = dict.fromkeys(f"{layout.dataset}: {layout.about}" for layout in official("", {}))
+        known = dict.fromkeys(f"{dataset}: {layout.about}" for dataset, layout in all_layouts())
         top = sorted({file.split("/")[0] + "/" * ("/" in file) for file in tree.files})
-        nearest = f"; nearest to {guesses}" if guesses else looks_like(tree.root, "")
+        below = looks_like(tree.root)
+        nearest = f"; nearest to {guesses}" if guesses else f"; {below}" if below else ""
         raise DataError(
             "the folder's layout is not known", subject=tree.root, found=shown(top) + nearest,
             expected="; ".join(("folder: images/ and masks/ by stem", "csv: a table that names the files", *known)),

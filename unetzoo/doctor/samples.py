@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..datasets.layout import FileLayout
 from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
 from .alignment import BLOCK, compare
 from .checks import check_record
 from .facts import DepthFacts, Record
 from .findings import Findings, Report
-from .layouts import Layout
 from .sets import check_balance, check_set, class_shares, spread
 from .sheet import Look
 from .stacks import image_of_array, label_map_of, mask_of_array
 
-SAMPLES = Layout("", "samples", ())
+SAMPLES = FileLayout("", "samples", ())
 
 
 def records_of(

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ..datasets.files import PathLike, read_stack
+from ..datasets.layout import FileLayout
 from ..errors import DataError
 from ..labels import LabelSpec
 from .examine import class_indices, read_labels
 from .facts import ImageFacts, Record
 from .findings import Findings
-from .layouts import Layout
 from .probe import open_image
 
 Doubtful = Mapping[str, Sequence[tuple[str, str]]]  # severities and kinds of a file's findings
@@ -50,7 +50,7 @@ def draw_sheet(
                         hint="name a file in a folder that can be written to") from error  # fmt: skip
 
 
-def look_into_files(root: Path, layout: Layout, declared: LabelSpec | None) -> Look:
+def look_into_files(root: Path, layout: FileLayout, declared: LabelSpec | None) -> Look:
     """How to see the samples of a folder again."""
 
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:

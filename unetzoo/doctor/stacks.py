@@ -1,4 +1,4 @@
-"""Reading samples that lie in two stacks, of images and of labels; and facts of arrays, which have no files."""
+"""MaskValues samples that lie in two stacks, of images and of labels; and facts of arrays, which have no files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import numpy as np
 from PIL import Image
 
 from ..datasets.files import our_errors, read_stack
+from ..datasets.layout import FileLayout, MaskValues
+from ..datasets.tree import Item
 from ..errors import ImageDecodeError, UnetzooError
 from ..labels import LabelSpec
 from .facts import FileFacts, ImageFacts, LabelMap, MaskFacts, Record
-from .layouts import Layout, Reading
 from .probe import count_numbers, digest, image_facts, label_map, roughness
-from .tree import Item
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def examine_stacks(root: Path, item: Item, layout: Layout) -> list[Record]:
+def examine_stacks(root: Path, item: Item, layout: FileLayout) -> list[Record]:
     """Read both stacks, a record a slice; what is wrong with a whole stack stands in the first one."""
-    assert layout.reading is not None
     image = next((ImageFacts(file) for file in item.of("image")), None)
     mask = next((MaskFacts(file) for file in item.of("mask")), None)
     images = _pages(root, image, "image") if image is not None else []
@@ -35,7 +34,7 @@ def examine_stacks(root: Path, item: Item, layout: Layout) -> list[Record]:
         record.image = image_of_array(f"{item.of('image')[0]}, slice {number}", page)
     for record, page, number in zip(records, masks, range(len(masks)), strict=False):
         file = f"{item.of('mask')[0]}, slice {number}"
-        record.masks, record.label_map = [mask_of_array(file, page)], label_map(page, layout.reading(file))
+        record.masks, record.label_map = [mask_of_array(file, page)], label_map(page, MaskValues(layout.labels))
     if image is not None and image.fault:
         records[0].image = image
     if mask is not None and mask.fault:
@@ -109,4 +108,4 @@ def label_map_of(numbers: np.ndarray, labels: LabelSpec) -> LabelMap:
     plain = LabelSpec.indexed(labels.classes)
     ignored = () if labels.ignore_index is None else (labels.ignore_index,)
     spec = LabelSpec(labels.names, plain.ids, ignored, labels.ignore_index, labels.palette)
-    return label_map(numbers, Reading(spec))
+    return label_map(numbers, MaskValues(spec))

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ..datasets.layout import MaskValues
 from ..labels import LabelSpec
 from .facts import MaskFacts, Roughness
 from .findings import Findings
-from .layouts import Reading
 
 # shares of the borders at which single pixels lie strictly between their neighbors, measured: true labels reach 0.022
 # (CamVid, Cityscapes, faces, cells), labels once resized with interpolation begin at 0.39, labels once JPEG at 0.15
@@ -21,7 +21,7 @@ _FEW_BORDERS = 40
 _STREWN = 0.6
 
 
-def check_values(masks: Sequence[tuple[MaskFacts, Reading]], found: Findings) -> None:
+def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings) -> None:
     """Compare the numbers of all masks with the declared ones."""
     judged = [(facts, reading.of(facts.counts)) for facts, reading in masks if facts.counts and reading.labels]
     judged = [(facts, reading) for facts, reading in judged if reading.how != "thresholded"]
@@ -47,16 +47,16 @@ def check_undeclared(masks: Sequence[MaskFacts], found: Findings) -> None:
             found.add(_smeared(mask.roughness, mask.roughness, values, values), mask.file, detail)
 
 
-def declared(reading: Reading) -> set[int]:
+def declared(reading: MaskValues) -> set[int]:
     """The numbers that a file may hold."""
     return {value for value in reading.labels.lookup() if value >= 0} if reading.labels else set()
 
 
-def _strange(facts: MaskFacts, reading: Reading) -> set[int]:
+def _strange(facts: MaskFacts, reading: MaskValues) -> set[int]:
     return set(facts.counts) - declared(reading)
 
 
-def _accident(facts: MaskFacts, reading: Reading, others: Roughness, *, palette: bool) -> str:
+def _accident(facts: MaskFacts, reading: MaskValues, others: Roughness, *, palette: bool) -> str:
     """What happened to a mask, as a kind of finding; "" if nothing did.
 
     Args:
@@ -105,7 +105,7 @@ def _pooled(parts: Iterable[Roughness]) -> Roughness:
     return Roughness(*sums.tolist())
 
 
-def _common_step(judged: Sequence[tuple[MaskFacts, Reading]]) -> int:
+def _common_step(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> int:
     """The step by which all masks of the set are off; 0 if none."""
     specs = {reading.labels for _, reading in judged}
     if len(specs) != 1 or len(judged) < 2:
@@ -131,7 +131,7 @@ def _step(values: set[int], known: set[int], labels: LabelSpec) -> int:
     return 0
 
 
-def _common_palette(judged: Sequence[tuple[MaskFacts, Reading]]) -> bool:
+def _common_palette(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> bool:
     """Whether the numbers of the whole set look like the grays of a palette that is not known."""
     specs = {reading.labels for _, reading in judged}
     values = {value for facts, _ in judged for value in facts.counts}
@@ -158,7 +158,7 @@ def _voc_channel(index: int, channel: int) -> int:
     return sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
 
 
-def _shown(facts: MaskFacts, reading: Reading) -> str:
+def _shown(facts: MaskFacts, reading: MaskValues) -> str:
     strange = Counter({value: facts.counts[value] for value in _strange(facts, reading)})
     if not strange:
         return f"{facts.roughness.between:,} of {facts.roughness.changes:,} borders are ramps"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..datasets.files import PathLike
 from ..errors import ConfigError, DataError, did_you_mean
-from .base import Layout, Pair
+from .base import Pair, TwinLayout
 from .faults import FAULTS, Fault
 from .layouts import LAYOUTS
 
 _LEAST_SIZE = 32
 
-__all__ = ["FAULTS", "LAYOUTS", "Fault", "Layout", "Pair", "plant", "write"]
+__all__ = ["FAULTS", "LAYOUTS", "Fault", "Pair", "TwinLayout", "plant", "write"]
 
 
 def write(name: str, root: PathLike, *, count: int | None = None, size: int | None = None, seed: int = 0) -> Path:
@@ -40,7 +40,7 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
         >>> import tempfile, numpy as np, unetzoo
         >>> root = write("helen", tempfile.mkdtemp(), count=10)
         >>> sorted(path.name for path in (root / "test").iterdir())[:3]
-        ['100041476_1_image.jpg', '100041476_1_label.png', '100041476_1_viz.jpg']
+        ['100000008_1_image.jpg', '100000008_1_label.png', '100000008_1_viz.jpg']
         >>> data = unetzoo.DATASETS.build("helen", root=root, split="test")
         >>> mask = data[0]["mask"]
         >>> left, right = (float(np.nonzero(mask == data.labels.names.index(eye))[1].mean()) for eye in ("le", "re"))
@@ -80,7 +80,7 @@ def plant(root: PathLike, layout: str, fault: str, seed: int = 0) -> list[Path]:
         >>> import tempfile
         >>> root = write("camvid", tempfile.mkdtemp())
         >>> [path.name for path in plant(root, "camvid", "truncated-mask")]
-        ['0001TP_006780.png']
+        ['0001TP_000002.png']
     """
     twin = _named(layout)
     if fault not in FAULTS:
@@ -95,7 +95,7 @@ def plant(root: PathLike, layout: str, fault: str, seed: int = 0) -> list[Path]:
                         found=f"{type(error).__name__}: {error}", hint="write a new one") from error  # fmt: skip
 
 
-def _named(name: str) -> Layout:
+def _named(name: str) -> TwinLayout:
     if name not in LAYOUTS:
         raise ConfigError("unknown layout", found=repr(name), hint=did_you_mean(name, LAYOUTS, "layout"))
     return LAYOUTS[name]

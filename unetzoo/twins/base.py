@@ -1,4 +1,4 @@
-"""What a twin's layout is, and how its files are written."""
+"""What a twin is, and how its files are written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ..datasets.layout import FileLayout, MaskValues
 from ..labels import LabelSpec
 
 RNG = np.random.Generator
@@ -37,46 +38,106 @@ class Pair:
     page: int | None = None
 
 
-Writer = Callable[[Path, int, int, int], None]
-Reader = Callable[[Path], list[Pair]]
-
-
 @dataclass(frozen=True)
-class Layout:
-    """A data set's layout on disk, in miniature: `DATASETS.build(layout.dataset, root=…, **layout.options)` reads it.
+class TwinLayout:
+    """A layout that can be written in miniature: `DATASETS.build(dataset, root=…, **options)` reads what is written.
 
     Args:
         dataset: Registry name of the dataset.
-        about: What is written, in a line.
+        layout: The layout that the dataset declares.
         writer: `writer(root, count, size, seed)`.
         reader: The samples in a written twin, by file names alone (broken files do not matter).
         splits: Splits with labels.
         options: Arguments that the dataset needs besides `root` and `split`.
-        recipe: A recipe that trains on it.
-        masks: How its label files hold classes: an "index" a pixel as gray, a "palette" index, "binary" 0 and 255,
-            "parts" (a file of 0 and 255 for each part), "jpeg" (grays to be thresholded), or None.
-        labels: The file values that are declared.
-        gray: Images have one channel.
-        has_depth: Samples have a depth file.
+        declared: What label files hold, where the user declares it.
+        palette: Label files hold palette indices.
         count: Samples written by default.
         least: Fewest samples that fill every split.
-        size: Height of its label maps in pixels by default.
+        size: Height of the label maps in pixels by default.
     """
 
     dataset: str
-    about: str
-    writer: Writer
-    reader: Reader
+    layout: FileLayout
+    writer: Callable[[Path, int, int, int], None]
+    reader: Callable[[Path], list[Pair]]
     splits: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
-    recipe: str | None = None
-    masks: MaskKind = "index"
-    labels: LabelSpec | None = None
-    gray: bool = False
-    has_depth: bool = False
+    declared: LabelSpec | None = None
+    palette: bool = False
     count: int = 20
     least: int = 5
     size: int = 64
+
+    @property
+    def about(self) -> str:
+        """The layout in a line."""
+        return self.layout.about
+
+    @property
+    def recipe(self) -> str | None:
+        """A recipe that trains on the dataset."""
+        return _recipes().get(self.dataset)
+
+    @property
+    def values(self) -> MaskValues | None:
+        """What the label files hold that are read; None where there are none."""
+        if self.declared is not None:
+            return MaskValues(self.declared)
+        masks = self.layout.of("mask")
+        return (masks[0].values or MaskValues(self.layout.labels)) if masks else None
+
+    @property
+    def labels(self) -> LabelSpec | None:
+        """The file values that are declared; those of the label map where it is put together from parts."""
+        if self.layout.joined:
+            return self.layout.labels
+        return self.values.labels if self.values else None
+
+    @property
+    def masks(self) -> MaskKind:
+        """How its label files hold classes.
+
+        An "index" a pixel as gray, a "palette" index, "binary" 0 and 255, "parts" (a file of 0 and 255 for each part),
+        "jpeg" (grays to be thresholded), or None.
+        """
+        values = self.values
+        if values is None or values.labels is None:
+            return None
+        if self.layout.joined:
+            return "parts"
+        if values.how == "thresholded":
+            return "jpeg"
+        if values.how == "shown" or values.labels.ids == (0, 255):
+            return "binary"
+        return "palette" if self.palette else "index"
+
+    @property
+    def gray(self) -> bool:
+        """Images have one channel."""
+        return self.layout.gray
+
+    @property
+    def has_depth(self) -> bool:
+        """Samples have a depth file."""
+        return bool(self.layout.of("depth"))
+
+
+def _recipes() -> dict[str, str]:
+    """A recipe for each dataset: the one of its own name, or else the last by name."""
+    import tomllib
+
+    from ..errors import UnetzooError
+    from ..registry import RECIPES
+
+    found: dict[str, str] = {}
+    for name in RECIPES.names():
+        try:
+            dataset = tomllib.loads(Path(RECIPES.get(name)).read_text(encoding="utf-8"))["data"]["name"]
+        except (UnetzooError, OSError, KeyError, TypeError, ValueError):
+            continue
+        if found.get(dataset) != dataset:
+            found[dataset] = name
+    return found
 
 
 def rng_of(seed: int, *key: int) -> RNG:

@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from .base import pixels, save
-from .planting import Twin, anywhere, fault, files, has_masks, stacked
+from .planting import PlantedTwin, anywhere, fault, files, has_masks, stacked
 
 
 @fault("missing-mask", "an image without labels", files)
-def _missing_mask(twin: Twin) -> None:
+def _missing_mask(twin: PlantedTwin) -> None:
     for path in twin.pick().masks:
         twin.remove(path)
 
 
 @fault("missing-image", "labels without an image", files)
-def _missing_image(twin: Twin) -> None:
+def _missing_image(twin: PlantedTwin) -> None:
     twin.remove(twin.pick().image)
 
 
 @fault("duplicate-stem", "two images of one name (in a manifest: of one id)", files)
-def _duplicate_stem(twin: Twin) -> None:
+def _duplicate_stem(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if twin.layout.dataset == "csv":
         line = next(s for s in (twin.root / "manifest.csv").read_text().splitlines() if s.startswith(f"{pair.name},"))
@@ -35,44 +35,44 @@ def _duplicate_stem(twin: Twin) -> None:
 
 
 @fault("truncated-image", "an image file whose end is missing", anywhere)
-def _truncated_image(twin: Twin) -> None:
+def _truncated_image(twin: PlantedTwin) -> None:
     _truncate(twin, twin.pick().image)
 
 
 @fault("truncated-mask", "a label file whose end is missing", has_masks)
-def _truncated_mask(twin: Twin) -> None:
+def _truncated_mask(twin: PlantedTwin) -> None:
     _truncate(twin, twin.pick().masks[0])
 
 
-def _truncate(twin: Twin, path: Path) -> None:
+def _truncate(twin: PlantedTwin, path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     twin.note(path)
 
 
 @fault("empty-file", "an image file of 0 bytes", anywhere)
-def _empty_file(twin: Twin) -> None:
+def _empty_file(twin: PlantedTwin) -> None:
     path = twin.pick().image
     path.write_bytes(b"")
     twin.note(path)
 
 
 @fault("not-an-image", "an image file that holds a web page", anywhere)
-def _not_an_image(twin: Twin) -> None:
+def _not_an_image(twin: PlantedTwin) -> None:
     path = twin.pick().image
     path.write_text("<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n")
     twin.note(path)
 
 
 @fault("no-permission", "an image file that may not be read (the superuser reads it all the same)", anywhere)
-def _no_permission(twin: Twin) -> None:
+def _no_permission(twin: PlantedTwin) -> None:
     path = twin.pick().image
     os.chmod(path, 0)
     twin.note(path)
 
 
 @fault("pixel-bomb", "a small file that declares an image of 50,000 × 50,000 pixels", lambda at: not stacked(at))
-def _pixel_bomb(twin: Twin) -> None:
+def _pixel_bomb(twin: PlantedTwin) -> None:
     import zlib
 
     path, side = twin.pick().image, 50_000
@@ -80,6 +80,11 @@ def _pixel_bomb(twin: Twin) -> None:
     if data.startswith(b"\x89PNG"):
         data[16:24] = side.to_bytes(4, "big") * 2
         data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    elif data.startswith(b"II*\0"):
+        first = int.from_bytes(data[4:8], "little")
+        for entry in range(first + 2, first + 2 + 12 * int.from_bytes(data[first : first + 2], "little"), 12):
+            if data[entry : entry + 2] in (b"\x00\x01", b"\x01\x01"):  # the tags of width and height
+                data[entry + 2 : entry + 12] = b"\x04\0\x01\0\0\0" + side.to_bytes(4, "little")
     else:
         place = _frame_header(bytes(data))
         data[place + 5 : place + 9] = side.to_bytes(2, "big") * 2
@@ -96,14 +101,14 @@ def _frame_header(jpeg: bytes) -> int:
 
 
 @fault("stray-file", "a file that belongs to no sample", anywhere)
-def _stray_file(twin: Twin) -> None:
+def _stray_file(twin: PlantedTwin) -> None:
     path = twin.pick().image.with_name("Thumbs.db")
     path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(60))
     twin.note(path)
 
 
 @fault("size-mismatch", "labels of another size than their image", has_masks)
-def _size_mismatch(twin: Twin) -> None:
+def _size_mismatch(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.masks[0], lambda stack: np.ascontiguousarray(stack[:, : stack.shape[1] * 3 // 4]))
@@ -113,12 +118,12 @@ def _size_mismatch(twin: Twin) -> None:
 
 
 @fault("depth-missing", "a sample without its depth file", lambda at: at.has_depth)
-def _depth_missing(twin: Twin) -> None:
+def _depth_missing(twin: PlantedTwin) -> None:
     twin.remove(_depth(twin))
 
 
 @fault("depth-size-mismatch", "depth of another size than its image", lambda at: at.has_depth)
-def _depth_size_mismatch(twin: Twin) -> None:
+def _depth_size_mismatch(twin: PlantedTwin) -> None:
     path = _depth(twin)
     depth = pixels(path)
     save(path, np.ascontiguousarray(depth[:, : depth.shape[1] * 3 // 4]))
@@ -126,14 +131,14 @@ def _depth_size_mismatch(twin: Twin) -> None:
 
 
 @fault("depth-constant", "depth that is one value throughout", lambda at: at.has_depth)
-def _depth_constant(twin: Twin) -> None:
+def _depth_constant(twin: PlantedTwin) -> None:
     path = _depth(twin)
     depth = pixels(path)
     save(path, np.full_like(depth, depth.mean()))
     twin.note(path)
 
 
-def _depth(twin: Twin) -> Path:
+def _depth(twin: PlantedTwin) -> Path:
     path = twin.pick().depth
     assert path is not None  # `where` let only layouts with depth pass
     return path

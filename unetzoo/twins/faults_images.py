@@ -6,15 +6,11 @@ import numpy as np
 from PIL import Image
 
 from .base import save
-from .planting import Twin, fault, files, has_masks, stacked
-
-
-def _color(layout) -> bool:
-    return files(layout) and not layout.gray
+from .planting import PlantedTwin, colored, fault, files, has_masks, stacked
 
 
 @fault("exif-one-sided", "an image turned by its EXIF orientation, its labels not", files)
-def _exif(twin: Twin) -> None:
+def _exif(twin: PlantedTwin) -> None:
     path = twin.pick().image
     exif = Image.Exif()
     exif[0x0112] = int(twin.rng.choice([3, 6, 8]))
@@ -30,13 +26,13 @@ def _exif(twin: Twin) -> None:
 
 
 @fault("blank-image", "an image of one color", has_masks)
-def _blank(twin: Twin) -> None:
+def _blank(twin: PlantedTwin) -> None:
     pair = twin.pick()
     twin.write_image(pair, np.full_like(twin.read_image(pair), 127))
 
 
 @fault("sixteen-bit-image", "a gray image of 16 bits", has_masks)
-def _sixteen_bits(twin: Twin) -> None:
+def _sixteen_bits(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.image, lambda stack: stack.astype(np.uint16) * 257)
@@ -45,15 +41,15 @@ def _sixteen_bits(twin: Twin) -> None:
     save(twin.renamed(pair.image, ".png"), gray)
 
 
-@fault("cmyk-image", "an image in the four colors of print", _color)
-def _cmyk(twin: Twin) -> None:
+@fault("cmyk-image", "an image in the four colors of print", colored)
+def _cmyk(twin: PlantedTwin) -> None:
     pair = twin.pick()
     image = Image.fromarray(twin.read_image(pair)).convert("CMYK")
     image.save(twin.renamed(pair.image, ".jpg"), quality=95)
 
 
 @fault("alpha-image", "an image with transparent parts", files)
-def _alpha(twin: Twin) -> None:
+def _alpha(twin: PlantedTwin) -> None:
     pair = twin.pick()
     image = Image.fromarray(twin.read_image(pair))
     fade = np.broadcast_to(np.linspace(0, 255, image.width).astype(np.uint8), (image.height, image.width))
@@ -61,7 +57,7 @@ def _alpha(twin: Twin) -> None:
     image.save(twin.renamed(pair.image, ".png"))
 
 
-@fault("gray-image", "one gray image among color images", _color)
-def _gray(twin: Twin) -> None:
+@fault("gray-image", "one gray image among color images", colored)
+def _gray(twin: PlantedTwin) -> None:
     pair = twin.pick()
     twin.write_image(pair, np.asarray(Image.fromarray(twin.read_image(pair)).convert("L")))

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from .base import Layout, pixels, save
-from .planting import Twin, fault, files, has_masks, indexed, raw, stacked
+from .base import TwinLayout, pixels, save
+from .planting import PlantedTwin, declared_values, fault, files, has_masks, indexed, raw, stacked
 
 
-def _shown(twin: Twin, values: np.ndarray) -> np.ndarray:
+def _shown(twin: PlantedTwin, values: np.ndarray) -> np.ndarray:
     """Values in the colors of their classes (H, W, 3); what is no class is white."""
     labels = twin.layout.labels
     table = np.full((256, 3), 255, np.uint8)
@@ -21,34 +21,34 @@ def _shown(twin: Twin, values: np.ndarray) -> np.ndarray:
     return table[values]
 
 
-@fault("jpeg-mask", "labels saved as JPEG", lambda at: files(at) and at.masks != "jpeg", but=("celebamask",))
-def _jpeg_mask(twin: Twin) -> None:
+@fault("jpeg-mask", "labels saved as JPEG", lambda at: files(at) and at.masks not in ("jpeg", "parts"))
+def _jpeg_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
     values = twin.values(pair)
     save(twin.renamed(pair.masks[0], ".jpg"), values, quality=75)
 
 
 @fault("rgb-mask", "labels as colors in place of numbers", raw)
-def _rgb_mask(twin: Twin) -> None:
+def _rgb_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
     save(pair.masks[0], _shown(twin, twin.values(pair)))
     twin.note(pair.masks[0])
 
 
 @fault("alpha-mask", "labels with a channel of transparency", raw)
-def _alpha_mask(twin: Twin) -> None:
+def _alpha_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
     values = twin.values(pair)
     save(pair.masks[0], np.dstack([*[values] * 3, np.full_like(values, 255)]))
     twin.note(pair.masks[0])
 
 
-def _deep(at: Layout) -> bool:
+def _deep(at: TwinLayout) -> bool:
     return raw(at) or stacked(at)
 
 
 @fault("sixteen-bit-mask", "labels spread over 16 bits: values × 257", lambda at: _deep(at) or at.masks == "parts")
-def _sixteen_bits(twin: Twin) -> None:
+def _sixteen_bits(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.masks[0], lambda stack: stack.astype(np.uint16) * 257)
@@ -58,7 +58,7 @@ def _sixteen_bits(twin: Twin) -> None:
 
 
 @fault("float-mask", "labels as a TIFF of float32", _deep)
-def _float_mask(twin: Twin) -> None:
+def _float_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.masks[0], lambda stack: stack.astype(np.float32))
@@ -68,7 +68,7 @@ def _float_mask(twin: Twin) -> None:
 
 
 @fault("multi-frame-mask", "several images in one label file", lambda at: files(at) and at.masks != "jpeg")
-def _multi_frame(twin: Twin) -> None:
+def _multi_frame(twin: PlantedTwin) -> None:
     path = twin.pick().masks[0]
     with Image.open(path) as file:
         image = file.copy()
@@ -77,7 +77,7 @@ def _multi_frame(twin: Twin) -> None:
     twin.note(path)
 
 
-def _change_all(twin: Twin, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def _change_all(twin: PlantedTwin, change: Callable[[np.ndarray], np.ndarray]) -> None:
     if stacked(twin.layout):
         twin.stack(twin.pairs[0].masks[0], lambda stack: np.stack([change(page) for page in stack]))
         return
@@ -90,18 +90,19 @@ def _change_all(twin: Twin, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 @fault("palette-to-gray", "palette labels turned into their colors' luminance", lambda at: at.masks == "palette")
-def _palette_to_gray(twin: Twin) -> None:
+def _palette_to_gray(twin: PlantedTwin) -> None:
     for pair in twin.pairs:
         save(pair.masks[0], pixels(pair.masks[0], "L"))
         twin.note(pair.masks[0])
 
 
-def _several_values(at: Layout) -> bool:
-    return has_masks(at) and at.masks != "jpeg" and at.dataset != "csv"  # 0 and 1 have nothing between them
+def _several_values(at: TwinLayout) -> bool:
+    values = declared_values(at)
+    return at.masks not in (None, "jpeg") and values[-1] - values[0] > 2  # too close to show what happened to them
 
 
 @fault("jpeg-values", "labels that were JPEGs once: values near the true ones", _several_values)
-def _jpeg_values(twin: Twin) -> None:
+def _jpeg_values(twin: PlantedTwin) -> None:
     def through_jpeg(values: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(values).save(file, "JPEG", quality=75)
@@ -111,7 +112,7 @@ def _jpeg_values(twin: Twin) -> None:
 
 
 @fault("interpolated-ids", "labels resized bilinearly: values between the true ones", _several_values)
-def _interpolated(twin: Twin) -> None:
+def _interpolated(twin: PlantedTwin) -> None:
     def resized(values: np.ndarray) -> np.ndarray:
         image = Image.fromarray(values)
         small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BILINEAR)
@@ -120,24 +121,25 @@ def _interpolated(twin: Twin) -> None:
     _change_all(twin, resized)
 
 
-@fault("zero-one", "0 and 1 in files that should hold 0 and 255", lambda at: at.masks in ("binary", "parts"),
-       but=("carvana",))  # fmt: skip
-def _zero_one(twin: Twin) -> None:
+@fault("zero-one", "0 and 1 in files that should hold 0 and 255", lambda at: (
+    at.masks in ("binary", "parts") and at.values is not None and at.values.otherwise is None))  # fmt: skip
+def _zero_one(twin: PlantedTwin) -> None:
     _change_all(twin, lambda values: values // 255)
 
 
 @fault("zero-255", "0 and 255 in files that should hold class numbers", lambda at: at.masks == "index")
-def _zero_255(twin: Twin) -> None:
-    _change_all(twin, lambda values: (values > 0) * np.uint8(255))
+def _zero_255(twin: PlantedTwin) -> None:
+    lowest = declared_values(twin.layout)[0]
+    _change_all(twin, lambda values: (values > lowest) * np.uint8(255))
 
 
 @fault("shifted-ids", "every class number one too high", indexed)
-def _shifted(twin: Twin) -> None:
+def _shifted(twin: PlantedTwin) -> None:
     _change_all(twin, lambda values: np.where(values < 255, values + 1, values))
 
 
 @fault("out-of-range-id", "a few pixels of a number that no class has", lambda at: has_masks(at) and at.masks != "jpeg")
-def _out_of_range(twin: Twin) -> None:
+def _out_of_range(twin: PlantedTwin) -> None:
     pair = twin.pick()
     values = twin.values(pair).copy()
     row, column = (int(twin.rng.integers(n - 3)) for n in values.shape)
@@ -145,8 +147,9 @@ def _out_of_range(twin: Twin) -> None:
     twin.set_values(pair, values)
 
 
-@fault("all-ignored", "labels without a single labeled pixel", lambda at: bool(at.labels and at.labels.ignore_ids))
-def _all_ignored(twin: Twin) -> None:
+@fault("all-ignored", "labels without a single labeled pixel", lambda at: bool(
+    at.labels and max(at.labels.ignore_ids, default=-1) >= 0))  # fmt: skip
+def _all_ignored(twin: PlantedTwin) -> None:
     pair = twin.pick()
     labels = twin.layout.labels
     assert labels is not None  # `where` asked for it
@@ -154,30 +157,45 @@ def _all_ignored(twin: Twin) -> None:
     twin.set_values(pair, np.full_like(twin.values(pair), value))
 
 
-@fault("empty-mask", "labels that show background alone", has_masks, but=("cityscapes", "camvid"))
-def _empty_mask(twin: Twin) -> None:
+def _class_values(twin: PlantedTwin) -> tuple[int, ...]:
+    labels = twin.layout.values.labels if twin.layout.values else None
+    return labels.ids if labels else ()
+
+
+@fault("empty-mask", "labels that show a single class", has_masks)
+def _empty_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
-    background = 255 if twin.layout.dataset == "isbi2012" else 0  # cells without a membrane
     for path in pair.masks if twin.layout.masks == "parts" else pair.masks[:1]:
-        twin.set_values(pair, np.full_like(twin.values(pair, path), background), path)
+        values = twin.values(pair, path)
+        counts = {value: np.count_nonzero(values == value) for value in _class_values(twin)}
+        most = 0 if twin.layout.masks in ("parts", "jpeg") else max(counts, key=counts.__getitem__)
+        twin.set_values(pair, np.full_like(values, most), path)
 
 
 @fault("inverted-mask", "labels with the two classes exchanged in one file",
-       lambda at: at.masks in ("binary", "jpeg") or at.dataset == "csv")  # fmt: skip
-def _inverted(twin: Twin) -> None:
+       lambda at: at.labels is not None and at.labels.classes == 2 and at.masks not in (None, "parts"))  # fmt: skip
+def _inverted(twin: PlantedTwin) -> None:
     pair = twin.pick()
-    values = twin.values(pair)
-    twin.set_values(pair, (1 if twin.layout.dataset == "csv" else 255) - values)
+    values, labels = twin.values(pair), twin.layout.labels
+    assert labels is not None  # `where` asked for it
+    if twin.layout.masks == "jpeg":
+        twin.set_values(pair, 255 - values)
+        return
+    first, second = labels.ids
+    twin.set_values(pair, np.where(values == first, second, np.where(values == second, first, values)))
 
 
-@fault(
-    "absent-class", "a declared class that no file shows", lambda at: indexed(at) or at.masks == "parts", but=("csv",)
-)
-def _absent_class(twin: Twin) -> None:
+def _many_classes(at: TwinLayout) -> bool:
+    return at.labels is not None and at.labels.classes > 2 and (indexed(at) or at.masks == "parts")
+
+
+@fault("absent-class", "a declared class that no file shows", _many_classes)
+def _absent_class(twin: PlantedTwin) -> None:
     if twin.layout.masks == "parts":
+        gone = list(twin.layout.layout.joined)[1]
         for pair in twin.pairs:
             for path in pair.masks:
-                if path.stem.endswith("_nose"):
+                if path.stem.endswith(f"_{gone}"):
                     twin.remove(path)
         return
     labels = twin.layout.labels

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from .planting import Twin, anywhere, fault, has_masks
+from .planting import PlantedTwin, anywhere, fault, has_masks
 
 
 @fault("duplicate-image", "the same sample twice in a split", anywhere)
-def _duplicate(twin: Twin) -> None:
+def _duplicate(twin: PlantedTwin) -> None:
     twin.copy(*twin.pick_two("train"))
 
 
 @fault("leakage", "the same sample in train and val", anywhere)
-def _leakage(twin: Twin) -> None:
+def _leakage(twin: PlantedTwin) -> None:
     twin.copy(*twin.pick_two("val"))
 
 
 @fault("conflicting-labels", "the same image twice, with different labels", has_masks)
-def _conflicting(twin: Twin) -> None:
+def _conflicting(twin: PlantedTwin) -> None:
     twin.copy(*twin.pick_two("train"), labels=False)
 
 
 @fault("misaligned-mask", "the labels of two images exchanged", has_masks)
-def _misaligned(twin: Twin) -> None:
+def _misaligned(twin: PlantedTwin) -> None:
     first = twin.pick()
     values = twin.values(first)
     second = max(

@@ -155,20 +155,21 @@ def membranes(rng: RNG, size: int) -> Array:
     return (near[..., 1] - near[..., 0] > 0.025).astype(np.uint8)
 
 
-def objects(rng: RNG, size: int) -> Array:
-    """A disc (1), a square (2) and a triangle (3) on background (0)."""
+def shapes(rng: RNG, size: int, classes: int) -> Array:
+    """A disc, a square or a triangle for each class but the first, which is what lies around them."""
     x, y = grid(size, size)
     labels = np.zeros((size, size), np.uint8)
-    for kind, place in zip((1, 2, 3), rng.permutation(4), strict=False):
-        r = rng.uniform(0.1, 0.2)
-        across, down = rng.uniform(r + 0.01, 0.49 - r, 2)
-        dx, dy = x - across - 0.5 * (place % 2), y - down - 0.5 * (place // 2)
-        shapes = {
-            1: dx**2 + dy**2 < r**2,
-            2: np.maximum(abs(dx), abs(dy)) < 0.9 * r,
-            3: (dy < 0.8 * r) & (dy > -r + 1.8 * abs(dx)),
-        }
-        labels[shapes[kind]] = kind
+    side = max(2, int(np.ceil(np.sqrt(classes))))  # places in a row
+    for kind, place in zip(range(1, classes), rng.permutation(side * side), strict=False):
+        r = rng.uniform(0.2, 0.4) / side
+        across, down = rng.uniform(r + 0.01, 0.99 / side - r, 2)
+        dx, dy = x - across - place % side / side, y - down - place // side / side
+        shape = (
+            dx**2 + dy**2 < r**2,
+            np.maximum(abs(dx), abs(dy)) < 0.9 * r,
+            (dy < 0.8 * r) & (dy > -r + 1.8 * abs(dx)),
+        )[(kind - 1) % 3]
+        labels[shape] = kind
     return labels
 
 

@@ -1,10 +1,106 @@
-"""The table of layouts."""
+"""All layouts that can be written: those that the registered datasets declare, plugins' too."""
 
 from __future__ import annotations
 
-from .base import Layout
-from .faces import FACES
-from .streets import STREETS
-from .things import THINGS
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 
-LAYOUTS: dict[str, Layout] = {**FACES, **STREETS, **THINGS}
+from ..datasets import Folder
+from ..datasets.file_dataset import FileDataset
+from ..datasets.layout import FileLayout, MaskValues
+from ..errors import DataError, UnetzooError
+from ..labels import LabelSpec
+from ..registry import DATASETS
+from .base import Pair, TwinLayout
+from .composite_twins import COMPOSITE_TWINS
+from .drawings import DRAWINGS
+from .writing import Drawing, read_layout, write_layout
+
+OBJECTS = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(255,), ignore_index=255,
+                    palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)))  # fmt: skip
+TWO = LabelSpec(("background", "object"), ids=(0, 255))
+
+
+def twin_layout(
+    dataset: str, target: type[FileDataset], layout: FileLayout, drawing: Drawing, declared: LabelSpec | None = None
+) -> TwinLayout:
+    """The twin of a declared layout."""
+    options = dict(layout.options)
+    if declared is not None:
+        ignored = {"ignore_ids": declared.ignore_ids, "ignore_index": declared.ignore_index}
+        options |= {"names": declared.names, "ids": declared.ids, **(ignored if declared.ignore_ids else {})}
+    known = target.splits or ("train", "val")
+    splits = tuple(split for split in ("train", "val", "test") if split in known and split not in layout.withheld)
+    masks = layout.of("mask")
+    values = MaskValues(declared) if declared else masks[0].values or MaskValues(layout.labels)
+    return TwinLayout(
+        dataset, layout, partial(_write, layout, values, drawing), partial(_read, layout, target, splits),
+        splits, options, declared, drawing.palette, drawing.count,
+        drawing.least or _least(target, layout, drawing, splits), drawing.size,
+    )  # fmt: skip
+
+
+def _write(
+    layout: FileLayout, values: MaskValues, drawing: Drawing, root: Path, count: int, size: int, seed: int
+) -> None:
+    write_layout(root, layout, values, drawing, count, size, seed)
+
+
+def _read(layout: FileLayout, target: type[FileDataset], splits: tuple[str, ...], root: Path) -> list[Pair]:
+    return read_layout(root, layout, target, splits, {})
+
+
+def _least(target: type[FileDataset], layout: FileLayout, drawing: Drawing, splits: tuple[str, ...]) -> int:
+    """The fewest samples that fill every split: two in train, so that they can be told apart."""
+    folders = layout.lists or layout.parts
+    for count in range(5, 100):
+        samples = drawing.samples(layout, count, 0)
+        try:
+            sizes = {
+                split: len(target.divide([fields["name"] for fields in samples if not folders
+                                          or split in folders[fields["split"]]], split, Path()))
+                for split in splits
+            }  # fmt: skip
+        except DataError:
+            continue
+        if all(size >= 1 + (split == "train") for split, size in sizes.items()):
+            return count
+    return 100
+
+
+@cache
+def _known(names: tuple[str, ...]) -> dict[str, TwinLayout]:
+    found: dict[str, TwinLayout] = {}
+    for dataset in names:
+        try:
+            target = DATASETS.get(dataset)
+        except UnetzooError:  # a plugin that is broken hinders nothing else
+            continue
+        if isinstance(target, type) and issubclass(target, FileDataset) and target is not Folder:
+            drawing = DRAWINGS.get(dataset, Drawing())
+            found |= {layout.name: twin_layout(dataset, target, layout, drawing)
+                      for layout in target.layouts_for() if layout.name}  # fmt: skip
+    for name, about, labels in (
+        ("folder", "masks with a palette, outlines not labeled", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
+    ):  # fmt: skip
+        flat = replace(Folder.layouts_for()[-1], name=name, about=f"your own: images/ and masks/ by stem; {about}")
+        found[name] = twin_layout("folder", Folder, flat, Drawing(palette=labels is OBJECTS), labels)
+    return found | COMPOSITE_TWINS
+
+
+class _Layouts(Mapping[str, TwinLayout]):
+    """The layouts by name, as the datasets that are installed and registered declare them now."""
+
+    def __getitem__(self, name: str) -> TwinLayout:
+        return _known(tuple(DATASETS.names()))[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_known(tuple(DATASETS.names())))
+
+    def __len__(self) -> int:
+        return len(_known(tuple(DATASETS.names())))
+
+
+LAYOUTS: Mapping[str, TwinLayout] = _Layouts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +13,15 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from .base import Layout, Pair, pixels, rng_of, save, save_indexed
+from .base import Pair, TwinLayout, pixels, rng_of, save, save_indexed
+from .composite_twins import MANIFEST
 from .layouts import LAYOUTS
-from .things import MANIFEST
 
 WHITE = {0: (0, 0, 0), 1: (255, 255, 255)}
 
 
 @dataclass
-class Twin:
+class PlantedTwin:
     """A written twin into which a fault is being planted.
 
     Args:
@@ -32,7 +32,7 @@ class Twin:
     """
 
     root: Path
-    layout: Layout
+    layout: TwinLayout
     code: str
     seed: int
     touched: list[Path] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Twin:
         path = path or pair.masks[0]
         if pair.page is not None:
             return self._page(path, pair.page)
-        return pixels(path, None if self.layout.masks in ("index", "palette") else "L")
+        return pixels(path, None if indexed(self.layout) else "L")
 
     def set_values(self, pair: Pair, values: np.ndarray, path: Path | None = None) -> None:
         """Write a sample's label file in the encoding that it has."""
@@ -183,73 +183,89 @@ def _prefix(pair: Pair) -> str:
     return found[0] if found else ""
 
 
+Where = Callable[[TwinLayout], bool]
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault that a data set can have.
 
     Args:
         about: What is wrong, in a line.
-        layouts: The layouts that can have it.
+        where: Whether a layout can have it.
         planter: `planter(root, layout, seed)` plants it and returns the files it touched.
     """
 
     about: str
-    layouts: tuple[str, ...]
-    planter: Callable[[Path, Layout, int], list[Path]]
+    where: Where
+    planter: Callable[[Path, TwinLayout, int], list[Path]]
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts that can have it."""
+        return tuple(name for name, layout in LAYOUTS.items() if self.where(layout))
 
 
 FAULTS: dict[str, Fault] = {}
-Where = Callable[[Layout], bool]
 
 
-def fault(code: str, about: str, where: Where, *, but: Iterable[str] = ()) -> Callable:
-    """Enter a function of a `Twin` into `FAULTS`.
+def fault(code: str, about: str, where: Where) -> Callable:
+    """Enter a function of a `PlantedTwin` into `FAULTS`.
 
     Args:
         code: The fault's name.
         about: What is wrong, in a line.
         where: Which layouts can have it.
-        but: Datasets that cannot.
     """
 
-    def enter(plant: Callable[[Twin], None]) -> Callable[[Twin], None]:
-        def planter(root: Path, layout: Layout, seed: int) -> list[Path]:
-            twin = Twin(root, layout, code, seed)
+    def enter(plant: Callable[[PlantedTwin], None]) -> Callable[[PlantedTwin], None]:
+        def planter(root: Path, layout: TwinLayout, seed: int) -> list[Path]:
+            twin = PlantedTwin(root, layout, code, seed)
             plant(twin)
             return twin.touched
 
-        names = (name for name, layout in LAYOUTS.items() if where(layout) and layout.dataset not in but)
-        FAULTS[code] = Fault(about, tuple(names), planter)
+        FAULTS[code] = Fault(about, where, planter)
         return plant
 
     return enter
 
 
-def stacked(layout: Layout) -> bool:
+def stacked(layout: TwinLayout) -> bool:
     """All samples lie in one file."""
-    return layout is LAYOUTS["isbi2012-tif"]
+    return layout.layout.stacked
 
 
-def anywhere(layout: Layout) -> bool:
+def anywhere(layout: TwinLayout) -> bool:
     """Every layout."""
     return True
 
 
-def has_masks(layout: Layout) -> bool:
+def has_masks(layout: TwinLayout) -> bool:
     """Images have labels."""
     return layout.masks is not None
 
 
-def files(layout: Layout) -> bool:
+def files(layout: TwinLayout) -> bool:
     """Every image and every label map is a file."""
     return has_masks(layout) and not stacked(layout)
 
 
-def raw(layout: Layout) -> bool:
+def raw(layout: TwinLayout) -> bool:
     """Label files are read as stored numbers."""
-    return files(layout) and layout.masks in ("index", "palette", "binary") and layout.dataset != "carvana"
+    return files(layout) and layout.values is not None and layout.values.how == "numbers"
 
 
-def indexed(layout: Layout) -> bool:
+def colored(layout: TwinLayout) -> bool:
+    """Images are files of three channels."""
+    return files(layout) and not layout.gray
+
+
+def declared_values(layout: TwinLayout) -> list[int]:
+    """The values that the label files may hold, sorted."""
+    labels = layout.values.labels if layout.values else None
+    return sorted(value for value in labels.lookup() if value >= 0) if labels else []
+
+
+def indexed(layout: TwinLayout) -> bool:
     """Label files hold a number for each class."""
     return layout.masks in ("index", "palette")

@@ -3,17 +3,17 @@
 import json
 import shutil
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from unetzoo_extras import miniatures
 from unetzoo_extras.drive import DRIVE
 from unetzoo_extras.isic2018 import ISIC2018
 from unetzoo_extras.oxford_pet import OxfordPet
 
 import unetzoo
-from unetzoo.doctor import audit
+from unetzoo.doctor import audit, recognize
 from unetzoo.errors import (
     ConfigError,
     DataError,
@@ -24,11 +24,12 @@ from unetzoo.errors import (
     UnetzooError,
 )
 from unetzoo.training import evaluate, train
+from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
 ALL = {
-    "oxford-pet": (miniatures.oxford_pet, OxfordPet),
-    "drive": (miniatures.drive, DRIVE),
-    "isic2018": (miniatures.isic2018, ISIC2018),
+    "oxford-pet": (partial(write, "oxford-pet"), OxfordPet),
+    "drive": (partial(write, "drive"), DRIVE),
+    "isic2018": (partial(write, "isic2018"), ISIC2018),
 }
 
 
@@ -174,12 +175,12 @@ def test_every_folder_that_is_missing_is_told(name, root):
 
 def test_every_missing_file_is_named_and_so_are_all_of_them(name, root):
     data = ALL[name][1](root)
-    (first, image, _), (second, _, mask), *_ = data.files
-    image.unlink()
-    mask.unlink()
-    with pytest.raises(PairingError, match="2 faults") as caught:
+    first, second, *_ = data.files
+    first.image.unlink()
+    second.mask.unlink()
+    with pytest.raises(PairingError) as caught:
         ALL[name][1](root)
-    assert first in str(caught.value) and second in str(caught.value)
+    assert first.name in str(caught.value.found) and second.name in str(caught.value.found)
 
 
 def test_a_missing_field_of_view_is_named(retinas):
@@ -190,7 +191,7 @@ def test_a_missing_field_of_view_is_named(retinas):
 
 def test_masks_of_other_values_sizes_and_kinds_are_refused(name, root):
     data = ALL[name][1](root)
-    path = data.files[0][2]
+    path = data.files[0].mask
     with Image.open(path) as image:
         whole = np.array(image.convert("L"))
     wrong = whole.copy()
@@ -220,7 +221,7 @@ def test_a_field_of_view_of_another_size_is_refused(retinas):
         ("Bombay_1 8 1 3\nBombay_2 8 1\n", "line 2: 'Bombay_2 8 1'"),
         ("<html>\n", "line 1: '<html>'"),
         ("Bombay_1 8 1 3\nBombay_1 8 1 3\n", "Bombay_1 twice"),
-        ("Bombay_1 8 1 3\nBombay_77 8 1 3\n", "Bombay_77.jpg is listed and not there"),
+        ("Bombay_1 8 1 3\nBombay_77 8 1 3\n", "Bombay_77 is listed in annotations/trainval.txt and not there"),
     ],
 )
 def test_broken_lists_are_refused(pets, text, says):
@@ -271,10 +272,28 @@ def test_archives_are_read(name, root, tmp_path, monkeypatch):
     assert len(unetzoo.DATASETS.build(name, root=str(tmp_path / "data.zip"))) == len(ALL[name][1](root))
 
 
-def test_the_doctor_finds_sound_miniatures_sound_and_a_broken_image(name, root):
-    assert not audit(root, dataset=name).errors
-    ALL[name][1](root).files[0][1].write_bytes(b"broken")
-    assert audit(root, dataset=name).errors
+def test_the_doctor_recognizes_a_sound_twin_and_finds_it_sound(name, root):
+    (likeliest, _), *others = recognize(root)
+    assert likeliest == name and all(confidence < 0.8 for _, confidence in others)
+    report = audit(root)
+    assert report.dataset == name and not report.errors and not report.warnings
+    assert set(report.splits) >= {"train", "val", "test"}
+
+
+PLANTS = [(name, code) for code, fault in FAULTS.items() for name in ALL if name in fault.layouts]
+
+
+def test_most_faults_can_be_planted():
+    assert all(sum(name == planted for planted, _ in PLANTS) >= 22 for name in ALL)
+
+
+@pytest.mark.parametrize(("layout", "code"), [plant for plant in PLANTS if plant[1] != "no-permission"])
+def test_a_planted_fault_is_found_and_nothing_else_is(layout, code, tmp_path):
+    root = write(layout, tmp_path / "data", count=max(10, LAYOUTS[layout].least))
+    plant(root, layout, code)
+    report = audit(root, layout)
+    assert code in report.codes
+    assert not {finding.code for finding in (*report.errors, *report.warnings)} - {code}
 
 
 def test_recipes_train_and_score_the_test_set(name, root, tmp_path):

@@ -6,35 +6,24 @@ retina", IEEE Transactions on Medical Imaging 23(4):501-509.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from unetzoo import LabelSpec
-from unetzoo.datasets import (
-    FilePairs,
-    by_name,
-    check_split,
-    data_root,
-    list_folder,
-    list_images,
-    map_labels,
-    paired,
-    read_image,
-    wrong_layout,
-)
+from unetzoo.datasets import FileDataset, FileLayout, FilePattern, MaskValues
 from unetzoo.errors import ConfigError, DataError, SizeMismatchError
 
-SPLITS = ("train", "val", "trainval", "test")
 VALIDATION = 4
 IGNORED = 255
 LABELS = LabelSpec(("background", "vessel"), ids=(0, 255), ignore_index=IGNORED)
-SHOWN = LabelSpec(("outside", "inside"), ids=(0, 255))
+SHOWN = MaskValues(LabelSpec(("outside", "inside"), ids=(0, 255)), "shown")
 MANUAL = {1: "1st_manual", 2: "2nd_manual"}
 
 
-class DRIVE(FilePairs):
+class DRIVE(FileDataset):
     """Vessels against the rest of the retina.
 
     Images 21 to 40 are the official training set ("trainval" here), 01 to 20 the test set. Of the training set the
@@ -64,6 +53,8 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
   test/         images/01_test.tif  …       1st_manual/01_manual1.gif  …   mask/01_test_mask.gif  …
                 2nd_manual/01_manual2.gif  …   (newer copies withhold both manuals)"""
 
+    splits: ClassVar = ("train", "val", "trainval", "test")
+
     def __init__(
         self,
         root: str | Path,
@@ -73,43 +64,49 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         field_of_view: bool = True,
         transform: Any = None,
     ) -> None:
-        check_split(split, SPLITS, "DRIVE")
         if observer not in MANUAL or (observer == 2 and split != "test"):
             raise ConfigError(
                 "unknown observer", subject="DRIVE", expected='1, or 2 with split="test"', found=repr(observer)
             )
-        root = data_root(root)
-        part, manual = "test" if split == "test" else "training", MANUAL[observer]
-        if part not in {path.name for path in list_folder(root, self.how_to_get)}:
-            raise wrong_layout("DRIVE", root, f"{part}/", self.how_to_get)
-        needed = {"images", manual, "mask"}
-        if not needed <= {path.name for path in list_folder(root / part, self.how_to_get)}:
-            raise wrong_layout("DRIVE", root / part, ", ".join(f"{n}/" for n in sorted(needed)), self.how_to_get)
-        faults: list[str] = []
-        images, masks, views = (
-            by_name(list_images(root / part / folder, self.how_to_get), ending, faults)
-            for folder, ending in (("images", f"_{part}"), (manual, f"_manual{observer}"), ("mask", f"_{part}_mask"))
+        super().__init__(root, split, transform=transform, observer=observer, field_of_view=field_of_view)
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """The segmentations of an observer, with the field of view where it counts."""
+        manual, view = MANUAL[options.get("observer", 1)], options.get("field_of_view", True)
+        number = manual[0]
+        files = (
+            FilePattern("image", "{split}/images/{name}_{split}.tif"),
+            # black or white as shown, whatever numbers a GIF's palette gives to them
+            FilePattern("mask", f"{{split}}/{manual}/{{name}}_manual{number}.gif", MaskValues(LABELS, "shown")),
+            FilePattern("field of view", "{split}/mask/{name}_{split}_mask.gif"),
         )
-        faults += [f"{path} has no field of view" for name, path in images.items() if name not in views]
-        files = paired(images, masks, subject=root / part, faults=faults, hint=self.how_to_get)
-        if split in ("train", "val"):
-            files = _divided(files, split, root / part)
-        super().__init__(root, files, labels=LABELS, split=split, transform=transform)
-        self.views = views if field_of_view else {}
+        return (
+            FileLayout(
+                "drive", "DRIVE: training/ and test/ with images/, 1st_manual/ and mask/", files if view else files[:2],
+                LABELS, needs=("image", "mask", "field of view") if view else ("image", "mask"), sample_names="{:02d}",
+                parts={"training": ("train", "val", "trainval"), "test": ("test",)},
+                aside=(r"test/[12][a-z]+_manual/.*",),
+            ),
+        )  # fmt: skip
 
-    def sources(self) -> list[Path]:
-        """All images, segmentations and fields of view."""
-        return [*super().sources(), *(self.views[name] for name, *_ in self.files if name in self.views)]
-
-    def read_labels(self, path: Path) -> np.ndarray:
-        """Decode a segmentation by what it shows: black or white, whatever numbers a GIF's palette gives to them."""
-        return map_labels(read_image(path, channels=1)[..., 0], LABELS, path)
+    @classmethod
+    def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
+        """The last four of the training set are val."""
+        if split not in ("train", "val"):
+            return names
+        if len(names) <= VALIDATION:
+            raise DataError(
+                "too few images to divide", subject=root, expected=f"more than {VALIDATION}", found=len(names),
+                hint='use split="trainval", or fetch the data again',
+            )  # fmt: skip
+        return names[-VALIDATION:] if split == "val" else names[:-VALIDATION]
 
     def load(self, index: int) -> dict[str, Any]:
         """One image, its vessels, and 255 outside its field of view."""
         sample = super().load(index)
-        if path := self.views.get(sample["id"]):
-            inside = map_labels(read_image(path, channels=1)[..., 0], SHOWN, path)
+        if path := self.files[index].files.get("field of view"):
+            inside = SHOWN.read(path)
             if inside.shape != sample["mask"].shape:
                 raise SizeMismatchError(
                     "field of view and image differ in size", subject=path,
@@ -122,12 +119,3 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
     def baseline(self, sample: dict[str, Any]) -> np.ndarray:
         """What a network must beat: background everywhere, which is right for seven pixels of eight."""
         return np.zeros_like(sample["mask"])
-
-
-def _divided(files: list[Any], split: str, subject: Path) -> list[Any]:
-    if len(files) <= VALIDATION:
-        raise DataError(
-            "too few images to divide", subject=subject, expected=f"more than {VALIDATION}", found=len(files),
-            hint='use split="trainval", or fetch the data again',
-        )  # fmt: skip
-    return files[-VALIDATION:] if split == "val" else files[:-VALIDATION]

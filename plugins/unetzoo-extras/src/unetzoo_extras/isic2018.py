@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from unetzoo import LabelSpec
-from unetzoo.datasets import FilePairs, by_name, check_split, data_root, list_folder, list_images, paired, wrong_layout
+from unetzoo.datasets import FileDataset, FileLayout, FilePattern
 
-PARTS = {"train": "Training", "val": "Validation", "test": "Test"}
+LABELS = LabelSpec(("skin", "lesion"), ids=(0, 255))
 
 
-class ISIC2018(FilePairs):
+class ISIC2018(FileDataset):
     """Lesions against the skin around them.
 
     The splits are the challenge's: 2,594 / 100 / 1,000 inputs, a folder each. Images differ in size, up to 30
@@ -42,17 +42,19 @@ unpack the archives of task 1 at https://challenge.isic-archive.com/data/#2018 i
   ISIC2018_Task1-2_Validation_Input/  ISIC2018_Task1_Validation_GroundTruth/
   ISIC2018_Task1-2_Test_Input/        ISIC2018_Task1_Test_GroundTruth/"""
 
+    layouts: ClassVar = (
+        FileLayout(
+            "isic2018", "ISIC 2018, task 1: a folder of inputs and one of ground truth for each split",
+            (
+                FilePattern("image", "ISIC2018_Task1-2_{split}_Input/{name}.jpg"),
+                FilePattern("mask", "ISIC2018_Task1_{split}_GroundTruth/{name}_segmentation.png"),
+            ),
+            LABELS, parts={"Training": ("train",), "Validation": ("val",), "Test": ("test",)},
+            sample_names="ISIC_{:07d}",
+        ),
+    )  # fmt: skip
+
     def __init__(
         self, root: str | Path, split: Literal["train", "val", "test"] = "train", *, transform: Any = None
     ) -> None:
-        check_split(split, tuple(PARTS), "ISIC2018")
-        root = data_root(root)
-        inputs, truth = f"ISIC2018_Task1-2_{PARTS[split]}_Input", f"ISIC2018_Task1_{PARTS[split]}_GroundTruth"
-        if not {inputs, truth} <= {path.name for path in list_folder(root, self.how_to_get)}:
-            raise wrong_layout("ISIC 2018", root, f"{inputs}/ and {truth}/", self.how_to_get)
-        faults: list[str] = []
-        images = by_name(list_images(root / inputs, self.how_to_get), "", faults)
-        masks = by_name(list_images(root / truth, self.how_to_get), "_segmentation", faults)
-        files = paired(images, masks, subject=root, faults=faults, hint=self.how_to_get)
-        labels = LabelSpec(("skin", "lesion"), ids=(0, 255))
-        super().__init__(root, files, labels=labels, split=split, transform=transform)
+        super().__init__(root, split, transform=transform)

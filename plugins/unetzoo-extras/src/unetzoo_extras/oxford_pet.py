@@ -1,16 +1,17 @@
-"""Oxford-IIIT Pet: 7,349 listed found of cats and dogs of 37 breeds, with trimaps.
+"""Oxford-IIIT Pet: 7,349 listed images of cats and dogs of 37 breeds, with trimaps.
 
 Parkhi, Vedaldi, Zisserman and Jawahar 2012, "Cats and dogs", IEEE CVPR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from unetzoo import LabelSpec
-from unetzoo.datasets import FilePairs, by_name, check_split, data_root, list_folder, list_images, paired, wrong_layout
-from unetzoo.errors import ConfigError, DataError, did_you_mean
+from unetzoo.datasets import FileDataset, FileLayout, FilePattern
+from unetzoo.errors import ConfigError, did_you_mean
 
 PET, BACKGROUND, BORDER = 1, 2, 3  # what the trimaps hold
 LABELS = {
@@ -18,11 +19,10 @@ LABELS = {
     "pet": LabelSpec(("background", "pet"), ids=(BACKGROUND, PET), remap={BORDER: 1}),
     "class": LabelSpec(("background", "pet", "border"), ids=(BACKGROUND, PET, BORDER)),
 }
-SPLITS = ("train", "val", "trainval", "test")
 EVERY = 10  # of trainval, the first of every ten lines is val
 
 
-class OxfordPet(FilePairs):
+class OxfordPet(FileDataset):
     """Pets against their background.
 
     The lists `trainval.txt` (3,680 names) and `test.txt` (3,669) are the official splits. Trainval is divided further
@@ -53,6 +53,8 @@ unpack images.tar.gz and annotations.tar.gz of https://www.robots.ox.ac.uk/~vgg/
   annotations/  trainval.txt  test.txt
     trimaps/    Abyssinian_1.png  …"""
 
+    splits: ClassVar = ("train", "val", "trainval", "test")
+
     def __init__(
         self,
         root: str | Path,
@@ -61,51 +63,28 @@ unpack images.tar.gz and annotations.tar.gz of https://www.robots.ox.ac.uk/~vgg/
         border: Literal["ignore", "pet", "class"] = "ignore",
         transform: Any = None,
     ) -> None:
-        check_split(split, SPLITS, "OxfordPet")
         if border not in LABELS:
             hint = did_you_mean(str(border), LABELS, "border")
             raise ConfigError("unknown border", subject="OxfordPet", expected=" | ".join(LABELS), found=repr(border),
                               hint=hint)  # fmt: skip
-        root = data_root(root)
-        if not {"images", "annotations"} <= {path.name for path in list_folder(root, self.how_to_get)}:
-            raise wrong_layout("Oxford-IIIT Pet", root, "images/ and annotations/", self.how_to_get)
-        names = _listed(root / "annotations" / ("test.txt" if split == "test" else "trainval.txt"), self.how_to_get)
-        if split in ("train", "val"):
-            names = [name for line, name in enumerate(names) if (line % EVERY == 0) == (split == "val")]
-        faults: list[str] = []
-        found = by_name(list_images(root / "images", self.how_to_get), "", faults)
-        trimaps = by_name(list_images(root / "annotations" / "trimaps", self.how_to_get), "", faults)
-        faults += [f"images/{name}.jpg is listed and not there" for name in names if name not in found]
-        images = {name: found[name] for name in names if name in found}
-        masks = {name: trimaps[name] for name in images if name in trimaps}
-        files = paired(images, masks, subject=root, faults=faults, hint=self.how_to_get)
-        super().__init__(root, files, labels=LABELS[border], split=split, transform=transform)
+        super().__init__(root, split, transform=transform, border=border)
 
-
-def _listed(path: Path, how_to_get: str) -> list[str]:
-    """The names of a list: the first word of each line; a # begins a remark.
-
-    Raises:
-        DataError: It cannot be read, is empty, names an image twice, or holds other lines.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the list of a split", subject=path, found=str(error), hint=how_to_get) from error
-    rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
-    wrong = [f"line {number}: {' '.join(words)[:60]!r}" for number, words in rows if not _is_row(words)]
-    names = [words[0] for _, words in rows]
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    wrong += [f"{name} twice" for name in repeated]
-    if wrong or not names:
-        raise DataError(
-            "a broken list of a split", subject=path, expected="lines such as 'Abyssinian_100 1 1 1', each name once",
-            found="; ".join(wrong[:5]) or "no names", hint="fetch annotations.tar.gz again",
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """Images and trimaps, with the lists of the official splits."""
+        files = FilePattern("image", "images/{name}.jpg"), FilePattern("mask", "annotations/trimaps/{name}.png")
+        return (
+            FileLayout(
+                "oxford-pet", "Oxford-IIIT Pet: images/, annotations/trimaps/ and the lists of the splits", files,
+                LABELS[options.get("border", "ignore")], list_line="{name} 1 1 1", sample_names="Abyssinian_{}",
+                lists={"annotations/trainval.txt": ("train", "val", "trainval"), "annotations/test.txt": ("test",)},
+                aside=(r"annotations/.*", r"images/.*\.mat"),
+            ),
         )  # fmt: skip
-    return names
 
-
-def _is_row(words: list[str]) -> bool:
-    """A name with a number behind it, then the numbers of class, species and breed."""
-    stem, _, number = words[0].rpartition("_")
-    return bool(stem) and number.isdecimal() and len(words) == 4 and all(word.isdecimal() for word in words[1:])
+    @classmethod
+    def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
+        """The first line of trainval and every tenth after it are val."""
+        if split not in ("train", "val"):
+            return names
+        return [name for line, name in enumerate(names) if (line % EVERY == 0) == (split == "val")]

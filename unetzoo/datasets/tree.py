@@ -1,4 +1,4 @@
-"""Walking a folder once, and sorting its files into samples by a layout's patterns."""
+"""Walking a folder once, and sorting its files into samples by the patterns of a layout."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from ..datasets.listing import natural_key
+from .layout import FileLayout
+from .listing import natural_key
 
-Role = Literal["image", "mask", "depth", "background", "cutout", "scene", "misnamed", "aside"]
 Key = tuple[str, ...]
 JUNK = re.compile(r"\.|__MACOSX$")  # what file managers leave, passed over by the datasets too
 
@@ -70,35 +69,21 @@ class Tree:
         return {part for file in self.files for part in file.split("/")[:-1]}
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One kind of file of a layout.
-
-    Args:
-        role: What it is to a sample.
-        pattern: Matches the whole relative path. Its groups make the sample's key, except `part`; `split` names its
-            split.
-    """
-
-    role: Role
-    pattern: re.Pattern[str]
-
-
 @dataclass
 class Item:
     """The files of one sample, by role; `absent`: those that a manifest names and nobody has."""
 
     key: Key
     split: str | None = None
-    files: dict[Role, list[str]] = field(default_factory=dict)
-    absent: dict[Role, str] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The sample's name, without its split."""
         return self.key[-1]
 
-    def of(self, role: Role) -> list[str]:
+    def of(self, role: str) -> list[str]:
         """Its files of one role."""
         return self.files.get(role, [])
 
@@ -113,30 +98,52 @@ class Inventory:
     asides: list[str] = field(default_factory=list)
 
 
-def sort_files(files: Iterable[str], slots: Iterable[Slot]) -> Inventory:
-    """Give every file to the first slot whose pattern it matches.
+def list_files(root: Path, folder: str, depth: int) -> list[str]:
+    """The files of a folder and of those below it, `depth` folders deep, as sorted POSIX paths relative to the root.
+
+    By names alone: to ask the disk about each of 390,000 files takes long.
+
+    Raises:
+        OSError: The folder is missing or unreadable.
+    """
+    with os.scandir(root / folder) as entries:
+        listed = sorted((entry.name, entry.is_dir()) for entry in entries if not JUNK.match(entry.name))
+    prefix = f"{folder}/" if folder else ""
+    files = [prefix + name for name, is_folder in listed if not is_folder]
+    for name, is_folder in listed:
+        if is_folder and depth:
+            files += list_files(root, prefix + name, depth - 1)
+    return files
+
+
+def sort_files(files: Iterable[str], layout: FileLayout) -> Inventory:
+    """Give every file to the first pattern of a layout that it matches; samples come in natural order.
 
     Examples:
-        >>> slots = [Slot("image", re.compile("(?P<name>.+)[.]jpg")), Slot("mask", re.compile("(?P<name>.+)[.]png"))]
-        >>> found = sort_files(["a.jpg", "a.png", "notes.txt"], slots)
+        >>> from unetzoo.datasets import FileLayout, FilePattern
+        >>> kinds = FilePattern("image", "{name}.jpg"), FilePattern("mask", "{name}_mask.png")
+        >>> found = sort_files(["a_mask.png", "a.jpg", "notes.txt"], FileLayout("", "", kinds[::-1]))
         >>> found.items[0].files, found.strays
-        ({'image': ['a.jpg'], 'mask': ['a.png']}, ['notes.txt'])
+        ({'mask': ['a_mask.png'], 'image': ['a.jpg']}, ['notes.txt'])
     """
-    slots = list(slots)
+    key_fields = layout.files[0].fields
     items: dict[Key, Item] = {}
     found = Inventory()
-    for file in files:
-        fitting = ((slot, match) for slot in slots if (match := slot.pattern.fullmatch(file)))
-        slot, match = next(fitting, (None, None))
-        if slot is None or match is None:
-            found.strays.append(file)
-        elif slot.role == "misnamed":
-            found.misnamed.append(file)
-        elif slot.role == "aside":
-            found.asides.append(file)
+    for path in files:
+        for file, expression in layout.patterns:
+            if match := expression.fullmatch(path):
+                groups = match.groupdict()
+                key = tuple(groups[name] for name in key_fields if name in groups)
+                if key not in items:
+                    items[key] = Item(key, next(iter(layout.splits_of(groups.get("split"))), None))
+                items[key].files.setdefault(file.role, []).append(path)
+                break
         else:
-            groups = match.groupdict()
-            key = tuple(value for group, value in groups.items() if group != "part" and value is not None)
-            items.setdefault(key, Item(key, groups.get("split"))).files.setdefault(slot.role, []).append(file)
+            if layout.asides is not None and layout.asides.fullmatch(path):
+                found.asides.append(path)
+            elif layout.is_misnamed(path):
+                found.misnamed.append(path)
+            else:
+                found.strays.append(path)
     found.items = sorted(items.values(), key=lambda item: [natural_key(part) for part in item.key])
     return found
