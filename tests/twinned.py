@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from unetzoo.registry import DATASETS
-from unetzoo.twins import LAYOUTS
+from unetzoo.twins import FAULTS, LAYOUTS
 
 
 def load(name, root, split=None, **options):
@@ -14,3 +16,13 @@ def load(name, root, split=None, **options):
 
 def content(root):
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def plants():
+    """Every layout with every fault that it can have; by default, two layouts of each fault are tried."""
+    for number, (code, fault) in enumerate(FAULTS.items()):
+        names = fault.layouts
+        sample = {names[number % len(names)], names[(number + len(names) // 2) % len(names)]}
+        for name in names:
+            marks = () if name in sample else (pytest.mark.slow,)
+            yield pytest.param(name, code, id=f"{name}-{code}", marks=marks)

@@ -280,7 +280,7 @@ def test_mutated_files_give_findings_and_no_traceback(data, tmp_path_factory):
         path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     report = audit(root, "folder", options=TWO)
     assert report.audited == 5
-    for index, (_, image, mask) in enumerate(Folder(root, **TWO).files):
+    for index, sample in enumerate(Folder(root, **TWO).files):
         wrong = {case.file for finding in report.errors for case in finding.cases}
-        if not {path.relative_to(root).as_posix() for path in (image, mask)} & wrong:
+        if not {path.relative_to(root).as_posix() for path in sample.files.values()} & wrong:
             Folder(root, **TWO)[index]  # what the audit passes, the dataset reads

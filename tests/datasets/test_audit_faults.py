@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from twinned import plants
 
 import unetzoo
 from unetzoo.doctor import audit, recognize, stacks
 from unetzoo.doctor.kinds import KINDS
 from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
-# read by the same code as another layout, only by other names
-ALIASES = {"helen-resorted", "celebamask-unmapped", "camvid-folders", "carvana-hq"}
 NOTES = {"stray-file", "empty-mask", "absent-class", "gray-image"}  # worth knowing, no more
 
 
@@ -36,15 +35,6 @@ def audited(root, name, **options):
     return audit(root, layout.dataset, options=dict(layout.options), **options)
 
 
-def faults_of(names):
-    return [
-        pytest.param(name, fault, id=f"{name}-{fault}", marks=[pytest.mark.slow] if name in ALIASES else [])
-        for name in names
-        for fault, planted in FAULTS.items()
-        if name in planted.layouts
-    ]
-
-
 @pytest.fixture
 def denied(monkeypatch):
     """The superuser may read anything: let him feel the permissions."""
@@ -61,7 +51,7 @@ def denied(monkeypatch):
     monkeypatch.setattr(stacks, "open", guarded(builtins.open), raising=False)
 
 
-@pytest.mark.parametrize(("name", "fault"), faults_of(LAYOUTS))
+@pytest.mark.parametrize(("name", "fault"), list(plants()))
 def test_a_planted_fault_is_found_by_name_and_nothing_else_is(name, fault, clean, tmp_path, denied):
     root = shutil.copytree(clean(name), tmp_path / "data")
     touched = {path.relative_to(root).as_posix() for path in plant(root, name, fault)}

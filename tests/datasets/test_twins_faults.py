@@ -10,13 +10,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from twinned import content, load
+from twinned import content, load, plants
 
 from unetzoo.datasets.files import read_image
 from unetzoo.errors import DataError
 from unetzoo.twins import FAULTS, LAYOUTS, plant, write
-
-PLANTS = [(layout, code) for code, fault in FAULTS.items() for layout in fault.layouts]
 
 # What a dataset that reads all of its samples must raise; faults that it cannot see are the audit's.
 LOUD = {
@@ -27,7 +25,7 @@ LOUD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "code"), PLANTS)
+@pytest.mark.parametrize(("name", "code"), list(plants()))
 def test_faults_touch_what_they_say_and_no_more(name, code, twins, tmp_path):
     root = tmp_path / "twin"
     shutil.copytree(twins(name, LAYOUTS[name].least), root)
