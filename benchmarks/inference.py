@@ -60,7 +60,6 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
     else:
         calls = {
             "unetzoo.optimize": (unetzoo.optimize(net, example=x), x),
-            "unetzoo.optimize, without tiles": (unetzoo.optimize(net, winograd=False, example=x), x),
             "unetzoo.optimize, compiled": (unetzoo.optimize(net, compile=True, example=x), x),
         }
     calls["eager"] = (net, x)

@@ -76,9 +76,9 @@ def test_what_a_gpu_leaves_out_is_not_taken_for_a_changed_answer(name):
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(std=0.5)
             layer.running_var.uniform_(0.3, 3)
-    there = unetzoo.optimize(net, winograd=False, keep_memory=False).report
+    there = unetzoo.optimize(net).report
     with Rounding():
-        report = unetzoo.optimize(net, winograd=False, keep_memory=False).report
+        report = unetzoo.optimize(net).report
     assert report.folded == there.folded and report.merged == there.merged
     assert report.error <= 1e-4
     assert torch.backends.cudnn.conv.fp32_precision == "tf32" and torch.backends.cudnn.allow_tf32

@@ -9,9 +9,7 @@ from torch import nn
 
 import unetzoo
 from unetzoo.errors import ConfigError, PluginContractError
-from unetzoo.inference import winograd
 from unetzoo.inference.rewriting import transposed
-from unetzoo.inference.winograd import WinogradConv, transforms
 
 
 def lived(net):
@@ -127,21 +125,22 @@ def test_half_precision():
     net = lived(tiny("bnunet", classes=3))
     fast = unetzoo.optimize(net, dtype=torch.bfloat16)
     assert fast.report.dtype == torch.bfloat16 and next(fast.parameters()).dtype == torch.bfloat16
-    with pytest.raises(PluginContractError, match="answers something else"):
+    with pytest.raises(PluginContractError):
         unetzoo.optimize(net, dtype=torch.bfloat16, tolerance=1e-6)
 
 
 def test_misuse_is_refused(tmp_path):
     fast = unetzoo.optimize(tiny("bnunet"))
-    with pytest.raises(ConfigError, match="cannot be trained"):
-        fast.train()
-    with pytest.raises(ConfigError, match="cannot be saved"):
-        fast.save_pretrained(tmp_path)
+    for refused in (fast.train, lambda: fast.save_pretrained(tmp_path)):
+        with pytest.raises(ConfigError) as caught:
+            refused()
+        assert caught.value.hint
     assert not fast.eval().training
     with pytest.raises(AttributeError):
         _ = fast.no_such_thing
-    with pytest.raises(ConfigError, match="give an example"):
+    with pytest.raises(ConfigError) as caught:
         unetzoo.optimize(nn.Sequential(nn.Conv2d(3, 1, 1)))
+    assert "example" in caught.value.hint
     assert unetzoo.optimize(nn.Sequential(nn.Conv2d(3, 1, 1)), example=torch.zeros(1, 3, 8, 8)).report.error == 0
 
 
@@ -153,67 +152,3 @@ def test_compiled_with_constants_folded_in():
     with torch.inference_mode():
         wanted = net(x)
         assert (fast(x) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (2, 2, 17, 30), (1, 4, 64, 5), (3, 1, 9, 9), (1, 2, 3, 3)])
-@pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize("relu", [True, False])
-def test_a_convolution_by_tiles(shape, padding, relu, monkeypatch):
-    monkeypatch.setattr(winograd, "STRIP", 1)  # the least: several strips where there are several rows of tiles
-    torch.manual_seed(0)
-    conv = nn.Conv2d(shape[1], 5, 3, padding=padding, bias=relu)
-    tiled, x = WinogradConv(conv, relu), torch.randn(shape)
-    wanted = nn.functional.conv2d(x.double(), conv.weight.double(), None if conv.bias is None else conv.bias.double(),
-                                  padding=padding)  # fmt: skip
-    with torch.no_grad():
-        found = tiled(x)
-    torch.testing.assert_close(found.double(), wanted.relu() if relu else wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_the_image_has_a_gradient_through_tiles():
-    net = lived(tiny("bnunet", encoder_channels=(64,) * 3))
-    slopes = []
-    for each in (net, unetzoo.optimize(net)):
-        leaf = image(net, 32).requires_grad_()
-        each(leaf).square().mean().backward()
-        slopes.append(leaf.grad)
-    torch.testing.assert_close(*slopes, rtol=1e-2, atol=1e-4 * float(slopes[0].abs().max()))
-
-
-def test_the_transforms_multiply_polynomials_exactly():
-    before, kernel, after = transforms()
-    x, taps = torch.randn(6, dtype=torch.double), torch.randn(3, dtype=torch.double)
-    wanted = torch.stack([x[i : i + 3] @ taps for i in range(4)])
-    torch.testing.assert_close(after @ ((kernel @ taps) * (before @ x)), wanted, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(("name", "count"), [("bnunet", 9), ("r2unet", 12), ("unet", 9), ("ddunet", 7)])
-def test_wide_convolutions_are_computed_by_tiles(name, count):
-    widths = (64,) * 3 if name != "ddunet" else (64,) * 4
-    net = lived(tiny(name, encoder_channels=widths))
-    fast = unetzoo.optimize(net)
-    assert len(fast.report.tiled) == count and not fast.report.merged and fast.report.error <= 1e-4
-    layers = [layer for layer in fast.modules() if isinstance(layer, WinogradConv)]
-    assert len(layers) == count and all(layer.relu for layer in layers)
-    for size in (32, 75):
-        x = image(net, size, batch=2)
-        with torch.no_grad():
-            wanted = net(x)
-            torch.testing.assert_close(fast(x), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
-    assert not unetzoo.optimize(net, winograd=False).report.tiled
-    assert not unetzoo.optimize(net.double()).report.tiled
-
-
-def test_tiles_are_refused_where_they_cannot_be():
-    with pytest.raises(ConfigError, match="cannot be computed by tiles"):
-        unetzoo.optimize(tiny("bnunet").double(), winograd=True)
-    with pytest.raises(ConfigError, match="compiled"):
-        unetzoo.optimize(tiny("bnunet"), winograd=True, compile=True)
-
-
-def test_tiles_that_round_too_much_are_taken_back(monkeypatch):
-    net = lived(tiny("bnunet", encoder_channels=(64,) * 3))
-    monkeypatch.setattr(winograd, "POINTS", (0.0, 1.0, -1.0, 90.0, -90.0))
-    assert not unetzoo.optimize(net).report.tiled
-    with pytest.raises(PluginContractError):
-        unetzoo.optimize(net, winograd=True)

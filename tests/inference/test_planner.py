@@ -17,7 +17,6 @@ from unetzoo.inference import plan_tiles
 from unetzoo.inference.asking import Asker
 from unetzoo.inference.footprint import MARGIN, Following, bytes_per_pixel
 from unetzoo.inference.geometry import minimum_tile
-from unetzoo.inference.heap import _glibc
 from unetzoo.inference.planner import parse_memory
 from unetzoo.models.base import Geometry
 
@@ -170,78 +169,3 @@ def test_memory_stays_flat_while_the_image_grows(tmp_path):
     assert max(needed) <= 60e6
     # the logits of 3072² alone would be 151 MB, the image as floats 113; libraries start up and keep what they freed
     assert max(peaks) < 140e6
-
-
-FREED = """
-import resource
-import psutil
-import torch
-from unetzoo.inference.heap import WORTH, kept_blocks
-
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-def work():
-    for _ in range(5):
-        torch.zeros(2**24)  # 64 MB, cleared and dropped
-
-def cost(pixels):
-    with kept_blocks(pixels):
-        work()
-        before = faults()
-        work()
-        return faults() - before
-
-outside, inside = cost(1), cost(WORTH)
-assert inside < outside / 4, (inside, outside)
-
-process = psutil.Process()
-before = process.memory_info().rss
-with kept_blocks(WORTH):
-    with kept_blocks(WORTH):
-        torch.zeros(2**26)  # 256 MB
-    assert process.memory_info().rss > before + 2**27
-assert process.memory_info().rss < before + 2**26
-"""
-
-
-OWNED = """
-import resource
-import psutil
-import torch
-import unetzoo
-from unetzoo.inference import heap
-from unetzoo.inference.heap import WORTH, kept_blocks
-
-def cost():
-    def work():
-        maps = [torch.zeros(2**22) for _ in range(8)]  # 16 MB each: the heap's own
-
-    work()
-    work()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    work()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
-first, second = unetzoo.optimize(net), unetzoo.optimize(net)
-assert cost() < 4096, cost()  # of 32,768 pages
-with kept_blocks(WORTH):
-    cost()
-del first
-assert cost() < 4096, cost()
-process = psutil.Process()
-held = process.memory_info().rss
-del second
-assert process.memory_info().rss < held - 2**26
-third = unetzoo.optimize(net, keep_memory=False)
-assert heap._owners == 0
-"""
-
-
-@pytest.mark.skipif(_glibc() is None, reason="another C library")
-@pytest.mark.parametrize("script", [FREED, OWNED])
-def test_freed_blocks_are_kept_inside_and_given_back(script):
-    # in a process of its own, whose heap has no holes from before
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr

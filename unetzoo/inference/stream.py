@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +25,6 @@ from ..terminal import progress_console
 from .asking import Asker, Heads
 from .decide import Threshold
 from .geometry import Blend, Plan, canvas_length
-from .heap import kept_blocks
 from .images import PathLike, check_channels, in_channels_of
 from .joining import arriving, overlap, pieces
 from .outputs import Outputs
@@ -178,7 +176,7 @@ def _run(
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     shown = Progress(*columns, console=progress_console(), disable=not progress)
-    with shown as bar, kept_blocks(math.prod(plan.tile)):
+    with shown as bar:
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)
         answers = pieces(plan, answered(asker, plan, windows, asker.views, blend), blend)

@@ -6,7 +6,6 @@ its border pixel, again and again where it is smaller than the border.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -23,7 +22,6 @@ from ..models.regions import part, shifted
 from ..modules import evaluation_mode
 from .asking import Asker, Heads
 from .geometry import Blend, Plan, Span, plan_windows
-from .heap import kept_blocks
 from .images import check_channels
 from .joining import Piece, arriving, pieces
 from .merging import Merger
@@ -244,8 +242,7 @@ def _predicted(
     travels = asker.on_gpu and image.device.type == "cpu" and plan.total > 1
     windows = answered(asker, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
     parts = pieces(plan, windows, blend)
-    with kept_blocks(math.prod(plan.tile)):
-        return _filled(plan, arriving(parts) if travels else parts, image.device)
+    return _filled(plan, arriving(parts) if travels else parts, image.device)
 
 
 def _merged(asker: Asker, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
