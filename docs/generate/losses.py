@@ -1,4 +1,4 @@
-"""A page a loss: formula, value and gradient drawn, and what it does on empty, ignored and saturated masks."""
+"""One page per loss: formula, value and gradient drawn, and what it does on empty, ignored and saturated masks."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ MASK_TEXT = (
     f"(±{SURE:g}). Right: the derivative by z. A loss that is flat where its pixels are wrong does not learn from them."
 )
 SCALE_TEXT = (
-    "A truth that rises across the image with a soft wave on it, and an answer that is the truth times s: the value "
-    "and its derivative by s. At s = 1 the answer is right."
+    "A truth that rises across the image with a soft wave on it, and an output that is the truth times s: the value "
+    "and its derivative by s. At s = 1 the output is right."
 )
 
 
@@ -139,7 +139,7 @@ def relief(name: str) -> Tensor:
 
 
 def scale_chart(name: str) -> str:
-    """Value and derivative as the answer is scaled."""
+    """Value and derivative as the output is scaled."""
     target, loss = relief(name), LOSSES.build(name)
     scales = [0.5 + step / 20 for step in range(21)]
     values, slopes = [], []
@@ -153,8 +153,8 @@ def scale_chart(name: str) -> str:
         f"Value {values[0]:.3g} at half the truth, {values[10]:.3g} at the truth, {values[-1]:.3g} at one and a half."
     )
     panels = [
-        Panel("value", "s", scales, [("answer = s · truth", values)]),
-        Panel("derivative by s", "s", scales, [("answer = s · truth", slopes)]),
+        Panel("value", "s", scales, [("output = s · truth", values)]),
+        Panel("derivative by s", "s", scales, [("output = s · truth", slopes)]),
     ]
     return chart(f"The loss {name}", told, panels)
 

@@ -105,5 +105,5 @@ def test_wrong_arguments():
             BorderCELoss(**wrong)
         with pytest.raises(ConfigError, match="sigma"):
             border_weights(np.zeros((2, 2), int), **wrong)
-    with pytest.raises(InputShapeError, match=r"H, W"):
+    with pytest.raises(InputShapeError):
         border_weights(np.zeros((1, 2, 2), int))

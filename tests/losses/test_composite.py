@@ -143,19 +143,19 @@ def test_any_layout_of_the_logits(mode, layout):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ConfigError, match="unusable weights"):
+    with pytest.raises(ConfigError, match="weights"):
         DiceCELoss("binary", region_weight=-1.0)
-    with pytest.raises(ConfigError, match="not both 0"):
+    with pytest.raises(ConfigError, match="weights"):
         DiceCELoss("binary", region_weight=0.0, ce_weight=0.0)
-    with pytest.raises(ConfigError, match="unusable weights"):
+    with pytest.raises(ConfigError, match="weights"):
         JaccardCELoss("binary", ce_weight=math.nan)
-    with pytest.raises(ConfigError, match="label_smoothing needs a softmax"):
+    with pytest.raises(ConfigError, match="label_smoothing"):
         DiceCELoss("multilabel", label_smoothing=0.1)
-    with pytest.raises(ConfigError, match="unusable label_smoothing"):
+    with pytest.raises(ConfigError, match="label_smoothing"):
         DiceCELoss("multiclass", label_smoothing=1.0)
-    with pytest.raises(ConfigError, match="binary labels have one class"):
+    with pytest.raises(ConfigError, match="class_weights"):
         JaccardCELoss("binary", class_weights=[1.0])
-    with pytest.raises(ConfigError, match="did you mean 'multilabel'"):
+    with pytest.raises(ConfigError, match="multilabel"):
         DiceCELoss("multi-label")  # pyright: ignore
-    with pytest.raises(ConfigError, match="expected 3, one a class, found 2"):
+    with pytest.raises(ConfigError, match="class_weights"):
         DiceCELoss("multiclass", class_weights=[1, 2])(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2).long())

@@ -126,7 +126,7 @@ def test_depth_ssim_is_dense_depths_sum():
     ],
 )
 def test_wrong_arguments(kind, wrong):
-    with pytest.raises(ConfigError, match="unusable"):
+    with pytest.raises(ConfigError):
         kind(**wrong)
 
 

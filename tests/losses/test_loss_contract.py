@@ -232,9 +232,10 @@ def test_label_outside_the_classes_is_named(case):
     target[0, ..., 0, 0] = 7
     target[1, ..., 0, 0] = -3
     count = 2 * (case[2] if case[3] else 1)
-    with pytest.raises(LabelRangeError, match=rf"found {count} labels of value -3, 7.*ignore_index"):
+    with pytest.raises(LabelRangeError, match=rf"{count} .*-3, 7") as caught:
         build(case)(output, target)
-    with pytest.raises(LabelRangeError, match=f"found {count // 2} labels of value -3"):
+    assert "ignore_index" in caught.value.hint
+    with pytest.raises(LabelRangeError, match=rf"{count // 2} .*-3"):
         build(case, ignore_index=7)(output, target)
 
 
@@ -242,19 +243,21 @@ def test_label_outside_the_classes_is_named(case):
 def test_misfits_are_refused(case):
     output, target = make(case)
     loss = build(case)
-    with pytest.raises(SizeMismatchError, match="target does not fit"):
+    with pytest.raises(SizeMismatchError, match="target"):
         loss(output, target[..., :-1])
-    with pytest.raises(SizeMismatchError, match="weight does not fit"):
+    with pytest.raises(SizeMismatchError, match="weight"):
         loss(output, target, weight=torch.ones(2, 6, 5))
-    with pytest.raises(InputShapeError, match=r"N, C, H, W"):
+    with pytest.raises(InputShapeError):
         loss(output[0], target)
-    with pytest.raises(DataError, match="floating point"):
+    with pytest.raises(DataError):
         loss(output.long(), target)
     if case in LABELED:
-        with pytest.raises(DataError, match=r"target\.long\(\)"):
-            loss(output, target.float())
-        with pytest.raises(DataError, match=r"two devices.*target\.to\('cpu'\)"):
+        with pytest.raises(DataError) as caught:
+            loss(output, target.float() + 0.5)
+        assert "long()" in caught.value.hint
+        with pytest.raises(DataError) as caught:
             loss(output, target.to("meta"))
+        assert "to('cpu')" in caught.value.hint
 
 
 @pytest.mark.parametrize("case", [case for case in LABELED if not case[3]], ids=ids)

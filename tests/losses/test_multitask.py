@@ -212,9 +212,9 @@ def test_learned_weights_are_kept_and_fixed_ones_are_not_there():
 
 
 def test_wrong_weighting():
-    with pytest.raises(ConfigError, match=r'weighting.*"fixed" or "uncertainty"'):
+    with pytest.raises(ConfigError, match="weighting"):
         MultiTaskLoss(HEADS, weighting="learned")  # pyright: ignore
-    with pytest.raises(ConfigError, match="two heads or more"):
+    with pytest.raises(ConfigError, match="two heads"):
         MultiTaskLoss({"mask": {"bce": 1.0}}, weighting="uncertainty")
 
 
@@ -264,7 +264,7 @@ def test_one_multitask_loss_is_a_part_of_another(output, batch):
     assert list(terms) == [f"MultiTaskLoss/{name}" for name in ("mask/bce", "mask/dice", "depth/l1")]
     torch.testing.assert_close(sum(terms.values(), start=torch.zeros(())), inner(output, batch))
     signed = MultiTaskLoss({"mask": {"boundary": 1.0}})
-    with pytest.raises(ConfigError, match="grow for ever"):
+    with pytest.raises(ConfigError, match="without bound"):
         MultiTaskLoss({"mask": signed, "depth": {"l1": 1.0}}, weighting="uncertainty")
 
 

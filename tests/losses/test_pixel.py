@@ -77,13 +77,13 @@ def test_bce_of_one_channel_takes_both_target_shapes():
 
 
 def test_wrong_arguments():
-    with pytest.raises(InputShapeError, match="'bce'"):
+    with pytest.raises(InputShapeError, match="bce"):
         CELoss()(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
     with pytest.raises(ConfigError, match="label_smoothing"):
         CELoss(label_smoothing=1.0)
     with pytest.raises(ConfigError, match="class_weights"):
         CELoss(class_weights=[1.0, -1.0])
-    with pytest.raises(ConfigError, match="expected 3, one a class, found 2"):
+    with pytest.raises(ConfigError, match="class_weights"):
         CELoss(class_weights=[1.0, 1.0])(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
     with pytest.raises(ConfigError, match="pos_weight"):
         BCELoss(pos_weight=float("nan"))
@@ -182,7 +182,7 @@ def test_focal_wrong_arguments():
     for name, value in (("gamma", -1.0), ("alpha", 1.5), ("reduced_threshold", 0.0), ("class_weights", [-1.0])):
         with pytest.raises(ConfigError, match=name):
             FocalLoss("multiclass", **{name: value})
-    with pytest.raises(ConfigError, match="use alpha"):
+    with pytest.raises(ConfigError, match="alpha"):
         FocalLoss("binary", class_weights=[1.0])
     with pytest.raises(ConfigError, match="multiclass"):
         FocalLoss("multi-class")  # type: ignore[arg-type]

@@ -154,5 +154,5 @@ def test_a_mask_is_compared_with_the_sigmoid(kind):
     ],
 )
 def test_wrong_arguments(kind, wrong):
-    with pytest.raises(ConfigError, match="unusable"):
+    with pytest.raises(ConfigError):
         kind(**wrong)

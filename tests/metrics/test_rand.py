@@ -181,7 +181,7 @@ def test_wrong_inputs_are_errors():
     ):
         with pytest.raises(error):
             metric.update(output, target)
-    with pytest.raises(InputShapeError, match="need logits"):
+    with pytest.raises(InputShapeError, match="logits"):
         RandMetric(num_classes=1, thresholds=(0.4, 0.5)).update(truth, truth)
     for arguments in (
         {"num_classes": 3}, {"labels": LabelSpec(("a", "b", "c"))}, {"foreground": 2}, {"connectivity": 4},

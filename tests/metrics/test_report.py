@@ -131,13 +131,13 @@ def test_what_cannot_be_reported(tmp_path):
         metric.report(tmp_path / "report")
     assert not (tmp_path / "report").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(DataError):
         filled(3).report(tmp_path / "file")
     with pytest.raises(InputShapeError):
         confusion_figure(torch.zeros(2, 3), ["a", "b"])
     with pytest.raises(SizeMismatchError):
         confusion_figure(torch.zeros(2, 2), ["a"])
-    with pytest.raises(DataError, match="no such class"):
+    with pytest.raises(DataError):
         class_figure(filled(3).compute(), ["sky"])
 
 

@@ -181,5 +181,5 @@ def test_wrong_inputs_are_errors():
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             SurfaceMetric(**arguments)
-    with pytest.raises(ConfigError, match="another metric"):
+    with pytest.raises(ConfigError):
         metric.merge(SurfaceMetric(num_classes=3, tolerance=2.0))

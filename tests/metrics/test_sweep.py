@@ -113,7 +113,7 @@ def test_wrong_inputs_are_errors():
     logits, truth = batch()
     metric = SweepMetric()
     metric.update(logits, truth)
-    with pytest.raises(LabelRangeError, match=r"22 × other values"):
+    with pytest.raises(LabelRangeError, match="22"):
         metric.compute()
     logits[0, 0, 5, 5] = math.nan
     metric = SweepMetric(ignore_index=255)

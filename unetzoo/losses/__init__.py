@@ -1,10 +1,9 @@
 """Losses: `loss(output, target, *, weight=None) -> scalar`, under SMP's parameter names.
 
-`pixel` and `focal` hold what is a mean over pixels, `border` that with the original U-Net's weight map, `region` what
-is a ratio of sums over a class, `composite` that together with cross entropy, `mcc` the correlation of the same sums
-(all from `fused`, on CUDA by `kernels`), `lovasz` the extension of the hard IoU, `boundary` what weighs by distance,
-`depth` what compares depth maps, `structure` what compares windows, `multitask` the weighted sum of several losses on
-several heads, `smp` SMP's own.
+`pixel` and `focal` are means over pixels, `border` one with the original U-Net's weight map. `region` holds ratios of
+sums per class, `composite` adds cross entropy to them, `mcc` is a correlation of the same sums; `fused` computes these
+sums (on CUDA with `kernels`), block by block (`blocks`). `lovasz` extends the hard IoU, `boundary` weights by distance,
+`depth` compares depth maps, `structure` windows, `multitask` is a weighted sum over heads, `smp` holds SMP's losses.
 """
 
 from __future__ import annotations

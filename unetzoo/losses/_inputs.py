@@ -1,6 +1,6 @@
-"""What every loss does to its inputs: check them, reshape them, leave autocast.
+"""Checks and shapes of what losses are given, and the arithmetic they share.
 
-Inside the losses everything is (N, ·, H, W): labels (N, 1, H, W) for one label a pixel, (N, K, H, W) for multilabel,
+Inside the losses everything is (N, ·, H, W): labels (N, 1, H, W) for one label per pixel, (N, K, H, W) for multilabel,
 weights (N, 1, H, W) or (N, K, H, W).
 """
 
@@ -64,7 +64,7 @@ def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> N
 
 
 def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
-    """One non-negative number a class.
+    """One non-negative number per class.
 
     Raises:
         ConfigError: Not such a list.
@@ -74,7 +74,7 @@ def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor |
     vector = torch.as_tensor(values, dtype=torch.float32)
     if vector.ndim != 1 or not vector.numel() or not bool((vector.isfinite() & (vector >= 0)).all()):
         raise ConfigError(
-            f"unusable {name}", expected="a list of finite numbers ≥ 0, one a class", found=vector.tolist()
+            f"unusable {name}", expected="a list of finite numbers ≥ 0, one per class", found=vector.tolist()
         )
     return vector
 
@@ -134,7 +134,7 @@ def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> T
         return None
     if len(vector) != count:
         raise ConfigError(
-            f"{name} do not fit the output", expected=f"{count}, one a class", found=len(vector), hint=f"fit {name}"
+            f"{name} do not fit the output", expected=f"{count}, one per class", found=len(vector), hint=f"fit {name}"
         )
     return vector.to(like)
 
@@ -196,7 +196,7 @@ def fit_target(
             "unusable output",
             expected="one channel for binary labels",
             found=tuple(output.shape),
-            hint='mode="multiclass" for one label a pixel, or a target of the output\'s shape for multilabel',
+            hint='mode="multiclass" for one label per pixel, or a target of the output\'s shape for multilabel',
         )
     labels = _with_channels(target, output, channels, "target")
     return labels, None if weight is None else _with_channels(weight, output, 1, "weight").to(output.device)
@@ -317,7 +317,7 @@ def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> 
 
 
 def check_labels(labels: Tensor, ignore_index: int | None, classes: int) -> None:
-    """Refuse labels that are neither of a class nor to be ignored, and say which.
+    """Refuse labels that are neither classes nor ignored.
 
     Raises:
         LabelRangeError: How many, of which values.

@@ -106,7 +106,7 @@ def sum_dtype(logits: Tensor) -> torch.dtype:
 
 
 def wrong_labels(faults: Tensor, labels: Tensor, ignore_index: int | None, classes: int) -> Tensor | None:
-    """What to do about so many wrong labels: raise on the CPU, elsewhere say so without looking; see `Truth`.
+    """Handle labels outside the classes: raise on the CPU, elsewhere return a flag; see `Truth`.
 
     Raises:
         LabelRangeError: How many labels are wrong, of which values (CPU).

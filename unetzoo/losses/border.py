@@ -1,4 +1,4 @@
-"""The original U-Net's loss: cross entropy that dwells on the gaps between neighboring cells."""
+"""The original U-Net's loss: cross entropy with more weight in the gaps between neighboring cells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BorderCELoss(nn.Module):
     Args:
         w0: Height of the weight between cells.
         sigma: Its width, in pixels.
-        class_weights: w_c, one number ≥ 0 a class; 1 by default.
+        class_weights: w_c, one number ≥ 0 per class; 1 by default.
         ignore_index: Label of the pixels that do not count.
 
     Shape:
@@ -58,7 +58,7 @@ class BorderCELoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W).
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator the loss is NaN.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator the loss is NaN.
 
     Examples:
         >>> import torch

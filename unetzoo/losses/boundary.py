@@ -36,7 +36,7 @@ def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArra
 
     Args:
         mask: True inside.
-        counted: True where the mask says something; by default everywhere.
+        counted: True where the mask is known; everywhere by default.
 
     Shape:
         - mask, counted: (H, W)
@@ -106,7 +106,7 @@ class BoundaryLoss(nn.Module):
         classes: Indices of the classes that count; all by default.
         from_logits: Whether the output is logits; else it is probabilities.
         ignore_index: Label that does not count; for multilabel, label by label.
-        class_weights: One number ≥ 0 a class.
+        class_weights: One number ≥ 0 per class.
         empty: What a class without a boundary in an image (none of its pixels, or nothing else) contributes. "skip":
             nothing, it leaves the mean. "penalize": its boundary counts as one diagonal of the image away.
 
@@ -122,7 +122,7 @@ class BoundaryLoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target, weight or distance of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator the loss is NaN.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator the loss is NaN.
 
     Examples:
         >>> logits = torch.full((1, 1, 1, 6), 100.0)  # distances 2, 1, 0, −1, 0, 1

@@ -35,7 +35,7 @@ class RegionCELoss(nn.Module):
         smooth: Added above and below the region loss's fraction.
         ignore_index: Label that does not count; for multilabel, label by label.
         eps: Least denominator.
-        class_weights: One number ≥ 0 a class, in both terms: weights of the classes' mean in the region loss, of the
+        class_weights: One number ≥ 0 per class, in both terms: weights of the classes' mean in the region loss, of the
             pixels with that label in the cross entropy (for multilabel: of the channels in its mean).
         per_image: Take the region loss of each image and average, instead of over the whole batch.
         empty: What a class without true pixels contributes to the region loss: "penalize", "skip" or "formula"; see
@@ -53,8 +53,8 @@ class RegionCELoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
     """
 
     kind: ClassVar[type[RegionLoss]]

@@ -1,4 +1,4 @@
-"""The focal loss: cross entropy that turns away from what is already right."""
+"""The focal loss: cross entropy with less weight on what is already right."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong
 
 
 class FocalLoss(nn.Module):
-    r"""Focal loss of a sigmoid for each channel: cross entropy that turns away from what is already right.
+    r"""Focal loss of a sigmoid for each channel: cross entropy with less weight on what is already right.
 
     With w the pixel's weight (0 where ignored), c the channel's, q the probability that the channel's sigmoid gives
     the truth, and a = alpha for positive labels and 1 − alpha for the others: `loss = Σ w·c·a·f·(−ln q) / Σ w·c`,
-    `f = (1 − q)^gamma`, over all pixels and channels. Multiclass labels too are one sigmoid a class against the rest
-    (as in the paper and in SMP), not a softmax. Nothing but ignored labels: 0, with zero gradient.
+    `f = (1 − q)^gamma`, over all pixels and channels. Multiclass labels too are one sigmoid per class against the rest
+    (as in the paper and in SMP), not a softmax. When everything is ignored the loss is 0, with zero gradient.
 
     Args:
         mode: "binary" (one channel), "multiclass" or "multilabel".
@@ -43,7 +43,7 @@ class FocalLoss(nn.Module):
         ignore_index: Label that does not count; for multilabel, label by label.
         normalized: Divide by `Σ w·c·f` instead. (SMP does so for each channel, and then once more by the pixels.)
         reduced_threshold: A number r in (0, 1]: f is 1 where q < r and `((1 − q) / r)^gamma` elsewhere.
-        class_weights: One number ≥ 0 a channel.
+        class_weights: One number ≥ 0 per channel.
 
     Shape:
         - output: logits (N, 1, H, W) for binary, (N, C, H, W) else
@@ -55,8 +55,8 @@ class FocalLoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> import torch

@@ -31,13 +31,13 @@ class ClassSums(NamedTuple):
     """Sums over the pixels of each image and class, (N, C), with w the weight (0 where ignored), p the probability.
 
     Args:
-        intersection: `Σ w·p·y`, y whether the label is this class; 0 unless asked for.
-        predicted: `Σ w·p`; 0 unless asked for.
+        intersection: `Σ w·p·y`, y whether the label is this class; 0 unless requested.
+        predicted: `Σ w·p`; 0 unless requested.
         true: `Σ w·y`.
         counted: `Σ w`.
-        entropy: `Σ w·y·(−ln p)`; 0 unless asked for.
-        rest: Of a softmax `Σ w·(−ln p)`, of a sigmoid `Σ w·(1 − y)·(−ln(1 − p))`; 0 unless asked for.
-        fault: Whether a label was outside the classes, where that was not looked at; see `Truth`.
+        entropy: `Σ w·y·(−ln p)`; 0 unless requested.
+        rest: Of a softmax `Σ w·(−ln p)`, of a sigmoid `Σ w·(1 − y)·(−ln(1 − p))`; 0 unless requested.
+        fault: Whether a label was outside the classes, where that was not checked; see `Truth`.
     """
 
     intersection: Tensor
@@ -64,7 +64,7 @@ def class_sums(
     entropy: bool = False,
     rest: bool = False,
 ) -> ClassSums:
-    """The sums of a batch of logits: softmax for "multiclass", a sigmoid a channel else.
+    """The sums of a batch of logits: softmax for "multiclass", one sigmoid per channel otherwise.
 
     Args:
         output: Logits (N, C, H, W), in any floating point type.
@@ -263,7 +263,7 @@ def _sigmoid_gradient(block: Block, slopes: Tensor) -> Tensor:
 
 
 def _matter(slopes: Tensor) -> bool:
-    """Whether there is any use in working with these slopes; on accelerators that is not looked at."""
+    """Whether any slope is not 0; always true on accelerators, where a check would make the host wait."""
     return not slopes.is_cpu or bool(slopes.any())
 
 

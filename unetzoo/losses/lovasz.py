@@ -28,7 +28,7 @@ class LovaszLoss(nn.Module):
     probabilities (Lovász-Softmax), and for logits of "binary" and "multilabel" the hinge `max(0, 1 − (2y − 1)·x)`.
 
     Args:
-        mode: "binary" (one channel, hinge), "multiclass" (softmax) or "multilabel" (a hinge each).
+        mode: "binary" (one channel, hinge), "multiclass" (softmax) or "multilabel" (one hinge each).
         per_image: Sort the pixels of each image and average, instead of those of the whole batch.
         ignore_index: Label that does not count; for multilabel, label by label.
         from_logits: Whether the output is logits; else it is probabilities, in every mode.
@@ -46,8 +46,8 @@ class LovaszLoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> import torch

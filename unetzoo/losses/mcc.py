@@ -25,10 +25,10 @@ class MCCLoss(RegionLoss):
         from_logits: Whether the output is logits; else it is probabilities.
         ignore_index: Label that does not count; for multilabel, label by label.
         eps: Least value under the root. (SMP adds its eps to each count instead.)
-        per_image: One coefficient an image, averaged, instead of one over the whole batch.
+        per_image: One coefficient per image, averaged, instead of one over the whole batch.
         empty: Where the truth holds one label only there is no correlation. "penalize": the mean probability of the
-            other labels, 0 for a perfect answer, 1 for all false. "skip": it leaves the mean. What has no counted
-            pixel is always skipped; when all are, the loss is 0 with zero gradient.
+            other labels, 0 for a perfect prediction, 1 when all is wrong. "skip": it leaves the mean. What has no
+            counted pixel is always skipped; when all are, the loss is 0 with zero gradient.
 
     Shape:
         - output: (N, 1, H, W) for binary, (N, C, H, W) else
@@ -40,8 +40,8 @@ class MCCLoss(RegionLoss):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> import torch

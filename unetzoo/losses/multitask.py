@@ -45,20 +45,20 @@ class MultiTaskLoss(nn.Module):
             Instead of the table, a ready loss (any callable of the losses' contract), of weight 1.
         num_classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more,
             unless their table names one.
-        ignore_index: Handed to the losses that take it, unless their table names one.
+        ignore_index: Passed to the losses that take it, unless their table names one.
         weighting: "fixed": the tables' weights alone. "uncertainty": each head's weighted sum L is multiplied by a
-            learned weight, `exp(−s)·L + s/2`, with one parameter s a head, `log_variance`, 0 at first. It belongs to
+            learned weight, `exp(−s)·L + s/2`, with one parameter s per head, `log_variance`, 0 at first. It belongs to
             the loss: give the optimizer `loss.parameters()` too, without weight decay. Among the terms `s/2` is called
             `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A head that may fall below 0
-            (by `boundary`) or is always 0 has no place in it: its weight would grow for ever.
+            (by `boundary`) or is always 0 must not be used with it: its weight would grow without bound.
 
     Shape:
         - output: a tensor (N, C, H, W), or a NamedTuple of them
         - batch: a mapping with the target of each head, and perhaps `weight` and `valid`
 
     Raises:
-        ConfigError: No head, no loss, an unusable weight, a batch without a target, weights to be learned for one
-            head alone or for one that would make them grow for ever.
+        ConfigError: No head, no loss, an unusable weight, a batch without a target, learned weights with a single
+            head, or with a loss that makes them grow without bound.
         UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
 
     Examples:
@@ -155,7 +155,11 @@ def _check_learnable(heads: Sequence[str], terms: Sequence[Term]) -> None:
         if signed or not own:
             found = f"head {head!r} with {signed[0]!r}" if signed else f"head {head!r} with weights of 0 alone"
             raise ConfigError(
-                "a weight that would grow for ever", subject=subject, expected="losses above 0", found=found, hint=hint
+                "a learned weight that would grow without bound",
+                subject=subject,
+                expected="losses above 0",
+                found=found,
+                hint=hint,
             )
 
 

@@ -18,14 +18,14 @@ from .fused import ClassSums, class_sums
 
 
 class CELoss(nn.Module):
-    r"""Cross entropy of a softmax over the classes, one label a pixel.
+    r"""Cross entropy of a softmax over the classes, one label per pixel.
 
     With w the pixel's weight (0 where ignored), c the class weights and t the label:
     `loss = Σ w·l / Σ w·c[t]`, `l = (1 − s)·c[t]·(−ln p[t]) + s/C·Σ_k c[k]·(−ln p[k])`, s the label smoothing. Without
-    `weight` that is `torch.nn.CrossEntropyLoss`. Nothing but ignored pixels: 0, with zero gradient.
+    `weight` that is `torch.nn.CrossEntropyLoss`. When everything is ignored the loss is 0, with zero gradient.
 
     Args:
-        class_weights: One number ≥ 0 a class.
+        class_weights: One number ≥ 0 per class.
         ignore_index: Label of the pixels that do not count.
         label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
 
@@ -39,8 +39,8 @@ class CELoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W) with C ≥ 2.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> import torch
@@ -103,10 +103,10 @@ class BCELoss(nn.Module):
 
     With w the pixel's weight (0 where ignored), q the positive weight of the channel and y in {0, 1}:
     `loss = Σ w·l / Σ w`, `l = −q·y·ln σ(x) − (1 − y)·ln(1 − σ(x))`, over all pixels and channels. Ignored labels are
-    outside the mean's denominator as well. Nothing but ignored labels: 0, with zero gradient.
+    outside the mean's denominator as well. When everything is ignored the loss is 0, with zero gradient.
 
     Args:
-        pos_weight: Weight of the positive labels: a number, or one a channel.
+        pos_weight: Weight of the positive labels: a number, or one per channel.
         ignore_index: Label that does not count; for multilabel, label by label.
 
     Shape:
@@ -119,8 +119,8 @@ class BCELoss(nn.Module):
         InputShapeError: An output that is not (N, K, H, W).
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels other than 0 and 1, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels other than 0 and 1, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> import torch

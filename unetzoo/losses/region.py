@@ -46,18 +46,19 @@ class RegionLoss(nn.Module):
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
         classes: Indices of the classes that count; all by default.
-        log_loss: `ln(1 + eps) − ln(score + eps)` instead of `1 − score`: 0 for a perfect answer, finite for the worst.
+        log_loss: `ln(1 + eps) − ln(score + eps)` instead of `1 − score`: 0 for a perfect prediction, finite for the
+            worst.
         from_logits: Whether the output is logits; else it is probabilities.
         smooth: Added above and below the fraction, as SMP does.
         ignore_index: Label that does not count; for multilabel, label by label.
         eps: Least denominator.
-        class_weights: One number ≥ 0 a class; the loss is the weighted mean over classes.
+        class_weights: One number ≥ 0 per class; the loss is the weighted mean over classes.
         per_image: Take the sums over each image and average, instead of over the whole batch.
         empty: What a class without true pixels contributes. "penalize": `predicted / counted`, its mean probability:
-            0 for a perfect answer, 1 for all false, with a gradient against every false positive. "skip": nothing,
-            it leaves the mean. "formula": what the formula gives, 1 when `smooth` is 0, whatever is predicted. (SMP
-            has it count as a perfect 0.) A class without counted pixels is always skipped;
-            when all are, the loss is 0 with zero gradient.
+            0 for a perfect prediction, 1 when all is wrong, with a gradient against every false positive. "skip":
+            nothing, it leaves the mean. "formula": what the formula gives, 1 when `smooth` is 0, whatever is
+            predicted. (In SMP it counts as a perfect 0.) A class without counted pixels is always skipped; when all
+            are, the loss is 0 with zero gradient.
 
     Shape:
         - output: (N, 1, H, W) for binary, (N, C, H, W) else
@@ -69,8 +70,8 @@ class RegionLoss(nn.Module):
         InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
         SizeMismatchError: A target or weight of another size.
         DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU alone: on an accelerator, where looking would
-            make the host wait, the loss is NaN instead.
+        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
+            would make the host wait, the loss is NaN.
 
     Examples:
         >>> class Precision(RegionLoss):

@@ -1,4 +1,4 @@
-"""SMP's own losses through our door, as `smp-<name>`.
+"""SMP's own losses in the registry, as `smp-<name>`.
 
 They keep SMP's numbers, faults included (`unetzoo.testing.builtin` lists them). What is ours: shapes, label values and
 keywords are checked, and the call is `loss(output, target)` on logits for all of them. They take no `weight`; the
@@ -120,7 +120,7 @@ def softbce(
     smooth_factor: float | None = None,
     pos_weight: float | Sequence[float] | None = None,
 ) -> SMPLoss:
-    """SMP's SoftBCEWithLogitsLoss; `pos_weight` is a number, or one a channel.
+    """SMP's SoftBCEWithLogitsLoss; `pos_weight` is a number, or one per channel.
 
     Examples:
         >>> import torch

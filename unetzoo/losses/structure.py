@@ -141,7 +141,7 @@ class MSSSIMLoss(nn.Module):
         self.data_range, self.win_size, self.win_sigma = float(data_range), win_size, float(win_sigma)
         self.weights, self.from_logits = tuple(float(weight) for weight in weights), from_logits
         if not self.weights or not all(0 < weight < math.inf for weight in self.weights):
-            raise ConfigError("unusable weights", expected="numbers > 0, one a scale", found=list(self.weights))
+            raise ConfigError("unusable weights", expected="numbers > 0, one per scale", found=list(self.weights))
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """The loss of a batch, a scalar."""

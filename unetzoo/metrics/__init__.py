@@ -6,6 +6,7 @@ Counts and sums are kept, never scores: the state of two processes, added, is th
 
 from __future__ import annotations
 
+from . import functional
 from .confusion import SegmentationMetric
 from .depth import DepthMetric
 from .image import PSNRMetric, SSIMMetric
@@ -21,4 +22,5 @@ __all__ = [
     "SegmentationMetric",
     "SurfaceMetric",
     "SweepMetric",
+    "functional",
 ]

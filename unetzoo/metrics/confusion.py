@@ -46,17 +46,17 @@ class SegmentationMetric(SummedState):
             binary ones `background` and `foreground`.
         empty: Value of a score whose denominator is 0, as IoU and F1 of a class that neither truth nor prediction
             has: "nan" (not counted in the means), 0 or 1.
-        threshold: The probability above which a pixel is foreground (binary) or bears a label (multilabel; one for
+        threshold: The probability above which a pixel is foreground (binary) or has a label (multilabel; one for
             all, or one each).
-        mode: "multilabel" where a pixel may bear several labels: (N, K, H, W), a 2×2 matrix a label. The others follow
-            from the number of classes.
+        mode: "multilabel" where a pixel may have several labels: (N, K, H, W), one 2×2 matrix per label. The others
+            follow from the number of classes.
         per_image: Also score each image alone: `image/iou/<class>` and `image/f1/<class>`, means over the images
             where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over images of
             the image's mean over its classes; `image/count`.
-        one_vs_rest: Also give `one_vs_rest/<score>`: classes as separate yes-or-no answers, yes where softmax exceeds
+        one_vs_rest: Also give `one_vs_rest/<score>`: classes as separate yes-or-no decisions, yes where softmax exceeds
             this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
             At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
-            starts high: of 19 classes, answering nothing at all is right in 18 of 19 cells.
+            starts high: of 19 classes, predicting nothing at all is right in 18 of 19 cells.
 
     Raises:
         ConfigError: Neither num_classes nor labels, or both and they contradict each other; settings that do not fit
@@ -90,21 +90,21 @@ class SegmentationMetric(SummedState):
         per_image: bool = False,
         one_vs_rest: float | None = None,
     ) -> None:
-        self.multilabel = mode == "multilabel"
-        self.names = inputs.class_names(num_classes, labels, multilabel=self.multilabel)
+        self.names = inputs.class_names(num_classes, labels, mode)
         self.groups = inputs.group_members(labels)
         self.num_classes = len(self.names)
         self.mode: Mode = _checked_mode(mode, self.num_classes)
+        self._multilabel = self.mode == "multilabel"
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         self.empty = inputs.empty_value(empty)
         self.thresholds = _thresholds(threshold, self.mode, self.num_classes)
-        if one_vs_rest is not None and (self.multilabel or not 0.5 <= one_vs_rest < 1.0):
+        if one_vs_rest is not None and (self._multilabel or not 0.5 <= one_vs_rest < 1.0):
             raise ConfigError(
                 "unusable one_vs_rest", expected="a probability in [0.5, 1), not multilabel", found=one_vs_rest
             )
         self.per_image, self.one_vs_rest = bool(per_image), one_vs_rest
-        self._bins = PixelBins(2 if self.multilabel else self.num_classes, self.ignore_index)
-        self._tables = self.num_classes + len(self.groups) if self.multilabel else 1
+        self._bins = PixelBins(2 if self._multilabel else self.num_classes, self.ignore_index)
+        self._tables = self.num_classes + len(self.groups) if self._multilabel else 1
         state = {"counts": torch.zeros(self._tables, self._bins.total, dtype=torch.int64)}
         if per_image:
             state |= imagewise.zeros(self.num_classes)
@@ -116,7 +116,7 @@ class SegmentationMetric(SummedState):
     def confusion(self) -> Tensor:
         """Pixels by class, int64 (classes, classes), rows = truth; (labels, 2, 2) when multilabel."""
         matrix = self._bins.matrix(self._sums["counts"])
-        return matrix[: self.num_classes] if self.multilabel else matrix[0]
+        return matrix[: self.num_classes] if self._multilabel else matrix[0]
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
@@ -145,7 +145,7 @@ class SegmentationMetric(SummedState):
         predicted, truth, logits = self._maps(output, target)
         counted = inputs.counted_pixels(weight, truth)
         maps = [predicted, truth, *([] if counted is None else [counted.expand_as(truth)])]
-        if self.multilabel:  # every label of every image is a table of its own
+        if self._multilabel:  # every label of every image is a table of its own
             maps = [each.flatten(0, 1) for each in maps]
         elif not self.per_image:
             maps = [each[None] for each in maps]
@@ -178,7 +178,7 @@ class SegmentationMetric(SummedState):
             name: {score: average([row[score] for row in by_class]) for score in FORMULAS}
             for name, average in (("macro", mean), ("weighted", lambda values: mean(values, support)))
         }
-        right, total = (micro.tp + micro.tn, sum(micro)) if self.multilabel else (micro.tp, micro.tp + micro.fn)
+        right, total = (micro.tp + micro.tn, sum(micro)) if self._multilabel else (micro.tp, micro.tp + micro.fn)
         scores = {
             "miou": averages["macro"]["iou"],
             "mdice": averages["macro"]["f1"],
@@ -281,13 +281,13 @@ class SegmentationMetric(SummedState):
 
     def _needs_argmax_alone(self, output: Tensor) -> bool:
         """Whether the most likely class of the logits is all there is to count, which one kernel can do."""
-        plain = not (self.multilabel or self.per_image or self.one_vs_rest is not None)
+        plain = not (self._multilabel or self.per_image or self.one_vs_rest is not None)
         by_class = output.ndim == 4 and output.shape[1] == self.num_classes and output.is_floating_point()
         return plain and by_class and self.thresholds == (0.5,)
 
     def _maps(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Predicted and true labels, (N, H, W) or (N, tables, H, W), and whether the prediction was of logits."""
-        if not self.multilabel:
+        if not self._multilabel:
             predicted, logits = inputs.predicted_labels(output, self.num_classes, self.thresholds[0])
             return predicted, inputs.true_labels(target, predicted, output), logits
         if output.ndim != 4 or output.shape[1] != self.num_classes or output.is_complex():
@@ -316,12 +316,12 @@ class SegmentationMetric(SummedState):
     def _by_class(self, matrix: Tensor) -> tuple[Tensor, ...]:
         """tp, fp, fn, tn (N, classes) of matrices (N, tables, side, side)."""
         matrix = matrix.unflatten(0, (-1, self._tables)) if matrix.ndim == 3 else matrix
-        if self.multilabel:
+        if self._multilabel:
             return tuple(counts[..., 1] for counts in one_vs_rest(matrix[:, : self.num_classes]))
         return one_vs_rest(matrix[:, 0])
 
     def _merged(self, matrix: Tensor) -> dict[str, Table]:
-        if self.multilabel:
+        if self._multilabel:
             unions = [Table.of(union, [1]) for union in matrix[self.num_classes :].tolist()]
             return dict(zip(self.groups, unions, strict=True))
         rows = matrix[0].tolist()
@@ -331,13 +331,14 @@ class SegmentationMetric(SummedState):
         sure = self._sums["sure"].cpu()
         found = zip(tables, sure.diagonal().tolist(), sure.sum(0).tolist(), strict=True)
         counts = [
-            Table(tp, said - tp, table.tp + table.fn - tp, table.tn + table.fp - said + tp) for table, tp, said in found
+            Table(tp, guess - tp, table.tp + table.fn - tp, table.tn + table.fp - guess + tp)
+            for table, tp, guess in found
         ]
         return Table.sum(counts).scores(self.empty)
 
 
 def _exceeds(logits: Tensor, probability: float) -> Tensor:
-    """Where the likeliest class is likelier than that."""
+    """Where the most likely class exceeds this probability."""
     logits = logits.float()
     log = F.logsigmoid(logits.abs()) if logits.shape[1] == 1 else logits.amax(1) - logits.logsumexp(1)
     return log > math.log(probability)
@@ -360,7 +361,7 @@ def _thresholds(threshold: float | Sequence[float], mode: Mode, classes: int) ->
         raise ConfigError("wrong number of thresholds", expected=f"1 or {most}", found=len(values))
     if mode == "multiclass" and values != (0.5,):
         raise ConfigError(
-            "several classes have no threshold: the likeliest is taken", found=f"threshold={threshold}",
+            "several classes have no threshold: the most likely one is taken", found=f"threshold={threshold}",
             hint='leave it out, or choose mode="multilabel"',
         )  # fmt: skip
     return tuple(inputs.check_probability(value, "threshold") for value in values) * (most // len(values))

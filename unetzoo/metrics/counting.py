@@ -95,7 +95,7 @@ class PixelBins:
             predicted: Predicted labels.
             counted: Which pixels count; the others are ignored. All by default.
             logits: Whether the prediction comes from logits; then it has no labels outside the classes, and a pixel
-                with NaN bears the label `classes`.
+                with NaN has the label `classes`.
 
         Shape:
             - truth, predicted: integers (G, …), alike

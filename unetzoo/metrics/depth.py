@@ -108,7 +108,7 @@ class DepthMetric(SummedState):
 
         Raises:
             NonFiniteError: NaN or infinity was predicted at a valid pixel.
-            DataError: The true depth is NaN or infinite at a pixel that is said to be valid.
+            DataError: The true depth is NaN or infinite at a pixel that counts.
         """
         counts: dict[str, int] = dict(zip(COUNTS, self._sums["counts"].tolist(), strict=True))
         if counts["strange_target"]:

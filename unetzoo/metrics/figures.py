@@ -22,12 +22,12 @@ NAMED = 60  # most names that fit along an axis
 def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
     """A confusion matrix, each row as shares of its true pixels; rows of classes without any are empty.
 
-    A multilabel matrix (labels, 2, 2) is drawn with a row a label: of its true pixels the share found, of the others
-    the share wrongly given it.
+    A multilabel matrix (labels, 2, 2) is drawn with one row per label: of its true pixels the share found, of the
+    others the share wrongly given it.
 
     Args:
         confusion: Counts, rows = truth.
-        names: A name each class.
+        names: One name per class.
 
     Shape:
         - confusion: integers (classes, classes) or (labels, 2, 2)
@@ -47,7 +47,7 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
     if not square and counts.shape[1:] != (2, 2):
         raise InputShapeError("not a confusion matrix", expected="(C, C) or (K, 2, 2)", found=counts.shape)
     if len(names) != len(counts):
-        raise SizeMismatchError("a name each class", expected=len(counts), found=len(names))
+        raise SizeMismatchError("wrong number of names", expected=len(counts), found=len(names))
     pixels = counts.sum(-1, keepdims=True)
     shares = np.divide(counts, pixels, out=np.full(counts.shape, np.nan), where=pixels > 0)
     if square:
@@ -61,7 +61,7 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
 
 
 def class_figure(scores: Mapping[str, float], classes: Sequence[str], groups: Sequence[str] = ()) -> Figure:
-    """IoU and F1 of classes, and of groups below them, as bars; those not defined are said to be so.
+    """IoU and F1 of classes, and of groups below them, as bars; undefined ones are marked.
 
     Args:
         scores: What `SegmentationMetric.compute` gave.
@@ -109,7 +109,7 @@ def sweep_figure(curve: Curve, calibration: Calibration, scores: Mapping[str, fl
     for p, t, n in zip(calibration.predicted, calibration.true, calibration.pixels, strict=True):
         if n:
             reliability.annotate(_short(int(n)), (p, t), xytext=(4, -9), textcoords="offset points", fontsize=7)
-    title = f"Calibration: ECE {scores['ece']:.4f} (with pixels a bin)"
+    title = f"Calibration: ECE {scores['ece']:.4f} (with the pixels per bin)"
     reliability.set(xlabel="mean probability", ylabel="share of foreground", title=title)
     for axes in (recall, threshold, reliability):
         axes.set(xlim=(0, 1), ylim=(0, 1.02))

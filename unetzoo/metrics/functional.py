@@ -13,7 +13,7 @@ Where SMP's value is well-defined ours is the same, in float64. Where it is not:
 - `get_stats` refuses labels outside the classes (SMP silently counts them as no class at all), takes `ignore_index` in
   every mode, and is exact above 2²⁴ pixels.
 
-These functions answer at once, so they wait for the device; `SegmentationMetric.update` does not.
+These functions return at once, so they wait for the device; `SegmentationMetric.update` does not.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def get_stats(
         target: True labels.
         mode: "binary", "multiclass" or "multilabel".
         ignore_index: Label of the pixels that do not count.
-        threshold: For binary and multilabel: from where on an output means yes; one, or one each label.
+        threshold: For binary and multilabel: the output from which on the label is predicted; one, or one per label.
         num_classes: For multiclass: number of classes.
 
     Shape:
@@ -138,7 +138,7 @@ def iou_score(
             images, then the mean over classes; "micro-imagewise": of the counts of all classes of an image, then the
             mean over images; "macro-imagewise", "weighted-imagewise": of each image and class, then the mean over
             images, then over classes; None, "none": of each image and class.
-        class_weights: For the weighted reductions: a weight each class.
+        class_weights: For the weighted reductions: one weight per class.
         zero_division: Value where the denominator is 0; NaN is not counted in means.
 
     Shape:

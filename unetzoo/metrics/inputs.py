@@ -17,12 +17,13 @@ NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for 
 BINARY = ("background", "foreground")
 
 
-def class_names(num_classes: int | None, labels: LabelSpec | None, *, multilabel: bool = False) -> tuple[str, ...]:
+def class_names(num_classes: int | None, labels: LabelSpec | None, mode: str | None = None) -> tuple[str, ...]:
     """One name per class; binary tasks (`num_classes=1`) have two.
 
     Raises:
         ConfigError: Neither num_classes nor labels, or both and they contradict each other.
     """
+    multilabel = mode == "multilabel"
     least = 1 if multilabel else 2
     if labels is None:
         if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
@@ -93,12 +94,12 @@ def group_members(labels: LabelSpec | None) -> dict[str, tuple[int, ...]]:
     """The merged regions of a label set.
 
     Raises:
-        ConfigError: A group that bears the name of another class, so that scores would share a key.
+        ConfigError: A group that has the name of another class, so that scores would share a key.
     """
     groups = {name: tuple(sorted(set(members))) for name, members in labels.groups.items()} if labels else {}
     for name, members in groups.items():
         if labels and name in labels.names and members != (labels.names.index(name),):
-            raise ConfigError("a group bears the name of a class", subject=name, hint="rename the group")
+            raise ConfigError("a group has the name of a class", subject=name, hint="rename the group")
     return groups
 
 
@@ -166,7 +167,7 @@ def true_labels(target: Tensor, predicted: Tensor, output: Tensor) -> Tensor:
 
 
 def predicted_labels(output: Tensor, classes: int, threshold: float = 0.5) -> tuple[Tensor, bool]:
-    """Predicted labels (N, H, W), and whether they were logits; a pixel with NaN then bears the label `classes`.
+    """Predicted labels (N, H, W), and whether they were logits; a pixel with NaN then has the label `classes`.
 
     Raises:
         InputShapeError: Neither logits of these classes nor a label map.

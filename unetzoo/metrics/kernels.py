@@ -1,6 +1,6 @@
 """Confusion counts straight from logits on CUDA: every logit is read once, and no map of labels is written.
 
-Imported only where a CUDA device asks for it. Each program works through its share of pixel blocks: the likeliest
+Imported only where a CUDA device asks for it. Each program works through its share of pixel blocks: the most likely
 class, then the pixel's bin, then a histogram of the block, added to its own. The histograms are summed at the end;
 only labels outside the classes, which end in an error anyway, are added atomically. All sums are of integers, so every
 run gives the same.

@@ -68,7 +68,7 @@ class RandMetric(SummedState):
             own, or "object", all of an image one object.
 
     Raises:
-        ConfigError: Not binary; settings of no use.
+        ConfigError: Not binary; unusable settings.
 
     Examples:
         >>> truth = torch.tensor([[[1, 1, 0, 1, 1]]])
@@ -178,10 +178,10 @@ class RandMetric(SummedState):
         }
 
     def _count(self, index: int, truth: NDArray[Any], predicted: NDArray[Any], counted: Mask) -> None:
-        true, said = ((labels == self.foreground) & counted for labels in (truth, predicted))
+        true, guess = ((labels == self.foreground) & counted for labels in (truth, predicted))
         pairs = pairs_of(
             objects(true, self.connectivity),
-            objects(said, self.connectivity),
+            objects(guess, self.connectivity),
             predicted_boundary=self.predicted_boundary,
         )
         place = torch.zeros(len(self.thresholds), dtype=torch.int64)
@@ -189,7 +189,7 @@ class RandMetric(SummedState):
         defined = not math.isnan(pairs.f)
         self.add(
             pairs=place[:, None] * torch.tensor(pairs),
-            wrong=place * int((true != said).sum()),
+            wrong=place * int((true != guess).sum()),
             pixels=torch.tensor([int(counted.sum()) if index == 0 else 0]),
             image_f=place.double() * (pairs.f if defined else 0.0),
             images=place * int(defined),
@@ -218,10 +218,10 @@ def pairs_of(
         Pairs(both=2, truth=2, predicted=6, all=6)
     """
     counted = truth > 0
-    true, said = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
-    kept = said > 0 if predicted_boundary == "single" else np.full(said.shape, True)
-    together = true * (said.max(initial=0) + 1) + said
-    both, of_truth, of_prediction = (_within(labels) for labels in (together[kept], true, said[kept]))
+    true, guess = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    kept = guess > 0 if predicted_boundary == "single" else np.full(guess.shape, True)
+    together = true * (guess.max(initial=0) + 1) + guess
+    both, of_truth, of_prediction = (_within(labels) for labels in (together[kept], true, guess[kept]))
     return Pairs(both, of_truth, of_prediction, true.size * (true.size - 1) // 2)
 
 

@@ -17,7 +17,7 @@ AVERAGES = ("micro", "macro", "weighted", "one_vs_rest", "defined")
 
 
 def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = None) -> list[Table]:
-    """The tables of a flat answer: the whole, averages over classes, and a row a class.
+    """The tables of flat scores: the whole, averages over classes, and one row per class.
 
     Args:
         scores: What a metric's `compute`, or the Trainer's `evaluate`, gave.

@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 
 class Distances(NamedTuple):
-    """What is said of the outlines of one object, predicted and true."""
+    """Distances between the outlines of one object, predicted and true."""
 
     hausdorff: float
     hd95: float
@@ -155,8 +155,8 @@ class SurfaceMetric(SummedState):
         scores["defined"] = float(sum(n > 0 for n, *_ in counts))
         for name, row, numbers in zip(names, rows, counts, strict=True):
             scores |= {f"{field}/{name}": value for field, value in zip(Distances._fields, row, strict=True)}
-            told = zip(("images", "missed", "invented"), numbers, strict=True)
-            scores |= {f"{what}/{name}": float(number) for what, number in told}
+            counts_of_class = zip(("images", "missed", "invented"), numbers, strict=True)
+            scores |= {f"{what}/{name}": float(number) for what, number in counts_of_class}
         return scores
 
     def _kept(self, exclude: Sequence[str | int]) -> tuple[int, ...]:
@@ -176,10 +176,10 @@ class SurfaceMetric(SummedState):
         """Distances and counts of one image, one row per class."""
         sums, counts = np.zeros((len(self.scored), 4)), np.zeros((len(self.scored), 3), np.int64)
         for row, label in enumerate(self.scored):
-            said, true = (predicted == label) & counted, (truth == label) & counted
-            if said.any() or true.any():
-                sums[row] = distances(said, true, spacing=self.spacing, tolerance=self.tolerance)
-                counts[row] = 1, not said.any(), not true.any()
+            guess, true = (predicted == label) & counted, (truth == label) & counted
+            if guess.any() or true.any():
+                sums[row] = distances(guess, true, spacing=self.spacing, tolerance=self.tolerance)
+                counts[row] = 1, not guess.any(), not true.any()
         return sums, counts
 
 
@@ -213,9 +213,9 @@ def distances(
         diagonal = math.hypot(*(side * size for side, size in zip(truth.shape, spacing, strict=True)))
         return Distances(diagonal, diagonal, diagonal, 0.0)
     box = _box(predicted | truth)  # nothing beyond it matters
-    said, true = outline(predicted[box]), outline(truth[box])
-    to_true, to_said = (np.asarray(distance_transform_edt(~edge, sampling=spacing)) for edge in (true, said))
-    out, back = to_true[said], to_said[true]
+    guess, true = outline(predicted[box]), outline(truth[box])
+    to_true, to_guess = (np.asarray(distance_transform_edt(~edge, sampling=spacing)) for edge in (true, guess))
+    out, back = to_true[guess], to_guess[true]
     both = np.concatenate([out, back])
     return Distances(
         hausdorff=float(both.max()),

@@ -42,7 +42,7 @@ class SweepMetric(SummedState):
         num_classes: 1, or 2.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Two names, background first.
-        bins: Thresholds; probabilities nearer than 1/bins are not told apart.
+        bins: Thresholds; probabilities nearer than 1/bins count as equal.
         calibration_bins: Bins of equal width for the calibration; they must divide `bins`.
 
     Raises:
@@ -57,7 +57,7 @@ class SweepMetric(SummedState):
 
     Source:
         Calibration as in Guo et al., "On Calibration of Modern Neural Networks", 2017, equations 2–5, of the
-        probability of foreground rather than of the likelier class.
+        probability of foreground rather than of the more likely class.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def scalar(case: Case) -> None:
 
 @check(KIND)
 def weight_keyword(case: Case) -> None:
-    """Data with a valid mask or with border weights hand every loss `weight=`."""
+    """Datasets with valid masks or border weights pass `weight=` to every loss."""
     output, target = pair(case)
     value, _ = _value_and_gradient(case.build(), output, target, _ones(output))
     plain, _ = _value_and_gradient(case.build(), output, target)
@@ -158,12 +158,12 @@ def order_of_images(case: Case) -> None:
 
 @check(KIND)
 def perfect_is_better(case: Case) -> None:
-    """The loss must be lower for the right answer than for a wrong one, or training teaches the wrong one."""
+    """The loss must be lower for the right output than for a wrong one, or training learns the wrong one."""
     loss = case.build()
     output, target = pair(case)
     perfect, _ = _value_and_gradient(loss, _perfect(case, target), target)
     wrong, _ = _value_and_gradient(loss, output, target)
-    require(perfect < wrong, "a lower loss for the right answer than for a random one", f"{perfect} and {wrong}")
+    require(perfect < wrong, "a lower loss for the right output than for a random one", f"{perfect} and {wrong}")
 
 
 @check(KIND)
