@@ -264,7 +264,7 @@ def test_wrong_arguments():
         ({"num_classes": 4, "labels": spec}, "contradict"),
         ({"num_classes": 1, "labels": spec}, "contradict"),
         ({"labels": LabelSpec(("vessel",))}, "two names"),
-        ({"labels": LabelSpec(("a", "b", "c"), groups={"a": (0, 1)})}, "group bears the name"),
+        ({"labels": LabelSpec(("a", "b", "c"), groups={"a": (0, 1)})}, "group"),
         ({"num_classes": 2, "empty": "zero"}, "empty"),
         ({"num_classes": 1, "threshold": 1.0}, "threshold"),
     ):
