@@ -1,4 +1,4 @@
-"""Several runs beside each other: loss and score curves in one figure, scores and differing settings in one table."""
+"""Compares runs: loss and score curves in one figure, scores and differing settings in one table."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .curves import ASIDE, COUNTS, Chart, is_better_smaller
 from .plots import figure, save
 from .runs import SavedRun
 
-NO_MATTER = ("name", "train", "val", "root", "cache", "border_weights")  # to what is scored
+IRRELEVANT = ("name", "train", "val", "root", "cache", "border_weights")  # to the scores
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How one run did by the score of a comparison.
+    """One run by the score of a comparison.
 
     Args:
-        run: Which.
-        best: Its best value; NaN where it has none.
-        epoch: Of the best value, from 1; 0 where it has none.
-        last: The value of the last epoch.
+        run: The run.
+        best: Its best value; NaN if it has none.
+        epoch: Epoch of the best value, from 1; 0 if it has none.
+        last: Value of the last epoch.
     """
 
     run: SavedRun
@@ -39,7 +39,7 @@ class Standing:
 
     @classmethod
     def of(cls, run: SavedRun, metric: str, *, smaller: bool) -> Standing:
-        """The standing of a run."""
+        """Rate a run by a score."""
         values = run.values(metric)
         finite = [(value, -place) for place, value in enumerate(values) if math.isfinite(value)]
         if not finite:
@@ -49,7 +49,7 @@ class Standing:
 
     @property
     def state(self) -> str:
-        """How far the run came."""
+        """How far the run has come, as text."""
         seen = len(self.run.history)
         planned = f"{seen} of {pluralize(self.run.planned, 'epoch')}" if self.run.planned else pluralize(seen, "epoch")
         done = "finished" if self.run.finished else f"unfinished, {planned}"
@@ -58,13 +58,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside each other.
+    """A comparison of runs.
 
     Args:
-        metric: The score that they are compared by.
-        standings: One a run, in the order given.
-        differences: What differs in the recipes: a value a run, None where it is not set.
-        warnings: Why the scores may not be comparable.
+        metric: The score they are compared by.
+        standings: One per run, in the given order.
+        differences: Settings in which the recipes differ: one value per run, None if not set.
+        warnings: Reasons why the scores may not be comparable.
     """
 
     metric: str
@@ -73,7 +73,7 @@ class Comparison:
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-able, with the curves."""
+        """The whole comparison with its curves, JSON-able."""
         return {
             "metric": self.metric,
             "warnings": self.warnings,
@@ -82,7 +82,7 @@ class Comparison:
         }
 
     def charts(self) -> list[Chart]:
-        """Loss and score of all runs: one color a run, training dashed."""
+        """Charts of loss and score of all runs: one color per run, training dashed."""
         runs = [standing.run for standing in self.standings]
         losses: dict[str, list[float]] = {}
         colors: dict[str, int] = {}
@@ -98,7 +98,7 @@ class Comparison:
         """Write `comparison.png` and `comparison.json`.
 
         Raises:
-            DataError: A folder that cannot be written.
+            DataError: The folder cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,11 +133,11 @@ def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
     """Compare runs.
 
     Args:
-        runs: One or more; of equal names, more of their paths is shown.
-        metric: The score to compare by; what most of the runs chose their best epoch by, if all have it.
+        runs: One or more; runs with equal names are shown with more of their paths.
+        metric: Score to compare by. Default: the one that most runs chose their best epoch by, if all have it.
 
     Raises:
-        ConfigError: No run has this score, or none has an epoch.
+        ConfigError: No run has this score, or no run has an epoch.
     """
     known = columns_of(row for run in runs for row in run.history)
     if not known:
@@ -149,13 +149,13 @@ def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
     metric = metric or _shared_metric(runs, known)
     modes = {run.part("train", "mode") for run in runs if run.part("train", "monitor") == metric} - {None}
     smaller = modes == {"min"} or (modes != {"max"} and is_better_smaller(metric))
-    runs = _named_apart(runs)
+    runs = _with_unique_names(runs)
     standings = [Standing.of(run, metric, smaller=smaller) for run in runs]
     return Comparison(metric, standings, _differences(runs), _warnings(runs, metric))
 
 
 def _shared_metric(runs: Sequence[SavedRun], known: Sequence[str]) -> str:
-    """What most runs monitor; else mIoU; else the first score there is."""
+    """The score that most runs monitor; else mIoU; else the first score."""
     begun = [run for run in runs if run.history]
     shared = [name for name in known if all(any(name in row for row in run.history) for run in begun)]
     monitors = Counter(str(run.part("train", "monitor")) for run in runs).most_common()
@@ -194,7 +194,7 @@ def _warnings(runs: Sequence[SavedRun], metric: str) -> list[str]:
 
 
 def _differing_validation(runs: Sequence[SavedRun]) -> list[str]:
-    """Settings of the validation data that differ; where they lie is no matter."""
+    """Warn about settings of the validation data that differ; their location does not matter."""
     tables = [_of_validation(run) for run in runs]
     keys = sorted({key for table in tables for key in table})
     differing = [key for key in keys if any(table.get(key) != tables[0].get(key) for table in tables)]
@@ -208,12 +208,12 @@ def _of_validation(run: SavedRun) -> dict[str, Any]:
         table = dict(table) if isinstance(table, Mapping) else {}
         own = table.get("val")
         table |= own if isinstance(own, Mapping) else {}
-        found |= {f"{section}.{key}": value for key, value in table.items() if key not in NO_MATTER}
+        found |= {f"{section}.{key}": value for key, value in table.items() if key not in IRRELEVANT}
     return found
 
 
-def _named_apart(runs: Sequence[SavedRun]) -> list[SavedRun]:
-    """Names that are all different, by as many of the folders above as it takes."""
+def _with_unique_names(runs: Sequence[SavedRun]) -> list[SavedRun]:
+    """Make names unique by as many parent folders as needed."""
     parts = [run.folder.resolve().parts for run in runs]
     depths = range(1, max(map(len, parts)) + 1)
     depth = next(n for n in depths if len({own[-n:] for own in parts}) == len({*parts}))

@@ -1,4 +1,4 @@
-"""Which curves of a run are drawn, and where: losses, scores and the learning rate over epochs."""
+"""Groups the curves of a run into charts: losses, scores and the learning rate over epochs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ASIDE = ("epoch", "lr", "seconds", "skipped")
 COUNTS = ("miou_defined", "pixels", "images", "count")
 SMALLER = ("loss", "rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "ece", "hausdorff", "hd95", "assd")
 BY_CLASS = ("iou", "f1", "precision", "sensitivity", "specificity", "accuracy", "nsd", "hausdorff", "hd95", "assd")
-CLASSES = 10  # most classes whose curves can be told apart
-DECADES = 30.0  # from this ratio of the largest to the smallest value on, a logarithmic axis
+CLASSES = 10  # most classes whose curves are distinguishable
+DECADES = 30.0  # ratio of largest to smallest value above which the axis is logarithmic
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Some curves that share an axis.
+    """Curves that share an axis.
 
     Args:
-        title: Over it.
-        curves: Values over the epochs by name; NaN where there is none.
+        title: Title.
+        curves: Values per epoch, by name; NaN if missing.
         log: Whether the axis is logarithmic.
-        colors: The number of each curve's color; one after the other by default.
-        dashed: Which curves are.
+        colors: Color number of each curve; consecutive by default.
+        dashed: Names of dashed curves.
     """
 
     title: str
@@ -41,18 +41,18 @@ class Chart:
             object.__setattr__(self, "colors", {name: place for place, name in enumerate(self.curves)})
 
     def color(self, name: str) -> int:
-        """Which of the page's colors a curve has."""
+        """Index of a curve's color."""
         return self.colors[name] % len(CURVES_LIGHT)
 
     def style(self, name: str) -> str:
-        """How a curve is drawn: dotted where the colors come round again."""
+        """Line style of a curve; dotted if its color is used a second time."""
         if self.colors[name] >= len(CURVES_LIGHT):
             return "dotted"
         return "dashed" if name in self.dashed else "solid"
 
 
 def is_better_smaller(name: str) -> bool:
-    """Whether a smaller value of a score is the better one.
+    """Whether smaller values of a score are better.
 
     Examples:
         >>> [is_better_smaller(name) for name in ("miou", "val/loss", "depth/rmse", "hd95/car", "iou/loss")]
@@ -63,11 +63,11 @@ def is_better_smaller(name: str) -> bool:
 
 
 def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
-    """The charts of a run; such as would be empty are left out.
+    """The charts of a run, without empty ones.
 
     Args:
-        history: A row an epoch, as `Trainer.fit` gives them.
-        heads: Heads beside the mask that are scored.
+        history: One row per epoch, as `Trainer.fit` returns them.
+        heads: Scored heads other than the mask.
 
     Examples:
         >>> rows = [{"epoch": e, "lr": 1e-3, "train/loss": 1 / e, "miou": 0.1 * e, "iou/car": 0.2} for e in (1, 2, 3)]
@@ -91,12 +91,12 @@ def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
 
 
 def _several(names: list[str]) -> list[str]:
-    """The terms, where they are more than the loss itself."""
+    """The terms, if there is more than one."""
     return names if len({name.partition("/")[2] for name in names}) > 1 else []
 
 
 def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[Chart]:
-    """Shares in one chart, further scores of like size in another each."""
+    """Scores up to 1 in one chart, other scores grouped by magnitude."""
     groups: dict[int, list[str]] = {}
     for name in names:
         values = [abs(row[name]) for row in history if name in row and math.isfinite(row[name])]
@@ -112,9 +112,9 @@ def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[
 
 
 def _chart(title: str, history: Sequence[Row], names: Sequence[str], *, log: bool = False) -> Chart:
-    """A chart; where `log` allows it, the axis is logarithmic for values that span decades.
+    """Make a chart; with `log`, the axis is logarithmic if the values span decades.
 
-    A term of the loss has one color, dashed where it was measured in training.
+    A term of the loss has one color, and is dashed for the training split.
     """
     curves = {name: [float(row.get(name, math.nan)) for row in history] for name in names}
     finite = [value for values in curves.values() for value in values if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""Images of a run: inputs, masks in the colors of their classes, planes such as depth in one scale of colors."""
+"""Images of a run: inputs, masks in class colors, and maps of values such as depth in a color scale."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Pixels = NDArray[np.uint8]
 CAPTION = 14  # height of a caption in pixels
 LEGIBLE = 96  # least width of an image under a caption
 GRAY, WHITE = (128, 128, 128), (255, 255, 255)
-SCALE = "viridis"  # rises in lightness too: to be read without colors
+SCALE = "viridis"  # its lightness increases, so it is readable without color
 BINARY = ((0, 0, 0), WHITE)
 
 
 def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """A color a class; the made-up ones of two classes are black and white, which reads best.
+    """One color per class; the default colors of two classes are black and white, which are easiest to read.
 
     Args:
         labels: One name alone means background and that class.
-        multilabel: Several classes a pixel over a black ground: what would be black is white.
+        multilabel: Several classes per pixel on a black background; black classes become white.
 
     Examples:
         >>> colors_of(LabelSpec(("background", "cell")))
@@ -51,7 +51,7 @@ def color_names(labels: LabelSpec) -> dict[str, str]:
 
 
 def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
-    """Gray for pixels that are not labeled; another where a class is gray.
+    """The color of unlabeled pixels: gray, or another if a class is gray.
 
     Examples:
         >>> ignored_color(LabelSpec(("sky", "road"), palette=((128, 128, 128), (128, 64, 128))))
@@ -62,7 +62,7 @@ def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
 
 
 def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
-    """Class indices (H, W) as RGB, ignored pixels too; of several labels a pixel (K, H, W) the last one shows.
+    """Class indices (H, W) as RGB, ignored pixels too; of several labels per pixel (K, H, W) the last is shown.
 
     Examples:
         >>> colored(np.array([[1, 255]]), LabelSpec(("background", "cell"), ignore_index=255)).tolist()
@@ -80,13 +80,13 @@ def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
 
 
 def overlaid(image: Pixels, colors: Pixels) -> Pixels:
-    """An image half covered by the colors of its classes; black ones (background) leave it as it is."""
+    """An image blended with the colors of its classes; black classes (background) leave it unchanged."""
     shown = colors.any(-1, keepdims=True)
     return np.where(shown, image // 2 + colors // 2, image)
 
 
 def inputs_of(image: Tensor) -> dict[str, Pixels]:
-    """A network's input (C, H, W) as images of three channels (or one) each, stretched to the full range."""
+    """A network's input (C, H, W) as RGB images, stretched to the full range."""
     array = np.nan_to_num(image.detach().float().cpu().numpy())
     low, high = array.min(), array.max()
     array = ((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
@@ -97,7 +97,7 @@ def inputs_of(image: Tensor) -> dict[str, Pixels]:
 
 
 def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
-    """One range for several planes, which leaves out what is not finite and the half percent at either end."""
+    """A common range of several maps, without non-finite values and the half percent at either end."""
     values = np.concatenate([plane[np.isfinite(plane)].ravel() for plane in planes])
     if not values.size:
         return 0.0, 1.0
@@ -106,7 +106,7 @@ def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
 
 
 def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Pixels:
-    """A plane (H, W) in the colors of its scale; gray where it is not finite."""
+    """A map (H, W) in the colors of the scale; gray where it is not finite."""
     low, high = limits
     finite = np.isfinite(plane)
     places = np.clip((np.where(finite, plane, low) - low) / (high - low), 0, 1)
@@ -114,7 +114,7 @@ def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Pixels:
 
 
 def scale_colors(count: int) -> list[str]:
-    """The scale from its least value to its greatest, as so many CSS colors.
+    """The color scale from lowest to highest value, as `count` CSS colors.
 
     Examples:
         >>> scale_colors(2)
@@ -129,7 +129,7 @@ def hex_of(color: Sequence[int]) -> str:
 
 
 def shrunk(image: Pixels, side: int, *, smooth: bool) -> Pixels:
-    """An image of at most so many pixels a side; classes must not be smoothed, they would become others."""
+    """An image of at most `side` pixels per side; masks must not be smoothed, as that changes classes."""
     height, width = image.shape[:2]
     factor = side / max(height, width)
     if factor >= 1:
@@ -148,7 +148,7 @@ def encoded(image: Pixels, *, photo: bool) -> tuple[str, bytes]:
 
 
 def side_by_side(panels: Mapping[str, Pixels], gap: int = 4) -> Image.Image:
-    """Images in a row, each under its caption; small ones are enlarged so that captions fit."""
+    """Images in a row with captions above; small images are enlarged so that captions fit."""
     times = max(-(-LEGIBLE // max(panel.shape[1] for panel in panels.values())), 1)
     panels = {caption: panel.repeat(times, 0).repeat(times, 1) for caption, panel in panels.items()}
     height = max(panel.shape[0] for panel in panels.values())
@@ -163,7 +163,7 @@ def side_by_side(panels: Mapping[str, Pixels], gap: int = 4) -> Image.Image:
 
 
 def below(rows: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Images one below the other."""
+    """Images stacked vertically."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + gap for row in rows) - gap), "white")
     top = 0
     for row in rows:

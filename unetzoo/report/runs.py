@@ -1,4 +1,4 @@
-"""Runs as they lie on disk: finished, unfinished, or cut off in the middle of a line."""
+"""Reads run folders: finished, unfinished, or interrupted in the middle of a line."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..training.logs import read_jsonl
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a run folder tells.
+    """The contents of a run folder.
 
     Args:
-        folder: It.
-        name: For a reader.
-        recipe: Resolved.
-        history: A row an epoch.
-        planned: Epochs that the recipe asks for; None where it counts steps.
-        finished: Whether the run came to its end (which early stopping is too).
-        parameters: Of the network; None where the folder does not say.
-        classes: Names of the classes, where the folder says them.
-        collapsed: What the predictions have collapsed to; empty where they have not.
-        torn: Whether the last line of the log was cut off.
+        folder: The folder.
+        name: Name to display.
+        recipe: The resolved recipe.
+        history: One row per epoch.
+        planned: Number of epochs in the recipe; None if it counts steps.
+        finished: Whether the run has ended, by early stopping too.
+        parameters: Number of parameters of the network; None if unknown.
+        classes: Names of the classes; empty if unknown.
+        collapsed: What the predictions have collapsed to; empty if they have not.
+        torn: Whether the last line of the log is cut off.
     """
 
     folder: Path
@@ -44,16 +44,16 @@ class SavedRun:
 
     @property
     def seconds(self) -> float:
-        """Time of all epochs together, evaluation included."""
+        """Total time of all epochs, evaluation included."""
         return math.fsum(value for row in self.history if math.isfinite(value := row.get("seconds", math.nan)))
 
     def part(self, section: str, key: str = "name") -> Any:
-        """A value of the recipe, or None."""
+        """A value of the recipe, or None if it is not set."""
         table = self.recipe.get(section)
         return table.get(key) if isinstance(table, Mapping) else None
 
     def values(self, name: str) -> list[float]:
-        """A score over the epochs."""
+        """The values of a score, one per epoch."""
         return [row.get(name, math.nan) for row in self.history]
 
 
@@ -61,8 +61,8 @@ def read_run(folder: str | Path) -> SavedRun:
     """Read a run folder.
 
     Raises:
-        ConfigError: Not a run folder.
-        DataError: A log that is none.
+        ConfigError: The folder is no run folder.
+        DataError: The log is damaged.
     """
     folder = Path(folder)
     recipe = _json(folder / "recipe.json")
@@ -113,7 +113,7 @@ def _collapsed(folder: Path, epochs: int) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none that can be read."""
+    """The JSON object in a file; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Samples beside their predictions: the first ones of an evaluation, and the best and the worst."""
+"""Samples with their predictions: the first ones of an evaluation, and the best and worst."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from ..wording import format_score
 from .images import Pixels, below, color_names, colored, inputs_of, limits_of, overlaid, scaled, shrunk, side_by_side
 
 OVERLAY = "prediction on input"
-SHOWN = 4  # best and worst samples each
-SIDE = 384  # largest side of an image on the page
+SHOWN = 4  # number of best samples, and of worst
+SIDE = 384  # largest side of an image on the page, in pixels
 SHEET = 6  # samples on the sheet of all
 HALF = (0.5,)  # the probability above which a pixel is foreground, where no metric says otherwise
 
@@ -64,7 +64,7 @@ class Sample:
         thresholds: Sequence[float] = HALF,
         step: int = 1,
     ) -> Sample:
-        """A sample of a batch.
+        """Take one sample of a batch.
 
         Args:
             batch: Targets lie on the output's grid.
@@ -77,23 +77,23 @@ class Sample:
         """
         name = str(batch["id"][index]) if "id" in batch else f"{place:03d}"
         sample = cls(name, inputs_of(batch["image"][index]))
-        for head, answer in heads_of(output).items():
+        for head, head_output in heads_of(output).items():
             if head not in batch or (heads is not None and head not in heads):
                 continue
-            if is_plane(batch, head, answer):
-                sample.planes[head] = planes_of(batch, answer, head, index)
+            if is_plane(batch, head, head_output):
+                sample.planes[head] = planes_of(batch, head_output, head, index)
             else:
-                sample.masks = masks_of(batch[head][index], answer[index], thresholds)
+                sample.masks = masks_of(batch[head][index], head_output[index], thresholds)
                 sample.ground = covered(sample.inputs["input"], sample.masks["truth"].shape[-2:], step)
         return sample
 
     @property
     def photos(self) -> set[str]:
-        """Captions of the panels that are photographs, not flat colors."""
+        """Captions of the panels that are photographs rather than flat colors."""
         return {*self.inputs, OVERLAY}
 
     def panels(self, labels: LabelSpec) -> dict[str, Pixels]:
-        """All its images, by caption, in the order in which they are shown."""
+        """All images by caption, in the order in which they are shown."""
         panels = self.inputs | {caption: colored(mask, labels) for caption, mask in self.masks.items()}
         if self.ground is not None and "prediction" in panels:
             panels[OVERLAY] = overlaid(self.ground, panels["prediction"])
@@ -103,7 +103,7 @@ class Sample:
         return panels
 
     def described(self, caption: str, labels: LabelSpec) -> str:
-        """What a panel shows, for those who cannot see it: its three largest classes, or its range of values."""
+        """A panel in words, for screen readers: its three largest classes, or its range of values."""
         if caption in self.masks:
             return f": {_largest(self.masks[caption], labels)}"
         for head, planes in self.planes.items():
@@ -113,7 +113,7 @@ class Sample:
         return ""
 
     def small(self, side: int = SIDE) -> Sample:
-        """The same in smaller images."""
+        """The sample with images of at most `side` pixels."""
         inputs = {caption: shrunk(image, side, smooth=True) for caption, image in self.inputs.items()}
         masks = {caption: thinned(mask, side) for caption, mask in self.masks.items()}
         planes = {head: (thinned(true, side), thinned(guess, side)) for head, (true, guess) in self.planes.items()}
@@ -122,25 +122,25 @@ class Sample:
 
 
 def covered(image: Pixels, size: Sequence[int], step: int) -> Pixels | None:
-    """The pixels of an input (H, W, 3) under an output: the center of it, every `step`-th; None where it is smaller."""
+    """The input pixels (H, W, 3) under an output: the center, every `step`-th pixel; None if the input is smaller."""
     rows, columns = (n * step for n in size)
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
     return None if min(top, left) < 0 else image[top : top + rows : step, left : left + columns : step]
 
 
-def is_plane(batch: Mapping[str, Any], head: str, answer: Tensor) -> bool:
-    """Whether a head answers a plane of numbers, as depth is, and no mask."""
+def is_plane(batch: Mapping[str, Any], head: str, head_output: Tensor) -> bool:
+    """Whether a head predicts a map of values, such as depth, rather than a mask."""
     target = batch.get(head)
-    return isinstance(target, Tensor) and target.is_floating_point() and target.numel() == answer.numel()
+    return isinstance(target, Tensor) and target.is_floating_point() and target.numel() == head_output.numel()
 
 
 def thresholds_of(metric: Any) -> Sequence[float]:
-    """The probabilities from which a metric counts a pixel as foreground, or as bearing a label."""
+    """The probability thresholds of a metric, for foreground or for each label."""
     return metric.thresholds if hasattr(metric, "confusion") and hasattr(metric, "thresholds") else HALF
 
 
 def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF) -> dict[str, NDArray[Any]]:
-    """True and predicted classes; a target of several planes has a label a plane."""
+    """True and predicted classes; a target with several planes has one label per plane."""
     truth = target.cpu().numpy()
     if truth.ndim == 3 and len(truth) == len(logits) > 1:
         several = Decision(tuple(thresholds), mode="multilabel")
@@ -148,9 +148,9 @@ def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF)
     return {"truth": truth.reshape(truth.shape[-2:]), "prediction": class_map(logits, thresholds)}
 
 
-def planes_of(batch: Batch, answer: Tensor, head: str, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The true and the predicted plane of a head; the true one is NaN where it is not valid."""
-    predicted = answer[index].float().cpu().numpy()
+def planes_of(batch: Batch, head_output: Tensor, head: str, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The true and predicted map of a head; the true one is NaN where it is not valid."""
+    predicted = head_output[index].float().cpu().numpy()
     predicted = predicted.reshape(predicted.shape[-2:])
     true = batch[head][index].float().cpu().numpy().reshape(predicted.shape)
     if "valid" in batch:
@@ -159,7 +159,7 @@ def planes_of(batch: Batch, answer: Tensor, head: str, index: int) -> tuple[NDAr
 
 
 def thinned(plane: NDArray[Any], side: int) -> NDArray[Any]:
-    """A plane (…, H, W) of at most so many pixels a side, every n-th or so of its own values."""
+    """A map (…, H, W) of at most `side` pixels per side, subsampled without interpolation."""
     rows, columns = (
         np.linspace(0, n - 1, max(round(n * min(side / max(plane.shape[-2:]), 1)), 1)).round().astype(int)
         for n in plane.shape[-2:]
@@ -171,7 +171,7 @@ class First:
     """Keeps the first samples of an evaluation.
 
     Args:
-        most: How many.
+        most: How many to keep.
         metric: The mask's metric.
         step: Input pixels per output pixel.
     """
@@ -181,18 +181,18 @@ class First:
         self.samples: list[Sample] = []
 
     def add(self, output: Any, batch: Batch) -> None:
-        """Look at one more batch."""
+        """Add a batch."""
         for index in range(min(len(batch["image"]), self.most - len(self.samples))):
             place = len(self.samples)
             self.samples.append(Sample.of(batch, output, index, place, None, self.thresholds, self.step))
 
     def images(self, labels: LabelSpec | None) -> dict[str, Pixels]:
-        """An image a sample, by name: all of its panels in a row."""
+        """One image per sample, by name: its panels in a row."""
         labels = labels or LabelSpec.indexed(256)
         return {sample.name: np.asarray(side_by_side(sample.panels(labels))) for sample in self.samples}
 
     def write(self, folder: Path, labels: LabelSpec) -> None:
-        """Write `<id>.png`, with the predicted class indices `<id>-labels.png`, and a sheet of the first few."""
+        """Write `<id>.png`, the predicted class indices `<id>-labels.png`, and a sheet of the first samples."""
         folder.mkdir(parents=True, exist_ok=True)
         rows: list[Image.Image] = []
         names: set[str] = set()
@@ -208,15 +208,15 @@ class First:
 
 
 class Ranked:
-    """Keeps the best and the worst samples of an evaluation by one head.
+    """Keeps the best and worst samples of an evaluation by one head.
 
-    Masks are ranked by the mean IoU over the classes that occur in an image's truth or prediction, planes by the
-    root of the mean squared error. Samples without a score (nothing labeled) are left out.
+    Masks are ranked by the mean IoU over the classes that occur in the ground truth or the prediction of the image,
+    maps of values by the root mean squared error. Samples without a score (nothing labeled) are left out.
 
     Args:
-        head: Which.
+        head: The head.
         metric: For a mask, the metric that counts its confusion; it is copied.
-        most: How many at either end.
+        most: How many of the best and of the worst to keep.
         step: Input pixels per output pixel.
     """
 
@@ -228,10 +228,10 @@ class Ranked:
         self.seen = 0
 
     def add(self, output: Any, batch: Batch) -> None:
-        """Look at one more batch."""
-        answer = heads_of(output)[self.head]
+        """Add a batch."""
+        head_output = heads_of(output)[self.head]
         for index in range(len(batch["image"])):
-            score = self._score(answer, batch, index)
+            score = self._score(head_output, batch, index)
             self.seen += 1
             if math.isnan(score) or not self._is_wanted(score):
                 continue
@@ -242,16 +242,16 @@ class Ranked:
 
     @property
     def best(self) -> list[Sample]:
-        """The best first; where there are few, none of them is among the worst too."""
+        """The best samples, best first; no sample is among both the best and the worst."""
         return self.kept[: -(-len(self.kept) // 2)]
 
     @property
     def worst(self) -> list[Sample]:
-        """The worst first."""
+        """The worst samples, worst first."""
         return self.kept[len(self.best) :][::-1]
 
     def keep(self, samples: list[Sample]) -> None:
-        """Take in samples that have their scores."""
+        """Add samples that already have a score."""
         self.kept = sorted([*self.kept, *samples], key=lambda sample: (self._rank(sample.score), sample.name))
         if len(self.kept) > 2 * self.most:
             self.kept = self.kept[: self.most] + self.kept[-self.most :]
@@ -264,23 +264,23 @@ class Ranked:
     def _rank(self, score: float) -> float:
         return -score if self.is_mask else score
 
-    def _score(self, answer: Tensor, batch: Batch, index: int) -> float:
+    def _score(self, head_output: Tensor, batch: Batch, index: int) -> float:
         if not self.is_mask:
-            true, predicted = planes_of(batch, answer, self.head, index)
+            true, predicted = planes_of(batch, head_output, self.head, index)
             errors = (predicted - true)[np.isfinite(true)]
             return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64)))) if errors.size else math.nan
         self.metric.reset()
-        self.metric.update(answer[index : index + 1], batch[self.head][index : index + 1])
+        self.metric.update(head_output[index : index + 1], batch[self.head][index : index + 1])
         return mean_iou(self.metric.confusion.cpu().numpy())
 
 
 class Gallery:
-    """What an evaluation shows: its first samples, and the best and the worst by each head.
+    """Collects samples of an evaluation: the first ones, and the best and worst by each head.
 
     Args:
-        labels: Names and colors.
-        metrics: The run's metrics by head.
-        most: How many of the first samples.
+        labels: Names and colors of the classes.
+        metrics: Metrics of the run by head.
+        most: How many of the first samples to keep.
         step: Input pixels per output pixel.
     """
 
@@ -290,17 +290,17 @@ class Gallery:
         self.ranked: dict[str, Ranked] = {}
 
     def add(self, output: Any, batch: Batch) -> None:
-        """Look at one more batch; see `Trainer.evaluate`."""
+        """Add a batch; see `Trainer.evaluate`."""
         self.first.add(output, batch)
-        for head, answer in heads_of(output).items():
+        for head, head_output in heads_of(output).items():
             if head in batch and head not in self.ranked:
-                metric = None if is_plane(batch, head, answer) else self._counter(head)
+                metric = None if is_plane(batch, head, head_output) else self._counter(head)
                 self.ranked[head] = Ranked(head, metric, step=self.step)
         for ranked in self.ranked.values():
             ranked.add(output, batch)
 
     def gather(self) -> None:
-        """Put together what all processes found. All of them call it."""
+        """Merge the samples of all processes; all of them must call it."""
         own = {head: (ranked.is_mask, ranked.kept) for head, ranked in self.ranked.items()}
         self.ranked = {}
         for share in gather_object([own]):
@@ -327,7 +327,7 @@ def _largest(mask: NDArray[Any], labels: LabelSpec) -> str:
 
 
 def mean_iou(confusion: NDArray[Any]) -> float:
-    """The mean IoU over the classes that occur in truth or prediction; NaN where none does.
+    """The mean IoU over the classes that occur in ground truth or prediction; NaN if none does.
 
     Shape:
         - confusion: counts (classes, classes), rows = truth; or (labels, 2, 2)
@@ -347,7 +347,7 @@ def mean_iou(confusion: NDArray[Any]) -> float:
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """A name for a file that none has yet."""
+    """A file name that is not taken yet."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip(".")[-80:] or "sample"
     unique, number = plain, 2
     while unique.lower() in taken or f"{unique}-labels".lower() in taken:
