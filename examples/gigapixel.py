@@ -73,7 +73,8 @@ tifffile.imwrite(
 streamed = predict_to(
     net, OUT / "slide.tif", OUT / "classes.npy", memory="200MB", progress=True, preprocess=unetzoo.Preprocess()
 )
-print(f"{streamed.fit}; {streamed.seconds:.0f} s; the process holds {psutil.Process().memory_info().rss / 1e6:.0f} MB")
+held = psutil.Process().memory_info().rss / 1e6
+print(f"{streamed.tiling}; {streamed.seconds:.0f} s; the process holds {held:.0f} MB")
 
 # Read the prediction piece by piece: tile by tile to score it, and every 8th pixel for a preview.
 classes = np.load(OUT / "classes.npy", mmap_mode="r")

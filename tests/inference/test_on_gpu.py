@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import unetzoo
 from unetzoo.inference import planner
 from unetzoo.inference.decide import Decision, probabilities_of
-from unetzoo.inference.joining import Piece, arriving
+from unetzoo.inference.stitching import Piece, arriving
 from unetzoo.labels import LabelSpec
 
 SIDES = LabelSpec(("background", "left", "right"), swap_pairs=((1, 2),), side="subject")

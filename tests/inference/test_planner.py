@@ -14,10 +14,10 @@ from torch import nn
 from unetzoo import predict
 from unetzoo.errors import ConfigError
 from unetzoo.inference import plan_tiles
-from unetzoo.inference.asking import Asker
 from unetzoo.inference.footprint import MARGIN, Following, bytes_per_pixel
-from unetzoo.inference.geometry import minimum_tile
 from unetzoo.inference.planner import parse_memory
+from unetzoo.inference.window_predictor import WindowPredictor
+from unetzoo.inference.windows import minimum_tile
 from unetzoo.models.base import Geometry
 
 
@@ -46,7 +46,7 @@ def test_tensors_are_followed():
 
 
 def test_bytes_of_a_pixel_by_hand():
-    assert bytes_per_pixel(Asker(Steps()), 2) == MARGIN * (8 + 40 + 40)
+    assert bytes_per_pixel(WindowPredictor(Steps()), 2) == MARGIN * (8 + 40 + 40)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ after_import, found = anonymous(), []
 for side in (1024, 3072):
     source = Watched(side)
     streamed = predict_to(net, source, f"{sys.argv[1]}/{side}.tif", memory="60MB", preprocess=unetzoo.Preprocess())
-    found.append([source.peak - after_import, streamed.fit.needed])
+    found.append([source.peak - after_import, streamed.tiling.needed])
 print(json.dumps(found))
 """
 

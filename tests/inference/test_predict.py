@@ -12,7 +12,7 @@ from torch import nn
 import unetzoo
 from unetzoo import predict
 from unetzoo.errors import ConfigError, DataError, InputShapeError, PluginContractError
-from unetzoo.inference.geometry import minimum_tile
+from unetzoo.inference.windows import minimum_tile
 from unetzoo.models import MaskDepth
 from unetzoo.models.base import Geometry
 

@@ -20,7 +20,7 @@ from unetzoo import LabelSpec, cli
 from unetzoo.errors import ConfigError, DataError, ImageTooLargeError, UnknownNameError
 from unetzoo.inference import Cleaning, ModelBundle, Predictor, Preprocess
 from unetzoo.inference.files import mask_suffixes
-from unetzoo.inference.relay import relay
+from unetzoo.inference.io_pipeline import io_pipeline
 from unetzoo.training import load_run
 
 
@@ -32,7 +32,7 @@ def test_every_product(tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     ends = (".png", "_color.png", "_overlay.png", "_depth.png", "_depth_color.png", ".json")
     assert names == {f"a{end}" for end in ends}
-    answer = predictor.answer(image, scene)
+    answer = predictor.segment(image, scene)
     color = np.asarray(read(tmp_path / "out" / "a_color.png"))
     assert np.array_equal(color, np.asarray(answer.labels.palette)[answer.classes])
     shades = np.asarray(read(tmp_path / "out" / "a_depth_color.png")).astype(int)
@@ -231,13 +231,13 @@ def test_at_most_so_many_are_under_way():
         time.sleep(0.002)
         change(-1)
 
-    results = relay(range(60), read, lambda item: item, write, workers=2)
+    results = io_pipeline(range(60), read, lambda item: item, write, workers=2)
     assert list(results) == [None] * 60
     assert held == 0 and most <= 2 * 4 + 1
 
 
 def test_work_that_stops_early_leaves_no_thread():
-    results = relay(range(60), lambda n: n, lambda n: n, lambda item, done: None, workers=2)
+    results = io_pipeline(range(60), lambda n: n, lambda n: n, lambda item, done: None, workers=2)
     next(results)
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
@@ -262,8 +262,8 @@ def test_a_run_brings_its_threshold_and_whole_images(tmp_path):
     trained = load_run(run_folder(tmp_path / "run", net, *sets))
     assert isinstance(trained, ModelBundle) and trained.threshold == 0.9 and trained.preprocess == Preprocess((48, 48))
     path = save(tmp_path / "a.png", noise(20, 30, 3))
-    likely = Predictor(trained).answer(path).probabilities[0].numpy()
-    strict, lax = (Predictor(trained, **o).answer(path).classes for o in ({}, {"threshold": 0.01}))
+    likely = Predictor(trained).segment(path).probabilities[0].numpy()
+    strict, lax = (Predictor(trained, **o).segment(path).classes for o in ({}, {"threshold": 0.01}))
     assert np.array_equal(strict, likely > 0.9) and np.array_equal(lax, likely > 0.01)
 
 

@@ -144,4 +144,4 @@ def test_images_of_any_kind_are_read_upright(tmp_path, mode, turn, suffix):
     raw = np.asarray(read(path).convert("RGB"))
     image.save(path, exif=exif)
     upright = np.rot90(raw, {1: 0, 3: 2, 6: -1, 8: 1}[turn])
-    assert np.array_equal(Predictor(Channels()).answer(path).image, upright)
+    assert np.array_equal(Predictor(Channels()).segment(path).image, upright)

@@ -14,7 +14,7 @@ import unetzoo
 from unetzoo import predict
 from unetzoo.errors import ConfigError, DataError, ImageDecodeError, InputShapeError
 from unetzoo.images import as_tensor
-from unetzoo.inference import Preprocess, predict_to, targets
+from unetzoo.inference import Preprocess, predict_to, resumable_writer
 from unetzoo.models.base import Geometry
 
 CHANNELS = {"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16)}
@@ -155,7 +155,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
     options = {"blend": blend, "probabilities": tmp_path / "p.npy"}
     once = tmp_path / f"once.{suffix}"
     predict_to(net, image, once, blend=blend, tile=96, probabilities=tmp_path / "once_p.npy")
-    written = targets.Target.write
+    written = resumable_writer.ResumableWriter.write
 
     def stopping(self, start, bands):
         if start > 200:
@@ -164,7 +164,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
 
     path = tmp_path / f"out.{suffix}"
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(targets.Target, "write", stopping)
+        patch.setattr(resumable_writer.ResumableWriter, "write", stopping)
         predict_to(net, image, path, tile=96, **options)
     assert not path.exists() and (tmp_path / f"out.{suffix}.part").exists()
     with pytest.raises(ConfigError, match=r"unfinished.*resume=True"):
@@ -193,7 +193,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
     monkeypatch.chdir(tmp_path)
     path = path.name
     streamed = predict_to(net, image, path, resume=True, **options)
-    assert 0 < streamed.rows < 400 and streamed.fit.plan.tile[0] == (92 if blend == "exact" else 96)
+    assert 0 < streamed.rows < 400 and streamed.tiling.plan.tile[0] == (92 if blend == "exact" else 96)
     read = np.load if suffix == "npy" else tifffile.imread
     assert np.array_equal(read(path), read(once))
     assert np.array_equal(np.load(tmp_path / "p.npy"), np.load(tmp_path / "once_p.npy"))
@@ -202,7 +202,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     net, image = small(), random_image(300, 61)
-    put = targets._put
+    put = resumable_writer._put
 
     def full(file, place, values):
         if place > 10_000:
@@ -210,7 +210,7 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
         put(file, place, values)
 
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"No space left.*--resume"):
-        patch.setattr(targets, "_put", full)
+        patch.setattr(resumable_writer, "_put", full)
         predict_to(net, image, tmp_path / "out.npy", tile=96)
     assert json.loads((tmp_path / "out.npy.part.json").read_text())["rows"] > 0
     predict_to(net, image, tmp_path / "out.npy", tile=96, resume=True)

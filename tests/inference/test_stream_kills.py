@@ -12,10 +12,10 @@ from predicting import knowing
 
 import unetzoo
 from unetzoo.errors import ConfigError
-from unetzoo.inference import predict_to, targets
+from unetzoo.inference import predict_to, resumable_writer
 
 OPTIONS = {"tile": 64}
-STEPS = ((targets.os, "replace"), (targets.os, "fsync"), (targets.os, "posix_fallocate"), (Path, "unlink"))
+STEPS = ((os, "replace"), (os, "fsync"), (os, "posix_fallocate"), (Path, "unlink"))
 
 
 class Killed(BaseException):
@@ -133,14 +133,14 @@ def test_unfinished_files_that_were_harmed_are_begun_anew(tmp_path, monkeypatch,
 
 def test_a_name_taken_meanwhile_is_kept_and_freed_by_hand(tmp_path, monkeypatch, net, image, whole):
     names = paths(tmp_path)
-    finish = targets.Target.finish
+    finish = resumable_writer.ResumableWriter.finish
 
     def late(self):
         names["probabilities"].write_bytes(b"mine")
         finish(self)
 
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"there already.*p\.npy"):
-        patch.setattr(targets.Target, "finish", late)
+        patch.setattr(resumable_writer.ResumableWriter, "finish", late)
         predict_to(net, image, **names, **OPTIONS)
     assert names["probabilities"].read_bytes() == b"mine" and not names["target"].exists()
     with pytest.raises(ConfigError, match="there already"):
@@ -164,7 +164,7 @@ def test_a_disk_that_refuses_the_last_names(tmp_path, monkeypatch, net, image, w
         replace(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"Permission denied.*--resume"):
-        patch.setattr(targets.os, "replace", refuse)
+        patch.setattr(resumable_writer.os, "replace", refuse)
         predict_to(net, image, **paths(tmp_path), **OPTIONS)
     predict_to(net, image, **paths(tmp_path), **OPTIONS, resume=True)
     assert np.array_equal(values(tmp_path)["depth.tif"], whole["depth.tif"])

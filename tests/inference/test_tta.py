@@ -11,7 +11,7 @@ from torch import nn
 from unetzoo import LabelSpec, predict
 from unetzoo.errors import ConfigError
 from unetzoo.inference import TTA, predict_with_uncertainty
-from unetzoo.inference.merging import Merger
+from unetzoo.inference.merging import TTAMerger
 from unetzoo.inference.tta import as_tta
 from unetzoo.inference.views import View
 from unetzoo.models import MaskDepth
@@ -136,7 +136,7 @@ def test_tiles_are_the_whole(name, config, tta):
 
 
 def merged(answers, merge, mode):
-    merger = Merger(TTA(merge=merge, mode=mode), uncertainty=True)
+    merger = TTAMerger(TTA(merge=merge, mode=mode), uncertainty=True)
     for answer in answers:
         merger.add((torch.from_numpy(answer)[None],))
     return [part[0].numpy() for part in merger.merged()]

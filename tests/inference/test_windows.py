@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import unetzoo
 from unetzoo.errors import ConfigError, InputShapeError
-from unetzoo.inference.geometry import BLENDS, canvas_length, geometry_of, minimum_tile, plan_windows
-from unetzoo.inference.joining import span_weights
+from unetzoo.inference.stitching import span_weights
+from unetzoo.inference.windows import BLENDS, canvas_length, geometry_of, minimum_tile, plan_windows
 from unetzoo.models.base import Geometry
 
 PAPER = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)

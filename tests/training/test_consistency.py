@@ -133,7 +133,7 @@ def scores_of(predictor, val, folder):
     for index in range(len(val)):
         sample = val.raw(index)
         Image.fromarray(sample["image"][..., 0]).save(folder / "image.png")
-        logits = predictor.answer(folder / "image.png").probabilities
+        logits = predictor.segment(folder / "image.png").probabilities
         labels = torch.as_tensor(np.asarray(logits)).argmax(0)
         metric.update(labels[None], torch.from_numpy(sample["mask"].astype(np.int64))[None])
     return metric.compute()["miou"]

@@ -60,5 +60,5 @@ def stream(
         resume=resume,
         progress=not quiet,
     )
-    out.print(f"{streamed.fit}; {streamed.seconds:.0f} s")
+    out.print(f"{streamed.tiling}; {streamed.seconds:.0f} s")
     out.print(f"the classes are in {target}", soft_wrap=True)

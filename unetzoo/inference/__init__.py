@@ -1,4 +1,4 @@
-"""From a network to answers: images of any size, and files."""
+"""From a network to predictions: images of any size, and files."""
 
 from ..bundle import ModelBundle, Preprocess
 from .artifact import Artifact, load_artifact
@@ -6,8 +6,8 @@ from .decide import Cleaning
 from .export import export
 from .optimized import optimize
 from .padding import predict_batch
-from .planner import Fit, plan_tiles
-from .predictor import Predictor
+from .planner import TilingPlan, plan_tiles
+from .predictor import Predictor, predict_labels
 from .stream import Streamed, predict_to
 from .tiling import Uncertain, predict, predict_with_uncertainty
 from .tta import TTA
@@ -16,11 +16,11 @@ __all__ = [
     "TTA",
     "Artifact",
     "Cleaning",
-    "Fit",
     "ModelBundle",
     "Predictor",
     "Preprocess",
     "Streamed",
+    "TilingPlan",
     "Uncertain",
     "export",
     "load_artifact",
@@ -28,6 +28,7 @@ __all__ = [
     "plan_tiles",
     "predict",
     "predict_batch",
+    "predict_labels",
     "predict_to",
     "predict_with_uncertainty",
 ]

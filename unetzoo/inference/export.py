@@ -18,10 +18,10 @@ from ..io import replacing
 from ..labels import LabelSpec
 from .artifact import EXTRA, SUFFIXES, describe, need, quiet, seal
 from .decide import Threshold
-from .geometry import geometry_of
 from .images import PathLike
 from .parity import Parity, compare
 from .pipeline import TRIAL, Pipeline
+from .windows import geometry_of
 
 Kind = Literal["onnx", "torch"]
 

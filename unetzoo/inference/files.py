@@ -18,7 +18,7 @@ from ..errors import ConfigError, DataError, PairingError, did_you_mean
 from ..io import replacing, write_text
 from ..labels import LabelSpec
 from .images import PathLike, find_images
-from .results import DEFAULT_PRODUCTS, PRODUCTS, Answer
+from .results import DEFAULT_PRODUCTS, PRODUCTS, SegmentationResult
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Results:
         """All files that an image of this stem may get."""
         return [self.folder / name for product in self.products for name in self._names(product, stem)]
 
-    def write(self, answer: Answer, stem: str, facts: dict[str, Any]) -> None:
+    def write(self, answer: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
         """Write what is asked for; each file appears under its name only when it is complete.
 
         Raises:

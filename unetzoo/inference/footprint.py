@@ -10,47 +10,47 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .asking import Asker
-from .geometry import canvas_length
 from .views import View
+from .window_predictor import WindowPredictor
+from .windows import canvas_length
 
 TRIAL = 128  # pixels a side of the window that is measured, at least
 MARGIN = 2.0  # libraries lay out copies for their kernels, which nothing here sees
 
 
-def bytes_per_pixel(asker: Asker, channels: int) -> float:
+def bytes_per_pixel(predictor: WindowPredictor, channels: int) -> float:
     """What a network, its views and their merging take for each pixel of a window at the peak, weights apart.
 
     Measured on a small window: on a GPU by its allocator; elsewhere by following tensors, with a margin for what
     kernels lay out for themselves.
     """
-    geometry = asker.geometry
+    geometry = predictor.geometry
     side = canvas_length(geometry, TRIAL)
     side = side if geometry.maximum is None else min(side, geometry.maximum)
     shape = (1, channels, side, side)
-    views = asker.views[:2]  # more are merged into the same sums
-    if asker.on_gpu:
-        peak = _peak_on_gpu(asker, views, shape)
+    views = predictor.views[:2]  # more are merged into the same sums
+    if predictor.on_gpu:
+        peak = _peak_on_gpu(predictor, views, shape)
     else:
-        peak = MARGIN * _peak_of_tensors(asker, views, shape)
+        peak = MARGIN * _peak_of_tensors(predictor, views, shape)
     return peak / (side * side)
 
 
-def _peak_on_gpu(asker: Asker, views: Sequence[View], shape: Sequence[int]) -> float:
-    window = torch.zeros(tuple(shape), device=asker.device, dtype=asker.dtype)
-    asker.ask(window, views)  # kernels are chosen at the first call
-    torch.cuda.synchronize(asker.device)
-    torch.cuda.reset_peak_memory_stats(asker.device)
-    before = torch.cuda.memory_allocated(asker.device)
-    asker.ask(window, views)
-    torch.cuda.synchronize(asker.device)
-    return torch.cuda.max_memory_allocated(asker.device) - before + window.nbytes
+def _peak_on_gpu(predictor: WindowPredictor, views: Sequence[View], shape: Sequence[int]) -> float:
+    window = torch.zeros(tuple(shape), device=predictor.device, dtype=predictor.dtype)
+    predictor.predict(window, views)  # kernels are chosen at the first call
+    torch.cuda.synchronize(predictor.device)
+    torch.cuda.reset_peak_memory_stats(predictor.device)
+    before = torch.cuda.memory_allocated(predictor.device)
+    predictor.predict(window, views)
+    torch.cuda.synchronize(predictor.device)
+    return torch.cuda.max_memory_allocated(predictor.device) - before + window.nbytes
 
 
-def _peak_of_tensors(asker: Asker, views: Sequence[View], shape: Sequence[int]) -> float:
+def _peak_of_tensors(predictor: WindowPredictor, views: Sequence[View], shape: Sequence[int]) -> float:
     with Following() as live:
-        window = torch.zeros(tuple(shape), dtype=asker.dtype)
-        asker.ask(window, views)
+        window = torch.zeros(tuple(shape), dtype=predictor.dtype)
+        predictor.predict(window, views)
     return live.peak
 
 

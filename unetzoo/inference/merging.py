@@ -13,7 +13,7 @@ from .tta import TTA
 Heads = tuple[Tensor, ...]
 
 
-class Merger:
+class TTAMerger:
     """Takes the answers to the views one after the other.
 
     The first head holds the classes and is merged as `tta` says, the others are averaged.

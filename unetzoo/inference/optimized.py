@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError, PluginContractError
 from ..models.geometry import Region
 from ..modules import evaluation_mode
-from .geometry import geometry_of
 from .images import in_channels_of
 from .rewriting import HALF_TOLERANCE, TOLERANCE, apply, difference, fold, foldable, heads, merge, mergeable
+from .windows import geometry_of
 
 TRIAL = 64  # pixels per side of the trial image, at least
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
-from .asking import Heads
 from .decide import Decision, Threshold
-from .geometry import Plan
-from .targets import Layer
+from .resumable_writer import Layer
+from .window_predictor import Heads
+from .windows import WindowPlan
 
 KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, "float32": torch.float32}
 
@@ -47,7 +47,7 @@ class Outputs:
         if len({path.resolve() for path in paths.values()}) < len(paths):
             raise ConfigError("two results would be written to one file", found=", ".join(map(str, paths.values())))
 
-    def layers(self, plan: Plan) -> dict[str, Layer]:
+    def layers(self, plan: WindowPlan) -> dict[str, Layer]:
         """The files."""
         size = plan.rows.answer, plan.columns.answer
         return {
@@ -60,7 +60,7 @@ class Outputs:
         narrow = np.uint8 if self.channels <= 256 else np.uint16
         return np.dtype({"classes": narrow, "depth": np.float32, "probabilities": np.float16}[name])
 
-    def row_bytes(self, plan: Plan) -> int:
+    def row_bytes(self, plan: WindowPlan) -> int:
         """Bytes of a row of all files."""
         return sum(layer.dtype.itemsize * int(np.prod(layer.shape[1:])) for layer in self.layers(plan).values())
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ..errors import InputShapeError
 from ..models.geometry import Geometry
 from ..modules import evaluation_mode
-from .asking import Asker
-from .geometry import Blend, canvas_length, plan_windows
 from .images import check_channels
+from .window_predictor import WindowPredictor
+from .windows import Blend, canvas_length, plan_windows
 
 
 def predict_batch(net: nn.Module, images: Tensor, *, tile: Any = None, blend: Blend = "exact") -> Any:
@@ -63,13 +63,13 @@ def predict_batch(net: nn.Module, images: Tensor, *, tile: Any = None, blend: Bl
         if isinstance(outputs[0], Tensor):
             return torch.stack(outputs)
         return type(outputs[0])(*(torch.stack(heads) for heads in zip(*outputs, strict=True)))
-    asker = Asker(net)
+    predictor = WindowPredictor(net)
     check_channels(net, images[0])
     height, width = images.shape[-2:]
-    plan_windows(asker.geometry, (height, width))  # raises for sizes that the network cannot take
+    plan_windows(predictor.geometry, (height, width))  # raises for sizes that the network cannot take
     with evaluation_mode(net):
-        heads = asker.ask(pad_mirrored(images, asker.geometry), asker.views)
-    return asker.rebuild([crop(head, asker.geometry, height, width) for head in heads])
+        heads = predictor.predict(pad_mirrored(images, predictor.geometry), predictor.views)
+    return predictor.rebuild([crop(head, predictor.geometry, height, width) for head in heads])
 
 
 def pad_mirrored(images: Tensor, geometry: Geometry) -> Tensor:

@@ -14,10 +14,10 @@ from ..heads import heads_of
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from .decide import Decision, Threshold, probabilities_of
-from .geometry import canvas_length, geometry_of
 from .images import in_channels_of
 from .padding import crop, pad_mirrored
 from .predictor import labels_for
+from .windows import canvas_length, geometry_of
 
 FLOATS, BYTES = "float32", "uint8"
 TRIAL = (131, 165)  # an image's size for trials and records; any will do that the networks take

@@ -14,11 +14,11 @@ from torch import nn
 from ..errors import ConfigError
 from ..modules import evaluation_mode
 from ..wording import pluralize
-from .asking import Asker
 from .footprint import bytes_per_pixel
-from .geometry import Blend, Plan, canvas_length, minimum_tile, plan_windows
 from .images import in_channels_of
 from .tta import TTALike, as_tta
+from .window_predictor import WindowPredictor
+from .windows import Blend, WindowPlan, canvas_length, minimum_tile, plan_windows
 
 Memory = int | str | None
 
@@ -28,7 +28,7 @@ MOST = 64  # windows at once; more gain nothing
 MOST_ACROSS = 300  # windows side by side
 
 
-class Fit(NamedTuple):
+class TilingPlan(NamedTuple):
     """Windows that fit into a given memory.
 
     Args:
@@ -37,7 +37,7 @@ class Fit(NamedTuple):
         needed: Bytes that they take while they do.
     """
 
-    plan: Plan
+    plan: WindowPlan
     batch: int
     needed: int
 
@@ -58,7 +58,7 @@ def plan_tiles(
     blend: Blend = "exact",
     tta: TTALike = None,
     channels: int | None = None,
-) -> Fit:
+) -> TilingPlan:
     """Which windows `predict` takes of an image for a given memory, and what they cost; nothing is predicted.
 
     Args:
@@ -81,28 +81,28 @@ def plan_tiles(
         >>> fit.needed <= 10**9, fit.plan.tile[0] < 20_000, fit.plan.overhead < 0.2
         (True, True, True)
     """
-    asker = Asker(net, as_tta(tta))
+    predictor = WindowPredictor(net, as_tta(tta))
     known = in_channels_of(net) if channels is None else channels
     if known is None:
         raise ConfigError("this network does not tell its channels", hint="plan_tiles(…, channels=3)")
     with evaluation_mode(net):
-        return fit_windows(asker, known, size, tile, blend, memory)
+        return fit_windows(predictor, known, size, tile, blend, memory)
 
 
 def fit_windows(
-    asker: Asker,
+    predictor: WindowPredictor,
     channels: int,
     size: tuple[int, int],
     tile: Any,
     blend: Blend,
     memory: Memory,
-    beside: Callable[[Plan], int] = lambda plan: 0,
+    beside: Callable[[WindowPlan], int] = lambda plan: 0,
     room: int | None = None,
-) -> Fit:
+) -> TilingPlan:
     """The windows of an image that fit into `memory`, and how many at once.
 
     Args:
-        asker: The network.
+        predictor: The network.
         channels: Of the image.
         size: Its height and width.
         tile: A window's size; None or "auto" to choose.
@@ -114,17 +114,17 @@ def fit_windows(
     Raises:
         ConfigError: Not even the smallest window fits, or not the given one; and as `plan_windows`.
     """
-    limit = parse_memory(memory) if memory is not None else _free(asker.device)
-    budget = Budget(limit, bytes_per_pixel(asker, channels), beside, room)
+    limit = parse_memory(memory) if memory is not None else _free(predictor.device)
+    budget = Budget(limit, bytes_per_pixel(predictor, channels), beside, room)
     if tile in (None, "auto"):
-        plan = _best_plan(asker, size, blend, budget)
+        plan = _best_plan(predictor, size, blend, budget)
     else:
-        plan = plan_windows(asker.geometry, size, tile, blend)
+        plan = plan_windows(predictor.geometry, size, tile, blend)
     if not budget.holds(plan):
         budget.refuse(plan)
     # on a CPU windows at once only push each other out of its caches
-    batch = 1 if asker.device is None or asker.device.type == "cpu" else budget.most(plan)
-    return Fit(plan, batch, budget.needed(plan, batch))
+    batch = 1 if predictor.device is None or predictor.device.type == "cpu" else budget.most(plan)
+    return TilingPlan(plan, batch, budget.needed(plan, batch))
 
 
 class Budget(NamedTuple):
@@ -139,20 +139,20 @@ class Budget(NamedTuple):
 
     limit: int
     each: float
-    beside: Callable[[Plan], int]
+    beside: Callable[[WindowPlan], int]
     room: int | None
 
-    def needed(self, plan: Plan, batch: int = 1) -> int:
+    def needed(self, plan: WindowPlan, batch: int = 1) -> int:
         """Bytes of windows and buffers."""
         return math.ceil(batch * self.each * math.prod(plan.tile)) + self.beside(plan)
 
-    def holds(self, plan: Plan) -> bool:
+    def holds(self, plan: WindowPlan) -> bool:
         """Whether they fit, one window at a time."""
         if self.room is None:
             return self.needed(plan) <= self.limit
         return self.each * math.prod(plan.tile) <= self.limit and self.beside(plan) <= self.room
 
-    def most(self, plan: Plan) -> int:
+    def most(self, plan: WindowPlan) -> int:
         """Windows that fit at once."""
         window, buffers = self.each * math.prod(plan.tile), self.beside(plan)
         fitting = int((self.limit - (buffers if self.room is None else 0)) // window)
@@ -160,7 +160,7 @@ class Budget(NamedTuple):
             fitting = min(fitting, self.room // max(1, buffers))
         return max(1, min(fitting, plan.total, MOST))
 
-    def refuse(self, plan: Plan) -> NoReturn:
+    def refuse(self, plan: WindowPlan) -> NoReturn:
         """Say what is missing.
 
         Raises:
@@ -199,9 +199,9 @@ def parse_memory(memory: int | str) -> int:
     raise ConfigError("wrong memory", expected='bytes, or a text as "2GB" or "512MiB"', found=repr(memory))
 
 
-def _best_plan(asker: Asker, size: tuple[int, int], blend: Blend, budget: Budget) -> Plan:
+def _best_plan(predictor: WindowPredictor, size: tuple[int, int], blend: Blend, budget: Budget) -> WindowPlan:
     """The plan that fits with the fewest pixels (exact) or the widest windows (blended); of several, the squarest."""
-    geometry = asker.geometry
+    geometry = predictor.geometry
     smallest = minimum_tile(geometry, blend)
     if smallest is None:
         whole = plan_windows(geometry, size)
@@ -219,12 +219,12 @@ def _best_plan(asker: Asker, size: tuple[int, int], blend: Blend, budget: Budget
         [plan_windows(geometry, (n, 1), (side, across), blend).rows for side in _sides(smallest, length)]
         for n, length in zip(size, lengths, strict=True)
     ]
-    plans = (Plan(rows, columns) for rows in axes[0] for columns in axes[1])
+    plans = (WindowPlan(rows, columns) for rows in axes[0] for columns in axes[1])
     fitting = [plan for plan in plans if budget.holds(plan)]
     if not fitting:
-        budget.refuse(Plan(axes[0][0], axes[1][0]))
+        budget.refuse(WindowPlan(axes[0][0], axes[1][0]))
 
-    def rank(plan: Plan) -> tuple[float, ...]:
+    def rank(plan: WindowPlan) -> tuple[float, ...]:
         short, long = sorted(plan.tile)
         return (round(plan.overhead, 2), plan.total > 1, long / short) if blend == "exact" else (-short, -long)
 

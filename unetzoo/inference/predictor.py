@@ -20,12 +20,12 @@ from ..modules import is_out_of_memory
 from ..wording import pluralize
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
-from .geometry import Blend
 from .images import PathLike, find_images, in_channels_of
-from .relay import relay
-from .results import DEFAULT_PRODUCTS, Answer, Prediction, resized
+from .io_pipeline import io_pipeline
+from .results import DEFAULT_PRODUCTS, Prediction, SegmentationResult, resized
 from .tiling import predict
 from .tta import TTALike
+from .windows import Blend
 
 
 class Predictor:
@@ -99,20 +99,29 @@ class Predictor:
             DataError: The file cannot be read, or the two differ in size.
             ConfigError: The network takes neither this kind of input nor `labels`; wrong `tile`, `blend`, `tta`.
         """
-        return self.answer(path, background).prediction()
+        return self.segment(path, background).prediction()
 
-    def answer(self, path: PathLike, background: PathLike | None = None) -> Answer:
-        """Predict one file: classes, probabilities and depth as arrays, and what can be drawn and pluralize of them.
+    def segment(self, image: PathLike | np.ndarray, background: PathLike | None = None) -> SegmentationResult:
+        """Predict one image: label map, probabilities and depth as arrays, and what can be drawn and counted of them.
 
         Args:
-            path: As `predict_file`.
+            image: A file, as `predict_file`; or decoded, uint8 (H, W) or (H, W, C) with the network's channels.
             background: As `predict_file`.
 
         Raises:
             DataError: As `predict_file`.
             ConfigError: As `predict_file`.
         """
-        return self._decided(*self._asked(self._read(path, background)))
+        if not isinstance(image, np.ndarray):
+            image = self._read(image, background)
+        elif image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise DataError(
+                "not a decoded image",
+                expected="uint8 (H, W) or (H, W, C)",
+                found=f"{image.dtype} {image.shape}",
+                hint="preprocess it yourself, and pass the tensor to unetzoo.predict",
+            )
+        return self._decided(*self._asked(image if image.ndim == 3 else image[..., None]))
 
     def predict_files(
         self,
@@ -163,7 +172,7 @@ class Predictor:
             answer = self._decided(*asked)
             results.write(answer, path.stem, self._facts(path, answer))
 
-        with closing(relay(images, read, self._asked, write, workers=workers)) as outcomes:
+        with closing(io_pipeline(images, read, self._asked, write, workers=workers)) as outcomes:
             for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
                     raise _unwritable(Path(out_dir), error, done - 1, failures, len(images)) from error
@@ -213,15 +222,15 @@ class Predictor:
         assert self.preprocess is not None
         return self.preprocess(image)
 
-    def _decided(self, image: np.ndarray, logits: Tensor, depth: Tensor | None) -> Answer:
+    def _decided(self, image: np.ndarray, logits: Tensor, depth: Tensor | None) -> SegmentationResult:
         labels = self._labels_for(len(logits))
         decision = Decision.of(self.threshold, labels, len(logits), self.mode)
         size = image.shape[0], image.shape[1]
         probabilities = probabilities_of(self.net, resized(logits, size), mode=self.mode)
         plane = None if depth is None else resized(depth, size)
-        return Answer.of(image, probabilities, labels, decision, self.cleaning, plane)
+        return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane)
 
-    def _facts(self, path: Path, answer: Answer) -> dict[str, Any]:
+    def _facts(self, path: Path, answer: SegmentationResult) -> dict[str, Any]:
         decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.mode)
         settings = {
             "network": self.name,
@@ -253,6 +262,30 @@ class Predictor:
 
     def _labels_for(self, channels: int) -> LabelSpec:
         return labels_for(self.labels, channels, mode=self.mode)
+
+
+def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarray, **options: Any) -> np.ndarray:
+    """The label map of an image: preprocessed, predicted and decided as `Predictor` does.
+
+    Args:
+        network: As for `Predictor`.
+        image: A file, or a decoded image uint8 (H, W) or (H, W, C).
+        options: Of `Predictor`.
+
+    Shape:
+        Returns uint8 (H, W), the index of each pixel's class; (K, H, W) of 0 and 1 where `mode` is "multilabel".
+
+    Raises:
+        ConfigError: As `Predictor`.
+        DataError: As `Predictor.predict_file`.
+
+    Examples:
+        >>> import unetzoo
+        >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
+        >>> predict_labels(net, np.zeros((20, 31, 3), np.uint8), preprocess=unetzoo.Preprocess()).shape
+        (20, 31)
+    """
+    return Predictor(network, **options).segment(image).classes
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:

@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class SegmentationResult:
     """A network's answer for one image, decided.
 
     Args:
@@ -62,7 +62,7 @@ class Answer:
         decision: Decision,
         cleaning: Cleaning | None = None,
         depth: Tensor | None = None,
-    ) -> Answer:
+    ) -> SegmentationResult:
         """Probabilities (C, H, W) decided and cleaned."""
         classes = decision(probabilities).cpu().numpy()
         if cleaning is not None:
@@ -122,7 +122,7 @@ class Answer:
 
         Examples:
             >>> spec = LabelSpec(("background", "cell"))
-            >>> answer = Answer(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8), spec,
+            >>> answer = SegmentationResult(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8), spec,
             ...                 torch.tensor([[[0.25, 0.75]]]))
             >>> answer.facts()["classes"]["cell"]
             {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
@@ -167,12 +167,12 @@ class Answer:
         return np.bincount(self.classes.ravel(), weights=chosen.ravel(), minlength=self.labels.classes)
 
 
-PRODUCTS: Mapping[str, tuple[str, Callable[[Answer], Image.Image | None] | None]] = {
+PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | None] | None]] = {
     "mask": ("{}.png", None),
     "color": ("{}_color.png", lambda answer: Image.fromarray(answer.colors)),
-    "overlay": ("{}_overlay.png", Answer.overlay),
-    "depth": ("{}_depth.png", Answer.depth_levels),
-    "depth_color": ("{}_depth_color.png", Answer.depth_colors),
+    "overlay": ("{}_overlay.png", SegmentationResult.overlay),
+    "depth": ("{}_depth.png", SegmentationResult.depth_levels),
+    "depth_color": ("{}_depth_color.png", SegmentationResult.depth_colors),
     "json": ("{}.json", None),
 }
 DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")

@@ -1,4 +1,4 @@
-"""`predict_to`: from an image on disk to its answer on disk, a row of windows at a time."""
+"""`predict_to`: from an image on disk to label maps on disk, one row of windows at a time."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ..images.source import ImageSource, Sliced, open_source
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from ..terminal import progress_console
-from .asking import Asker, Heads
 from .decide import Threshold
-from .geometry import Blend, Plan, canvas_length
 from .images import PathLike, check_channels, in_channels_of
-from .joining import arriving, overlap, pieces
 from .outputs import Outputs
-from .planner import Fit, Memory, fit_windows
-from .targets import Target
+from .planner import Memory, TilingPlan, fit_windows
+from .resumable_writer import ResumableWriter
+from .stitching import arriving, overlap, pieces
 from .tiling import Tile, answered, batches
 from .tta import TTALike, as_tta
+from .window_predictor import Heads, WindowPredictor
 from .window_reader import WindowReader
+from .windows import Blend, WindowPlan, canvas_length
 
 MEMORY = 10**9  # for windows and buffers, by default
 T = TypeVar("T")
@@ -42,12 +42,12 @@ class Streamed(NamedTuple):
     """What `predict_to` did.
 
     Args:
-        fit: The windows, how many at once, and the bytes they took.
-        rows: Rows of the answer that were computed now; fewer than all after `resume`.
+        tiling: The windows, how many at once, and the bytes they took.
+        rows: Rows of the output that were computed now; fewer than all after `resume`.
         seconds: How long it took.
     """
 
-    fit: Fit
+    tiling: TilingPlan
     rows: int
     seconds: float
 
@@ -71,7 +71,7 @@ def predict_to(
 ) -> Streamed:
     """Predict an image that is read by windows, and write its class map as it is ready; neither is ever held whole.
 
-    The answer is that of `predict` with the same `tile`, `blend` and `tta`. Results bear the name `<target>.part` until
+    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results bear the name `<target>.part` until
     they are complete; after an interruption, a kill or a full disk, `resume=True` goes on from the last finished row of
     windows.
 
@@ -113,7 +113,7 @@ def predict_to(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     streamed = predict_to(net, image, f"{folder}/classes.npy", tile=128, preprocess=unetzoo.Preprocess())
         ...     classes = np.load(f"{folder}/classes.npy")
-        >>> classes.shape, classes.dtype, str(streamed.fit.plan.tile)
+        >>> classes.shape, classes.dtype, str(streamed.tiling.plan.tile)
         ((300, 200), dtype('uint8'), '(112, 124)')
         >>> bool((classes == unetzoo.predict(net, image).argmax(0).numpy()).mean() > 0.999)
         True
@@ -127,8 +127,8 @@ def predict_to(
             hint="unetzoo.predict in parts, or a network of exclusive classes",
         )
     net, labels, threshold = bundle.model, bundle.labels, bundle.threshold
-    asker = Asker(net, as_tta(tta), labels)
-    if not asker.exact:
+    predictor = WindowPredictor(net, as_tta(tta), labels)
+    if not predictor.exact:
         raise ConfigError(
             "other angles and scales need the whole image",
             found=f"tta={tta!r}",
@@ -137,40 +137,46 @@ def predict_to(
     with open_source(source, in_channels_of(net)) as image, evaluation_mode(net):
         assert bundle.preprocess is not None
         reader = WindowReader(image, bundle.preprocess)
-        heads = _probed(asker, reader)
+        heads = _probed(predictor, reader)
         wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
         outputs = Outputs(heads, paths, threshold, labels)
         tile = _noted_tile(outputs.paths["classes"]) if resume and tile in (None, "auto") else tile
-        fit = _fit(asker, image, outputs, tile, blend, memory)
-        image.cache(fit.plan.tile[0])
+        tiling = _tiling(predictor, image, outputs, tile, blend, memory)
+        image.cache(tiling.plan.tile[0])
         recipe = {
             "network": _fingerprint(net),
             "source": [list(image.shape), str(image.dtype), *_stamp(source)],
             "preprocess": _preprocessing(reader.preprocess, image),
             "labels": None if labels is None else labels.to_dict(),
-            "tile": list(fit.plan.tile),
+            "tile": list(tiling.plan.tile),
             "blend": blend,
-            "tta": repr(asker.tta),
+            "tta": repr(predictor.tta),
             "threshold": repr(threshold),
             "outputs": {name: str(path.resolve()) for name, path in outputs.paths.items()},
         }
-        goal = Target(outputs.layers(fit.plan), recipe, resume)
-        before = goal.done
-        if before < fit.plan.rows.answer:
-            _run(asker, reader, fit, blend, outputs, goal, progress)
-        goal.finish()
-    return Streamed(fit, fit.plan.rows.answer - before, time.monotonic() - began)
+        writer = ResumableWriter(outputs.layers(tiling.plan), recipe, resume)
+        before = writer.done
+        if before < tiling.plan.rows.answer:
+            _run(predictor, reader, tiling, blend, outputs, writer, progress)
+        writer.finish()
+    return Streamed(tiling, tiling.plan.rows.answer - before, time.monotonic() - began)
 
 
 def _run(
-    asker: Asker, reader: WindowReader, fit: Fit, blend: Blend, outputs: Outputs, goal: Target, progress: bool
+    predictor: WindowPredictor,
+    reader: WindowReader,
+    tiling: TilingPlan,
+    blend: Blend,
+    outputs: Outputs,
+    writer: ResumableWriter,
+    progress: bool,
 ) -> None:
-    plan = fit.plan
-    first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > goal.done)
+    plan = tiling.plan
+    first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > writer.done)
     height, width = plan.rows.answer, plan.columns.answer
     bands: dict[str, np.ndarray] = {}
-    windows = ahead(batches(plan.windows(first), reader.cut(plan), fit.batch, pinned=asker.on_gpu))
+    windows = ahead(batches(plan.windows(first), reader.cut(plan), tiling.batch, pinned=predictor.on_gpu))
     columns = (
         TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
@@ -179,11 +185,11 @@ def _run(
     with shown as bar:
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)
-        answers = pieces(plan, answered(asker, plan, windows, asker.views, blend), blend)
+        answers = pieces(plan, answered(predictor, plan, windows, predictor.views, blend), blend)
         parts = (piece._replace(heads=outputs.values(piece.heads)) for piece in answers)
-        for rows, across, values in arriving(parts) if asker.on_gpu else parts:
+        for rows, across, values in arriving(parts) if predictor.on_gpu else parts:
             bar.advance(task)
-            start = max(rows.start, goal.done)
+            start = max(rows.start, writer.done)
             if start >= rows.stop:
                 continue
             for name, array in outputs.arrays(tuple(value[start - rows.start :] for value in values)).items():
@@ -191,8 +197,8 @@ def _run(
                     bands[name] = np.empty((rows.stop - start, width, *array.shape[2:]), array.dtype)
                 bands[name][:, across.start : across.stop] = array
             if across.stop == width:
-                goal.write(start, bands)
-    assert goal.done == height
+                writer.write(start, bands)
+    assert writer.done == height
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -206,25 +212,28 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
             yield item  # pyright: ignore[reportReturnType]
 
 
-def _probed(asker: Asker, reader: WindowReader) -> Heads:
+def _probed(predictor: WindowPredictor, reader: WindowReader) -> Heads:
     """A small answer; by the way, whether the network takes this image."""
     corner = reader.corner()
-    check_channels(asker.net, corner)
-    side = canvas_length(asker.geometry, 1)
-    return asker.ask(torch.zeros(1, len(corner), side, side), asker.views[:1])
+    check_channels(predictor.net, corner)
+    side = canvas_length(predictor.geometry, 1)
+    return predictor.predict(torch.zeros(1, len(corner), side, side), predictor.views[:1])
 
 
-def _fit(asker: Asker, image: ImageSource, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory) -> Fit:
+def _tiling(
+    predictor: WindowPredictor, image: ImageSource, outputs: Outputs, tile: Tile, blend: Blend, memory: Memory
+) -> TilingPlan:
     size = image.shape[:2]
     pixel = image.shape[2] * (image.dtype.itemsize + 4)
 
-    def buffers(plan: Plan) -> int:
+    def buffers(plan: WindowPlan) -> int:
         summed = overlap(plan.rows) * plan.columns.answer * outputs.all_channels * 4 if blend != "exact" else 0
         window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
         return plan.rows.window * outputs.row_bytes(plan) + summed + window + image.cache_bytes(plan.tile[0])
 
-    limit = memory if memory is not None or asker.on_gpu else MEMORY
-    return fit_windows(asker, image.shape[2], size, tile, blend, limit, buffers, MEMORY if asker.on_gpu else None)
+    limit = memory if memory is not None or predictor.on_gpu else MEMORY
+    room = MEMORY if predictor.on_gpu else None
+    return fit_windows(predictor, image.shape[2], size, tile, blend, limit, buffers, room)
 
 
 def _noted_tile(path: Path) -> Tile:

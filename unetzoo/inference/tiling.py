@@ -20,15 +20,15 @@ from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part, shifted
 from ..modules import evaluation_mode
-from .asking import Asker, Heads
-from .geometry import Blend, Plan, Span, plan_windows
 from .images import check_channels
-from .joining import Piece, arriving, pieces
-from .merging import Merger
+from .merging import TTAMerger
 from .padding import mirror_positions
 from .planner import Memory, fit_windows
+from .stitching import Piece, arriving, pieces
 from .tta import TTALike, as_tta
 from .views import View
+from .window_predictor import Heads, WindowPredictor
+from .windows import Blend, Span, WindowPlan, plan_windows
 
 Tile = int | Sequence[int] | Literal["auto"] | None
 
@@ -56,7 +56,7 @@ def predict(
     labels: LabelSpec | None = None,
     memory: Memory = None,
 ) -> Any:
-    """Answer for every pixel of one image of any size ≥ 1.
+    """SegmentationResult for every pixel of one image of any size ≥ 1.
 
     Whole: the image is mirrored to the right and at the bottom up to the network's next size (a multiple of its
     stride), and the answer cropped. A valid U-Net gets its margin mirrored on all sides. With `tile`, the same canvas
@@ -168,18 +168,18 @@ def _predict(
     uncertainty: bool = False,
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
-    asker = Asker(net, as_tta(tta), labels, uncertainty)
+    predictor = WindowPredictor(net, as_tta(tta), labels, uncertainty)
     image = as_tensor(image)
     check_channels(net, image)
     with evaluation_mode(net):
-        if asker.exact:
-            heads = _predicted(asker, image, asker.views, tile, blend, memory)
+        if predictor.exact:
+            heads = _predicted(predictor, image, predictor.views, tile, blend, memory)
         else:
-            heads = _merged(asker, image, tile, blend, memory)
+            heads = _merged(predictor, image, tile, blend, memory)
     if not uncertainty:
-        return asker.rebuild(heads)
+        return predictor.rebuild(heads)
     half = len(heads) // 2
-    return Uncertain(asker.rebuild(heads[:half]), asker.rebuild([head[0] for head in heads[half:]]))
+    return Uncertain(predictor.rebuild(heads[:half]), predictor.rebuild([head[0] for head in heads[half:]]))
 
 
 def batches(
@@ -193,8 +193,8 @@ def batches(
 
 
 def answered(
-    asker: Asker,
-    plan: Plan,
+    predictor: WindowPredictor,
+    plan: WindowPlan,
     batched: Iterable[tuple[list[tuple[Span, Span]], Tensor]],
     views: Sequence[View],
     blend: Blend,
@@ -203,7 +203,7 @@ def answered(
     for some, stack in batched:
         region = _kept_of(some) if blend == "exact" and plan.total > 1 else None
         top, left = (region[0].start, region[1].start) if region else (0, 0)
-        heads = asker.ask(stack, views, region)
+        heads = predictor.predict(stack, views, region)
         for number, (row, column) in enumerate(some):
             own = shifted(row.kept, top), shifted(column.kept, left)
             yield row, column, tuple(part(head[number], own) for head in heads)
@@ -220,15 +220,15 @@ def _hull(spans: Sequence[range]) -> range:
 
 
 def _predicted(
-    asker: Asker, image: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
+    predictor: WindowPredictor, image: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
 ) -> list[Tensor]:
     """The answer to one image, merged window by window."""
     size = image.shape[-2], image.shape[-1]
     if tile == "auto" or memory is not None:
-        fit = fit_windows(asker, len(image), size, tile, blend, memory)
+        fit = fit_windows(predictor, len(image), size, tile, blend, memory)
         plan, batch = fit.plan, fit.batch
     else:
-        plan, batch = plan_windows(asker.geometry, size, tile, blend), 1
+        plan, batch = plan_windows(predictor.geometry, size, tile, blend), 1
     pixels = [mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan]
     there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # here: once an image, not in each window
 
@@ -239,26 +239,26 @@ def _predicted(
             cutting = _taken(cutting, axis + 1, pixels[axis][taken], there[axis][taken])
         return cutting
 
-    travels = asker.on_gpu and image.device.type == "cpu" and plan.total > 1
-    windows = answered(asker, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
+    travels = predictor.on_gpu and image.device.type == "cpu" and plan.total > 1
+    windows = answered(predictor, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
     parts = pieces(plan, windows, blend)
     return _filled(plan, arriving(parts) if travels else parts, image.device)
 
 
-def _merged(asker: Asker, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
+def _merged(predictor: WindowPredictor, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
     """The answer to views that are images of their own."""
-    assert asker.tta is not None
+    assert predictor.tta is not None
     size = image.shape[-2], image.shape[-1]
-    merger = Merger(asker.tta, asker.uncertainty)
-    one = Asker(asker.net, asker.tta, asker.labels)
-    for view in asker.views:
+    merger = TTAMerger(predictor.tta, predictor.uncertainty)
+    one = WindowPredictor(predictor.net, predictor.tta, predictor.labels)
+    for view in predictor.views:
         answer = _predicted(one, view.resampled(image), (view,), tile, blend, memory)
         merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in answer))
-    asker.rebuild = one.rebuild
+    predictor.rebuild = one.rebuild
     return list(merger.merged())
 
 
-def _filled(plan: Plan, parts: Iterable[Piece], device: torch.device) -> list[Tensor]:
+def _filled(plan: WindowPlan, parts: Iterable[Piece], device: torch.device) -> list[Tensor]:
     joined: list[Tensor] = []
     for rows, columns, heads in parts:
         if not joined:

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from ..images.source import ImageSource
-from .geometry import Plan, Span
 from .padding import mirror_positions
+from .windows import Span, WindowPlan
 
 PROBE = (48, 64)  # pixels of the corner that is preprocessed before any work
 
@@ -61,7 +61,7 @@ class WindowReader:
             )
         return prepared
 
-    def cut(self, plan: Plan) -> Callable[[Span, Span], Tensor]:
+    def cut(self, plan: WindowPlan) -> Callable[[Span, Span], Tensor]:
         """How to read the windows of a plan."""
         rows, columns = (mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan)
 

@@ -14,13 +14,13 @@ from ..heads import split_heads
 from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part
-from .geometry import geometry_of
-from .merging import Heads, Merger
+from .merging import Heads, TTAMerger
 from .tta import TTA
 from .views import UPRIGHT, View
+from .windows import geometry_of
 
 
-class Asker:
+class WindowPredictor:
     """Asks a network about windows, in several views if wanted.
 
     Args:
@@ -60,7 +60,7 @@ class Asker:
         self.on_gpu = self.device is not None and self.device.type == "cuda"
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
-    def ask(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
+    def predict(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
         """The merged answer to a batch of windows (N, C, h, w): all of it, or a region."""
         with torch.inference_mode():
             if self.on_gpu:  # where pinned windows travel without a wait, if they are not converted on the way
@@ -68,7 +68,7 @@ class Asker:
             windows = windows.to(device=self.device, dtype=self.dtype)
             if self.tta is None or (len(views) == 1 and not self.uncertainty):
                 return self._answer(windows, views[0], region)
-            merger = Merger(self.tta, self.uncertainty)
+            merger = TTAMerger(self.tta, self.uncertainty)
             for view in views:
                 merger.add(self._answer(windows, view, region))
             return merger.merged()

@@ -14,7 +14,7 @@ Raw = TypeVar("Raw")
 Done = TypeVar("Done")
 
 
-def relay(
+def io_pipeline(
     items: Sequence[Item],
     read: Callable[[Item], Raw],
     work: Callable[[Raw], Done],
@@ -42,7 +42,7 @@ def relay(
 
     Examples:
         >>> written = []
-        >>> list(relay([2, 0, 4], lambda n: n, lambda n: 8 // n, lambda n, m: written.append(m), workers=1))
+        >>> list(io_pipeline([2, 0, 4], lambda n: n, lambda n: 8 // n, lambda n, m: written.append(m), workers=1))
         Traceback (most recent call last):
         ...
         ZeroDivisionError: integer division or modulo by zero

@@ -65,7 +65,7 @@ class Axis:
     spans: tuple[Span, ...]
 
 
-class Plan(NamedTuple):
+class WindowPlan(NamedTuple):
     """Both axes of an image; its windows are the product of theirs."""
 
     rows: Axis
@@ -114,7 +114,7 @@ def geometry_of(net: Any) -> Geometry:
 
 def plan_windows(
     geometry: Geometry, size: Sequence[int], tile: int | Sequence[int] | None = None, blend: str = "exact"
-) -> Plan:
+) -> WindowPlan:
     """Lay the windows on an image.
 
     Args:
@@ -164,7 +164,7 @@ def plan_windows(
             )
         _check_tile(geometry, sides, lengths, blend)
     axes = (_axis(geometry, *part, blend) for part in zip(size, lengths, sides, strict=True))
-    return Plan(*axes)
+    return WindowPlan(*axes)
 
 
 def canvas_length(geometry: Geometry, size: Any) -> Any:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .geometry import Axis, Blend, Plan, Span
 from .merging import Heads
+from .windows import Axis, Blend, Span, WindowPlan
 
 SIGMA = 1 / 8  # of a window's answer, as nnU-Net weights its windows (Isensee et al. 2021)
 
-Answered = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network says there
+WindowOutputs = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network says there
 
 
 class Piece(NamedTuple):
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     heads: Heads
 
 
-def pieces(plan: Plan, windows: Answered, blend: Blend) -> Iterator[Piece]:
+def pieces(plan: WindowPlan, windows: WindowOutputs, blend: Blend) -> Iterator[Piece]:
     """The answer in pieces that do not overlap; all of a row of windows have the same rows.
 
     Args:
@@ -83,11 +83,11 @@ def span_weights(axis: Axis, blend: str) -> list[Tensor]:
     return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]
 
 
-def _kept(windows: Answered) -> Iterator[Piece]:
+def _kept(windows: WindowOutputs) -> Iterator[Piece]:
     return (Piece(row.keep, column.keep, heads) for row, column, heads in windows)
 
 
-def _blended(plan: Plan, windows: Answered, blend: str) -> Iterator[Piece]:
+def _blended(plan: WindowPlan, windows: WindowOutputs, blend: str) -> Iterator[Piece]:
     weights: list[dict[Span, Tensor]] = []
     ends = [_final(axis) for axis in plan]
     below: list[Tensor] = []  # sums of the rows that the next row of windows overlaps, over the image's whole width

@@ -42,7 +42,7 @@ class Layer(NamedTuple):
         return self.path.with_name(self.path.name + ".part")
 
 
-class Target:
+class ResumableWriter:
     """Files that are filled from the top, with a note of how far; they appear under their names when complete.
 
     Args:
