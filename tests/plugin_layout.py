@@ -27,12 +27,12 @@ def laid_out(tmp_path, monkeypatch):
             for group, names in points.items()
         )
         (info / "entry_points.txt").write_text(text)
-        plugins.forget()
+        plugins.clear_cache()
 
     yield lay_out
     for module in modules:
         sys.modules.pop(module, None)  # another test may lay out another one of this name
-    plugins.forget()
+    plugins.clear_cache()
 
 
 def io_of(*args, code):

@@ -8,7 +8,13 @@ import pytest
 from plugin_layout import io_of
 
 import unetzoo
-from unetzoo.errors import ConfigError, MissingKeywordError, PluginBuildError, PluginContractError
+from unetzoo.errors import (
+    ConfigError,
+    MissingKeywordError,
+    PluginBuildError,
+    PluginContractError,
+    UnknownKeywordError,
+)
 from unetzoo.registry import MODELS
 
 laid_out = plugin_layout.laid_out
@@ -53,7 +59,11 @@ def test_what_a_plugins_factory_raises_is_told_with_its_name_and_kept_as_the_cau
                               ("type", "TypeError", "TypeError: object of type 'int' has no len")):  # fmt: skip
         with pytest.raises(PluginBuildError) as caught:
             unetzoo.LOSSES.build("builds", how=how)
-        for text in ("acme-builds 1.2 (acme_builds:make)", found, "correct how, or tell the author of 'acme-builds'"):
+        for text in (
+            "acme-builds 1.2 (acme_builds:make)",
+            found,
+            "author of 'acme-builds'",
+        ):
             assert text in str(caught.value)
         assert type(caught.value.__cause__).__name__ == cause
     assert unetzoo.LOSSES.build("builds", how="well") == "well"
@@ -66,12 +76,15 @@ def test_our_own_errors_and_the_users_mistakes_pass_unchanged(laid_out):
     assert str(caught.value) == "wrong how: expected another" and caught.value.__cause__ is None
     with pytest.raises(KeyboardInterrupt):
         unetzoo.LOSSES.build("builds", how="interrupt")
-    with pytest.raises(TypeError, match="did you mean 'how'"):
+    with pytest.raises(UnknownKeywordError) as caught:
         unetzoo.LOSSES.build("builds", hwo="odd")
-    with pytest.raises(MissingKeywordError, match="needy needs root and split: dataset: found no value"):
+    assert "'how'" in caught.value.hint
+    with pytest.raises(MissingKeywordError) as caught:
         unetzoo.DATASETS.build("needy")
-    with pytest.raises(TypeError, match="needs root"):
+    assert all(word in str(caught.value) for word in ("needy", "root", "split"))
+    with pytest.raises(MissingKeywordError) as caught:
         unetzoo.DATASETS.build("isbi2012")
+    assert "root" in caught.value.hint
 
 
 def test_what_is_registered_in_a_notebook_raises_its_own_errors(monkeypatch):
@@ -93,5 +106,6 @@ def test_a_network_that_needs_numbers_or_answers_oddly_is_described(laid_out):
     assert "not known" in io_of("info", "dicts", code=0)
     sys.modules.pop("acme_shapes")
     assert json.loads(io_of("info", "steps", "--json", code=0))["parameters"] == 4  # what it prints goes elsewhere
-    with pytest.raises(PluginContractError, match=r"expected a torch\.nn\.Module, found str"):
+    with pytest.raises(PluginContractError) as caught:
         unetzoo.info("number")
+    assert caught.value.found == "str"

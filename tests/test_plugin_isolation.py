@@ -36,14 +36,14 @@ REASON = {
 SAYS = {
     "bad-raises": "ValueError: boom",
     "bad-exits": "SystemExit: 3",
-    "bad-dies": "ends the process at import, exit code 7",
+    "bad-dies": "exit code 7",
     "bad-misses": "No module named 'not_there_at_all'",
     "bad-lacks": "has no attribute 'make'",
     "bad-type": "expected a callable with explicit keyword parameters, found int",
     "bad-kwargs": "expected explicit keyword parameters, found **kwargs",
-    "bad-sleeps": "is not imported within 8 s",
+    "bad-sleeps": "longer than 1 s",
     "bad-prints": "prints to stdout at import: 'welcome to acme'",
-    "bad-builtin": "swallows keywords",
+    "bad-builtin": "arbitrary keywords",
     "bad-recipe": "expected a path or a text, found int",
     "bad-newer": "pip install --upgrade unetzoo",
     "bad-older": "pip install --upgrade bad-older",
@@ -81,7 +81,7 @@ def site(tmp_path_factory):
     return install(projects, folder / "site", folder / "wheels")
 
 
-def child(site, *args, code=0, timeout=120, **env):
+def child(site, *args, code=0, timeout=230, **env):
     """A process that sees the plugins."""
     done = subprocess.run(
         [sys.executable, "-P", *args],
@@ -229,8 +229,12 @@ def cpu_seconds(site, *args):
 
 
 def test_plugin_list_says_what_is_wrong_with_each(site):
-    done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", "--timeout", "8", timeout=230)
-    rows = {row["distribution"]: row for row in json.loads(done.stdout)}
+    def rows_of(names, *options):
+        done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", *options, UNETZOO_PLUGINS=",".join(names))
+        return {row["distribution"]: row for row in json.loads(done.stdout) if row["state"] != "off"}
+
+    others = {path.name.partition("-1.2")[0].replace("_", "-") for path in site.glob("*.dist-info")} - {"bad-sleeps"}
+    rows = rows_of(others) | rows_of(["bad-sleeps"], "--timeout", "1")
     assert rows["unetzoo"]["state"] == "healthy"
     for number in range(MANY):
         assert rows[f"good-{number}"]["state"] == "healthy", rows[f"good-{number}"]
@@ -269,7 +273,7 @@ def test_the_switch_lets_in_none_or_those_named(site):
     some = python(site, names, UNETZOO_PLUGINS="Good_1, good-2").split()
     assert [name for name in some if name.startswith(("good", "bad"))] == ["good-1-models", "good-2-models"]
     done = child(site, "-m", "unetzoo.cli", "info", "good-1-models", code=2, UNETZOO_PLUGINS="none")
-    assert "UNETZOO_PLUGINS=none switches that plugin off" in done.stderr
+    assert "UNETZOO_PLUGINS=none" in done.stderr
     done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", UNETZOO_PLUGINS="good-1,god-2")
     states = {row["distribution"]: row["state"] for row in json.loads(done.stdout)}
     assert states["good-1"] == "healthy" and states["good-2"] == states["bad-dies"] == "off"

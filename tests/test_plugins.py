@@ -58,35 +58,38 @@ def test_the_template_is_copied_under_its_new_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "suggestion"),
     [
-        ("Acme", "call it 'acme'"),
-        ("acme seg", "call it 'acme-seg'"),
-        ("../acme", "call it 'acme'"),
-        ("acme--seg", "single hyphens"),
-        ("1acme", "call it 'acme'"),
-        ("", "e.g. acme-seg"),
-        ("äöü", "e.g. acme-seg"),
-        ("class", "call it 'class-seg'"),
-        ("unetzoo", "one of unetzoo's own"),
-        ("unetzoo-template", "one of unetzoo's own"),
-        ("json", "a module of Python's"),
-        ("torch", "a package of that name is installed"),
+        ("Acme", "'acme'"),
+        ("acme seg", "'acme-seg'"),
+        ("../acme", "'acme'"),
+        ("acme--seg", "'acme-seg'"),
+        ("1acme", "'acme'"),
+        ("", "acme-seg"),
+        ("äöü", "acme-seg"),
+        ("class", "'class-seg'"),
+        ("unetzoo", "unetzoo-seg"),
+        ("unetzoo-template", "my-unetzoo-template"),
+        ("json", "json-seg"),
+        ("torch", "torch-seg"),
     ],
 )
-def test_names_that_will_not_do_are_refused(tmp_path, name, says):
-    with pytest.raises(ConfigError, match=re.escape(says)):
+def test_invalid_and_taken_names_are_errors(tmp_path, name, suggestion):
+    with pytest.raises(ConfigError) as caught:
         template.create(name, tmp_path)
+    assert caught.value.subject == repr(name) and suggestion in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_exists_or_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "acme-cells").mkdir()
-    with pytest.raises(ConfigError, match="this folder exists"):
+    with pytest.raises(ConfigError) as caught:
         template.create("acme-cells", tmp_path)
+    assert caught.value.subject == tmp_path / "acme-cells"
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write the plugin"):
+    with pytest.raises(ConfigError) as caught:
         template.create("acme-cells", tmp_path / "file")
+    assert caught.value.subject == tmp_path / "file" / "acme-cells"
 
 
 # The page
@@ -95,7 +98,7 @@ def test_a_folder_that_exists_or_cannot_be_written_is_refused(tmp_path):
 def steps():
     """The commands of the page's first part, and the change it makes, in order."""
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
-    part = page[page.index("## Your own") : page.index("## What a package")]
+    part = page[page.index("## Write a plugin") : page.index("## What a package")]
     place = re.search(r"in `(acme-seg/src/\S+\.py)`", part).group(1)
     for language, text in re.findall(r"```(sh|diff)\n(.*?)```", part, re.DOTALL):
         if language == "diff":
@@ -188,10 +191,10 @@ def cases():
 def test_check_names_what_fails_and_why(laid_out):
     laid_out("acme-broken", {"losses": {"broken-loss": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
     text = io_of("plugin", "check", "acme-broken", code=5)
-    assert "check 'weights-count' failed" in text and "Why users need it: " in text and "failed" in text
+    assert "check 'weight-has-effect' failed" in text and "Why it matters: " in text and "failed" in text
     rows = json.loads(io_of("plugin", "check", "acme-broken", "--only", "w*", "--json", code=5))
     outcomes = {row["check"]: row["outcome"] for row in rows}
-    assert outcomes["weights-count"] == "failed" and outcomes["weight-keyword"] == "passed"
+    assert outcomes["weight-has-effect"] == "failed" and outcomes["weight-keyword"] == "passed"
     assert all(check.startswith("w") for check in outcomes)
 
 
@@ -204,9 +207,9 @@ def test_mistakes_of_check_and_new_end_with_a_fix(tmp_path, laid_out):
         (["check", "unetzoo", "--only", "nothing"], 2, "choose from: all-ignored"),
         (["check", "acme-one"], 5, "expected a list of unetzoo.testing.Case"),
         (["check", "acme-newer"], 5, "Fix: pip install --upgrade unetzoo"),
-        (["new", "Acme", "--out", str(tmp_path)], 2, "call it 'acme'"),
-        (["new", "acme-cells", "--out", str(tmp_path)], 2, "this folder exists"),
-        (["new", "acme-new", "--out", str(tmp_path / "acme_newer.py")], 2, "cannot write the plugin"),
+        (["new", "Acme", "--out", str(tmp_path)], 2, "'acme'"),
+        (["new", "acme-cells", "--out", str(tmp_path)], 2, "acme-cells"),
+        (["new", "acme-new", "--out", str(tmp_path / "acme_newer.py")], 2, "acme_newer.py"),
     ):
         assert says in command("plugin", *args, code=code).replace("\n", " ")
 
@@ -217,8 +220,9 @@ def test_a_plugins_cases_come_from_it_and_the_rest_by_default(laid_out):
         ("loss", "broken-loss"),
         ("loss", "acme-some:other"),
     ]
-    with pytest.raises(UnknownNameError, match="did you mean 'acme-some'"):
+    with pytest.raises(UnknownNameError) as caught:
         cases_of("acme-soem")
+    assert "'acme-some'" in caught.value.hint
 
 
 # Encoders, recipes, the API
@@ -315,10 +319,10 @@ def test_a_plugin_for_another_api_is_refused_with_the_package_to_update(laid_out
     if fix is None:
         assert MODELS.build("acme-net") == "made"
         return
-    with pytest.raises(PluginLoadError, match=f"Fix: pip install --{fix}") as caught:
+    with pytest.raises(PluginLoadError) as caught:
         MODELS.build("acme-net")
     assert "acme_api" not in sys.modules
-    assert "expected version 1" in str(caught.value)
+    assert caught.value.hint == f"pip install --{fix}" and caught.value.subject == "acme-api 1.2"
 
 
 def test_a_broken_sibling_does_not_keep_a_network_from_being_saved(laid_out, tmp_path):

@@ -26,15 +26,17 @@ def test_a_plugin_is_there_and_imported_only_when_used(install):
     assert unetzoo.build("Acme_Seg:tinyunet", width=2) == ("made", 1, 2)
 
 
-def test_unknown_names_and_keywords_name_the_nearest(install):
+def test_unknown_names_and_keywords_suggest_similar_ones(install):
     install("acme-seg-two", ["tinyunet"])
-    with pytest.raises(UnknownNameError, match="did you mean 'r2unet'"):
+    with pytest.raises(UnknownNameError) as caught:
         unetzoo.build("r2unett")
-    with pytest.raises(UnknownKeywordError, match="did you mean 'width'"):
+    assert "'r2unet'" in caught.value.hint
+    with pytest.raises(UnknownKeywordError) as caught:
         unetzoo.build("tinyunet", widht=3)
+    assert "'width'" in caught.value.hint
     with pytest.raises(UnknownNameError):
         unetzoo.build("acme-seg-three:tinyunet")
-    with pytest.raises(UnknownNameError, match="named by a text"):
+    with pytest.raises(UnknownNameError):
         unetzoo.build(3)
 
 
@@ -46,23 +48,25 @@ def test_unknown_names_and_keywords_name_the_nearest(install):
         ("misses", "import not_there_at_all", PluginLoadError, "not_there_at_all"),
         ("lacks", "other = 1", PluginLoadError, "AttributeError"),
         ("wrongtype", "make = 3", PluginContractError, "int"),
-        ("swallows", "def make(**kwargs): pass", PluginContractError, "swallows keywords"),
+        ("swallows", "def make(**kwargs): pass", PluginContractError, "**kwargs"),
     ],
 )
 def test_a_broken_plugin_fails_alone_when_it_is_used(install, case, source, error, says):
     install(f"bad-{case}", [f"bad{case}"], source)
     assert f"bad{case}" in unetzoo.list_models()
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error) as caught:
         unetzoo.build(f"bad{case}")
-    assert f"bad-{case}" in str(caught.value)
+    assert says in caught.value.found
     if error is PluginLoadError:
-        assert "1.2" in str(caught.value) and f"bad_{case}:make" in str(caught.value)
+        assert caught.value.subject == f"bad-{case} 1.2 (bad_{case}:make)"
+    else:
+        assert caught.value.subject == f"bad-{case}:bad{case}"
     assert unetzoo.build("bnunet", encoder_channels=(2, 2, 2)) is not None
 
 
-def test_a_built_in_wins_with_a_warning(install):
+def test_a_built_in_has_precedence_with_a_warning(install):
     install("taker", ["bnunet"])
-    with pytest.warns(UserWarning, match="hides taker:bnunet"):
+    with pytest.warns(UserWarning, match="taker:bnunet"):
         assert MODELS.get("bnunet") is unetzoo.models.BNUNet
     assert unetzoo.build("taker:bnunet") == ("made", 1, 8)
     assert unetzoo.list_models("bnunet") == ["bnunet"]
@@ -71,8 +75,9 @@ def test_a_built_in_wins_with_a_warning(install):
 def test_two_plugins_with_one_name_are_an_error_that_names_both(install):
     install("first-dist", ["same"])
     install("second-dist", ["same"], GOOD.replace("made", "second"))
-    with pytest.raises(DuplicateNameError, match=r"first-dist:same .*second-dist:same"):
+    with pytest.raises(DuplicateNameError) as caught:
         unetzoo.build("same")
+    assert all(name in caught.value.found for name in ("first-dist:same", "second-dist:same"))
     assert unetzoo.build("second-dist:same")[0] == "second"
     assert unetzoo.list_models("*same") == ["first-dist:same", "second-dist:same"]
 
@@ -98,8 +103,9 @@ def test_register_serves_notebooks():
 
     with pytest.raises(DuplicateNameError):
         registry.register("mine")(other)
-    with pytest.raises(DuplicateNameError, match="unetzoo:unet"):
+    with pytest.raises(DuplicateNameError) as caught:
         registry.register("unet")(other)
+    assert caught.value.found == "unetzoo:unet"
     with pytest.raises(PluginContractError):
         registry.register("loose")(lambda **kwargs: 0)
 

@@ -1,4 +1,4 @@
-"""What the names of a registry build, held against the contract of their kind."""
+"""Check the objects that registries build against the contract of their kind."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ PARTS = {"metric": ("update", "compute", "reset"), "dataset": ("__len__", "__get
 
 
 def check_built(registry: Registry, name: str, value: Any) -> None:
-    """Whether what a name has built is a model, loss, metric or dataset, as far as can be seen without using it.
-
-    The name is looked up only where it is not, so that asking costs nothing.
+    """Check that a built object is a model, loss, metric or dataset, without using it.
 
     Args:
-        registry: Of the kind.
-        name: As it was given to `registry.build`.
-        value: What that has built.
+        registry: The registry that built it.
+        name: The name passed to `registry.build`.
+        value: The built object.
 
     Raises:
-        PluginContractError: It is another kind of object, with the distribution whose factory made it.
+        PluginContractError: The object is of another kind; names the distribution that built it.
 
     Examples:
         >>> from unetzoo import LOSSES
@@ -39,16 +37,16 @@ def check_built(registry: Registry, name: str, value: Any) -> None:
         return
     entry = registry.entry(name)
     raise PluginContractError(
-        f"the {registry.kind} {entry.name!r} is no {registry.kind}",
+        f"{registry.kind} {entry.name!r} built an object of another kind",
         subject=f"{entry.distribution} {entry.version} ({entry.target})",
         expected=CONTRACTS[registry.kind],
         found=found,
-        hint=f"tell the author of {entry.distribution!r}",
+        hint=f"report it to the author of {entry.distribution!r}",
     )
 
 
 def _fault(kind: str, value: Any) -> str | None:
-    """What stands there in place of an object of a kind; None where it is one."""
+    """A description of an object that is not of the kind, else None."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
     type_name = type(value).__name__

@@ -1,7 +1,7 @@
-"""The error family: every fault that a user can cause or meet is one of these.
+"""Exceptions. Every error that a user can cause derives from `UnetzooError`.
 
-A message reads *what failed: subject: expected X, found Y. Fix: Z.* The parts stay on the error
-(`subject`, `hint`), so that programs need not parse the sentence.
+A message reads *what failed: subject: expected X, found Y. Fix: Z.* The parts are attributes of the error (`subject`,
+`hint`), so that programs need not parse the message.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 
 class UnetzooError(Exception):
-    """Base of the family.
+    """Base class of all our errors.
 
     Args:
         what: What failed, in a few words.
-        subject: The thing it failed on: a name, a file, a shape.
-        expected: What would have been right.
-        found: What was there instead.
-        hint: What the user can do about it.
+        subject: What it failed on: a name, a file, a shape.
+        expected: What was expected.
+        found: What was found instead.
+        hint: How to fix it.
     """
 
     exit_code = 1
@@ -41,7 +41,7 @@ class UnetzooError(Exception):
         super().__init__(message)
 
     def __reduce__(self):
-        """Keep the parts when the error travels between processes."""
+        """Keep the parts when the error is pickled."""
         return _rebuild, (type(self), self.what, self.subject, self.expected, self.found, self.hint)
 
 
@@ -50,57 +50,57 @@ def _rebuild(cls: type[UnetzooError], what, subject, expected, found, hint) -> U
 
 
 class ConfigError(UnetzooError, ValueError):
-    """A wrong argument, recipe or setting."""
+    """Invalid argument, recipe or setting."""
 
     exit_code = 2
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing bears."""
+    """Unknown registry name."""
 
 
 class UnknownKeywordError(UnknownNameError, TypeError):
-    """A keyword that the called thing does not take."""
+    """Unknown keyword argument."""
 
 
 class MissingKeywordError(ConfigError, TypeError):
-    """A keyword without a default that was not given."""
+    """Missing required keyword argument."""
 
 
 class DuplicateNameError(ConfigError):
-    """One name, claimed more than once."""
+    """A name that is registered more than once."""
 
 
 class PluginError(UnetzooError):
-    """A fault of an installed plugin."""
+    """An installed plugin is broken."""
 
     exit_code = 5
 
 
 class PluginLoadError(PluginError, ImportError):
-    """A plugin that cannot be imported."""
+    """A plugin cannot be imported."""
 
 
 class PluginBuildError(PluginError, RuntimeError):
-    """A plugin that loads, but raises an error of its own when it is built; that error is the `__cause__`."""
+    """A plugin raised an error when its object was built; that error is the `__cause__`."""
 
 
 class PluginContractError(PluginError, TypeError):
-    """A plugin that loads but does not keep the contract of its kind."""
+    """A plugin violates the contract of its kind."""
 
 
 class DataError(UnetzooError, ValueError):
-    """A fault of the user's data."""
+    """Invalid data."""
 
     exit_code = 3
 
 
 class ImageDecodeError(DataError):
-    """A file that is no readable image."""
+    """A file cannot be read as an image."""
 
 
 class ImageTooLargeError(DataError):
-    """An image above the stated size limit."""
+    """An image exceeds the size limit."""
 
 
 class LayoutError(DataError):
@@ -108,73 +108,73 @@ class LayoutError(DataError):
 
 
 class PairingError(DataError):
-    """Images and masks that do not belong together one to one."""
+    """Images and masks do not match one to one."""
 
 
 class SizeMismatchError(DataError):
-    """Sizes that should agree and do not."""
+    """Sizes do not match."""
 
 
 class InputShapeError(SizeMismatchError, RuntimeError):
-    """A tensor that the network cannot take (SMP raises a RuntimeError here)."""
+    """A network cannot process an input of this shape (SMP raises a RuntimeError here)."""
 
 
 class LabelRangeError(DataError):
-    """Label values that the label set does not know."""
+    """Label values are not in the label set."""
 
 
 class CacheError(DataError, OSError):
-    """Derived data that cannot be kept, or are not what was kept."""
+    """A cache cannot be written, or was modified."""
 
 
 class UnsafeArchiveError(DataError):
-    """An archive that would write outside its folder."""
+    """An archive would write outside its folder, or is too large."""
 
 
 class CheckpointError(UnetzooError):
-    """A fault of a saved model or run."""
+    """A saved model or run is invalid."""
 
     exit_code = 4
 
 
 class CheckpointCorruptError(CheckpointError):
-    """A checkpoint whose content is not what was written."""
+    """The content of a checkpoint was modified or is incomplete."""
 
 
 class CheckpointUnsafeError(CheckpointError):
-    """A checkpoint that could run code when loaded."""
+    """Loading a checkpoint could run code."""
 
 
 class CheckpointMismatchError(CheckpointError, ValueError):
-    """A checkpoint of another model or run."""
+    """A checkpoint belongs to another model or run."""
 
 
 class CheckpointWriteError(CheckpointError, OSError):
-    """A checkpoint that could not be written."""
+    """A checkpoint cannot be written."""
 
 
 class TrainingError(UnetzooError):
-    """A fault of a training run."""
+    """A training run failed."""
 
     exit_code = 6
 
 
 class NonFiniteError(TrainingError, ArithmeticError):
-    """NaN or infinity in loss or gradients."""
+    """NaN or infinity in the loss or gradients."""
 
 
 class MemoryExhaustedError(TrainingError, MemoryError):
-    """Not enough memory, even at the smallest batch."""
+    """Out of memory, even with the smallest batch."""
 
 
 class RunLockedError(TrainingError):
-    """A run folder that another process is writing."""
+    """Another process is writing to the folder."""
 
     exit_code = 75
 
 
 def did_you_mean(name: str, choices: Iterable[str], what: str = "name") -> str:
-    """The hint for a misspelt name: the nearest ones, or the whole list when none is near.
+    """The hint for a misspelled name: the closest matches, or all choices if none is close.
 
     Examples:
         >>> did_you_mean("r2unett", ["fpn", "r2unet"])

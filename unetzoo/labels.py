@@ -1,6 +1,6 @@
-"""LabelSpec: what the classes of a data set are called, how files write them, which mirror which.
+"""LabelSpec: names, file values, colors, groups and mirrored pairs of the classes of a dataset.
 
-A plain value that travels to every room: loading, flips, metrics, colors and reports read it. Standard library only.
+Used by datasets, transforms, metrics and reports. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelSpec:
-    """The label set of a data set.
+    """The label set of a dataset.
 
     Args:
-        names: One name a class; the position is the class index that networks predict.
-        ids: The value that mask files hold for each class; the class indices themselves by default.
-        remap: Further file values, each with the index of the class it is merged into.
-        ignore_ids: File values that mean "not labeled"; they become `ignore_index`.
+        names: Class names; the position is the class index that networks predict.
+        ids: The value of each class in mask files; defaults to the class indices.
+        remap: Additional file values, each with the index of the class it is merged into.
+        ignore_ids: File values of unlabeled pixels; they become `ignore_index`.
         ignore_index: The value of ignored pixels in a loaded mask.
-        palette: One RGB color a class; distinct colors are made when none are given.
+        palette: One RGB color per class; distinct colors by default.
         groups: Named unions of classes, for scores of merged regions.
-        swap_pairs: Classes that change places when the image is mirrored (left eye, right eye).
-        side: Whose left and right the pairs mean: the viewer's (left in the image) or the subject's own.
+        swap_pairs: Pairs of classes that swap when the image is mirrored (left eye, right eye).
+        side: Whether left and right are the viewer's (left in the image) or the subject's own.
 
     Raises:
-        ConfigError: Parts of a wrong kind, or that contradict each other.
+        ConfigError: Invalid or contradictory arguments.
 
     Examples:
         >>> spec = LabelSpec(("membrane", "cell"), ids=(0, 255), remap={254: 1})
@@ -55,7 +55,7 @@ class LabelSpec:
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
-            raise ConfigError("wrong label set", subject="names", expected="a list of names", found=repr(self.names))
+            raise ConfigError("invalid label set", subject="names", expected="a list of names", found=repr(self.names))
         try:
             tidy: dict[str, Any] = {
                 "names": tuple(self.names),
@@ -69,7 +69,7 @@ class LabelSpec:
             }
         except (TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
-                "wrong label set", found=str(error), hint="see unetzoo.LabelSpec for each part"
+                "invalid label set", found=str(error), hint="see the arguments of unetzoo.LabelSpec"
             ) from error
         for name, value in tidy.items():
             object.__setattr__(self, name, value)
@@ -88,7 +88,7 @@ class LabelSpec:
 
     @classmethod
     def indexed(cls, classes: int, ignore_index: int | None = None) -> LabelSpec:
-        """Classes without names: named by their index."""
+        """A label set whose classes are named by their index."""
         return cls(tuple(str(i) for i in range(classes)), ignore_index=ignore_index)
 
     def lookup(self) -> dict[int, int]:
@@ -99,19 +99,19 @@ class LabelSpec:
         return table
 
     def swapped_by(self, hflip: bool = False, vflip: bool = False, turns: int = 0) -> tuple[int, ...]:
-        """What each class is called after an image was flipped, then turned: class i becomes `result[i]`.
+        """The class indices after a flip followed by a rotation: class i becomes `result[i]`.
 
-        The subject's left and right change places in every mirror image, and never by a turn. The viewer's change
-        places where columns run backwards: by a horizontal flip, or by half a turn. A quarter turn leaves the viewer
-        no left and right. Pixels of `ignore_index` are no class and stay what they are.
+        The subject's left and right swap in every mirror image, and never in a rotation. The viewer's swap whenever
+        columns are reversed: in a horizontal flip or a half turn. After a quarter turn the viewer's left and right are
+        undefined. Pixels of `ignore_index` do not change.
 
         Args:
-            hflip: Left and right of the image were exchanged.
-            vflip: Top and bottom were exchanged.
-            turns: Quarter turns, in either sense, that followed.
+            hflip: Whether the image was flipped horizontally.
+            vflip: Whether the image was flipped vertically.
+            turns: Number of quarter turns afterwards, in either direction.
 
         Raises:
-            ConfigError: A quarter turn, where pairs are the viewer's.
+            ConfigError: A quarter turn with pairs of the viewer's side.
 
         Examples:
             >>> eyes = LabelSpec(("skin", "left", "right"), swap_pairs=((1, 2),), side="viewer")
@@ -121,10 +121,10 @@ class LabelSpec:
         names = list(range(self.classes))
         if self.swap_pairs and self.side == "viewer" and turns % 2:
             raise ConfigError(
-                "a quarter turn leaves the viewer no left and right",
+                "the viewer's left and right are undefined after a quarter turn",
                 subject="labels with the viewer's sides",
                 found=", ".join("/".join(self.names[i] for i in pair) for pair in self.swap_pairs),
-                hint="leave rot90 out and keep rotate at most 45",
+                hint="do not use rot90, and keep rotate ≤ 45",
             )
         half_turn = turns % 4 == 2
         if bool(hflip) != (half_turn if self.side == "viewer" else bool(vflip)):
@@ -133,27 +133,27 @@ class LabelSpec:
         return tuple(names)
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that JSON gives back unchanged: lists, and texts as keys."""
+        """As a dict that survives JSON: lists, and str keys."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpec:
-        """The spec that `to_dict` wrote, also after a way through JSON.
+        """Create a label set from the output of `to_dict`, also after JSON.
 
         Raises:
-            ConfigError: Unknown keys, no names, wrong parts.
+            ConfigError: Unknown keys, missing names or invalid values.
         """
         known = [part.name for part in fields(cls)]
         unknown = sorted(set(data) - set(known))
         if unknown:
-            raise ConfigError("wrong label set", found=unknown, hint=did_you_mean(str(unknown[0]), known, "key"))
+            raise ConfigError("invalid label set", found=unknown, hint=did_you_mean(str(unknown[0]), known, "key"))
         if "names" not in data:
-            raise ConfigError("wrong label set", expected="names", found=sorted(data))
+            raise ConfigError("invalid label set", expected="names", found=sorted(data))
         return cls(**data)
 
     def _check(self) -> None:
         def refuse(what: str, found: object, expected: object) -> None:
-            raise ConfigError("inconsistent label set", subject=what, expected=expected, found=found)
+            raise ConfigError("invalid label set", subject=what, expected=expected, found=found)
 
         count = len(self.names)
         if not count:
@@ -161,9 +161,9 @@ class LabelSpec:
         if len(set(self.names)) != count:
             refuse("names", _repeated(self.names), "distinct names")
         if not all(isinstance(name, str) and name for name in (*self.names, *self.groups)):
-            refuse("names and groups", [*self.names, *self.groups], "texts")
+            refuse("names and groups", [*self.names, *self.groups], "nonempty strings")
         if len(self.ids) != count:
-            refuse("ids", f"{len(self.ids)} values", f"{count}, one a class")
+            refuse("ids", f"{len(self.ids)} values", f"{count}, one per class")
         raws = [*self.ids, *self.remap, *set(self.ignore_ids)]
         if len(set(raws)) != len(raws):
             refuse("ids, remap and ignore_ids", _repeated(raws), "each file value once")
@@ -172,9 +172,9 @@ class LabelSpec:
         if self.ignore_index is not None and 0 <= self.ignore_index < count:
             refuse("ignore_index", self.ignore_index, f"a value outside the classes 0…{count - 1}")
         if len(self.palette) != count:
-            refuse("palette", f"{len(self.palette)} colors", f"{count}, one a class")
+            refuse("palette", f"{len(self.palette)} colors", f"{count}, one per class")
         if any(len(color) != 3 or not all(0 <= part <= 255 for part in color) for color in self.palette):
-            refuse("palette", list(self.palette), "three numbers in 0…255 a color")
+            refuse("palette", list(self.palette), "three numbers in 0…255 per color")
         swapped = [i for pair in self.swap_pairs for i in pair]
         members = [*(i for group in self.groups.values() for i in group), *swapped, *self.remap.values()]
         if any(not 0 <= i < count for i in members):
@@ -186,7 +186,7 @@ class LabelSpec:
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
-    """Black for the first class and well separated hues for the others.
+    """Black for the first class and well-separated hues for the others.
 
     Examples:
         >>> distinct_colors(3)
@@ -202,7 +202,7 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
 
 
 def _integer(value: Any) -> int:
-    """A whole number; also as text, since JSON has no other keys."""
+    """An integer, or a str of one, since JSON keys are strings."""
     return int(value) if isinstance(value, str) else operator.index(value)
 
 

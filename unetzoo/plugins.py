@@ -1,12 +1,12 @@
-"""What installed distributions offer us, read from their metadata alone: nothing is imported. Standard library only.
+"""Installed plugins, read from package metadata: nothing is imported. Standard library only.
 
-A distribution may say which versions of the plugin API it was written for:
+A distribution may declare the versions of the plugin API that it supports:
 
     [project.entry-points."unetzoo.api"]
     1 = "acme_seg"
 
-The name is the version, the value the package (packaging asks for one). A distribution that says nothing is taken to
-speak version 1. `UNETZOO_PLUGINS=none`, or a comma-separated list of distributions, switches all others off.
+The name is the version, the value the package (entry points need a value). The default is version 1.
+`UNETZOO_PLUGINS=none` disables all plugins; a comma-separated list of distributions enables only these.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 API = 1
 BUILTIN = "unetzoo"
-SWITCH = "UNETZOO_PLUGINS"
+ENV_VAR = "UNETZOO_PLUGINS"
 GROUPS = tuple(f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes"))
 API_GROUP, CHECKS_GROUP = "unetzoo.api", "unetzoo.checks"
 
 
 def normalize(distribution: str) -> str:
-    """A distribution's name in its normal form (PEP 503): lower case, single hyphens.
+    """Normalize the name of a distribution (PEP 503): lower case, single hyphens.
 
     Examples:
         >>> normalize("Acme_Seg")
@@ -41,7 +41,7 @@ def normalize(distribution: str) -> str:
 
 
 class Entry(NamedTuple):
-    """One name that one distribution offers."""
+    """One name in one entry-point group of one distribution."""
 
     name: str
     target: str
@@ -49,33 +49,33 @@ class Entry(NamedTuple):
     version: str
     group: str
     apis: tuple[str, ...] = ()
-    value: Any = None  # set for what `register` adds
+    value: Any = None  # set by `register`
 
     @property
     def builtin(self) -> bool:
-        """Whether the name is one of our own."""
+        """Whether the name is a built-in."""
         return self.distribution == BUILTIN
 
     @property
     def kind(self) -> str:
-        """The last part of its group: "models", "losses", …"""
+        """The last part of the group: "models", "losses", …"""
         return self.group.rpartition(".")[2]
 
     @property
     def qualified(self) -> str:
-        """`distribution:name`, which is never ambiguous."""
+        """`distribution:name`, which is unambiguous."""
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
         """Import the target.
 
         Raises:
-            PluginLoadError: Written for another version of the plugin API; or whatever the import raised, with
+            PluginLoadError: The import failed, or the plugin requires another version of the plugin API; with
                 distribution, version and target.
         """
         if self.value is not None:
             return self.value
-        refuse_other_api(self)
+        check_api_version(self)
         from importlib import metadata
 
         try:
@@ -87,19 +87,19 @@ class Entry(NamedTuple):
                 f"cannot load {self.name!r}",
                 subject=f"{self.distribution} {self.version} ({self.target})",
                 found=f"{type(error).__name__}: {error}",
-                hint=f"reinstall or update {self.distribution!r}; nothing else depends on it",
+                hint=f"reinstall or upgrade {self.distribution!r}; other names are not affected",
             ) from error
 
 
 class Distribution(NamedTuple):
-    """An installed distribution with entry points of ours.
+    """An installed distribution with entry points for unetzoo.
 
     Args:
-        name: In its normal form.
-        version: As its metadata say.
-        entries: The names it offers.
-        apis: The versions of the plugin API it was written for; none is version 1.
-        checks: Where it keeps the cases that the conformance kit runs, or None.
+        name: Normalized name.
+        version: Version in its metadata.
+        entries: The names it adds.
+        apis: The versions of the plugin API it supports; empty means version 1.
+        checks: The entry point of its conformance cases, or None.
         fault: Why its metadata cannot be read, or None.
     """
 
@@ -112,11 +112,11 @@ class Distribution(NamedTuple):
 
     @property
     def builtin(self) -> bool:
-        """Whether it is ours."""
+        """Whether this is unetzoo itself."""
         return self.name == BUILTIN
 
-    def adds(self) -> dict[str, list[str]]:
-        """Its names by kind."""
+    def names_by_kind(self) -> dict[str, list[str]]:
+        """The names it adds, by kind."""
         kinds: dict[str, list[str]] = {}
         for entry in self.entries:
             kinds.setdefault(entry.kind, []).append(entry.name)
@@ -124,46 +124,46 @@ class Distribution(NamedTuple):
 
 
 def installed() -> tuple[Distribution, ...]:
-    """All distributions with entry points of ours, read again when `sys.path` changes; the first on the path wins."""
+    """All distributions with entry points for unetzoo. Cached until `sys.path` changes; the first on the path wins."""
     return _scan(tuple(sys.path))
 
 
-def forget() -> None:
-    """Read the metadata again at the next question, for a package installed while this process runs."""
+def clear_cache() -> None:
+    """Read the metadata again next time, e.g. after installing a package in this process."""
     _scan.cache_clear()
 
 
-def switched_on(distribution: str) -> bool:
-    """Whether `UNETZOO_PLUGINS` lets a distribution in; the built-ins always are.
+def is_enabled(distribution: str) -> bool:
+    """Whether `UNETZOO_PLUGINS` enables a distribution; the built-ins always are.
 
     Examples:
-        >>> switched_on("unetzoo")
+        >>> is_enabled("unetzoo")
         True
     """
-    chosen = switch()
+    chosen = selected_plugins()
     return distribution == BUILTIN or chosen is None or distribution in chosen
 
 
-def switch() -> frozenset[str] | None:
-    """The distributions that `UNETZOO_PLUGINS` names; None when it names none and lets all in."""
-    text = os.environ.get(SWITCH, "").strip()
+def selected_plugins() -> frozenset[str] | None:
+    """The distributions listed in `UNETZOO_PLUGINS`; None if it is not set and all are enabled."""
+    text = os.environ.get(ENV_VAR, "").strip()
     if not text:
         return None
     return frozenset(normalize(name.strip()) for name in text.split(",") if name.strip()) - {"none"}
 
 
-def refuse_other_api(plugin: Entry | Distribution) -> None:
-    """Refuse a plugin that was written for a plugin API that this version does not have.
+def check_api_version(plugin: Entry | Distribution) -> None:
+    """Check that a plugin supports our version of the plugin API.
 
     Raises:
-        PluginLoadError: With the package to update.
+        PluginLoadError: It does not; the hint names the package to upgrade.
     """
     if not plugin.apis or str(API) in plugin.apis:
         return
     name = plugin.name if isinstance(plugin, Distribution) else plugin.distribution
     newer = all(api.isdecimal() and int(api) > API for api in plugin.apis)
     raise PluginLoadError(
-        "this plugin was written for another plugin API",
+        "unsupported plugin API version",
         subject=f"{name} {plugin.version}",
         expected=f"version {API}",
         found=" or ".join(plugin.apis),
@@ -173,13 +173,13 @@ def refuse_other_api(plugin: Entry | Distribution) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _scan(path: tuple[str, ...]) -> tuple[Distribution, ...]:
-    from importlib import metadata  # half the cost of `import unetzoo`, so it waits until a name is asked for
+    from importlib import metadata  # half the cost of `import unetzoo`, so imported on first use
 
     found: dict[str, Distribution] = {}
     for source in metadata.distributions(path=list(path)):
         try:
             text = source.read_text("entry_points.txt")
-        except (OSError, UnicodeDecodeError):  # another package's damage is none of ours
+        except (OSError, UnicodeDecodeError):  # damage of an unrelated package
             continue
         if text and "[unetzoo." in text:
             distribution = _read(source)
@@ -192,7 +192,7 @@ def _read(source: Any) -> Distribution:
     try:
         name, version = normalize(source.metadata["Name"] or name), source.metadata["Version"] or version
         points: list[EntryPoint] = list(source.entry_points)
-    except Exception as error:  # whatever a damaged file makes the parsers raise
+    except Exception as error:  # parsers raise anything on damaged files
         return Distribution(name, version, fault=f"unreadable metadata: {type(error).__name__}: {error}")
     apis = tuple(point.name for point in points if point.group == API_GROUP)
 

@@ -1,6 +1,6 @@
-"""Whether plugins are healthy, found out in a child process: whatever an import does there harms nobody.
+"""Import plugins in a child process to check them, so that a broken import cannot harm this process.
 
-The child imports target after target and writes a line when it is done with one; where the lines end, it died or hung.
+The child imports one target after another and writes a line after each; where the lines end, it died or hung.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PluginError
-from .plugins import Distribution, Entry, refuse_other_api
+from .plugins import Distribution, Entry, check_api_version
 
-TIMEOUT = 20.0  # seconds; torch and SMP take a fraction of it even on slow disks
-HEAVY = ("torch", "numpy", "PIL.Image", "segmentation_models_pytorch")
+TIMEOUT = 60.0  # seconds; torch and SMP take a fraction of that even on slow disks
+HEAVY = ("torch", "numpy", "PIL.Image", "segmentation_models_pytorch", "rich.style")  # rich draws a random number
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What became of importing one entry.
+    """The result of importing one entry.
 
     Args:
         entry: The entry.
         fault: Why it cannot be used, or None.
-        seconds: Processor time of the import; unlike elapsed time, it does not grow when the machine is busy.
+        seconds: CPU time of the import; unlike elapsed time, it does not grow when the machine is busy.
         printed: What it printed to stdout.
-        changed: The settings of the whole process that it changed.
+        changed: The process settings that it changed.
     """
 
     entry: Entry
@@ -44,15 +44,15 @@ class Probe:
 
 
 def probe(entries: Sequence[Entry], *, timeout: float = TIMEOUT, warm: bool = False) -> list[Probe]:
-    """Import every entry in a child process, and say of each what came of it.
+    """Import every entry in a child process.
 
     Args:
-        entries: Of one distribution, mostly.
-        timeout: Seconds for each import.
-        warm: Import what everybody needs (torch, …) first, so that seconds and changes are the entry's own.
+        entries: Usually those of one distribution.
+        timeout: Seconds per import.
+        warm: Import torch, NumPy, Pillow, SMP and rich first, so that their time and side effects are not counted.
     """
     found: dict[Entry, Probe] = {}
-    lost: dict[str, str] = {}  # module → why no child comes back from importing it
+    lost: dict[str, str] = {}  # module → how the child ended when it imported it
     while True:
         found |= {entry: Probe(entry, lost[_module(entry)]) for entry in entries if _module(entry) in lost}
         waiting = [entry for entry in entries if entry not in found]
@@ -68,9 +68,9 @@ def probe(entries: Sequence[Entry], *, timeout: float = TIMEOUT, warm: bool = Fa
 
 
 def health(distributions: Iterable[Distribution], *, timeout: float = TIMEOUT) -> dict[str, list[str]]:
-    """For each distribution everything that is wrong with it, in sentences: nothing when it is healthy.
+    """Distribution → everything that is wrong with it; an empty list if it is healthy.
 
-    A child for each, as many at a time as there are CPUs.
+    One child process per distribution, as many at a time as there are CPUs.
     """
     chosen = list(distributions)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -79,14 +79,14 @@ def health(distributions: Iterable[Distribution], *, timeout: float = TIMEOUT) -
 
 
 def faults(distribution: Distribution, *, timeout: float = TIMEOUT) -> list[str]:
-    """Everything that is wrong with one distribution, in sentences."""
+    """Everything that is wrong with one distribution."""
     if distribution.fault:
         return [distribution.fault]
     try:
-        refuse_other_api(distribution)
+        check_api_version(distribution)
     except PluginError as error:
         return [str(error)]
-    wrong: dict[tuple[str, str], str] = {}  # what is wrong with a module is said once
+    wrong: dict[tuple[str, str], str] = {}  # report a fault of a module once
     for found in probe(distribution.entries, timeout=timeout):
         printed = f"prints to stdout at import: {found.printed.strip()[:80]!r}" if found.printed else None
         for what in filter(None, (found.fault, printed)):
@@ -99,12 +99,12 @@ def _module(entry: Entry) -> str:
 
 
 def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dict[str, Any]], str]:
-    """The rows of the entries that a child got done with, and how it ended."""
+    """Run a child process: the rows of the entries it completed, and how it ended."""
     with tempfile.TemporaryDirectory(prefix="unetzoo-probe-") as name:
         folder = Path(name)
-        asked = [{"name": e.name, "target": e.target, "group": e.group, "distribution": e.distribution,
+        targets = [{"name": e.name, "target": e.target, "group": e.group, "distribution": e.distribution,
                   "version": e.version} for e in entries]  # fmt: skip
-        job = {"path": sys.path, "warm": list(HEAVY) if warm else [], "entries": asked}
+        job = {"path": sys.path, "warm": list(HEAVY) if warm else [], "entries": targets}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "rows.jsonl").touch()
         with (folder / "stderr.txt").open("wb") as stderr:
@@ -116,23 +116,23 @@ def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dic
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             )
             end = _wait(child, folder / "rows.jsonl", timeout)
-        if end.startswith("ends"):
+        if "exit code" in end:
             end += _last_line(folder / "stderr.txt")
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
         return [row for row in map(json.loads, lines) if row], end
 
 
 def _wait(child: subprocess.Popen[bytes], rows: Path, timeout: float) -> str:
-    """Wait for the child's end, or until one import takes longer than the timeout; say how it ended."""
+    """Wait until the child ends or one import exceeds the timeout; return how it ended."""
     size, since = 0, time.monotonic()
     try:
         while child.poll() is None:
             if rows.stat().st_size > size:
                 size, since = rows.stat().st_size, time.monotonic()
             if time.monotonic() - since > timeout:
-                return f"is not imported within {timeout:g} s"
+                return f"import takes longer than {timeout:g} s"
             time.sleep(0.02)
-        return f"ends the process at import, exit code {child.returncode}"
+        return f"import ends the process with exit code {child.returncode}"
     finally:
         child.kill()
         child.wait()
@@ -144,7 +144,7 @@ def _last_line(path: Path) -> str:
 
 
 def serve() -> None:
-    """The child's part."""
+    """Main function of the child process."""
     from importlib import import_module
 
     folder = Path(sys.argv[1])
@@ -154,12 +154,12 @@ def serve() -> None:
         os.dup2(stdout.fileno(), 1)
         for module in job["warm"]:
             import_module(module)
-        print("{}", file=rows, flush=True)  # the clock of the first import starts here
+        print("{}", file=rows, flush=True)  # the timeout of the first import starts here
         modules: dict[str, dict[str, Any]] = {}
         for entry in (Entry(**entry) for entry in job["entries"]):
             row = _try(entry, stdout)
             first = modules.setdefault(_module(entry), row)
-            if first is not row:  # the first name of a module pays for its import, but all cause it
+            if first is not row:  # the first name of a module includes the cost of its import
                 row = {
                     "fault": row["fault"],
                     **{key: first[key] + row[key] for key in ("seconds", "printed", "changed")},

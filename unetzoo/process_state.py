@@ -1,6 +1,6 @@
-"""The settings that everything in a process shares, and which of them somebody has changed. Standard library only.
+"""Snapshots of the global settings of a process. Standard library only.
 
-What a library is asked for is looked at only where that library is loaded already.
+Settings of NumPy and torch are included only if the library is already imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RANDOM = ("random numbers of Python", "random numbers of NumPy", "random numbers
 
 
 def snapshot() -> dict[str, Any]:
-    """The shared settings, as they are now."""
+    """The current settings."""
     return {
         "working directory": os.getcwd(),
         "environment variables": dict(os.environ),
@@ -35,7 +35,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """What changed, with the values where they say something; settings of what was not loaded before do not count.
+    """The settings that changed, with short values. Settings of libraries imported in between are ignored.
 
     Examples:
         >>> differences({"recursion limit": 1000, "x": 0}, {"recursion limit": 5000, "x": 0, "new": 1})
@@ -55,7 +55,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[st
 
 
 def restore(before: Mapping[str, Any]) -> None:
-    """Set back what can be set; random numbers and the start method of processes stay as they are."""
+    """Restore the settings, except random states and the start method of processes."""
     os.chdir(before["working directory"])
     for name in {*os.environ, *before["environment variables"]}:
         _set_variable(name, before["environment variables"].get(name))
@@ -94,7 +94,7 @@ def _set_variable(name: str, value: str | None) -> None:
 
 
 def _blanket(rule: tuple[Any, ...]) -> bool:
-    """Whether a filter concerns every message of every module."""
+    """Whether a filter applies to every message of every module."""
     return rule[1] is None and rule[3] is None
 
 

@@ -1,11 +1,11 @@
-"""Registries: names from package metadata, loaded when they are used.
+"""Registries: names from package metadata, imported on first use.
 
-Everything that can be built by name stands in an entry-point group, the built-ins too:
+Everything that can be built by name is an entry point, including the built-ins:
 
     [project.entry-points."unetzoo.models"]
     tinyunet = "acme_seg:TinyUNet"
 
-Listing reads metadata and imports nothing. Standard library only.
+Listing only reads metadata. Standard library only.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from .errors import (
     UnknownNameError,
     did_you_mean,
 )
-from .plugins import SWITCH, Entry, forget, installed, normalize, switched_on
+from .plugins import ENV_VAR, Entry, clear_cache, installed, is_enabled, normalize
 
 if TYPE_CHECKING:
     import inspect
 
-NOTEBOOK = "__main__"  # the distribution of what `register` adds
+LOCAL = "__main__"  # the distribution of names added by `register`
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 def keywords(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters a target can be given by name."""
-    import inspect  # takes longer than a listing does without it
+    """The parameters that can be passed by keyword."""
+    import inspect  # would double the time of a listing
 
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in inspect.signature(target).parameters.values() if p.kind in by_name}
 
 
 def check_keywords(target: Callable[..., Any], given: dict[str, Any], subject: str) -> None:
-    """Refuse keywords that the target does not take.
+    """Check keyword names against the signature of a target.
 
     Raises:
-        UnknownKeywordError: With the nearest spelling.
+        UnknownKeywordError: Unknown keyword; the hint names similar ones.
     """
     known = keywords(target)
     for name in given:
@@ -59,7 +59,7 @@ def check_keywords(target: Callable[..., Any], given: dict[str, Any], subject: s
 
 
 def missing_keywords(target: Callable[..., Any], given: Collection[str]) -> list[str]:
-    """The keywords that have no default and are not given.
+    """The required keywords that are not given.
 
     Examples:
         >>> missing_keywords(lambda root, split="train": None, ["split"])
@@ -69,12 +69,12 @@ def missing_keywords(target: Callable[..., Any], given: Collection[str]) -> list
 
 
 class Registry:
-    """The names of one kind.
+    """The registry of one kind of object.
 
     Args:
-        kind: What the names stand for, in the singular ("model").
+        kind: Kind of the objects, in the singular ("model").
         group: The entry-point group.
-        callable_values: Whether values are called to build the thing (a recipe's value is a path or a text).
+        callable_values: Whether values are called to build the object (the value of a recipe is a path or TOML text).
     """
 
     def __init__(self, kind: str, group: str, *, callable_values: bool = True) -> None:
@@ -82,18 +82,18 @@ class Registry:
         self._local: dict[str, Entry] = {}
 
     def entries(self) -> dict[str, list[Entry]]:
-        """Every name with all that claim it, read from package metadata (again when `sys.path` changes)."""
-        found = self._claims(switched_on)
+        """Every name with all its entries, read from package metadata."""
+        found = self._claims(is_enabled)
         for name, entry in self._local.items():
             found.setdefault(name, []).append(entry)
         return found
 
     def refresh(self) -> None:
-        """Forget the metadata, for a package installed while this process runs."""
-        forget()
+        """Read the metadata again, e.g. after installing a package in this process."""
+        clear_cache()
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Sorted names that match a shell pattern; a name two plugins claim appears once for each, qualified.
+        """Sorted names that match a shell pattern. A name added by two plugins appears twice, as `distribution:name`.
 
         Examples:
             >>> from unetzoo import LOSSES
@@ -107,14 +107,14 @@ class Registry:
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
     def entry(self, name: str) -> Entry:
-        """The one entry that a name, or `"distribution:name"`, stands for.
+        """The entry of a name or `"distribution:name"`.
 
         Raises:
-            UnknownNameError: With the nearest spelling.
-            DuplicateNameError: Two plugins claim the name.
+            UnknownNameError: Unknown name; the hint names similar ones.
+            DuplicateNameError: Two plugins add the name.
         """
         if not isinstance(name, str):
-            raise UnknownNameError(f"a {self.kind} is named by a text", found=type(name).__name__)
+            raise UnknownNameError(f"invalid {self.kind} name", expected="a str", found=type(name).__name__)
         known = self.entries()
         distribution, colon, plain = name.rpartition(":")
         claims = known.get(plain, [])
@@ -130,32 +130,33 @@ class Registry:
             raise DuplicateNameError(
                 f"the {self.kind} {name!r} is ambiguous",
                 found=", ".join(f"{e.qualified} ({e.distribution} {e.version})" for e in claims),
-                hint="name one of them in full",
+                hint=f"use the full name, e.g. {claims[0].qualified}",
             )
         warnings.warn(
-            f"the built-in {self.kind} {name!r} hides {', '.join(others)}; use the full name for that one", stacklevel=3
+            f"the built-in {self.kind} {name!r} hides {', '.join(others)}; use the full name to get the other one",
+            stacklevel=3,
         )
         return builtin
 
     def get(self, name: str) -> Any:
-        """Load what a name stands for.
+        """Import the target of a name.
 
         Raises:
-            UnknownNameError: No such name.
-            DuplicateNameError: Two plugins claim the name.
+            UnknownNameError: Unknown name.
+            DuplicateNameError: Two plugins add the name.
             PluginLoadError: The import failed.
-            PluginContractError: The value is not callable with explicit keywords (a recipe's: no path or text).
+            PluginContractError: The target is not callable with explicit keywords (of a recipe: no path or text).
         """
         return self._load(self.entry(name))
 
     def build(self, name: str, /, **kwargs: Any) -> Any:
-        """Load what a name stands for and call it.
+        """Import the target of a name and call it.
 
         Raises:
-            UnknownKeywordError: A keyword it does not take, with the nearest spelling; and all that `get` raises.
-            MissingKeywordError: A keyword without a default is not given.
-            PluginBuildError: An installed plugin raises an error of its own. Errors of ours pass, as does whatever
-                built-ins and what is registered in this process raise.
+            UnknownKeywordError: Unknown keyword; the hint names similar ones. Also everything that `get` raises.
+            MissingKeywordError: A required keyword is missing.
+            PluginBuildError: An installed plugin raised an error that is not one of ours. Errors of built-ins and of
+                names registered in this process are not wrapped.
         """
         entry = self.entry(name)
         target = self._load(entry)
@@ -164,7 +165,7 @@ class Registry:
             raise MissingKeywordError(
                 f"{name} needs {' and '.join(missing)}", subject=self.kind, found="no value", hint=f"{missing[0]}=…"
             )
-        if entry.builtin or entry.distribution == NOTEBOOK:
+        if entry.builtin or entry.distribution == LOCAL:
             return target(**kwargs)
         try:
             return target(**kwargs)
@@ -174,21 +175,21 @@ class Registry:
             raise self._build_error(entry, kwargs, error) from error
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: a name for this process alone, for notebooks and scripts.
+        """Decorator: add a name in this process only, for notebooks and scripts.
 
         Raises:
-            DuplicateNameError: The name is a built-in's, or was registered for something else.
+            DuplicateNameError: The name is a built-in, or was registered for another object.
         """
 
         def add(value: T) -> T:
             target = f"{value.__module__}:{value.__qualname__}"
             claims = self.entries().get(name, [])
-            taken = [e for e in claims if e.builtin or (e.distribution == NOTEBOOK and e.target != target)]
+            taken = [e for e in claims if e.builtin or (e.distribution == LOCAL and e.target != target)]
             if taken:
                 raise DuplicateNameError(
-                    f"the {self.kind} {name!r} exists already", found=taken[0].qualified, hint="choose another name"
+                    f"the {self.kind} {name!r} already exists", found=taken[0].qualified, hint="choose another name"
                 )
-            entry = Entry(name, target, NOTEBOOK, "0", self.group, value=value)
+            entry = Entry(name, target, LOCAL, "0", self.group, value=value)
             self.check_contract(entry, value)
             self._local[name] = entry
             return value
@@ -196,12 +197,12 @@ class Registry:
         return add
 
     def entry_of(self, value: Any) -> Entry | None:
-        """The entry whose target is this very object, if any (how a saved model learns its name)."""
+        """The entry whose target is this object, if any. Saved models get their name from it."""
         package = value.__module__.partition(".")[0]
         for claims in self.entries().values():
             for entry in claims:
                 same_package = entry.target.partition(":")[0].partition(".")[0] == package
-                if entry.value is value or (entry.value is None and same_package and _stands_for(entry, value)):
+                if entry.value is value or (entry.value is None and same_package and _is_target(entry, value)):
                     return entry
         return None
 
@@ -215,9 +216,9 @@ class Registry:
         return claims
 
     def _hint(self, name: str) -> str:
-        hidden = self._claims(lambda distribution: not switched_on(distribution)).get(name.rpartition(":")[2])
+        hidden = self._claims(lambda distribution: not is_enabled(distribution)).get(name.rpartition(":")[2])
         if hidden:
-            return f"{hidden[0].distribution} has it, but {SWITCH}={os.environ[SWITCH]} switches that plugin off"
+            return f"{hidden[0].distribution} has it, but {ENV_VAR}={os.environ[ENV_VAR]} disables that plugin"
         return did_you_mean(name, self.names(), self.kind)
 
     def _load(self, entry: Entry) -> Any:
@@ -226,10 +227,10 @@ class Registry:
         return value
 
     def check_contract(self, entry: Entry, value: Any) -> None:
-        """Whether a value is what the names of this kind stand for.
+        """Check the target of a name.
 
         Raises:
-            PluginContractError: It cannot be called by keywords alone (a recipe's: no path or text).
+            PluginContractError: It cannot be called with keywords only (of a recipe: no path or text).
         """
         if not self.callable_values:
             if not isinstance(value, str | os.PathLike):
@@ -241,25 +242,25 @@ class Registry:
 
         try:
             parameters = inspect.signature(value).parameters.values()
-        except (TypeError, ValueError):  # some of C's functions tell nothing
-            self._refuse_type(entry, value, "a callable whose parameters Python can tell")
+        except (TypeError, ValueError):  # some C functions have no signature
+            self._refuse_type(entry, value, "a callable with a signature")
         loose = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
         if loose:
             raise PluginContractError(
-                f"the {self.kind} {entry.name!r} swallows keywords",
+                f"the {self.kind} {entry.name!r} accepts arbitrary keywords",
                 subject=entry.qualified,
                 expected="explicit keyword parameters",
                 found=f"**{loose[0]}",
-                hint=f"tell the author of {entry.distribution!r} to name each parameter",
+                hint=f"ask the author of {entry.distribution!r} to name each parameter",
             )
 
     def _build_error(self, entry: Entry, given: dict[str, Any], error: BaseException) -> PluginBuildError:
-        first = f"correct {', '.join(given)}, or " if given else ""
+        first = f"check {', '.join(given)}, or " if given else ""
         return PluginBuildError(
             f"the {self.kind} {entry.name!r} cannot be built",
             subject=f"{entry.distribution} {entry.version} ({entry.target})",
             found=f"{type(error).__name__}: {error}",
-            hint=f"{first}tell the author of {entry.distribution!r}",
+            hint=f"{first}report it to the author of {entry.distribution!r}",
         )
 
     def _refuse_type(self, entry: Entry, value: Any, expected: str) -> NoReturn:
@@ -271,7 +272,7 @@ class Registry:
         )
 
 
-def _stands_for(entry: Entry, value: Any) -> bool:
+def _is_target(entry: Entry, value: Any) -> bool:
     try:
         return entry.load() is value
     except PluginLoadError:  # another name of the same package is broken
@@ -288,7 +289,7 @@ REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS,
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of all models that match a shell pattern; nothing is imported.
+    """Names of all models that match a shell pattern. Imports nothing.
 
     Examples:
         >>> list_models("*d*unet")
@@ -301,6 +302,6 @@ def build(name: str, /, **kwargs: Any) -> Any:
     """Build a model by name: `build("r2unet", classes=19)`.
 
     Raises:
-        UnknownNameError: No such model or keyword, with the nearest spelling.
+        UnknownNameError: Unknown model or keyword; the hint names similar ones.
     """
     return MODELS.build(name, **kwargs)

@@ -1,4 +1,4 @@
-"""A new plugin from the template: a working distribution under a name of one's own."""
+"""Create a new plugin from the template."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .plugins import installed, normalize
 
 NAME = "unetzoo-template"
 OURS = ("unetzoo", NAME, "unetzoo-attention", "unetzoo-extras")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "runs")
+IGNORED = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "runs")
 
 
 def source() -> Path:
-    """Where the template lies: beside the modules in an installed package, among the plugins in a checkout."""
+    """Folder of the template: inside an installed package, or under `plugins/` in a checkout."""
     here = Path(__file__).parent
     packed = here / "_template"
     return packed if packed.is_dir() else here.parent / "plugins" / NAME
@@ -28,14 +28,14 @@ def create(name: str, folder: str | Path = ".") -> Path:
     """Write a working plugin.
 
     Args:
-        name: What the distribution is called; its package bears the same name with underscores.
-        folder: Where the distribution's folder is made.
+        name: Name of the distribution; its package has the same name with underscores.
+        folder: Where to create the folder of the distribution.
 
     Returns:
         The folder of the new distribution.
 
     Raises:
-        ConfigError: No name for a package, a name that is taken, or a folder that exists.
+        ConfigError: Invalid or taken name, or the folder exists.
 
     Examples:
         >>> import tempfile
@@ -45,10 +45,10 @@ def create(name: str, folder: str | Path = ".") -> Path:
     package = _package(name)
     target = Path(folder) / name
     if target.exists():
-        raise ConfigError("this folder exists", subject=target, hint="choose another name, or --out ANOTHER_FOLDER")
+        raise ConfigError("the folder exists", subject=target, hint="choose another name, or --out ANOTHER_FOLDER")
     try:
-        shutil.copytree(source(), target, ignore=LEFT_OUT)
-        for path in sorted(target.rglob("*"), reverse=True):  # what lies deepest is renamed first
+        shutil.copytree(source(), target, ignore=IGNORED)
+        for path in sorted(target.rglob("*"), reverse=True):  # deepest first
             if path.is_file():
                 text = path.read_text(encoding="utf-8")
                 text = text.replace(NAME, name).replace(normalize(NAME).replace("-", "_"), package)
@@ -64,28 +64,28 @@ def create(name: str, folder: str | Path = ".") -> Path:
 
 
 def _package(name: str) -> str:
-    """The name of the package that goes with a distribution's.
+    """Name of the package of a distribution.
 
     Raises:
-        ConfigError: No name for a package, or a name that is taken.
+        ConfigError: Invalid or taken name.
     """
     package = normalize(name).replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(package):
         raise ConfigError(
-            "no name for a package",
+            "invalid package name",
             subject=repr(name),
-            expected="lower-case letters, digits and single hyphens, beginning with a letter",
-            hint=f"call it {suggestion!r}" if (suggestion := _suggestion(name)) else "e.g. acme-seg",
+            expected="lower-case letters, digits and single hyphens, starting with a letter",
+            hint=f"use {suggestion!r}" if (suggestion := _suggestion(name)) else "e.g. acme-seg",
         )
     taken = (
-        "it is one of unetzoo's own" if normalize(name) in OURS
-        else "it is a module of Python's" if package in sys.stdlib_module_names
-        else "a distribution of that name is installed" if normalize(name) in {one.name for one in installed()}
-        else "a package of that name is installed" if (spec := find_spec(package)) and spec.origin
+        "part of unetzoo" if normalize(name) in OURS
+        else "a module of the standard library" if package in sys.stdlib_module_names
+        else "an installed distribution" if normalize(name) in {one.name for one in installed()}
+        else "an installed package" if (spec := find_spec(package)) and spec.origin
         else None
     )  # fmt: skip
     if taken:
-        raise ConfigError("this name is taken", subject=repr(name), found=taken, hint=f"e.g. {name}-seg, or my-{name}")
+        raise ConfigError("the name is taken", subject=repr(name), found=taken, hint=f"e.g. {name}-seg, or my-{name}")
     return package
 
 

@@ -130,17 +130,17 @@ class SeedsNumPy(Good):
 GOOD = [Case("dataset", Good, write)]
 BROKEN = {
     "samples": Floats,
-    "ends": RoundAndRound,
+    "index-error": RoundAndRound,
     "label-values": OtherLabel,
-    "sides-declared": NoPairs,
+    "swap-pairs": NoPairs,
     "transforms": NoTransform,
-    "repeatable": Whims,
-    "ids": OneName,
-    "fresh-samples": Keeps,
+    "reproducible": Whims,
+    "unique-ids": OneName,
+    "samples-independent": Keeps,
     "missing-root": Nowhere,
     "unknown-split": AnySplit,
-    "copies": Lambda,
-    "use-is-quiet": Prints,
-    "use-keeps-settings": SeedsNumPy,
+    "copyable": Lambda,
+    "silent": Prints,
+    "side-effects": SeedsNumPy,
 }
 CASES = [("dataset", check, Case("dataset", broken, write)) for check, broken in BROKEN.items()]

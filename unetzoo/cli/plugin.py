@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError, PluginError
-from ..plugins import SWITCH, Distribution, installed, switch, switched_on
+from ..plugins import ENV_VAR, Distribution, installed, is_enabled, selected_plugins
 from ..registry import REGISTRIES
 from ..wording import pluralize
 from .console import AsJson, app, err, out
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 plugin = typer.Typer(help="List, check and create plugins.", no_args_is_help=True)
 app.add_typer(plugin, name="plugin")
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "surprise": ("!", "red"), "expected": ("~", "yellow"),
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "xpassed": ("!", "red"), "xfailed": ("~", "yellow"),
          "blocked": ("·", "dim"), "skipped": ("–", "dim")}  # fmt: skip
 
 
@@ -36,11 +36,11 @@ def list_plugins(
     from ..probing import health
 
     found = installed()
-    wanted = [one for one in found if not one.builtin and switched_on(one.name)]
-    with err.status("importing every plugin"):
+    wanted = [one for one in found if not one.builtin and is_enabled(one.name)]
+    with err.status("importing plugins"):
         wrong = health(wanted, timeout=timeout)
-    for name in sorted((switch() or frozenset()) - {one.name for one in found}):
-        err.print(f"{SWITCH} names {name!r}, which is not installed or adds nothing")
+    for name in sorted((selected_plugins() or frozenset()) - {one.name for one in found}):
+        err.print(f"{ENV_VAR} names {name!r}, which is not installed or adds nothing")
     rows = [_row(one, wrong.get(one.name, [])) for one in sorted(found, key=lambda one: (not one.builtin, one.name))]
     if as_json:
         out.print_json(json.dumps(rows))
@@ -67,13 +67,11 @@ def check(
     """Run the conformance checks on everything that a distribution adds. Exit code 5 if one fails."""
     from ..probing import faults
     from ..testing import cases_of, checks
-    from ..testing.finding import distribution as find
+    from ..testing.discovery import distribution as find
 
     found = find(distribution)
-    if not switched_on(found.name):
-        raise ConfigError(
-            f"{found.name} is switched off", subject=SWITCH, hint=f"unset {SWITCH}, or add the name to it"
-        )
+    if not is_enabled(found.name):
+        raise ConfigError(f"{found.name} is disabled", subject=ENV_VAR, hint=f"unset {ENV_VAR}, or add the name to it")
     with err.status(Text(f"importing {found.name}")):
         wrong = [] if found.builtin else faults(found)
     if wrong:
@@ -92,7 +90,7 @@ def check(
         out.print_json(json.dumps([_dict(result) for result in results]))
     else:
         _print_results(results)
-    if any(result.bad for result in results):
+    if any(result.failed for result in results):
         raise typer.Exit(PluginError.exit_code)
 
 
@@ -111,7 +109,7 @@ def new(
 
 
 def _run(case: Any, only: str) -> list[Result]:
-    """The results; what a case prints meanwhile goes to stderr, so that stdout is ours."""
+    """Run the checks of a case; what they print goes to stderr, so that stdout stays clean."""
     import contextlib
     import sys
 
@@ -122,8 +120,9 @@ def _run(case: Any, only: str) -> list[Result]:
 
 
 def _row(one: Distribution, wrong: list[str]) -> dict[str, Any]:
-    state = "off" if not switched_on(one.name) else "broken" if wrong else "healthy"
-    return {"distribution": one.name, "version": one.version, "adds": one.adds(), "state": state, "faults": wrong}
+    state = "off" if not is_enabled(one.name) else "broken" if wrong else "healthy"
+    names = one.names_by_kind()
+    return {"distribution": one.name, "version": one.version, "adds": names, "state": state, "faults": wrong}
 
 
 def _dict(result: Result) -> dict[str, Any]:
@@ -142,9 +141,9 @@ def _print_results(results: list[Result]) -> None:
         table.add_row(name, Text.assemble(*marks, f"  {'  '.join(bad[:6])}{' …' if len(bad) > 6 else ''}"))
     out.print(table)
     for result in results:
-        if result.bad:
+        if result.failed:
             out.print(Text("\n✗", style="red"), f"{result.case} {result.message}", soft_wrap=True)
     counts = Counter(result.outcome for result in results)
-    words = {"passed": "passed", "failed": "failed", "surprise": "declared to fail, and passed",
-             "expected": "failed as declared", "blocked": "blocked by another", "skipped": "skipped"}  # fmt: skip
+    words = {"passed": "passed", "failed": "failed", "xpassed": "unexpectedly passed",
+             "xfailed": "failed as expected", "blocked": "blocked", "skipped": "skipped"}  # fmt: skip
     out.print("\n" + ", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items() if counts[outcome]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from ..plugins import BUILTIN, SWITCH, Distribution, Entry, installed, switched_on
+from ..plugins import BUILTIN, ENV_VAR, Distribution, Entry, installed, is_enabled
 from ..probing import probe
 from ..registry import REGISTRIES
 from .findings import Finding, Findings
@@ -68,11 +68,11 @@ def audit_install() -> InstallReport:
     distributions: dict[str, dict[str, list[str]]] = {}
     for distribution in installed():
         owner = f"{distribution.name} {distribution.version}"
-        distributions[owner] = distribution.adds()
+        distributions[owner] = distribution.names_by_kind()
         if distribution.fault is not None:
             found.add("broken-plugin", owner, distribution.fault)
-        elif not switched_on(distribution.name):
-            found.add("switched-off", owner, f"{SWITCH}={os.environ.get(SWITCH)}")
+        elif not is_enabled(distribution.name):
+            found.add("switched-off", owner, f"{ENV_VAR}={os.environ.get(ENV_VAR)}")
         else:
             _check_entries(distribution, found)
     for registry in REGISTRIES.values():

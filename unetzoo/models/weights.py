@@ -9,8 +9,8 @@ from typing import Any
 from ..bundle import FILE, ModelBundle
 from ..errors import CheckpointError, PluginError, UnknownNameError
 from ..io import check_manifest
-from ..plugins import SWITCH
-from ..registry import MODELS, NOTEBOOK
+from ..plugins import ENV_VAR
+from ..registry import LOCAL, MODELS
 from .states import check_finite
 
 
@@ -58,13 +58,13 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
     try:
         model = MODELS.get(f"{origin['distribution']}:{origin['name']}")
     except UnknownNameError as error:
-        here = origin["distribution"] == NOTEBOOK
+        here = origin["distribution"] == LOCAL
         fix = f"first run what registers {origin['name']!r}" if here else f"install {origin['distribution']}"
         raise PluginError(
             "the network's class is not installed",
             subject=path,
             expected=f"{origin['name']!r} of {origin['distribution']} {origin['version']}",
-            hint=error.hint if SWITCH in str(error) else fix,
+            hint=error.hint if ENV_VAR in str(error) else fix,
         ) from error
     return model.from_pretrained(path, strict=strict, map_location=map_location, **overrides)
 

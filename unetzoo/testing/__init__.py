@@ -1,4 +1,4 @@
-"""The conformance kit: whether a model, loss, metric, dataset, encoder or recipe keeps the contract of its kind.
+"""Conformance checks: does a model, encoder, loss, metric, dataset or recipe meet the contract of its kind?
 
 In the tests of a plugin:
 
@@ -8,14 +8,13 @@ In the tests of a plugin:
     def test_contract(case, check):
         check(case)
 
-`unetzoo plugin check DISTRIBUTION` runs the same on what is installed. For one object in a notebook: `check_model` and
-its siblings. This package needs pytest for `parametrize_with_checks` alone.
+`unetzoo plugin check DISTRIBUTION` runs the same checks on an installed package. For a single object in a notebook, use
+`check_model` and its siblings. Only `parametrize_with_checks` needs pytest.
 """
 
 from __future__ import annotations
 
-from .case import Case
-from .face import (
+from .api import (
     check_dataset,
     check_encoder,
     check_loss,
@@ -24,7 +23,8 @@ from .face import (
     check_recipe,
     parametrize_with_checks,
 )
-from .finding import cases_of
+from .case import Case
+from .discovery import cases_of
 from .kit import Blocked, Check, CheckFailed, Result, Skipped, checks, run
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a check is run on: one object with small settings."""
+"""The object that checks run on, with small settings."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from ..registry import REGISTRIES, check_keywords, keywords, missing_keywords
 
 KINDS = {registry.kind: registry for registry in REGISTRIES.values()}
 TASKS = ("binary", "multiclass", "multilabel", "depth")
-UNNAMED = "not installed"  # the version of a target that no distribution names
+NOT_INSTALLED = "not installed"  # the version of a target that belongs to no distribution
 Options = Mapping[str, Any] | Callable[[Path], Mapping[str, Any]]
 
 
 class Case:
-    """One object of a plugin, with the settings that it is checked under.
+    """One object of a plugin, with the settings to check it under.
 
     Args:
         kind: "model", "encoder", "loss", "metric", "dataset" or "recipe".
-        target: The class or function itself (a recipe: its path or text), or its name in the registry.
-        options: Keywords it is built with, small ones so that checks take no time; a recipe's are settings such as
-            `{"train.batch_size": 2}`. Or a function that makes them, given an empty folder where it may write files.
-        task: What losses and metrics compare: "binary", "multiclass", "multilabel" or "depth". By default `mode` in
-            the options, and "multiclass" without one.
-        size: Height and width (one number) that a model takes, a loss or a metric is given.
-        batch: For a metric of another kind of input: `batch(count, generator)` gives the arguments of `update` for so
-            many samples.
-        tier: 2 holds a model to SMP's whole contract; by default that is asked of subclasses of
+        target: The class or function (for a recipe: its path or text), or its registry name.
+        options: Keywords to build it with; keep networks small so that checks are fast. For a recipe, settings such as
+            `{"train.batch_size": 2}`. Or a function of an empty folder that writes the files it needs there and returns
+            the keywords.
+        task: The task of a loss or metric: "binary", "multiclass", "multilabel" or "depth". Defaults to `mode` in the
+            options, else "multiclass".
+        size: Height and width (one number) of the inputs.
+        batch: For a metric with other inputs: `batch(count, generator)` returns the arguments of `update` for `count`
+            samples.
+        tier: 2 checks a model against SMP's full contract; the default for subclasses of
             `unetzoo.models.SegmentationModel`.
-        expected_failures: Check → reason, for what is known and meant. One that passes is an error. The object itself
-            may declare them as its attribute `unetzoo_expected_failures`.
-        name: What the case is called; the target's name by default.
+        expected_failures: Check → reason, for known and intended failures. One that passes is an error. A class may
+            also declare them in an attribute `unetzoo_expected_failures`.
+        name: Name of the case; defaults to the name of the target.
 
     Raises:
-        ConfigError: No such kind or task.
+        ConfigError: Unknown kind or task.
 
     Examples:
         >>> str(Case("loss", "dice", {"mode": "binary"}))
@@ -79,12 +80,12 @@ class Case:
 
     @property
     def registry(self) -> Any:
-        """The registry of its kind."""
+        """The registry of the kind."""
         return KINDS[self.kind]
 
     @property
     def name(self) -> str:
-        """What the case is called."""
+        """Name of the case."""
         if self._name is not None:
             return self._name
         if isinstance(self.target, str) and "\n" not in self.target:
@@ -93,22 +94,22 @@ class Case:
 
     @property
     def named(self) -> bool:
-        """Whether the target is a name in the registry."""
+        """Whether the target is a registry name."""
         return isinstance(self.target, str) and "\n" not in self.target
 
     @property
     def entry(self) -> Entry | None:
-        """The registry's entry, or one made up for a target with a name of its own; None for one without."""
+        """The registry entry, or a made-up one for a class or function; None for other objects."""
         if self.named:
             return self.registry.entry(self.target)
         module, name = getattr(self.target, "__module__", None), getattr(self.target, "__qualname__", None)
         if module is None or name is None:
             return None
-        return Entry(name, f"{module}:{name}", module.partition(".")[0], UNNAMED, self.registry.group)
+        return Entry(name, f"{module}:{name}", module.partition(".")[0], NOT_INSTALLED, self.registry.group)
 
     @property
     def home(self) -> str | None:
-        """Where a target was made that this process alone has; None for one that others can import."""
+        """Where a target that other processes cannot import was defined; None if they can."""
         module, _, name = self.entry.target.partition(":") if self.entry else ("", "", "")
         if module == "__main__":
             return "a notebook or a script"
@@ -116,7 +117,7 @@ class Case:
 
     @property
     def tier(self) -> int:
-        """1 or 2; see `Case`."""
+        """1 or 2, see `Case`."""
         if self._tier is not None:
             return self._tier
         from ..models import SegmentationModel
@@ -126,12 +127,12 @@ class Case:
 
     @property
     def task(self) -> str:
-        """What losses and metrics compare; see `Case`."""
+        """The task of a loss or metric, see `Case`."""
         return self._task or self.options.get("mode") or "multiclass"
 
     @property
     def folder(self) -> Path:
-        """An empty folder of the case's own; it goes with the case."""
+        """A temporary folder of this case, removed together with it."""
         if "folder" not in self.memo:
             self.memo["folder"] = Path(tempfile.mkdtemp(prefix="unetzoo-check-"))
             weakref.finalize(self, shutil.rmtree, self.memo["folder"], ignore_errors=True)
@@ -139,21 +140,21 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keywords it is built with."""
+        """The keywords to build it with."""
         if "options" not in self.memo:
             self.memo["options"] = dict(self.given(self.folder) if callable(self.given) else self.given)
         return self.memo["options"]
 
     def load(self) -> Any:
-        """The target itself."""
+        """The target, imported if given by name."""
         return self.registry.get(self.target) if self.named else self.target
 
     def takes(self, keyword: str) -> bool:
-        """Whether the target can be given a keyword."""
+        """Whether the target accepts a keyword."""
         return keyword in keywords(self.load())
 
     def default(self, keyword: str, otherwise: Any) -> Any:
-        """What the target is built with for a keyword: the option, or its own default, or `otherwise`."""
+        """The value of a keyword: the option, else the default of the target, else `otherwise`."""
         if keyword in self.options:
             return self.options[keyword]
         parameter = keywords(self.load()).get(keyword)
@@ -161,16 +162,16 @@ class Case:
         return parameter.default if parameter is not None and known else otherwise
 
     def build(self, **changes: Any) -> Any:
-        """A new object, with some options changed.
+        """Build a new object, with some options changed.
 
         Raises:
-            ConfigError: Arguments without a default that the options do not give.
+            ConfigError: A required argument is missing from the options.
         """
         target, given = self.load(), {**self.options, **changes}
         check_keywords(target, given, str(self))
         if missing := missing_keywords(target, given):
             raise ConfigError(
-                "the case lacks options",
+                "missing options",
                 subject=str(self),
                 expected=", ".join(missing),
                 found="no value",

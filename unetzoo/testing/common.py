@@ -1,4 +1,4 @@
-"""What is asked of every kind: the signature, the import, and manners."""
+"""Checks of every kind: signature, import and side effects."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from ..plugins import Entry, installed
 from ..probing import Probe, probe
 from ..process_state import RANDOM, differences, snapshot
 from ..registry import keywords
-from .case import UNNAMED, Case
-from .comparing import same
+from .case import NOT_INSTALLED, Case
+from .comparison import same
 from .inputs import image, metric_batch, pair, tensors
 from .kit import Skipped, check, require
 
+HANG = 200.0  # seconds, after which an import is given up; how long it may take is judged by CPU time
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
 SECONDS = 5.0  # of processor time for an import, not counting torch, NumPy, Pillow and SMP
 
 
-@check(*BUILT, alone=True)
+@check(*BUILT, independent=True)
 def explicit_signature(case: Case) -> None:
-    """A misspelt keyword must be an error with the nearest name, and **kwargs swallow it."""
+    """A misspelled keyword must be an error; **kwargs would accept it silently."""
     loose = [str(p) for p in inspect.signature(case.load()).parameters.values() if p.name not in keywords(case.load())]
-    require(not loose, "parameters that can each be given by name", ", ".join(loose))
+    require(not loose, "only parameters that can be given by name", ", ".join(loose))
 
 
-@check(*BUILT, alone=True)
+@check(*BUILT, independent=True)
 def json_arguments(case: Case) -> None:
-    """Recipes and saved networks keep arguments as JSON; what JSON cannot hold is lost there."""
+    """Recipes and saved networks store arguments as JSON."""
     given = {p.name: p.default for p in keywords(case.load()).values() if p.default is not p.empty}
     if not callable(case.given) and case.kind in ("model", "encoder"):
         given |= case.options
@@ -42,65 +43,65 @@ def json_arguments(case: Case) -> None:
         try:
             json.dumps(value)
         except TypeError:
-            require(False, "defaults and options that JSON can hold", f"{name}={value!r}")
+            require(False, "defaults and options that JSON can represent", f"{name}={value!r}")
 
 
 def _importable(case: Case) -> bool:
     return case.entry is not None
 
 
-@check(*BUILT, "recipe", applies=_importable, alone=True)
-def imports_alone(case: Case) -> None:
-    """A name must work in a fresh process: in workers, on another machine, after a restart."""
+@check(*BUILT, "recipe", applies=_importable, independent=True)
+def importable(case: Case) -> None:
+    """A name must work in a fresh process: in data workers, on another machine, after a restart."""
     found = _probe(case)
     require(found.fault is None, "an import that succeeds in a fresh process", found.fault)
 
 
-@check(*BUILT, "recipe", applies=_importable, alone=True)
-def imports_quickly(case: Case) -> None:
-    """Everybody who uses the name waits for its import, in every worker again."""
+@check(*BUILT, "recipe", applies=_importable, independent=True)
+def import_time(case: Case) -> None:
+    """Every user waits for the import, and so does every data worker."""
     found = _probe(case).seconds
     require(found <= SECONDS, f"an import within {SECONDS:g} s of CPU time, beside torch and SMP", f"{found:.1f} s")
 
 
-@check(*BUILT, "recipe", applies=_importable, alone=True)
-def imports_quietly(case: Case) -> None:
-    """Stdout belongs to the program: one printed line breaks `unetzoo … --json | jq`."""
+@check(*BUILT, "recipe", applies=_importable, independent=True)
+def import_silent(case: Case) -> None:
+    """Stdout belongs to the application: one printed line breaks `unetzoo … --json | jq`."""
     found = _probe(case).printed
     require(not found, "nothing printed at import", repr(found[:200]))
 
 
-@check(*BUILT, "recipe", applies=_importable, alone=True)
-def import_keeps_settings(case: Case) -> None:
-    """An import that sets seeds, threads, filters or dtypes changes the results of code that never heard of it."""
+@check(*BUILT, "recipe", applies=_importable, independent=True)
+def import_side_effects(case: Case) -> None:
+    """An import that sets seeds, threads, warning filters or dtypes changes the results of unrelated code."""
     found = _probe(case).changed
-    require(not found, "an import that changes no setting of the process", "; ".join(found))
+    require(not found, "an import without side effects on the process", "; ".join(found))
 
 
 @check(*BUILT)
-def use_is_quiet(case: Case) -> None:
-    """Stdout belongs to the program: one printed line breaks `unetzoo … --json | jq`."""
+def silent(case: Case) -> None:
+    """Stdout belongs to the application: one printed line breaks `unetzoo … --json | jq`."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         use(case, case.build())
     require(not printed.getvalue(), "nothing printed to stdout", repr(printed.getvalue()[:200]))
 
 
 @check(*BUILT)
-def use_keeps_settings(case: Case) -> None:
-    """Seeds, threads, filters and dtypes are everybody's: whoever sets them changes other people's results."""
+def side_effects(case: Case) -> None:
+    """Seeds, threads, warning filters and dtypes are global: setting them changes the results of unrelated code."""
     before = snapshot()
     thing = case.build()
-    allowed = {RANDOM[2]} if case.kind in ("model", "encoder") else set()  # weights are drawn from torch's numbers
+    allowed = {RANDOM[2]} if case.kind in ("model", "encoder") else set()  # initialization draws from torch's generator
     built = snapshot()
     changed = differences({k: v for k, v in before.items() if k not in allowed}, built)
     use(case, thing)
     changed += differences(built, snapshot())
-    require(not changed, "settings and random numbers of the process as they were", "; ".join(changed))
+    require(not changed, "unchanged settings and random state of the process", "; ".join(changed))
 
 
 @check("model", "loss", "metric", "dataset")
-def copies(case: Case) -> None:
-    """Averaging weights, data workers and training on several devices all work on copies."""
+def copyable(case: Case) -> None:
+    """Weight averaging, data workers and multi-device training work on copies."""
     import copy
     from multiprocessing.reduction import ForkingPickler
 
@@ -112,31 +113,31 @@ def copies(case: Case) -> None:
         ("copy.deepcopy", lambda: copy.deepcopy(thing)),
         ("pickling", lambda: workers.loads(bytes(workers.dumps(thing)))),
     ):
-        require(same(use(case, again()), expected), f"the same answer after {how}", "another answer")
+        require(same(use(case, again()), expected), f"the same output after {how}", "a different output")
 
 
 @check("model", "encoder", "loss", "metric")
 def deterministic(case: Case) -> None:
-    """A score that changes without a cause cannot be compared with anything."""
+    """Scores that change from call to call cannot be compared."""
     thing = case.build()
     first, second = use(case, thing), use(case, thing)
-    require(same(first, second), "the same answer to the same question", "two answers")
+    require(same(first, second), "the same output for the same input", "different outputs")
 
 
 @check("model", "loss", "metric")
-def inputs_untouched(case: Case) -> None:
-    """The next loss and the metrics read the same tensors after this one."""
+def inputs_unmodified(case: Case) -> None:
+    """Other losses and the metrics read the same tensors afterwards."""
     thing = case.build()
     given = inputs(case, thing)
     kept = [tensor.clone() for tensor in given]
     with torch.no_grad():
         _ = call(case, thing)(*given)
     unchanged = all(torch.equal(one, other) for one, other in zip(given, kept, strict=True))
-    require(unchanged, "inputs that hold what they held before", "an input that was written into")
+    require(unchanged, "unmodified inputs", "an input modified in place")
 
 
 def use(case: Case, thing: Any) -> Any:
-    """What one use of a thing gives: a list of tensors, the scores, a sample."""
+    """Use an object once and return its outputs: a list of tensors, the scores, a sample."""
     if case.kind == "dataset":
         return thing[0]
     if case.kind == "metric":
@@ -150,25 +151,25 @@ def use(case: Case, thing: Any) -> Any:
 
 
 def inputs(case: Case, thing: Any) -> list[Tensor]:
-    """What a model, encoder, loss or metric is called with."""
+    """Arguments for a call of a model, encoder, loss or metric."""
     if case.kind in ("model", "encoder"):
         return [image(case, thing)]
     return list(metric_batch(case) if case.kind == "metric" else pair(case))
 
 
 def call(case: Case, thing: Any) -> Callable[..., Any]:
-    """How a model, encoder, loss or metric is called."""
+    """The callable of a model, encoder, loss or metric."""
     return thing.update if case.kind == "metric" else thing
 
 
 _PROBES: dict[Any, Probe] = {}
 
 
-def look(entries: Iterable[Entry]) -> None:
-    """Import entries in a child process, unless that was done; one child for all of them."""
+def probe_all(entries: Iterable[Entry]) -> None:
+    """Import entries in one child process, unless that was done before."""
     missing = {_key(entry): entry for entry in entries if _key(entry) not in _PROBES}
     if missing:
-        found = probe(list(missing.values()), warm=True)
+        found = probe(list(missing.values()), timeout=HANG, warm=True)
         _PROBES.update({_key(one.entry): one for one in found})
 
 
@@ -177,14 +178,14 @@ def _probe(case: Case) -> Probe:
     assert entry is not None
     if case.home is not None:
         raise Skipped(
-            f"{case} was made in {case.home}, so no other process can import it; put it into a module of its own, "
-            "a .py file that is imported, before you share it or save networks of it"
+            f"{case} is defined in {case.home}, so no other process can import it; move it into a module "
+            "(an importable .py file) before you share it or save networks with it"
         )
-    fellows = [one for found in installed() if found.name == entry.distribution for one in found.entries]
-    look([*fellows, entry])
+    others = [one for found in installed() if found.name == entry.distribution for one in found.entries]
+    probe_all([*others, entry])
     return _PROBES[_key(entry)]
 
 
 def _key(entry: Entry) -> Any:
-    """Names that no distribution gives are known by their module."""
-    return entry.target.partition(":")[0] if entry.version == UNNAMED else entry
+    """Objects that belong to no distribution are identified by their module."""
+    return entry.target.partition(":")[0] if entry.version == NOT_INSTALLED else entry

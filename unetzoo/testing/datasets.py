@@ -1,4 +1,4 @@
-"""What is asked of datasets: samples by index, labels, a transform."""
+"""Checks of datasets: samples by index, labels, a transform."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from ..labels import LabelSpec
 from .case import Case
-from .comparing import same
-from .kit import check, refused, require
+from .comparison import same
+from .kit import check, require, require_error
 
 KIND = "dataset"
 SIDES = (("left", "right"), ("l", "r"))
@@ -18,7 +18,7 @@ SIDES = (("left", "right"), ("l", "r"))
 
 @check(KIND, first=True)
 def samples(case: Case) -> None:
-    """Transforms and loaders read `image`, `mask` and `id` of every sample, in one form for all datasets."""
+    """Transforms and loaders expect `image`, `mask` and `id` in the same form from every dataset."""
     data = case.build()
     require(isinstance(len(data), int) and len(data) > 0, "at least one sample", len(data))
     require(isinstance(getattr(data, "labels", None), LabelSpec), "labels, a unetzoo.LabelSpec",
@@ -28,8 +28,8 @@ def samples(case: Case) -> None:
 
 
 @check(KIND)
-def ends(case: Case) -> None:
-    """`for sample in data` ends at the IndexError; without it a loop never does."""
+def index_error(case: Case) -> None:
+    """`for sample in data` stops at an IndexError; without one, the loop never ends."""
     data = case.build()
     for index in (len(data), -len(data) - 1):
         try:
@@ -41,7 +41,7 @@ def ends(case: Case) -> None:
 
 @check(KIND)
 def label_values(case: Case) -> None:
-    """A value that the label set does not know is a class that the network does not have."""
+    """A value outside the label set is a class that the network does not have."""
     data = case.build()
     labels = data.labels
     known = {*range(labels.classes), *([] if labels.ignore_index is None else [labels.ignore_index])}
@@ -56,8 +56,8 @@ def label_values(case: Case) -> None:
 
 
 @check(KIND)
-def sides_declared(case: Case) -> None:
-    """A mirrored image shows left eyes where right ones were: undeclared pairs teach the network the wrong side."""
+def swap_pairs(case: Case) -> None:
+    """A horizontal flip turns left eyes into right eyes; undeclared pairs teach the network the wrong side."""
     labels = case.build().labels
     index = {name.lower(): position for position, name in enumerate(labels.names)}
     declared = {frozenset(pair) for pair in labels.swap_pairs}
@@ -71,7 +71,7 @@ def sides_declared(case: Case) -> None:
 
 @check(KIND)
 def transforms(case: Case) -> None:
-    """Training hands every dataset its transform, and its random numbers with it."""
+    """Training sets the transform of every dataset and passes it a random generator."""
     import torch
 
     from ..datasets import Transform
@@ -83,7 +83,7 @@ def transforms(case: Case) -> None:
         seen.append(rng)
         return {**sample, "seen": True}
 
-    require(case.build(transform=spy)[0].get("seen"), "a sample that went through the transform", "one that did not")
+    require(case.build(transform=spy)[0].get("seen"), "a transformed sample", "a sample that was not transformed")
     require(isinstance(seen[0], np.random.Generator), "transform(sample, numpy Generator)", type(seen[0]).__name__)
     data = case.build()
     data.transform = Transform(size=32, labels=data.labels)
@@ -98,8 +98,8 @@ def transforms(case: Case) -> None:
 
 
 @check(KIND)
-def repeatable(case: Case) -> None:
-    """An epoch is repeated from its seed, in any order and in any worker: samples must depend on the index alone."""
+def reproducible(case: Case) -> None:
+    """An epoch is reproduced from its seed, in any order and worker: a sample may only depend on its index."""
     import torch
 
     data, other = case.build(), case.build()
@@ -107,21 +107,21 @@ def repeatable(case: Case) -> None:
     torch.manual_seed(1)
     other[len(other) - 1]
     for index in (0, len(data) - 1):
-        require(same(data[index], other[index]), f"the same sample {index} whenever and wherever it is read", "another")
+        require(same(data[index], other[index]), f"the same sample {index} at every read", "a different one")
 
 
 @check(KIND)
-def ids(case: Case) -> None:
-    """Predictions are written under the sample's id: two of one name overwrite each other."""
+def unique_ids(case: Case) -> None:
+    """Predictions are saved under the id of the sample; equal ids overwrite each other."""
     data = case.build()
     found = [data[index]["id"] for index in _some(data)]
     repeated = sorted({name for name in found if found.count(name) > 1})
-    require(not repeated, "an id of its own for every sample", ", ".join(repeated[:3]))
+    require(not repeated, "unique ids", ", ".join(repeated[:3]))
 
 
 @check(KIND)
-def fresh_samples(case: Case) -> None:
-    """Transforms write into samples; what they write must not be there in the next epoch."""
+def samples_independent(case: Case) -> None:
+    """Transforms may modify samples in place; that must not affect the next epoch."""
     data = case.build()
     expected = {key: np.array(value) for key, value in data[0].items() if isinstance(value, np.ndarray)}
     for value in data[0].values():
@@ -129,27 +129,27 @@ def fresh_samples(case: Case) -> None:
             value[...] = 0 if value.any() else 1
     again = data[0]
     changed = [key for key, value in expected.items() if not np.array_equal(again[key], value)]
-    require(not changed, "the sample of before, although somebody wrote into it", f"another {', '.join(changed)}")
+    require(not changed, "the original sample after it was modified in place", f"a different {', '.join(changed)}")
 
 
 @check(KIND, applies=lambda case: case.takes("root"))
 def missing_root(case: Case) -> None:
-    """A wrong path is the commonest mistake; the error must name it, not be an empty dataset."""
+    """A wrong path is the most common mistake: the error must name it, and the dataset must not be empty."""
     nowhere = case.folder / "nowhere-at-all"
-    refused(lambda: f"a dataset of {len(case.build(root=nowhere))}", "an error for a folder that is not there",
+    require_error(lambda: f"a dataset of {len(case.build(root=nowhere))}", "an error for a missing folder",
             OSError, mentions=("nowhere-at-all",))  # fmt: skip
 
 
 @check(KIND, applies=lambda case: case.takes("split"))
 def unknown_split(case: Case) -> None:
-    """A misspelt split must not silently be another one."""
-    refused(lambda: f"a dataset of {len(case.build(split='trian'))}", "an error for the split 'trian'",
+    """A misspelled split must not silently select another one."""
+    require_error(lambda: f"a dataset of {len(case.build(split='trian'))}", "an error for the split 'trian'",
             mentions=("trian",))  # fmt: skip
 
 
 def _check_raw(sample: Any, where: str) -> None:
     require(isinstance(sample, dict), f"a dict as {where}", type(sample).__name__)
-    require(isinstance(sample.get("id"), str) and sample["id"], f"an id, a text, in {where}", repr(sample.get("id")))
+    require(isinstance(sample.get("id"), str) and sample["id"], f"an id (str) in {where}", repr(sample.get("id")))
     forms = {"image": ((3,), "u"), "mask": ((2, 3), "iu"), "depth": ((2,), "f"), "valid": ((2,), "b"),
              "weight": ((2,), "f")}  # fmt: skip
     size = None
@@ -171,6 +171,6 @@ def _check_raw(sample: Any, where: str) -> None:
 
 
 def _some(data: Any, limit: int = 12) -> list[int]:
-    """A few indices, evenly spread."""
+    """A few evenly spaced indices."""
     count = len(data)
     return sorted({round(i * (count - 1) / max(1, min(limit, count) - 1)) for i in range(min(limit, count))})

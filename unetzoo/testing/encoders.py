@@ -1,4 +1,4 @@
-"""What is asked of encoders: SMP's pyramid, so that our networks and SMP's decoders can stand on them."""
+"""Checks of encoders: SMP's feature pyramid, which our networks and SMP's decoders require."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KIND = "encoder"
 
 @check(KIND, first=True)
 def pyramid(case: Case) -> None:
-    """Decoders plan their layers from `out_channels` and read one map a level, each half as large."""
+    """Decoders size their layers by `out_channels` and expect one feature map per level, each half as large."""
     for depth in (3, 5):
         encoder = case.build(depth=depth)
         side = case.size or 64
@@ -31,20 +31,20 @@ def pyramid(case: Case) -> None:
 
 @check(KIND)
 def smp_decoder(case: Case) -> None:
-    """An encoder is written once and serves every decoder of SMP, with any number of input channels."""
+    """An encoder must work with every SMP decoder and any number of input channels."""
     name = "unetzoo-check-encoder"
     smp.encoders.encoders[name] = {"encoder": case.build, "params": {}, "pretrained_settings": {}}
     try:
         net = smp.Unet(name, encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 4), in_channels=2)
     finally:
         del smp.encoders.encoders[name]
-    answer = net(torch.randn(2, 2, 32, 32, generator=stream()))
-    require(tuple(answer.shape) == (2, 1, 32, 32), "a mask of shape (2, 1, 32, 32) in smp.Unet", tuple(answer.shape))
+    output = net(torch.randn(2, 2, 32, 32, generator=stream()))
+    require(tuple(output.shape) == (2, 1, 32, 32), "a mask of shape (2, 1, 32, 32) in smp.Unet", tuple(output.shape))
 
 
 @check(KIND)
 def gradients(case: Case) -> None:
-    """A parameter without gradient is never trained."""
+    """A parameter without a gradient is never trained."""
     encoder = case.build(depth=5).train()
     side = case.size or 64
     features = encoder(torch.randn(2, case.default("in_channels", 3), side, side, generator=stream()))

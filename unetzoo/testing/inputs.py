@@ -1,4 +1,4 @@
-"""Inputs for the checks: drawn from seeds, small, the same at every call."""
+"""Small random inputs for the checks, the same at every call."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ CHANNELS = {"binary": 1, "multiclass": 3, "multilabel": 2, "depth": 1}
 
 
 def stream(seed: int = 0) -> torch.Generator:
-    """A generator of random numbers."""
+    """A seeded generator."""
     return torch.Generator().manual_seed(seed)
 
 
 def image(case: Case, net: Any, batch: int = 2, seed: int = 0) -> Tensor:
-    """A batch that a network takes: of the case's size, or of a legal one near 48, or of 64."""
+    """A batch of images: of the size of the case, of a legal size near 48, or of 64."""
     channels = case.default("in_channels", 3)
     side = size_of(case, net)
     return torch.randn(batch, channels, side, side, generator=stream(seed))
 
 
 def size_of(case: Case, net: Any) -> int:
-    """Height and width of that image."""
+    """Height and width of these images."""
     geometry = getattr(net, "geometry", None)
     return case.size or (geometry.fit(48) if geometry is not None else 64)
 
@@ -40,12 +40,12 @@ def tensors(output: Any) -> list[Tensor]:
 
 
 def mask_of(output: Any) -> Any:
-    """The mask: the output, or its first field."""
+    """The mask logits: the output itself, or its first field."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def pair(case: Case, batch: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A network's output and its target, for a loss or a metric."""
+    """An output and its target, for a loss or metric."""
     side, channels = case.size or 12, channels_of(case)
     generator = stream(seed)
     output = torch.randn(batch, channels, side, side, generator=generator)
@@ -56,7 +56,7 @@ def pair(case: Case, batch: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def channels_of(case: Case) -> int:
-    """Channels of the output that a loss or a metric is given."""
+    """Channels of the output for a loss or metric."""
     labels, num_classes = case.options.get("labels"), case.options.get("num_classes")
     if case.task in ("binary", "depth"):
         return 1
@@ -66,5 +66,5 @@ def channels_of(case: Case) -> int:
 
 
 def metric_batch(case: Case, count: int = 4, seed: int = 0) -> Sequence[Any]:
-    """Arguments of a metric's `update`."""
+    """Arguments for the `update` of a metric."""
     return case.batch(count, stream(seed)) if case.batch is not None else pair(case, count, seed)

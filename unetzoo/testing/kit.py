@@ -1,4 +1,4 @@
-"""What a check is, what it is run on, and what comes of it."""
+"""Checks: how they are defined, run and reported."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from ..errors import PluginError, UnetzooError
 from ..process_state import restore, snapshot
 from .case import KINDS, Case
 
-SEED = 7_354_051  # none that other people would choose: to set it again would not be seen
-ROOMS = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes")
+SEED = 7_354_051  # an unusual number: code that seeds with it would go unnoticed
+MODULES = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes")
 
 
 class CheckFailed(PluginError, AssertionError):
-    """An object does not keep the contract of its kind.
+    """An object violates the contract of its kind.
 
     Args:
-        check: The check's name.
-        subject: What failed it.
-        expected: What the contract says.
-        found: What was there instead.
-        why: Why users need it.
+        check: Name of the check.
+        subject: The case that failed.
+        expected: What the contract requires.
+        found: What was found instead.
+        why: Why it matters to users.
     """
 
     def __init__(self, check: str, subject: str, expected: str, found: str, why: str) -> None:
         super().__init__(f"check {check!r} failed", subject=subject, expected=expected, found=found)
         self.check, self.why = check, why
-        self.args = (f"{self.args[0]}. Why users need it: {why}",)
+        self.args = (f"{self.args[0]}. Why it matters: {why}",)
 
     def __reduce__(self) -> Any:
-        """Keep the parts when the error travels between processes."""
+        """Keep the parts when the error is pickled."""
         return CheckFailed, (self.check, str(self.subject), str(self.expected), str(self.found), self.why)
 
 
 class Blocked(unittest.SkipTest):
-    """A check that says nothing, since the object fails its kind's first check; pytest counts it as skipped."""
+    """The check was not run, because the object fails the first check of its kind. Pytest reports it as skipped."""
 
 
 class Skipped(unittest.SkipTest):
-    """A check that cannot be asked of this object; the text says why. Pytest counts it as skipped."""
+    """The check does not apply to this object; the message says why. Pytest reports it as skipped."""
 
 
-class Unmet(Exception):
-    """What a check found wrong; it leaves the check as `CheckFailed`."""
+class Violation(Exception):
+    """Raised inside a check; it becomes a `CheckFailed`."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(expected, found)
@@ -58,76 +58,77 @@ class Unmet(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One question that the kit asks; call it with a case.
+    """One requirement of a contract. Call it with a case to run it.
 
     Args:
-        name: What it is called in tables, in `--only` and in expected failures.
+        name: Its name in tables, in `--only` and in expected failures.
         kinds: The kinds of object that it applies to.
-        why: Why users need it, in one sentence.
-        ask: Raises `Unmet` when the object does not keep the contract.
-        applies: Whether the question makes sense for a case.
-        first: Whether the kind's other checks stand on this one.
-        alone: Whether it makes sense although the kind's first check fails.
+        why: Why it matters to users, in one sentence.
+        function: Raises `Violation` if the object does not meet the requirement.
+        applies: Whether the check applies to a case.
+        first: Whether the other checks of the kind depend on this one.
+        independent: Whether it can run even if the first check of the kind fails.
     """
 
     name: str
     kinds: tuple[str, ...]
     why: str
-    ask: Callable[[Case], None]
+    function: Callable[[Case], None]
     applies: Callable[[Case], bool]
     first: bool = False
-    alone: bool = False
+    independent: bool = False
 
     def __call__(self, case: Case) -> None:
-        """Run it.
+        """Run the check.
 
         Raises:
-            CheckFailed: The object does not keep the contract.
-            Blocked: Its kind's first check fails already.
-            Skipped: It cannot be asked of this object.
+            CheckFailed: The object violates the contract.
+            Blocked: The first check of its kind fails.
+            Skipped: The check does not apply to this object.
         """
-        if not self.first and not self.alone and first_failure(case) is not None:
-            raise Blocked(f"{case}: check {_first_of(case.kind).name!r} fails already")
-        self._ask(case)
+        if not self.first and not self.independent and first_failure(case) is not None:
+            raise Blocked(f"{case}: check {_first_of(case.kind).name!r} fails")
+        self._run(case)
 
-    def _ask(self, case: Case) -> None:
+    def _run(self, case: Case) -> None:
         try:
-            with _untouched():
-                self.ask(case)
-        except Unmet as unmet:
-            raise CheckFailed(self.name, str(case), unmet.expected, unmet.found, self.why) from None
+            with _isolated():
+                self.function(case)
+        except Violation as violation:
+            raise CheckFailed(self.name, str(case), violation.expected, violation.found, self.why) from None
         except (CheckFailed, Blocked, Skipped, KeyboardInterrupt):
             raise
-        except BaseException as error:  # other people's code may raise anything, SystemExit included
-            raise CheckFailed(self.name, str(case), "no error", _told(error), self.why) from error
+        except BaseException as error:  # foreign code may raise anything, SystemExit included
+            raise CheckFailed(self.name, str(case), "no error", _describe(error), self.why) from error
 
 
 _CHECKS: list[Check] = []
 
 
 def check(
-    *kinds: str, applies: Callable[[Case], bool] = lambda case: True, first: bool = False, alone: bool = False
+    *kinds: str, applies: Callable[[Case], bool] = lambda case: True, first: bool = False, independent: bool = False
 ) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
-    """Decorator: add a question to the kit. Its name is the function's, the docstring says why users need it."""
+    """Decorator that adds a check. The function gives it its name, the docstring says why it matters."""
 
-    def add(ask: Callable[[Case], None]) -> Callable[[Case], None]:
-        why = " ".join((ask.__doc__ or "").split())
-        _CHECKS.append(Check(ask.__name__.replace("_", "-"), kinds, why, ask, applies, first, alone))
-        return ask
+    def add(function: Callable[[Case], None]) -> Callable[[Case], None]:
+        why = " ".join((function.__doc__ or "").split())
+        name = function.__name__.replace("_", "-")
+        _CHECKS.append(Check(name, kinds, why, function, applies, first, independent))
+        return function
 
     return add
 
 
 def checks(kind: str | None = None) -> list[Check]:
-    """All checks of a kind, or of all kinds; the kind's first one comes first."""
-    for room in ROOMS:
-        importlib.import_module(f".{room}", __package__)
+    """All checks of a kind, or of all kinds. The first check of a kind comes first."""
+    for module in MODULES:
+        importlib.import_module(f".{module}", __package__)
     found = [one for one in _CHECKS if kind is None or kind in one.kinds]
     return sorted(found, key=lambda one: not one.first)
 
 
 def checks_of(case: Case, only: str = "*") -> Iterator[Check]:
-    """The checks that apply to a case and whose names match a shell pattern."""
+    """The checks that apply to a case, filtered by a shell pattern on their names."""
     for one in checks(case.kind):
         if fnmatchcase(one.name, only) and _applies(one, case):
             yield one
@@ -135,15 +136,14 @@ def checks_of(case: Case, only: str = "*") -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check on one case.
+    """The result of one check on one case.
 
     Args:
         case: The case.
-        check: The check's name.
-        outcome: "passed", "failed", "expected" (it fails, and is declared to), "surprise" (declared to fail, and
-            passes), "blocked" (another check fails already) or "skipped" (it cannot be asked).
-        message: What was expected, what was found and why it matters; the declared reason; why it was not asked; or
-            nothing.
+        check: Name of the check.
+        outcome: "passed", "failed", "xfailed" (an expected failure), "xpassed" (expected to fail, but passed),
+            "blocked" (the first check of the kind fails) or "skipped" (the check does not apply).
+        message: The error, the declared reason or why the check was not run; empty if it passed.
         seconds: How long it took.
     """
 
@@ -154,17 +154,17 @@ class Result:
     seconds: float = 0.0
 
     @property
-    def bad(self) -> bool:
-        """Whether the object has to be mended, or what is declared about it."""
-        return self.outcome in ("failed", "surprise")
+    def failed(self) -> bool:
+        """Whether the object, or its list of expected failures, needs a fix."""
+        return self.outcome in ("failed", "xpassed")
 
 
 def run(case: Case, only: str = "*") -> Iterator[Result]:
-    """Run all checks that apply to a case, one after another.
+    """Run all checks that apply to a case.
 
     Args:
-        case: What is checked.
-        only: Shell pattern of the checks' names.
+        case: What to check.
+        only: A shell pattern; other checks are left out.
     """
     for one in checks_of(case, only):
         start = time.monotonic()
@@ -173,10 +173,10 @@ def run(case: Case, only: str = "*") -> Iterator[Result]:
 
 
 def first_failure(case: Case) -> CheckFailed | None:
-    """How the first check of the case's kind fails, if it does; it is run once."""
+    """The failure of the first check of the kind, or None. It runs once per case."""
     if "first" not in case.memo:
         try:
-            _first_of(case.kind)._ask(case)
+            _first_of(case.kind)._run(case)
             case.memo["first"] = None
         except CheckFailed as error:
             case.memo["first"] = error
@@ -184,10 +184,10 @@ def first_failure(case: Case) -> CheckFailed | None:
 
 
 def expected_failures(case: Case) -> dict[str, str]:
-    """Check → reason, as the case and the object itself (`unetzoo_expected_failures`) declare.
+    """Check → reason, as declared by the case and by the object itself (`unetzoo_expected_failures`).
 
     Raises:
-        CheckFailed: A name that no check of the kind bears.
+        CheckFailed: A declared name is not a check of the kind.
     """
     declared: dict[str, str] = {}
     try:
@@ -199,36 +199,38 @@ def expected_failures(case: Case) -> dict[str, str]:
     for name in declared:
         if name not in known:
             raise CheckFailed(name, str(case), f"a check of {case.kind}s", f"{name!r} among the expected failures",
-                              "A misspelt name hides nothing and tells readers something untrue.")  # fmt: skip
+                              "A misspelled name expects nothing and misleads readers.")  # fmt: skip
     return declared
 
 
 def require(condition: object, expected: str, found: object) -> None:
-    """Refuse what does not hold."""
+    """Raise `Violation` unless the condition holds."""
     if not condition:
-        raise Unmet(expected, str(found))
+        raise Violation(expected, str(found))
 
 
-def refused(call: Callable[[], Any], expected: str, *also: type[Exception], mentions: Sequence[object] = ()) -> None:
-    """Require an error with a text: one of unetzoo's, a ValueError, or one of `also`.
+def require_error(
+    call: Callable[[], Any], expected: str, *also: type[Exception], mentions: Sequence[object] = ()
+) -> None:
+    """Require an error with a message: one of unetzoo's, a ValueError, or one of `also`.
 
     Args:
-        call: What must raise.
-        expected: What the contract says about it.
-        also: Further kinds of error that will do.
-        mentions: The text must name one of these.
+        call: The call that must raise.
+        expected: What the contract requires.
+        also: Other accepted error types.
+        mentions: The message must contain one of these.
     """
     try:
-        answer = call()
+        output = call()
     except (UnetzooError, ValueError, *also) as error:
         text = str(error)
-        require(text.strip(), f"{expected}, with a text", f"{type(error).__name__} without one")
+        require(text.strip(), f"{expected}, with a message", f"{type(error).__name__} without one")
         named = not mentions or any(str(word) in text for word in mentions)
-        require(named, f"{expected} whose text names {' or '.join(map(str, mentions))}", _told(error))
+        require(named, f"{expected} whose message names {' or '.join(map(str, mentions))}", _describe(error))
     except Exception as error:
-        raise Unmet(f"{expected}: one of unetzoo.errors, or a ValueError", _told(error)) from error
+        raise Violation(f"{expected}: one of unetzoo.errors, or a ValueError", _describe(error)) from error
     else:
-        raise Unmet(expected, f"no error, but {_short(answer)}")
+        raise Violation(expected, f"no error, but {_short(output)}")
 
 
 def _outcome(one: Check, case: Case) -> tuple[str, str]:
@@ -236,18 +238,18 @@ def _outcome(one: Check, case: Case) -> tuple[str, str]:
     try:
         one(case)
     except CheckFailed as error:
-        return ("failed", str(error)) if reason is None else ("expected", reason)
+        return ("failed", str(error)) if reason is None else ("xfailed", reason)
     except Blocked as error:
         return "blocked", str(error)
     except Skipped as error:
         return "skipped", str(error)
-    return ("passed", "") if reason is None else ("surprise", f"it is declared to fail ({reason}), and passes")
+    return ("passed", "") if reason is None else ("xpassed", f"expected to fail ({reason}), but passed")
 
 
 def _applies(one: Check, case: Case) -> bool:
     try:
         return one.applies(case)
-    except Exception:  # it cannot be loaded, or its options cannot be made: the check itself will say so
+    except Exception:  # the object cannot be loaded, or its options cannot be made: the check itself reports that
         return True
 
 
@@ -256,8 +258,8 @@ def _first_of(kind: str) -> Check:
 
 
 @contextmanager
-def _untouched() -> Iterator[None]:
-    """Every check begins with the same random numbers, and leaves them and all settings as the caller had them."""
+def _isolated() -> Iterator[None]:
+    """Start every check from the same random state; restore that state and all process settings afterwards."""
     import random
 
     import numpy as np
@@ -277,13 +279,13 @@ def _untouched() -> Iterator[None]:
         restore(settings)
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {_short(error)}"
 
 
 def _short(value: object) -> str:
     shape = getattr(value, "shape", None)
-    text = f"an answer of shape {tuple(shape)}" if shape is not None else " ".join(str(value).split())
+    text = f"an output of shape {tuple(shape)}" if shape is not None else " ".join(str(value).split())
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 

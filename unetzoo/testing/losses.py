@@ -1,4 +1,4 @@
-"""What is asked of losses: `loss(output, target, *, weight=None) -> scalar`."""
+"""Checks of losses: `loss(output, target, *, weight=None) -> scalar`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .case import Case
 from .inputs import IGNORE, channels_of, pair
-from .kit import check, refused, require
+from .kit import check, require, require_error
 
 KIND = "loss"
 SIZES = (0.0, 1.0, 20.0, 88.0, 1e4)
@@ -25,13 +25,13 @@ def _labeled(case: Case) -> bool:
 
 @check(KIND, first=True)
 def scalar(case: Case) -> None:
-    """The training loop adds losses up and calls backward on the sum."""
+    """The training loop sums losses and calls `backward` on the sum."""
     loss = case.build()
     output, target = pair(case)
     value = loss(output.requires_grad_(), target)
     require(isinstance(value, Tensor) and value.shape == (), "a tensor of shape ()", getattr(value, "shape", value))
     require(value.isfinite(), "a finite number", value.item())
-    require(value.requires_grad, "a number with a gradient", "one without")
+    require(value.requires_grad, "a result with a gradient", "one without")
 
 
 @check(KIND)
@@ -40,41 +40,43 @@ def weight_keyword(case: Case) -> None:
     output, target = pair(case)
     value, _ = _value_and_gradient(case.build(), output, target, _ones(output))
     plain, _ = _value_and_gradient(case.build(), output, target)
-    require(_near(value, plain), "with weight=1 everywhere the loss of no weight at all", f"{value}, not {plain}")
+    require(_near(value, plain), "the unweighted loss for weight=1 everywhere", f"{value}, not {plain}")
 
 
 @check(KIND)
-def weightless_pixels(case: Case) -> None:
-    """A weight of 0 marks pixels of unknown truth: what the network writes there, NaN included, must not matter."""
+def zero_weight_pixels(case: Case) -> None:
+    """A weight of 0 marks pixels without a known label; the output there, NaN included, must not matter."""
     output, target = pair(case)
     weight = _ones(output)
     weight[:, 4:7] = 0
-    _same_without(case.build(), output, target, weight, "weightless", slice(4, 7))
+    _same_without(case.build(), output, target, weight, "zero-weight", slice(4, 7))
 
 
 @check(KIND)
-def weights_count(case: Case) -> None:
-    """Whoever gives border weights expects the loss to follow them."""
+def weight_has_effect(case: Case) -> None:
+    """Border weights must change the loss."""
     output, target = pair(case)
     weight = _ones(output)
     weight[0] = 5
     weighted, _ = _value_and_gradient(case.build(), output, target, weight)
     plain, _ = _value_and_gradient(case.build(), output, target)
-    require(not _near(weighted, plain), "another loss when the first image weighs five times as much", "the same")
+    require(
+        not _near(weighted, plain), "a different loss if the first image has five times the weight", "the same loss"
+    )
 
 
 @check(KIND)
-def all_weightless(case: Case) -> None:
-    """One batch without a valid pixel must not turn the weights of the network into NaN."""
+def all_zero_weight(case: Case) -> None:
+    """A batch without a valid pixel must not turn the weights of the network into NaN."""
     output, target = pair(case)
     value, gradient = _value_and_gradient(case.build(), output, target, 0 * _ones(output))
-    require(value == 0 and not gradient.any(), "0 with zero gradient where nothing weighs anything",
+    require(value == 0 and not gradient.any(), "0 with zero gradient if all weights are 0",
             f"{value}, gradient up to {float(gradient.abs().max())}")  # fmt: skip
 
 
 @check(KIND, applies=_ignores)
 def ignored_pixels(case: Case) -> None:
-    """`ignore_index` marks pixels that nobody labeled: what the network writes there, NaN included, must not matter."""
+    """`ignore_index` marks unlabeled pixels; the output there, NaN included, must not matter."""
     loss = case.build(ignore_index=IGNORE)
     output, target = pair(case)
     target[..., 4:7, :] = IGNORE
@@ -83,28 +85,28 @@ def ignored_pixels(case: Case) -> None:
 
 @check(KIND, applies=_ignores)
 def ignored_image(case: Case) -> None:
-    """An image with nothing labeled must not dilute the loss of its batch."""
+    """An image without labels must not dilute the loss of its batch."""
     loss = case.build(ignore_index=IGNORE)
     output, target = pair(case)
     target[1] = IGNORE
     both, _ = _value_and_gradient(loss, output, target)
     alone, _ = _value_and_gradient(loss, output[:1], target[:1])
-    require(_near(both, alone), "the loss of the first image alone, where the second is ignored",
+    require(_near(both, alone), "the loss of the first image alone if the second is ignored",
             f"{both}, not {alone}")  # fmt: skip
 
 
 @check(KIND, applies=_ignores)
 def all_ignored(case: Case) -> None:
-    """A crop without a label comes up in every long run and must not end it with NaN."""
+    """A crop without labels occurs in every long run and must not end it with NaN."""
     output, target = pair(case)
     value, gradient = _value_and_gradient(case.build(ignore_index=IGNORE), output, torch.full_like(target, IGNORE))
-    require(value == 0 and not gradient.any(), "0 with zero gradient where all is ignored",
+    require(value == 0 and not gradient.any(), "0 with zero gradient if all pixels are ignored",
             f"{value}, gradient up to {float(gradient.abs().max())}")  # fmt: skip
 
 
 @check(KIND)
-def descends(case: Case) -> None:
-    """A step against the gradient must lower the loss, or training climbs."""
+def gradient_descent(case: Case) -> None:
+    """A small step against the gradient must reduce the loss."""
     loss = case.build()
     output, target = pair(case)
     value, gradient = _value_and_gradient(loss, output, target)
@@ -112,12 +114,12 @@ def descends(case: Case) -> None:
     require(norm > 0, "a gradient for random outputs", "none")
     step = 0.1 * gradient / norm
     after, _ = _value_and_gradient(loss, output - step, target)
-    require(after < value, "a smaller loss after a small step against the gradient", f"{value} → {after}")
+    require(after < value, "a smaller loss after a gradient step", f"{value} → {after}")
 
 
 @check(KIND)
 def finite(case: Case) -> None:
-    """Large logits and empty or full masks are ordinary; one NaN among them ends a run."""
+    """Large logits and empty or full masks are common; a single NaN ruins a run."""
     _, like = pair(case)
     one_pixel = torch.zeros_like(like)
     one_pixel[..., 1, 2] = 1
@@ -135,7 +137,7 @@ def finite(case: Case) -> None:
 
 @check(KIND)
 def half_precision(case: Case) -> None:
-    """Under autocast outputs come in 16 bits, and sums over an image overflow or lose their digits there."""
+    """Under autocast, outputs have 16 bits; sums over an image overflow or lose precision in them."""
     loss = case.build()
     small, large = pair(case), _large(case)
     for dtype, (output, target) in ((torch.bfloat16, small), (torch.float16, large)):
@@ -143,41 +145,41 @@ def half_precision(case: Case) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value, gradient = _value_and_gradient(loss, output, target)
         exact, _ = _value_and_gradient(loss, output.float(), target)
-        require(abs(value - exact) <= 0.02 * abs(exact) + 1e-6, f"{exact:.5g} within 2 % from {dtype}", value)
+        require(abs(value - exact) <= 0.02 * abs(exact) + 1e-6, f"{exact:.5g} within 2% in {dtype}", value)
         require(gradient.isfinite().all(), "a finite gradient", "NaN or infinity")
 
 
 @check(KIND)
-def order_of_images(case: Case) -> None:
-    """The order of images in a batch is chance."""
+def batch_order(case: Case) -> None:
+    """The order of images in a batch is arbitrary."""
     output, target = pair(case, batch=3)
     one, _ = _value_and_gradient(case.build(), output, target)
     other, _ = _value_and_gradient(case.build(), output.flip(0), target.flip(0))
-    require(_near(one, other), "the same loss in another order", f"{one} and {other}")
+    require(_near(one, other), "the same loss in a different order", f"{one} and {other}")
 
 
 @check(KIND)
-def perfect_is_better(case: Case) -> None:
-    """The loss must be lower for the right output than for a wrong one, or training learns the wrong one."""
+def perfect_prediction(case: Case) -> None:
+    """The loss must be lower for a correct prediction than for a wrong one."""
     loss = case.build()
     output, target = pair(case)
     perfect, _ = _value_and_gradient(loss, _perfect(case, target), target)
     wrong, _ = _value_and_gradient(loss, output, target)
-    require(perfect < wrong, "a lower loss for the right output than for a random one", f"{perfect} and {wrong}")
+    require(perfect < wrong, "a lower loss for a correct prediction than for a random one", f"{perfect} and {wrong}")
 
 
 @check(KIND)
-def misfit(case: Case) -> None:
-    """PyTorch broadcasts what does not fit, and a wrong mask then trains without a word."""
+def mismatched_shapes(case: Case) -> None:
+    """PyTorch broadcasts mismatched shapes, so a wrong mask would train silently."""
     loss = case.build()
     output, target = pair(case)
-    refused(lambda: loss(output, target[..., :-1]), "an error for a target of another size")
-    refused(lambda: loss(output, target[..., :1]), "an error for a target of width 1, which would broadcast")
+    require_error(lambda: loss(output, target[..., :-1]), "an error for a target of a different size")
+    require_error(lambda: loss(output, target[..., :1]), "an error for a target of width 1, which would broadcast")
 
 
 @check(KIND, applies=_labeled)
 def wrong_labels(case: Case) -> None:
-    """A mask with 255 in it, or of another label set, is the commonest fault of data."""
+    """Masks with 255 or of another label set are the most common data error."""
     loss = case.build()
     output, target = pair(case)
     for wrong in (7, -1):
@@ -186,22 +188,22 @@ def wrong_labels(case: Case) -> None:
         def value() -> Any:
             found = loss(output, target).detach()
             if found.isnan():
-                raise ValueError("NaN, which is loud enough")
+                raise ValueError("NaN")  # cannot go unnoticed
             return f"a loss of {float(found):.4g}"
 
-        refused(value, f"an error (or NaN) for the label {wrong}", IndexError, RuntimeError)
+        require_error(value, f"an error (or NaN) for the label {wrong}", IndexError, RuntimeError)
 
 
 @check(KIND)
 def compiles(case: Case) -> None:
-    """The loss is part of the compiled training step; a break in it costs the gain."""
+    """The loss is part of the compiled training step; a graph break costs the speedup."""
     torch.compiler.reset()
     loss = case.build()
     compiled = torch.compile(loss, backend="eager")
     output, target = pair(case)
     expected, found = _value_and_gradient(loss, output, target), _value_and_gradient(compiled, output, target)
     close = _near(expected[0], found[0]) and torch.allclose(expected[1], found[1], rtol=1e-3, atol=1e-5)
-    require(close, f"the same loss compiled, {expected[0]}, and gradient", found[0])
+    require(close, f"the same loss ({expected[0]}) and gradient when compiled", found[0])
 
 
 def _value_and_gradient(
@@ -210,24 +212,24 @@ def _value_and_gradient(
     leaf = output.clone().requires_grad_()
     given = {} if weight is None else {"weight": weight}
     value = loss(leaf, target.clone(), **given)
-    if not value.requires_grad:  # a constant
+    if not value.requires_grad:  # the loss is constant
         return value.item(), torch.zeros_like(leaf)
     (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
     return value.item(), torch.zeros_like(leaf) if gradient is None else gradient
 
 
 def _same_without(loss: Any, output: Tensor, target: Tensor, weight: Tensor | None, what: str, rows: slice) -> None:
-    """Other numbers in these rows of the output, and NaN, change neither value nor gradient."""
+    """Require that other numbers or NaN in these rows of the output change neither value nor gradient."""
     value, gradient = _value_and_gradient(loss, output, target, weight)
     large = 30 * torch.rand(output[..., rows, :].shape, generator=torch.Generator().manual_seed(5))
     for written in (large, torch.full_like(large, float("nan"))):
         other = output.clone()
         other[..., rows, :] = written
         other_value, other_gradient = _value_and_gradient(loss, other, target, weight)
-        require(_near(value, other_value), f"a loss that does not depend on the output at {what} pixels",
-                f"{value} → {other_value} as it changes")  # fmt: skip
+        require(_near(value, other_value), f"a loss independent of the output at {what} pixels",
+                f"{value} → {other_value} when it changes")  # fmt: skip
         require(torch.allclose(gradient, other_gradient, atol=1e-6),
-                f"a gradient that does not depend on the output at {what} pixels", "another as it changes")  # fmt: skip
+                f"a gradient independent of the output at {what} pixels", "a different gradient")  # fmt: skip
         require(not other_gradient[..., rows, :].any(), f"no gradient at {what} pixels", "a gradient there")
 
 
@@ -236,7 +238,7 @@ def _ones(output: Tensor) -> Tensor:
 
 
 def _large(case: Case) -> tuple[Tensor, Tensor]:
-    """An image so large that the number of its pixels overflows fp16, nearly all of one class."""
+    """An image with more pixels than fp16 can count, nearly all of one class."""
     output, target = pair(case, batch=1)
     times = -(-272 // output.shape[-1])
     target = target if case.task == "depth" else torch.ones_like(target)

@@ -1,4 +1,4 @@
-"""What is asked of recipes: that they load, and that what they name fits together."""
+"""Checks of recipes: they load, and their components fit together."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from .case import Case
 from .kit import Blocked, check, require
 
 KIND = "recipe"
-LOOK = 12  # samples of each split
+SAMPLES = 12  # per split
 
 
 @check(KIND, first=True)
 def loads(case: Case) -> None:
-    """`unetzoo train NAME` reads it and looks up every name and keyword in it before any work."""
+    """`unetzoo train NAME` reads the recipe and resolves every name and keyword before it starts."""
     _recipe(case)
 
 
-@check(KIND, alone=True)
+@check(KIND, independent=True)
 def portable(case: Case) -> None:
-    """A path of the author's machine leads nowhere on anybody else's; the user gives it by --set data.root=…."""
+    """Paths of the author's machine do not exist elsewhere; users set them with `--set data.root=…`."""
     path = re.compile(r"^(/|~|[A-Za-z]:[\\/]|file:)")
     found = [value for value in _texts(_table(case)) if path.match(value)]
-    require(not found, "no path of one machine in the recipe", ", ".join(found))
+    require(not found, "no machine-specific path", ", ".join(found))
 
 
 @check(KIND)
 def trains(case: Case) -> None:
-    """Network, data, loss and optimizer may each be right and not fit each other."""
+    """Network, data, loss and optimizer may be correct on their own and still not fit together."""
     row, moved = _one_step(case)
     wrong = {key: value for key, value in row.items() if key.startswith("train/") and not math.isfinite(value)}
     require(not wrong, "a finite loss in the first step", wrong)
-    require(moved, "a step that changes the network", "the same weights")
+    require(moved, "a step that changes the weights", "the same weights")
 
 
 @check(KIND)
 def monitor(case: Case) -> None:
-    """The best network of a run is the one with the best monitored score: it has to be one of the scores."""
+    """The best network of a run is chosen by the monitored score, which must be one of the scores."""
     wanted = _recipe(case).train.monitor
     try:
         row, _ = _one_step(case)
     except UnetzooError as error:
-        raise Blocked(f"{case}: check 'trains' fails already") from error
+        raise Blocked(f"{case}: check 'trains' fails") from error
     require(wanted is None or wanted in row, f"train.monitor among {', '.join(row)}", wanted)
 
 
 @check(KIND)
 def held_out(case: Case) -> None:
-    """A score on images that the network was trained on says nothing about others."""
+    """Scores on training images do not generalize."""
     from ..training.run import make_dataset
 
     recipe = _recipe(case)
     train, val = (_raw(make_dataset(recipe, split, progress=False)) for split in ("train", "val"))
     shared = [name for name, image in val.items() if name in train and np.array_equal(train[name], image)]
-    require(not shared, "validation images that are not among the training images", ", ".join(shared[:5]))
+    require(not shared, "validation images that are not in the training set", ", ".join(shared[:5]))
 
 
 def _recipe(case: Case) -> Any:
@@ -95,7 +95,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _one_step(case: Case) -> tuple[dict[str, float], bool]:
-    """The first row of a run of one step on a few samples, and whether the network changed; run once for a case."""
+    """Train one step on a few samples, once per case: the first row of scores, and whether the weights changed."""
     if "step" not in case.memo:
         import torch
 
@@ -113,12 +113,12 @@ def _one_step(case: Case) -> tuple[dict[str, float], bool]:
 
 
 def _raw(data: Any) -> dict[str, Any]:
-    few = _Few(data, LOOK)
+    few = _Few(data, SAMPLES)
     return {sample["id"]: sample["image"] for sample in (few.data[index] for index in range(len(few)))}
 
 
 class _Few:
-    """The first samples of a dataset, whose transform it takes over."""
+    """The first samples of a dataset, with its transform."""
 
     def __init__(self, data: Any, limit: int = 2) -> None:
         self.data, self.limit, self.labels, self.transform = data, limit, data.labels, data.transform

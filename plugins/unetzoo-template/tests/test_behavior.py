@@ -1,4 +1,4 @@
-"""What is our own: numbers that can be told by hand, and that it learns."""
+"""Values computed by hand, and a short training run."""
 
 import math
 
@@ -11,13 +11,13 @@ from unetzoo.training import train
 from unetzoo.twins import FAULTS, LAYOUTS, plant, write
 
 
-def test_loss_of_even_chances_is_known():
+def test_loss_of_uniform_probabilities():
     loss = unetzoo.LOSSES.build("unetzoo-template-loss", epsilon=2.0)
     value = loss(torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
     assert value.item() == pytest.approx(math.log(4) + 2.0 * (1 - 1 / 4))
 
 
-def test_metric_of_even_chances_is_known():
+def test_metric_of_uniform_probabilities():
     metric = unetzoo.METRICS.build("unetzoo-template-metric")
     metric.update(torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
     assert metric.compute()["brier"] == pytest.approx((3 / 4) ** 2 + 3 * (1 / 4) ** 2)

@@ -1,4 +1,4 @@
-"""What is checked, under small settings: by the tests, and by `unetzoo plugin check`."""
+"""Cases with small settings, for the tests and for `unetzoo plugin check`."""
 
 from pathlib import Path
 

@@ -14,12 +14,12 @@ class PolyLoss(nn.Module):
 
     Args:
         epsilon: Weight of the second term.
-        ignore_index: Label of the pixels that do not count.
+        ignore_index: Label of pixels to ignore.
 
     Shape:
         - output: logits (N, C, H, W)
         - target: integers (N, H, W)
-        - weight: (N, H, W), numbers ≥ 0 or bool
+        - weight: (N, H, W), ≥ 0 or bool
     """
 
     def __init__(self, epsilon: float = 1.0, ignore_index: int | None = None) -> None:
@@ -27,13 +27,11 @@ class PolyLoss(nn.Module):
         self.epsilon, self.ignore_index = epsilon, ignore_index
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch."""
+        """Compute the loss of a batch."""
         pixels = (output.shape[0], *output.shape[2:])
         for what, values in (("target", target), ("weight", weight)):
             if values is not None and values.shape != pixels:
-                raise SizeMismatchError(
-                    f"the {what} does not fit the output", expected=pixels, found=tuple(values.shape)
-                )
+                raise SizeMismatchError(f"{what} does not match the output", expected=pixels, found=tuple(values.shape))
         with torch.autocast(output.device.type, enabled=False):  # sums of 16-bit numbers overflow
             counts = torch.ones(pixels, device=output.device) if weight is None else weight.float()
             if self.ignore_index is not None:

@@ -1,4 +1,4 @@
-"""The metric: sums that add up over batches and processes."""
+"""The metric: a state that can be summed over batches and processes."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from unetzoo.errors import SizeMismatchError
 
 
 class BrierScore:
-    """Mean squared distance between the probabilities and the truth: 0 is best, 2 is worst.
+    """Mean squared distance between probabilities and one-hot labels: 0 is best, 2 is worst.
 
     Brier, "Verification of forecasts expressed in terms of probability", 1950.
 
     Args:
-        ignore_index: Label of the pixels that do not count.
+        ignore_index: Label of pixels to ignore.
     """
 
     def __init__(self, ignore_index: int | None = None) -> None:
@@ -22,14 +22,16 @@ class BrierScore:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything counted."""
+        """Clear the state."""
         self.distance, self.pixels = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch: logits (N, C, H, W) and integers (N, H, W)."""
+        """Add a batch: logits (N, C, H, W) and labels (N, H, W)."""
         if target.shape != (output.shape[0], *output.shape[2:]):
-            raise SizeMismatchError("the target does not fit", expected=tuple(output.shape), found=tuple(target.shape))
+            raise SizeMismatchError(
+                "target does not match the output", expected=tuple(output.shape), found=tuple(target.shape)
+            )
         counted = torch.ones_like(target, dtype=torch.bool)
         if self.ignore_index is not None:
             counted = target != self.ignore_index
@@ -39,13 +41,13 @@ class BrierScore:
         self.pixels = self.pixels.to(output.device) + counted.sum()
 
     def compute(self) -> dict[str, float]:
-        """The score; NaN before anything was counted."""
+        """The score; NaN before the first update."""
         return {"brier": float(self.distance / self.pixels)}
 
     def state(self) -> dict[str, Tensor]:
-        """The sums; a copy, since sums over processes are taken in place."""
+        """A copy of the state, since reductions over processes modify it in place."""
         return {"distance": self.distance.clone(), "pixels": self.pixels.clone()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from sums."""
+        """Set the state."""
         self.distance, self.pixels = state["distance"].clone(), state["pixels"].clone()

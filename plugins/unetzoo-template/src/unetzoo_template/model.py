@@ -1,4 +1,4 @@
-"""The network: keywords that JSON can hold, logits (N, classes, H, W)."""
+"""The network: JSON-serializable keywords in, logits (N, classes, H, W) out."""
 
 from torch import Tensor, cat, nn
 from torch.nn.functional import interpolate, max_pool2d
@@ -12,8 +12,8 @@ class SeparableUNet(SegmentationModel):
 
     Args:
         in_channels: Channels of the image.
-        classes: Channels of the answer.
-        width: Channels of the finest level; each level below has twice as many.
+        classes: Number of classes.
+        width: Channels of the first level; each further level has twice as many.
         levels: Number of levels.
     """
 
@@ -21,9 +21,7 @@ class SeparableUNet(SegmentationModel):
         super().__init__()
         if classes < 1 or width < 1 or levels < 2:
             found = f"classes={classes}, width={width}, levels={levels}"
-            raise ConfigError(
-                "wrong size of a SeparableUNet", expected="classes ≥ 1, width ≥ 1, levels ≥ 2", found=found
-            )
+            raise ConfigError("invalid size", expected="classes ≥ 1, width ≥ 1, levels ≥ 2", found=found)
         widths = [width * 2**level for level in range(levels)]
         self.encoder = Encoder(in_channels, widths)
         self.decoder = Decoder(widths)
@@ -34,7 +32,7 @@ class SeparableUNet(SegmentationModel):
 
 
 class Encoder(nn.Module):
-    """One unit a level, with pooling between; answers every level's map, finest first."""
+    """One unit per level, with pooling in between; returns the feature maps of all levels, finest first."""
 
     def __init__(self, in_channels: int, widths: list[int]) -> None:
         super().__init__()
@@ -42,7 +40,7 @@ class Encoder(nn.Module):
         self.out_channels, self.output_stride = widths, 2 ** (len(widths) - 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Image → maps."""
+        """Image → feature maps."""
         maps: list[Tensor] = []
         for layer in self.units:
             x = layer(max_pool2d(x, 2, ceil_mode=True) if maps else x)
@@ -51,7 +49,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Upwards: enlarge to the size of the finer map, put both together, convolve."""
+    """Upsample to the size of the finer map, concatenate, convolve."""
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
@@ -60,7 +58,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps → one map of the finest size."""
+        """Feature maps → one map at the finest level."""
         x = maps[-1]
         for layer, finer in zip(self.units, maps[-2::-1], strict=True):
             x = layer(cat([interpolate(x, finer.shape[-2:]), finer], 1))

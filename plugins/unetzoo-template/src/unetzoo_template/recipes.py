@@ -1,4 +1,4 @@
-"""The recipes; each name is a path to a TOML file."""
+"""The recipes, as paths to TOML files."""
 
 from pathlib import Path
 

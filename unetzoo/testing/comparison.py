@@ -1,4 +1,4 @@
-"""Whether two answers are equal, or as good as equal."""
+"""Comparison of outputs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Any
 
 from torch import Tensor, isclose
 
-from .kit import Unmet, require
+from .kit import Violation, require
 
 
 def close(found: list[Tensor], expected: list[Tensor], what: str) -> None:
-    """Refuse answers that differ by more than rounding does.
+    """Require equal outputs up to rounding.
 
     Raises:
-        Unmet: They do.
+        Violation: They differ.
     """
     if [t.shape for t in found] != [t.shape for t in expected]:
-        raise Unmet(what, f"shapes {[tuple(t.shape) for t in found]}")
+        raise Violation(what, f"shapes {[tuple(t.shape) for t in found]}")
     for one, other in zip(found, expected, strict=True):
         worst = float((one - other).abs().max()) if one.numel() else 0.0
-        limit = 1e-3 * float(other.abs().max()) + 1e-6  # kernels differ by layout and by batch
-        require(worst <= limit, what, f"a difference of {worst:.2g} where {limit:.2g} is rounding")
+        limit = 1e-3 * float(other.abs().max()) + 1e-6  # other layouts and batch sizes use other kernels
+        require(worst <= limit, what, f"a difference of {worst:.2g} (tolerance {limit:.2g})")
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two answers are equal; NaN equals NaN."""
+    """Whether two outputs are equal; NaN equals NaN."""
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple):

@@ -1,4 +1,4 @@
-"""The cases of an installed distribution: those it declares, and one for every other name it adds."""
+"""The cases of an installed distribution: those it declares, plus one for every other name it adds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .case import Case
 
 
 def distribution(name: str) -> Distribution:
-    """An installed distribution that adds something.
+    """Look up an installed distribution with entry points of ours.
 
     Raises:
-        UnknownNameError: With the nearest spelling.
+        UnknownNameError: No such distribution; the hint names similar ones.
     """
     known = {found.name: found for found in installed()}
     if normalize(name) not in known:
@@ -27,18 +27,18 @@ def distribution(name: str) -> Distribution:
 
 
 def cases_of(name: str) -> list[Case]:
-    """What `unetzoo plugin check` runs on.
+    """The cases that `unetzoo plugin check` runs.
 
     The distribution declares cases by an entry point in the group `unetzoo.checks`, whose value is a list of `Case`, or
-    a function that returns one. A name without a case is checked as it is built without arguments.
+    a function that returns one. Every other name of the distribution is built without arguments.
 
     Args:
-        name: An installed distribution.
+        name: Name of an installed distribution.
 
     Raises:
         UnknownNameError: No such distribution.
         PluginLoadError: The cases cannot be imported.
-        PluginContractError: What is declared is no list of cases.
+        PluginContractError: The declared value is not a list of cases.
     """
     found = distribution(name)
     declared = _declared(found)
@@ -55,7 +55,7 @@ def _declared(found: Distribution) -> list[Case]:
     cases = list(given) if isinstance(given, Iterable) else [given]
     if not all(isinstance(case, Case) for case in cases):
         raise PluginContractError(
-            "these are no cases",
+            "not a list of cases",
             subject=f"{found.name} ({found.checks.target})",
             expected="a list of unetzoo.testing.Case, or a function that returns one",
             found=type(value).__name__,

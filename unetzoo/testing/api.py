@@ -1,4 +1,4 @@
-"""The functions that plugin authors call."""
+"""The functions for plugin authors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def check_model(target: Any, options: Options | None = None, **more: Any) -> lis
     """Run every check of models that applies.
 
     Args:
-        target: The class or function itself, or its name in the registry.
-        options: Keywords it is built with; small ones make the checks fast.
-        more: What else `Case` takes, e.g. `tier` and `expected_failures`.
+        target: The class or function, or its registry name.
+        options: Keywords to build it with; small networks make the checks fast.
+        more: Other arguments of `Case`, e.g. `tier` and `expected_failures`.
 
     Returns:
-        What came of each check.
+        One result per check.
 
     Raises:
-        PluginContractError: At least one check failed; the message says for each what was expected, what was found and
-            why users need it.
+        PluginContractError: At least one check failed; the message lists each with what was expected, what was found
+            and why it matters.
 
     Examples:
         >>> import unetzoo
@@ -40,7 +40,7 @@ def check_encoder(target: Any, options: Options | None = None, **more: Any) -> l
 
 
 def check_loss(target: Any, options: Options | None = None, **more: Any) -> list[Result]:
-    """Run every check of losses that applies; see `check_model`. `task` says what the loss compares.
+    """Run every check of losses that applies; see `check_model`. `task` is the task of the loss.
 
     Examples:
         >>> {result.outcome for result in check_loss("l1", task="depth")}
@@ -50,7 +50,7 @@ def check_loss(target: Any, options: Options | None = None, **more: Any) -> list
 
 
 def check_metric(target: Any, options: Options | None = None, **more: Any) -> list[Result]:
-    """Run every check of metrics that applies; see `check_model`. `task` or `batch` says what the metric compares.
+    """Run every check of metrics that applies; see `check_model`. `task` or `batch` sets the inputs of the metric.
 
     Examples:
         >>> {result.outcome for result in check_metric("segmentation", {"num_classes": 3})}
@@ -62,24 +62,24 @@ def check_metric(target: Any, options: Options | None = None, **more: Any) -> li
 def check_dataset(target: Any, options: Options | None = None, **more: Any) -> list[Result]:
     """Run every check of datasets that applies; see `check_model`.
 
-    For a dataset that reads files, `options` may be a function: it is given an empty folder, writes a few small files
-    as the dataset wants them, and returns the keywords.
+    For a dataset that reads files, `options` may be a function of an empty folder: it writes a few small files in the
+    layout of the dataset and returns the keywords.
     """
     return _check(Case("dataset", target, options, **more))
 
 
 def check_recipe(target: Any, options: Options | None = None, **more: Any) -> list[Result]:
-    """Run every check of recipes; `options` are settings such as `{"data.size": 32}`, as by `--set`."""
+    """Run every check of recipes; `options` are settings such as `{"data.size": 32}`, as in `--set`."""
     return _check(Case("recipe", target, options, **more))
 
 
 def parametrize_with_checks(cases: Iterable[Case]) -> Any:
-    """Decorator for a pytest function of `case` and `check`: one test for every check that applies to a case.
+    """Decorator for a pytest function of `case` and `check`: one test per case and applicable check.
 
-    Declared expected failures are strict xfails: one that passes fails the test.
+    Expected failures become strict xfails: the test fails if the check passes.
 
     Args:
-        cases: What is checked.
+        cases: What to check.
 
     Examples:
         >>> @parametrize_with_checks([Case("loss", "dice", {"mode": "binary"})])
@@ -103,7 +103,7 @@ def parametrize_with_checks(cases: Iterable[Case]) -> Any:
 
 def _check(case: Case) -> list[Result]:
     results = list(run(case))
-    bad = [result for result in results if result.bad]
+    bad = [result for result in results if result.failed]
     if bad:
         raise PluginContractError(
             f"{case} fails {len(bad)} of {len(results)} checks",
