@@ -194,6 +194,24 @@ def test_changed_code_makes_another_cache(tmp_path, monkeypatch):
         quiet(names["Own"](), folder=tmp_path / "c")
 
 
+def test_only_code_that_is_imported_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "data.py").write_text("from .helper import VALUE\n" + CODE)
+    (package / "helper.py").write_text("VALUE = 1\n")
+    (package / "neighbor.py").write_text("x = 1\n")
+    own = importlib.import_module("own_package.data").Own()
+    before = fingerprint.of_code(type(own))
+    (package / "neighbor.py").write_text("x = 2\n")
+    assert fingerprint.of_code(type(own)) == before
+    (package / "helper.py").write_text("VALUE = 2\n")
+    assert fingerprint.of_code(type(own)) != before
+    names = {path.name for path in fingerprint._imported({Folder.__module__})}
+    assert {"folder.py", "file_dataset.py", "files.py", "labels.py"} <= names and "helen.py" not in names
+
+
 def test_files_that_change_while_they_are_cached(tmp_path, pairs, monkeypatch):
     data = pairs()
     real = Folder.load

@@ -1,4 +1,4 @@
-"""Decoded and resized samples, kept in one memory-mapped file a split, so that the work is done once.
+"""Decoded and resized samples, kept in one file per split, so that the work is done once.
 
 A cache is never stale: it is used only while the dataset's options, its code, the decoding libraries and the content of
 every file it reads are those it was made of.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import multiprocessing
 import os
 import re
@@ -24,10 +23,10 @@ from ..labels import LabelSpec
 from ..terminal import progress_console
 from . import cachefile, fingerprint
 from .base import Sample, SegmentationDataset
-from .cachefile import START, Damage, Entry, Reader
+from .cachefile import Damage, Packed, Reader
 from .files import PathLike
 from .listing import SHOWN, summary
-from .store import building, cache_root, our_errors
+from .store import building, cache_root
 
 FEW = 32  # samples for which starting processes does not pay
 
@@ -40,7 +39,7 @@ def cached(
     workers: int | None = None,
     progress: bool = True,
 ) -> CachedDataset:
-    """The same dataset, its samples decoded and resized once and then read from a memory-mapped file.
+    """The same dataset, its samples decoded and resized once and then read from one file.
 
     The file is built by the first call and used by all later ones, in any process, until options, code or files of the
     dataset change. Of several processes that call together one builds and the others wait for it. A build that is
@@ -97,7 +96,7 @@ def cached(
 class CachedDataset(SegmentationDataset):
     """A dataset whose samples come from a cache file; made by `cached`.
 
-    Label set, split, transform and, if there is one, the baseline are the original's. Each process maps the file when
+    Label set, split, transform and, if there is one, the baseline are the original's. Each process opens the file when
     it first reads from it.
 
     Args:
@@ -119,7 +118,7 @@ class CachedDataset(SegmentationDataset):
         self._reader: Reader | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        """Each process maps the file itself."""
+        """Each process opens the file itself."""
         return self.__dict__ | {"_reader": None}
 
     def __len__(self) -> int:
@@ -127,7 +126,7 @@ class CachedDataset(SegmentationDataset):
 
     def load(self, index: int) -> Sample:
         """Copy one sample out of the file."""
-        if self._reader is None:
+        if self._reader is None or self._reader.process != os.getpid():  # a forked process shares the place in a file
             self._reader = Reader(self.path, self.key)
         return self._reader[index]
 
@@ -137,33 +136,27 @@ class CachedDataset(SegmentationDataset):
 
 
 class _Samples:
-    """A dataset as those who build see it: sample i is written into the file, its entry handed on.
+    """A dataset as those who build see it: sample i as it is kept.
 
     Faults are handed on too: raised in a process of its own, an error would lose its parts.
     """
 
-    def __init__(self, dataset: Any, sides: tuple[int, int] | None, draft: Path, end: Any) -> None:
-        self.dataset, self.sides, self.draft, self.end = dataset, sides, draft, end
+    def __init__(self, dataset: Any, sides: tuple[int, int] | None) -> None:
+        self.dataset, self.sides = dataset, sides
         self.mask_type = _mask_type(dataset.labels)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Entry | UnetzooError:
+    def __getitem__(self, index: int) -> Packed | UnetzooError:
         try:
-            block, entry = cachefile.pack(self._sample(index), self.mask_type)
-            with self.end.get_lock():
-                offset, self.end.value = self.end.value, self.end.value + cachefile.aligned(len(block))
-            with our_errors(self.draft), open(self.draft, "r+b", buffering=0) as file:
-                file.seek(offset)
-                _write(file, block)
-            return entry._replace(offset=offset)
+            return cachefile.pack(self._sample(index), self.mask_type)
         except UnetzooError as error:
             return error
         except Exception as error:  # a dataset that we did not write may raise anything
             return DataError(
                 "the dataset failed on a sample", subject=f"{type(self.dataset).__name__}[{index}]",
-                found=f"{type(error).__name__}: {error}", hint="ask for this sample alone to see where",
+                found=f"{type(error).__name__}: {error}", hint="load this sample alone to see where",
             )  # fmt: skip
 
     def _sample(self, index: int) -> Sample:
@@ -175,12 +168,6 @@ class _Samples:
         return {**sample, **resize(planes_of(sample), *self.sides)}
 
 
-def _write(file: Any, block: bytes) -> None:
-    rest = memoryview(block)
-    while rest:  # a raw write may take a part only, where the disk is nearly full
-        rest = rest[file.write(rest) :]
-
-
 def _build(
     dataset: Any, sides: tuple[int, int] | None, draft: Path, key: bytes, workers: int, track: Callable[..., Any]
 ) -> None:
@@ -190,28 +177,29 @@ def _build(
         DataError: Faults of samples, all together, 20 at most.
         CacheError: It cannot be written, or a process died.
     """
-    with our_errors(draft):
-        draft.write_bytes(bytes(START))
-    samples = _Samples(dataset, sides, draft, multiprocessing.Value(ctypes.c_int64, START))
-    entries: list[Entry] = []
+    samples = _Samples(dataset, sides)
     faults: list[UnetzooError] = []
-    with contextlib.closing(_each(samples, workers)) as made:
+
+    def sound(made: Iterator[Packed | UnetzooError]) -> Iterator[Packed]:
+        """The samples up to the first fault; behind it, more faults."""
         for found in track(made, total=len(samples)):
-            if isinstance(found, Entry):
-                entries.append(found)
-                continue
-            faults.append(found)
-            if not isinstance(found, DataError) or isinstance(found, CacheError) or len(faults) == SHOWN:
-                break
+            if isinstance(found, UnetzooError):
+                faults.append(found)
+                if not isinstance(found, DataError) or isinstance(found, CacheError) or len(faults) == SHOWN:
+                    return
+            elif not faults:
+                yield found
+
+    with contextlib.closing(_each(samples, workers, draft)) as made:
+        cachefile.write(draft, key, sound(made))
     if len(faults) == 1 or (faults and isinstance(faults[-1], CacheError)):
         raise faults[-1]
     if faults:
         raise DataError("samples cannot be cached", subject=dataset, found=summary([str(fault) for fault in faults]),
                         hint="correct the named files")  # fmt: skip
-    cachefile.finish(draft, key, entries, samples.mask_type)
 
 
-def _each(samples: _Samples, workers: int) -> Generator[Entry | UnetzooError]:
+def _each(samples: _Samples, workers: int, draft: Path) -> Generator[Packed | UnetzooError]:
     if not workers:
         yield from (samples[index] for index in range(len(samples)))
         return
@@ -233,11 +221,11 @@ def _each(samples: _Samples, workers: int) -> Generator[Entry | UnetzooError]:
     try:
         yield from iterator
     except RuntimeError as error:
-        raise CacheError("a process that builds the cache died", subject=samples.draft, found=str(error),
+        raise CacheError("a process that builds the cache died", subject=draft, found=str(error),
                          hint="for want of memory? try fewer workers") from error  # fmt: skip
 
 
-def _as_it_is(found: Entry | UnetzooError) -> Entry | UnetzooError:
+def _as_it_is(found: Packed | UnetzooError) -> Packed | UnetzooError:
     return found
 
 

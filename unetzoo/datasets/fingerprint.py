@@ -5,16 +5,18 @@ Whatever cannot be told for sure is refused: a cache that is wrong without a wor
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import enum
 import importlib.metadata
+import importlib.util
 import inspect
 import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -26,6 +28,7 @@ from ..errors import ConfigError, DataError
 from .listing import summary
 from .store import draft_of
 
+READERS = ("file_dataset", "depth_files", "geometry", "weights", "cachefile")  # what any dataset may read by
 LIBRARIES = ("numpy", "pillow", "tifffile", "torch")
 SETTLED = 2_000_000_000  # ns: the coarsest clock of a file system; a younger file may yet change within one tick
 Stat = tuple[int, int, int, int, int]
@@ -99,22 +102,22 @@ def of_value(value: Any, subject: str) -> bytes:
 
 
 def of_code(cls: type) -> bytes:
-    """Digest of the code of a class, of its bases, and of the libraries that decode images.
-
-    A class of a package counts with all the modules beside its own, others with their own file.
+    """Digest of the code of a class and of its bases, of all that this code imports from its own package, of what reads
+    and resizes files here, and of the libraries that decode images.
 
     Raises:
         ConfigError: The source cannot be read.
     """
-    files = set(Path(__file__).parents[1].glob("*.py"))  # labels, border weights: what is everybody's
+    modules = {f"{__package__}.{name}" for name in READERS}
+    files: set[Path] = set()
     texts: list[bytes] = []
     for base in cls.__mro__:
-        file = getattr(sys.modules.get(base.__module__), "__file__", None)
         if base.__module__ in ("builtins", "abc", "typing"):
             continue
+        file = getattr(sys.modules.get(base.__module__), "__file__", None)
         if file is not None and file.endswith(".py"):
-            beside = (Path(file).with_name("__init__.py")).exists()
-            files |= set(Path(file).parent.glob("*.py")) if beside else {Path(file)}
+            modules.add(base.__module__)
+            files.add(Path(file))
             continue
         try:
             texts.append(inspect.getsource(base).encode())
@@ -123,9 +126,47 @@ def of_code(cls: type) -> bytes:
                 "a cache cannot tell when this code changes", subject=_name(base), expected="its source",
                 found=str(error), hint="define the class in a file",
             ) from error  # fmt: skip
+    files |= _imported(modules)
     texts += [file.read_bytes() for file in sorted(files)]
     versions = [f"{name} {importlib.metadata.version(name)}".encode() for name in LIBRARIES]
     return digest("code", *texts, *versions)
+
+
+def _imported(modules: set[str]) -> set[Path]:
+    """The files of modules and of all that they import, directly or not, from their own top-level packages."""
+    files: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        file = None if name in files or name == "__main__" else _file_of(name)
+        if file is not None:
+            files[name] = file
+            package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+            waiting += [other for other in _imports(file, package) if other.partition(".")[0] == name.partition(".")[0]]
+    return set(files.values())
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """The modules that a file imports; of a package that names are imported from, those of its modules, else itself."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, package)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if _file_of(inner) is not None else base
+
+
+def _file_of(module: str) -> Path | None:
+    """A module's source, found without importing it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # no such module; a class of that name in a module
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None and spec.origin.endswith(".py") else None
 
 
 class Sources:
