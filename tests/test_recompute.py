@@ -18,11 +18,11 @@ from unetzoo.recompute import save_memory
 VARIANTS = [
     *[(name, {}) for name in OURS],
     ("unet", {"padding": "same", "dropout": 0.2}),
-    ("bnunet", {"up": "bilinear", "act": "silu"}),
-    ("bnunet", {"up": "upsample_conv", "order": "conv-act-bn", "align": "pad", "act": {"type": "prelu"}}),
+    ("bnunet", {"up": "bilinear", "hidden_act": "silu"}),
+    ("bnunet", {"up": "upsample_conv", "order": "conv-act-bn", "align": "pad", "hidden_act": {"type": "prelu"}}),
     ("r2unet", {"variant": "stepwise"}),
     ("r2unet", {"variant": "paper"}),
-    ("r2unet", {"variant": "cityscapes", "act": "gelu"}),
+    ("r2unet", {"variant": "cityscapes", "hidden_act": "gelu"}),
     ("dualunet", {"encoder_channels": None, "encoder_name": "resnet18", "encoder_depth": 3}),
 ]
 

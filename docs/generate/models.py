@@ -24,9 +24,9 @@ SIZES = (256, 512, 1024)
 EXAMPLES = {
     "unet": """net = unetzoo.build("unet", in_channels=1, classes=2, encoder_channels=[8, 16, 32, 64, 128])
 assert net(torch.rand(1, 1, 188, 220)).shape == (1, 2, 4, 36)  # 184 pixels less, as published
-logits = unetzoo.predict(net, torch.rand(1, 300, 200))  # mirrored at the border: an answer for every pixel
+logits = unetzoo.predict(net, torch.rand(1, 300, 200))  # mirrored at the border: logits for every pixel
 assert logits.shape == (2, 300, 200)""",
-    "bnunet": """net = unetzoo.build("bnunet", classes=11, encoder_channels=[8, 16, 32], act={"type": "leaky_relu"})
+    "bnunet": """net = unetzoo.build("bnunet", classes=11, encoder_channels=[8, 16, 32], hidden_act="leaky_relu")
 assert net(torch.rand(1, 3, 101, 57)).shape == (1, 11, 101, 57)""",
     "r2unet": """net = unetzoo.build("r2unet", classes=19, encoder_channels=[8, 16, 32], t=3)
 assert net(torch.rand(1, 3, 64, 50)).shape == (1, 19, 64, 50)

@@ -55,7 +55,9 @@ def test_output_shapes_and_aux_labels(model_name):
 
 def test_gradients_reach_every_parameter(model_name):
     torch.manual_seed(0)
-    net = tiny(model_name, classes=2, aux_params={"classes": 2}, act={"type": "leaky_relu", "negative_slope": 0.05})
+    net = tiny(
+        model_name, classes=2, aux_params={"classes": 2}, hidden_act={"type": "leaky_relu", "negative_slope": 0.05}
+    )
     sum(t.square().mean() for t in tensors(net(image(net)))).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
@@ -93,7 +95,7 @@ def test_state_dict_round_trip(model_name):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_pretrained_round_trip(model_name, tmp_path, memory_format, capsys):
-    net = tiny(model_name, classes=2, act={"type": "leaky_relu", "negative_slope": 0.1}).eval()
+    net = tiny(model_name, classes=2, hidden_act={"type": "leaky_relu", "negative_slope": 0.1}).eval()
     net = net.to(memory_format=memory_format)
     net.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -196,8 +198,8 @@ def test_values_that_json_would_lose_are_refused(model_name):
         {"encoder_channels": (8, 16)},
         {"encoder_channels": (8, 0, 16)},
         {"classes": 0},
-        {"act": "rely"},
-        {"act": {"type": "relu", "slope": 1}},
+        {"hidden_act": "rely"},
+        {"hidden_act": {"type": "relu", "slope": 1}},
         {"activation": "sigmoud"},
         {"aux_params": {}},
         {"aux_params": {"clases": 2}},

@@ -105,10 +105,12 @@ def test_weights_of_two_networks_need_their_layout():
         unetzoo.from_foreign(theirs.state_dict())
     assert "'milesial'" in str(error.value.expected) and "'helen'" in str(error.value.expected)
     assert "layout=" in error.value.hint
-    right = unetzoo.build("bnunet", classes=11, encoder_channels=WIDTHS, conv_bias=True, act=LEAKY, align="pad").eval()
+    right = unetzoo.build(
+        "bnunet", classes=11, encoder_channels=WIDTHS, conv_bias=True, hidden_act=LEAKY, align="pad"
+    ).eval()
     assert unetzoo.from_foreign(theirs.state_dict(), into=right) is right
     assert_same_answers(right, theirs, (33, 33))
-    for wrong in ({"act": LEAKY}, {"act": "gelu", "align": "pad"}):
+    for wrong in ({"hidden_act": LEAKY}, {"hidden_act": "gelu", "align": "pad"}):
         net = unetzoo.build("bnunet", classes=11, encoder_channels=WIDTHS, conv_bias=True, **wrong)
         same = unchanged(net)
         with pytest.raises(CheckpointMismatchError):
@@ -318,11 +320,13 @@ def test_tensors_without_a_place_are_told():
 
 def test_equal_tensors_that_compute_something_else_are_refused():
     state = foreign.Milesial(bias=True).state_dict()
-    ours = unetzoo.build("bnunet", encoder_channels=WIDTHS, conv_bias=True, concat="up-skip", act={"type": "gelu"})
+    ours = unetzoo.build(
+        "bnunet", encoder_channels=WIDTHS, conv_bias=True, concat="up-skip", hidden_act={"type": "gelu"}
+    )
     with pytest.raises(CheckpointMismatchError) as error:
         unetzoo.from_foreign(state, into=ours)
-    assert "act='relu'" in str(error.value.expected) and "concat='skip-up'" in str(error.value.expected)
-    plain = unetzoo.build("bnunet", encoder_channels=WIDTHS, conv_bias=True, align="pad", act={"type": "relu"})
+    assert "hidden_act='relu'" in str(error.value.expected) and "concat='skip-up'" in str(error.value.expected)
+    plain = unetzoo.build("bnunet", encoder_channels=WIDTHS, conv_bias=True, align="pad", hidden_act={"type": "relu"})
     unetzoo.from_foreign(state, into=plain)
 
 

@@ -18,7 +18,11 @@ PARAMETERS = [
     ("bnunet", {"classes": 2}, 31_037_698),
     ("bnunet", {"conv_bias": True}, 31_043_521),
     ("bnunet", {"up": "bilinear", "width_factor": 2}, 17_262_977),
-    ("bnunet", {"classes": 11, "conv_bias": True, "act": {"type": "leaky_relu", "negative_slope": 0.05}}, 31_044_171),
+    (
+        "bnunet",
+        {"classes": 11, "conv_bias": True, "hidden_act": {"type": "leaky_relu", "negative_slope": 0.05}},
+        31_044_171,
+    ),
     ("bnunet", {"conv_bias": True, "up": "upsample_conv"}, 34_527_041),
     ("bnunet", {"classes": 19, "conv_bias": True, "up": "bilinear", "order": "conv-act-bn"}, 31_391_891),
     ("r2unet", {}, 39_091_393),

@@ -175,7 +175,7 @@ class GoodSMP(SegmentationModel):
         self.initialize()
 
     def unit(self, inputs, outputs, level):
-        return ConvUnit(inputs, outputs, act={"type": "elu"})
+        return ConvUnit(inputs, outputs, hidden_act={"type": "elu"})
 
     def head(self, classes, activation):
         return segmentation_head(4, classes, activation)
@@ -183,8 +183,11 @@ class GoodSMP(SegmentationModel):
     def forward(self, x):
         self.check_input_shape(x)
         features = self.encoder(x)
-        mask = self.masks(features[0] + self.coarse(features))
-        return mask if self.classification_head is None else (mask, self.classification_head(features[-1]))
+        decoded = self.refined(features[0] + self.coarse(features))
+        return self.with_labels(self.segmentation_head(decoded), features[-1])
+
+    def refined(self, decoded):
+        return decoded
 
     def coarse(self, features):
         return sum(F.interpolate(f.mean((2, 3), keepdim=True), features[0].shape[-2:]) for f in features[1:])
@@ -195,8 +198,8 @@ class OutsideParts(GoodSMP):
         super().__init__(in_channels, classes, activation, aux_params)
         self.extra = nn.Conv2d(4, 4, 1)
 
-    def masks(self, decoded):
-        return super().masks(self.extra(decoded))
+    def refined(self, decoded):
+        return self.extra(decoded)
 
 
 class DeepHead(GoodSMP):

@@ -7,7 +7,7 @@ from unetzoo.testing import Case
 
 
 def unit(inputs, outputs, level):
-    return ConvUnit(inputs, outputs, act={"type": "elu"})
+    return ConvUnit(inputs, outputs, hidden_act={"type": "elu"})
 
 
 def good(in_channels: int = 3, depth: int = 5, output_stride: int = 32):

@@ -62,15 +62,20 @@ class Optimized(nn.Module):
         self._run: Callable[..., Any] = net
         self.eval()
 
-    def forward(self, x: Tensor, region: Region | None = None) -> Any:
-        """The network's output; in a region of it, where the network `decodes_regions`."""
-        if self.report.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return self._run(x) if region is None else self._run(x, region)
+    def forward(self, x: Tensor) -> Any:
+        """The network's output."""
+        return self._run(self._laid_out(x))
+
+    def decode_region(self, x: Tensor, region: Region) -> Any:
+        """A region of the output, where the network `decodes_regions`."""
+        return self.net.decode_region(self._laid_out(x), region)  # pyright: ignore[reportCallIssue]
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.report.channels_last else x
 
     @property
     def decodes_regions(self) -> bool:
-        """Whether `forward` can be asked for a region: not when compiled, which would be done anew for each size."""
+        """Whether `decode_region` works: not when compiled, which would happen again for each size."""
         return not self.report.compiled and getattr(self.net, "decodes_regions", False)
 
     def train(self, mode: bool = True) -> Optimized:

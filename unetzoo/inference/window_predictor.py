@@ -90,7 +90,7 @@ class WindowPredictor:
 
     def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
         if region is not None and self.decodes_regions:
-            heads = self._split(self.net(windows, region))
+            heads = self._split(self.net.decode_region(windows, region))  # pyright: ignore[reportCallIssue]
             self._check(windows, heads, (len(region[0]), len(region[1])))
             return heads
         heads = self._split(self.net(windows))

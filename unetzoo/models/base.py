@@ -33,7 +33,7 @@ from ..io import check_manifest
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
 from .geometry import Geometry, Region
-from .regions import check_region, decoded, decodes_regions
+from .regions import RegionNetwork, decodes_regions
 from .states import check_tensors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class MaskDepth(NamedTuple):
-    """What two-headed networks answer: mask logits (N, classes, H, W) first, then depth (N, 1, H, W)."""
+    """Output of two-headed networks: mask logits (N, classes, H, W) first, then depth (N, 1, H, W)."""
 
     mask: Tensor
     depth: Tensor
@@ -102,16 +102,18 @@ class SegmentationModel(SMPModel):
     Arguments of every network of ours:
 
     - `in_channels`: channels of the image
-    - `classes`: channels of the answer
+    - `classes`: channels of the output
     - `encoder_channels`: channels of each level, finest first; their number − 1 is the number of poolings
-    - `act`: non-linearity between layers, "relu" or a table such as `{"type": "leaky_relu", "negative_slope": 0.05}`
+    - `hidden_act`: non-linearity between layers, "relu" or a table such as
+      `{"type": "leaky_relu", "negative_slope": 0.05}`
     - `align`: how an up-sampled map meets a skip of odd size, "resize" (interpolated) or "pad" (with zeros)
-    - `activation`: of the output, by SMP's names; none by default, so the answer is logits
+    - `activation`: of the output, by SMP's names; none by default, so the output is logits
     - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
 
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
-    `classification_head`, `in_channels`, `name` and, where it can tell, `geometry`, and ends its `__init__` with
-    `self.initialize()`.
+    `classification_head`, `in_channels`, `name` and, where it is known, `geometry`, ends its `__init__` with
+    `self.initialize()`, and defines `forward`. Where that is encoder → decoder → heads and nothing else, the class says
+    so with `plain_forward = True`, and regions of the output can be decoded alone.
 
     Shape:
         Input (N, in_channels, H, W); output logits (N, classes, H', W'), with `geometry` relating the sizes;
@@ -126,6 +128,7 @@ class SegmentationModel(SMPModel):
     _is_torch_scriptable = False  # TorchScript is deprecated; compile and export are promised instead
 
     card: ClassVar[Card | None] = None
+    plain_forward: ClassVar[bool] = False
     weight_layouts: ClassVar[Mapping[str, WeightLayout]] = {}  # other authors' checkpoints that it reads
     encoder: Any
     decoder: Any
@@ -159,11 +162,13 @@ class SegmentationModel(SMPModel):
             smp_init.initialize_head(self.classification_head)
 
     def check_input_shape(self, x: Tensor) -> None:
-        """Check channels and size of an input.
+        """Check channels and size of an input; a compiled network does not.
 
         Raises:
             InputShapeError: With the nearest legal sizes.
         """
+        if torch.compiler.is_compiling():
+            return
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise InputShapeError(
                 f"{self.name} cannot take this input",
@@ -191,40 +196,32 @@ class SegmentationModel(SMPModel):
             return f"exactly {g.minimum}×{g.minimum}"
         return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"
 
-    def forward(self, x: Tensor, region: Region | None = None) -> Any:
-        """Encoder, decoder, heads.
+    def with_labels(self, masks: Any, coarsest: Tensor) -> Any:
+        """What `forward` returns: the masks, or with SMP's classification head the tuple (masks, labels).
 
         Args:
-            x: Images.
-            region: Rows and columns of the answer that are wanted, if not all; the decoder computes no more than these
-                need. For networks that `decodes_regions`, in evaluation mode.
-
-        Raises:
-            InputShapeError: Other channels or sizes than the network takes; a region that is not inside the answer.
-            ConfigError: A region asked of a network that cannot decode one.
+            masks: Output of the segmentation head, or a NamedTuple with it first.
+            coarsest: The last map of the encoder.
         """
-        if not torch.compiler.is_compiling():
-            self.check_input_shape(x)
-        return self.answer(x, region)
-
-    def answer(self, x: Tensor, region: Region | None = None) -> Any:
-        """`forward` without its checks."""
-        if region is not None:
-            check_region(self, x.shape[-2:], region)
-        features = self.encoder(x)
-        masks = self.masks(self.decoder(features)) if region is None else decoded(self, features, region)
-        if self.classification_head is None:
-            return masks
-        return masks, self.classification_head(features[-1])
+        return masks if self.classification_head is None else (masks, self.classification_head(coarsest))
 
     @property
     def decodes_regions(self) -> bool:
-        """Whether `forward` can be asked for a region."""
+        """Whether `decode_region` works."""
         return decodes_regions(self)
 
-    def masks(self, decoded: Any) -> Any:
-        """What the decoder gives → what the network answers; a network with several heads overrides it."""
-        return self.segmentation_head(decoded)
+    def decode_region(self, x: Tensor, region: Region) -> Any:
+        """A region of the output; the decoder computes no more than it needs. In evaluation mode.
+
+        Args:
+            x: Images whose sides are multiples of the stride.
+            region: Rows and columns of the output.
+
+        Raises:
+            InputShapeError: Other channels or sizes than the network takes; a region that is not inside the output.
+            ConfigError: A network that cannot decode a region.
+        """
+        return RegionNetwork(self, region, x.shape[-2:])(x)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; a frozen encoder keeps its normalization layers in evaluation mode."""
@@ -337,4 +334,7 @@ class SegmentationModel(SMPModel):
 
         from .card import pretrained_text
 
-        return ModelCard(pretrained_text(self, metrics=kwargs.get("metrics"), dataset=kwargs.get("dataset")))
+        arguments = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        return ModelCard(
+            pretrained_text(type(self).__name__, self.card, arguments, kwargs.get("metrics"), kwargs.get("dataset"))
+        )

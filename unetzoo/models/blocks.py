@@ -1,4 +1,4 @@
-"""Pieces that two or more of our networks share: activations, He's initialization, encoder and decoder frames."""
+"""What two or more of our networks share: activations, He's initialization, units, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, InputShapeError, UnknownNameError, did_you_mean
 from ..registry import check_keywords
 
-ACTS: dict[str, type[nn.Module]] = {
+HIDDEN_ACTS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "prelu": nn.PReLU,
@@ -24,31 +24,31 @@ ACTS: dict[str, type[nn.Module]] = {
     "mish": nn.Mish,
     "tanh": nn.Tanh,
 }
-Act = str | Mapping[str, Any]
+HiddenAct = str | Mapping[str, Any]
 
 
-def hidden_act(act: Act, *, inplace: bool = True) -> nn.Module:
+def make_act(hidden_act: HiddenAct, *, inplace: bool = True) -> nn.Module:
     """The non-linearity between layers.
 
     Args:
-        act: A name ("relu"), or a table with the name under `type` and its keywords beside it.
+        hidden_act: A name ("relu"), or a table with the name under `type` and its keywords beside it.
         inplace: Overwrite the input where the function can.
 
     Raises:
         ConfigError: Unknown name or keyword.
 
     Examples:
-        >>> hidden_act({"type": "leaky_relu", "negative_slope": 0.05})
+        >>> make_act({"type": "leaky_relu", "negative_slope": 0.05})
         LeakyReLU(negative_slope=0.05, inplace=True)
     """
-    options: dict[str, Any] = {"type": act} if isinstance(act, str) else dict(act)
+    options: dict[str, Any] = {"type": hidden_act} if isinstance(hidden_act, str) else dict(hidden_act)
     name = options.pop("type", None)
-    if name not in ACTS:
-        raise UnknownNameError(f"unknown act {name!r}", hint=did_you_mean(str(name), ACTS, "act"))
-    check_keywords(ACTS[name], options, f"act {name!r}")
-    if "inplace" in inspect.signature(ACTS[name]).parameters:
+    if name not in HIDDEN_ACTS:
+        raise UnknownNameError(f"unknown hidden_act {name!r}", hint=did_you_mean(str(name), HIDDEN_ACTS, "hidden_act"))
+    check_keywords(HIDDEN_ACTS[name], options, f"hidden_act {name!r}")
+    if "inplace" in inspect.signature(HIDDEN_ACTS[name]).parameters:
         options.setdefault("inplace", inplace)
-    return ACTS[name](**options)
+    return HIDDEN_ACTS[name](**options)
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
@@ -71,7 +71,7 @@ def widths(encoder_channels: Sequence[int]) -> tuple[int, ...]:
     if len(channels) < 3 or any(not isinstance(c, int) or c < 1 for c in channels):
         raise ConfigError(
             "wrong encoder_channels",
-            expected="three or more positive integers, one a level (depth = their number − 1 ≥ 2)",
+            expected="three or more positive integers, one per level (depth = their number − 1 ≥ 2)",
             found=channels,
         )
     return channels
@@ -96,14 +96,14 @@ def he_normal_(module: nn.Module) -> None:
 
 
 class ConvUnit(nn.Sequential):
-    """3×3 convolution, batch norm and non-linearity, in the order asked for."""
+    """3×3 convolution, batch norm and non-linearity, in the given order."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        act: Act = "relu",
+        hidden_act: HiddenAct = "relu",
         order: str = "conv-bn-act",
         bias: bool = False,
         dilation: int = 1,
@@ -112,23 +112,23 @@ class ConvUnit(nn.Sequential):
         one_of("order", order, ("conv-bn-act", "conv-act-bn"))
         padding = dilation if padding is None else padding
         conv = nn.Conv2d(in_channels, out_channels, 3, padding=padding, dilation=dilation, bias=bias)
-        rest = [nn.BatchNorm2d(out_channels), hidden_act(act)]
+        rest = [nn.BatchNorm2d(out_channels), make_act(hidden_act)]
         super().__init__(conv, *(rest if order == "conv-bn-act" else reversed(rest)))
 
 
 def join(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (N, C, H, W) of one size behind each other; one alone is itself."""
+    """Concatenate maps (N, C, H, W) along the channels; a single map is returned as it is."""
     return torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0]
 
 
 class JoinedLayers(nn.Sequential):
-    """Layers one after the other, the first on all maps given, joined.
+    """A Sequential that concatenates its inputs first.
 
-    They are joined here and not by the caller, who would hold on to the copy until the last layer has answered.
+    Were they concatenated by the caller, the caller would hold on to the copy until the last layer is done.
     """
 
     def forward(self, *maps: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Maps (N, Cᵢ, H, W) → what the last layer answers."""
+        """Maps (N, Cᵢ, H, W) → the output of the last layer."""
         x = join(maps)
         for layer in self:
             x = layer(x)
@@ -167,7 +167,7 @@ def match_size(x: Tensor, size: Sequence[int], align: str) -> Tensor:
 
 
 def _holds(condition: bool) -> bool:
-    """Whether it does; of sizes that a compiler leaves open, whether it always does: one graph then serves them all."""
+    """Whether it holds; with sizes that a compiler leaves open, whether it always does: one graph serves them all."""
     if torch.compiler.is_compiling():
         from torch.fx.experimental.symbolic_shapes import statically_known_true
 
@@ -176,9 +176,9 @@ def _holds(condition: bool) -> bool:
 
 
 class Encoder(nn.Module, EncoderMixin):
-    """One block a level with 2×2 max-pooling between; answers every level's map, finest first.
+    """One block per level with 2×2 max-pooling between; returns the map of every level, finest first.
 
-    It is an SMP encoder of the VGG style: the first map has stride 1.
+    It is an SMP encoder of VGG's kind: the first map has stride 1.
 
     Args:
         in_channels: Channels of the image.
@@ -199,7 +199,7 @@ class Encoder(nn.Module, EncoderMixin):
         self._output_stride = 2**self._depth
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) → one map a level."""
+        """(N, C, H, W) → one map per level."""
         features = []
         for level, block in enumerate(self.blocks):
             x = block(x if level == 0 else self.pool(x))
@@ -226,7 +226,7 @@ def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tup
     """Widths for SMP's depths 1–5: the last width repeats past the network's own depth.
 
     Raises:
-        ConfigError: Another depth, or a dilated encoder asked for.
+        ConfigError: Another depth or output stride.
 
     Examples:
         >>> table_widths((64, 128, 256, 512, 1024), depth=5, output_stride=32)
@@ -237,18 +237,17 @@ def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tup
     return (*channels, *[channels[-1]] * 5)[: depth + 1]
 
 
-Corners = Sequence[tuple[int, int]]  # (top, left) of each
-
-
 class Decoder(nn.Module):
     """From the coarsest map upwards: up-sample, match the skip's size, concatenate, convolve.
 
     Args:
-        ups: One up-sampling module a level, coarsest first.
-        blocks: One block a level, coarsest first; each takes the maps to concatenate.
+        ups: One up-sampling module per level, coarsest first.
+        blocks: One block per level, coarsest first; each takes the maps to concatenate.
         align: How sizes are matched ("resize" or "pad", see `match_size`).
         concat: "skip-up" or "up-skip": which comes first in the concatenation.
     """
+
+    corners: Sequence[tuple[int, int]] | None = None  # on copies that decode a region, see `regions.py`
 
     def __init__(
         self, ups: Iterable[nn.Module], blocks: Iterable[nn.Module], align: str = "resize", concat: str = "skip-up"
@@ -259,26 +258,23 @@ class Decoder(nn.Module):
         self.ups, self.blocks = nn.ModuleList(ups), nn.ModuleList(blocks)
         self.align, self.skip_first = align, concat == "skip-up"
 
-    def forward(self, features: list[Tensor], corners: Corners | None = None) -> Tensor:
-        """Maps of all levels, finest first → one map at the finest size.
-
-        Args:
-            features: The maps, or parts of them.
-            corners: Of parts: the pixel of the up-sampled map at which each skip begins, coarsest first.
-        """
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps of all levels, finest first → one map at the finest size."""
         x = features[-1]
-        for number, (block, skip) in enumerate(zip(self.blocks, features[-2::-1], strict=True)):
-            x = self.raised(number, x, skip.shape[-2:], corners)
-            x = block(skip, x) if self.skip_first else block(x, skip)
+        for level, (up, skip) in enumerate(zip(self.ups, features[-2::-1], strict=True)):
+            x = self.merge(level, self.fit(level, up(x), skip.shape[-2:]), skip)
         return x
 
-    def raised(self, number: int, x: Tensor, size: Sequence[int], corners: Corners | None) -> Tensor:
-        """A map up-sampled, and given the size of its skip."""
-        x = self.ups[number](x)
-        if corners is None:
+    def fit(self, level: int, x: Tensor, size: Sequence[int]) -> Tensor:
+        """An up-sampled map in the size of its skip."""
+        if self.corners is None:
             return match_size(x, size, self.align)
-        top, left = corners[number]
+        top, left = self.corners[level]
         return x[..., top : top + size[0], left : left + size[1]]
+
+    def merge(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
+        """The level's block on the skip and the up-sampled map."""
+        return self.blocks[level](skip, x) if self.skip_first else self.blocks[level](x, skip)
 
 
 def crop_center(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .base import SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, Decoder, DoubleConv, Encoder, UpsampleConv, one_of, table_widths, widths
+from .blocks import Decoder, DoubleConv, Encoder, HiddenAct, UpsampleConv, one_of, table_widths, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
@@ -48,52 +48,7 @@ class BNUNet(SegmentationModel):
         torch.Size([1, 11, 37, 50])
     """
 
-    card = Card(
-        title="BN-UNet",
-        paper="U-Net with batch normalization and zero padding (mainstream practice)",
-        authors="after Ronneberger et al. (2015); Ioffe and Szegedy (2015)",
-        year=2015,
-        source="arXiv:1505.04597, arXiv:1502.03167",
-        figure="Figure 1 of arXiv:1505.04597, padded",
-        faithful="The levels, widths, poolings and concatenations of the U-Net paper.",
-        deviations=(
-            Deviation(
-                paper="Valid convolutions; the output is smaller than the input.",
-                ours="Zero padding; the output has the input's size.",
-                reason="A mask for every pixel, without mirrored tiles.",
-            ),
-            Deviation(
-                paper="No normalization; dropout at the end of the contracting path.",
-                ours="Batch normalization after each 3×3 convolution, which then needs no bias; no dropout.",
-                reason="Trains faster and at larger learning rates.",
-            ),
-            Deviation(
-                paper="Sizes must be even at every pooling.",
-                ours="Odd sizes are resized (or padded) to their skip.",
-                reason="Any image size works.",
-            ),
-        ),
-        facts=(
-            parameters(31_037_633),
-            parameters(31_037_698, classes=2),
-            parameters(31_043_521, conv_bias=True),
-            parameters(17_262_977, up="bilinear", width_factor=2),
-            parameters(
-                31_044_171,
-                "Helen system",
-                classes=11,
-                conv_bias=True,
-                act={"type": "leaky_relu", "negative_slope": 0.05},
-            ),
-            parameters(34_527_041, "LeeJunHyun U_Net", conv_bias=True, up="upsample_conv"),
-            parameters(31_391_891, "Cityscapes system", classes=19, conv_bias=True, up="bilinear", order="conv-act-bn"),
-            output_size(256, 256),
-            output_size(101, 101),
-            halo(94),
-            halo(110, up="upsample_conv"),
-            receptive_field(204),
-        ),
-    )
+    plain_forward = True
     weight_layouts = BNUNET
 
     def __init__(
@@ -101,7 +56,7 @@ class BNUNet(SegmentationModel):
         in_channels: int = 3,
         classes: int = 1,
         encoder_channels: Sequence[int] = WIDTHS,
-        act: Act = "relu",
+        hidden_act: HiddenAct = "relu",
         up: str = "transpose",
         order: str = "conv-bn-act",
         conv_bias: bool = False,
@@ -114,7 +69,7 @@ class BNUNet(SegmentationModel):
         super().__init__()
         one_of("up", up, UPS)
         one_of("width_factor", width_factor, (1, 2, 4))
-        unit = {"act": act, "order": order, "bias": conv_bias}
+        unit = {"hidden_act": hidden_act, "order": order, "bias": conv_bias}
         skips = widths(encoder_channels)
         channels = (*skips[:-1], skips[-1] // width_factor)
         decoded = (skips[0], *(c // width_factor for c in skips[1:-1]), channels[-1])
@@ -140,6 +95,13 @@ class BNUNet(SegmentationModel):
         self.geometry = geometry(len(levels), up)
         self.initialize()
 
+    def forward(self, x: Tensor) -> Any:
+        """Encoder, decoder over its skips, 1×1 convolution."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        x = self.decoder([*skips, coarsest])
+        return self.with_labels(self.segmentation_head(x), coarsest)
+
 
 def up_sampling(up: str, in_channels: int, out_channels: int, unit: Mapping[str, Any]) -> nn.Module:
     """One of `UPS`."""
@@ -160,3 +122,51 @@ def geometry(depth: int, up: str) -> Geometry:
 def bn_encoder(in_channels: int = 3, depth: int = 5, output_stride: int = 32) -> Encoder:
     """The encoder `unetzoo-bn` of SMP's table."""
     return Encoder(in_channels, table_widths(WIDTHS, depth, output_stride), lambda i, o, _: DoubleConv(i, o))
+
+
+BNUNet.card = Card(
+    title="BN-UNet",
+    paper="U-Net with batch normalization and zero padding (mainstream practice)",
+    authors="after Ronneberger et al. (2015); Ioffe and Szegedy (2015)",
+    year=2015,
+    source="arXiv:1505.04597, arXiv:1502.03167",
+    figure="Figure 1 of arXiv:1505.04597, padded",
+    faithful="The levels, widths, poolings and concatenations of the U-Net paper.",
+    deviations=(
+        Deviation(
+            paper="Valid convolutions; the output is smaller than the input.",
+            ours="Zero padding; the output has the input's size.",
+            reason="A mask for every pixel, without mirrored tiles.",
+        ),
+        Deviation(
+            paper="No normalization; dropout at the end of the contracting path.",
+            ours="Batch normalization after each 3×3 convolution, which then needs no bias; no dropout.",
+            reason="Trains faster and at larger learning rates.",
+        ),
+        Deviation(
+            paper="Sizes must be even at every pooling.",
+            ours="Odd sizes are resized (or padded) to their skip.",
+            reason="Any image size works.",
+        ),
+    ),
+    facts=(
+        parameters(31_037_633),
+        parameters(31_037_698, classes=2),
+        parameters(31_043_521, conv_bias=True),
+        parameters(17_262_977, up="bilinear", width_factor=2),
+        parameters(
+            31_044_171,
+            "Helen system",
+            classes=11,
+            conv_bias=True,
+            hidden_act={"type": "leaky_relu", "negative_slope": 0.05},
+        ),
+        parameters(34_527_041, "LeeJunHyun U_Net", conv_bias=True, up="upsample_conv"),
+        parameters(31_391_891, "Cityscapes system", classes=19, conv_bias=True, up="bilinear", order="conv-act-bn"),
+        output_size(256, 256),
+        output_size(101, 101),
+        halo(94),
+        halo(110, up="upsample_conv"),
+        receptive_field(204),
+    ),
+)

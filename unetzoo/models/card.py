@@ -1,4 +1,4 @@
-"""Cards: what a network's paper says, where ours differs, and the facts that `unetzoo verify` proves again."""
+"""Cards: a network's paper, where ours differs from it, and the facts that `unetzoo verify` measures again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..contracts import check_built
 from ..errors import ConfigError, PluginBuildError, UnetzooError
+from ..heads import heads_of
 from ..registry import MODELS
-
-if TYPE_CHECKING:
-    from .base import SegmentationModel
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Info:
-    """What `info` tells of a model."""
+    """What `info` returns."""
 
     name: str
     distribution: str
@@ -104,7 +101,7 @@ class Info:
 
 
 def info(name: str, **config: Any) -> Info:
-    """All that is known of a model without training it.
+    """What is known of a model without training it.
 
     Args:
         name: Its registry name.
@@ -141,7 +138,7 @@ def info(name: str, **config: Any) -> Info:
 
 
 def verify(pattern: str = "*") -> Iterator[tuple[str, Fact, Any]]:
-    """Prove every fact of every card again: yields (model, fact, measured).
+    """Measure every fact of every card again: yields (model, fact, measured).
 
     Args:
         pattern: Shell pattern of model names.
@@ -166,10 +163,14 @@ def verify(pattern: str = "*") -> Iterator[tuple[str, Fact, Any]]:
         raise ConfigError("nothing to verify", subject=pattern, hint="name a model that has a card; see `unetzoo list`")
 
 
-def pretrained_text(net: SegmentationModel, metrics: Mapping[str, Any] | None, dataset: str | None) -> str:
+def pretrained_text(
+    name: str,
+    card: Card | None,
+    arguments: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+) -> str:
     """The README beside saved weights."""
-    card = net.card
-    arguments = {key: value for key, value in net.config.items() if not key.startswith("_")}
     lines = [
         "---",
         "library_name: unetzoo",
@@ -178,7 +179,7 @@ def pretrained_text(net: SegmentationModel, metrics: Mapping[str, Any] | None, d
         "- unetzoo",
         "- semantic-segmentation",
         "---",
-        f"# {card.title if card else type(net).__name__}",
+        f"# {card.title if card else name}",
         "",
         "```python",
         "import unetzoo",
@@ -189,7 +190,7 @@ def pretrained_text(net: SegmentationModel, metrics: Mapping[str, Any] | None, d
         "## Arguments",
         "",
         "```json",
-        json.dumps(arguments, indent=2),
+        json.dumps(dict(arguments), indent=2),
         "```",
     ]
     if card:
@@ -207,7 +208,7 @@ def _without_memory(name: str, config: dict[str, Any]) -> Any:
     """The network on the meta device: shapes and counts alone.
 
     Raises:
-        PluginContractError: It is no network.
+        PluginContractError: It is not a network.
     """
     try:
         with torch.device("meta"):
@@ -224,10 +225,8 @@ def _output_sizes(net: torch.nn.Module, in_channels: int) -> dict[int, tuple[int
     for wanted in (64, 256, 512, 572):
         size = geometry.fit(wanted) if geometry else wanted
         try:
-            answer = net.eval()(torch.zeros(1, in_channels, size, size, device="meta"))
-            while not isinstance(answer, Tensor):
-                answer = answer[0]
-        except Exception:  # a plugin's network may refuse a size in its own way, or answer something else
+            heads = heads_of(net.eval()(torch.zeros(1, in_channels, size, size, device="meta")))
+        except Exception:  # a plugin's network may refuse a size in its own way, or return something else
             continue
-        sizes[size] = tuple(answer.shape[1:])
+        sizes[size] = tuple(next(iter(heads.values())).shape[1:])
     return sizes

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, Corners, Decoder, DoubleConv, Encoder, crop_center, one_of, widths
+from .blocks import Decoder, DoubleConv, Encoder, HiddenAct, crop_center, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
@@ -54,37 +54,7 @@ class DualUNet(SegmentationModel):
         (torch.Size([1, 1, 48, 50]), torch.Size([1, 1, 48, 50]))
     """
 
-    card = Card(
-        title="DualUNet",
-        paper="none: mask and depth of composites, from the EVA course's task",
-        authors="the authors of that system",
-        year=2020,
-        source="its code",
-        figure="none",
-        faithful='variant="original" is the printed network, layer by layer.',
-        deviations=(
-            Deviation(
-                paper="One head; its last layer is convolution → batch norm → ReLU.",
-                ours="Raw logits for the mask, a sigmoid for the depth, each from its own full decoder.",
-                reason="After a ReLU every logit is ≥ 0, so no pixel is ever below probability 0.5; the defect stays "
-                'in variant="original" alone. Sharing the decoder and splitting the last layers did not help.',
-            ),
-            Deviation(
-                paper="Valid convolutions in the decoder: 192 → 66.",
-                ours="Padded convolutions: each head has the input's size (or half of it, `out_stride=2`).",
-                reason="A value for every pixel.",
-            ),
-        ),
-        facts=(
-            parameters(34_520_514, "the printed network", variant="original"),
-            output_size(192, 66, variant="original"),
-            output_size(224, 98, variant="original"),
-            output_size(192, 192),
-            output_size(192, 96, out_stride=2),
-            halo(94),
-            receptive_field(204),
-        ),
-    )
+    plain_forward = True
 
     def __init__(
         self,
@@ -97,7 +67,7 @@ class DualUNet(SegmentationModel):
         decoder_channels: Sequence[int] | None = None,
         out_stride: int = 1,
         variant: str = "dual",
-        act: Act = "relu",
+        hidden_act: HiddenAct = "relu",
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
@@ -126,82 +96,72 @@ class DualUNet(SegmentationModel):
             decoded = tuple(decoder_channels or FOREIGN_DECODER[:encoder_depth])
             self.geometry = Geometry(minimum=2**encoder_depth, stride=2**encoder_depth, out_stride=out_stride)
         else:
-            self.encoder = encoder(in_channels, own, act, bottom_padding=0 if variant == "original" else 1)
+            self.encoder = encoder(in_channels, own, hidden_act, bottom_padding=0 if variant == "original" else 1)
             decoded = tuple(decoder_channels or own[-2::-1])
-            self.geometry = (
-                original_geometry(len(own) - 1) if variant == "original" else geometry(len(own) - 1, out_stride)
-            )
+            self.geometry = geometry(len(own) - 1, out_stride)
         encoded = self.encoder.out_channels
         if len(decoded) != len(encoded) - 1:
             raise ConfigError("wrong decoder_channels", expected=f"{len(encoded) - 1} widths", found=list(decoded))
         if variant == "original":
-            self.decoder = OriginalDecoder(own, act)
+            self.decoder = OriginalDecoder(own, hidden_act)
             self.segmentation_head = original_head(own[0], classes, activation)
+            self.geometry = original_geometry(len(own) - 1)
         else:
-            self.decoder = TwoDecoders(encoded, decoded, out_stride, act, align)
+            self.decoder = TwoDecoders(encoded, decoded, out_stride, hidden_act, align)
             self.segmentation_head = segmentation_head(self.decoder.out_channels, classes, activation)
         self.classification_head = classification_head(encoded[-1], aux_params)
         self.initialize()
 
-    def masks(self, decoded: Any) -> Any:
-        """`MaskDepth`; the mask alone for the original."""
-        if isinstance(decoded, tuple):
-            return MaskDepth(self.segmentation_head(decoded[0]), decoded[1])
-        return self.segmentation_head(decoded)
+    def forward(self, x: Tensor) -> Any:
+        """One encoder, two decoders over its skips, two heads; the original has one decoder and one head."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        decoded = self.decoder([*skips, coarsest])
+        if isinstance(decoded, Tensor):
+            return self.with_labels(self.segmentation_head(decoded), coarsest)
+        features, depth = decoded
+        return self.with_labels(MaskDepth(self.segmentation_head(features), depth), coarsest)
 
 
 class TwoDecoders(nn.Module):
     """Two full decoders over the same features; the depth's ends in its head (3×3 convolution, sigmoid)."""
 
-    def __init__(self, encoded: Sequence[int], decoded: Sequence[int], out_stride: int, act: Act, align: str) -> None:
+    def __init__(
+        self, encoded: Sequence[int], decoded: Sequence[int], out_stride: int, hidden_act: HiddenAct, align: str
+    ) -> None:
         super().__init__()
         self.levels = len(decoded) - (out_stride == 2)
         self.out_channels = decoded[self.levels - 1]
-        self.mask, self.depth = (decoder(encoded, decoded[: self.levels], self.levels, act, align) for _ in range(2))
+        self.mask, self.depth = (
+            decoder(encoded, decoded[: self.levels], self.levels, hidden_act, align) for _ in range(2)
+        )
         self.depth_head = nn.Sequential(nn.Conv2d(self.out_channels, 1, 1), nn.Sigmoid())
 
-    def forward(self, features: list[Tensor], corners: Corners | None = None) -> tuple[Tensor, Tensor]:
-        """Maps of all levels, finest first → (mask features, depth); `corners` as for `Decoder`."""
-        used = features[-self.levels - 1 :], corners and corners[: self.levels]
-        return self.mask(*used), self.depth_head(self.depth(*used))
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps of all levels, finest first → (mask features, depth)."""
+        used = features[-self.levels - 1 :]
+        return self.mask(used), self.depth_head(self.depth(used))
 
 
-class OriginalDecoder(nn.Module):
-    """The printed way up: transposed convolution k3 s2, crop the skip, concatenate, two valid convolutions."""
-
-    def __init__(self, channels: Sequence[int], act: Act) -> None:
-        super().__init__()
-        upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
-        self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, output_padding=1, bias=False)
-            for coarse, fine in upwards
-        )
-        self.blocks = nn.ModuleList(DoubleConv(2 * fine, fine, act=act, padding=0) for _, fine in upwards)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps of all levels, finest first → the finest decoded map."""
-        x = features[-1]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
-            x = up(x)
-            x = block(torch.cat([x, crop_center(skip, x.shape[-2:])], dim=1))
-        return x
-
-
-def encoder(in_channels: int, channels: Sequence[int], act: Act, bottom_padding: int = 1) -> Encoder:
+def encoder(in_channels: int, channels: Sequence[int], hidden_act: HiddenAct, bottom_padding: int = 1) -> Encoder:
     """The plain encoder: two convolution–norm–activation units a level; valid ones at the bottom of the original."""
 
     def block(inputs: int, outputs: int, level: int) -> nn.Module:
-        return DoubleConv(inputs, outputs, act=act, padding=bottom_padding if level == len(channels) - 1 else 1)
+        return DoubleConv(
+            inputs, outputs, hidden_act=hidden_act, padding=bottom_padding if level == len(channels) - 1 else 1
+        )
 
     return Encoder(in_channels, channels, block)
 
 
-def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, act: Act, align: str) -> Decoder:
+def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, hidden_act: HiddenAct, align: str) -> Decoder:
     """One full decoder; a skip may have any width, also none (dummy maps of some encoders)."""
     skips = list(encoded[-2::-1])[:levels]
     coarse = (encoded[-1], *decoded)
     ups = [nn.ConvTranspose2d(inputs, outputs, 2, stride=2) for inputs, outputs in zip(coarse, decoded, strict=False)]
-    blocks = [DoubleConv(skip + width, width, act=act) for skip, width in zip(skips, decoded, strict=True)]
+    blocks = [
+        DoubleConv(skip + width, width, hidden_act=hidden_act) for skip, width in zip(skips, decoded, strict=True)
+    ]
     return Decoder(ups, blocks, align)
 
 
@@ -247,16 +207,40 @@ def _no_pyramid(name: str, found: object) -> ConfigError:
     )
 
 
+def geometry(depth: int, out_stride: int) -> Geometry:
+    """Sizes and reach of the plain encoder with its decoders."""
+    return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride)
+
+
+# --------------------------------------------------------------------------------------- the printed network's parts
+
+
+class OriginalDecoder(nn.Module):
+    """The printed way up: transposed convolution k3 s2, crop the skip, concatenate, two valid convolutions."""
+
+    def __init__(self, channels: Sequence[int], hidden_act: HiddenAct) -> None:
+        super().__init__()
+        upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, output_padding=1, bias=False)
+            for coarse, fine in upwards
+        )
+        self.blocks = nn.ModuleList(DoubleConv(2 * fine, fine, hidden_act=hidden_act, padding=0) for _, fine in upwards)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps of all levels, finest first → the finest decoded map."""
+        x = features[-1]
+        for up, block, skip in zip(self.ups, self.blocks, reversed(features[:-1]), strict=True):
+            x = up(x)
+            x = block(torch.cat([x, crop_center(skip, x.shape[-2:])], dim=1))
+        return x
+
+
 def original_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
     """The printed network's last layer: valid 3×3 convolution, batch norm and the ReLU that keeps its logits ≥ 0."""
     output = segmentation_head(in_channels, classes, activation)[1]
     conv = nn.Conv2d(in_channels, classes, 3, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(classes), nn.ReLU(), output)
-
-
-def geometry(depth: int, out_stride: int) -> Geometry:
-    """Sizes and reach of the plain encoder with its decoders."""
-    return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride)
 
 
 def original_geometry(depth: int) -> Geometry:
@@ -281,3 +265,36 @@ def _original_fits(bottom: int, depth: int) -> bool:
         if size < 1:
             return False
     return size > 2
+
+
+DualUNet.card = Card(
+    title="DualUNet",
+    paper="none: mask and depth of composites, from the EVA course's task",
+    authors="the authors of that system",
+    year=2020,
+    source="its code",
+    figure="none",
+    faithful='variant="original" is the printed network, layer by layer.',
+    deviations=(
+        Deviation(
+            paper="One head; its last layer is convolution → batch norm → ReLU.",
+            ours="Raw logits for the mask, a sigmoid for the depth, each from its own full decoder.",
+            reason="After a ReLU every logit is ≥ 0, so no pixel is ever below probability 0.5; the defect stays "
+            'in variant="original" alone. Sharing the decoder and splitting the last layers did not help.',
+        ),
+        Deviation(
+            paper="Valid convolutions in the decoder: 192 → 66.",
+            ours="Padded convolutions: each head has the input's size (or half of it, `out_stride=2`).",
+            reason="A value for every pixel.",
+        ),
+    ),
+    facts=(
+        parameters(34_520_514, "the printed network", variant="original"),
+        output_size(192, 66, variant="original"),
+        output_size(224, 98, variant="original"),
+        output_size(192, 192),
+        output_size(192, 96, out_stride=2),
+        halo(94),
+        receptive_field(204),
+    ),
+)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads import heads_of
 from .card import Fact
 
 
@@ -17,7 +18,7 @@ def _named(what: str, note: str, config: dict[str, Any]) -> str:
 
 
 def _mask(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
+    return next(iter(heads_of(output).values()))
 
 
 def parameters(stated: int, note: str = "", /, **config: Any) -> Fact:
@@ -144,16 +145,16 @@ def reach(net: Any, guess: int, part: str = "output") -> tuple[int, int]:
     width = geometry.fit((2 * guess // stride + 8) * stride)
     strip = torch.rand(1, net.in_channels, geometry.fit(1), width, dtype=torch.float64).requires_grad_()
     if part == "encoder":
-        answer, scale, margin = net.encoder(strip)[-1], stride, 0
+        output, scale, margin = net.encoder(strip)[-1], stride, 0
     else:
-        answer, scale, margin = _mask(net(strip)), 1, geometry.margin
-    first = answer.shape[-1] // 2 // stride * stride if scale == 1 else answer.shape[-1] // 2
+        output, scale, margin = _mask(net(strip)), 1, geometry.margin
+    first = output.shape[-1] // 2 // stride * stride if scale == 1 else output.shape[-1] // 2
     start, fields = first * scale + margin, []
     for pixel in range(stride // scale):
-        (gradient,) = torch.autograd.grad(answer[..., first + pixel].sum(), strip, retain_graph=True)
+        (gradient,) = torch.autograd.grad(output[..., first + pixel].sum(), strip, retain_graph=True)
         columns = gradient.abs().sum(dim=(0, 1, 2)).nonzero().flatten()
         low, high = int(columns[0]), int(columns[-1])
         fields.append((low, high))
-    core = geometry.output(width) % stride or stride  # a window's answer is a whole number of strides and this
+    core = geometry.output(width) % stride or stride  # a window's output is a whole number of strides and this
     halo = max(start - fields[0][0], fields[core // scale - 1][1] - (start + core - 1))
     return halo, max(high - low + 1 for low, high in fields)

@@ -28,7 +28,7 @@ from .layouts import State, WeightLayout, rename
 from .states import check_tensors, read_state
 
 # Arguments that change what is computed and leave the shapes of all tensors as they are.
-UNSEEN = ("act", "align", "concat", "gates", "order", "up", "variant")
+UNSEEN = ("align", "concat", "gates", "hidden_act", "order", "up", "variant")
 
 
 class Candidate(NamedTuple):

@@ -117,7 +117,7 @@ def _milesial_names(state: State) -> dict[str, str]:
 
 
 def _helen_config(state: State) -> dict[str, Any]:
-    return {**_milesial_config(state), "act": {"type": "leaky_relu", "negative_slope": 0.05}}
+    return {**_milesial_config(state), "hidden_act": {"type": "leaky_relu", "negative_slope": 0.05}}
 
 
 # ------------------------------------------------------------------------------------ LeeJunHyun's Image_Segmentation

@@ -1,35 +1,133 @@
-"""Decoding a part of the answer: of each level's map, what that part needs, is cut out before it is decoded."""
+"""Decoding a region of the output alone: the decoder gets the part of each level's map that the region depends on."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from inspect import signature
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..errors import ConfigError, InputShapeError
+from .blocks import Decoder
 from .geometry import Region
 
 
+class RegionNetwork(nn.Module):
+    """A network that returns one region of its output, and decodes little more.
+
+    It shares the weights, and runs the network's own `forward` on a copy whose decoder cuts its maps: the network
+    itself is not touched, so any number of threads may do this at once.
+
+    Args:
+        net: A network that `decodes_regions`, in evaluation mode.
+        region: Rows and columns of the output.
+        size: Height and width of the images.
+
+    Shape:
+        Images (N, C, *size) → the output in the region; labels of a classification head are those of the whole image.
+
+    Raises:
+        ConfigError: The network cannot decode regions, or is in training mode.
+        InputShapeError: A size that its poolings do not divide; a region that is empty or not inside the output.
+
+    Examples:
+        >>> import unetzoo
+        >>> net = unetzoo.build("bnunet", encoder_channels=(4, 8, 16)).eval()
+        >>> RegionNetwork(net, (range(8), range(4, 20)), (64, 64))(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 1, 8, 16])
+    """
+
+    def __init__(self, net: Any, region: Region, size: Sequence[int]) -> None:
+        super().__init__()
+        check_region(net, size, region)
+        frames = net.geometry.frames(region, size)
+        rows, columns = frames[-net.geometry.out_stride.bit_length()]  # of the level that the output has
+        self.inside = shifted(region[0], rows.start), shifted(region[1], columns.start)
+        self.size = tuple(size)
+        self.net = _with_children(net, decoder=_PartDecoder(net.decoder, frames))
+        self.training = False
+
+    def forward(self, x: Tensor) -> Any:
+        """Images → the region of the network's output."""
+        if not torch.compiler.is_compiling() and tuple(x.shape[-2:]) != self.size:
+            raise InputShapeError("images of another size", expected=self.size, found=tuple(x.shape[-2:]))
+        output = self.net(x)
+        if self.net.classification_head is None:
+            return tree_map(self._cut, output)
+        masks, labels = output
+        return tree_map(self._cut, masks), labels
+
+    def _cut(self, map: Tensor) -> Tensor:
+        return part(map, self.inside)
+
+
+class _PartDecoder(nn.Module):
+    """A decoder that takes the maps of all levels, and decodes a frame of each."""
+
+    def __init__(self, decoder: nn.Module, frames: Sequence[Region]) -> None:
+        super().__init__()
+        corners = [
+            (fine[0].start - 2 * coarse[0].start, fine[1].start - 2 * coarse[1].start)
+            for coarse, fine in pairwise(frames)
+        ]
+        self.frames = list(reversed(frames))
+        self.decoder = _cutting(decoder, corners)
+
+    def forward(self, features: Sequence[Tensor]) -> Any:
+        """Maps of all levels, finest first → what the decoder makes of their frames."""
+        return self.decoder([part(map, frame) for map, frame in zip(features, self.frames, strict=True)])
+
+
+def _cutting(module: nn.Module, corners: Sequence[tuple[int, int]]) -> nn.Module:
+    """A copy, of the same weights, in which every `Decoder` meets its skips at these corners."""
+    if isinstance(module, Decoder):
+        twin = _with_children(module)
+        twin.corners = corners
+        return twin
+    return _with_children(
+        module,
+        **{name: _cutting(child, corners) for name, child in module.named_children() if _holds_decoder(child)},
+    )
+
+
+def _holds_decoder(module: nn.Module) -> bool:
+    return any(isinstance(part, Decoder) for part in module.modules())
+
+
+def _with_children(module: nn.Module, **children: nn.Module) -> Any:
+    """A copy of the same weights and children, but for some."""
+    twin = copy.copy(module)
+    twin.__dict__["_modules"] = {**module._modules, **children}
+    return twin
+
+
 def decodes_regions(net: Any) -> bool:
-    """Whether a network's decoder takes parts of maps, and its geometry says which it needs."""
+    """Whether a region of a network's output can be decoded alone.
+
+    Its geometry has to say what each level needs, its decoder has to be made of `Decoder`s, and the class that defines
+    its `forward` has to declare `plain_forward`.
+    """
     geometry = getattr(net, "geometry", None)
-    takes = "corners" in signature(net.decoder.forward).parameters and "region" in signature(net.forward).parameters
-    return takes and geometry is not None and geometry.halo is not None and bool(geometry.decoder)
+    owner = next(kind for kind in type(net).__mro__ if "forward" in vars(kind))
+    vouched = vars(owner).get("plain_forward", False) and "forward" not in vars(net)
+    return vouched and geometry is not None and geometry.halo is not None and bool(geometry.decoder) and (
+        _holds_decoder(net.decoder)
+    )  # fmt: skip
 
 
 def check_region(net: Any, size: Sequence[int], region: Region) -> None:
-    """Check that a network can be asked for a region of its answer to images of (height, width).
+    """Check that a network can decode a region of its output for images of (height, width).
 
     Raises:
-        ConfigError: Its decoder does not take parts, or it is in training mode.
-        InputShapeError: A size that its poolings do not divide; a region that is empty or not inside the answer.
+        ConfigError: It cannot, or it is in training mode.
+        InputShapeError: A size that its poolings do not divide; a region that is empty or not inside the output.
     """
     if not decodes_regions(net):
-        raise ConfigError(f"{net.name} cannot decode a region", hint="leave out region; cut the answer instead")
+        raise ConfigError(f"{net.name} cannot decode a region", hint="cut the region out of the whole output")
     if net.training:
         raise ConfigError(
             "a region is decoded in evaluation mode only",
@@ -43,26 +141,9 @@ def check_region(net: Any, size: Sequence[int], region: Region) -> None:
             expected=f"height and width that are multiples of {net.geometry.stride}",
             found=f"{size[0]}×{size[1]}",
         )
-    answer = [net.geometry.output(n) for n in size]
-    if any(not 0 <= span.start < span.stop <= n for span, n in zip(region, answer, strict=True)):
-        raise InputShapeError("no region of the answer", expected=f"within {answer[0]}×{answer[1]}", found=region)
-
-
-def decoded(net: Any, features: Sequence[Tensor], region: Region) -> Any:
-    """What decoder and heads answer in a region.
-
-    Args:
-        net: A network that `decodes_regions`.
-        features: Maps of all levels, finest first; each side twice the next one's.
-        region: Rows and columns of the answer.
-    """
-    frames = net.geometry.frames(region, features[0].shape[-2:])
-    parts = [part(map, frame) for map, frame in zip(features, reversed(frames), strict=True)]
-    corners = [(fine[0].start - 2 * coarse[0].start, fine[1].start - 2 * coarse[1].start)
-               for coarse, fine in pairwise(frames)]  # fmt: skip
-    rows, columns = frames[-net.geometry.out_stride.bit_length()]  # of the level that the answer has
-    inside = shifted(region[0], rows.start), shifted(region[1], columns.start)
-    return tree_map(lambda map: part(map, inside), net.masks(net.decoder(parts, corners)))
+    height, width = (net.geometry.output(n) for n in size)
+    if any(not 0 <= span.start < span.stop <= n for span, n in zip(region, (height, width), strict=True)):
+        raise InputShapeError("not a region of the output", expected=f"within {height}×{width}", found=region)
 
 
 def part(map: Tensor, region: Region) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import SegmentationModel, classification_head, segmentation_head
-from .blocks import Act, Decoder, Encoder, JoinedLayers, crop_center, hidden_act, one_of, widths
+from .blocks import Decoder, Encoder, HiddenAct, JoinedLayers, crop_center, make_act, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, init_std, layer_count, output_size, parameters, receptive_field
 from .geometry import Geometry
@@ -46,54 +46,7 @@ class UNet(SegmentationModel):
         See `UNet.card.deviations`.
     """
 
-    card = Card(
-        title="U-Net",
-        paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
-        authors="Olaf Ronneberger, Philipp Fischer, Thomas Brox",
-        year=2015,
-        source="arXiv:1505.04597",
-        figure="Figure 1",
-        faithful="Every layer, size and width of figure 1; the initialization of section 3; dropout at the end of "
-        "the contracting path.",
-        deviations=(
-            Deviation(
-                paper="The paper does not say where dropout stands exactly.",
-                ours="After the 512 level (before pooling and skip) and after the 1024 level, p = 0.5.",
-                reason="So it is in the authors' released network.",
-            ),
-            Deviation(
-                paper="The paper does not mention biases.",
-                ours="Convolutions have biases, which start at 0.",
-                reason="So it is in the authors' released network.",
-            ),
-            Deviation(
-                paper="The released network applies ReLU after each up-convolution and keeps 128 channels in the last "
-                "one (31,100,354 parameters at 2 classes).",
-                ours="No ReLU there; every up-convolution halves the channels (31,030,658 parameters).",
-                reason="The paper's text and figure are followed where the release differs.",
-            ),
-            Deviation(
-                paper="The soft-max is part of the energy function.",
-                ours="The network answers logits.",
-                reason="The loss applies the soft-max, in a numerically safe form.",
-            ),
-        ),
-        facts=(
-            parameters(31_030_658, in_channels=1, classes=2),
-            parameters(31_030_593, in_channels=1, classes=1),
-            parameters(31_031_745, in_channels=3, classes=1),
-            parameters(31_031_810, in_channels=3, classes=2),
-            layer_count(23, in_channels=1, classes=2),
-            output_size(572, 388, in_channels=1, classes=2),
-            output_size(188, 4, in_channels=1, classes=2),
-            output_size(512, 512, in_channels=1, classes=2, padding="same"),
-            halo(92),
-            halo(94, padding="same"),
-            receptive_field(204),
-            init_std("encoder.blocks.1.2", (2 / (9 * 128)) ** 0.5),
-            init_std("decoder.ups.0", (2 / 1024) ** 0.5),
-        ),
-    )
+    plain_forward = True
 
     def __init__(
         self,
@@ -102,7 +55,7 @@ class UNet(SegmentationModel):
         encoder_channels: Sequence[int] = (64, 128, 256, 512, 1024),
         padding: str = "valid",
         dropout: float = 0.5,
-        act: Act = "relu",
+        hidden_act: HiddenAct = "relu",
         align: str = "resize",
         activation: str | None = None,
         aux_params: Mapping[str, Any] | None = None,
@@ -115,7 +68,7 @@ class UNet(SegmentationModel):
         def convs(inputs: int, outputs: int, *tail: nn.Module) -> JoinedLayers:
             pad = 1 if padding == "same" else 0
             first, second = nn.Conv2d(inputs, outputs, 3, padding=pad), nn.Conv2d(outputs, outputs, 3, padding=pad)
-            return JoinedLayers(first, hidden_act(act), second, hidden_act(act), *tail)
+            return JoinedLayers(first, make_act(hidden_act), second, make_act(hidden_act), *tail)
 
         def level_convs(inputs: int, outputs: int, level: int) -> nn.Module:
             return convs(inputs, outputs, *[nn.Dropout(dropout)] * (level >= depth - 1))
@@ -130,6 +83,13 @@ class UNet(SegmentationModel):
         self.in_channels, self.name = in_channels, "unet"
         self.geometry = same_geometry(depth) if padding == "same" else valid_geometry(depth)
         self.initialize()
+
+    def forward(self, x: Tensor) -> Any:
+        """Contracting path, expanding path over its skips, 1×1 convolution."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        x = self.decoder([*skips, coarsest])
+        return self.with_labels(self.segmentation_head(x), coarsest)
 
 
 class CroppingDecoder(nn.Module):
@@ -182,3 +142,53 @@ def _leaves_pixels(bottom: int, depth: int) -> bool:
         if size < 1:
             return False
     return True
+
+
+UNet.card = Card(
+    title="U-Net",
+    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    authors="Olaf Ronneberger, Philipp Fischer, Thomas Brox",
+    year=2015,
+    source="arXiv:1505.04597",
+    figure="Figure 1",
+    faithful="Every layer, size and width of figure 1; the initialization of section 3; dropout at the end of "
+    "the contracting path.",
+    deviations=(
+        Deviation(
+            paper="The paper does not say where dropout stands exactly.",
+            ours="After the 512 level (before pooling and skip) and after the 1024 level, p = 0.5.",
+            reason="So it is in the authors' released network.",
+        ),
+        Deviation(
+            paper="The paper does not mention biases.",
+            ours="Convolutions have biases, which start at 0.",
+            reason="So it is in the authors' released network.",
+        ),
+        Deviation(
+            paper="The released network applies ReLU after each up-convolution and keeps 128 channels in the last "
+            "one (31,100,354 parameters at 2 classes).",
+            ours="No ReLU there; every up-convolution halves the channels (31,030,658 parameters).",
+            reason="The paper's text and figure are followed where the release differs.",
+        ),
+        Deviation(
+            paper="The soft-max is part of the energy function.",
+            ours="The network returns logits.",
+            reason="The loss applies the soft-max, in a numerically safe form.",
+        ),
+    ),
+    facts=(
+        parameters(31_030_658, in_channels=1, classes=2),
+        parameters(31_030_593, in_channels=1, classes=1),
+        parameters(31_031_745, in_channels=3, classes=1),
+        parameters(31_031_810, in_channels=3, classes=2),
+        layer_count(23, in_channels=1, classes=2),
+        output_size(572, 388, in_channels=1, classes=2),
+        output_size(188, 4, in_channels=1, classes=2),
+        output_size(512, 512, in_channels=1, classes=2, padding="same"),
+        halo(92),
+        halo(94, padding="same"),
+        receptive_field(204),
+        init_std("encoder.blocks.1.2", (2 / (9 * 128)) ** 0.5),
+        init_std("decoder.ups.0", (2 / 1024) ** 0.5),
+    ),
+)

@@ -25,7 +25,7 @@ class R2AttentionUNet(SegmentationModel):
 
     Args:
         in_channels: Channels of the image.
-        classes: Channels of the answer.
+        classes: Channels of the output.
         encoder_channels: Channels of each level, finest first; their number − 1 is the number of poolings.
         t: Recurrent steps; a layer computes t + 1 times.
         activation: Of the output, by SMP's names.
@@ -43,37 +43,6 @@ class R2AttentionUNet(SegmentationModel):
         torch.Size([1, 1, 37, 50])
     """
 
-    card = Card(
-        title="R2 Attention U-Net",
-        paper="none; R2U-Net (arXiv:1802.06955) with the gates of Attention U-Net (arXiv:1804.03999)",
-        authors="LeeJunHyun",
-        year=2018,
-        source="github.com/LeeJunHyun/Image_Segmentation, R2AttU_Net",
-        figure="none",
-        faithful="The implementation, layer by layer.",
-        deviations=(
-            Deviation(
-                paper="R2U-Net: O(t) = w_f·x + w_r·O(t−1) + b with two kernels, no batch norm.",
-                ours="One convolution with its batch norm for x and every step, as in the implementation.",
-                reason="It has no other definition; see unetzoo's `r2unet` for the equation itself.",
-            ),
-            Deviation(
-                paper="Attention U-Net: gates on the coarser map's grid, none on the finest skip.",
-                ours="Gates at each skip's own resolution, on every skip, as in the implementation.",
-                reason="It has no other definition; see `attention-unet` for the paper's gates.",
-            ),
-            Deviation(
-                paper="The implementation takes multiples of 16.",
-                ours="Odd sizes are resized to their skip.",
-                reason="Any image size works.",
-            ),
-        ),
-        facts=(
-            parameters(39_442_925, "LeeJunHyun R2AttU_Net"),
-            output_size(256),
-            output_size(101),
-        ),
-    )
     weight_layouts = R2ATTENTION
 
     def __init__(
@@ -103,6 +72,13 @@ class R2AttentionUNet(SegmentationModel):
         self.geometry = Geometry.of_unet(encoder=[reach] * (depth + 1), decoder=[reach] * depth, up=[(1, 1)] * depth)
         self.initialize()
 
+    def forward(self, x: Tensor) -> Any:
+        """Recurrent residual encoder, decoder over its gated skips, 1×1 convolution."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        x = self.decoder([*skips, coarsest])
+        return self.with_labels(self.segmentation_head(x), coarsest)
+
 
 class Recurrent(nn.Module):
     """f(x), then `steps` times f(x + previous), with one f."""
@@ -131,3 +107,36 @@ class RecurrentUnit(nn.Module):
         """(N, inputs, H, W) → (N, outputs, H, W)."""
         x = self.project(x)
         return x + self.layers(x)
+
+
+R2AttentionUNet.card = Card(
+    title="R2 Attention U-Net",
+    paper="none; R2U-Net (arXiv:1802.06955) with the gates of Attention U-Net (arXiv:1804.03999)",
+    authors="LeeJunHyun",
+    year=2018,
+    source="github.com/LeeJunHyun/Image_Segmentation, R2AttU_Net",
+    figure="none",
+    faithful="The implementation, layer by layer.",
+    deviations=(
+        Deviation(
+            paper="R2U-Net: O(t) = w_f·x + w_r·O(t−1) + b with two kernels, no batch norm.",
+            ours="One convolution with its batch norm for x and every step, as in the implementation.",
+            reason="It has no other definition; see unetzoo's `r2unet` for the equation itself.",
+        ),
+        Deviation(
+            paper="Attention U-Net: gates on the coarser map's grid, none on the finest skip.",
+            ours="Gates at each skip's own resolution, on every skip, as in the implementation.",
+            reason="It has no other definition; see `attention-unet` for the paper's gates.",
+        ),
+        Deviation(
+            paper="The implementation takes multiples of 16.",
+            ours="Odd sizes are resized to their skip.",
+            reason="Any image size works.",
+        ),
+    ),
+    facts=(
+        parameters(39_442_925, "LeeJunHyun R2AttU_Net"),
+        output_size(256),
+        output_size(101),
+    ),
+)

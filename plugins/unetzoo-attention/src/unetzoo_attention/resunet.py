@@ -24,7 +24,7 @@ class ResUNet(SegmentationModel):
 
     Args:
         in_channels: Channels of the image.
-        classes: Channels of the answer.
+        classes: Channels of the output.
         encoder_channels: Channels of each level, finest first, the last one being the bridge.
         activation: Of the output, by SMP's names.
         aux_params: Options of SMP's classification head.
@@ -39,45 +39,6 @@ class ResUNet(SegmentationModel):
         >>> ResUNet(classes=4, encoder_channels=(4, 8, 16))(torch.zeros(1, 3, 37, 50)).shape
         torch.Size([1, 4, 37, 50])
     """
-
-    card = Card(
-        title="ResUNet",
-        paper="Road Extraction by Deep Residual U-Net",
-        authors="Zhengxin Zhang, Qingjie Liu, Yunhong Wang",
-        year=2018,
-        source="arXiv:1711.10684",
-        figure="Figure 2 and table I",
-        faithful="Three encoding units, a bridge and three decoding units of two 3×3 convolutions, each after batch "
-        "norm and ReLU (the first of all straight on the image); strides instead of pooling.",
-        deviations=(
-            Deviation(
-                paper="Identity mappings in every unit, though width or stride changes in each of them.",
-                ours="1×1 convolutions, with the unit's stride, without bias or norm.",
-                reason="The sum needs equal shapes; the paper's 7.8 M parameters are those without them.",
-            ),
-            Deviation(
-                paper="The kind of up-sampling is not named.",
-                ours="Nearest ×2, without weights.",
-                reason="Table I gives it none, and none fit into 7.8 M.",
-            ),
-            Deviation(
-                paper="Sizes are multiples of 8.",
-                ours="Odd sizes are resized to their skip.",
-                reason="Any image size works.",
-            ),
-            Deviation(
-                paper="A sigmoid at the end.",
-                ours="Logits.",
-                reason='Losses and metrics apply it; activation="sigmoid" brings it back.',
-            ),
-        ),
-        facts=(
-            weights_of(3, 7_780_032, "7.8 M in the paper"),
-            parameters(8_216_769, "7,780,032 + 430,272 for the 1×1 projections + batch norms and output"),
-            output_size(224),
-            output_size(101),
-        ),
-    )
 
     def __init__(
         self,
@@ -100,6 +61,13 @@ class ResUNet(SegmentationModel):
         self.in_channels, self.name = in_channels, "resunet"
         self.geometry = geometry(len(channels) - 1)
         self.initialize()
+
+    def forward(self, x: Tensor) -> Any:
+        """Encoder, bridge and decoder of residual units, 1×1 convolution."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        x = self.decoder([*skips, coarsest])
+        return self.with_labels(self.segmentation_head(x), coarsest)
 
 
 class ResidualUnit(nn.Module):
@@ -159,3 +127,43 @@ def geometry(depth: int) -> Geometry:
         return x.widened(2)
 
     return geometry_of(needs, 2**depth)
+
+
+ResUNet.card = Card(
+    title="ResUNet",
+    paper="Road Extraction by Deep Residual U-Net",
+    authors="Zhengxin Zhang, Qingjie Liu, Yunhong Wang",
+    year=2018,
+    source="arXiv:1711.10684",
+    figure="Figure 2 and table I",
+    faithful="Three encoding units, a bridge and three decoding units of two 3×3 convolutions, each after batch "
+    "norm and ReLU (the first of all straight on the image); strides instead of pooling.",
+    deviations=(
+        Deviation(
+            paper="Identity mappings in every unit, though width or stride changes in each of them.",
+            ours="1×1 convolutions, with the unit's stride, without bias or norm.",
+            reason="The sum needs equal shapes; the paper's 7.8 M parameters are those without them.",
+        ),
+        Deviation(
+            paper="The kind of up-sampling is not named.",
+            ours="Nearest ×2, without weights.",
+            reason="Table I gives it none, and none fit into 7.8 M.",
+        ),
+        Deviation(
+            paper="Sizes are multiples of 8.",
+            ours="Odd sizes are resized to their skip.",
+            reason="Any image size works.",
+        ),
+        Deviation(
+            paper="A sigmoid at the end.",
+            ours="Logits.",
+            reason='Losses and metrics apply it; activation="sigmoid" brings it back.',
+        ),
+    ),
+    facts=(
+        weights_of(3, 7_780_032, "7.8 M in the paper"),
+        parameters(8_216_769, "7,780,032 + 430,272 for the 1×1 projections + batch norms and output"),
+        output_size(224),
+        output_size(101),
+    ),
+)

@@ -51,12 +51,12 @@ class U2Net(SegmentationModel):
 
     Args:
         in_channels: Channels of the image.
-        classes: Channels of the answer.
+        classes: Channels of the output.
         encoder_channels: Channels out of each of the six encoder stages, finest first.
         mid_channels: Channels inside them.
         decoder_mid_channels: Channels inside the five decoder stages, finest first; what comes out of them is as wide
             as the encoder stage above (the finest: as its own).
-        deep_supervision: In training mode answer `Supervised(mask, sides)`, for the loss `DeepSupervision`.
+        deep_supervision: In training mode return `Supervised(mask, sides)`, for the loss `DeepSupervision`.
         activation: Of the mask, by SMP's names; side outputs stay logits.
         aux_params: Options of SMP's classification head.
 
@@ -72,21 +72,6 @@ class U2Net(SegmentationModel):
         torch.Size([1, 1, 37, 50])
     """
 
-    card = Card(
-        title="U²-Net",
-        paper="U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection",
-        authors="Xuebin Qin, Zichen Zhang, Chenyang Huang, Masood Dehghan, Osmar R. Zaiane, Martin Jagersand",
-        year=2020,
-        source="arXiv:2005.09007",
-        figure="Figures 2 and 5",
-        faithful="The authors' network, layer by layer; 176.3 MB in the paper.",
-        deviations=DEVIATIONS,
-        facts=(
-            parameters(44_009_869, "the authors' U2NET, 44.0 M"),
-            output_size(320),
-            output_size(101),
-        ),
-    )
     weight_layouts = U2NET
 
     def __init__(
@@ -114,10 +99,14 @@ class U2Net(SegmentationModel):
         self.geometry = geometry(HEIGHTS)
         self.initialize()
 
-    def masks(self, decoded: Any) -> Any:
-        """The fused mask; with deep supervision in training mode `Supervised`."""
-        mask = self.segmentation_head(torch.cat(decoded, dim=1))
-        return supervised(mask, decoded) if self.training and self.deep_supervision else mask
+    def forward(self, x: Tensor) -> Any:
+        """Encoder and decoder of residual U-blocks; the side outputs, fused by a 1×1 convolution."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        sides = self.decoder([*skips, coarsest])
+        mask = self.segmentation_head(torch.cat(sides, dim=1))
+        deep = self.training and self.deep_supervision
+        return self.with_labels(supervised(mask, sides) if deep else mask, coarsest)
 
 
 class U2NetSmall(U2Net):
@@ -129,14 +118,6 @@ class U2NetSmall(U2Net):
         >>> sum(p.numel() for p in U2NetSmall().parameters())
         1131181
     """
-
-    card = replace(
-        U2Net.card,
-        title="U²-Net† (small)",
-        figure="Figures 2 and 5; table 1 for its widths",
-        faithful="The authors' network, layer by layer; 4.7 MB in the paper.",
-        facts=(parameters(1_131_181, "the authors' U2NETP, 1.13 M"), *U2Net.card.facts[1:]),
-    )
 
     def __init__(
         self,
@@ -189,3 +170,27 @@ class SideDecoder(nn.Module):
 def stage(level: int, inputs: int, inner: int, outputs: int) -> RSU:
     """The unit of a level; below the fourth pooling nothing is left to pool, so they are dilated instead."""
     return RSU(HEIGHTS[level], inputs, inner, outputs, dilated=level > 3)
+
+
+U2Net.card = Card(
+    title="U²-Net",
+    paper="U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection",
+    authors="Xuebin Qin, Zichen Zhang, Chenyang Huang, Masood Dehghan, Osmar R. Zaiane, Martin Jagersand",
+    year=2020,
+    source="arXiv:2005.09007",
+    figure="Figures 2 and 5",
+    faithful="The authors' network, layer by layer; 176.3 MB in the paper.",
+    deviations=DEVIATIONS,
+    facts=(
+        parameters(44_009_869, "the authors' U2NET, 44.0 M"),
+        output_size(320),
+        output_size(101),
+    ),
+)
+U2NetSmall.card = replace(
+    U2Net.card,
+    title="U²-Net† (small)",
+    figure="Figures 2 and 5; table 1 for its widths",
+    faithful="The authors' network, layer by layer; 4.7 MB in the paper.",
+    facts=(parameters(1_131_181, "the authors' U2NETP, 1.13 M"), *U2Net.card.facts[1:]),
+)

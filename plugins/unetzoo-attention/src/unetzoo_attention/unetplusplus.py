@@ -27,13 +27,13 @@ class UNetPlusPlus(SegmentationModel):
     """Nested U-Net, with or without deep supervision.
 
     With `deep_supervision` each branch X(0, 1) … X(0, L), the end of a U-Net of that depth, has its output, and the
-    mask is their mean (the paper's accurate mode). In training mode the answer is `Supervised(mask, sides)`, for the
+    mask is their mean (the paper's accurate mode). In training mode the output is `Supervised(mask, sides)`, for the
     loss `DeepSupervision`; in evaluation mode the mask alone. `pruned(level)` gives the smaller network that ends in
     one branch (the paper's fast mode).
 
     Args:
         in_channels: Channels of the image.
-        classes: Channels of the answer.
+        classes: Channels of the output.
         encoder_channels: Channels of each level, finest first; their number − 1 is L, the number of poolings.
         deep_supervision: An output for each branch.
         up: "transpose" (2×2 transposed convolution, the authors' code) or "bilinear" (corners aligned, the common
@@ -57,40 +57,6 @@ class UNetPlusPlus(SegmentationModel):
         torch.Size([2, 2, 37, 50])
     """
 
-    card = Card(
-        title="UNet++",
-        paper="UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
-        authors="Zongwei Zhou, Md Mahfuzur Rahman Siddiquee, Nima Tajbakhsh, Jianming Liang",
-        year=2018,
-        source="arXiv:1807.10165",
-        figure="Figure 1",
-        faithful="Widths 32…512, dense skips and deep supervision at full resolution; "
-        "in_channels=1, norm=False is the authors' network to the parameter.",
-        deviations=(
-            Deviation(
-                paper="No batch normalization in the authors' code, but dropout.",
-                ours="Batch norm after each 3×3 convolution, no dropout; norm=False leaves it out.",
-                reason="The common PyTorch implementation; trains at larger rates.",
-            ),
-            Deviation(
-                paper="The branches' probabilities are averaged.",
-                ours="Their logits are averaged.",
-                reason="Losses and metrics read logits.",
-            ),
-            Deviation(
-                paper="A 1×1 convolution for each branch.",
-                ours="One over all branches side by side, of which each branch uses its part; they share the bias.",
-                reason="`segmentation_head[0]` can be replaced for other classes; the mean of all is that one layer.",
-            ),
-        ),
-        facts=(
-            parameters(9_041_601, "the authors' Nest_Net, 9.04 M in the paper", in_channels=1, norm=False),
-            parameters(9_163_329, "4uiiurz1 NestedUNet", up="bilinear"),
-            parameters(9_049_473, "as built by default"),
-            output_size(256),
-            output_size(101),
-        ),
-    )
     weight_layouts = NESTED
 
     def __init__(
@@ -117,13 +83,19 @@ class UNetPlusPlus(SegmentationModel):
         self.geometry = geometry(depth, up)
         self.initialize()
 
-    def masks(self, decoded: Any) -> Any:
-        """The mask; with deep supervision in training mode `Supervised`."""
-        if not self.deep_supervision:
-            return self.segmentation_head(decoded[-1])
+    def forward(self, x: Tensor) -> Any:
+        """Encoder, nested decoder over its skips, 1×1 convolution; with deep supervision one output per branch."""
+        self.check_input_shape(x)
+        *skips, coarsest = self.encoder(x)
+        branches = self.decoder([*skips, coarsest])
+        masks = self.supervised(branches) if self.deep_supervision else self.segmentation_head(branches[-1])
+        return self.with_labels(masks, coarsest)
+
+    def supervised(self, branches: Sequence[Tensor]) -> Any:
+        """The mean of the branches' masks; in training mode with each of them, as `Supervised`."""
         conv, activation = self.segmentation_head
-        parts = conv.weight.split(decoded[0].shape[1], dim=1)
-        sides = [conv2d(x, part, conv.bias, padding=conv.padding) for x, part in zip(decoded, parts, strict=True)]
+        parts = conv.weight.split(branches[0].shape[1], dim=1)
+        sides = [conv2d(x, part, conv.bias, padding=conv.padding) for x, part in zip(branches, parts, strict=True)]
         mask = activation(torch.stack(sides).mean(dim=0))
         return supervised(mask, sides) if self.training else mask
 
@@ -203,3 +175,39 @@ def geometry(depth: int, up: str) -> Geometry:
     """Sizes and reach; bilinear weights with aligned corners depend on the image's size, so no window is exact."""
     unbounded = {"halo": None, "receptive_field": None} if up == "bilinear" else {}
     return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, **unbounded)
+
+
+UNetPlusPlus.card = Card(
+    title="UNet++",
+    paper="UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
+    authors="Zongwei Zhou, Md Mahfuzur Rahman Siddiquee, Nima Tajbakhsh, Jianming Liang",
+    year=2018,
+    source="arXiv:1807.10165",
+    figure="Figure 1",
+    faithful="Widths 32…512, dense skips and deep supervision at full resolution; "
+    "in_channels=1, norm=False is the authors' network to the parameter.",
+    deviations=(
+        Deviation(
+            paper="No batch normalization in the authors' code, but dropout.",
+            ours="Batch norm after each 3×3 convolution, no dropout; norm=False leaves it out.",
+            reason="The common PyTorch implementation; trains at larger rates.",
+        ),
+        Deviation(
+            paper="The branches' probabilities are averaged.",
+            ours="Their logits are averaged.",
+            reason="Losses and metrics read logits.",
+        ),
+        Deviation(
+            paper="A 1×1 convolution for each branch.",
+            ours="One over all branches side by side, of which each branch uses its part; they share the bias.",
+            reason="`segmentation_head[0]` can be replaced for other classes; the mean of all is that one layer.",
+        ),
+    ),
+    facts=(
+        parameters(9_041_601, "the authors' Nest_Net, 9.04 M in the paper", in_channels=1, norm=False),
+        parameters(9_163_329, "4uiiurz1 NestedUNet", up="bilinear"),
+        parameters(9_049_473, "as built by default"),
+        output_size(256),
+        output_size(101),
+    ),
+)
