@@ -114,15 +114,16 @@ def test_pretrained_round_trip(model_name, tmp_path, memory_format, capsys):
 
 def test_pretrained_faults_are_ours(tmp_path):
     net = tiny("bnunet")
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        (tmp_path / "empty").mkdir()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError) as error:
         unetzoo.from_pretrained(tmp_path / "empty")
+    assert error.value.subject == tmp_path / "empty" / "config.json"
     net.save_pretrained(tmp_path / "saved")
     with pytest.raises(CheckpointMismatchError):
         unetzoo.from_pretrained(tmp_path / "saved", classes=4)
     weights = tmp_path / "saved" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="cannot read the weights"):
+    with pytest.raises(CheckpointError):
         unetzoo.from_pretrained(tmp_path / "saved")
 
 
@@ -181,15 +182,17 @@ def test_activation_is_of_the_output(model_name):
 
 
 def test_unknown_keywords_name_the_nearest(model_name):
-    with pytest.raises(UnknownKeywordError, match="did you mean 'classes'"):
+    with pytest.raises(UnknownKeywordError) as error:
         unetzoo.build(model_name, clases=2)
-    with pytest.raises(TypeError, match="did you mean 'classes'"):  # as for any Python function
+    assert "'classes'" in error.value.hint
+    with pytest.raises(TypeError):  # as for any Python function
         unetzoo.models.UNet(clases=2)
 
 
 def test_values_that_json_would_lose_are_refused(model_name):
-    with pytest.raises(ConfigError, match="JSON"):
+    with pytest.raises(ConfigError) as error:
         unetzoo.build(model_name, activation=nn.ReLU)
+    assert "ReLU" in error.value.found and "activation=" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -217,12 +220,15 @@ def test_wrong_arguments_are_refused(model_name, wrong):
 def test_wrong_inputs_are_refused_with_the_fix(model_name):
     net = tiny(model_name)
     x = image(net)
-    with pytest.raises(InputShapeError, match=f"in_channels={net.in_channels + 1}"):
+    with pytest.raises(InputShapeError) as error:
         net(torch.cat([x, x[:, :1]], dim=1))
-    with pytest.raises(InputShapeError, match="batch dimension"):
+    assert f"in_channels={net.in_channels + 1}" in error.value.hint
+    with pytest.raises(InputShapeError) as error:
         net(x[0])
-    with pytest.raises(RuntimeError, match=f"≥ {net.geometry.minimum}|{net.geometry.minimum}"):  # SMP's class
+    assert "x[None]" in error.value.hint
+    with pytest.raises(RuntimeError) as error:  # SMP's class
         net(x[..., : net.geometry.minimum - 1])
+    assert str(net.geometry.minimum) in error.value.expected
 
 
 @pytest.mark.parametrize("depth", [2, 3, 6])
@@ -250,7 +256,7 @@ def test_smp_trains_with_our_encoders():
             features = encoder.eval()(torch.zeros(1, 2, 32, 32))
             assert [f.shape[1] for f in features] == encoder.out_channels
             assert [32 // f.shape[-1] for f in features] == [2**level for level in range(depth + 1)]
-        with pytest.raises(ValueError, match="cannot be dilated"):
+        with pytest.raises(ConfigError):
             encoder.make_dilated(16)
     net = smp.UnetPlusPlus(
         encoder_name="unetzoo-r2", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 4), in_channels=1

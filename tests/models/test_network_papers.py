@@ -70,8 +70,9 @@ def test_valid_unet_accepts_exactly_the_sizes_at_which_every_pooling_is_even(dep
 
 
 def test_unet_names_the_nearest_valid_sizes():
-    with pytest.raises(InputShapeError, match="252 or 268"):
+    with pytest.raises(InputShapeError) as error:
         tiny("unet")(torch.zeros(1, 3, 256, 252))
+    assert error.value.subject == "256×252" and "252 or 268" in error.value.hint
 
 
 def test_unet_drops_out_at_the_end_of_the_contracting_path_alone():
@@ -209,9 +210,10 @@ def test_ddunet_original_has_the_printed_sizes_and_no_other():
     encoder, (up3, block3, up2, block2, up1, block1) = sizes[:4], sizes[4:]
     assert encoder == [256, 128, 56, 20]
     assert (up3, block3, up2, block2, up1, block1) == (56, 48, 128, 128, 256, 256)
-    with pytest.raises(InputShapeError, match="exactly 256×256"):
+    with pytest.raises(InputShapeError) as error:
         net(torch.zeros(1, 3, 264, 264))
-    with pytest.raises(ConfigError, match="depth"):
+    assert "256×256" in error.value.expected
+    with pytest.raises(ConfigError):
         tiny("ddunet", variant="original", encoder_channels=(4, 8, 16))
 
 
@@ -243,16 +245,17 @@ def test_dualunet_takes_foreign_encoders(encoder):
 
 
 @pytest.mark.parametrize(
-    ("config", "reason"),
+    ("config", "part", "told"),
     [
-        ({"encoder_name": "tu-vit_tiny_patch16_224"}, "no usable pyramid"),
-        ({"encoder_name": "resnet17"}, "did you mean 'resnet18'"),
-        ({"encoder_name": "resnet18", "encoder_channels": (8, 16, 32)}, "give one of them"),
-        ({"encoder_name": "resnet18", "decoder_channels": (8, 8)}, "5 widths"),
-        ({"variant": "original", "out_stride": 2}, "out_stride=1"),
+        ({"encoder_name": "tu-vit_tiny_patch16_224"}, "hint", "resnet18"),
+        ({"encoder_name": "resnet17"}, "hint", "'resnet18'"),
+        ({"encoder_name": "resnet18", "encoder_channels": (8, 16, 32)}, "subject", "encoder_name and encoder_channels"),
+        ({"encoder_name": "resnet18", "decoder_channels": (8, 8)}, "expected", "5 widths"),
+        ({"variant": "original", "out_stride": 2}, "expected", "out_stride=1"),
     ],
     ids=str,
 )
-def test_dualunet_refuses(config, reason):
-    with pytest.raises(ConfigError, match=reason):
+def test_dualunet_refuses(config, part, told):
+    with pytest.raises(ConfigError) as error:
         unetzoo.build("dualunet", **config)
+    assert told in getattr(error.value, part)

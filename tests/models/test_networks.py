@@ -88,7 +88,7 @@ def test_every_card_is_complete_and_every_fact_holds():
 def test_verify_sees_a_wrong_fact():
     fact = facts.parameters(1, in_channels=1)
     assert not fact.agrees(fact.measure(unetzoo.models.UNet))
-    with pytest.raises(ConfigError, match="nothing to verify"):
+    with pytest.raises(ConfigError):
         list(card.verify("smp-*"))
 
 

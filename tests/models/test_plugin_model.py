@@ -55,8 +55,9 @@ def test_it_is_saved_under_its_name_and_comes_back(install, tmp_path):
     x = torch.randn(1, 3, 9, 7)  # a network that states no geometry takes what it takes
     assert torch.equal(net(x), again(x))
     assert unetzoo.predict(net, x[0]).shape == (2, 9, 7)
-    with pytest.raises(UnknownKeywordError, match="did you mean 'width'"):
+    with pytest.raises(UnknownKeywordError) as error:
         type(net)(widht=3)
+    assert "'width'" in error.value.hint
     with pytest.raises(InputShapeError):
         net(x[:, :2])
 
@@ -66,8 +67,9 @@ def test_without_its_package_the_error_names_it(install, tmp_path, monkeypatch):
     unetzoo.build("gonenet").save_pretrained(tmp_path / "saved")
     monkeypatch.undo()
     MODELS.refresh()
-    with pytest.raises(PluginError, match="install gone-nets"):
+    with pytest.raises(PluginError) as error:
         unetzoo.from_pretrained(tmp_path / "saved")
+    assert "gone-nets" in error.value.hint
 
 
 def test_a_class_that_no_registry_names_says_how_to_load_it(tmp_path):
@@ -75,6 +77,7 @@ def test_a_class_that_no_registry_names_says_how_to_load_it(tmp_path):
         pass
 
     Mine(encoder_channels=(2, 2, 2)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"Mine\.from_pretrained"):
+    with pytest.raises(CheckpointError) as error:
         unetzoo.from_pretrained(tmp_path)
+    assert "Mine.from_pretrained" in error.value.hint
     assert type(Mine.from_pretrained(tmp_path)) is Mine

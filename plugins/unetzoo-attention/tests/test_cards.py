@@ -136,22 +136,22 @@ def test_a_small_u2net_is_saved_under_its_own_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options"),
     [
-        ("attention-unet", {"gates": "fine"}, "'common' or 'paper'"),
-        ("attention-unet", {"encoder_channels": [8]}, "2 or more positive integers"),
-        ("r2attention-unet", {"t": 0}, "wrong t"),
-        ("r2attention-unet", {"encoder_channels": [8, 0]}, "wrong encoder_channels"),
-        ("unetplusplus", {"up": "nearest"}, "'transpose' or 'bilinear'"),
-        ("resunet", {"encoder_channels": []}, "wrong encoder_channels"),
-        ("resunet", {"encoder_channels": 64}, "found 64"),
-        ("u2net", {"encoder_channels": [8] * 5}, "6 positive integers"),
-        ("u2net", {"decoder_mid_channels": [8] * 6}, "wrong decoder_mid_channels"),
-        ("u2net-small", {"mid_channels": [8.0] * 6}, "wrong mid_channels"),
-        ("resunet", {"classes": 0}, "wrong classes"),
-        ("u2net", {"classes": 0}, "wrong classes"),
+        ("attention-unet", {"gates": "fine"}),
+        ("attention-unet", {"encoder_channels": [8]}),
+        ("r2attention-unet", {"t": 0}),
+        ("r2attention-unet", {"encoder_channels": [8, 0]}),
+        ("unetplusplus", {"up": "nearest"}),
+        ("resunet", {"encoder_channels": []}),
+        ("resunet", {"encoder_channels": 64}),
+        ("u2net", {"encoder_channels": [8] * 5}),
+        ("u2net", {"decoder_mid_channels": [8] * 6}),
+        ("u2net-small", {"mid_channels": [8.0] * 6}),
+        ("resunet", {"classes": 0}),
+        ("u2net", {"classes": 0}),
     ],
 )
-def test_wrong_arguments_are_refused(name, options, said):
-    with pytest.raises(unetzoo.errors.ConfigError, match=said):
+def test_wrong_arguments_are_refused(name, options):
+    with pytest.raises(unetzoo.errors.ConfigError):
         unetzoo.build(name, **options)
