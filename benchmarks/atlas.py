@@ -165,7 +165,7 @@ def cases() -> list[Case]:
     return [
         iou_case(
             "Nothing is there and nothing was found",
-            "0/0. We say NaN and leave it out of means (`empty=` chooses 0 or 1, and every mean says over how many "
+            "0/0. Ours is NaN, left out of means (`empty=` chooses 0 or 1, and every mean says over how many "
             "classes it went). SMP counts it as right, torchmetrics as wrong; MONAI leaves it out too, but its "
             "mean over no image at all is 0.",
             empty, empty, 2,
@@ -194,12 +194,12 @@ def cases() -> list[Case]:
             found, two, 2,
         ),
         iou_case(
-            "Void pixels (255), told to ignore them; the prediction is wrong in all of these",
+            "Void pixels (255), ignored; the prediction is wrong in all of them",
             "Ignored pixels change nothing, so the rest is perfect. MONAI's metric knows no ignored label.",
             guess, void, 3, 255,
         ),
         iou_case(
-            "A label 7 among three classes, nobody told",
+            "A label 7 among three classes, without a declared ignore_index",
             "A wrong label is an error of the data. All but SMP refuse it, which holds the pixel for a false alarm of "
             "what was predicted there, and scores on.",
             halves, strange, 3,
@@ -207,7 +207,7 @@ def cases() -> list[Case]:
         Case(
             "The object was missed altogether",
             "95 % Hausdorff distance, pixels",
-            "No outline, no distance. MONAI says NaN or infinity, and its mean leaves NaN out: a network that finds "
+            "No outline, no distance. MONAI gives NaN or infinity, and its mean leaves NaN out: a network that finds "
             "nothing is not punished. Ours counts the image's diagonal, and says how many objects were missed.",
             {"unetzoo": lambda: our_surface(missed, truth), "MONAI": lambda: monai_surface(missed, truth)},
         ),

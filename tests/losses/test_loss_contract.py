@@ -239,6 +239,28 @@ def test_label_outside_the_classes_is_named(case):
         build(case, ignore_index=7)(output, target)
 
 
+FLOATS = [case for case in LABELED if case[2] == 1 or case[3]]
+
+
+@pytest.mark.parametrize("case", [case for case in FLOATS if case[0] != "border_ce"], ids=ids)
+def test_binary_and_multilabel_masks_may_be_floats_of_0_and_1(case):
+    """As SMP's notebooks pass them."""
+    output, target = make(case)
+    loss = build(case, ignore_index=IGNORE)
+    target[..., 2:4, :] = IGNORE
+    assert torch.equal(loss(output, target.float()), loss(output, target))
+    for wrong in (0.5, math.nan):
+        soft = target.float()
+        soft[..., 0, 0] = wrong
+        with pytest.raises(DataError):
+            loss(output, soft)
+    with pytest.raises(LabelRangeError):
+        loss(output, target.float() + 1)
+    if case[0] == "dice":
+        compiled = torch.compile(loss, backend="eager", fullgraph=True)
+        assert compiled(output, soft).isnan()
+
+
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_misfits_are_refused(case):
     output, target = make(case)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from segmentation_models_pytorch import losses as smp_losses
 from torch import nn
 
 from unetzoo.errors import ConfigError, InputShapeError
@@ -186,3 +189,32 @@ def test_focal_wrong_arguments():
         FocalLoss("binary", class_weights=[1.0])
     with pytest.raises(ConfigError, match="multiclass"):
         FocalLoss("multi-class")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multilabel", 3)])
+def test_focal_takes_smps_reduction_and_probabilities(mode, channels, from_logits, reduction):
+    output = torch.randn(2, channels, 5, 6)
+    output = output if from_logits else output.sigmoid()
+    target = torch.randint(0, 2, output.shape)
+    keywords = {"mode": mode, "alpha": 0.3, "gamma": 1.5, "from_logits": from_logits, "reduction": reduction}
+    ours, theirs = FocalLoss(**keywords), smp_losses.FocalLoss(**keywords)
+    torch.testing.assert_close(ours(output, target), theirs(output, target), rtol=1e-5, atol=1e-6)
+    logits = output if from_logits else output.logit()
+    same = FocalLoss(mode, alpha=0.3, gamma=1.5, reduction=reduction)(logits, target)
+    torch.testing.assert_close(ours(output, target), same, rtol=1e-5, atol=1e-6)
+
+
+def test_focal_of_probabilities_at_0_and_1_is_finite_and_ignores_nan():
+    probability = torch.tensor([[[[0.0, 1.0, 0.3, math.nan]]]], requires_grad=True)
+    loss = FocalLoss("binary", from_logits=False, ignore_index=255)
+    value = loss(probability, torch.tensor([[[1, 1, 0, 255]]]))
+    (gradient,) = torch.autograd.grad(value, probability)
+    assert value.isfinite() and gradient.isfinite().all() and gradient[..., 3] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"reduction": "none"}, {"reduction": "sum", "normalized": True}, {"eps": 0.0}])
+def test_focal_refuses_what_gives_no_scalar(wrong):
+    with pytest.raises(ConfigError):
+        FocalLoss("binary", **wrong)

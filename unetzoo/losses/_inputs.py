@@ -179,10 +179,6 @@ def fit_target(
         SizeMismatchError: Shapes that do not belong together.
         DataError: A target that does not hold integers, or is on another device.
     """
-    if target.is_floating_point() or target.is_complex():
-        raise DataError(
-            "unusable target", expected="integer labels (int64)", found=target.dtype, hint="give target.long()"
-        )
     if target.device != output.device:
         raise DataError(
             "target and output are on two devices",
@@ -190,6 +186,8 @@ def fit_target(
             found=target.device,
             hint=f"give target.to({str(output.device)!r})",
         )
+    if target.is_floating_point() or target.is_complex():
+        target = _labels_of_floats(target, mode)
     channels = output.shape[1] if mode == "multilabel" else 1
     if mode == "binary" and output.shape[1] != 1:
         raise InputShapeError(
@@ -208,6 +206,18 @@ def mask_ignored(output: Tensor, weight: Tensor | None) -> Tensor:
     Not a product with the weight: 0·NaN is NaN, forward and backward.
     """
     return output if weight is None else torch.where(weight == 0, 0.0, output)
+
+
+def _labels_of_floats(target: Tensor, mode: Mode) -> Tensor:
+    """A binary or multilabel mask of floats as integers; a fraction is an error, or on accelerators no known label."""
+    whole = target == target.round() if target.is_floating_point() and mode != "multiclass" else None
+    if whole is None or (target.device.type == "cpu" and not torch.compiler.is_compiling() and not whole.all()):
+        also = "" if mode == "multiclass" else ", or floats that are exactly 0 or 1"
+        found = target.dtype if whole is None else f"{target[~whole][0].item():g}"
+        raise DataError(
+            "unusable target", expected=f"integer labels (int64){also}", found=found, hint="give target.long()"
+        )
+    return torch.where(whole, target.long(), -(2**31))
 
 
 def read_inputs(

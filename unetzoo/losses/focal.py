@@ -14,8 +14,10 @@ from torch.autograd.function import once_differentiable
 from ..errors import ConfigError
 from ._inputs import (
     Mode,
+    Truth,
     check_mode,
     check_output,
+    check_policy,
     class_vector,
     fit_target,
     for_classes,
@@ -41,6 +43,11 @@ class FocalLoss(nn.Module):
         alpha: Weight of the positive labels, in [0, 1]; without it both kinds weigh 1.
         gamma: Power of the factor f, ≥ 0; 0 is binary cross entropy.
         ignore_index: Label that does not count; for multilabel, label by label.
+        from_logits: Whether the output is logits; else it is the probability of each channel. (For "multiclass" SMP
+            takes `ln p` for the logit, which is smaller.)
+        eps: Probabilities are clamped to [eps, 1 − eps].
+        reduction: "mean", or "sum": `Σ w·c·a·f·(−ln q) / Σ c`, summed over pixels and averaged over channels, as in
+            SMP.
         normalized: Divide by `Σ w·c·f` instead. (SMP does so for each channel, and then once more by the pixels.)
         reduced_threshold: A number r in (0, 1]: f is 1 where q < r and `((1 − q) / r)^gamma` elsewhere.
         class_weights: One number ≥ 0 per channel.
@@ -76,6 +83,9 @@ class FocalLoss(nn.Module):
         alpha: float | None = None,
         gamma: float = 2.0,
         ignore_index: int | None = None,
+        from_logits: bool = True,
+        eps: float = 1e-7,
+        reduction: Literal["mean", "sum"] = "mean",
         normalized: bool = False,
         reduced_threshold: float | None = None,
         class_weights: Sequence[float] | Tensor | None = None,
@@ -88,9 +98,15 @@ class FocalLoss(nn.Module):
             raise ConfigError("unusable gamma", expected="a number ≥ 0", found=gamma)
         if alpha is not None and not 0.0 <= alpha <= 1.0:
             raise ConfigError("unusable alpha", expected="a number in [0, 1]", found=alpha)
+        check_policy(reduction, ("mean", "sum"), "reduction")
+        if normalized and reduction == "sum":
+            raise ConfigError("normalized divides the sum", subject="reduction", expected="mean", found="sum")
+        if not 0.0 < eps < 0.5:
+            raise ConfigError("unusable eps", expected="a number in (0, 0.5)", found=eps)
         if reduced_threshold is not None and not 0.0 < reduced_threshold <= 1.0:
             raise ConfigError("unusable reduced_threshold", expected="a number in (0, 1]", found=reduced_threshold)
         self.alpha, self.gamma, self.ignore_index = alpha, gamma, ignore_index
+        self.from_logits, self.eps, self.reduction = from_logits, eps, reduction
         self.normalized, self.reduced_threshold = normalized, reduced_threshold
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
@@ -98,23 +114,30 @@ class FocalLoss(nn.Module):
         """The loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
-            if not self.normalized:
-                return self._mean(output, target, weight)
-            output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
-            right = self._where_positive(truth.labels, output, -output)  # the logit of the truth
-            log_factor = _below_its_largest(self._log_factor(right), truth.weight)
-            factor = log_factor.exp()
-            loss = -factor * F.logsigmoid(right)
-            if self.alpha is not None:
-                ones = torch.ones_like(loss)
-                loss = loss * self._where_positive(truth.labels, self.alpha * ones, (1.0 - self.alpha) * ones)
-            weights = for_classes(self.class_weights, output, output.shape[1], "class_weights")
-            if weights is not None:
-                weights = weights.view(-1, 1, 1)
-                loss, factor = loss * weights, factor * weights
-            return truth.settle(weighted_mean(loss, truth.weight, factor))
+            if not self.from_logits:
+                probability, _ = self._read(output, target, weight)
+                output = probability.clamp(self.eps, 1.0 - self.eps).logit()
+            return (self._normalized if self.normalized else self._reduced)(output, target, weight)
 
-    def _mean(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def _read(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Truth]:
+        return read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
+
+    def _normalized(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        output, truth = self._read(output, target, weight)
+        right = self._where_positive(truth.labels, output, -output)  # the logit of the truth
+        log_factor = _below_its_largest(self._log_factor(right), truth.weight)
+        factor = log_factor.exp()
+        loss = -factor * F.logsigmoid(right)
+        if self.alpha is not None:
+            ones = torch.ones_like(loss)
+            loss = loss * self._where_positive(truth.labels, self.alpha * ones, (1.0 - self.alpha) * ones)
+        weights = for_classes(self.class_weights, output, output.shape[1], "class_weights")
+        if weights is not None:
+            weights = weights.view(-1, 1, 1)
+            loss, factor = loss * weights, factor * weights
+        return truth.settle(weighted_mean(loss, truth.weight, factor))
+
+    def _reduced(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         labels, weight = fit_target(output, target, mode=self.mode, weight=weight)
         positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
         compute = _Sums.apply if needs_gradient(output) else _focal_sums
@@ -124,9 +147,9 @@ class FocalLoss(nn.Module):
         )  # fmt: skip
         fault = wrong_labels(faults, labels, self.ignore_index, output.shape[1] if self.mode == "multiclass" else 2)
         weights = for_classes(self.class_weights, sums, output.shape[1], "class_weights")
-        if weights is not None:
-            sums, counted = sums * weights, counted * weights
-        loss = safe_ratio(sums.sum(), counted.sum())
+        weights = sums.new_ones(output.shape[1]) if weights is None else weights
+        divisor = weights.sum() if self.reduction == "sum" else (counted * weights).sum()
+        loss = safe_ratio((sums * weights).sum(), divisor)
         return settled(loss, fault).to(torch.promote_types(output.dtype, torch.float32))
 
     def _where_positive(self, labels: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -144,12 +144,8 @@ class SegmentationMetric(SummedState):
                 return self.add(counts=counts)
         predicted, truth, logits = self._maps(output, target)
         counted = inputs.counted_pixels(weight, truth)
-        maps = [predicted, truth, *([] if counted is None else [counted.expand_as(truth)])]
-        if self._multilabel:  # every label of every image is a table of its own
-            maps = [each.flatten(0, 1) for each in maps]
-        elif not self.per_image:
-            maps = [each[None] for each in maps]
-        predicted, truth, counted = (*maps, None)[:3]
+        counted = None if counted is None else self._grouped(counted.expand_as(truth))
+        predicted, truth = self._grouped(predicted), self._grouped(truth)
         counts = self._bins.count(truth, predicted, counted, logits=logits).unflatten(0, (-1, self._tables))
         parts = {"counts": counts.sum(0)}
         if self.per_image:
@@ -302,6 +298,12 @@ class SegmentationMetric(SummedState):
         truth = inputs.true_labels(target, predicted, output)
         predicted, truth = ([maps, *self._unions(maps)] for maps in (predicted, truth))
         return torch.cat(predicted, 1), torch.cat(truth, 1), logits
+
+    def _grouped(self, maps: Tensor) -> Tensor:
+        """The maps with those in front that share a table: each label of each image, each image, or the batch."""
+        if self._multilabel:
+            return maps.flatten(0, 1)
+        return maps if self.per_image else maps[None]
 
     def _unions(self, maps: Tensor) -> list[Tensor]:
         """A map for every group: 1 where any member is; ignored, or NaN, where any member is that."""
