@@ -79,6 +79,17 @@ def test_it_is_unpacked_once_and_known_by_content(tmp_path, cache, monkeypatch):
     assert (data_root(path) / "a.txt").read_bytes() == b"ALPHA"
 
 
+def test_a_changed_file_of_an_unpacked_archive_is_noticed(tmp_path, cache):
+    path = good(tmp_path / "a.zip")
+    root = data_root(path)
+    (root / "a.txt").write_bytes(b"ALPHA")
+    (root / "more.txt").touch()
+    again = data_root(path)
+    assert (again / "a.txt").read_bytes() == b"alpha" and not (again / "more.txt").exists()
+    (again / "c.zip").unlink()
+    assert (data_root(path) / "c.zip").exists()
+
+
 def test_the_cache_folder(tmp_path, monkeypatch):
     path = good(tmp_path / "a.zip")
     monkeypatch.delenv("UNETZOO_CACHE", raising=False)

@@ -35,7 +35,7 @@ def test_names_that_lead_elsewhere(kind, name, tmp_path, canary):
 
 
 def test_nul_in_names(tmp_path, canary):
-    canary(pack(tmp_path / "archives" / "a.zip", [("fine.png\0/../../evil", b"", "file")]), UnsafeArchiveError, "NUL")
+    canary(pack(tmp_path / "archives" / "a.zip", [("fine.png\0/../../evil", b"", "file")]), UnsafeArchiveError)
     path = tmp_path / "archives" / "a.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as file:
         info = tarfile.TarInfo("é")
@@ -78,7 +78,7 @@ def test_bombs(kind, tmp_path, canary, monkeypatch):
     assert "at most 2,000,000 entries, 5,000,000 bytes" in text and "max_bytes=…" in text and "data_root" in text
     canary(path, UnsafeArchiveError, "unpacks to too much", max_entries=7)
     if kind != ".tar":
-        monkeypatch.setattr("unetzoo.datasets.unpacking.SPARED", 10**6)
+        monkeypatch.setattr("unetzoo.datasets.archive.SPARED", 10**6)
         canary(path, UnsafeArchiveError, "100 times its own size", max_ratio=100)
         monkeypatch.undo()
     assert len(list(data_root(path, max_entries=8, max_bytes=8_000_000).iterdir())) == 8
