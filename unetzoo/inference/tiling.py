@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..bundle import ModelBundle
 from ..errors import ConfigError
 from ..images.arrays import as_tensor
 from ..labels import LabelSpec
@@ -24,6 +25,7 @@ from .images import check_channels
 from .merging import TTAMerger
 from .padding import mirror_positions
 from .planner import Memory, fit_windows
+from .results import resized
 from .stitching import Piece, arriving, pieces
 from .tta import TTALike, as_tta
 from .views import View
@@ -47,7 +49,7 @@ class Uncertain(NamedTuple):
 
 
 def predict(
-    net: nn.Module,
+    net: nn.Module | ModelBundle,
     image: Tensor | np.ndarray,
     *,
     tile: Tile = None,
@@ -69,11 +71,12 @@ def predict(
     left out.
 
     Args:
-        net: Any segmentation network. One without `geometry` (SMP's own, plugins' tier 1) is taken to answer at its
-            input's size, for multiples of `net.encoder.output_stride` (1 where there is none); where that is not so,
-            set `net.geometry`.
-        image: A float tensor, as trained on; or an array, whose uint8 is divided by 255, uint16 by 65535, bool taken as
-            0 and 1, floats as they are.
+        net: Any segmentation network, or a `ModelBundle`. One without `geometry` (SMP's own, plugins' tier 1) is taken
+            to keep its input's size, for multiples of `net.encoder.output_stride` (1 where there is none); where that
+            is not so, set `net.geometry`.
+        image: A preprocessed float tensor; or an array. Of uint8, it is preprocessed as the network's validation did,
+            where the network carries that (trained or loaded networks do), else divided by 255; uint16 is divided by
+            65535, bool taken as 0 and 1, floats as they are.
         tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
             side that covers the image and its padding is not cut. Exact windows are made smaller where as many of
             them still cover the image. "auto": what fits into `memory` and computes the
@@ -86,7 +89,8 @@ def predict(
             are done window by window, so that exact tiles stay exact; other angles and scales make images of their
             own, each predicted as `tile` and `blend` say. How far the answers are apart is told by
             `unetzoo.inference.predict_with_uncertainty`.
-        labels: The label set, whose left and right change places in mirrored images.
+        labels: The label set, whose left and right change places in mirrored images; that of the network by default,
+            where it carries one.
         memory: What windows may take on the network's device, beside image, answer and weights: bytes, or a text as
             "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
             through the network at once on a GPU.
@@ -114,7 +118,7 @@ def predict(
 
 
 def predict_with_uncertainty(
-    net: nn.Module,
+    net: nn.Module | ModelBundle,
     image: Tensor | np.ndarray,
     *,
     tta: TTALike = "flips",
@@ -157,7 +161,7 @@ def predict_with_uncertainty(
 
 
 def _predict(
-    net: nn.Module,
+    net: nn.Module | ModelBundle,
     image: Tensor | np.ndarray,
     *,
     tile: Tile,
@@ -168,18 +172,30 @@ def _predict(
     uncertainty: bool = False,
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
-    predictor = WindowPredictor(net, as_tta(tta), labels, uncertainty)
-    image = as_tensor(image)
-    check_channels(net, image)
-    with evaluation_mode(net):
+    bundle = ModelBundle.of(net)
+    model: nn.Module = bundle.model
+    predictor = WindowPredictor(model, as_tta(tta), bundle.labels if labels is None else labels, uncertainty)
+    prepared = _preprocessed(image, bundle)
+    check_channels(model, prepared)
+    with evaluation_mode(model):
         if predictor.exact:
-            heads = _predicted(predictor, image, predictor.views, tile, blend, memory)
+            heads = _predicted(predictor, prepared, predictor.views, tile, blend, memory)
         else:
-            heads = _merged(predictor, image, tile, blend, memory)
+            heads = _merged(predictor, prepared, tile, blend, memory)
+    if isinstance(image, np.ndarray) and image.shape[:2] != prepared.shape[1:]:  # resized by the preprocessing
+        heads = [resized(head, (image.shape[0], image.shape[1])) for head in heads]
     if not uncertainty:
         return predictor.rebuild(heads)
     half = len(heads) // 2
     return Uncertain(predictor.rebuild(heads[:half]), predictor.rebuild([head[0] for head in heads[half:]]))
+
+
+def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
+    """A decoded image as the network's own preprocessing makes it, where that is known; others by `as_tensor`."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size:
+        preprocess = bundle.preprocess or as_tensor
+        return preprocess(image if image.ndim == 3 else image[..., None])
+    return as_tensor(image)
 
 
 def batches(
