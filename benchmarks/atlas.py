@@ -98,7 +98,7 @@ def monai_iou(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
 def iou_case(
     title: str, why: str, predicted: Tensor, target: Tensor, classes: int, ignore_index: int | None = None
 ) -> Case:
-    """The mean IoU of label maps as each library gives it by default."""
+    """Mean IoU of label maps with the defaults of each library."""
     binary = classes == 2
     mode = {"mode": "binary"} if binary else {"mode": "multiclass", "num_classes": classes}
     task = {"task": "binary"} if binary else {"task": "multiclass", "num_classes": classes}
@@ -110,7 +110,7 @@ def iou_case(
         why,
         {
             "unetzoo": lambda: ours(
-                predicted, target, key, classes=1 if binary else classes, ignore_index=ignore_index
+                predicted, target, key, num_classes=1 if binary else classes, ignore_index=ignore_index
             ),
             "SMP": lambda: smp_score(predicted, target, "iou_score", "macro", **smp_mode),
             "torchmetrics": lambda: torchmetrics_iou(predicted, target, ignore_index=ignore_index, **task),
@@ -141,7 +141,7 @@ def loss_case(title: str, why: str, logits: Tensor, target: Tensor) -> Case:
 
 
 def cases() -> list[Case]:
-    """All of them, in the order of the page."""
+    """All cases in the order of the page."""
     empty = torch.zeros(1, 8, 8, dtype=torch.long)
     speck = empty.clone()
     speck[0, 3, 3] = 1

@@ -18,7 +18,7 @@ FRAMES, HEIGHT, WIDTH, SIZE, CLASSES = 6, 1024, 2048, 256, 19
 
 
 def draw(root: Path) -> None:
-    """Frames that compress as camera images do (3 MB as PNG): gradients, blocks of things, sensor noise."""
+    """Frames that compress like camera images (3 MB as PNG): gradients, blocks, sensor noise."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     for number in range(FRAMES):
@@ -79,6 +79,6 @@ def _shrunk(path: Path, how: Image.Resampling) -> Image.Image:
 
 
 def equal(outputs: dict[str, Any]) -> None:
-    """Bit for bit."""
+    """Samples must be identical."""
     for ours, theirs in zip(outputs["cached"], outputs["folder: decode and resize"], strict=True):
         assert ours["id"] == theirs["id"] and all((ours[k] == theirs[k]).all() for k in ("image", "mask"))

@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Rates that no kernel exceeds.
+    """Upper bounds of a device's rates.
 
     Args:
         tflops: 10¹² operations a second of a product of matrices.
@@ -36,7 +36,7 @@ class Ceilings:
 
 @cache
 def measured(dtype: torch.dtype = torch.float32, repeats: int = 10) -> Ceilings:
-    """Of the GPU where there is one, else of the processor with its present number of threads."""
+    """Measure the GPU if there is one, else the CPU with the current number of threads."""
     cuda = torch.cuda.is_available()
     device, side, length = ("cuda", 8192, 2**29) if cuda else ("cpu", 1536, 2**25)
     left, right = torch.randn(2, side, side, device=device).to(dtype)
@@ -48,7 +48,7 @@ def measured(dtype: torch.dtype = torch.float32, repeats: int = 10) -> Ceilings:
 
 
 def fastest(call: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest repetition, after two for warmth."""
+    """Time of the fastest repetition in seconds, after two warm-up runs."""
     times = []
     for _ in range(repeats + 2):
         if torch.cuda.is_available():

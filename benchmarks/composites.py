@@ -56,7 +56,7 @@ def races() -> Iterator[Race]:
 
 
 def collect(get: Get) -> Callable[[], list[Sample]]:
-    """Ask for all samples in turn, and keep some."""
+    """Load all samples in turn and keep some."""
 
     def run() -> list[Sample]:
         kept = []
@@ -75,7 +75,7 @@ def in_order(export: CompositesExport, data: Composites) -> Get:
 
 
 def reader(root: Path, data: Composites, *, scene: bool) -> Get:
-    """As anybody would read an export."""
+    """Read an export in the usual way."""
     stems = [data.stem(index) for index in range(SAMPLES)]
     scenes = [data.background_names[data.combination(index).background] for index in range(SAMPLES)]
     ending = next((root / "fg_bg").iterdir()).suffix
@@ -98,7 +98,7 @@ def array(path: Path) -> np.ndarray:
 
 
 def step_by_step(plain: Composites) -> Get:
-    """Jitter without regard for speed, from the undisturbed sample."""
+    """A straightforward jitter of the plain sample."""
 
     def get(index: int) -> Sample:
         sample = plain[index]
@@ -130,7 +130,7 @@ def about(answers: dict[str, list[Sample]]) -> None:
 
 
 def compare(answers: dict[str, list[Sample]], image: float, depth: float) -> None:
-    """Masks equal; images and depth as near as files can be: everywhere where exact, in the mean where not."""
+    """Masks must be equal, images and depth as close as the file format allows."""
     ours = answers["composed"]
     for samples in answers.values():
         for truth, found in zip(ours, samples, strict=True):

@@ -28,7 +28,7 @@ MAY_GROW = 1.001  # what a new torch may add in small tensors
 
 
 def counted() -> dict[str, dict[str, Any]]:
-    """Every case, as it is and with `save_memory`."""
+    """Every case, with and without `save_memory`."""
     rows = {}
     for name, case in CASES.items():
         for suffix, saves in (("", False), (", lean", True)):
@@ -43,7 +43,7 @@ def counted() -> dict[str, dict[str, Any]]:
 
 
 def worse(now: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> list[str]:
-    """What grew, and what is no longer counted, in words."""
+    """Counts that grew or are missing, as text."""
     found = [f"{name}: no longer counted" for name in before if name not in now]
     found += [f"{name}: not kept yet" for name in now if name not in before]
     for name in now.keys() & before.keys():

@@ -26,7 +26,7 @@ DILATED = [{"encoder_depth": depth, "encoder_output_stride": 2**depth} for depth
 
 @dataclass(frozen=True)
 class Fit:
-    """How an encoder fits a decoder.
+    """The result of one encoder in one decoder.
 
     Args:
         settings: The keywords it takes; None where there are none.
@@ -38,7 +38,7 @@ class Fit:
 
 
 def fit(architecture: type, encoder: str) -> Fit:
-    """Try the decoder's defaults first, then shallower encoders where it wants a dilated one."""
+    """Try the decoder's defaults first, then shallower encoders if it needs a dilated one."""
     dilates = "encoder_output_stride" in inspect.signature(architecture).parameters
     reasons: list[str] = []
     for settings in ({}, *(DILATED if dilates else ())):
@@ -50,7 +50,7 @@ def fit(architecture: type, encoder: str) -> Fit:
 
 
 def refusal(architecture: type, encoder: str, settings: dict[str, Any]) -> str:
-    """What is raised, or wrong with the answer; "" where nothing is."""
+    """The error that is raised, or what is wrong with the output; empty if all is well."""
     try:
         with torch.device("meta"):
             net = architecture(encoder, encoder_weights=None, classes=CLASSES, **settings).eval()
@@ -76,7 +76,7 @@ def table() -> str:
 
 
 def parts(page: str) -> tuple[str, str, str]:
-    """What stands before the table, the table, and what comes after."""
+    """The text before the table, the table, and the text after it."""
     before, first, rest = page.partition(MARKS[0])
     found, last, after = rest.partition(MARKS[1])
     return before + first, found, last + after

@@ -35,7 +35,7 @@ READ_TWICE = {"native_batch_norm", "native_batch_norm_backward"}
 
 @dataclass(frozen=True)
 class Floor:
-    """Seconds.
+    """Lower bounds in seconds.
 
     Args:
         work: All FLOPs at the ceiling.
@@ -49,7 +49,7 @@ class Floor:
 
 
 def floor(ops: tuple[Op, ...], ceilings: Ceilings) -> Floor:
-    """The least time of operations on a device."""
+    """The lower bounds of operations on a device."""
     times = [(op.flops / ceilings.flops, moved(op) / ceilings.bytes) for op in ops]
     total = sum(max(pair) for pair in times)
     bound = sum(work for work, bytes in times if work >= bytes)
@@ -57,7 +57,7 @@ def floor(ops: tuple[Op, ...], ceilings: Ceilings) -> Floor:
 
 
 def limit(case: Case, train: bool) -> Limit:
-    """Of a network on this machine, separate kernels; without training batch norms cost nothing, as they are folded."""
+    """The limit of a network on this machine with separate kernels; in inference batch norms are folded and free."""
     counted, ceilings = case.count(), measured(case.dtype)
     ops = counted.forward + counted.backward if train else counted.forward
     least = floor(tuple(op for op in ops if train or op.name not in READ_TWICE), ceilings).kernels
@@ -65,7 +65,7 @@ def limit(case: Case, train: bool) -> Limit:
 
 
 def of_bytes(count: float) -> Limit:
-    """Of work that has to move so many bytes once."""
+    """The limit of work that has to move these bytes once."""
     ceilings = measured()
     return Limit(count / ceilings.bytes, f"{count / 1e6:,.0f} MB moved once; {ceilings.gigabytes:.4g} GB/s")
 
@@ -75,14 +75,14 @@ def said(dtype: torch.dtype) -> str:
 
 
 def moved(op: Op) -> int:
-    """Bytes that a kernel of its own has to move; 0 for what a neighbor does on its way."""
+    """Bytes that a separate kernel has to move; 0 for operations that are fused into a neighbor."""
     if op.name in FREE:
         return 0
     return op.written + op.read * (2 if op.name in READ_TWICE else 1)
 
 
 def rows(counted: Counted, ceilings: Ceilings) -> Iterator[tuple[str, str]]:
-    """What a reader wants to know, in words and figures."""
+    """The report as text."""
     forward, step = counted.gflop
     yield "parameters", f"{counted.parameters:,}"
     yield "GFLOP forward / step", f"{forward:,.0f} / {step:,.0f}"

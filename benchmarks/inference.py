@@ -36,14 +36,14 @@ RECIPE = "bfloat16, channels innermost, compiled"
 
 
 def races() -> Iterator[Race]:
-    """One race a network and batch."""
+    """One race per network and batch."""
     for name, config in NETWORKS.items():
         for batch in (8, 1) if CUDA else (1,):
             yield race(name, config, batch)
 
 
 def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Race:
-    """Ours first, at its fastest that waits for no compiler on a CPU; compiled on a GPU."""
+    """The contenders, ours first: the fastest variant that needs no compiler on a CPU, compiled on a GPU."""
     torch.manual_seed(0)
     net = settled(unetzoo.build(name, **config)).to(DEVICE)
     size = net.geometry.fit(size)
@@ -92,14 +92,14 @@ def race(name: str, config: dict[str, Any], batch: int, size: int = SIZE) -> Rac
 
 
 def by_our_recipe(net: nn.Module, x: Tensor) -> tuple[Callable[[Tensor], Any], Tensor]:
-    """A peer's network as we would run it on a GPU, and the image for it."""
+    """A peer's network with our recipe on a GPU, and its input."""
     layout = torch.channels_last
     tuned = net.eval().to(DEVICE, torch.bfloat16, memory_format=layout)  # pyright: ignore[reportCallIssue]
     return torch.compile(tuned), x.to(torch.bfloat16, memory_format=layout)
 
 
 def settled(net: nn.Module, like: nn.Module | None = None) -> Any:
-    """Evaluation mode with statistics that a few batches left, so that answers are of ordinary size."""
+    """Evaluation mode, with running statistics of a few batches so that outputs have a normal scale."""
     if like is not None:
         net.load_state_dict(like.state_dict())
         return net.eval()
@@ -117,7 +117,7 @@ def run(net: Callable[[Tensor], Any], x: Tensor) -> Any:
 
 
 def equal(answers: dict[str, Any], tolerance: float, among: set[str]) -> None:
-    """All answers of the same weights as far from the eager one as rounding takes them."""
+    """Outputs of the same weights must equal the eager output up to rounding."""
     wanted = flat(answers["eager"])
     for name in among:
         error = (flat(answers[name]) - wanted).abs().max() / wanted.abs().max()

@@ -135,7 +135,7 @@ def _bce(x: Tensor, t: Tensor) -> Tensor:
 
 
 def _structure() -> Race:
-    """Of each image the mean over the windows that fit into it, 1 − SSIM."""
+    """1 − SSIM, as the mean over all complete windows of each image."""
     import kornia.losses as kornia
     import pytorch_msssim
 
@@ -172,7 +172,7 @@ def _both_ways(loss: Loss, output: Tensor, target: Tensor) -> Callable[[], tuple
 
 
 def _equal(others: set[str], slopes: bool = True) -> Callable[[dict[str, Any]], None]:
-    """Values to 1e-4 and gradients to 1e-3 of their largest; 2e-2 for those that compute in bf16."""
+    """Compare values to 1e-4 and gradients to 1e-3 of the largest; 2e-2 for bf16."""
 
     def check(answers: dict[str, Any]) -> None:
         value, gradient = next(iter(answers.values()))

@@ -47,17 +47,17 @@ Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def border(truth: Labels, rng: np.random.Generator) -> Labels:
-    """Regions, wrong along their borders, as networks predict."""
+    """Regions with errors along their borders, like predictions of a network."""
     return np.roll(truth, (3, 3), (1, 2))
 
 
 def scattered(truth: Labels, rng: np.random.Generator) -> Labels:
-    """Every tenth pixel wrong, anywhere."""
+    """Every tenth pixel is wrong, at random."""
     return np.where(rng.random(SIZE) < 0.9, truth, rng.integers(0, CLASSES, SIZE))
 
 
 def noise(truth: Labels, rng: np.random.Generator) -> Labels:
-    """No regions at all."""
+    """Noise without regions."""
     return rng.integers(0, CLASSES, SIZE)
 
 
@@ -73,7 +73,7 @@ NOTES = {
 
 
 def labels(mistakes: Callable[[Labels, np.random.Generator], Labels]) -> tuple[Tensor, Tensor]:
-    """A truth of square regions, and a prediction of it."""
+    """Ground truth with square regions, and a prediction."""
     rng = np.random.default_rng(0)
     batch, height, width = SIZE
     truth = rng.integers(0, CLASSES, (batch, height // 32, width // 32)).repeat(32, 1).repeat(32, 2)
@@ -110,7 +110,7 @@ def from_logits(logits: Tensor, truth: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def peers(predicted: Callable[[], Tensor], truth: Tensor) -> dict[str, Callable[[], Any]]:
-    """What other libraries do with the same labels; those that are installed."""
+    """The same update by the other libraries that are installed."""
     found: dict[str, Callable[[], Any]] = {}
     if importlib.util.find_spec("torchmetrics"):
         from torchmetrics.classification import MulticlassConfusionMatrix
@@ -143,12 +143,12 @@ def peers(predicted: Callable[[], Tensor], truth: Tensor) -> dict[str, Callable[
 
 
 def argmax_of(logits: Tensor) -> Tensor:
-    """The first of the largest channels, by NumPy."""
+    """The first channel with the largest value, by NumPy."""
     return torch.from_numpy(logits.float().cpu().numpy().argmax(1)).to(logits.device)
 
 
 def check(predicted: Tensor, truth: Tensor) -> Callable[[dict[str, Any]], None]:
-    """Whether every answer is that of a plain count of each image."""
+    """Compare every result with a plain count per image."""
     pairs = (truth * CLASSES + predicted).flatten(1)
     images = torch.stack([torch.bincount(image, minlength=CLASSES**2) for image in pairs])
     matrices = images.view(-1, CLASSES, CLASSES).cpu().double()

@@ -25,7 +25,7 @@ def double_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class CommonUNet(nn.Module):
-    """The padded U-Net with batch norm and transposed convolutions, as most repositories write it."""
+    """The padded U-Net with batch norm and transposed convolutions, as in most repositories."""
 
     def __init__(self, in_channels: int = 3, classes: int = 1) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class CommonUNet(nn.Module):
 
 
 class RecurrentBlock(nn.Module):
-    """The common implementation's: t + 1 applications of one convolution with its norm."""
+    """The recurrent unit of the common implementation: t + 1 applications of one convolution with its norm."""
 
     def __init__(self, channels: int, t: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
 
 
 class CommonR2UNet(nn.Module):
-    """R2U-Net as most repositories write it, t = 2."""
+    """R2U-Net as in most repositories, t = 2."""
 
     def __init__(self, in_channels: int = 3, classes: int = 1, t: int = 2) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def same(name: str, net: nn.Module, **config: Any) -> nn.Module:
 
 
 def others(in_channels: int, classes: int) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Other libraries' networks of this kind, and a note on each; what is not installed is noted alone."""
+    """Similar networks of other libraries that are installed, with a note on each."""
     import segmentation_models_pytorch as smp
 
     nets: dict[str, nn.Module] = {
@@ -133,7 +133,7 @@ def others(in_channels: int, classes: int) -> tuple[dict[str, nn.Module], dict[s
 
 
 def missing() -> str:
-    """Which peers are not installed, in words; empty where all are."""
+    """The peers that are not installed, as text; empty if all are."""
     absent = [name for name, package in {"MONAI": "monai", "nnU-Net": "dynamic_network_architectures"}.items()
               if find_spec(package) is None]  # fmt: skip
     return f"left out, as not installed: {', '.join(absent)}" if absent else ""

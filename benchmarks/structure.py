@@ -23,7 +23,7 @@ NO_KERNEL = {"detach", "view", "slice", "expand", "t", "as_strided", "alias", "e
 
 @dataclass(frozen=True)
 class Op:
-    """One operation as the device sees it: its work, and the bytes of the tensors that it reads and writes."""
+    """One operation: its work, and the bytes of the tensors that it reads and writes."""
 
     name: str
     flops: int
@@ -32,7 +32,7 @@ class Op:
 
 
 class Meter(TorchDispatchMode):
-    """Notes every operation, and what is alive of all that was allocated since it was entered."""
+    """Records every operation, and which of the tensors allocated since then are alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Meter(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Counted:
-    """A network at one size.
+    """The structure of a network at one size.
 
     Args:
         parameters: Their number.
@@ -84,7 +84,7 @@ class Counted:
 
     @property
     def gflop(self) -> tuple[float, float]:
-        """Of the forward pass and of forward and backward, a multiplication and an addition as two."""
+        """FLOPs of the forward pass, and of forward and backward; a multiply-add counts as two."""
         forward, backward = (sum(op.flops for op in ops) / 1e9 for ops in (self.forward, self.backward))
         return forward, forward + backward
 
@@ -98,7 +98,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Case:
-    """What is counted: a built-in network, its configuration, the batch and the size."""
+    """A case to count: a built-in network, its configuration, the batch and the size."""
 
     name: str
     size: tuple[int, int]

@@ -32,7 +32,7 @@ PLANNED, SAME = f"unetzoo, exact, tile for {MEMORY}", "unetzoo, exact, same tile
 
 
 def races() -> Iterator[Race]:
-    """One race a network, image and tile."""
+    """One race per network, image and tile."""
     for title, (name, config) in NETWORKS.items():
         torch.manual_seed(0)
         net = settled(unetzoo.build(name, **config)).to(DEVICE)
@@ -41,7 +41,7 @@ def races() -> Iterator[Race]:
 
 
 def race(title: str, net: Any, size: int, tile: int) -> Race:
-    """All answers are compared beforehand, one by one: those of a large image do not fit beside one another."""
+    """Outputs are compared in advance, one by one, because those of a large image do not fit into memory together."""
     image = torch.rand(net.in_channels, size, size, device=DEVICE)
     contenders: dict[str, Callable[[], Tensor]] = {
         PLANNED: partial(unetzoo.predict, net, image, memory=MEMORY),
@@ -65,12 +65,12 @@ def race(title: str, net: Any, size: int, tile: int) -> Race:
 
 
 def shapes(call: Callable[[], Tensor]) -> torch.Size:
-    """Do the work and let go of the answer."""
+    """Do the work and discard the output."""
     return call().shape
 
 
 def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]]:
-    """MONAI's sliding window as people call it; none where it is not installed."""
+    """MONAI's sliding window with its usual arguments; empty if it is not installed."""
     try:
         from monai.inferers import sliding_window_inference
     except ImportError:
@@ -89,7 +89,7 @@ def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]
 
 
 def agreement(name: str, answer: Tensor, whole: Tensor, exact: bool) -> str:
-    """How an answer differs from the whole image's, as readers of the table see it; an exact one by rounding."""
+    """The difference of an output from that of the whole image, as text; exact tiles may differ by rounding only."""
     largest, worst, same = whole.abs().amax(), torch.zeros((), device=DEVICE), 0
     for part, wanted in zip(answer.split(1024, dim=1), whole.split(1024, dim=1), strict=True):
         worst = torch.maximum(worst, (part - wanted).abs().amax())

@@ -22,7 +22,7 @@ CLASSES = 2
 
 
 class Images:
-    """Ready tensors, so that loading costs nothing."""
+    """Tensors in memory, so that loading takes no time."""
 
     labels = unetzoo.LabelSpec(("background", "thing"))
     transform = None
@@ -49,7 +49,7 @@ def races() -> Iterator[Race]:
 
 
 def race(name: str, settings: dict[str, Any], steps: int, batch: int, size: int) -> Race:
-    """The bare loop and the Trainer on one network each, with the same weights before every run."""
+    """The bare loop and the Trainer, each with its own network and the same weights before every run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, loss = Images(steps * batch, size), unetzoo.LOSSES.build("ce")
     torch.manual_seed(0)

@@ -32,7 +32,7 @@ Answer = tuple[float, list[Tensor]]
 
 
 def races(size: int = SIZE, batch: int = BATCH) -> Iterator[Race]:
-    """One race a network that peers have too, then the memory of the lean switch."""
+    """One race per network that peers have too, then memory with and without `save_memory`."""
     for name in SAME:
         yield race(name, size, batch)
     for name in SAME:
@@ -94,7 +94,7 @@ def batch_of(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 class Step:
-    """One step of a network that is trained on; outputs the loss and the gradients before it moved."""
+    """One training step; return the loss and the gradients before the update."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Step:
 
 
 def equal(outputs: dict[str, Any], peer: str, exact: set[str], rough: set[str]) -> None:
-    """The same loss and gradients as the peer's with our weights; `rough` are those that compute in bfloat16."""
+    """Loss and gradients must equal those of the peer with our weights; `rough` names the bfloat16 contenders."""
     loss, slopes = outputs[peer]
     largest = max(float(slope.abs().max()) for slope in slopes)
     for name in exact | rough:

@@ -1,8 +1,10 @@
 """The benchmarks' harness refuses unequal outputs and incomplete records; the page shows the stored results."""
 
 import copy
+from graphlib import TopologicalSorter
 from types import SimpleNamespace
 
+import grimp
 import pytest
 import torch
 
@@ -83,6 +85,11 @@ def test_records_without_their_environment_are_refused():
     for key in ("environment", "command", "races"):
         with pytest.raises(ValueError, match=key):
             check_schema({k: v for k, v in record.items() if k != key})
+
+
+def test_benchmarks_import_each_other_in_one_direction():
+    graph = grimp.build_graph("benchmarks")
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
 def test_the_page_is_made_of_what_was_kept():

@@ -1,4 +1,4 @@
-"""The terminal: text is printed as it is."""
+"""Consoles that print text literally."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .wording import printable
 
 
 class PlainConsole(Console):
-    """A console for foreign text: names, paths and messages are never read as markup and never control the terminal.
+    """A console for foreign text: names, paths and messages are not parsed as markup and cannot control the terminal.
 
-    What is to be styled is given as `rich.text.Text`.
+    Styled text is passed as `rich.text.Text`.
 
     Args:
         options: Those of `rich.console.Console`.
@@ -40,10 +40,10 @@ class PlainConsole(Console):
 
 
 def progress_console(*, quiet: bool = False) -> PlainConsole:
-    """The terminal, or the notebook where it has widgets; without them plain lines, since bars cannot be redrawn.
+    """A console for progress on stderr; plain lines in a notebook without ipywidgets, which cannot redraw bars.
 
     Args:
-        quiet: Whether to show nothing.
+        quiet: Print nothing.
     """
     console = PlainConsole(stderr=True, quiet=quiet)
     if console.is_jupyter and find_spec("ipywidgets") is None:  # rich would ask for it at every refresh of a bar

@@ -1,4 +1,4 @@
-"""How numbers, values and foreign text are written for a reader. Standard library only."""
+"""Formats numbers, values and foreign text for display. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 
 
 def pluralize(number: int, one: str) -> str:
-    """A number with its noun, in the plural unless there is one.
+    """A number with its noun, in the plural unless it is 1.
 
     Examples:
         >>> pluralize(1, "window"), pluralize(0, "window"), pluralize(1234, "window")
@@ -36,10 +36,9 @@ def format_score(value: float | None) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Foreign text for a terminal, SVG or HTML: what would control them becomes a visible mark.
+    r"""Make foreign text safe for a terminal, SVG or HTML.
 
-    Control characters other than newline and tab, lone surrogates, and the marks that reverse or hide the text after
-    them are replaced by U+FFFD.
+    Control characters other than newline and tab, lone surrogates and bidirectional overrides are replaced by U+FFFD.
 
     Examples:
         >>> printable("cell\x1b[2J\u202e.png")

@@ -345,7 +345,7 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["export", str(run), "--to", "torch", "--size", "32x48"])
     printed = capsys.readouterr().out
-    assert "takes image uint8 (N, 32, 48, 3)" in printed and "labels 100.00% equal" in printed
+    assert "image uint8 (N, 32, 48, 3)" in printed and "100.00% equal labels" in printed
     info = unetzoo.load_artifact(run / "bnunet.pt2").info
     assert info["thresholds"] == [0.25] and info["classes"] == ["background", "foreground"]
     with pytest.raises(SystemExit) as ended:

@@ -37,19 +37,19 @@ def options(
 
 
 def _seen_from_outside(error: UnetzooError) -> str:
-    """What the doctor adds to a dataset's error, which knows its own layout alone."""
+    """Advice of the doctor on a dataset's error; the dataset knows only its own layout."""
     if isinstance(error, LayoutError):
         from ..doctor.recognize import looks_like
 
         likely = looks_like(str(error.subject))
         return f"; {likely}" if likely else ""
     if isinstance(error, PairingError):
-        return f"; unetzoo doctor {shlex.quote(str(error.subject))} says everything that is wrong"
+        return f"; unetzoo doctor {shlex.quote(str(error.subject))} lists all problems"
     return ""
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: our errors become one line and an exit code."""
+    """Entry point: our errors are printed as one line and become an exit code."""
     try:
         app(args)
     except UnetzooError as error:

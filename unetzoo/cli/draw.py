@@ -44,7 +44,7 @@ def draw(
         file.write_text(svg, encoding="utf-8")
     except OSError as error:
         raise ConfigError("cannot write the figure", subject=file, found=error.strerror) from error
-    out.print(f"the figure is {file}", soft_wrap=True)
+    out.print(f"wrote {file}", soft_wrap=True)
 
 
 def summarized(model: str, size: int | None, options: dict[str, Any]) -> Summary | None:

@@ -1,4 +1,4 @@
-"""`export`: a run's network as one file."""
+"""`export`: write a run's network as one file."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def export(
     takes = made.info["input"]
     rows, columns = takes["size"] or ("H", "W")
     out.print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
-    out.print(f"takes image {takes['dtype']} (N, {rows}, {columns}, {takes['channels']})")
-    out.print(f"gives {', '.join(made.info['outputs'])}")
+    out.print(f"input: image {takes['dtype']} (N, {rows}, {columns}, {takes['channels']})")
+    out.print(f"outputs: {', '.join(made.info['outputs'])}")
     if made.parity:
         parity = made.parity
-        out.print(f"compared with the network: differences ≤ {parity.error:.1e}, labels {parity.labels:.2%} equal")
+        out.print(f"compared with the network: differences ≤ {parity.error:.1e}, {parity.labels:.2%} equal labels")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""`predict`: images through a trained network."""
+"""`predict`: run a trained network on images."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def predict(
 
 
 def moved(net: Any, device: str) -> Any:
-    """The network on a device.
+    """Move a network to a device.
 
     Raises:
         ConfigError: No such device, or none that can be used here.
@@ -119,7 +119,7 @@ def areas_of(given: list[str] | None) -> int | dict[str, int]:
 
 
 def _numbers(option: str, given: list[str], kind: Callable[[str], Any]) -> Any:
-    """One number, or numbers by class.
+    """Parse one number, or numbers by class.
 
     Raises:
         ConfigError: No number; one for all together with others.
@@ -142,16 +142,18 @@ def _listed(images: str) -> str | list[str]:
     given = sys.stdin.buffer.read()
     if b"\0" in given:
         hint = "find without -print0, git without -z"
-        raise DataError("not a list of files", subject="stdin", expected="a path a line", found="NUL bytes", hint=hint)
+        raise DataError(
+            "not a list of files", subject="stdin", expected="one path per line", found="NUL bytes", hint=hint
+        )
     listed = [os.fsdecode(line) for line in given.splitlines() if line.strip()]
     if not listed:
-        raise DataError("no images", subject="stdin", expected="a path a line", found="nothing")
+        raise DataError("no images", subject="stdin", expected="one path per line", found="nothing")
     return listed
 
 
 @contextmanager
 def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
-    """A bar over the images, with time left and how many failed; what fails is added to `failures`."""
+    """A progress bar over the images with the number of failures; errors are appended to `failures`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("left"))

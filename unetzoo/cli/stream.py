@@ -1,4 +1,4 @@
-"""`stream`: one large image through a trained network, from disk to disk."""
+"""`stream`: run a trained network on one large image, from disk to disk."""
 
 from __future__ import annotations
 
