@@ -242,7 +242,7 @@ def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked):
         left += len(debris(folder))
         for path in caches(folder):
             whole += 1
-            fresh = cachefile.Reader(path, truth.key)  # what is in its place is whole
+            fresh = cachefile.CacheReader(path, truth.key)  # what is in its place is whole
             for i in range(6):
                 same(fresh[i], truth[i])
             path.unlink()

@@ -28,7 +28,7 @@ from .geometry import (
 from .settings import check, pair, span, statistics, wrong
 
 
-class Moves(NamedTuple):
+class AugmentParams(NamedTuple):
     """What chance decided for one sample.
 
     Args:
@@ -160,17 +160,17 @@ class Transform:
         """Apply the pipeline with the random numbers of `rng` alone."""
         planes = planes_of(sample)
         height, width = self.size or planes["image"].shape[:2]
-        moves = self.draw(height, width, rng)
+        params = self.draw(height, width, rng)
         if self.bends_in_loader:
-            planes = self._windowed(planes, moves)
+            planes = self._windowed(planes, params)
         if self.on == "device":
-            return {**sample, **_raw_tensors(planes), "moves": self._packed(moves, planes)}
-        planes = _mirrored(planes, moves)
+            return {**sample, **_raw_tensors(planes), "moves": self._packed(params, planes)}
+        planes = _mirrored(planes, params)
         image = torch.from_numpy(planes["image"].transpose(2, 0, 1).copy())[None].float()
-        light = torch.tensor([moves.light]) if any(moves.light) else None
+        light = torch.tensor([params.light]) if any(params.light) else None
         return {**sample, **_tensors(planes), "image": self.painted(image, light)[0]}
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> Moves:
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> AugmentParams:
         """What chance decides for a (resized) image of this size.
 
         Raises:
@@ -186,7 +186,7 @@ class Transform:
                 hint="lower crop, or enlarge the image with size= or mirror=",
             )
         if not self.train:
-            return Moves(((rows - h) // 2 - self.mirror, (columns - w) // 2 - self.mirror, h, w))
+            return AugmentParams(((rows - h) // 2 - self.mirror, (columns - w) // 2 - self.mirror, h, w))
         if self.rot90 and h != w:
             raise SizeMismatchError(
                 "rot90 needs square images", expected=f"{h}×{h}", found=f"{h}×{w}", hint="set a square crop or size"
@@ -200,7 +200,7 @@ class Transform:
         contrast, brightness, saturation, hue = (
             _within(most, rng) for most in (self.contrast, self.brightness, self.saturation, self.hue)
         )
-        return Moves(
+        return AugmentParams(
             (top - self.mirror, left - self.mirror, h, w), degrees, scale, knots, hflip, vflip, turns,
             self.labels.swapped_by(hflip, vflip, turns) if self.labels else (),
             (brightness, contrast, saturation, hue),
@@ -216,40 +216,40 @@ class Transform:
             images.clamp_(0, 255)
         return normalize(images, self.normalize)
 
-    def _windowed(self, planes: Planes, moves: Moves) -> Planes:
+    def _windowed(self, planes: Planes, params: AugmentParams) -> Planes:
         """Resizing, crop, rotation, scale and deformation: the last four in one resampling, or none."""
         if self.size:
             planes = resize(planes, *self.size)
-        top, left, height, width = moves.window
-        if not moves.bends:
+        top, left, height, width = params.window
+        if not params.bends:
             return cut(planes, top, left, height, width)
-        shift = None if moves.knots is None else elastic_displacement(moves.knots, height, width)
-        matrix = source_matrix(top, left, height, width, moves.degrees, moves.scale)
+        shift = None if params.knots is None else elastic_displacement(params.knots, height, width)
+        matrix = source_matrix(top, left, height, width, params.degrees, params.scale)
         return warp(planes, *source_grid(matrix, height, width, shift))
 
-    def _packed(self, moves: Moves, planes: Planes) -> dict[str, Tensor]:
+    def _packed(self, params: AugmentParams, planes: Planes) -> dict[str, Tensor]:
         """What `BatchTransform` needs: a matrix (output → source), a swap or none, light; and for the host, sizes."""
-        top, left, height, width = moves.window
+        top, left, height, width = params.window
         if self.bends_in_loader:
             matrix = source_matrix(0, 0, height, width)
         else:
-            matrix = source_matrix(top, left, height, width, moves.degrees, moves.scale)
-        matrix = matrix @ reflection_matrix(moves.hflip, moves.vflip, moves.turns, height, width)
-        numbers = [*matrix.ravel(), float(_renames(moves.names)), *moves.light]
+            matrix = source_matrix(top, left, height, width, params.degrees, params.scale)
+        matrix = matrix @ reflection_matrix(params.hflip, params.vflip, params.turns, height, width)
+        numbers = [*matrix.ravel(), float(_renames(params.names)), *params.light]
         sizes = [*(self.size or planes["image"].shape[:2]), height, width]
         return {"numbers": torch.tensor(numbers, dtype=torch.float32), "sizes": torch.tensor(sizes)}
 
 
-def _mirrored(planes: Planes, moves: Moves) -> Planes:
+def _mirrored(planes: Planes, params: AugmentParams) -> Planes:
     """Flips, then turns; classes that change places with them."""
-    if moves.hflip:
+    if params.hflip:
         planes = {k: v[:, ::-1] for k, v in planes.items()}
-    if moves.vflip:
+    if params.vflip:
         planes = {k: v[::-1] for k, v in planes.items()}
-    if moves.turns:
-        planes = {k: np.rot90(v, moves.turns) for k, v in planes.items()}
-    if "mask" in planes and _renames(moves.names):
-        planes = {**planes, "mask": renamed(planes["mask"], moves.names)}
+    if params.turns:
+        planes = {k: np.rot90(v, params.turns) for k, v in planes.items()}
+    if "mask" in planes and _renames(params.names):
+        planes = {**planes, "mask": renamed(planes["mask"], params.names)}
     return planes
 
 

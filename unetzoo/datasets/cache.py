@@ -23,7 +23,7 @@ from ..labels import LabelSpec
 from ..terminal import progress_console
 from . import cachefile, fingerprint
 from .base import Sample, SegmentationDataset
-from .cachefile import Damage, Packed, Reader
+from .cachefile import CacheReader, Damage, Packed
 from .files import PathLike
 from .listing import SHOWN, summary
 from .store import building, cache_root
@@ -115,7 +115,7 @@ class CachedDataset(SegmentationDataset):
         self.source, self.path, self.key = source, path, key
         if hasattr(source, "baseline"):
             self.baseline: Callable[[Sample], Any] = source.baseline
-        self._reader: Reader | None = None
+        self._reader: CacheReader | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """Each process opens the file itself."""
@@ -127,7 +127,7 @@ class CachedDataset(SegmentationDataset):
     def load(self, index: int) -> Sample:
         """Copy one sample out of the file."""
         if self._reader is None or self._reader.process != os.getpid():  # a forked process shares the place in a file
-            self._reader = Reader(self.path, self.key)
+            self._reader = CacheReader(self.path, self.key)
         return self._reader[index]
 
     def sources(self) -> list[Path]:
@@ -236,7 +236,7 @@ def _sources(dataset: Any) -> list[Path]:
 
 def _usable(path: Path, key: bytes) -> bool:
     try:
-        return path.exists() and len(Reader(path, key)) >= 0
+        return path.exists() and len(CacheReader(path, key)) >= 0
     except Damage:
         return False
 

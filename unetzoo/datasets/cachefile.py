@@ -94,7 +94,7 @@ class Damage(CacheError):
     """A cache file that is not as it was written."""
 
 
-class Reader:
+class CacheReader:
     """Samples of a finished file, for one process.
 
     Args:

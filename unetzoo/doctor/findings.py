@@ -173,6 +173,6 @@ class Report:
         }  # fmt: skip
 
     def __rich__(self) -> Any:
-        from .show import rendered
+        from .rendering import rendered
 
         return rendered(self)

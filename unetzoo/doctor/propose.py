@@ -14,7 +14,7 @@ from ..labels import LabelSpec
 from ..registry import keywords
 from ..wording import inline
 from .facts import MaskFacts
-from .values import ramped
+from .mask_value_checks import ramped
 
 _MOST_CLASSES = 256
 

@@ -54,7 +54,7 @@ class InstallReport:
         }  # fmt: skip
 
     def __rich__(self) -> Any:
-        from .show import rendered_install
+        from .rendering import rendered_install
 
         return rendered_install(self)
 

@@ -14,14 +14,14 @@ from ..datasets.layout import FileLayout
 from ..datasets.listing import shown
 from ..datasets.tree import Tree
 from ..errors import DataError
-from .building import Options, build_splits, raise_first
-from .by_files import FolderAudit, Progress
+from .dataset_audit import audit_samples
 from .findings import Findings, Report
+from .folder_audit import FolderAudit, Progress
 from .layouts import USUAL, all_layouts, declared_layouts
 from .manifest import SUFFIXES, manifest_layout
 from .recognize import LEAST, MARGIN, Candidate, candidates, layout_of, likely_folder, looks_like
-from .samples import audit_samples
 from .sheet import draw_sheet, look_into_files
+from .split_building import Options, build_splits, raise_first
 
 
 def audit(

@@ -11,7 +11,7 @@ from ..labels import LabelSpec
 from ..wording import pluralize
 from .facts import ImageFacts, Record
 from .findings import ClassShare, Findings
-from .values import class_counts
+from .mask_value_checks import class_counts
 
 _RARE = 0.01
 

@@ -13,10 +13,10 @@ from ..datasets.layout import FileLayout
 from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
 from .alignment import BLOCK, compare
-from .checks import check_record
 from .facts import DepthFacts, Record
 from .findings import Findings, Report
-from .sets import check_balance, check_set, class_shares, spread
+from .sample_checks import check_record
+from .set_checks import check_balance, check_set, class_shares, spread
 from .sheet import Look
 from .stacks import image_of_array, label_map_of, mask_of_array
 
