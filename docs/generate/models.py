@@ -142,7 +142,7 @@ def smp_page() -> str:
     """SMP's architectures, one after the other."""
     parts = [
         "segmentation-models-pytorch's own architectures by their names here, each with its default encoder. They take "
-        "SMP's keywords, spelt out; `encoder_weights` is None unless you ask, so that nothing is downloaded. "
+        "SMP's keywords, spelt out; `encoder_weights` is None by default, so that nothing is downloaded. "
         f"Figures and counts are of SMP {SMP_VERSION}.",
     ]
     for name in wrapped():

@@ -218,7 +218,7 @@ class Encoder(nn.Module, EncoderMixin):
             "this encoder cannot be dilated",
             expected=f"output_stride {self._output_stride}",
             found=output_stride,
-            hint="ask for a depth with 2^depth = output_stride, or choose a strided encoder",
+            hint="choose a depth with 2^depth = output_stride, or choose a strided encoder",
         )
 
 
@@ -262,7 +262,8 @@ class Decoder(nn.Module):
         """Maps of all levels, finest first → one map at the finest size."""
         x = features[-1]
         for level, (up, skip) in enumerate(zip(self.ups, features[-2::-1], strict=True)):
-            x = self.merge(level, self.fit(level, up(x), skip.shape[-2:]), skip)
+            x = self.fit(level, up(x), skip.shape[-2:])  # a line of its own: the coarser map is freed before the block
+            x = self.merge(level, x, skip)
         return x
 
     def fit(self, level: int, x: Tensor, size: Sequence[int]) -> Tensor:

@@ -144,7 +144,7 @@ class TwoDecoders(nn.Module):
 
 
 def encoder(in_channels: int, channels: Sequence[int], hidden_act: HiddenAct, bottom_padding: int = 1) -> Encoder:
-    """The plain encoder: two convolution–norm–activation units a level; valid ones at the bottom of the original."""
+    """The plain encoder: two convolution–norm–activation units per level; valid ones at the bottom of the original."""
 
     def block(inputs: int, outputs: int, level: int) -> nn.Module:
         return DoubleConv(

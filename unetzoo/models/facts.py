@@ -113,7 +113,7 @@ def receptive_field(stated: int, part: str = "output", **config: Any) -> Fact:
 
 
 def small(model: type, **config: Any) -> Any:
-    """The network at two channels a level and its own depth: cheap, with the same reach."""
+    """The network at two channels per level and its own depth: cheap, with the same reach."""
     with torch.device("meta"):
         depth = len(model(**config).encoder.out_channels)
     config = {"encoder_channels": (2,) * depth} | config

@@ -292,7 +292,7 @@ def _listed(what: str, names: list[str]) -> list[str]:
     return [f"  {what} {name}" for name in names[:10]] + [f"  … and {len(names) - 10} more"] * (len(names) > 10)
 
 
-# ---------------------------------------------------------------------------------------------- names that nobody knows
+# ---------------------------------------------------------------------------------------------- unknown names
 
 Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of a layer's and its norm's weights
 
@@ -300,8 +300,8 @@ Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of a laye
 def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str]:
     """The checkpoint's module names → the network's, where shapes prove the match: each occurs once.
 
-    A norm goes with the layer defined before it. Of layers of equal shape nothing tells which is which, not even their
-    order, which is the order in which their authors wrote them down and not that in which they are applied.
+    A norm goes with the layer defined before it. Nothing distinguishes layers of equal shape, not even their order, which
+    is that in which their author defined them, not that in which they are applied.
 
     Raises:
         CheckpointMismatchError: With a table of the shapes that are missing or ambiguous.

@@ -24,7 +24,7 @@ class Geometry:
         halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
         receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
         decoder: Pixels of its own level that each decoder block reaches on each side, finest first; none where the
-            decoder always answers its whole map.
+            decoder always computes its whole map.
         up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
 
     Examples:
@@ -66,10 +66,10 @@ class Geometry:
         return tuple(sorted({n for n in (below, above) if self.accepts(n)}))
 
     def frames(self, region: Region, size: Sequence[int]) -> list[Region]:
-        """The part of each level's map that the decoder needs for a region of the answer, coarsest first.
+        """The part of each level's map that the decoder needs for a region of the output, coarsest first.
 
         Args:
-            region: Rows and columns of the answer.
+            region: Rows and columns of the output.
             size: Height and width of the input, multiples of the stride.
 
         Examples:

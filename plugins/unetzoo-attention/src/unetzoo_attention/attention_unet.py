@@ -93,7 +93,7 @@ AttentionUNet.card = Card(
     year=2018,
     source="arXiv:1804.03999",
     figure="Figures 1 and 2",
-    faithful="Additive gates with one attention coefficient a pixel on the skips of a U-Net; "
+    faithful="Additive gates with one attention coefficient per pixel on the skips of a U-Net; "
     'gates="paper" computes equation 1 on the gating signal\'s grid.',
     deviations=(
         Deviation(

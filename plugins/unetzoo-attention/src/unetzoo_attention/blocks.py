@@ -19,7 +19,7 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> None:
 
 
 def widths(name: str, channels: Sequence[int], least: int = 2, most: int | None = None) -> tuple[int, ...]:
-    """Check channels, one number a level.
+    """Check channels, one number per level.
 
     Raises:
         ConfigError: Too few or too many levels, or a width below 1.
@@ -55,7 +55,7 @@ class UpConv(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """One module a level; answers every level's map, finest first.
+    """One module per level; returns every level's map, finest first.
 
     Args:
         in_channels: Channels of the image.
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         he_normal_(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) → one map a level."""
+        """(N, C, H, W) → one map per level."""
         features = []
         for level, block in enumerate(self.blocks):
             x = block(x if level == 0 else self.pool(x))

@@ -1,7 +1,7 @@
 """Attention gates and the decoder that uses them.
 
 Oktay et al., arXiv:1804.03999, eq. 1: q = ψᵀ·relu(Wₓ·x + W_g·g + b_g) + b_ψ, α = sigmoid(q); the skip x is multiplied
-by α, one number a pixel, before it meets the up-sampled map.
+by α, one number per pixel, before it meets the up-sampled map.
 """
 
 from collections.abc import Iterable
@@ -64,9 +64,9 @@ class AttentionDecoder(nn.Module):
     """From the coarsest map upwards: up-sample, gate the skip, concatenate (skip first), convolve.
 
     Args:
-        ups: One up-sampling module a level, coarsest first.
-        gates: One gate a level.
-        blocks: One block a level.
+        ups: One up-sampling module per level, coarsest first.
+        gates: One gate per level.
+        blocks: One block per level.
     """
 
     def __init__(self, ups: Iterable[nn.Module], gates: Iterable[nn.Module], blocks: Iterable[nn.Module]) -> None:

@@ -1,4 +1,4 @@
-"""How far a network sees: pixel ranges followed backwards through its layers, from the answer to the image.
+"""How far a network sees: pixel ranges followed backwards through its layers, from the output to the image.
 
 `Geometry.of_unet` does this for U-Nets with poolings; networks with strided convolutions or nested U-Nets need steps of
 their own. A range is the first and the last pixel, of one axis, that something depends on.
@@ -47,7 +47,7 @@ def geometry_of(needs: Callable[[Range], Range], stride: int) -> Geometry:
     """The geometry of a padded network of any input size.
 
     Args:
-        needs: Range of the answer → range of the image that it depends on.
+        needs: Range of the output → range of the image that it depends on.
         stride: Product of all poolings and strides.
     """
     ranges = [needs(Range(pixel, pixel)) for pixel in range(stride)]

@@ -116,8 +116,8 @@ class ResidualDecoder(nn.Module):
 def geometry(depth: int) -> Geometry:
     """Sizes and reach: two 3×3 convolutions a unit, of which the encoder's first have stride 2 below the top."""
 
-    def needs(answer: Range) -> Range:
-        skips, x = [], answer
+    def needs(output: Range) -> Range:
+        skips, x = [], output
         for _ in range(depth):
             x = x.widened(2)
             skips.append(x)

@@ -15,7 +15,7 @@ MODES = ("binary", "multiclass", "multilabel")
 
 
 class Supervised(NamedTuple):
-    """What a network with `deep_supervision=True` answers in training mode.
+    """Output of a network with `deep_supervision=True` in training mode.
 
     Args:
         mask: Logits (N, classes, H, W), as in evaluation mode.
