@@ -1,7 +1,7 @@
 """SMP's own architectures in our registry, as `smp-<name>`.
 
-They keep SMP's behavior. Two things differ: every keyword is explicit, and `encoder_weights` is None by default, so that
-nothing is downloaded unless it is given. What SMP passes on to timm goes into `encoder_kwargs`.
+They keep SMP's behavior. Two things differ: every keyword is explicit, and `encoder_weights` is None by default, so
+that nothing is downloaded unless it is given. What SMP passes on to timm goes into `encoder_kwargs`.
 """
 
 from __future__ import annotations
