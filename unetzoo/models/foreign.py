@@ -300,8 +300,8 @@ Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of a laye
 def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str]:
     """The checkpoint's module names → the network's, where shapes prove the match: each occurs once.
 
-    A norm goes with the layer defined before it. Nothing distinguishes layers of equal shape, not even their order, which
-    is that in which their author defined them, not that in which they are applied.
+    A norm goes with the layer defined before it. Nothing distinguishes layers of equal shape, not even their order:
+    it is that in which their author defined them, not that in which they are applied.
 
     Raises:
         CheckpointMismatchError: With a table of the shapes that are missing or ambiguous.
