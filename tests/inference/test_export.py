@@ -167,7 +167,7 @@ def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
 def test_a_file_that_answers_otherwise_is_not_left(tmp_path):
     path = tmp_path / "net.pt2"
     path.write_bytes(b"an older one")
-    with pytest.raises(CheckpointMismatchError, match="does not answer as the network does"):
+    with pytest.raises(CheckpointMismatchError, match="differ"):
         unetzoo.export(Plain(lambda x: x + torch.rand_like(x)), path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"] and path.read_bytes() == b"an older one"
 

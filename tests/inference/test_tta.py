@@ -213,7 +213,7 @@ def test_uncertainty_by_tiles_and_of_agreeing_views():
     net, image = small(), draw(2, 100, 70)
     whole, tiled = (predict_with_uncertainty(net, image, tta="d4", tile=t) for t in (None, 64))
     assert torch.allclose(whole.disagreement, tiled.disagreement, atol=1e-5)
-    assert torch.allclose(whole.answer, predict(net, image, tta="d4"))
+    assert torch.allclose(whole.output, predict(net, image, tta="d4"))
     assert predict_with_uncertainty(Echo(), draw(3, 8, 9), tta="d4").disagreement.max() < 1e-6
     for single in (None, TTA(), TTA(scales=(0.5,))):
         with pytest.raises(ConfigError, match="disagrees with nothing"):

@@ -86,8 +86,8 @@ def test_windows_are_legal_and_cover_each_pixel(geometry, size, extra, blend):
     axis = plan_windows(geometry, (size, 1), tile=(tile, 1000), blend=blend).rows
     grid = geometry.stride * geometry.out_stride
     assert axis.length == canvas_length(geometry, size) >= size + 2 * axis.before and axis.before == geometry.margin
-    assert axis.answer == max(1, size // geometry.out_stride)
-    written = [0] * axis.answer
+    assert axis.output == max(1, size // geometry.out_stride)
+    written = [0] * axis.output
     for span in axis.spans:
         assert 0 <= span.start < span.stop <= axis.length and span.stop - span.start <= max(tile, axis.length)
         assert geometry.accepts(span.stop - span.start)
@@ -104,12 +104,12 @@ def test_windows_are_legal_and_cover_each_pixel(geometry, size, extra, blend):
         assert len(smaller.spans) > len(axis.spans)
     assert set(written) == {1} if blend == "exact" else min(written) >= 1
     if blend != "exact":
-        total = [0.0] * axis.answer
+        total = [0.0] * axis.output
         for span, weight in zip(axis.spans, span_weights(axis, blend), strict=True):
             for pixel, value in zip(span.keep, weight.tolist(), strict=True):
                 assert value > 0
                 total[pixel] += value
-        assert total == pytest.approx([1.0] * axis.answer)
+        assert total == pytest.approx([1.0] * axis.output)
 
 
 def _has_context(geometry, axis, span, grid):

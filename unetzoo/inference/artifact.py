@@ -38,7 +38,7 @@ class Artifact:
     """An exported network: images in, classes and probabilities out.
 
     Args:
-        info: What stands in the file: classes, palette, input, outputs, preparation, tiling.
+        info: What stands in the file: classes, palette, input, outputs, preprocessing, tiling.
         run: Array (N, H, W, C) → arrays in the order of `info["outputs"]`.
     """
 
@@ -46,7 +46,7 @@ class Artifact:
         self.info, self._run = info, run
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The answers by name, for one image (H, W, C), or (H, W) if gray, or for a batch (N, H, W, C) of one size.
+        """The outputs by name, for one image (H, W, C), or (H, W) if gray, or for a batch (N, H, W, C) of one size.
 
         Raises:
             InputShapeError: Other channels, or another size than the file's, if it has one.
@@ -174,7 +174,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
     labels, geometry = pipeline.labels, pipeline.geometry
     resized = pipeline.preprocess.size
     outputs = {
-        "labels": "uint8 (N, K, H, W), 1 where a pixel bears the label" if pipeline.decision.mode == "multilabel"
+        "labels": "uint8 (N, K, H, W), 1 where the pixel has the label" if pipeline.decision.mode == "multilabel"
         else "uint8 (N, H, W), the index of the class",
         "probabilities": f"float32 (N, {pipeline.shape.channels}, H, W)",
     }  # fmt: skip
@@ -201,7 +201,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
 
 
 def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
-    """How to cut larger images so that the parts answer as the whole does."""
+    """How to cut larger images so that the parts give the output of the whole."""
     unit = math.lcm(geometry.stride, geometry.out_stride)
     smallest = None if geometry.halo is None else (2 * -(-geometry.halo // unit) + 1) * unit
     statistics = pipeline.preprocess.normalize in ("minmax", "standard")

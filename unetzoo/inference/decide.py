@@ -24,7 +24,7 @@ class Decision:
     """How probabilities become classes.
 
     Args:
-        thresholds: One a channel; None for a class without one; empty for the most probable class.
+        thresholds: One per channel; None for a class without one; empty for the most probable class.
         mode: "multilabel" where each channel is a label of its own; None means one class per pixel.
 
     Examples:
@@ -56,12 +56,12 @@ class Decision:
 
         A class with a threshold is given wherever its probability exceeds it, to the most probable of several such;
         elsewhere the most probable of the classes without one. One number is the threshold of every class but the
-        first; of every label, where a pixel may bear several.
+        first; of every label, where a pixel may have several.
 
         Args:
-            threshold: One number, one a channel, or one each for some classes by name.
+            threshold: One number, one per channel, or one each for some classes by name.
             labels: Names of the classes; a network of one channel has two.
-            channels: Of the network's answer.
+            channels: Of the network's output.
             mode: As in `Decision`.
 
         Raises:
@@ -95,7 +95,7 @@ class Decision:
 
 
 def probabilities_of(net: nn.Module, answer: Tensor, *, mode: Mode | None = None) -> Tensor:
-    """Probabilities (…, C, H, W) of a network's answer; one with a sigmoid or softmax at its end gives them already."""
+    """Probabilities (…, C, H, W) of a network's output; one with a sigmoid or softmax at its end gives them already."""
     head = getattr(net, "segmentation_head", None)
     parts = head.modules() if isinstance(head, nn.Module) else ()
     if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
@@ -109,7 +109,7 @@ class Cleaning:
     """What is done to predicted regions: small ones go, holes close. Nothing by default.
 
     Regions hang together by sides and corners. A pixel that loses its class takes that of the nearest pixel that keeps
-    its own. A hole is what is enclosed by one class and bears the first class (the background).
+    its own. A hole is what is enclosed by one class and has the first class (the background).
 
     Args:
         largest_component: Classes of which only the largest region stays; "all" means every class but the first.
@@ -133,7 +133,7 @@ class Cleaning:
         """The cleaned classes (H, W), or planes (K, H, W).
 
         Raises:
-            ConfigError: A name that no class bears, no number of pixels.
+            ConfigError: An unknown class, no number of pixels.
         """
         largest, areas, filled = self.resolved(labels, mode)
         if not largest and not areas and not filled:

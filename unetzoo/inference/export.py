@@ -53,12 +53,12 @@ def export(
     dtype: str = "uint8",
     verify: bool = True,
 ) -> Exported:
-    """Write a network with its preparation and its decision into one file.
+    """Write a network with its preprocessing and its decision into one file.
 
     The file takes `image`, uint8 (N, H, W, C) as images are decoded (gray has one channel; image and background
     are stacked, six channels), resizes and scales it as the run's validation did, mirrors it up to the network's next
-    size, and answers at the image's size: `labels`, `probabilities` and each further head (`depth`). Batch, height
-    and width are free, unless `size` fixes the latter two.
+    size, and returns outputs of the image's size: `labels`, `probabilities` and each further head (`depth`). Batch,
+    height and width are free, unless `size` fixes the latter two.
 
     It is opened again and compared with the network at several sizes before it gets its name: probabilities and other
     heads to 1e-4, labels in 99.99 % of the pixels.
@@ -78,7 +78,7 @@ def export(
     Raises:
         ConfigError: Unknown preprocessing; a network that cannot be recorded, with the reason; wrong options; missing
             packages.
-        CheckpointError: The file does not answer as the network does, or cannot be written; none is left.
+        CheckpointError: The file's outputs differ from the network's, or it cannot be written; none is left.
 
     Examples:
         >>> import tempfile, unetzoo

@@ -28,7 +28,7 @@ class Results:
     Args:
         folder: Their folder; made when the first is written.
         products: Which; see `products_of`.
-        labels: Of masks with several labels a pixel, which are written one by one; else None.
+        labels: Of masks with several labels per pixel, which are written one by one; else None.
     """
 
     folder: Path

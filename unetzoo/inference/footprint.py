@@ -14,7 +14,7 @@ from .views import View
 from .window_predictor import WindowPredictor
 from .windows import canvas_length
 
-TRIAL = 128  # pixels a side of the window that is measured, at least
+TRIAL = 128  # pixels per side of the window that is measured, at least
 MARGIN = 2.0  # libraries lay out copies for their kernels, which nothing here sees
 
 

@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 
 
 def in_channels_of(net: nn.Module) -> int | None:
-    """What a network takes: its `in_channels`, or what SMP keeps at its encoder; None where neither tells."""
+    """What a network takes: its `in_channels`, or what SMP keeps at its encoder; None where neither says."""
     for owner, name in ((net, "in_channels"), (getattr(net, "encoder", None), "_in_channels")):
         channels = getattr(owner, name, None)
         if isinstance(channels, int):
@@ -32,7 +32,7 @@ def in_channels_of(net: nn.Module) -> int | None:
 
 
 def check_channels(net: nn.Module, image: Tensor) -> None:
-    """Compare an image's channels with the network's, where it tells them.
+    """Compare an image's channels with the network's, where it declares them.
 
     Raises:
         InputShapeError: They differ.

@@ -1,4 +1,4 @@
-"""Several answers to one image become one, and how far they are apart becomes a map."""
+"""Several outputs for one image become one, and how far they are apart becomes a map."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Heads = tuple[Tensor, ...]
 
 
 class TTAMerger:
-    """Takes the answers to the views one after the other.
+    """Takes the outputs for the views one after the other.
 
     The first head holds the classes and is merged as `tta` says, the others are averaged.
 
     Args:
         tta: How.
-        uncertainty: Also measure how far the answers are apart, by head: for classes the Jensen–Shannon divergence of
+        uncertainty: Also measure how far the outputs are apart, by head: for classes the Jensen–Shannon divergence of
             their distributions as a share of the largest that so many views and classes can have (of the most
             disputed label, where there are several a pixel); for other values their standard deviation.
     """
@@ -33,7 +33,7 @@ class TTAMerger:
         self._spread: Spread | Moments = Moments() if tta.mode == "raw" else Spread(tta.mode)
 
     def add(self, heads: Heads) -> None:
-        """One more answer, turned back."""
+        """One more output, turned back."""
         self.count += 1
         self._dtypes = [head.dtype for head in heads]
         mask, *others = (head.to(torch.promote_types(head.dtype, torch.float32)) for head in heads)
@@ -46,7 +46,7 @@ class TTAMerger:
             self._spread.add(mask)
 
     def merged(self) -> Heads:
-        """The merged answer, head by head, then, if asked for, the disagreement (…, 1, H, W) in each head."""
+        """The merged output, head by head, then, if asked for, the disagreement (…, 1, H, W) in each head."""
         answers = [self._answer(), *(moments.mean for moments in self._others)]
         merged = [answer.to(dtype) for answer, dtype in zip(answers, self._dtypes, strict=True)]
         if self.uncertainty:

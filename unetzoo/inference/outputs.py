@@ -1,4 +1,4 @@
-"""What is written of a network's answer to a streamed image."""
+"""What is written of a network's output for a streamed image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, 
 
 
 class Outputs:
-    """What is written of a network's answer.
+    """What is written of a network's output.
 
     Args:
-        heads: An answer of the network, for its channels.
+        heads: An output of the network, for its channels.
         paths: Where to write "classes", "depth", "probabilities".
         threshold: Probability above which a class is given; None for the most probable class.
         labels: Names of the classes.
@@ -49,7 +49,7 @@ class Outputs:
 
     def layers(self, plan: WindowPlan) -> dict[str, Layer]:
         """The files."""
-        size = plan.rows.answer, plan.columns.answer
+        size = plan.rows.output, plan.columns.output
         return {
             name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name))
             for name, path in self.paths.items()
@@ -65,7 +65,7 @@ class Outputs:
         return sum(layer.dtype.itemsize * int(np.prod(layer.shape[1:])) for layer in self.layers(plan).values())
 
     def values(self, heads: Heads) -> Heads:
-        """What is written of an answer (C, h, w) each: rows first, where the answer is, small before it travels."""
+        """What is written of an output (C, h, w) each: rows first, where the output is, small before it travels."""
         mask = heads[0]
         single = len(mask) == 1
         found: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Whether an exported file answers as the network does."""
+"""Whether an exported file gives the network's outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
     """Ask a file and its network about the same images, of several sizes unless one is fixed.
 
     The reference is `unetzoo.predict` on each prepared image, not the recorded module. Where images are resized,
-    the preparation and the rest are compared apart: the resized image may differ by one of its 255 levels where
+    the preprocessing and the rest are compared apart: the resized image may differ by one of its 255 levels where
     rounding is a tie, and what follows is compared on the file's own resized image.
 
     Args:
@@ -91,10 +91,10 @@ def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
 
 
 def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """What the network itself answers for images, one at a time.
+    """What the network itself outputs for images, one at a time.
 
     Args:
-        pipeline: Its network, preparation and decision.
+        pipeline: Its network, preprocessing and decision.
         images: (N, H, W, C).
         seen: The images as another runtime has resized them, (N, C, h, w) of 0…255.
 
@@ -131,7 +131,7 @@ def _asked(artifact: Artifact, images: np.ndarray, subject: object) -> dict[str,
 
 def _mismatch(subject: object, found: str, reason: str = BOUND) -> CheckpointMismatchError:
     return CheckpointMismatchError(
-        "the exported file does not answer as the network does",
+        "the outputs of the exported file differ from the network's",
         subject=subject,
         expected=f"differences of at most {TOLERANCE:g}, {LABELS:.2%} of the labels equal",
         found=found,

@@ -24,14 +24,14 @@ TRIAL = (131, 165)  # an image's size for trials and records; any will do that t
 
 
 class Shape(NamedTuple):
-    """What a network answers: its heads by name, and the channels of the first."""
+    """What a network outputs: its heads by name, and the channels of the first."""
 
     heads: tuple[str, ...]
     channels: int
 
 
 class Pipeline(nn.Module):
-    """Preparation, network and decision on a batch of images of one size: the answer of `Predictor`.
+    """Preprocessing, network and decision on a batch of images of one size: the output of `Predictor`.
 
     Args:
         trained: The network and what belongs to it; it is used as it is, on its device.
@@ -40,7 +40,7 @@ class Pipeline(nn.Module):
         size: (height, width) of an image that the network takes.
 
     Shape:
-        (N, H, W, C) → `labels` uint8 (N, H, W) (or (N, K, H, W), where a pixel may bear several), `probabilities`
+        (N, H, W, C) → `labels` uint8 (N, H, W) (or (N, K, H, W), where a pixel may have several), `probabilities`
         float32 (N, classes, H, W), and each further head (N, C, H, W).
 
     Raises:
@@ -59,7 +59,7 @@ class Pipeline(nn.Module):
         preprocess = trained.known().preprocess
         if not isinstance(preprocess, Preprocess):
             raise ConfigError(
-                "the preparation of images cannot be exported",
+                "the preprocessing of images cannot be exported",
                 expected="resizing and scaling (unetzoo.inference.Preprocess)",
                 found="albumentations, or a function",
                 hint="take it out of [transform] and [transform.val], or give preprocess=Preprocess(…)",
@@ -73,15 +73,15 @@ class Pipeline(nn.Module):
         self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, mode=trained.mode)
         chosen = trained.threshold if threshold is None else threshold
         self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.mode)
-        self.shows_levels = False  # the resized image as a last answer, for checks
+        self.shows_levels = False  # the resized image as a last output, for checks
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the answers."""
+        """Names of the outputs."""
         return ("labels", "probabilities", *self.shape.heads[1:], *(["levels"] if self.shows_levels else []))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, H, W, C) → the answers of `names`."""
+        """Images (N, H, W, C) → the outputs of `names`."""
         height, width = image.shape[1], image.shape[2]
         levels = image.permute(0, 3, 1, 2).float()
         levels = self.preprocess.resized(levels * 255 if self.dtype == FLOATS else levels)

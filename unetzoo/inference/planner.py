@@ -69,7 +69,7 @@ def plan_tiles(
         tile: A size to look at; by default the one of the fewest pixels encoded twice is found.
         blend: As for `predict`.
         tta: As for `predict`.
-        channels: Of the image, where the network does not tell them.
+        channels: Of the image, where the network does not declare them.
 
     Raises:
         ConfigError: Not even the smallest window fits, or not the given one; an image that cannot be cut.
@@ -84,7 +84,7 @@ def plan_tiles(
     predictor = WindowPredictor(net, as_tta(tta))
     known = in_channels_of(net) if channels is None else channels
     if known is None:
-        raise ConfigError("this network does not tell its channels", hint="plan_tiles(…, channels=3)")
+        raise ConfigError("this network does not declare its channels", hint="plan_tiles(…, channels=3)")
     with evaluation_mode(net):
         return fit_windows(predictor, known, size, tile, blend, memory)
 

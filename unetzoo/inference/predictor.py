@@ -42,7 +42,7 @@ class Predictor:
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
         tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) change places here.
-        threshold: Probabilities from which classes are given: one number, one a channel, or some by name; see
+        threshold: Probabilities from which classes are given: one number, one per channel, or some by name; see
             `Decision.of`.
         cleaning: What is done to small regions and holes.
         mode: "multilabel" where each channel is a label of its own, and a pixel may have several.
@@ -135,7 +135,7 @@ class Predictor:
     ) -> list[DataError]:
         """Predict files and write their results; images are read and results written while the network works.
 
-        At most `2 * workers` images that wait for the network and as many answers that wait for the disk are held.
+        At most `2 * workers` images that wait for the network and as many outputs that wait for the disk are held.
 
         Args:
             inputs: An image, a folder of images, a glob, or several of these.
@@ -144,7 +144,7 @@ class Predictor:
                 image, or one file for all.
             products: Of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` each, where a pixel may bear
                 several), "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
-                (`<stem>.json`); or "all". What a network does not answer is left out.
+                (`<stem>.json`); or "all". What a network does not output is left out.
             workers: Threads that read, and as many that draw and write.
             seen: Called after each image with the number done, the number of all, and its error, in their order.
 
@@ -202,7 +202,7 @@ class Predictor:
         return np.concatenate([image, scene], axis=2)
 
     def _asked(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
-        """The image with the network's answer: masks, and depth if it has that head."""
+        """The image with the network's output: masks, and depth if it has that head."""
         try:
             answer = predict(
                 self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
@@ -289,7 +289,7 @@ def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarra
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
-    """The label set for an answer of so many channels, one channel meaning background and foreground.
+    """The label set for an output of so many channels, one channel meaning background and foreground.
 
     Raises:
         ConfigError: A label set of another size; more classes than an 8-bit image holds.

@@ -37,11 +37,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """A network's answer for one image, decided.
+    """A network's output for one image, decided.
 
     Args:
         image: uint8 (H, W, C).
-        classes: uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may bear several labels.
+        classes: uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may have several labels.
         labels: Names and colors.
         probabilities: (C, H, W).
         depth: float32 (H, W), if the network has that head.
@@ -72,7 +72,7 @@ class SegmentationResult:
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """One class a pixel; of several labels the last one."""
+        """One class per pixel; of several labels the last one."""
         if self.classes.ndim == 2:
             return self.classes
         last = len(self.classes) - 1 - self.classes[::-1].argmax(0)
@@ -179,7 +179,7 @@ DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (C, h, w) in an image's size, where a network answers at half size or was shown another."""
+    """Planes (C, h, w) in an image's size, where a network outputs at half size or was shown another."""
     if tuple(planes.shape[-2:]) == size:
         return planes
     return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,6 +1,6 @@
-"""Answers on disk, written as they are ready: `.npy` arrays and tiled TIFF files of a fixed size.
+"""Outputs on disk, written as they are ready: `.npy` arrays and tiled TIFF files of a fixed size.
 
-A file bears the name `<target>.part` until it is complete. Values are written, not mapped: a disk that fills is an
+A file has the name `<target>.part` until it is complete. Values are written, not mapped: a disk that fills is an
 error that can be told, where a memory map would end the process.
 """
 
@@ -59,7 +59,7 @@ class ResumableWriter:
         self.recipe = json.loads(json.dumps(recipe))
         first = next(iter(self.layers.values()))
         self.note = first.path.with_name(first.path.name + ".part.json")
-        self.left = dict(layers)  # those that do not bear their names yet
+        self.left = dict(layers)  # those that do not have their final names yet
         try:
             unfinished = self._unfinished()
             if resume and not unfinished:
@@ -112,7 +112,7 @@ class ResumableWriter:
         )
 
     def _check_absent(self) -> None:
-        """Refuse to resume what bears its name: it was complete, if it is ours; the files do not say whose they are."""
+        """Refuse to resume what has its name: it was complete, if it is ours; the files do not say whose they are."""
         if all(layer.path.exists() for layer in self.layers.values()):
             raise ConfigError(
                 "the target is there already",

@@ -1,4 +1,4 @@
-"""Changing a network layer by layer: who feeds whom is observed in a run, and what changes the answer is taken back."""
+"""Changing a network layer by layer: who feeds whom is observed in a run, and what changes the output is taken back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF_TOLERANCE = 0.1
 
 
 def heads(answer: Any) -> list[Tensor]:
-    """An answer's heads, in double precision."""
+    """An output's heads, in double precision."""
     return [head.double() for head in heads_of(answer).values()]
 
 
@@ -79,7 +79,7 @@ def apply(
     fits: Callable[[nn.Module, nn.Module], bool],
     change: Callable[[nn.Module, Pair], None],
 ) -> tuple[str, ...]:
-    """Change every pair of layers that fits; where the answer suffers, try one after the other and take back."""
+    """Change every pair of layers that fits; where the output suffers, try one after the other and take back."""
     pairs = [pair for pair in fed_alone(net, x) if fits(*map(net.get_submodule, pair))]
     before = {name: net.get_submodule(name) for pair in pairs for name in pair}
 

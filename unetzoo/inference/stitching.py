@@ -1,4 +1,4 @@
-"""From the answers of windows to the answer for the image, piece by piece, each as soon as it is final."""
+"""From the outputs of windows to the output for the image, piece by piece, each as soon as it is final."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from .merging import Heads
 from .windows import Axis, Blend, Span, WindowPlan
 
-SIGMA = 1 / 8  # of a window's answer, as nnU-Net weights its windows (Isensee et al. 2021)
+SIGMA = 1 / 8  # of a window's output, as nnU-Net weights its windows (Isensee et al. 2021)
 
 WindowOutputs = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network says there
 
 
 class Piece(NamedTuple):
-    """A final part of the image's answer.
+    """A final part of the image's output.
 
     Args:
         rows: Where it lies.
@@ -31,11 +31,11 @@ class Piece(NamedTuple):
 
 
 def pieces(plan: WindowPlan, windows: WindowOutputs, blend: Blend) -> Iterator[Piece]:
-    """The answer in pieces that do not overlap; all of a row of windows have the same rows.
+    """The output in pieces that do not overlap; all of a row of windows have the same rows.
 
     Args:
         plan: How the windows lie.
-        windows: What they keep of their answers, in the plan's order.
+        windows: What they keep of their outputs, in the plan's order.
         blend: "exact" keeps each pixel from one window; else overlapping windows are summed up with weights that are
             one in sum at each pixel, in float32 at least. Of what is summed up, only the rows that the next windows
             overlap are held.
@@ -44,7 +44,7 @@ def pieces(plan: WindowPlan, windows: WindowOutputs, blend: Blend) -> Iterator[P
 
 
 def arriving(parts: Iterable[Piece]) -> Iterator[Piece]:
-    """What a GPU answers, on the host: each piece travels, and is used, while the GPU is at the next one."""
+    """The output of a GPU, on the host: each piece travels, and is used, while the GPU is at the next one."""
     waiting: list[tuple[Piece, torch.cuda.Event]] = []
 
     def arrived() -> Piece:
@@ -64,7 +64,7 @@ def arriving(parts: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def overlap(axis: Axis) -> int:
-    """The most pixels of a window's answer that the next window overlaps."""
+    """The most pixels of a window's output that the next window overlaps."""
     return max(
         (one.keep.stop - other.keep.start for one, other in zip(axis.spans, axis.spans[1:], strict=False)), default=0
     )
@@ -77,7 +77,7 @@ def span_weights(axis: Axis, blend: str) -> list[Tensor]:
     if blend == "constant":
         window = torch.ones_like(window)
     raw = [window[: len(span.keep)] for span in axis.spans]  # the image may end inside the last one
-    total = torch.zeros(axis.answer, dtype=torch.float64)
+    total = torch.zeros(axis.output, dtype=torch.float64)
     for span, weight in zip(axis.spans, raw, strict=True):
         total[span.keep.start : span.keep.stop] += weight
     return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]
@@ -101,7 +101,7 @@ def _blended(plan: WindowPlan, windows: WindowOutputs, blend: str) -> Iterator[P
         share = weights[0][row][:, None] * weights[1][column]
         sums = [_weighted(head, share) for head in heads]
         if not below:
-            below = [s.new_zeros(len(s), overlap(plan.rows), plan.columns.answer) for s in sums]
+            below = [s.new_zeros(len(s), overlap(plan.rows), plan.columns.output) for s in sums]
         rows, columns = known_rows - row.keep.start, known_columns - column.keep.start
         for number, part in enumerate(sums):
             if columns:
@@ -133,11 +133,11 @@ def _weighted(head: Tensor, share: Tensor) -> Tensor:
 
 def _final(axis: Axis) -> dict[Span, int]:
     """For each window, one past the last pixel that no later window changes."""
-    starts = [*(span.keep.start for span in axis.spans[1:]), axis.answer]
+    starts = [*(span.keep.start for span in axis.spans[1:]), axis.output]
     return dict(zip(axis.spans, starts, strict=True))
 
 
 def _reached(axis: Axis, span: Span) -> int:
-    """One past the last pixel that windows before this one have answered, from its own first pixel on."""
+    """One past the last pixel that windows before this one have computed, from its own first pixel on."""
     number = axis.spans.index(span)
     return axis.spans[number - 1].keep.stop if number else span.keep.start

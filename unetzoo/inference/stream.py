@@ -69,9 +69,9 @@ def predict_to(
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
-    """Predict an image that is read by windows, and write its class map as it is ready; neither is ever held whole.
+    """Predict an image that is read in windows, and write its class map as it is ready; neither is ever held whole.
 
-    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results bear the name `<target>.part` until
+    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results have the name `<target>.part` until
     they are complete; after an interruption, a kill or a full disk, `resume=True` goes on from the last finished row of
     windows.
 
@@ -157,10 +157,10 @@ def predict_to(
         }
         writer = ResumableWriter(outputs.layers(tiling.plan), recipe, resume)
         before = writer.done
-        if before < tiling.plan.rows.answer:
+        if before < tiling.plan.rows.output:
             _run(predictor, reader, tiling, blend, outputs, writer, progress)
         writer.finish()
-    return Streamed(tiling, tiling.plan.rows.answer - before, time.monotonic() - began)
+    return Streamed(tiling, tiling.plan.rows.output - before, time.monotonic() - began)
 
 
 def _run(
@@ -174,7 +174,7 @@ def _run(
 ) -> None:
     plan = tiling.plan
     first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > writer.done)
-    height, width = plan.rows.answer, plan.columns.answer
+    height, width = plan.rows.output, plan.columns.output
     bands: dict[str, np.ndarray] = {}
     windows = ahead(batches(plan.windows(first), reader.cut(plan), tiling.batch, pinned=predictor.on_gpu))
     columns = (
@@ -213,7 +213,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def _probed(predictor: WindowPredictor, reader: WindowReader) -> Heads:
-    """A small answer; by the way, whether the network takes this image."""
+    """The output for a small input; checks that the network takes this image."""
     corner = reader.corner()
     check_channels(predictor.net, corner)
     side = canvas_length(predictor.geometry, 1)
@@ -227,7 +227,7 @@ def _tiling(
     pixel = image.shape[2] * (image.dtype.itemsize + 4)
 
     def buffers(plan: WindowPlan) -> int:
-        summed = overlap(plan.rows) * plan.columns.answer * outputs.all_channels * 4 if blend != "exact" else 0
+        summed = overlap(plan.rows) * plan.columns.output * outputs.all_channels * 4 if blend != "exact" else 0
         window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
         return plan.rows.window * outputs.row_bytes(plan) + summed + window + image.cache_bytes(plan.tile[0])
 

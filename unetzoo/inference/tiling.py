@@ -1,4 +1,4 @@
-"""`predict`: an image of any size in, an answer for every pixel out, whole or by windows.
+"""`predict`: an image of any size in, an output for every pixel out, whole or in windows.
 
 Mirrored borders are those of the U-Net paper (arXiv:1505.04597, figure 2): the image is reflected without repeating
 its border pixel, again and again where it is smaller than the border.
@@ -36,15 +36,15 @@ Tile = int | Sequence[int] | Literal["auto"] | None
 
 
 class Uncertain(NamedTuple):
-    """An answer, and how far those that it was merged from are apart.
+    """An output, and how far those that it was merged from are apart.
 
     Args:
-        answer: As `predict` gives it.
+        output: As `predict` gives it.
         disagreement: (H, W), or a NamedTuple of such where the network has several heads. For classes 0 where all
-            agree … 1 where they are as far apart as so many answers can be; for depth the standard deviation.
+            agree … 1 where they are as far apart as so many outputs can be; for depth the standard deviation.
     """
 
-    answer: Any
+    output: Any
     disagreement: Any
 
 
@@ -61,13 +61,13 @@ def predict(
     """SegmentationResult for every pixel of one image of any size ≥ 1.
 
     Whole: the image is mirrored to the right and at the bottom up to the network's next size (a multiple of its
-    stride), and the answer cropped. A valid U-Net gets its margin mirrored on all sides. With `tile`, the same canvas
-    is cut into windows, and `blend="exact"` gives the answer of the whole, up to rounding. For a valid U-Net in float32
+    stride), and the output cropped. A valid U-Net gets its margin mirrored on all sides. With `tile`, the same canvas
+    is cut into windows, and `blend="exact"` gives the output of the whole, up to rounding. For a valid U-Net in float32
     on the CPU it is bitwise the same wherever a convolution sums in one order for all window sizes: PyTorch's own
     kernels do; oneDNN's do at the paper's widths but for the smallest tiles.
 
     The network is put into evaluation mode meanwhile; nothing is recorded for gradients. Windows travel to the
-    network's device and in its precision; the answer stays where the image is. Labels of a classification head are
+    network's device and in its precision; the output stays where the image is. Labels of a classification head are
     left out.
 
     Args:
@@ -87,11 +87,11 @@ def predict(
         tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (three mirrorings too), "d4" (all eight
             mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter turns
             are done window by window, so that exact tiles stay exact; other angles and scales make images of their
-            own, each predicted as `tile` and `blend` say. How far the answers are apart is told by
+            own, each predicted as `tile` and `blend` say. How far the outputs are apart:
             `unetzoo.inference.predict_with_uncertainty`.
         labels: The label set, whose left and right change places in mirrored images; that of the network by default,
             where it carries one.
-        memory: What windows may take on the network's device, beside image, answer and weights: bytes, or a text as
+        memory: What windows may take on the network's device, beside image, output and weights: bytes, or a text as
             "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
             through the network at once on a GPU.
 
@@ -104,7 +104,7 @@ def predict(
             windows of a network that has none; labels that cannot be turned, or of another number of classes.
         InputShapeError: A batch, other channels than the network's, an empty image.
         DataError: Integers other than those above.
-        PluginContractError: The network's answer is not as its geometry says.
+        PluginContractError: The network's output is not as its geometry says.
 
     Examples:
         >>> import unetzoo
@@ -130,8 +130,8 @@ def predict_with_uncertainty(
     """`predict` over several views, and where they disagree.
 
     Of classes, the Jensen–Shannon divergence of the views' probabilities, divided by the largest that so many views and
-    classes can have; of depth, the standard deviation. Where they disagree, the network answers the view more than
-    the image.
+    classes can have; of depth, the standard deviation. Where they disagree, the prediction depends on the view
+    more than on the image.
 
     Args:
         net: As for `predict`.
@@ -148,8 +148,8 @@ def predict_with_uncertainty(
     Examples:
         >>> import unetzoo
         >>> net = unetzoo.build("bnunet", in_channels=1, classes=2, encoder_channels=(4, 8, 16))
-        >>> answer, disagreement = predict_with_uncertainty(net, torch.rand(1, 50, 81), tta="d4")
-        >>> answer.shape, disagreement.shape, bool(disagreement.max() <= 1)
+        >>> output, disagreement = predict_with_uncertainty(net, torch.rand(1, 50, 81), tta="d4")
+        >>> output.shape, disagreement.shape, bool(disagreement.max() <= 1)
         (torch.Size([2, 50, 81]), torch.Size([50, 81]), True)
     """
     given = as_tta(tta)
@@ -215,7 +215,7 @@ def answered(
     views: Sequence[View],
     blend: Blend,
 ) -> Iterator[tuple[Span, Span, Heads]]:
-    """What each window keeps of the network's answer to it; of exact ones little more than that is decoded."""
+    """What each window keeps of the network's output for it; of exact ones little more than that is decoded."""
     for some, stack in batched:
         region = _kept_of(some) if blend == "exact" and plan.total > 1 else None
         top, left = (region[0].start, region[1].start) if region else (0, 0)
@@ -226,7 +226,7 @@ def answered(
 
 
 def _kept_of(windows: Sequence[tuple[Span, Span]]) -> Region:
-    """The part of their answers that holds what any of some windows keeps."""
+    """The part of their outputs that holds what any of some windows keeps."""
     rows, columns = ([span.kept for span in spans] for spans in zip(*windows, strict=True))
     return _hull(rows), _hull(columns)
 
@@ -238,7 +238,7 @@ def _hull(spans: Sequence[range]) -> range:
 def _predicted(
     predictor: WindowPredictor, image: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
 ) -> list[Tensor]:
-    """The answer to one image, merged window by window."""
+    """The output for one image, merged window by window."""
     size = image.shape[-2], image.shape[-1]
     if tile == "auto" or memory is not None:
         fit = fit_windows(predictor, len(image), size, tile, blend, memory)
@@ -262,7 +262,7 @@ def _predicted(
 
 
 def _merged(predictor: WindowPredictor, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
-    """The answer to views that are images of their own."""
+    """The output for views that are images of their own."""
     assert predictor.tta is not None
     size = image.shape[-2], image.shape[-1]
     merger = TTAMerger(predictor.tta, predictor.uncertainty)
@@ -278,7 +278,7 @@ def _filled(plan: WindowPlan, parts: Iterable[Piece], device: torch.device) -> l
     joined: list[Tensor] = []
     for rows, columns, heads in parts:
         if not joined:
-            size = plan.rows.answer, plan.columns.answer
+            size = plan.rows.output, plan.columns.output
             joined = [torch.empty((len(head), *size), dtype=head.dtype, device=device) for head in heads]
         for whole, head in zip(joined, heads, strict=True):
             whole[:, rows.start : rows.stop, columns.start : columns.stop] = head

@@ -1,7 +1,7 @@
 """Test-time augmentation: which versions of an image are asked, and how each is made and turned back.
 
 A *view* is one version: scaled, mirrored, turned. Mirrorings and quarter turns only move pixels, so they are done on
-each window and tiles stay exact; other angles and scales resample the whole image before it is cut, and the answer
+each window and tiles stay exact; other angles and scales resample the whole image before it is cut, and the output
 after it is joined.
 """
 
@@ -31,9 +31,9 @@ def _check(holds: bool, subject: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True)
 class TTA:
-    """Which versions of an image a network is asked about, and how its answers become one.
+    """Which versions of an image a network is run on, and how its outputs become one.
 
-    All combinations of `flips`, `rotations` and `scales` are asked, each once: `TTA(flips=True, rotations=4)` has 8
+    All combinations of `flips`, `rotations` and `scales` are used, each once: `TTA(flips=True, rotations=4)` has 8
     versions, since two mirrorings are half a turn.
 
     The U-Net paper (arXiv:1505.04597, section 4) says of its EM result that it was "averaged over 7 rotated versions
@@ -45,12 +45,12 @@ class TTA:
         flips: The image, mirrored left to right, top to bottom, and both.
         rotations: So many angles, evenly spread over a turn, counter-clockwise, the upright image first. 1, 2 and 4
             move pixels only.
-        scales: Sizes as multiples of the image's; the answer is brought back to its size.
+        scales: Sizes as multiples of the image's; the output is brought back to its size.
         merge: "gmean": geometric mean of the probabilities, that is the mean of the logits, for every mode;
             "mean": arithmetic mean of the probabilities; "max": the largest probability of each class. What is
             returned are logits: their softmax (sigmoid) gives the merged probabilities, with sum one where there are
             several classes.
-        mode: What the answer's channels are. "multiclass": softmax over them, sigmoid where there is one; "multilabel":
+        mode: What the output's channels are. "multiclass": softmax over them, sigmoid where there is one; "multilabel":
             sigmoid of each; "raw": no logits (an output `activation`), so they are merged as they are; "gmean"
             is refused there.
 
@@ -89,7 +89,7 @@ class TTA:
                 raise ConfigError(f"unknown {name} of tta: {value!r}", hint=did_you_mean(str(value), choices, name))
         if self.mode == "raw" and self.merge == "gmean":
             raise ConfigError(
-                "answers that are no logits have no geometric mean here", subject="TTA", hint='merge="mean" or "max"'
+                "outputs that are no logits have no geometric mean here", subject="TTA", hint='merge="mean" or "max"'
             )
 
     def views(self) -> tuple[View, ...]:

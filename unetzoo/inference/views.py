@@ -1,4 +1,4 @@
-"""One version of an image: how it is made, and how the answer to it is turned back."""
+"""One version of an image: how it is made, and how the output for it is turned back."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class View(NamedTuple):
         return _quarters(x.flip(-1) if self.mirror else x, self.turns)
 
     def turned_region(self, region: Region, size: Sequence[int]) -> Region:
-        """Where a region of an answer of (height, width) lies after `turned`."""
+        """Where a region of an output of (height, width) lies after `turned`."""
         (rows, columns), (height, width) = region, size
         columns = _mirrored(columns, width) if self.mirror else columns
         for _ in range(self.turns % 4):
             rows, columns, height, width = _mirrored(columns, width), rows, width, height
         return rows, columns
 
-    def turned_back(self, answer: Tensor) -> Tensor:
+    def turned_back(self, output: Tensor) -> Tensor:
         """The inverse of `turned`."""
-        answer = _quarters(answer, -self.turns)
-        return answer.flip(-1) if self.mirror else answer
+        output = _quarters(output, -self.turns)
+        return output.flip(-1) if self.mirror else output
 
     def resampled(self, image: Tensor) -> Tensor:
         """The other part, of an image (C, H, W): bilinear; the corners of a turned one are mirrored from it."""
@@ -63,24 +63,24 @@ class View(NamedTuple):
             image = _sampled(image, y + _middle(height), x + _middle(width), "reflection")
         return image
 
-    def resampled_back(self, answer: Tensor, size: tuple[int, int], out_stride: int = 1) -> Tensor:
-        """The answer (C, h, w) to a resampled image, for the image of `size` as it was.
+    def resampled_back(self, output: Tensor, size: tuple[int, int], out_stride: int = 1) -> Tensor:
+        """The output (C, h, w) for a resampled image, for the image of `size` as it was.
 
         Args:
-            answer: One value for `out_stride` pixels.
+            output: One value for `out_stride` pixels.
             size: Height and width of the image.
-            out_stride: Pixels per value of the answer along an axis.
+            out_stride: Pixels per value of the output along an axis.
         """
         wanted = [max(1, n // out_stride) for n in size]
         if self.angle:
             scaled = [max(1, round(n * self.scale)) for n in size]
             box = _box(scaled[0], scaled[1], self.angle)
-            y, x = _grid([max(1, n // out_stride) for n in scaled], answer)
+            y, x = _grid([max(1, n // out_stride) for n in scaled], output)
             y, x = (_center(v, out_stride) - _middle(n) for v, n in zip((y, x), scaled, strict=True))
             y, x = _rotated(y, x, self.angle)
             y, x = (((v + _middle(n)) + 0.5) / out_stride - 0.5 for v, n in zip((y, x), box, strict=True))
-            answer = _sampled(answer, y, x, "border")
-        return answer if list(answer.shape[-2:]) == wanted else _resized(answer, wanted)
+            output = _sampled(output, y, x, "border")
+        return output if list(output.shape[-2:]) == wanted else _resized(output, wanted)
 
 
 UPRIGHT = View()
@@ -110,7 +110,7 @@ def _middle(size: int) -> float:
 
 
 def _center(position: Tensor, out_stride: int) -> Tensor:
-    """Where in the image the middle of an answer's pixel lies."""
+    """Where in the image the middle of an output's pixel lies."""
     return (position + 0.5) * out_stride - 0.5
 
 

@@ -1,4 +1,4 @@
-"""How a network is asked about windows: in evaluation mode, in its own precision, in several views if wanted."""
+"""How a network is run on windows: in evaluation mode, in its own precision, in several views if wanted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WindowPredictor:
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
     def predict(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
-        """The merged answer to a batch of windows (N, C, h, w): all of it, or a region."""
+        """The merged output for a batch of windows (N, C, h, w): all of it, or a region."""
         with torch.inference_mode():
             if self.on_gpu:  # where pinned windows travel without a wait, if they are not converted on the way
                 windows = windows.to(device=self.device, non_blocking=True)
@@ -102,18 +102,18 @@ class WindowPredictor:
         return tuple(heads.values())
 
     def _size(self, windows: Tensor) -> tuple[int, int]:
-        """Height and width of the answer to windows."""
+        """Height and width of the output for windows."""
         return self.geometry.output(windows.shape[-2]), self.geometry.output(windows.shape[-1])
 
     def _check(self, window: Tensor, heads: Heads, expected: tuple[int, int]) -> None:
         for head in heads:
             if head.ndim != 4 or tuple(head.shape[-2:]) != expected:
                 raise PluginContractError(
-                    "the network answers another size than its geometry says",
+                    "the network's output has another size than its geometry says",
                     subject=type(self.net).__name__,
                     expected=f"(N, classes, {expected[0]}, {expected[1]}) for {tuple(window.shape)}",
                     found=tuple(head.shape),
-                    hint="give the network a `geometry` (unetzoo.models.Geometry) that says how its answer lies",
+                    hint="set `net.geometry` (unetzoo.models.Geometry) to how its output lies on the input",
                 )
 
 

@@ -20,7 +20,7 @@ from ..models.geometry import Geometry
 
 Blend = Literal["exact", "constant", "gaussian"]
 BLENDS: tuple[Blend, ...] = ("exact", "constant", "gaussian")
-OVERLAP = 1 / 4  # of blended windows' answers; at least, since offsets are rounded down to the grid
+OVERLAP = 1 / 4  # of blended windows' outputs; at least, since offsets are rounded down to the grid
 
 
 class Span(NamedTuple):
@@ -29,8 +29,8 @@ class Span(NamedTuple):
     Args:
         start: Its first pixel of the canvas.
         stop: One past its last.
-        first: The pixel of the image's answer that its own answer begins at.
-        keep: The pixels of the image's answer that it writes.
+        first: The pixel of the image's output that its own output begins at.
+        keep: The pixels of the image's output that it writes.
     """
 
     start: int
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
     @property
     def kept(self) -> range:
-        """The pixels of its own answer that it writes."""
+        """The pixels of its own output that it writes."""
         return range(self.keep.start - self.first, self.keep.stop - self.first)
 
 
@@ -52,15 +52,15 @@ class Axis:
         size: Pixels of the image.
         before: Mirrored pixels before it.
         length: Pixels of the canvas.
-        answer: Pixels of the answer.
-        window: Pixels of one window's own answer.
+        output: Pixels of the output.
+        window: Pixels of one window's own output.
         spans: The windows, all of one size, in order.
     """
 
     size: int
     before: int
     length: int
-    answer: int
+    output: int
     window: int
     spans: tuple[Span, ...]
 
@@ -96,7 +96,7 @@ class WindowPlan(NamedTuple):
 def geometry_of(net: Any) -> Geometry:
     """A network's geometry; without one, whole images padded to its encoder's stride, and no exact windows.
 
-    A network that has no `geometry` (SMP's own, plugins of tier 1) is taken to answer at its input's size, for every
+    A network that has no `geometry` (SMP's own, plugins of tier 1) is taken to keep its input's size, for every
     multiple of `net.encoder.output_stride`, or for every size where it has no such encoder either. Setting `geometry`
     on it says otherwise (a fixed size, a larger minimum).
 
@@ -123,8 +123,8 @@ def plan_windows(
         tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
             A side that covers the canvas is not cut. Exact windows are made smaller where as many of them still cover
             the canvas. None: one window.
-        blend: "exact": every pixel of the answer is written once, from a window that has its whole context;
-            "constant" or "gaussian": windows overlap by a quarter of their answer or more.
+        blend: "exact": every pixel of the output is written once, from a window that has its whole context;
+            "constant" or "gaussian": windows overlap by a quarter of their output or more.
 
     Raises:
         ConfigError: Unknown blend; a tile that is no size or too small, with the smallest one; exact windows of a
@@ -148,7 +148,7 @@ def plan_windows(
         if geometry.maximum is not None and max(lengths) > geometry.maximum:
             raise InputShapeError(
                 "this network cannot take the whole image",
-                expected=f"at most {geometry.maximum - 2 * geometry.margin} pixels a side",
+                expected=f"at most {geometry.maximum - 2 * geometry.margin} pixels per side",
                 found=f"{size[0]}×{size[1]}",
                 hint=f"cut it: tile={geometry.maximum}" + (', blend="gaussian"' if geometry.halo is None else ""),
             )
@@ -158,7 +158,7 @@ def plan_windows(
         if blend == "exact" and geometry.halo is None:
             raise ConfigError(
                 "this network has no exact windows",
-                found="answers that depend on the whole image (aligned bilinear up-sampling), or an unknown reach "
+                found="outputs that depend on the whole image (aligned bilinear up-sampling), or an unknown reach "
                 "(a foreign encoder, no `geometry`)",
                 hint='blend="gaussian" (overlapping windows, weighted), or no tile',
             )
@@ -175,7 +175,7 @@ def canvas_length(geometry: Geometry, size: Any) -> Any:
 
 
 def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
-    """The smallest window that answers anything; None when there are no exact ones.
+    """The smallest window with any output; None when there are no exact ones.
 
     Examples:
         >>> minimum_tile(Geometry(minimum=16, stride=16, halo=94))
@@ -211,9 +211,9 @@ def _unit(geometry: Geometry) -> int:
 
 
 def _guard(geometry: Geometry) -> int:
-    """Input pixels of an answer's inner edge that a window does not write, since its own border changed them.
+    """Input pixels of an output's inner edge that a window does not write, since its own border changed them.
 
-    `halo` counts from the blocks of one stride, so what is kept consists of such blocks. Where the answer is smaller
+    `halo` counts from the blocks of one stride, so what is kept consists of such blocks. Where the output is smaller
     than the window by the halo itself (valid convolutions) every pixel of it is good.
     """
     assert geometry.halo is not None
@@ -266,7 +266,7 @@ def _evened(geometry: Geometry, tile: int, length: int) -> int:
 
 
 def _kept_until(geometry: Geometry, start: int, tile: int) -> int:
-    """One past the last answer pixel that an exact window writes when another follows it."""
+    """One past the last output pixel that an exact window writes when another follows it."""
     stop = start + geometry.output(tile) * geometry.out_stride
     guard = _guard(geometry)
     if guard:
