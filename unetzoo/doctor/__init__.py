@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from .findings import Case, ClassShare, Finding, Report
+from .findings import Case, ClassShare, Finding
 from .recognize import recognize
+from .report import Report
 from .run import audit
 
 __all__ = ["Case", "ClassShare", "Finding", "Report", "audit", "recognize"]

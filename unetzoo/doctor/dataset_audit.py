@@ -14,7 +14,8 @@ from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
 from .alignment import BLOCK, compare
 from .facts import DepthFacts, Record
-from .findings import Findings, Report
+from .findings import Findings
+from .report import Report
 from .sample_checks import check_record
 from .set_checks import check_balance, check_set, class_shares, spread
 from .sheet import Look

@@ -1,12 +1,11 @@
-"""What an audit says: findings, grouped by kind, and the report that holds them."""
+"""What an audit finds: findings, grouped by kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..labels import LabelSpec
 from .kinds import KINDS
 
 Severity = Literal["error", "warning", "note"]
@@ -96,83 +95,3 @@ class ClassShare:
     pixels: int
     images: int
     share: float
-
-
-@dataclass
-class Report:
-    """The outcome of an audit.
-
-    Args:
-        source: What was audited.
-        dataset: The dataset's name.
-        confidence: How sure the layout was recognized, in [0, 1]; None where the dataset was named.
-        options: The dataset's arguments.
-        labels: The declared label set; None where none was declared.
-        proposal: A declaration that fits the values found, as arguments of the dataset, where none was given.
-        findings: What was found, errors first.
-        classes: The balance of the classes.
-        samples: How many samples there are.
-        audited: How many of these were read.
-        splits: Samples a split.
-        seconds: How long it took.
-
-    Examples:
-        >>> empty = Finding("empty-file", "error", "nothing in it", "fetch it again", (Case("a.png"),), 1)
-        >>> report = Report("data", "folder", findings=(empty,))
-        >>> report.errors == (empty,), report.warnings, report.codes
-        (True, (), {'empty-file'})
-    """
-
-    source: str
-    dataset: str
-    confidence: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    labels: LabelSpec | None = None
-    proposal: Mapping[str, Any] | None = None
-    findings: tuple[Finding, ...] = ()
-    classes: tuple[ClassShare, ...] = ()
-    samples: int = 0
-    audited: int = 0
-    splits: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity == severity)
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """What makes training fail or learn wrong labels."""
-        return self.of("error")
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """What is very likely not meant."""
-        return self.of("warning")
-
-    @property
-    def notes(self) -> tuple[Finding, ...]:
-        """What is worth knowing."""
-        return self.of("note")
-
-    @property
-    def codes(self) -> set[str]:
-        """The kinds that were found."""
-        return {finding.code for finding in self.findings}
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {
-            "source": legible(self.source), "dataset": self.dataset, "confidence": self.confidence,
-            "options": dict(self.options), "labels": self.labels.to_dict() if self.labels else None,
-            "proposal": dict(self.proposal) if self.proposal else None,
-            "samples": self.samples, "audited": self.audited, "splits": dict(self.splits),
-            "summary": {severity: sum(f.count for f in self.of(severity)) for severity in SEVERITIES},
-            "findings": [finding.to_dict() for finding in self.findings],
-            "classes": [vars(share) for share in self.classes], "seconds": round(self.seconds, 3),
-        }  # fmt: skip
-
-    def __rich__(self) -> Any:
-        from .rendering import rendered
-
-        return rendered(self)

@@ -18,12 +18,13 @@ from ..wording import pluralize
 from .alignment import BLOCK, compare
 from .examine import examine
 from .facts import Record
-from .findings import Findings, Report
+from .findings import Findings
 from .layouts import EXPORT, declared_layouts
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_undeclared, check_values
 from .propose import as_options, declaration, proposal
 from .recognize import looks_like
+from .report import Report
 from .sample_checks import check_pairing, check_record
 from .set_checks import check_balance, check_set, class_shares, spread
 from .split_building import Options, build_splits, files_by_split, raise_first

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
 from ..plugins import BUILTIN, ENV_VAR, Distribution, Entry, installed, is_enabled
 from ..probing import probe
 from ..registry import REGISTRIES
 from .findings import Finding, Findings
+from .report import render_finding
 
 NEIGHBORS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
 
@@ -54,9 +60,7 @@ class InstallReport:
         }  # fmt: skip
 
     def __rich__(self) -> Any:
-        from .rendering import rendered_install
-
-        return rendered_install(self)
+        return _rendered(self)
 
 
 def audit_install() -> InstallReport:
@@ -147,3 +151,19 @@ def _accelerators() -> list[Package]:
     if sys.platform == "darwin":
         rows.append(Package("MPS", "", str(torch.backends.mps.is_available()), True))
     return rows
+
+
+def _rendered(report: InstallReport) -> RenderableType:
+    """Packages, distributions with what they offer, findings."""
+    packages = Table("package", "wanted", "found", "", box=None)
+    for package in report.packages:
+        mark = Text("✓", style="green") if package.fits else Text("✗", style="red")
+        packages.add_row(package.name, package.wanted, package.found or "missing", mark if package.wanted else "")
+    offers = Table("distribution", "offers", box=None)
+    for owner, kinds in report.distributions.items():
+        kinds_of_names = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+        offers.add_row(Text(owner), Text(kinds_of_names))
+    parts: list[RenderableType] = [packages, Padding(offers, (1, 0)), *(render_finding(f) for f in report.findings)]
+    if not report.findings:
+        parts.append(Text("all names load, all packages fit", style="green"))
+    return Group(*parts)

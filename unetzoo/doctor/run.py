@@ -15,11 +15,12 @@ from ..datasets.listing import shown
 from ..datasets.tree import Tree
 from ..errors import DataError
 from .dataset_audit import audit_samples
-from .findings import Findings, Report
+from .findings import Findings
 from .folder_audit import FolderAudit, Progress
 from .layouts import USUAL, all_layouts, declared_layouts
 from .manifest import SUFFIXES, manifest_layout
 from .recognize import LEAST, MARGIN, Candidate, candidates, layout_of, likely_folder, looks_like
+from .report import Report
 from .sheet import draw_sheet, look_into_files
 from .split_building import Options, build_splits, raise_first
 
