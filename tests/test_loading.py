@@ -1,11 +1,12 @@
 """`unetzoo.load` opens whatever the library wrote, and says what it found instead."""
 
+import numpy as np
 import pytest
 import torch
 
 import unetzoo
 from unetzoo.bundle import ModelBundle
-from unetzoo.errors import CheckpointError
+from unetzoo.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture
@@ -19,6 +20,25 @@ def test_a_saved_network(net, tmp_path):
     image = torch.rand(1, 3, 16, 16)
     assert isinstance(bundle, ModelBundle) and not bundle.model.training
     assert torch.equal(bundle.model(image), net(image))
+
+
+def test_a_loaded_network_predicts_as_it_was_saved_to(net, tmp_path):
+    labels = unetzoo.LabelSpec(("sky", "road", "car"))
+    ModelBundle(net, labels, unetzoo.Preprocess(normalize="standard")).attach()
+    net.save_pretrained(tmp_path / "saved")
+    image = np.random.default_rng(0).integers(0, 256, (21, 34, 3), np.uint8)
+    result = unetzoo.load(tmp_path / "saved").predict(image)
+    expected = unetzoo.predict(net, unetzoo.Preprocess(normalize="standard")(image)).argmax(0)
+    assert np.array_equal(result.classes, expected) and result.labels.names == labels.names
+
+
+def test_a_loaded_network_without_preprocessing_asks_for_it(net, tmp_path):
+    net.save_pretrained(tmp_path / "saved")
+    bundle, image = unetzoo.load(tmp_path / "saved"), np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(ConfigError) as caught:
+        bundle.predict(image)
+    assert "Preprocess(" in caught.value.hint
+    assert bundle.predict(image, preprocess=unetzoo.Preprocess()).classes.shape == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from . import datasets, doctor, drawing, inference, losses, metrics, models, testing, training, twins
     from .bundle import Preprocess
     from .drawing import draw, summary
-    from .inference import Predictor, export, load_artifact, optimize, predict
+    from .inference import Predictor, export, optimize, predict
     from .labels import LabelSpec
     from .loading import load
     from .models.card import info
@@ -31,7 +31,6 @@ _LAZY = {
     "Trainer": "training",
     "evaluate": "training",
     "load": "loading",
-    "load_artifact": "inference",
     "train": "training",
     "draw": "drawing",
     "summary": "drawing",
@@ -72,7 +71,6 @@ __all__ = [
     "info",
     "list_models",
     "load",
-    "load_artifact",
     "losses",
     "metrics",
     "models",

@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .bundle import ModelBundle
 from .errors import CheckpointError
+from .inference.artifact import Artifact, load_artifact
+from .inference.predictor import Predictor
+from .models.weights import from_pretrained
+from .training.trained import load_run
 
 if TYPE_CHECKING:
-    from .bundle import ModelBundle
-    from .inference.artifact import Artifact
+    import numpy as np
+
+    from .inference.results import SegmentationResult
 
 ARTIFACTS = (".onnx", ".pt2")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
-def load(path: str | os.PathLike[str]) -> ModelBundle | Artifact:
+class LoadedModel(ModelBundle):
+    """A `ModelBundle` that predicts: what `unetzoo.load` returns for a run folder or a saved network."""
+
+    __slots__ = ()
+
+    def predict(self, image: str | os.PathLike[str] | np.ndarray, **options: Any) -> SegmentationResult:
+        """Predict one image with the preprocessing, labels and threshold of the network.
+
+        Args:
+            image: A file, or a decoded image, uint8 (H, W) or (H, W, C).
+            options: Of `unetzoo.Predictor`: `tile`, `tta`, `threshold`, …
+
+        Returns:
+            Label map, probabilities and, where the network has that head, depth, at the image's size.
+
+        Raises:
+            DataError: The file cannot be read.
+            ConfigError: The preprocessing of the network is unknown; options that do not fit.
+        """
+        return Predictor(self, **options).segment(image)
+
+
+def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     """Open a run folder, a saved network or an exported artifact.
 
     Args:
@@ -25,8 +53,8 @@ def load(path: str | os.PathLike[str]) -> ModelBundle | Artifact:
             you trust.)
 
     Returns:
-        A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict`; or an `Artifact`,
-        which is called with an image.
+        A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict(image)`; or an
+        `Artifact`, which is called with an image.
 
     Raises:
         CheckpointError: Nothing there that this library wrote, with what was found instead; damaged files.
@@ -41,18 +69,11 @@ def load(path: str | os.PathLike[str]) -> ModelBundle | Artifact:
     """
     place = Path(path)
     if place.suffix.lower() in ARTIFACTS and not place.is_dir():
-        from .inference.artifact import load_artifact
-
         return load_artifact(place)
     if (place / "recipe.json").is_file() or (place / "best").is_dir():
-        from .training.trained import load_run
-
-        return load_run(place)
+        return LoadedModel(*load_run(place))
     if (place / "config.json").is_file():
-        from .bundle import ModelBundle
-        from .models.weights import from_pretrained
-
-        return ModelBundle.of(from_pretrained(place))
+        return LoadedModel(*ModelBundle.of(from_pretrained(place)))
     raise CheckpointError(
         "nothing to load",
         subject=path,

@@ -102,7 +102,7 @@ def test_windows_by_the_tiling_recipe_are_the_whole(name):
 
 
 def test_images_that_a_file_does_not_take(street):
-    loaded = unetzoo.load_artifact(street[1].path)
+    loaded = unetzoo.inference.load_artifact(street[1].path)
     for wrong in (pixels(9, 8, 4), np.zeros((2, 2, 2, 2, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(InputShapeError, match="takes other images"):
             loaded(wrong)
@@ -114,7 +114,7 @@ def test_a_valid_network_by_torch(tmp_path):
     net = warmed("unet", in_channels=1, classes=1, encoder_channels=WIDTHS)
     trained = ModelBundle(net, LabelSpec(("cell",)), Preprocess(normalize="standard"), threshold=0.3, name="mine")
     made = unetzoo.export(trained, tmp_path / "net.pt2")
-    loaded = unetzoo.load_artifact(made.path)
+    loaded = unetzoo.inference.load_artifact(made.path)
     assert loaded.info == json.loads(json.dumps(made.info))
     assert loaded.info["classes"] == ["background", "cell"] and loaded.info["thresholds"] == [0.3]
     assert loaded.info["tiling"]["exact"] is False and loaded.info["network"] == "mine"
@@ -134,14 +134,14 @@ def test_resized_images_and_a_depth_head(tmp_path):
     assert names == ["labels", "probabilities", "depth"] == list(made.info["outputs"])
     assert made.info["tiling"] is None and made.info["preparation"]["size"] == [48, 64]
     image = pixels(48, 64, channels=6)
-    assert_same(unetzoo.load_artifact(made.path)(image), expected(net, image, preprocess=preprocess))
-    larger = unetzoo.load_artifact(made.path)(pixels(131, 99, channels=6))
+    assert_same(unetzoo.inference.load_artifact(made.path)(image), expected(net, image, preprocess=preprocess))
+    larger = unetzoo.inference.load_artifact(made.path)(pixels(131, 99, channels=6))
     assert larger["labels"].shape == (131, 99) and larger["depth"].shape == (1, 131, 99)
 
 
 def test_images_that_have_the_resized_size_already(tmp_path):
     net, preprocess = warmed("bnunet", classes=3, encoder_channels=WIDTHS), Preprocess((48, 64))
-    loaded = unetzoo.load_artifact(unetzoo.export(net, tmp_path / "net.pt2", preprocess=preprocess).path)
+    loaded = unetzoo.inference.load_artifact(unetzoo.export(net, tmp_path / "net.pt2", preprocess=preprocess).path)
     for size in ((48, 64), (48, 99), (70, 64), (64, 48)):
         image = pixels(*size)
         assert_same(loaded(image), expected(net, image, preprocess=preprocess))
@@ -154,7 +154,7 @@ def test_several_labels_a_pixel_one_size_and_floats(tmp_path, name):
 
     trained = ModelBundle(Plain(answer), SPEC, Preprocess(), threshold=[0.5, 0.2, 0.9], mode="multilabel")
     made = unetzoo.export(trained, tmp_path / name, size=(17, 30), dtype="float32")
-    loaded, image = unetzoo.load_artifact(made.path), pixels(17, 30).astype(np.float32) / 255
+    loaded, image = unetzoo.inference.load_artifact(made.path), pixels(17, 30).astype(np.float32) / 255
     found = loaded(image)
     likely = 1 / (1 + np.exp(4 - 8 * image.transpose(2, 0, 1).astype(np.float64)))
     assert np.abs(found["probabilities"] - likely).max() < 1e-6
@@ -231,7 +231,7 @@ def test_without_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"")
     for use in (
         lambda: unetzoo.export(Plain(), tmp_path / "b.onnx"),
-        lambda: unetzoo.load_artifact(tmp_path / "a.onnx"),
+        lambda: unetzoo.inference.load_artifact(tmp_path / "a.onnx"),
     ):
         with pytest.raises(ConfigError, match=re.escape('pip install "unetzoo[export]"')):
             use()
@@ -239,16 +239,16 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        unetzoo.load_artifact(tmp_path / "none.onnx")
+        unetzoo.inference.load_artifact(tmp_path / "none.onnx")
     for name in ("a.onnx", "a.pt2"):
         (tmp_path / name).write_bytes(b"broken")
         for check in (True, False):
             with pytest.raises(CheckpointCorruptError):
-                unetzoo.load_artifact(tmp_path / name, check=check)
+                unetzoo.inference.load_artifact(tmp_path / name, check=check)
     torch.export.save(torch.export.export(Plain(), (torch.zeros(2),)), tmp_path / "foreign.pt2")
     for check in (True, False):
         with pytest.raises(CheckpointError):
-            unetzoo.load_artifact(tmp_path / "foreign.pt2", check=check)
+            unetzoo.inference.load_artifact(tmp_path / "foreign.pt2", check=check)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointWriteError, match="cannot write"):
         unetzoo.export(Plain(), tmp_path / "file" / "net.pt2", size=(8, 8))
@@ -260,16 +260,16 @@ def test_files_that_other_tools_have_touched(tmp_path, street):
     entry.key, entry.value = "onnx.infer", "onnxruntime.quant"  # as ONNX Runtime's quantizer does
     onnx.save(model, tmp_path / "quantized.onnx")
     with pytest.raises(CheckpointCorruptError) as caught:
-        unetzoo.load_artifact(tmp_path / "quantized.onnx")
+        unetzoo.inference.load_artifact(tmp_path / "quantized.onnx")
     assert caught.value.subject == tmp_path / "quantized.onnx" and "check=False" in caught.value.hint
-    assert unetzoo.load_artifact(tmp_path / "quantized.onnx", check=False).info["classes"] == list(SPEC.names)
+    assert unetzoo.inference.load_artifact(tmp_path / "quantized.onnx", check=False).info["classes"] == list(SPEC.names)
     for key in ("format", "outputs"):
         kept = [entry for entry in model.metadata_props if entry.key != key]
         del model.metadata_props[:]
         model.metadata_props.extend(kept)
         onnx.save(model, tmp_path / "other.onnx")
         with pytest.raises(CheckpointError) as other:
-            unetzoo.load_artifact(tmp_path / "other.onnx", check=False)
+            unetzoo.inference.load_artifact(tmp_path / "other.onnx", check=False)
         assert not isinstance(other.value, CheckpointCorruptError)
 
 
@@ -288,7 +288,7 @@ def test_damaged_files_raise_our_errors_only(tmp_path, street, suffix):
         path = tmp_path / f"bad{suffix}"
         path.write_bytes(damaged)
         try:
-            unetzoo.load_artifact(path, check=False)(image)
+            unetzoo.inference.load_artifact(path, check=False)(image)
         except UnetzooError:
             refused += 1
     assert refused > len(cut)
@@ -305,13 +305,13 @@ def test_every_flipped_bit_and_every_cut_is_refused(tmp_path, street, suffix):
         flipped[place] ^= 1 << int(rng.integers(8))
         bad.write_bytes(flipped)
         with pytest.raises(CheckpointCorruptError):
-            unetzoo.load_artifact(bad)
+            unetzoo.inference.load_artifact(bad)
     for length in (0, 1, 63, 64, len(data) // 2, len(data) - 1):
         bad.write_bytes(data[:length])
         with pytest.raises(CheckpointCorruptError):
             unetzoo.load(bad)
     bad.write_bytes(data)
-    assert unetzoo.load_artifact(bad).info["format"] == 2
+    assert unetzoo.inference.load_artifact(bad).info["format"] == 2
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -346,7 +346,7 @@ def test_the_command(tmp_path, capsys):
         cli.main(["export", str(run), "--to", "torch", "--size", "32x48"])
     printed = capsys.readouterr().out
     assert "image uint8 (N, 32, 48, 3)" in printed and "100.00% equal labels" in printed
-    info = unetzoo.load_artifact(run / "bnunet.pt2").info
+    info = unetzoo.inference.load_artifact(run / "bnunet.pt2").info
     assert info["thresholds"] == [0.25] and info["classes"] == ["background", "foreground"]
     with pytest.raises(SystemExit) as ended:
         cli.main(["export", str(run), "--size", "32"])

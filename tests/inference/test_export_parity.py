@@ -31,7 +31,7 @@ BOUND = {"smp-pspnet", "smp-upernet"}  # as ONNX: they pool to grids whose windo
 def test_our_networks(tmp_path, name, head, options, suffix):
     net = warmed(name, **{"encoder_channels": (4, 8, 8, 8), **options})
     made = unetzoo.export(net, tmp_path / f"net{suffix}")
-    loaded = unetzoo.load_artifact(made.path)
+    loaded = unetzoo.inference.load_artifact(made.path)
     tiny = [(5, 9), (1, 1)] if suffix == ".onnx" else []  # a torch program takes images larger than the stride
     for size in (*SIZES, *tiny):
         image = pixels(*size, channels=net.in_channels)
@@ -50,7 +50,7 @@ def test_smps_networks(tmp_path, name, suffix):
         with pytest.raises(CheckpointMismatchError, match="--size HxW"):
             unetzoo.export(net, path)
         options = {"size": (131, 97)}
-    loaded = unetzoo.load_artifact(unetzoo.export(net, path, **options).path)
+    loaded = unetzoo.inference.load_artifact(unetzoo.export(net, path, **options).path)
     for size in [options["size"]] if "size" in options else SIZES_BY_NAME.get(name, ((131, 97), (150, 203))):
         image = pixels(*size)
         assert_same(loaded(image), expected(net, image, preprocess=options.get("preprocess")))

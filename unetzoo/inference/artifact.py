@@ -138,7 +138,7 @@ def check_seal(data: bytes, path: Path) -> None:
             expected="to end with the SHA-256 of what stands before",
             found=found,
             hint="restore it from a copy, or export it again; for a file that another tool has changed on purpose "
-            "(a quantizer): unetzoo.load_artifact(path, check=False)",
+            "(a quantizer): unetzoo.inference.load_artifact(path, check=False)",
         )
 
 

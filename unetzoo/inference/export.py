@@ -85,7 +85,7 @@ def export(
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = unetzoo.export(net, f"{folder}/net.pt2", preprocess=unetzoo.Preprocess())
-        ...     answer = unetzoo.load_artifact(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
+        ...     answer = unetzoo.load(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
         >>> answer["labels"].shape, answer["probabilities"].shape
         ((21, 30), (3, 21, 30))
     """
