@@ -103,7 +103,7 @@ def test_nan_and_inf_under_ignored_pixels_change_neither_value_nor_gradient(case
     else:
         target[..., 2:4, :] = IGNORE
     value, gradient = value_and_gradient(loss, output, target, weight)
-    for wrong in (math.nan, math.inf, -math.inf):
+    for wrong in (math.nan, math.inf, -math.inf, 3e38):
         for channels in (slice(None), slice(1)):
             other = output.clone()
             other[:, channels, 2:4] = wrong

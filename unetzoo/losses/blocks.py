@@ -1,8 +1,7 @@
 """Logits, labels and weights of a batch, one block of pixels after another.
 
-A block stays in the processor's cache while something is computed from it. Ignored and weightless pixels hold logits
-of 0 and labels of 0 there, and weigh nothing: whatever the network wrote, NaN included, reaches neither a sum nor a
-gradient.
+A block stays in the processor's cache while something is computed from it. Ignored pixels have label 0 and weight 0,
+and no NaN or infinity among their logits: what the network wrote there reaches neither a sum nor a gradient.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor
 from ._inputs import check_labels, mask_ignored
 
 BLOCK = 2**20  # numbers per buffer, 4 MB in fp32: more leave the cache, fewer make threads meet too often
+LARGE = 1e30
 COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -68,7 +68,16 @@ def blocks(
             own, pixel_weight, faults = _read_labels(
                 labels[n, :, part], pixel_weight, ignore_index, classes if one_label else 2, dtype
             )
-            yield Block(n, part, mask_ignored(x, pixel_weight), own, pixel_weight, faults, room[..., : x.shape[1]])
+            yield Block(n, part, _masked(x, pixel_weight), own, pixel_weight, faults, room[..., : x.shape[1]])
+
+
+def _masked(logits: Tensor, weight: Tensor | None) -> Tensor:
+    """`mask_ignored` where it matters: moderate numbers vanish anyway when they are multiplied by a weight of 0."""
+    if weight is not None and logits.is_cpu:  # reading costs a third of writing
+        low, high = logits.aminmax()
+        if low > -LARGE and high < LARGE:  # not so with a NaN
+            return logits
+    return mask_ignored(logits, weight)
 
 
 def _read_labels(
