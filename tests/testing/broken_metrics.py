@@ -32,6 +32,11 @@ class Good(SummedState):
         return {"probability": (state["sum"] / state["pixels"]).item()}
 
 
+class DropsWeight(Good):
+    def update(self, output, target, *, weight=None):
+        super().update(output, target)
+
+
 class Tensors(Good):
     def compute(self):
         return {name: torch.tensor(value) for name, value in super().compute().items()}
@@ -180,6 +185,7 @@ BROKEN = {
     "detached-state": Graph,
     "inference-mode": InPlace,
     "ignored-pixels": CountsIgnored,
+    "weightless-pixels": DropsWeight,
     "empty-compute": FailsEmpty,
     "mismatched-shapes": Broadcasts,
     "inputs-unmodified": Writes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -135,6 +136,26 @@ def ignored_pixels(case: Case) -> None:
         metric.update(given, target, *more)
         found.append(metric.compute())
     _require_same(found[1], found[0], "scores independent of ignored pixels")
+
+
+def _takes_weight(case: Case) -> bool:
+    return case.batch is None and "weight" in inspect.signature(case.load().update).parameters
+
+
+@check(KIND, applies=_takes_weight)
+def weightless_pixels(case: Case) -> None:
+    """A weight of 0 marks pixels of unknown truth, such as depth that was not measured; they must not count."""
+    output, target = metric_batch(case)
+    weight = torch.ones(output.shape[0], *output.shape[2:], dtype=torch.bool)
+    weight[:, 4:7] = False
+    found = []
+    for scale in (1, -1):
+        other = output.clone()
+        other[..., 4:7, :] *= scale
+        metric = case.build()
+        metric.update(other, target, weight=weight)
+        found.append(metric.compute())
+    _require_same(found[1], found[0], "scores independent of pixels of weight 0")
 
 
 @check(KIND)

@@ -26,15 +26,15 @@ class BrierScore:
         self.distance, self.pixels = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor) -> None:
-        """Add a batch: logits (N, C, H, W) and labels (N, H, W)."""
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
+        """Add a batch: logits (N, C, H, W) and labels (N, H, W); pixels of weight 0 (N, H, W) do not count."""
         if target.shape != (output.shape[0], *output.shape[2:]):
             raise SizeMismatchError(
                 "target does not match the output", expected=tuple(output.shape), found=tuple(target.shape)
             )
-        counted = torch.ones_like(target, dtype=torch.bool)
+        counted = torch.ones_like(target, dtype=torch.bool) if weight is None else weight > 0
         if self.ignore_index is not None:
-            counted = target != self.ignore_index
+            counted = counted & (target != self.ignore_index)
         truth = torch.zeros_like(output, dtype=torch.float32).scatter(1, torch.where(counted, target, 0)[:, None], 1.0)
         distance = (output.float().softmax(1) - truth).square().sum(1)[counted]
         self.distance = self.distance.to(output.device) + distance.sum(dtype=torch.float64)
