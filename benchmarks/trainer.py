@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import unetzoo
-from unetzoo.training.loader import make_loader
+from unetzoo.training.data import make_loader
 from unetzoo.training.optim import make_optimizer
 
 from .harness import Race

@@ -13,8 +13,13 @@ CONTRACTS = {
     "loss": "a callable loss(output, target, *, weight=None)",
     "metric": "an object with update, compute and reset",
     "dataset": "an object with __len__, __getitem__, transform and labels, a LabelSpec",
+    "callback": "an object with the methods of unetzoo.training.Callback",
 }
-PARTS = {"metric": ("update", "compute", "reset"), "dataset": ("__len__", "__getitem__", "transform", "labels")}
+PARTS = {
+    "metric": ("update", "compute", "reset"),
+    "dataset": ("__len__", "__getitem__", "transform", "labels"),
+    "callback": ("every_process", "on_begin", "on_step", "on_evaluate", "on_epoch", "on_message", "on_end"),
+}
 
 
 def check_built(registry: Registry, name: str, value: Any) -> None:

@@ -1,12 +1,13 @@
 """How an output divides into named heads.
 
 A network returns logits (N, classes, H, W); a NamedTuple of tensors with the mask first (`MaskDepth`); or, with SMP's
-classification head, the plain tuple (masks, labels), of which only the masks are an output per pixel.
+classification head, the plain tuple (masks, labels), of which only the masks are an output per pixel; or, as
+torchvision's networks do, a dict with the masks as "out".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ def split_heads(output: Any) -> tuple[dict[str, Tensor], Callable[[Sequence[Tens
         return output._asdict(), lambda heads: type(output)(*heads)  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(output, tuple) and len(output) == 2:
         return split_heads(output[0])
+    if isinstance(output, Mapping) and isinstance(output.get("out"), Tensor):
+        return split_heads(output["out"])
     raise PluginContractError(
         "unsupported network output",
         expected="logits (N, classes, H, W), or a NamedTuple with the mask first",

@@ -121,7 +121,12 @@ def write_text(path: Path, text: str, disk: Disk | None = None) -> None:
 
 def write_json(path: Path, content: Any, disk: Disk | None = None) -> None:
     """Write or replace a JSON file atomically and durably."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", disk)
+    write_text(path, as_json(content), disk)
+
+
+def as_json(content: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

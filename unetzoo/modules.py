@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # As torch's CPU allocator, CUDA and its libraries, Triton and oneDNN word it.
 _OUT_OF_MEMORY = (
@@ -51,3 +51,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, none of which shares memory with another: what safetensors can hold.
+
+    Tied weights are there under each of their names.
+
+    Examples:
+        >>> tied = torch.zeros(2)
+        >>> copies = unshared({"a": tied, "b": tied})
+        >>> copies["a"] is tied, copies["b"] is tied
+        (True, False)
+    """
+    seen: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()  # other memory formats are refused
+        address = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return plain

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 API = 1
 BUILTIN = "unetzoo"
 ENV_VAR = "UNETZOO_PLUGINS"
-GROUPS = tuple(f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes"))
+GROUPS = tuple(
+    f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes", "callbacks")
+)
 API_GROUP, CHECKS_GROUP = "unetzoo.api", "unetzoo.checks"
 
 

@@ -285,7 +285,8 @@ DATASETS = Registry("dataset", "unetzoo.datasets")
 LOSSES = Registry("loss", "unetzoo.losses")
 METRICS = Registry("metric", "unetzoo.metrics")
 RECIPES = Registry("recipe", "unetzoo.recipes", callable_values=False)
-REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS, LOSSES, METRICS, RECIPES)}
+CALLBACKS = Registry("callback", "unetzoo.callbacks")
+REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS, LOSSES, METRICS, RECIPES, CALLBACKS)}
 
 
 def list_models(pattern: str = "*") -> list[str]:

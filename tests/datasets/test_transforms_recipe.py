@@ -10,7 +10,7 @@ from PIL import Image
 from unetzoo.datasets import Albumentations, BatchTransform, Composites, Transform
 from unetzoo.errors import ConfigError
 from unetzoo.training import train
-from unetzoo.training.loader import make_loader
+from unetzoo.training.data import make_loader
 from unetzoo.training.recipe import load
 from unetzoo.training.run import make_batch_transform, make_dataset, make_transform
 

@@ -8,7 +8,7 @@ from launch import run_scenarios
 from small_runs import At, fingerprint, fit, make_small
 from test_resume import CONFIGS, CrashError, crash, stop
 
-from unetzoo.training.optim import Schedule
+from unetzoo.training.schedule import Schedule
 
 pytestmark = pytest.mark.soak
 

@@ -15,7 +15,7 @@ from unetzoo.errors import RunLockedError
 from unetzoo.io import Disk
 from unetzoo.training import checkpoint
 from unetzoo.training.lock import RunLock
-from unetzoo.training.optim import Schedule
+from unetzoo.training.schedule import Schedule
 
 pytestmark = pytest.mark.soak
 KILLS = 200

@@ -10,7 +10,7 @@ from test_trainer import Squares
 from torch import nn
 
 from unetzoo import LOSSES, METRICS, LabelSpec, Trainer
-from unetzoo.training.optim import Schedule, make_optimizer
+from unetzoo.training import Schedule, make_optimizer
 
 
 class Small(nn.Module):

@@ -59,7 +59,7 @@ def test_evaluation_scores_what_predict_delivers_at_every_size(key):
     data = Sizes(3 * stride, net.in_channels)
     trainer = make(net, epochs=1, batch_size=3)
     seen = 0
-    for batch, output in trainer.answers(data):
+    for batch, output in trainer.outputs(data):
         for index, image in enumerate(batch["image"]):
             expected = heads_of(predict(net, image))
             for head, logits in heads_of(output).items():

@@ -12,7 +12,7 @@ from small_runs import fit, make_small
 import unetzoo
 from unetzoo import io
 from unetzoo.errors import CheckpointWriteError, ConfigError
-from unetzoo.training.folder import RunFolder
+from unetzoo.training.checkpoint import RunFolder
 
 
 def network(value):

@@ -5,7 +5,7 @@ import torch
 import unetzoo
 from unetzoo import LabelSpec
 from unetzoo.errors import DataError, SizeMismatchError
-from unetzoo.training.loader import EpochSampler, EpochView, make_loader
+from unetzoo.training.data import EpochSampler, EpochView, make_loader
 
 
 class Noise:
@@ -124,7 +124,7 @@ def test_errors_of_workers_arrive_whole(workers):
 
 
 def test_endless_data_go_on_where_the_epoch_before_ended():
-    from unetzoo.training.loader import EpochView
+    from unetzoo.training.data import EpochView
 
     endless = unetzoo.DATASETS.build("composites", size=32, length="endless", foregrounds=10, backgrounds=10)
     again = unetzoo.DATASETS.build("composites", size=32, length=4)

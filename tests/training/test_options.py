@@ -15,8 +15,8 @@ import unetzoo
 from unetzoo import LOSSES, Trainer
 from unetzoo.datasets import sample_rng
 from unetzoo.errors import ConfigError
-from unetzoo.training.optim import Schedule, make_optimizer
-from unetzoo.training.stages import Stage
+from unetzoo.training import Schedule, make_optimizer
+from unetzoo.training.schedule import Stage
 
 
 def batches_of(data, seed, epoch, size):
@@ -95,7 +95,7 @@ def test_growing_images():
     stages = [Stage(1, batch_size=4, transform=to(16)), Stage(2, transform=to(24))]
     trainer = make_small(stages=stages, accumulate=1, batch_transform=look)
     trainer.fit(Squares(8, 32), Squares(2, 32))
-    assert seen == [(1, 1, 16, 16), (1, 1, 24, 24)] + 2 * [(4, 1, 16, 16)] + 2 * 4 * [(2, 1, 24, 24)]
+    assert seen == [(2, 1, 16, 16), (2, 1, 24, 24)] + 2 * [(4, 1, 16, 16)] + 2 * 4 * [(2, 1, 24, 24)]
     assert len(trainer.history) == 3 and trainer.steps == 2 + 2 * 4
 
 
@@ -128,14 +128,15 @@ def test_a_frozen_encoder_thaws():
     trainer.fit(Squares(), Watch(2))
     assert moved[1:] == [False, False, True]  # the first is the rehearsal
     assert all(p.requires_grad for p in net.parameters())
-    with pytest.raises(ConfigError, match="cannot freeze"):
+    with pytest.raises(ConfigError) as caught:
         Trainer(plain(), LOSSES.build("ce"), freeze_encoder=1)
+    assert caught.value.subject == "freeze_encoder"
 
 
 def test_patience():
     scores = iter([0.1, 0.5, 0.4, 0.5, 0.9])
     trainer = make(epochs=9, patience=2, monitor="miou")
-    trainer.evaluation.scores = lambda *given, **named: {"miou": next(scores), "val/loss": 0.0}
+    trainer.evaluator.scores = lambda *given, **named: {"miou": next(scores), "val/loss": 0.0}
     assert [row["miou"] for row in trainer.fit(Squares(4), Squares(1))] == [0.1, 0.5, 0.4, 0.5]
 
 
@@ -143,7 +144,7 @@ def test_patience():
 def test_of_a_loss_the_smaller_is_better(monitor, best, tmp_path):
     trainer = make(epochs=2, monitor=monitor, out=tmp_path)
     rows = iter([{"miou": 0.9, "val/loss": 0.7}, {"miou": 0.8, "val/loss": 0.6}])
-    trainer.evaluation.scores = lambda *given, **named: next(rows)
+    trainer.evaluator.scores = lambda *given, **named: next(rows)
     trainer.fit(Squares(4), Squares(1))
     assert trainer.best.epoch == best + 1
 
@@ -289,13 +290,14 @@ def test_optimizers_that_cannot_be_are_refused(name, options):
 
 
 def test_what_does_not_fit_together_is_found_before_any_step(tmp_path):
-    with pytest.raises(ConfigError, match="did you mean 'val/loss'"):
+    with pytest.raises(ConfigError) as caught:
         make_small(tmp_path, monitor="val/los").fit(Augmented(), Augmented(2))
+    assert "val/loss" in caught.value.hint
     trainer = make_small(tmp_path)
     trainer.metrics["mask"] = unetzoo.METRICS.build("segmentation", num_classes=5)
     with pytest.raises(unetzoo.errors.UnetzooError):
         fit(trainer)
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list(tmp_path.iterdir())
     frozen = plain().requires_grad_(False)
-    with pytest.raises(ConfigError, match="nothing to train"):
+    with pytest.raises(ConfigError):
         Trainer(frozen, LOSSES.build("ce"), optimizer=torch.optim.SGD(frozen.parameters(), 0.1))

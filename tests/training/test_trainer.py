@@ -11,7 +11,7 @@ import unetzoo
 from unetzoo import LOSSES, METRICS, LabelSpec, Trainer
 from unetzoo.errors import CheckpointError, CheckpointMismatchError, ConfigError, NonFiniteError, SizeMismatchError
 from unetzoo.models import Geometry
-from unetzoo.training.objective import fit_targets
+from unetzoo.training.evaluate import fit_targets
 
 
 class Squares:

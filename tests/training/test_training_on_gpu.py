@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from fake_gpu import GPU, fake_gpu, moved
 from small_runs import Small
 
 import unetzoo
 from unetzoo.datasets import BatchTransform, Transform
 from unetzoo.labels import LabelSpec
-from unetzoo.training import memory, trainer
+from unetzoo.modules import is_out_of_memory
+from unetzoo.training import trainer
 from unetzoo.training.collapse import Spread
-from unetzoo.training.ema import EMA
-from unetzoo.training.numerics import Guard
+from unetzoo.training.evaluate import Objective
 from unetzoo.training.optim import OPTIMIZERS, follow, make_optimizer
+from unetzoo.training.schedule import Schedule
+from unetzoo.training.state import EMA, TrainState
+from unetzoo.training.step import TrainStep
 
 SIDES = LabelSpec(("background", "left", "right"), swap_pairs=((1, 2),), side="subject")
 STATISTICS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
@@ -31,18 +35,22 @@ class Event:
 def test_what_surrounds_a_step_does_not_wait(clip, monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
     net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
-    mean = EMA(net, 0.9)
+    mean, accelerator = EMA(net, 0.9), Accelerator(cpu=True)
     with fake_gpu() as waiting:
         moved(net), moved(mean.net)
         mean._means, mean._values = list(mean.net.parameters()), list(net.parameters())
         parameters = list(net.parameters())
         for parameter in parameters:
             parameter.grad = torch.empty_like(parameter)
-        guard = Guard(net, parameters, reduce=lambda flags: flags, clip=clip)
+        optimizer, scaler = torch.optim.SGD(parameters, 0.1), torch.amp.GradScaler("cpu", enabled=False)
+        state = TrainState(net, None, optimizer, Schedule(), scaler)
+        step = TrainStep(
+            Objective(net, max), state, accelerator, ready=lambda batch: batch, reduce=lambda flags: flags, clip=clip
+        )
         for _ in range(2):
-            guard.remember()
-            guard._late = None  # a fake answer cannot be read
-            guard.check(torch.empty((), device=GPU))
+            step._remember()
+            step._late = None  # a fake value cannot be read
+            step._check(torch.empty((), device=GPU))
         mean.update(step=3)
         plane = torch.empty(2, 1, 8, 8, device=GPU)
         assert Spread.of(plane, plane, plane > 0).sums.device == GPU
@@ -120,4 +128,4 @@ def test_a_trainer_takes_the_optimizers_state_along(monkeypatch):
     ],
 )
 def test_memory_runs_out_in_other_words_too(said, exhausted):
-    assert memory.is_exhausted(RuntimeError(said)) == exhausted
+    assert is_out_of_memory(RuntimeError(said)) == exhausted

@@ -30,6 +30,7 @@ from ..errors import (
     did_you_mean,
 )
 from ..io import check_manifest
+from ..modules import unshared
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
 from .geometry import Geometry, Region
@@ -276,8 +277,7 @@ class SegmentationModel(SMPModel):
     def _save_pretrained(self, save_directory: Path) -> None:
         from safetensors.torch import save_file
 
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}  # channels_last is refused
-        save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
+        save_file(unshared(self.state_dict()), save_directory / WEIGHTS, metadata={"format": "pt"})
 
     @classmethod
     def _from_pretrained(

@@ -44,7 +44,7 @@ SMP_FAULTS: dict[tuple[str, str | None], dict[str, str]] = {
 
 def cases() -> list[Case]:
     """Cases with small settings for every built-in."""
-    return [*_models(), *_encoders(), *_losses(), *_metrics(), *_datasets(), *_recipes()]
+    return [*_models(), *_encoders(), *_losses(), *_metrics(), *_datasets(), *_recipes(), *_callbacks()]
 
 
 def _models() -> Iterator[Case]:
@@ -107,6 +107,10 @@ def _recipes() -> Iterator[Case]:
                          ("ddunet-cityscapes", "cityscapes"), ("carvana", "carvana")):  # fmt: skip
         size = {"transform.train.crop": 60} if name == "isbi2012" else {"transform.size": 16}
         yield Case("recipe", name, _Twin(layout, 8, {**widths, **size}), name=name)
+
+
+def _callbacks() -> Iterator[Case]:
+    yield Case("callback", "tensorboard")
 
 
 class _Twin:

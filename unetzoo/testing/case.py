@@ -24,7 +24,7 @@ class Case:
     """One object of a plugin, with the settings to check it under.
 
     Args:
-        kind: "model", "encoder", "loss", "metric", "dataset" or "recipe".
+        kind: "model", "encoder", "loss", "metric", "dataset", "recipe" or "callback".
         target: The class or function (for a recipe: its path or text), or its registry name.
         options: Keywords to build it with; keep networks small so that checks are fast. For a recipe, settings such as
             `{"train.batch_size": 2}`. Or a function of an empty folder that writes the files it needs there and returns

@@ -16,7 +16,7 @@ from ..process_state import restore, snapshot
 from .case import KINDS, Case
 
 SEED = 7_354_051  # an unusual number: code that seeds with it would go unnoticed
-MODULES = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes")
+MODULES = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes", "callbacks")
 
 
 class CheckFailed(PluginError, AssertionError):

@@ -1,19 +1,21 @@
 """Training: the Trainer, recipes, runs and checkpoints."""
 
-from .logs import Log, TensorBoard
-from .optim import Schedule, make_optimizer
+from .callbacks import Callback, TensorBoard
+from .optim import make_optimizer
 from .recipe import Recipe
 from .recipe import load as load_recipe
 from .run import Result, evaluate, train
-from .stages import Stage
+from .schedule import Schedule, Stage
+from .settings import Settings
 from .trained import load_run
 from .trainer import Trainer
 
 __all__ = [
-    "Log",
+    "Callback",
     "Recipe",
     "Result",
     "Schedule",
+    "Settings",
     "Stage",
     "TensorBoard",
     "Trainer",

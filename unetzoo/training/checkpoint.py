@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill: written aside, synced, renamed; verified by SHA-256 when they are read.
+"""The folder of a run, and checkpoints that survive a kill: written aside, synced, renamed; verified when read.
 
     checkpoints/step-000123/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 
@@ -9,12 +9,14 @@ Nothing that could run code is stored or read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +24,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from safetensors.torch import save_model
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError
-from ..io import DISK, MANIFEST, Disk, read_manifest, seal, temporary_name
+from .. import io
+from ..bundle import WEIGHTS, ModelBundle
+from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError, ConfigError
+from ..io import DISK, MANIFEST, Disk, as_json, read_manifest, seal, temporary_name, write_json, write_text
+from ..modules import unshared
+from .lock import RunLock
+from .logs import as_csv, as_jsonl
 
 SCHEMA = 3
 NAME = re.compile(r"step-(\d{6,})(?:-(\d+))?")
+DESCRIPTION = ("recipe.json", "labels.json", "environment.json")  # the files that a run's manifest lists
 
 
 class Checkpoint(NamedTuple):
@@ -55,7 +64,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk
     target, aside = _free_name(folder, step), temporary_name(folder / "step")
     try:
         aside.mkdir(parents=True)
-        files = {f"{name}.safetensors": save_tensors(_plain(group)) for name, group in checkpoint.tensors.items()}
+        files = {f"{name}.safetensors": save_tensors(unshared(group)) for name, group in checkpoint.tensors.items()}
         files["state.json"] = json.dumps(checkpoint.state).encode()
         facts = {name: {"size": len(data), "sha256": disk.write(aside / name, data)} for name, data in files.items()}
         disk.write(aside / MANIFEST, seal({"schema": SCHEMA, "checkpoint": target.name, "files": facts}))
@@ -102,6 +111,29 @@ def load(path: Path) -> Checkpoint:
         ) from error
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Read and verify a checkpoint's plain values alone.
+
+    Raises:
+        CheckpointCorruptError: They are not what was written.
+    """
+    try:
+        data = (path / "state.json").read_bytes()
+        if hashlib.sha256(data).hexdigest() != _read_manifest(path)["files"]["state.json"]["sha256"]:
+            raise CheckpointCorruptError("corrupt checkpoint", subject=path, expected="its recorded SHA-256")
+        return json.loads(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointCorruptError("unreadable checkpoint", subject=path, found=str(error)) from error
+
+
+def latest_state(folder: Path) -> dict[str, Any] | None:
+    """The plain values of the newest checkpoint whose values are whole; None where there is none."""
+    for path in reversed(found(folder)):
+        with contextlib.suppress(CheckpointError):
+            return load_state(path)
+    return None
+
+
 def found(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
@@ -129,6 +161,116 @@ def clean(folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """Where a run is kept.
+
+    Args:
+        path: The folder; None keeps nothing.
+        keep: Checkpoints to keep.
+    """
+
+    def __init__(self, path: Path | None, keep: int) -> None:
+        self.path, self.keep = path, keep
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        if self.path is None:
+            raise ConfigError("cannot resume without a run folder", hint="give out=")
+        return self.path / "checkpoints"
+
+    def lock(self) -> RunLock:
+        """Held while the run is written; makes the folder."""
+        return RunLock(self.path)
+
+    def check(self, resume: bool) -> None:
+        """Refuse to mix two runs.
+
+        Raises:
+            ConfigError: A new run in the folder of another.
+        """
+        if self.path is not None and not resume and found(self.checkpoints):
+            raise ConfigError(
+                "the run folder holds a run already", subject=self.path, hint="resume it, or give another folder"
+            )
+
+    def begin(self) -> None:
+        """Remove what a killed writer left behind."""
+        if self.path is not None:
+            clean(self.checkpoints)
+            clean(self.path)
+
+    def describe(self, files: Mapping[str, Any]) -> None:
+        """Write those JSON files whose content is new, and `manifest.json` for them."""
+        if self.path is None:
+            return
+        texts = {self.path / name: as_json(content) for name, content in files.items()}
+        changed = {path: text for path, text in texts.items() if _text_of(path) != text}
+        for path, text in changed.items():
+            self._write(path.name, lambda path=path, text=text: write_text(path, text))
+        if changed:
+            names = [name for name in DESCRIPTION if (self.path / name).is_file()]
+            self._write(MANIFEST, lambda: io.write_manifest(self.path or Path(), names))
+
+    def save(self, step: int, content: Checkpoint) -> None:
+        """Write a checkpoint."""
+        if self.path is not None:
+            save(self.checkpoints, step, content, keep=self.keep)
+
+    def save_best(self, net: nn.Module) -> None:
+        """Keep a network as the best (of a plain module the weights); the folder is whole at any moment."""
+        if self.path is None:
+            return
+        save_network = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
+        aside = temporary_name(self.path / "best")
+
+        def write() -> None:
+            save_network(aside)
+            if not (aside / MANIFEST).is_file():  # networks of ours have done it themselves
+                ModelBundle.of(net).save(aside)
+            io.replace_folder(aside, aside.with_name("best"))
+
+        self._write("the best network", write)
+
+    def write_log(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write `metrics.jsonl` and `metrics.csv`, one line per epoch."""
+        if self.path is not None:
+            texts = {self.path / "metrics.jsonl": as_jsonl(history), self.path / "metrics.csv": as_csv(history)}
+            for path, text in texts.items():
+                self._write("the log", lambda path=path, text=text: write_text(path, text))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a file of facts."""
+        if self.path is not None:
+            path = self.path / name
+            self._write(name, lambda: write_json(path, content))
+
+    def load_latest(self) -> Checkpoint:
+        """The newest whole checkpoint."""
+        return latest(self.checkpoints)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Add a line to `events.jsonl`."""
+        if self.path is not None:
+            path = self.path / "events.jsonl"
+
+            def write() -> None:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"event": event, **facts}) + "\n")
+
+            self._write("the events", write)
+
+    def _write(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (OSError, SafetensorError) as error:
+            for aside in self.path.glob(".tmp-*") if self.path else ():
+                shutil.rmtree(aside, ignore_errors=True)
+            raise CheckpointWriteError(
+                f"cannot write {what}", subject=self.path, found=str(error), hint="free some space, then --resume"
+            ) from error
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -187,5 +329,13 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"{name}-{number}" if number else name)
 
 
-def _plain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in group.items()}  # channels_last is refused
+def _save_weights(net: nn.Module, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    save_model(net, str(folder / WEIGHTS))
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None

@@ -8,25 +8,28 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from torch import nn
 
 from .._version import __version__
 
 PACKAGES = ("numpy", "accelerate", "albumentations", "kornia", "segmentation-models-pytorch", "timm")
 
 
-def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
+def environment(net: nn.Module, device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Versions and machine, JSON-able.
 
     Args:
+        net: The network, whose parameters are counted.
         device: On which the network is trained.
         processes: How many train it.
 
     Examples:
-        >>> environment(torch.device("cpu"))["device"]
+        >>> environment(nn.Linear(1, 1), torch.device("cpu"))["device"]
         'cpu'
     """
     cuda = device.type == "cuda"
     facts: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "unetzoo": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

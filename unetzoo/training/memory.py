@@ -14,6 +14,7 @@ from ..modules import is_out_of_memory
 from ..wording import pluralize
 
 Batch = dict[str, Any]
+ONE_VALUE = "Expected more than 1 value per channel"  # torch, of a norm that sees one sample of 1×1
 SMALLER = "take smaller images, a smaller network or train.precision=bf16"
 
 
@@ -66,27 +67,32 @@ def explained(what: str) -> Iterator[None]:
     raise exhausted(what, failure, SMALLER)
 
 
-class Parts:
-    """Into how many parts each batch is cut; more after memory ran out."""
+def smaller_parts(parts: int, size: int, failure: str, *, several: bool) -> tuple[int, str]:
+    """Twice as many parts per batch, and a message that says so.
 
-    def __init__(self) -> None:
-        self.count = 1
+    Args:
+        parts: Parts per batch so far.
+        size: Samples of a batch.
+        failure: The error that was met.
+        several: Whether other processes would have to follow.
 
-    def more(self, size: int, failure: str, *, alone: bool) -> str:
-        """Cut batches of so many samples in twice as many parts from here on; says so.
+    Raises:
+        MemoryExhaustedError: They cannot be split further, or other processes would not follow.
+    """
+    if several:
+        hint = f"start again with train.batch_size={max(size // 2, 1)} and twice the train.accumulate"
+        raise exhausted("one of several processes", failure, hint + "; the last checkpoint stands")
+    if parts >= size:
+        raise exhausted("training, at one sample", failure, SMALLER)
+    free()
+    parts = min(2 * parts, size)
+    part = -(-size // parts)
+    return parts, (
+        f"out of memory: batches of {size} go through the network {pluralize(part, 'sample')} at a time from here "
+        f"on; the optimizer sees as many as before, batch norm {part}"
+    )
 
-        Raises:
-            MemoryExhaustedError: They cannot be cut further, or other processes would not follow.
-        """
-        if not alone:
-            hint = f"start again with train.batch_size={max(size // 2, 1)} and twice the train.accumulate"
-            raise exhausted("one of several processes", failure, hint + "; the last checkpoint stands")
-        if self.count >= size:
-            raise exhausted("training, at one sample", failure, SMALLER)
-        free()
-        self.count = min(2 * self.count, size)
-        part = -(-size // self.count)
-        return (
-            f"out of memory: batches of {size} go through the network {pluralize(part, 'sample')} at a time from here "
-            f"on; the optimizer sees as many as before, batch norm {part}"
-        )
+
+def wide(value: Tensor) -> Tensor:
+    """A value in the widest precision of its device, to be summed."""
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import psutil
 import torch
@@ -12,27 +11,49 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from ..terminal import progress_console
+from .callbacks import Callback, RunningTrainer
 
 SHOWN = 6  # scores in an epoch's line
 
 
-class Progress:
-    """A bar over all steps with running loss, score, speed, memory and time left, and a line an epoch.
+class Progress(Callback):
+    """A bar over all steps with running loss, score, speed, memory and time left, and a line per epoch.
 
     Args:
         enabled: Show anything at all.
     """
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self.console = progress_console(quiet=not enabled)
         self.bar: Bar | None = None
         self._written, self._score = 0.0, ""
         self._speed = Speed()
 
-    @contextlib.contextmanager
-    def running(self, steps: int, done: int) -> Iterator[None]:
-        """Show the bar inside this block."""
+    def on_begin(self, trainer: RunningTrainer) -> None:
+        """Show the bar."""
+        self.start(trainer.plan.steps, done=trainer.steps)
+
+    def on_step(self, trainer: RunningTrainer, samples: int) -> None:
+        """Advance it; only when a new text is due does the host wait for the device."""
+        self.advance(samples)
+        if self.due():
+            self.tell(len(trainer.history) + 1, trainer.mean_loss())
+
+    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
+        """Print the epoch's line."""
+        self.report(row, trainer.monitor, better)
+
+    def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
+        """Print it."""
+        self.say(text)
+
+    def on_end(self, trainer: RunningTrainer) -> None:
+        """Remove the bar."""
+        self.stop()
+
+    def start(self, steps: int, done: int) -> None:
+        """Show the bar."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -41,11 +62,16 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Bar(*columns, console=self.console, disable=not self.enabled, transient=True) as self.bar:
-            self.task = self.bar.add_task("training", total=steps, completed=done)
-            self._speed.begin()
-            yield
-        self.bar = None
+        self.bar = Bar(*columns, console=self.console, disable=not self.enabled, transient=True)
+        self.bar.start()
+        self.task = self.bar.add_task("training", total=steps, completed=done)
+        self._speed.begin()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def due(self) -> bool:
         """Whether half a second has passed since this was last so; never, when nothing is shown."""
@@ -74,7 +100,7 @@ class Progress:
         """A line of its own."""
         self.console.print(text, soft_wrap=True)
 
-    def report(self, row: dict[str, float], monitor: str, better: bool) -> None:
+    def report(self, row: Mapping[str, float], monitor: str, better: bool) -> None:
         """The epoch's line, with a star when it is the best so far."""
         names = [monitor, *(name for name in row if name.startswith(("train/loss", "val/loss")))]
         names += [name for name in row if name not in names and name not in ("epoch", "lr", "seconds")]
@@ -86,7 +112,7 @@ class Progress:
 
 
 class Speed:
-    """Samples a second since it was last asked."""
+    """Samples per second since the last call."""
 
     def __init__(self) -> None:
         self.begin()
@@ -96,7 +122,7 @@ class Speed:
         self.samples, self._since = 0, time.monotonic()
 
     def take(self) -> float:
-        """Samples a second, 0 where nothing can be said; counts from here again."""
+        """Samples per second, 0 where none are known; counts anew from here."""
         seconds, samples = time.monotonic() - self._since, self.samples
         self.begin()
         return samples / seconds if seconds > 0 else 0.0

@@ -13,7 +13,8 @@ Components are named, never coded; nothing is interpolated or inherited. Section
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
     [metrics]    a table a head: mask = { name = "segmentation" }
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
-                 images, each with size, epochs and perhaps batch_size
+                 images, each with size, epochs and perhaps batch_size; callbacks = ["tensorboard"], or tables with a
+                 name and keywords
     [fast]       what `--fast` changes, e.g. train.steps = 100: the recipe in minutes on a CPU
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +30,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from ..errors import ConfigError, UnknownKeywordError
-from ..registry import DATASETS, METRICS, MODELS, RECIPES, check_keywords
-from .exchange import with_keywords
-from .optim import Schedule, make_optimizer
+from ..errors import CheckpointCorruptError, ConfigError, UnknownKeywordError
+from ..io import check_manifest
+from ..registry import CALLBACKS, DATASETS, METRICS, MODELS, RECIPES, check_keywords
+from . import checkpoint
+from .optim import make_optimizer
+from .override_hints import with_keywords
+from .schedule import Schedule
 from .sections import (
     Component,
     Data,
@@ -77,6 +82,8 @@ class Recipe(BaseModel):
         self.make_loss()
         built("[optimizer]", make_optimizer, nn.Linear(1, 1), self.optimizer.name, **self.optimizer.options)
         self.schedule()
+        for entry in self.train.callback_tables():
+            check_component("train.callbacks", CALLBACKS, entry.name, entry.options)
         for head, component in self.metrics.items():
             check_keywords(METRICS.get(component.name), component.options, f"[metrics.{head}]")
 
@@ -138,11 +145,14 @@ def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) ->
         >>> load("demo", ["train.epochs=3", "model.encoder_channels=[8, 16, 32]"]).train.epochs
         3
     """
-    text, name, is_json = _read(source)
-    try:
-        table = json.loads(text) if is_json else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # both decoders' errors
-        raise ConfigError("cannot read the recipe", subject=name, found=str(error)) from error
+    if Path(source).is_dir():
+        table, name, is_json = saved_recipe(Path(source)), str(source), True
+    else:
+        text, name, is_json = _read(source)
+        try:
+            table = json.loads(text) if is_json else tomllib.loads(text)
+        except (ValueError, RecursionError) as error:  # both decoders' errors
+            raise ConfigError("cannot read the recipe", subject=name, found=str(error)) from error
     if not isinstance(table, dict):
         raise ConfigError("cannot read the recipe", subject=name, expected="a table", found=type(table).__name__)
     _apply_fast(table, name, wanted=fast, resolved=is_json)
@@ -173,20 +183,42 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
     return table
 
 
+def saved_recipe(folder: Path) -> dict[str, Any]:
+    """The resolved recipe of a run; where `recipe.json` is damaged, that in the newest checkpoint, with a warning.
+
+    Raises:
+        ConfigError: No run folder, or one without a recipe.
+        CheckpointCorruptError: A damaged file, and no checkpoint to take its place.
+    """
+    path = folder / "recipe.json"
+    if not path.exists() and (folder / "best").is_dir():
+        raise ConfigError(
+            "the run has no recipe",
+            subject=folder,
+            found="a run of a Trainer used from Python, which only Python can repeat",
+            hint="unetzoo predict and export take it as it is; score it from Python: "
+            "Trainer(unetzoo.load(run).model, loss, metrics=…).evaluate(dataset)",
+        )
+    if not path.exists():
+        raise ConfigError("not a run folder", subject=folder, expected="recipe.json in it")
+    try:
+        check_manifest(folder)
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict):
+            raise TypeError(f"a {type(table).__name__}, no table")
+        return table
+    except (CheckpointCorruptError, OSError, ValueError, TypeError, RecursionError) as error:
+        state = checkpoint.latest_state(folder / "checkpoints")
+        if state is not None and state.get("record"):
+            warnings.warn(f"{error}; the recipe in the newest checkpoint is used", stacklevel=3)
+            return state["record"]
+        if isinstance(error, CheckpointCorruptError):
+            raise
+        raise ConfigError("cannot read the recipe", subject=path, found=str(error)) from error
+
+
 def _read(source: str | Path) -> tuple[str, str, bool]:
     path = Path(source)
-    if path.is_dir():
-        path = path / "recipe.json"
-        if not path.exists() and (path.parent / "best").is_dir():
-            raise ConfigError(
-                "the run has no recipe",
-                subject=source,
-                found="a run of a Trainer used from Python, which only Python can repeat",
-                hint="unetzoo predict and export take it as it is; score it from Python: "
-                "Trainer(unetzoo.load(run).model, loss, metrics=…).evaluate(dataset)",
-            )
-        if not path.exists():
-            raise ConfigError("not a run folder", subject=source, expected="recipe.json in it")
     if not path.suffix:
         found = RECIPES.get(str(source))
         if not isinstance(found, Path) and "\n" in str(found):

@@ -1,114 +1,55 @@
-"""A Trainer's whole state as a checkpoint, and back."""
+"""What must be the same for a run to go on as if it had never stopped."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from accelerate.utils import gather_object
-from torch import nn
+from ..errors import CheckpointMismatchError
 
-from ..errors import CheckpointMismatchError, NonFiniteError
-from . import checkpoint, rng
-from .evaluation import widest
-from .numerics import not_finite
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-PLAIN = ("steps", "history", "names", "seconds")
-FREE = ("train.epochs", "train.steps", "train.tensorboard")  # what a resumed run may change
+# What a resumed run may change: its length, and what does not change results. The root of the data may move, too.
+FREE = {
+    "train.epochs", "train.steps", "train.patience", "train.workers", "train.keep", "train.checkpoint_epochs",
+    "train.checkpoint_steps", "train.find_unused_parameters", "train.tensorboard", "train.callbacks",
+}  # fmt: skip
 
 
-def capture(trainer: Trainer) -> checkpoint.Checkpoint:
-    """Everything that the rest of the run depends on. All processes call it together.
+def check_resumable(
+    saved: Mapping[str, Any],
+    *,
+    record: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    steps: int,
+    out: Path | None,
+) -> None:
+    """Compare a checkpoint's plain values with the run that is to go on from it.
 
-    Raises:
-        NonFiniteError: Weights that are not finite are never saved.
-    """
-    modules = _modules(trainer)
-    tensors = {group: module.state_dict() for group, module in modules.items()}
-    spoiled = not_finite((f"{group}.{name}", value) for group, held in tensors.items() for name, value in held.items())
-    if spoiled:
-        raise NonFiniteError(
-            "the weights are not finite",
-            subject=f"step {trainer.steps}",
-            found=", ".join(spoiled[:3]),
-            hint="lower the learning rate; the last checkpoint stands",
-        )
-    tensors["optimizer"], plain = checkpoint.pack_optimizer(trainer.optimizer)
-    ours = {"rng": rng.pack(rng.take()), "sums": [] if trainer.sums is None else trainer.sums.tolist()}
-    state = {name: getattr(trainer, name) for name in PLAIN}
-    state |= {
-        "best": trainer.best.state_dict(),
-        "parts": trainer.parts.count,
-        "skipped": [trainer.judge.skipped, trainer.judge.in_a_row],
-        "optimizer": plain,
-        "scheduler": trainer.schedule.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "processes": gather_object([ours]),
-        "settings": fingerprint(trainer),
-        "record": trainer.record,
-    }
-    return checkpoint.Checkpoint(tensors, state)
-
-
-def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
-    """Put a Trainer where a checkpoint left it.
+    Args:
+        saved: The values.
+        record: The run's record.
+        settings: What `Trainer` says of itself.
+        steps: Optimizer steps of the whole run.
+        out: The run folder.
 
     Raises:
-        CheckpointMismatchError: The checkpoint is of another network, recipe or setting; it says which.
+        CheckpointMismatchError: Naming what differs.
     """
-    state = saved.state
-    check_same(state["record"], trainer.record, trainer.out)
-    for group, module in _modules(trainer).items():
-        try:
-            module.load_state_dict(saved.tensors.get(group, {}))
-        except RuntimeError as error:
-            whose = "loss" if group == "loss" else "network"
-            raise CheckpointMismatchError(
-                f"a checkpoint of another {whose}", subject=trainer.out, found=error
-            ) from error
-    check_same(state["settings"], fingerprint(trainer), trainer.out)
-    if state["steps"] > trainer.plan.steps:
+    check_same(saved["record"], record, out)
+    check_same(saved["settings"], settings, out)
+    if saved["steps"] > steps:
         raise CheckpointMismatchError(
             "the run is longer already",
-            subject=trainer.out,
-            expected=f"at least {state['steps']} optimizer steps",
-            found=trainer.plan.steps,
+            subject=out,
+            expected=f"at least {saved['steps']} optimizer steps",
+            found=steps,
             hint="raise train.epochs or train.steps",
         )
-    checkpoint.unpack_optimizer(trainer.optimizer, saved.tensors["optimizer"], state["optimizer"])
-    trainer.schedule.load_state_dict(state["scheduler"])
-    trainer.scaler.load_state_dict(state["scaler"])
-    trainer.best.load_state_dict(state["best"])
-    trainer.parts.count = state["parts"]
-    trainer.judge.skipped, trainer.judge.in_a_row = state["skipped"]
-    for name in PLAIN:
-        setattr(trainer, name, state[name])
-    ours = state["processes"][trainer.accelerator.process_index]
-    sums = torch.tensor(ours["sums"], dtype=widest(trainer.device), device=trainer.device)
-    trainer.sums = sums if ours["sums"] else None
-    rng.give(rng.unpack(ours["rng"]))
-
-
-def fingerprint(trainer: Trainer) -> dict[str, Any]:
-    """What must be the same for a run to go on as if it had never stopped."""
-    return {
-        "train": trainer.settings.model_dump(mode="json"),
-        "stages": [[stage.epochs, stage.batch_size] for stage in trainer.stages],
-        "samples": trainer.samples,
-        "processes": trainer.world,
-        "optimizer": type(trainer.optimizer).__name__,
-        "scheduler": type(trainer.schedule.scheduler).__name__,
-    }
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], subject: Path | None) -> None:
-    """Refuse to go on with other settings; only the run's length may grow.
+    """Refuse to continue a run with settings that would change its results; it may become longer.
 
     Raises:
         CheckpointMismatchError: Naming what differs.
@@ -118,24 +59,16 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], subject: Path |
     differing = [
         f"{key}: {_shown(before.get(key))} → {_shown(after.get(key))}"
         for key in sorted({*before, *after})
-        if before.get(key, missing) != after.get(key, missing) and key not in FREE
+        if before.get(key, missing) != after.get(key, missing) and not _is_free(key)
     ]
     if differing:
         raise CheckpointMismatchError(
             "the run was made by another recipe",
             subject=subject,
             found="; ".join(differing[:5]),
-            hint="resume with its own (only train.epochs or train.steps may grow), or start a new run",
+            hint="resume with its own (its length, workers, checkpoints, patience and the data's root may change), "
+            "or start a new run",
         )
-
-
-def _modules(trainer: Trainer) -> dict[str, nn.Module]:
-    modules: dict[str, nn.Module] = {"model": trainer.net}
-    if trainer.ema is not None:
-        modules["ema"] = trainer.ema.net
-    if isinstance(trainer.loss, nn.Module) and trainer.loss.state_dict():
-        modules["loss"] = trainer.loss
-    return modules
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,6 +82,10 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
+
+
+def _is_free(key: str) -> bool:
+    return key in FREE or (key.startswith("data.") and key.endswith(".root"))
 
 
 def _shown(value: Any) -> str:

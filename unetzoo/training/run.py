@@ -6,8 +6,6 @@ checkpoints/  report.html  curves.png  predictions/  tensorboard/
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +21,18 @@ from ..datasets.base import SampleTransform
 from ..errors import CheckpointError, ConfigError, DataError
 from ..io import write_json
 from ..labels import LabelSpec
-from ..registry import METRICS, MODELS, keywords
+from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
-from .loader import without_transform
-from .lock import RunLock
-from .logs import Log, TensorBoard, plain
+from .callbacks import Callback, RunningTrainer, TensorBoard
+from .data import without_transform
+from .environment import environment
+from .logs import plain
 from .optim import make_optimizer
-from .recipe import Recipe, load
+from .recipe import Recipe, load, saved_recipe
 from .resume import check_same
+from .schedule import Stage
 from .sections import build_component
-from .stages import Stage
 from .trained import best_network
 from .trainer import Trainer
 
@@ -74,7 +73,7 @@ def make_trainer(
     *,
     out: Path | None = None,
     net: Any = None,
-    logs: Sequence[Log] = (),
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Trainer:
     """The Trainer that a recipe describes.
@@ -84,7 +83,7 @@ def make_trainer(
         labels: The dataset's label set.
         out: Run folder.
         net: A ready network; built from the recipe otherwise.
-        logs: Further logs.
+        callbacks: Further callbacks.
         progress: Show a progress bar.
 
     Raises:
@@ -117,9 +116,9 @@ def make_trainer(
         out=out,
         record=recipe.to_dict(),
         batch_transform=make_batch_transform(recipe, labels),
-        logs=logs,
+        callbacks=[*make_callbacks(recipe), *callbacks],
         progress=progress,
-        **recipe.train.model_dump(exclude={"stages", "tensorboard"}),
+        **recipe.train.settings(),
     )
 
 
@@ -131,6 +130,59 @@ def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
         options = {"labels": labels} if "labels" in known else {}
         metrics[head] = build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
     return metrics
+
+
+def make_callbacks(recipe: Recipe) -> list[Callback]:
+    """The recipe's callbacks."""
+    named = [
+        build_component("[train] callbacks", CALLBACKS, entry.name, **entry.options)
+        for entry in recipe.train.callback_tables()
+    ]
+    return [*([TensorBoard()] if recipe.train.tensorboard else []), *named]
+
+
+class Report(Callback):
+    """Writes what a run of a recipe leaves: `recipe.json` first, in the end scores and report of its best network.
+
+    Args:
+        recipe: The recipe.
+        data: What the best network is scored on.
+        command: How the run was started, for the report.
+    """
+
+    every_process = True  # an evaluation needs them all
+
+    def __init__(self, recipe: Recipe, data: Any, command: str) -> None:
+        self.recipe, self.data, self.command = recipe, data, command
+        self.scores: dict[str, float] = {}
+        self.baseline: dict[str, float] = {}
+
+    def on_begin(self, trainer: RunningTrainer) -> None:
+        """Write the resolved recipe."""
+        trainer.folder.describe({"recipe.json": self.recipe.to_dict()})
+
+    def on_end(self, trainer: Trainer) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Score the best network and write the report, unless the run broke off."""
+        if not trainer.finished or trainer.out is None:
+            return
+        from ..report.samples import Gallery  # the report stands on training's records, so it is imported last
+        from ..report.write import write as write_report
+
+        if (trainer.out / "best").exists():
+            trainer.network.load_state_dict(best_network(trainer.out, self.recipe).state_dict())
+        gallery = Gallery(self.data.labels, trainer.metrics)
+        self.scores = trainer.evaluate(self.data, gallery.add)
+        gallery.gather()
+        if trainer.accelerator.is_main_process:
+            self.baseline = baseline_scores(self.recipe, self.data)
+            best, baseline = plain(self.scores), plain(self.baseline)
+            trainer.folder.write_json(
+                "scores.json", {"epochs": len(trainer.history), "best": best, "baseline": baseline}
+            )
+            write_report(
+                trainer, gallery, trainer.out, scores=self.scores, baseline=self.baseline,
+                environment=environment(trainer.net, trainer.device, trainer.world), command=self.command,
+            )  # fmt: skip
 
 
 def train(
@@ -158,36 +210,16 @@ def train(
         ConfigError: A wrong recipe, or a run folder that holds another run.
         RunLockedError: Another process writes to the folder.
     """
-    from ..report.samples import Gallery  # the report stands on training's records, so it is imported last
-    from ..report.write import write as write_report
-
     recipe = load(source, sets, fast=fast)
     folder = _run_folder(source, out, fast=fast, resume=resume)
-    logs = [TensorBoard(folder / "tensorboard")] if recipe.train.tensorboard else []
+    _check_folder(folder, recipe, resume)
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
-    trainer = make_trainer(recipe, train_data.labels, out=folder, logs=logs, progress=progress)
-    main = trainer.accelerator.is_main_process
-    with RunLock(folder) if main else contextlib.nullcontext():
-        if main:
-            _check_folder(folder, recipe, resume)
-            write_json(folder / "recipe.json", recipe.to_dict())
-            say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
-        trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
-        if (folder / "best").exists():
-            trainer.network.load_state_dict(best_network(folder, recipe).state_dict())
-        step = getattr(getattr(trainer.network, "geometry", None), "out_stride", 1)
-        gallery = Gallery(val_data.labels, trainer.metrics, step=step)
-        scores = trainer.evaluate(val_data, gallery.add)
-        gallery.gather()
-        baseline = baseline_scores(recipe, val_data) if main else {}
-        if main:
-            found = {"epochs": len(trainer.history), "best": plain(scores), "baseline": plain(baseline)}
-            write_json(folder / "scores.json", found)
-            write_report(
-                trainer, gallery, folder, scores=scores, baseline=baseline, environment=trainer.environment,
-                command=_command(source, sets, out, fast=fast),
-            )  # fmt: skip
-    return Result(folder, scores, baseline)
+    report = Report(recipe, val_data, _command(source, sets, out, fast=fast))
+    trainer = make_trainer(recipe, train_data.labels, out=folder, callbacks=[report], progress=progress)
+    if trainer.accelerator.is_main_process:
+        say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
+    trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
+    return Result(folder, report.scores, report.baseline)
 
 
 def evaluate(
@@ -284,7 +316,7 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if resume and not there.exists():
         raise CheckpointError("no checkpoint to resume from", subject=folder, hint="train without --resume")
     if resume:
-        check_same(json.loads(there.read_text(encoding="utf-8")), recipe.to_dict(), folder)
+        check_same(saved_recipe(folder), recipe.to_dict(), folder)
 
 
 def _command(source: str | Path, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:

@@ -182,6 +182,15 @@ class Train(Settings):
 
     stages: list[StageTable] = Field(default_factory=list)
     tensorboard: bool = False
+    callbacks: list[str | Component] = Field(default_factory=list)
+
+    def callback_tables(self) -> list[Component]:
+        """The callbacks, each as a table."""
+        return [Component(name=entry) if isinstance(entry, str) else entry for entry in self.callbacks]
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the Trainer."""
+        return self.model_dump(include={*Settings.model_fields})
 
     @model_validator(mode="after")
     def _some_length(self) -> Self:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -15,13 +16,41 @@ LARGEST_SEED = 2**63 - 1
 
 
 class Settings(BaseModel):
-    """How a run is trained; `unetzoo.Trainer` says what each setting means."""
+    """How a run is trained: the keywords of `unetzoo.Trainer` and the table `[train]` of recipes.
+
+    Args:
+        epochs: Passes over the training data; 10 unless `steps` or stages say how long to train.
+        steps: Optimizer steps.
+        batch_size: Batch size per process.
+        accumulate: Batches per optimizer step; gradients are averaged over their samples.
+        drop_last: Leave out the last batch of an epoch where it is smaller.
+        seed: Of order, augmentation and dropout.
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU).
+        workers: Loader processes.
+        clip: Largest gradient norm.
+        ema: Decay of the moving average of the weights, which is then what is evaluated and kept as the best.
+        freeze_encoder: Epochs in which the encoder is frozen.
+        channels_last: Keep weights and images in this memory layout.
+        compile: Compile the forward pass of training.
+        save_memory: Recompute cheap maps in the backward pass: less memory for a little more time, the same gradients
+            (`unetzoo.recompute.save_memory`); a compiled network chooses by itself.
+        sync_bn: Batch-norm statistics over all processes (on GPUs).
+        find_unused_parameters: Let several processes train a network of which not all parameters get a gradient.
+        monitor: The score that says which epoch is best; the first of the metric by default.
+        mode: Whether a larger ("max") or smaller ("min") score is better; by default smaller for losses.
+        patience: Epochs without a better score after which training stops.
+        tile: Evaluate by exact tiles of this size, for images that do not fit as a whole.
+        keep: Checkpoints to keep, at least two.
+        checkpoint_epochs: Write one after so many epochs, and after the last.
+        checkpoint_steps: Write one after so many optimizer steps, too.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     epochs: int | None = Field(default=None, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=1, ge=1)
+    drop_last: bool = False
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: int = Field(default=0, ge=0)
@@ -32,6 +61,7 @@ class Settings(BaseModel):
     compile: bool = False
     save_memory: bool = False
     sync_bn: bool = False
+    find_unused_parameters: bool = False
     monitor: str | None = None
     mode: Literal["max", "min"] | None = None
     patience: int | None = Field(default=None, ge=1)
@@ -62,11 +92,22 @@ class Settings(BaseModel):
         return monitor
 
     @classmethod
-    def checked(cls, **given: Any) -> Self:
-        """The settings.
+    def signature_of(cls, function: Callable[..., Any]) -> inspect.Signature:
+        """A function's signature with the settings in the place of its `**settings`."""
+        signature = inspect.signature(function, eval_str=False)
+        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in cls.model_fields.items()
+        ]
+        return signature.replace(parameters=[*kept, *added])
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any]) -> Self:
+        """Check settings that are given as keywords.
 
         Raises:
-            ConfigError: A wrong one.
+            ConfigError: An unknown or wrong one.
         """
         try:
             return cls(**given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from .transfer import transferred
 Batch = dict[str, Any]
 Key = tuple[int, int]
 T = TypeVar("T")
+WEIGHTED = ("WeightedRandomSampler", "SubsetRandomSampler")  # torch's samplers that choose
 
 
 def with_transform(dataset: Any, transform: Any) -> Any:
@@ -54,7 +55,11 @@ class EpochView(Dataset):
         try:
             endless = getattr(self.dataset, "endless", False)
             sample = self.dataset[index + epoch * len(self.dataset) if endless else index]
-            return sample if self.transform is None else self.transform(sample, sample_rng(self.seed, epoch, index))
+            if self.transform is not None:
+                sample = self.transform(sample, sample_rng(self.seed, epoch, index))
+            if isinstance(sample, tuple | list) and len(sample) == 2:  # (image, mask), as torchvision's datasets
+                sample = dict(zip(("image", "mask"), sample, strict=True))
+            return sample
         except UnetzooError as error:
             return error
 
@@ -74,13 +79,19 @@ class EpochSampler(Sampler[Key]):
     def __init__(self, length: int, seed: int, rank: int, world: int, shuffle: bool) -> None:
         self.length, self.seed, self.rank, self.world, self.shuffle = length, seed, rank, world, shuffle
         self.epoch, self.skip = 0, 0  # skip: samples of this epoch that are done already
+        self.multiple = 1  # of the samples of a training share; the rest waits for another epoch's order
+
+    @property
+    def share(self) -> int:
+        """Training samples of each process in an epoch."""
+        return self.length // self.world
 
     def _indices(self) -> Sequence[int]:
         if not self.shuffle:
             return range(self.rank, self.length, self.world)[self.skip :]
         order = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch])).permutation(self.length)
-        equal = self.length // self.world * self.world
-        return order[:equal][self.rank :: self.world][self.skip :].tolist()
+        share = self.share // self.multiple * self.multiple
+        return order[: share * self.world][self.rank :: self.world][self.skip :].tolist()
 
     def __len__(self) -> int:
         return len(self._indices())
@@ -96,12 +107,22 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         SizeMismatchError: Images of different sizes in one batch.
         DataError: Samples that differ in their keys, or hold no tensors.
     """
-    if not all(isinstance(sample.get("image"), torch.Tensor) for sample in samples):
-        raise DataError(
-            "samples hold no tensors",
-            found={key: type(value).__name__ for key, value in samples[0].items()},
-            hint="give the dataset a transform, e.g. unetzoo.datasets.Transform()",
-        )
+    for sample in samples:
+        if not isinstance(sample, Mapping) or not isinstance(sample.get("image"), torch.Tensor):
+            items = sample.items() if isinstance(sample, Mapping) else [("sample", sample)]
+            raise DataError(
+                "samples hold no tensors",
+                expected="{'image': tensor, 'mask': tensor, …}, or (image, mask)",
+                found={key: type(value).__name__ for key, value in items},
+                hint="give the dataset a transform, e.g. unetzoo.datasets.Transform()",
+            )
+        if not sample["image"].is_floating_point() and "moves" not in sample:
+            raise DataError(
+                "images are not floating-point",
+                subject=sample.get("id"),
+                found=sample["image"].dtype,
+                hint="scale them as the network is to see them, e.g. image.float() / 255",
+            )
     shapes = sorted({tuple(sample["image"].shape) for sample in samples})
     if len(shapes) > 1:
         raise SizeMismatchError(
@@ -113,7 +134,8 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found = f"{sorted(samples[0])} and {sorted(unlike)}"
         raise DataError("samples of different keys cannot share a batch", subject=subject, found=found)
     try:
-        return default_collate(list(samples))
+        batch = default_collate(list(samples))
+        return {**batch, "image": batch["image"].float()} if batch["image"].dtype == torch.float64 else batch
     except (RuntimeError, TypeError) as error:
         hint = "every plane of a sample needs the image's height and width"
         raise DataError("samples cannot be stacked", subject=subject, found=str(error), hint=hint) from error
@@ -215,18 +237,52 @@ def ready(
     return {**batch, "image": batch["image"].to(memory_format=torch.channels_last)} if channels_last else batch
 
 
-def first_batch(dataset: Any, seed: int) -> dict[str, Any]:
-    """The first sample, as a batch of one.
+def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
+    """The first samples as a batch.
 
     Raises:
-        DataError: The dataset is empty, or gives no samples; and whatever of ours the sample raises.
+        DataError: The dataset is empty, or gives no samples; and whatever of ours the samples raise.
     """
     if not len(dataset):
         raise DataError("nothing to load", subject=repr(dataset), found="0 samples")
-    sample = EpochView(dataset, seed)[0, 0]
-    if isinstance(sample, UnetzooError):
-        raise sample
-    return stack([sample])
+    view = EpochView(dataset, seed)
+    batch = Collate(stack)([view[0, index] for index in range(min(samples, len(dataset)))])
+    if isinstance(batch, UnetzooError):
+        raise batch
+    return batch
+
+
+def dataset_of(data: Any) -> Any:
+    """The dataset that the Trainer is given, or that a plain `DataLoader` loads.
+
+    Raises:
+        ConfigError: Data without length or index; a loader whose order or batches are its own.
+    """
+    if isinstance(data, DataLoader):
+        own = [
+            name
+            for name, plain in (("sampler", data.sampler), ("batch_sampler", data.batch_sampler))
+            if type(plain).__module__ != "torch.utils.data.sampler" or type(plain).__name__ in WEIGHTED
+        ]
+        if data.collate_fn is not default_collate:
+            own.append("collate_fn")
+        if own:
+            raise ConfigError(
+                "a DataLoader of its own order or batches",
+                subject="fit",
+                found=", ".join(own),
+                hint="give the dataset itself; order, batches and workers are the Trainer's",
+            )
+        data = data.dataset
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise ConfigError(
+            "a run needs a dataset with length and index, to be resumed at the very sample",
+            subject="fit",
+            expected="__len__ and __getitem__",
+            found=type(data).__name__,
+            hint="wrap it in a map-style torch.utils.data.Dataset",
+        )
+    return data
 
 
 def make_loader(
@@ -257,14 +313,12 @@ class Loaders:
     """The loaders of a run: inside its `with` blocks workers stay from one epoch, or evaluation, to the next.
 
     Args:
-        seed: Of order and augmentation.
-        workers: Loader processes.
-        rank: This process.
-        world: Number of processes.
+        drop_last: Leave out the last training batch of an epoch where it is smaller.
+        options: `seed`, `workers`, `rank` and `world` of `make_loader`.
     """
 
-    def __init__(self, *, seed: int, workers: int, rank: int, world: int) -> None:
-        self._options = {"seed": seed, "workers": workers, "rank": rank, "world": world}
+    def __init__(self, *, drop_last: bool = False, **options: int) -> None:
+        self.drop_last, self._options = drop_last, options
         self._held: dict[bool, tuple[Any, Loader]] = {}
         self._depth = 0
 
@@ -293,4 +347,5 @@ class Loaders:
         """The training loader of an epoch, from the sample after `skip` on."""
         loader = self.get(dataset, batch_size, train=True)
         loader.keys.epoch, loader.keys.skip = epoch, skip
+        loader.keys.multiple = batch_size if self.drop_last else 1
         return loader

@@ -1,4 +1,4 @@
-"""Exchanging a component of a recipe: by its name alone, the other's keywords stay, and may not fit."""
+"""Hints for overrides that exchange a component by its name alone: the other's keywords stay, and may not fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import UnknownKeywordError
 from ..registry import DATASETS, METRICS, MODELS, keywords
 from ..wording import inline
-from .optim import OPTIMIZERS, SCHEDULERS, Schedule
+from .optim import OPTIMIZERS
+from .schedule import SCHEDULERS, Schedule
 from .sections import Data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
@@ -11,21 +12,107 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..errors import DataError
-from ..heads import get_head
+from .. import recompute
+from ..errors import ConfigError, DataError, SizeMismatchError
+from ..heads import as_float, get_head, heads_of
 from ..inference import predict_batch
 from ..modules import evaluation_mode, is_out_of_memory
 from ..registry import keywords
 from . import memory
-from .loader import Loader, ready
-from .objective import Objective
+from .data import Loader, ready
 
 Batch = dict[str, Any]
 Seen = Callable[[Any, Batch], None]
 T = TypeVar("T")
 
 
-class Evaluation:
+class Objective(nn.Module):
+    """Network and loss as one module, so that the gradients of both are averaged over processes alike.
+
+    Args:
+        net: The network.
+        loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
+        dtype: Precision of the network's forward pass; None for float32. Losses are computed in float32.
+        compile: Compile the network's forward pass for training.
+        save_memory: Recompute cheap maps of the network in the backward pass, unless it is compiled.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Callable[..., Any],
+        *,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        save_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        self._saving = recompute.save_memory if save_memory and not compile else contextlib.nullcontext
+        self.net, self.loss, self.dtype = net, loss, dtype
+        self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
+
+    def autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the network runs."""
+        return torch.autocast(images.device.type, dtype=self.dtype) if self.dtype else contextlib.nullcontext()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Every term of the loss, weighted."""
+        with self.autocast(batch["image"]), self._saving():
+            output = (self._forward if self.training else self.net)(batch["image"])
+        return self.terms(output, batch)
+
+    def fitted(self, output: Any, batch: Batch) -> tuple[Any, Batch]:
+        """An output in float32 without its classification head, and the targets on its grid."""
+        output = as_float(output)
+        return output, fit_targets(batch, heads_of(output)["mask"], getattr(self.net, "geometry", None))
+
+    def terms(self, output: Any, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss for an output of the network.
+
+        Raises:
+            DataError: The samples hold no mask.
+            ConfigError: The loss is no scalar.
+        """
+        output, batch = self.fitted(output, batch)
+        if (compute := getattr(self.loss, "terms", None)) is not None:
+            terms = compute(output, batch)
+        elif "mask" not in batch:
+            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset that gives 'mask'")
+        else:
+            weight = {"weight": batch["weight"]} if "weight" in batch else {}
+            terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
+        for name, term in terms.items():
+            if term.ndim:
+                raise ConfigError(
+                    "the loss is not a number", subject=name, expected="a scalar tensor", found=tuple(term.shape),
+                    hint='reduce it, e.g. reduction="mean"',
+                )  # fmt: skip
+        return terms
+
+
+def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
+    """The batch with its targets on the output's grid: the center for a smaller output, every n-th pixel for a coarser.
+
+    Raises:
+        SizeMismatchError: The output does not lie inside the target.
+    """
+    step = geometry.out_stride if geometry is not None else 1
+    rows, columns = output.shape[-2] * step, output.shape[-1] * step
+
+    def fit(target: Tensor) -> Tensor:
+        top, left = (target.shape[-2] - rows) // 2, (target.shape[-1] - columns) // 2
+        if top < 0 or left < 0:
+            raise SizeMismatchError(
+                "the output is larger than its target",
+                expected=f"at most {tuple(target.shape[-2:])}",
+                found=(rows, columns),
+            )
+        return target[..., top : top + rows : step, left : left + columns : step]
+
+    return {key: fit(value) if key in ("mask", "depth", "valid", "weight") else value for key, value in batch.items()}
+
+
+class Evaluator:
     """Scores a network on one process's share of a dataset, and adds up over processes.
 
     Args:
@@ -67,7 +154,7 @@ class Evaluation:
         row = {f"{split}/{name}": total / len(dataset) for name, total in totals.items()}
         row[f"{split}/loss"] = sum(totals.values()) / len(dataset)
         for name, metric in self.metrics.items():
-            if self.accelerator.num_processes > 1:
+            if self.accelerator.num_processes > 1 and hasattr(metric, "state"):  # torchmetrics' add up by themselves
                 metric.load_state({part: self._summed(value) for part, value in metric.state().items()})
             row |= self._named(name, metric.compute())
         return row
@@ -84,18 +171,18 @@ class Evaluation:
             metric.reset()
         return row
 
-    def answers(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:
-        """(batch, output) pairs in evaluation mode; the network's mode is as before when this ends."""
+    def outputs(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:
+        """(batch, output) pairs in evaluation mode; the network's modes are restored afterwards."""
         with evaluation_mode(net):
             for batch in self._batches(dataset):
-                yield from self._in_parts(batch, lambda part: (part, self._answer(net, part["image"])))
+                yield from self._in_parts(batch, lambda part: (part, self._predict(net, part["image"])))
 
     def _count(self, net: nn.Module, batches: Iterable[Batch], seen: Seen | None = None) -> dict[str, Tensor]:
-        """Fill the metrics; gives each term of the loss, summed over samples."""
+        """Update the metrics; returns each term of the loss, summed over samples."""
         sums: dict[str, Tensor] = {}
 
         def score(part: Batch) -> tuple[int, dict[str, Tensor]]:
-            output = self._answer(net, part["image"])
+            output = self._predict(net, part["image"])
             terms = self.objective.terms(output, part)
             output, part = self.objective.fitted(output, part)
             self._update_metrics(output, part)
@@ -109,7 +196,7 @@ class Evaluation:
             for batch in batches:
                 for samples, terms in self._in_parts(batch, score):
                     for name, value in terms.items():
-                        sums[name] = sums.get(name, 0.0) + wide(value) * samples
+                        sums[name] = sums.get(name, 0.0) + memory.wide(value) * samples
         return sums
 
     def _batches(self, dataset: Any) -> Iterator[Batch]:
@@ -119,7 +206,7 @@ class Evaluation:
                 yield ready(batch, self.accelerator.device)
 
     def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[T]:
-        """Work on a batch, in halves of halves where memory does not reach for more."""
+        """Work on a batch, in smaller parts where memory runs out."""
         waiting = memory.cut(batch, self.parts)
         while waiting:
             part = waiting.pop(0)
@@ -142,7 +229,7 @@ class Evaluation:
             self.parts = max(self.parts, 2 * -(-len(batch["image"]) // len(part["image"])))
             waiting[:0] = memory.cut(part, 2)
 
-    def _answer(self, net: nn.Module, images: Tensor) -> Any:
+    def _predict(self, net: nn.Module, images: Tensor) -> Any:
         """What `unetzoo.predict` returns for each image, as a batch."""
         with self.objective.autocast(images):
             return predict_batch(net, images, tile=self.tile)
@@ -165,13 +252,3 @@ class Evaluation:
 
     def _summed(self, part: Tensor) -> Tensor:
         return cast(Tensor, self.accelerator.reduce(part.to(self.accelerator.device), "sum"))
-
-
-def wide(value: Tensor) -> Tensor:
-    """A value in the widest precision of its device, to be summed."""
-    return value.detach().to(widest(value.device))
-
-
-def widest(device: torch.device) -> torch.dtype:
-    """float64, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64

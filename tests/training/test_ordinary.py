@@ -1,0 +1,266 @@
+"""Ordinary PyTorch objects work, or are refused in our words before the first step and before anything is written."""
+
+import warnings
+
+import pytest
+import torch
+from small_runs import At, Augmented, Small, fit, make_small
+from test_resume import CrashError, crash
+from test_trainer import Squares, make
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+
+from unetzoo import LOSSES, Trainer
+from unetzoo.errors import CheckpointCorruptError, ConfigError, DataError, PluginContractError, UnetzooError
+from unetzoo.training import checkpoint, load_recipe, load_run, train
+from unetzoo.training.recipe import saved_recipe
+
+
+class Changed(Squares):
+    """Samples that are changed on the way out."""
+
+    def __init__(self, change, length=4, size=16):
+        super().__init__(length, size)
+        self.change = change
+
+    def __getitem__(self, index):
+        return self.change(super().__getitem__(index))
+
+
+class Wrapped(nn.Module):
+    """A network whose output is wrapped."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.net, self.wrap = Small(), wrap
+
+    def forward(self, x):
+        return self.wrap(self.net(x))
+
+
+def run(**settings):
+    net = settings.pop("net", None) or Small()
+    data = settings.pop("data", None) or Squares(4, 16)
+    trainer = make(net, settings.pop("loss", None), settings.pop("metrics", "segmentation"), epochs=1, **settings)
+    return trainer.fit(data, settings.get("val", Squares(2, 16)))[0]
+
+
+def test_a_dict_with_out_is_an_output():
+    assert run(net=Wrapped(lambda logits: {"out": logits, "aux": logits[:, :1]}))["miou"] >= 0
+
+
+def test_samples_may_be_pairs_and_images_float64():
+    pairs = Changed(lambda sample: (sample["image"].double(), sample["mask"]))
+    plain = run(optimizer=None)
+    assert run(data=pairs, optimizer=None)["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-4)
+
+
+def test_a_dataloader_gives_its_dataset_and_batch_size(tmp_path):
+    trainer = make_small(tmp_path, epochs=1, accumulate=1, batch_size=2)
+    trainer.fit(DataLoader(Augmented(8), batch_size=4, shuffle=True), DataLoader(Augmented(2)))
+    assert trainer.steps == 2
+    assert checkpoint.latest(tmp_path / "checkpoints").state["settings"]["train"]["batch_size"] == 4
+
+
+def test_a_metric_of_torchmetrics_is_a_metric():
+    torchmetrics = pytest.importorskip("torchmetrics")
+    metrics = torchmetrics.MetricCollection(
+        {"accuracy": torchmetrics.classification.MulticlassAccuracy(2, average="micro"),
+         "recall": torchmetrics.classification.MulticlassRecall(2, average=None)}
+    )  # fmt: skip
+    for metric, monitor in ((metrics, "accuracy"), (torchmetrics.JaccardIndex("multiclass", num_classes=2), None)):
+        trainer = Trainer(Small(), LOSSES.build("ce"), metrics=metric, monitor=monitor, epochs=1, progress=False)
+        row = trainer.fit(Squares(4, 16), Squares(3, 16))[0]
+        expected = {"accuracy", "recall/0", "recall/1"} if monitor else {"multiclassjaccardindex"}
+        assert expected <= row.keys() and all(0 <= row[name] <= 1 for name in expected)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from (Squares(4, 16)[index] for index in range(4))
+
+
+def own_order():
+    return DataLoader(Squares(4, 16), sampler=WeightedRandomSampler([1.0] * 4, 4))
+
+
+REFUSED = {
+    "list": (PluginContractError, lambda: {"net": Wrapped(lambda logits: [logits])}),
+    "dict": (PluginContractError, lambda: {"net": Wrapped(lambda logits: {"mask": logits})}),
+    "uint8": (DataError, lambda: {"data": Changed(lambda sample: {**sample, "image": (sample["image"] * 99).byte()})}),
+    "strings": (DataError, lambda: {"data": Changed(lambda sample: "sample")}),
+    "iterable": (ConfigError, lambda: {"data": Stream()}),
+    "sampler": (ConfigError, lambda: {"data": own_order()}),
+    "collate": (ConfigError, lambda: {"data": DataLoader(Squares(4, 16), collate_fn=list)}),
+    "no reduction": (ConfigError, lambda: {"loss": nn.CrossEntropyLoss(reduction="none")}),
+    "double": (ConfigError, lambda: {"net": Small().double()}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_work_is_refused_before_the_first_step(what, tmp_path):
+    error, given = REFUSED[what]
+    with pytest.raises(error) as caught:
+        run(out=tmp_path / "run", **given())
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_optimizers_and_schedulers_that_do_not_fit_are_refused():
+    net = Small()
+    with pytest.raises(ConfigError) as caught:
+        make(net, optimizer=torch.optim.LBFGS(net.parameters()))
+    assert caught.value.subject == "optimizer"
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    short = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2)
+    with pytest.raises(ConfigError) as caught:
+        make(net, optimizer=optimizer, scheduler=short, epochs=3).fit(Squares(4, 16))
+    assert caught.value.subject == "OneCycleLR" and "total_steps=3" in caught.value.hint
+
+
+def test_training_does_not_depend_on_torchs_switches():
+    with torch.no_grad():
+        assert run()["train/loss"] > 0
+    net = Small()
+    torch.set_default_device("meta")
+    try:
+        with pytest.raises(ConfigError) as caught:
+            Trainer(net, LOSSES.build("ce"), progress=False)
+    finally:
+        torch.set_default_device(None)
+    assert "set_default_device" in caught.value.subject
+
+
+class Tied(Small):
+    """Two names for one convolution and one norm."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__()
+        self.again = self.encoder[0]
+        self.norm = self.encoder[1]
+
+
+def test_tied_weights_are_saved_and_resumed(tmp_path):
+    whole = make_small(tmp_path / "whole", net=Tied())
+    fit(whole)
+    with pytest.raises(CrashError):
+        fit(make_small(tmp_path / "parts", net=Tied(), checkpoint_steps=1, batch_transform=At(8, crash)))
+    resumed = make_small(tmp_path / "parts", net=Tied(), checkpoint_steps=1)
+    fit(resumed, resume=True)
+    assert resumed.net.again is resumed.net.encoder[0]
+    for a, b in zip(whole.net.state_dict().values(), resumed.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+class Pooled(nn.Module):
+    """A norm that sees 1×1, as in ASPP."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        features = self.conv(x)
+        return features + self.pool(features)
+
+
+def pooled(length, out=None, **settings):
+    net = Pooled()
+    trainer = Trainer(net, LOSSES.build("ce"), out=out, batch_size=2, epochs=1, progress=False, **settings)
+    trainer.fit(Squares(length, 16))
+    return trainer
+
+
+def test_a_last_batch_of_one_sample_is_refused_at_once_or_left_out(tmp_path):
+    before = Pooled().pool[2].running_mean.clone()
+    with pytest.raises(ConfigError) as caught:
+        pooled(5, tmp_path / "run")
+    assert "drop_last" in caught.value.hint and not (tmp_path / "run").exists()
+    assert pooled(5, drop_last=True).steps == 2
+    assert pooled(4).steps == 2
+    trainer = Trainer(Pooled(), LOSSES.build("ce"), batch_size=2, epochs=1, progress=False)
+    trainer._prepare(Squares(4, 16), None)
+    assert torch.equal(trainer.net.pool[2].running_mean, before)  # the rehearsal leaves nothing behind
+    with pytest.raises(ConfigError) as caught:
+        pooled(1, drop_last=True)
+    assert caught.value.subject == "train.drop_last"
+
+
+def test_a_share_is_cut_to_whole_batches(tmp_path):
+    seen = []
+
+    def look(batch):
+        seen.extend(batch["id"])
+
+    trainer = make_small(epochs=2, batch_size=4, accumulate=1, drop_last=True, batch_transform=At(0, look))
+    trainer.batch_transform = lambda batch: look(batch) or batch
+    trainer.fit(Augmented(10))
+    assert trainer.steps == 4 and len(seen[2:]) == 16  # the rehearsal takes two
+    assert len({*seen[2:10]}) == 8
+
+
+def test_what_changes_no_result_may_change_when_a_run_goes_on(tmp_path):
+    fit(make_small(tmp_path, epochs=2, patience=1, monitor="train/loss", mode="max", workers=0))
+    longer = make_small(tmp_path, epochs=4, patience=9, keep=5, checkpoint_steps=2, workers=1, monitor="train/loss",
+                        mode="max")  # fmt: skip
+    assert len(fit(longer, resume=True)) == 4
+
+
+def test_another_number_of_threads_is_warned_of(tmp_path, monkeypatch):
+    fit(make_small(tmp_path, epochs=1))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    with pytest.warns(UserWarning, match="OMP_NUM_THREADS"):
+        fit(make_small(tmp_path, epochs=2), resume=True)
+
+
+SETS = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.batch_size=2",
+        "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+DAMAGED = {"empty": b"", "half": b"{", "list": b"[1]", "text": b'"x"', "nested": b"[" * 99999, "flip": None}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_recipe_is_taken_from_the_checkpoint(tmp_path, damage):
+    content = DAMAGED[damage]
+    run = recipe_run(tmp_path)
+    path = run / "recipe.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"epochs": 1', b'"epochs": 3') if content is None else content)
+    with pytest.warns(UserWarning, match="checkpoint"):
+        assert load_recipe(run).train.epochs == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert load_run(run).labels is not None
+        again = train(run, resume=True, progress=False)
+    assert again.out == run and path.read_bytes() == whole  # written again
+    for file in (run / "checkpoints").rglob("*"):
+        file.is_file() and file.unlink()
+    path.write_bytes(content or whole[:-3] + b"  }")
+    with pytest.raises((CheckpointCorruptError, UnetzooError)):
+        saved_recipe(run)
+
+
+def recipe_run(folder):
+    return train("demo", [*SETS, "train.epochs=1"], out=folder / "run", progress=False).out
+
+
+def test_a_start_that_changes_nothing_writes_no_run_file(tmp_path):
+    run = recipe_run(tmp_path)
+    names = ("recipe.json", "labels.json", "environment.json", "manifest.json")
+    before = {name: (run / name).stat().st_mtime_ns for name in names}
+    train(run, resume=True, progress=False)
+    assert {name: (run / name).stat().st_mtime_ns for name in names} == before
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path):
+    with pytest.raises(UnetzooError):
+        train("demo", [*SETS, "train.monitor=nothing"], out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,80 @@
+"""What is asked of callbacks: a run with them is the run without them, and ends as it does."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import torch
+from torch import nn
+
+from .case import Case
+from .kit import check, require
+
+KIND = "callback"
+METHODS = ("on_begin", "on_step", "on_evaluate", "on_epoch", "on_message", "on_end")
+
+
+@check(KIND, first=True)
+def methods(case: Case) -> None:
+    """The Trainer calls all of them."""
+    callback = case.build()
+    for method in METHODS:
+        require(callable(getattr(callback, method, None)), f"a method {method}", f"none on {type(callback).__name__}")
+    every = getattr(callback, "every_process", None)
+    require(isinstance(every, bool), "every_process, True or False", every)
+
+
+@check(KIND)
+def changes_no_result(case: Case) -> None:
+    """Whoever logs a run must not change it: its random streams and weights are those of a run without a log."""
+    expected, _ = _run(case, [])
+    found, error = _run(case, [case.build()])
+    require(error is None, "a run of two epochs with validation", error)
+    same = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    require(same, "the weights of the run without it", "others")
+
+
+@check(KIND)
+def may_be_used_again(case: Case) -> None:
+    """`fit` may be called twice, e.g. to train longer or after an error."""
+    callback = case.build()
+    for attempt in ("first", "second"):
+        _, error = _run(case, [callback])
+        require(error is None, f"a {attempt} run", error)
+
+
+class _Noise(torch.utils.data.Dataset):
+    transform = None
+
+    def __init__(self) -> None:
+        from ..labels import LabelSpec
+
+        self.labels = LabelSpec(("background", "foreground"))
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        draw = torch.Generator().manual_seed(index)
+        image = torch.rand(1, 16, 16, generator=draw)
+        return {"image": image, "mask": (image[0] > 0.5).long(), "id": f"s{index}"}
+
+
+def _run(case: Case, callbacks: list[Any]) -> tuple[list[torch.Tensor], Exception | None]:
+    from ..registry import LOSSES, METRICS
+    from ..training import Trainer
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Dropout2d(0.5), nn.Conv2d(4, 2, 1))
+    data = _Noise()
+    trainer = Trainer(
+        net, LOSSES.build("ce"), metrics=METRICS.build("segmentation", labels=data.labels), epochs=2, batch_size=2,
+        out=tempfile.mkdtemp(dir=case.folder), progress=False, callbacks=callbacks,
+    )  # fmt: skip
+    error = None
+    try:
+        trainer.fit(data, data)
+    except Exception as raised:  # of any callback
+        error = raised
+    return [parameter.detach() for parameter in net.parameters()], error

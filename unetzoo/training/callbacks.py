@@ -1,0 +1,336 @@
+"""What accompanies a run: progress, logs, warnings, checkpoints, and whatever users add.
+
+A callback overrides any of these methods; each is given the `Trainer`:
+
+    on_begin(trainer)                   the run begins, or goes on after `trainer.steps` optimizer steps
+    on_step(trainer, samples)           an optimizer step is done; must not wait for the device (`Trainer.mean_loss`)
+    on_evaluate(trainer, output, batch) one more batch is validated, targets on the output's grid; must not wait either
+    on_epoch(trainer, row, better)      an epoch is scored; better: it is the best so far
+    on_message(trainer, event, text)    something that a reader should know, e.g. that predictions have collapsed
+    on_end(trainer)                     the run ends, also by an error (`trainer.finished` is False then)
+
+`Trainer(callbacks=[…])` takes objects; a recipe names them: `[train] callbacks = ["tensorboard"]`. Packages register
+theirs in the entry-point group `unetzoo.callbacks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from ..errors import CheckpointWriteError, ConfigError, DataError
+from ..heads import heads_of
+from ..labels import LabelSpec
+from .checkpoint import RunFolder
+from .collapse import Circumstances, Collapse, Follower, Spread, causes, of_classes, told
+from .logs import read_jsonl
+from .schedule import Plan
+from .state import EMA, Best, TrainState
+from .step import NonFiniteMonitor
+
+IMAGES = 4  # samples that TensorBoard shows after every epoch
+
+
+class RunningTrainer:
+    """What callbacks may use of the `Trainer` that they accompany."""
+
+    net: nn.Module
+    state: TrainState
+    metrics: dict[str, Any]  # by head
+    labels: LabelSpec | None  # of the data, where it has some
+    monitor: str  # the score that decides what is best
+    plan: Plan  # where each epoch lies: plan.steps, plan.epochs
+    out: Path | None  # the run folder, in every process
+    folder: RunFolder  # its writer, which writes in the main process alone
+    nonfinite: NonFiniteMonitor
+    finished: bool  # whether the run came to its end
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return self.state.steps
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch."""
+        return self.state.history
+
+    @property
+    def best(self) -> Best:
+        """The best epoch so far."""
+        return self.state.best
+
+    @property
+    def ema(self) -> EMA | None:
+        """The moving average of the weights, if there is one."""
+        return self.state.ema
+
+    @property
+    def network(self) -> nn.Module:
+        """What is evaluated and kept as the best: the network, or the moving average of its weights."""
+        return self.state.network
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal came to some process, which ends the run after this step."""
+        return bool(self.nonfinite.signal)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further epoch will be trained."""
+        return len(self.history) >= self.plan.epochs or self.best.is_over or self.stopping
+
+    def mean_loss(self) -> float:
+        """The mean loss of the epoch so far; the host waits for the device."""
+        epoch, sums = len(self.history), self.state.sums
+        samples = (self.steps - self.plan.first_step(epoch)) * self.plan.step_size(epoch)
+        return float("nan") if sums is None else float(sums[0]) / samples
+
+    def save(self) -> None:
+        """Write a checkpoint. All processes call it together."""
+        raise NotImplementedError
+
+    def say(self, event: str, text: str, **facts: Any) -> None:
+        """Print a message, note it in `events.jsonl`, and pass it to all callbacks."""
+        raise NotImplementedError
+
+
+class Callback:
+    """Base of callbacks; every method does nothing.
+
+    An `OSError` that a method raises is reported as `CheckpointWriteError`.
+
+    Examples:
+        >>> import unetzoo
+        >>> class Losses(Callback):
+        ...     def on_epoch(self, trainer, row, better):
+        ...         print(f"epoch {row['epoch']:.0f}: {row['train/loss'] > 0}")
+        >>> data = unetzoo.DATASETS.build("composites", size=32, length=4)
+        >>> data.transform = unetzoo.datasets.Transform()
+        >>> net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
+        >>> trainer = unetzoo.Trainer(net, unetzoo.LOSSES.build("bce"), epochs=1, callbacks=[Losses()], progress=False)
+        >>> _ = trainer.fit(data)
+        epoch 1: True
+    """
+
+    every_process = False  # otherwise the methods are called in the main process alone
+
+    def on_begin(self, trainer: RunningTrainer) -> None:
+        """The run begins, or goes on: what was logged of steps after `trainer.steps` no longer counts."""
+
+    def on_step(self, trainer: RunningTrainer, samples: int) -> None:
+        """An optimizer step is done, over so many samples of all processes."""
+
+    def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
+        """One more batch of the validation data is scored."""
+
+    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
+        """An epoch is scored; the metrics hold the counts of all processes."""
+
+    def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
+        """Something that a reader should know."""
+
+    def on_end(self, trainer: RunningTrainer) -> None:
+        """The run ends."""
+
+
+class Callbacks:
+    """Calls several callbacks in order.
+
+    Args:
+        callbacks: Which.
+        main: Whether this is the main process.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], *, main: bool = True) -> None:
+        self.all = [callback for callback in callbacks if main or callback.every_process]
+
+    def call(self, method: str, trainer: RunningTrainer, *given: Any) -> None:
+        """Call a method of all.
+
+        Raises:
+            CheckpointWriteError: In place of an `OSError`.
+        """
+        for callback in self.all:
+            try:
+                getattr(callback, method)(trainer, *given)
+            except CheckpointWriteError:
+                raise
+            except OSError as error:
+                raise CheckpointWriteError(
+                    "a callback cannot write",
+                    subject=type(callback).__name__,
+                    found=error,
+                    hint="free some space, then --resume",
+                ) from error
+
+
+class Checkpoints(Callback):
+    """When checkpoints are written: every so many steps and epochs, after the last epoch, and after a signal.
+
+    The best network is written as soon as an epoch is the best so far, the log after every epoch.
+
+    Args:
+        epochs: Write one after so many epochs.
+        steps: Write one after so many optimizer steps, too.
+    """
+
+    every_process = True  # the random states of all processes are saved
+
+    def __init__(self, epochs: int = 1, steps: int | None = None) -> None:
+        self.epochs, self.steps = epochs, steps
+
+    def on_step(self, trainer: RunningTrainer, samples: int) -> None:
+        """Write one where it is due."""
+        if trainer.stopping or (self.steps and trainer.steps % self.steps == 0):
+            trainer.save()
+
+    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
+        """Write what is due."""
+        if better:
+            trainer.folder.save_best(trainer.network)
+        epoch = len(trainer.history)
+        if trainer.plan.is_whole(epoch - 1) and (trainer.ended or epoch % self.epochs == 0):
+            trainer.save()
+        trainer.folder.write_log(trainer.history)
+
+
+class CollapseMonitor(Callback):
+    """Warns when predictions are the same everywhere, with the likely causes (see `collapse`)."""
+
+    every_process = True  # what they found is added up
+
+    def on_begin(self, trainer: RunningTrainer) -> None:
+        """Continue from what the run has reported already."""
+        self.follower = Follower(self._reported(trainer))
+        self._begin_evaluation()
+
+    def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
+        """Add up the spread of predicted planes; nobody waits for the device."""
+        from ..report.samples import is_plane
+
+        if self._input is None:
+            images = batch["image"].float()
+            self._input = torch.stack([images.mean(), images.std(correction=0)])
+        for head, predicted in heads_of(output).items():
+            if is_plane(batch, head, predicted):
+                part = Spread.of(predicted, batch[head], batch.get("valid"))
+                self._spreads[head] = self._spreads[head] + part if head in self._spreads else part
+
+    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
+        """Look for collapses, and say what has changed."""
+        found: dict[str, Collapse | None] = {
+            head: of_classes(metric.confusion, metric.names)
+            for head, metric in trainer.metrics.items()
+            if hasattr(metric, "confusion")
+        }
+        found |= {head: spread.collapse() for head, spread in self._summed_spreads().items()}
+        for head, collapse in self.follower.news(found, trainer.steps, last=trainer.ended).items():
+            self._say(trainer, head, collapse, row)
+        self._begin_evaluation()
+
+    def _begin_evaluation(self) -> None:
+        self._spreads: dict[str, Spread] = {}
+        self._input: Tensor | None = None
+
+    def _summed_spreads(self) -> dict[str, Spread]:
+        summed: dict[str, Spread] = {}
+        for share in gather_object([{head: spread.sums.tolist() for head, spread in self._spreads.items()}]):
+            for head, sums in share.items():
+                part = Spread(torch.tensor(sums, dtype=torch.float64))
+                summed[head] = summed[head] + part if head in summed else part
+        return summed
+
+    def _say(self, trainer: RunningTrainer, head: str, collapse: Collapse | None, row: Mapping[str, float]) -> None:
+        epoch = int(row["epoch"])
+        if collapse is None:
+            event, reasons = "recovered", []
+            said = f"epoch {epoch}: the predicted {head} is no longer the same everywhere"
+        else:
+            mean, deviation = self._input.tolist() if self._input is not None else (0.0, 1.0)
+            event, said = "collapse", collapse.said(head, epoch)
+            run = str(trainer.out or "PATH")
+            reasons = causes(collapse, Circumstances(row["lr"], trainer.steps, mean, deviation, run))
+        text = "\n".join([said, *(f"  likely cause: {reason}" for reason in reasons)])
+        state = collapse.state if collapse else ""
+        trainer.say(event, text, epoch=epoch, head=head, state=state, said=said, causes=reasons)
+
+    def _reported(self, trainer: RunningTrainer) -> dict[str, str]:
+        if trainer.out is None or not trainer.history:
+            return {}
+        try:
+            return told(read_jsonl(trainer.out / "events.jsonl").rows, len(trainer.history))
+        except DataError:  # nothing happened
+            return {}
+
+
+class TensorBoard(Callback):
+    """Scalars, images and messages of a run for TensorBoard, over optimizer steps.
+
+    Args:
+        folder: Where the event files are written; `tensorboard` in the run folder by default.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+
+    Examples:
+        >>> TensorBoard("runs/demo/tensorboard").folder.name
+        'tensorboard'
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        if find_spec("tensorboard") is None:
+            raise ConfigError(
+                "TensorBoard is not installed",
+                subject="train.tensorboard",
+                hint="pip install unetzoo[log], or --set train.tensorboard=false",
+            )
+        self.folder = None if folder is None else Path(folder)
+        self._writer: Any = None
+        self._samples: Any = None
+
+    def on_begin(self, trainer: RunningTrainer) -> None:
+        """Open the event file; what a killed run logged of later steps is hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self.folder is None and trainer.out is None:
+            raise ConfigError("TensorBoard needs a folder", subject="tensorboard", hint="give folder= or out=")
+        folder = self.folder or Path(str(trainer.out), "tensorboard")
+        self._writer = SummaryWriter(str(folder), purge_step=trainer.steps + 1 if trainer.steps else None)
+        self._begin_evaluation(trainer)
+
+    def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
+        """Keep the first samples."""
+        self._samples.add(output, dict(batch))
+
+    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
+        """Every score that is a number, and the first samples beside their predictions as `samples/<name>`."""
+        for name, value in row.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, trainer.steps)
+        for name, image in self._samples.images(trainer.labels).items():
+            self._writer.add_image(f"samples/{name}", image, trainer.steps, dataformats="HWC")
+        self._writer.flush()
+        self._begin_evaluation(trainer)
+
+    def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
+        """As a text."""
+        self._writer.add_text(event, text.replace("\n", "  \n"), trainer.steps)
+
+    def on_end(self, trainer: RunningTrainer) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _begin_evaluation(self, trainer: RunningTrainer) -> None:
+        from ..report.samples import First
+
+        self._samples = First(IMAGES, trainer.metrics.get("mask"))

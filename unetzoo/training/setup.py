@@ -1,0 +1,219 @@
+"""Checks and prepares what a Trainer is given: processes, network, optimizer, metrics."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..modules import is_out_of_memory, module_mode
+from ..wording import pluralize
+from . import memory
+from .evaluate import Batch, Objective
+from .schedule import Plan
+from .settings import Settings
+from .state import Buffers
+
+
+def join_processes(net: nn.Module, settings: Settings) -> Accelerator:
+    """The processes that train a network together, or the only one."""
+    unused = settings.find_unused_parameters or getattr(net, "classification_head", None) is not None
+    accelerator = Accelerator(
+        mixed_precision="no",
+        cpu=not torch.accelerator.is_available(),  # unless told, accelerate joins no processes there
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+    if accelerator.num_processes > 1:
+        atexit.register(accelerator.state.destroy_process_group)
+    return accelerator
+
+
+class TorchMetric:
+    """A torchmetrics metric with our contract: scores by name.
+
+    Args:
+        metric: A `torchmetrics.Metric`, or a collection of them; it adds up over processes by itself.
+    """
+
+    def __init__(self, metric: Any) -> None:
+        self.metric, self.name = metric, type(metric).__name__.lower()
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Take in a batch."""
+        self.metric.to(output.device).update(output, target)
+
+    def compute(self) -> dict[str, float]:
+        """The scores; those of classes are numbered."""
+        computed = self.metric.compute()
+        scores: dict[str, float] = {}
+        for name, value in (computed if isinstance(computed, Mapping) else {self.name: computed}).items():
+            values = torch.as_tensor(value).flatten().tolist()
+            numbered = {f"{name}/{index}": number for index, number in enumerate(values)}
+            scores |= {name: values[0]} if len(values) == 1 else numbered
+        return scores
+
+    def reset(self) -> None:
+        """Forget what was taken in."""
+        self.metric.reset()
+
+
+def by_head(metrics: Any) -> dict[str, Any]:
+    """Metrics by head; a single one is the mask's."""
+    is_table = isinstance(metrics, Mapping) and not _is_foreign(metrics)
+    table = metrics if is_table else {"mask": metrics}
+    return {
+        head: TorchMetric(metric) if _is_foreign(metric) else metric
+        for head, metric in table.items()
+        if metric is not None
+    }
+
+
+def _is_foreign(metric: Any) -> bool:
+    return any(kind.__module__.partition(".")[0] == "torchmetrics" for kind in type(metric).__mro__)
+
+
+def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: int) -> nn.Module:
+    """A network on its device, in its memory layout, with batch norm over processes where asked for.
+
+    Raises:
+        ConfigError: Settings that the network or the device cannot follow; a network of another precision.
+    """
+    wrong = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+    if wrong is not None:
+        raise ConfigError(
+            "the network's weights are not in float32",
+            subject="net",
+            found=wrong,
+            hint="net.float(); train.precision=bf16 computes in half precision with weights in float32",
+        )
+    if torch.get_default_device().type not in ("cpu", device.type):
+        raise ConfigError(
+            "torch's default device is not where the network is trained",
+            subject="torch.set_default_device",
+            expected="cpu",
+            found=torch.get_default_device(),
+            hint='torch.set_default_device("cpu"); the Trainer places network and batches itself',
+        )
+    if settings.precision == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "fp16 needs a GPU", subject="precision", expected="fp32 or bf16 on a CPU", hint="--set train.precision=bf16"
+        )
+    if settings.sync_bn and device.type == "cpu":
+        raise ConfigError("sync_bn needs GPUs", subject="sync_bn", found="a CPU", hint="--set train.sync_bn=false")
+    if settings.freeze_encoder and not hasattr(net, "freeze_encoder"):
+        raise ConfigError(
+            "the network cannot freeze its encoder",
+            subject="freeze_encoder",
+            expected="a network with freeze_encoder and unfreeze_encoder",
+            found=type(net).__name__,
+            hint="leave freeze_encoder out",
+        )
+    if settings.sync_bn and world > 1:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    net = net.to(device)
+    return net.to(memory_format=torch.channels_last) if settings.channels_last else net  # pyright: ignore
+
+
+def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Check that the optimizer trains the network, and the loss's own parameters.
+
+    Raises:
+        ConfigError: It does not, or there is nothing to train.
+    """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ConfigError("nothing to train", subject="the network", found="only frozen parameters")
+    missing = [name for name, p in trainable.items() if id(p) not in held]
+    if len(missing) == len(trainable):
+        raise ConfigError(
+            "the optimizer trains another network",
+            subject="optimizer",
+            expected="parameters of the network that the Trainer is given",
+            found="none of them",
+            hint="make it from this network: make_optimizer(net, 'adamw')",
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ConfigError(
+            "LBFGS evaluates the loss several times per step, which the Trainer does not",
+            subject="optimizer",
+            hint="take a first-order optimizer, e.g. make_optimizer(net, 'adamw')",
+        )
+    if missing and all(name.startswith("loss.") for name in missing):
+        raise ConfigError(
+            "the loss has parameters of its own that nobody trains",
+            subject="optimizer",
+            found=", ".join(missing[:3]),
+            hint="give the optimizer the loss's parameters too, e.g. make_optimizer(net, 'adamw', loss=loss)",
+        )
+
+
+def check_activation(net: nn.Module) -> None:
+    """Refuse a network that answers probabilities where logits are scored.
+
+    Raises:
+        ConfigError: It has an output activation.
+    """
+    config = getattr(net, "config", None)
+    activation = config.get("activation") if isinstance(config, Mapping) else None
+    if activation not in (None, "identity"):
+        raise ConfigError(
+            "scores are computed from logits",
+            expected="a network without output activation",
+            found=f"activation={activation!r}",
+            hint="leave activation out; the losses and metrics apply it themselves",
+        )
+
+
+def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], plan: Plan, buffers: Buffers) -> list[str]:
+    """Let a few training samples of every stage through network and loss in training mode, without a step.
+
+    What does not fit together is found now. Buffers are put back; random streams are the caller's.
+
+    Args:
+        objective: Network and loss.
+        stages: Return a batch of so many samples of each stage.
+        plan: Says how few samples the smallest batch of a stage has.
+        buffers: Of the objective.
+
+    Returns:
+        The names of the scores of training.
+
+    Raises:
+        ConfigError: A norm that cannot be trained on so few samples.
+        UnetzooError: What else does not fit.
+    """
+
+    def terms(first: Callable[[int], Batch], samples: int, *, training: bool) -> list[str]:
+        batch = first(samples)
+        with module_mode(objective, training=training), torch.no_grad(), buffers.kept():
+            with objective.autocast(batch["image"]):
+                output = objective.net(batch["image"])
+            return list(objective.terms(output, batch))
+
+    names: list[str] = []
+    for stage, first in enumerate(stages):
+        samples = min(2, plan.smallest_batch(stage))
+        try:
+            names = terms(first, samples, training=True)
+        except (RuntimeError, ValueError) as error:
+            if memory.ONE_VALUE in str(error):
+                raise ConfigError(
+                    "a norm cannot be trained on a single sample of 1×1",
+                    subject="the smallest batch of an epoch",
+                    expected="two samples or more, or larger images",
+                    found=f"{pluralize(samples, 'sample')}: {error}",
+                    hint="--set train.drop_last=true, or a batch size that leaves no single sample over",
+                ) from error
+            if not is_out_of_memory(error):
+                raise
+            names = []
+        names = names or terms(first, 1, training=False)  # the step itself will take smaller parts
+    return ["train/loss", *(f"train/{name}" for name in names)]
