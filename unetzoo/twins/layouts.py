@@ -70,18 +70,26 @@ def _least(target: type[FileDataset], layout: FileLayout, drawing: Drawing, spli
     return 100
 
 
-@cache
-def _known(names: tuple[str, ...]) -> dict[str, TwinLayout]:
-    found: dict[str, TwinLayout] = {}
-    for dataset in names:
+def _declaring() -> tuple[tuple[str, type[FileDataset]], ...]:
+    """The datasets that declare a layout, by name; `folder`, whose labels are the user's, apart."""
+    found: list[tuple[str, type[FileDataset]]] = []
+    for dataset in DATASETS.names():
         try:
             target = DATASETS.get(dataset)
         except UnetzooError:  # a plugin that is broken hinders nothing else
             continue
         if isinstance(target, type) and issubclass(target, FileDataset) and target is not Folder:
-            drawing = DRAWINGS.get(dataset, Drawing())
-            found |= {layout.name: twin_layout(dataset, target, layout, drawing)
-                      for layout in target.layouts_for() if layout.name}  # fmt: skip
+            found.append((dataset, target))
+    return tuple(found)
+
+
+@cache
+def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, TwinLayout]:
+    found: dict[str, TwinLayout] = {}
+    for dataset, target in declaring:
+        drawing = DRAWINGS.get(dataset, Drawing())
+        found |= {layout.name: twin_layout(dataset, target, layout, drawing)
+                  for layout in target.layouts_for() if layout.name}  # fmt: skip
     for name, about, labels in (
         ("folder", "masks with a palette, outlines not labeled", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
     ):  # fmt: skip
@@ -94,13 +102,13 @@ class _Layouts(Mapping[str, TwinLayout]):
     """The layouts by name, as the datasets that are installed and registered declare them now."""
 
     def __getitem__(self, name: str) -> TwinLayout:
-        return _known(tuple(DATASETS.names()))[name]
+        return _known(_declaring())[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_known(tuple(DATASETS.names())))
+        return iter(_known(_declaring()))
 
     def __len__(self) -> int:
-        return len(_known(tuple(DATASETS.names())))
+        return len(_known(_declaring()))
 
 
 LAYOUTS: Mapping[str, TwinLayout] = _Layouts()
