@@ -23,7 +23,7 @@ from ..models.regions import part, shifted
 from ..modules import evaluation_mode
 from .images import check_channels
 from .merging import TTAMerger
-from .padding import mirror_positions
+from .padding import host_positions
 from .planner import Memory, fit_windows
 from .results import resized
 from .stitching import Piece, arriving, pieces
@@ -245,7 +245,7 @@ def _predicted(
         plan, batch = fit.plan, fit.batch
     else:
         plan, batch = plan_windows(predictor.geometry, size, tile, blend), 1
-    pixels = [mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan]
+    pixels = [host_positions(axis.size, axis.before, axis.length) for axis in plan]
     there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # here: once an image, not in each window
 
     def cut(*window: Span) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from ..images.source import ImageSource
-from .padding import mirror_positions
+from .padding import host_positions
 from .windows import Span, WindowPlan
 
 PROBE = (48, 64)  # pixels of the corner that is preprocessed before any work
@@ -63,7 +63,7 @@ class WindowReader:
 
     def cut(self, plan: WindowPlan) -> Callable[[Span, Span], Tensor]:
         """How to read the windows of a plan."""
-        rows, columns = (mirror_positions(axis.size, axis.before, axis.length).numpy() for axis in plan)
+        rows, columns = (host_positions(axis.size, axis.before, axis.length) for axis in plan)
 
         def cut(row: Span, column: Span) -> Tensor:
             y, x = rows[row.start : row.stop], columns[column.start : column.stop]
