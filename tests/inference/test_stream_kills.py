@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from predicting import knowing
+from refusals import refused
 
 import unetzoo
 from unetzoo.errors import ConfigError
@@ -89,7 +90,7 @@ def test_it_goes_on_wherever_it_was_killed(tmp_path, monkeypatch, net, image, wh
             break
         if all(path.exists() for path in paths(folder).values()) and not (folder / "out.npy.part.json").exists():
             continue  # nothing was left to do
-        with pytest.raises(ConfigError, match=r"unfinished result.*resume=True"):
+        with refused(ConfigError, hint="resume=True"):
             predict_to(net, image, **paths(folder), **OPTIONS)
         predict_to(net, image, **paths(folder), **OPTIONS, resume=True)
         found = values(folder)
@@ -139,11 +140,11 @@ def test_a_name_taken_meanwhile_is_kept_and_freed_by_hand(tmp_path, monkeypatch,
         names["probabilities"].write_bytes(b"mine")
         finish(self)
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"there already.*p\.npy"):
+    with monkeypatch.context() as patch, refused(ConfigError, subject="p.npy"):
         patch.setattr(resumable_writer.ResumableWriter, "finish", late)
         predict_to(net, image, **names, **OPTIONS)
     assert names["probabilities"].read_bytes() == b"mine" and not names["target"].exists()
-    with pytest.raises(ConfigError, match="there already"):
+    with refused(ConfigError, subject="p.npy"):
         predict_to(net, image, **names, **OPTIONS, resume=True)
     names["probabilities"].unlink()
     assert predict_to(net, image, **names, **OPTIONS, resume=True).rows == 0
@@ -151,7 +152,7 @@ def test_a_name_taken_meanwhile_is_kept_and_freed_by_hand(tmp_path, monkeypatch,
 
 
 def test_a_name_that_is_too_long(tmp_path, net, image):
-    with pytest.raises(ConfigError, match=r"cannot write the results.*choose another name"):
+    with refused(ConfigError, hint="another name"):
         predict_to(net, image, tmp_path / f"{'x' * 300}.npy")
 
 
@@ -163,7 +164,7 @@ def test_a_disk_that_refuses_the_last_names(tmp_path, monkeypatch, net, image, w
             raise PermissionError(13, "Permission denied")
         replace(source, target)
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"Permission denied.*--resume"):
+    with monkeypatch.context() as patch, refused(ConfigError, found="Permission denied", hint="--resume"):
         patch.setattr(resumable_writer.os, "replace", refuse)
         predict_to(net, image, **paths(tmp_path), **OPTIONS)
     predict_to(net, image, **paths(tmp_path), **OPTIONS, resume=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 import unetzoo
 from unetzoo.errors import ConfigError, InputShapeError
@@ -33,7 +34,7 @@ def test_goldens_at_four_poolings(name, config, margin, halo, smallest):
     assert (geometry.margin, geometry.halo, minimum_tile(geometry)) == (margin, halo, smallest)
     assert minimum_tile(geometry, "gaussian") == geometry.minimum
     plan_windows(geometry, (2000, 2000), tile=smallest)
-    with pytest.raises(ConfigError, match=f"tile={smallest}"):
+    with refused(ConfigError, hint=f"tile={smallest}"):
         plan_windows(geometry, (2000, 2000), tile=smallest - 1)
 
 
@@ -128,13 +129,13 @@ def test_a_side_that_covers_the_canvas_needs_no_core():
     plan = plan_windows(geometry, (64, 1000), tile=(64, 240))
     assert len(plan.rows.spans) == 1 and len(plan.columns.spans) > 4
     assert len(list(plan.windows())) == len(plan.columns.spans)
-    with pytest.raises(ConfigError, match=r"at least \(64, 208\) for this image, found \(64, 192\)"):
+    with refused(ConfigError, expected="(64, 208)", found="(64, 192)"):
         plan_windows(geometry, (64, 1000), tile=(64, 192))
 
 
 @pytest.mark.parametrize("tile", [0, -5, True, 2.5, "64", (64,), (64, 64, 64), (64, 0), (64, None)])
 def test_what_is_no_tile_is_refused(tile):
-    with pytest.raises(ConfigError, match="wrong tile"):
+    with refused(ConfigError, found=repr(tile)):
         plan_windows(PAPER, (50, 50), tile=tile)
 
 
@@ -146,7 +147,7 @@ def test_networks_without_exact_windows_are_tiled_by_blending_only():
     ):
         geometry = geometry_of(net)
         assert minimum_tile(geometry) is None
-        with pytest.raises(ConfigError, match=r'no exact windows.*blend="gaussian"'):
+        with refused(ConfigError, hint='blend="gaussian"'):
             plan_windows(geometry, (500, 500), tile=256)
         assert len(plan_windows(geometry, (500, 500), tile=256, blend="gaussian").rows.spans) == 3
         assert len(plan_windows(geometry, (500, 500)).rows.spans) == 1
@@ -156,18 +157,18 @@ def test_networks_without_exact_windows_are_tiled_by_blending_only():
 def test_a_network_of_one_size():
     geometry = Geometry(minimum=256, maximum=256, stride=256)
     assert plan_windows(geometry, (100, 256)).rows.length == 256
-    with pytest.raises(InputShapeError, match=r'at most 256 pixels.*tile=256, blend="gaussian"'):
+    with refused(InputShapeError, expected=256, hint='tile=256, blend="gaussian"'):
         plan_windows(geometry, (100, 257))
     plan = plan_windows(geometry, (300, 100), tile=1000, blend="gaussian")
     assert [(s.start, s.stop) for s in plan.rows.spans] == [(0, 256), (192, 448), (256, 512)]
-    with pytest.raises(ConfigError, match="no exact windows"):
+    with refused(ConfigError, hint='blend="gaussian"'):
         plan_windows(Geometry(minimum=64, maximum=64, stride=64, halo=30), (300, 100), tile=64)
 
 
 def test_unknown_blend_and_empty_images():
-    with pytest.raises(ConfigError, match="did you mean 'gaussian'"):
+    with refused(ConfigError, hint="'gaussian'"):
         plan_windows(PAPER, (5, 5), blend="gausian")
-    with pytest.raises(InputShapeError, match="empty"):
+    with refused(InputShapeError, found="0×5"):
         plan_windows(PAPER, (0, 5))
 
 
