@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -114,10 +113,3 @@ def mirror_positions(size: Any, before: int, length: Any, device: torch.device |
     folded = position.remainder(period)
     # an image of one pixel is repeated
     return torch.minimum(torch.minimum(folded, period - folded), torch.full_like(folded, size - 1))
-
-
-def host_positions(size: int, before: int, length: int) -> np.ndarray:
-    """`mirror_positions` as an array; no tensor operation, so that nothing waits for a device."""
-    period = max(2 * (size - 1), 1)
-    folded = (np.arange(length) - before) % period
-    return np.minimum(np.minimum(folded, period - folded), size - 1)

@@ -23,14 +23,13 @@ from ..models.regions import part, shifted
 from ..modules import evaluation_mode
 from .images import check_channels
 from .merging import TTAMerger
-from .padding import host_positions
 from .planner import Memory, fit_windows
 from .results import resized
 from .stitching import Piece, arriving, pieces
 from .tta import TTALike, as_tta
 from .views import View
 from .window_predictor import Heads, WindowPredictor
-from .windows import Blend, Span, WindowPlan, plan_windows
+from .windows import Blend, Span, WindowPlan, host_positions, plan_windows
 
 Tile = int | Sequence[int] | Literal["auto"] | None
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from ..images.source import ImageSource
-from .padding import host_positions
-from .windows import Span, WindowPlan
+from .windows import Span, WindowPlan, host_positions
 
 PROBE = (48, 64)  # pixels of the corner that is preprocessed before any work
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from ..errors import ConfigError, InputShapeError, did_you_mean
@@ -307,3 +308,10 @@ def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int]
             hint=f"tile={least}"
             + (f" (its context alone is {geometry.halo} pixels on each side)" if blend == "exact" else ""),
         )
+
+
+def host_positions(size: int, before: int, length: int) -> np.ndarray:
+    """`padding.mirror_positions` as an array; no tensor operation, so that nothing waits for a device."""
+    period = max(2 * (size - 1), 1)
+    folded = (np.arange(length) - before) % period
+    return np.minimum(np.minimum(folded, period - folded), size - 1)
