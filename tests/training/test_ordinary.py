@@ -264,3 +264,35 @@ def test_a_refused_start_leaves_no_folder(tmp_path):
     with pytest.raises(UnetzooError):
         train("demo", [*SETS, "train.monitor=nothing"], out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+class Unused(Small):
+    def __init__(self):
+        super().__init__()
+        self.idle = nn.Conv2d(1, 1, 1)
+
+
+def as_of_two(trainer):
+    """A Trainer that takes itself for one of several processes."""
+    trainer.world, trainer.train_step.several = 2, True
+    trainer._summed = trainer.train_step.reduce = lambda part: part
+    trainer.accelerator.prepare_model = lambda model: model
+    return trainer
+
+
+def test_several_processes_refuse_parameters_without_a_gradient_by_name():
+    with pytest.raises(ConfigError) as caught:
+        as_of_two(make_small(net=Unused(), epochs=1)).fit(Augmented(8))
+    assert "net.idle.weight" in caught.value.found and "find_unused_parameters" in caught.value.hint
+    as_of_two(make_small(net=Unused(), epochs=1, find_unused_parameters=True, ema=None)).fit(Augmented(8))
+    make_small(net=Unused(), epochs=1).fit(Augmented(8))  # a single process has no need to know
+
+
+def test_a_signal_says_what_is_kept_and_how_to_go_on(tmp_path, capsys):
+    import os
+    import signal
+
+    stop = At(6, lambda batch: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit):
+        fit(make_small(tmp_path, batch_transform=stop, progress=True))
+    assert "resume=True" in capsys.readouterr().err

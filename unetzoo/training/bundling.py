@@ -30,7 +30,7 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None) -> None:
         labels if isinstance(labels, LabelSpec) else None,
         preprocess_of(getattr(data, "transform", None)),
         decisive(getattr(metric, "thresholds", None)) if counts else None,
-        mode="multilabel" if counts and getattr(metric, "multilabel", False) else None,
+        mode="multilabel" if counts and getattr(metric, "mode", None) == "multilabel" else None,
         name=ModelBundle.of(net).name,
     ).attach()
 
