@@ -120,8 +120,9 @@ def test_rotations_with_flips(side, degrees, on):
 
 @pytest.mark.parametrize("options", [{"rot90": True}, {"rotate": 46}])
 def test_quarter_turns_leave_the_viewer_no_sides(options):
-    with pytest.raises(ConfigError, match=r"no left and right.*Fix: leave rot90 out and keep rotate at most 45"):
+    with pytest.raises(ConfigError, match="left and right") as caught:
         Transform(**options, labels=HELEN)
+    assert "rot90" in caught.value.hint and "45" in caught.value.hint
     Transform(**options, labels=HELEN, train=False)
     Transform(**options, labels=CELEBA["eyes-lips"])
 
@@ -158,7 +159,7 @@ def test_albumentations_that_turn(name):
     for i in range(16):
         check(move(face("subject"), sample_rng(0, 0, i))["mask"], "subject")
     move = Albumentations(TURNING[name], Transform(labels=HELEN))
-    with pytest.raises(ConfigError, match="no left and right"):
+    with pytest.raises(ConfigError, match="left and right"):
         for i in range(16):
             move(face("viewer"), sample_rng(0, 0, i))
 

@@ -217,7 +217,7 @@ def test_a_network_of_one_size_asks_for_it(tmp_path):
         ({"dtype": "int8"}, "wrong kind of input"),
         ({"labels": SPEC}, "labels and network differ"),
         ({"threshold": 7}, "probability in"),
-        ({"preprocess": lambda image: image}, "preparation of images cannot be exported"),
+        ({"preprocess": lambda image: image}, "cannot be exported"),
     ],
 )
 def test_wrong_options(tmp_path, options, says):

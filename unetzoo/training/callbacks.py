@@ -114,7 +114,7 @@ class Callback:
         ...         print(f"epoch {row['epoch']:.0f}: {row['train/loss'] > 0}")
         >>> data = unetzoo.DATASETS.build("composites", size=32, length=4)
         >>> data.transform = unetzoo.datasets.Transform()
-        >>> net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
+        >>> net = unetzoo.build("bnunet", in_channels=6, encoder_channels=(4, 8, 8))
         >>> trainer = unetzoo.Trainer(net, unetzoo.LOSSES.build("bce"), epochs=1, callbacks=[Losses()], progress=False)
         >>> _ = trainer.fit(data)
         epoch 1: True

@@ -40,7 +40,7 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
         >>> import tempfile, numpy as np, unetzoo
         >>> root = write("helen", tempfile.mkdtemp(), count=10)
         >>> sorted(path.name for path in (root / "test").iterdir())[:3]
-        ['100000008_1_image.jpg', '100000008_1_label.png', '100000008_1_viz.jpg']
+        ['sample_008_image.jpg', 'sample_008_label.png', 'sample_008_viz.jpg']
         >>> data = unetzoo.DATASETS.build("helen", root=root, split="test")
         >>> mask = data[0]["mask"]
         >>> left, right = (float(np.nonzero(mask == data.labels.names.index(eye))[1].mean()) for eye in ("le", "re"))
@@ -80,7 +80,7 @@ def plant(root: PathLike, layout: str, fault: str, seed: int = 0) -> list[Path]:
         >>> import tempfile
         >>> root = write("camvid", tempfile.mkdtemp())
         >>> [path.name for path in plant(root, "camvid", "truncated-mask")]
-        ['0001TP_000002.png']
+        ['0001TP_000003.png']
     """
     twin = _named(layout)
     if fault not in FAULTS:
