@@ -20,7 +20,7 @@ from ..registry import check_keywords
 from ._inputs import Mode, check_labels, check_mode, check_output, check_policy, fit_target
 
 NO_WEIGHT = dict.fromkeys(
-    ("weight-keyword", "weightless-pixels", "weights-count", "all-weightless"),
+    ("weight-keyword", "zero-weight-pixels", "weight-has-effect", "all-zero-weight"),
     "SMP's losses take no weight per pixel",
 )
 
