@@ -1,6 +1,7 @@
 """Every check can fail: for each there is an object that fails this check alone."""
 
 import broken_alone
+import broken_callbacks
 import broken_datasets
 import broken_losses
 import broken_loud
@@ -14,7 +15,7 @@ import pytest
 from unetzoo.testing import Blocked, Case, CheckFailed, checks, common, run
 from unetzoo.testing.kit import checks_of
 
-MODULES = (broken_models, broken_losses, broken_metrics, broken_datasets, broken_others)
+MODULES = (broken_models, broken_losses, broken_metrics, broken_datasets, broken_callbacks, broken_others)
 IMPORTS = [
     ("loss", "importable", Case("loss", broken_alone.Alone)),
     ("loss", "import-time", Case("loss", broken_slow.Slow)),
@@ -93,7 +94,7 @@ def test_every_check_has_an_object_that_fails_it():
 def test_every_check_has_a_reason():
     for one in checks():
         assert len(one.why) > 30 and one.why.endswith("."), one.name
-    for kind in ("model", "encoder", "loss", "metric", "dataset", "recipe"):
+    for kind in ("model", "encoder", "loss", "metric", "dataset", "recipe", "callback"):
         assert sum(one.first for one in checks(kind)) == 1
         names = [one.name for one in checks(kind)]
         assert len(names) == len(set(names))

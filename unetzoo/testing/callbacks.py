@@ -1,4 +1,4 @@
-"""What is asked of callbacks: a run with them is the run without them, and ends as it does."""
+"""Checks of callbacks: a run with one has the result of a run without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHODS = ("on_begin", "on_step", "on_evaluate", "on_epoch", "on_message", "on_e
 
 @check(KIND, first=True)
 def methods(case: Case) -> None:
-    """The Trainer calls all of them."""
+    """The Trainer calls every method of every callback; a missing one ends the run."""
     callback = case.build()
     for method in METHODS:
         require(callable(getattr(callback, method, None)), f"a method {method}", f"none on {type(callback).__name__}")
@@ -27,12 +27,12 @@ def methods(case: Case) -> None:
 
 @check(KIND)
 def changes_no_result(case: Case) -> None:
-    """Whoever logs a run must not change it: its random streams and weights are those of a run without a log."""
+    """Logging must not change a run: a callback leaves its weights and random state as they are."""
     expected, _ = _run(case, [])
     found, error = _run(case, [case.build()])
     require(error is None, "a run of two epochs with validation", error)
     same = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    require(same, "the weights of the run without it", "others")
+    require(same, "the weights of a run without the callback", "different weights")
 
 
 @check(KIND)
@@ -75,6 +75,6 @@ def _run(case: Case, callbacks: list[Any]) -> tuple[list[torch.Tensor], Exceptio
     error = None
     try:
         trainer.fit(data, data)
-    except Exception as raised:  # of any callback
+    except Exception as raised:  # a callback may raise anything
         error = raised
     return [parameter.detach() for parameter in net.parameters()], error
