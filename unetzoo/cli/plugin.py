@@ -104,7 +104,13 @@ def new(
 
     made = create(name, folder)
     out.print(f"{made} is a working plugin. Next:", soft_wrap=True)
-    for command in (f"pip install -e {made}", f"unetzoo plugin check {made.name}", f"unetzoo train {made.name}-demo"):
+    name = made.name
+    for command in (
+        f"pip install -e {made}",
+        f"unetzoo plugin check {name}",
+        f"unetzoo twin {name}-data shapes --count 240",
+        f"unetzoo train {name}-demo",
+    ):
         out.print(f"  {command}", soft_wrap=True)
 
 
