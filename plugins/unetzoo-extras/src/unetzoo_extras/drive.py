@@ -64,7 +64,7 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         field_of_view: bool = True,
         transform: Any = None,
     ) -> None:
-        if observer not in MANUAL or (observer == 2 and split != "test"):
+        if observer not in MANUAL or (observer == 2 and split in ("train", "val", "trainval")):
             raise ConfigError(
                 "unknown observer", subject="DRIVE", expected='1, or 2 with split="test"', found=repr(observer)
             )
