@@ -43,8 +43,12 @@ def test_a_signal_during_evaluation_does_not_wait_for_its_end(tmp_path):
 
 
 def test_without_a_run_folder_signals_are_the_callers():
-    with pytest.raises(KeyboardInterrupt):
-        fit(make_small(batch_transform=At(3, lambda batch: os.kill(os.getpid(), signal.SIGINT))))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored SIGINT
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_small(batch_transform=At(3, lambda batch: os.kill(os.getpid(), signal.SIGINT))))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 SCRIPT = """
