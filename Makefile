@@ -78,9 +78,11 @@ constraints: test-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e ".[benchmarks,dev,docs]"
 	touch $@
 
+# Naming torchvision keeps it low as well; its newest release would bring a newer torch.
 .venv-lowest/.dev: .venv-lowest/.python pyproject.toml
 	.venv-lowest/bin/python -m pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[dev]"
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+	    -e ".[dev]" "torchvision>=0.25"
 	touch $@
 
 clean:
