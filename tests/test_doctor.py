@@ -3,16 +3,25 @@
 import contextlib
 import io
 import json
+import re
 import shlex
 
+import plugin_layout
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from unetzoo import cli
+from unetzoo.doctor import audit, registries
 from unetzoo.doctor.propose import as_options
 from unetzoo.doctor.registries import audit_install
+from unetzoo.probing import Probe, probe
+from unetzoo.terminal import PlainConsole
 from unetzoo.training.recipe import load, parse_sets
 from unetzoo.twins import plant, write
+from unetzoo.wording import printable
+
+laid_out = plugin_layout.laid_out
 
 
 def doctor(*args, code=0):
@@ -151,6 +160,112 @@ def test_bad_input_is_one_line_and_an_exit_code(args, code, part, twin):
     assert complained.startswith("error: ") and complained.count("\n") == 1 and part in complained
 
 
+def test_files_outside_of_a_manifests_folder_are_one_finding_with_the_fix(tmp_path):
+    data = write("csv", tmp_path / "data")
+    head, *rows = (data / "manifest.csv").read_text().splitlines()
+    (tmp_path / "list").mkdir()
+    lines = [re.sub(r"(?<=,)(?=photos/|masks/|depth/)", f"{data}/", row) for row in rows]
+    (tmp_path / "list" / "manifest.csv").write_text("\n".join([head, *lines]))
+    report = audit(tmp_path / "list" / "manifest.csv")
+    (error,) = report.errors
+    assert (error.code, error.count) == ("outside-folder", 3 * len(rows)) and "allow_outside=true" in error.fix
+    assert report.proposal["allow_outside"] is True and report.splits == {"train": 16, "val": 4}
+    printed, _ = doctor(tmp_path / "list" / "manifest.csv", code=3)
+    assert len(printed.splitlines()) < 30
+    pasted = next(line for line in printed.splitlines() if line.startswith("    unetzoo doctor"))
+    assert "outside-folder" not in doctor(*shlex.split(pasted)[2:])[0]
+
+
+def test_what_every_split_refuses_alike_is_said_once(tmp_path):
+    root = write("csv", tmp_path / "data")
+    text = (root / "manifest.csv").read_text().replace(",val", ",test").replace(",train", ",tset")
+    (root / "manifest.csv").write_text(text)
+    report = audit(root)
+    (refused,) = [finding for finding in report.findings if finding.code == "refused"]
+    assert refused.count == 1 and "tset" in refused.cases[0].detail
+
+
+HOSTILE = ("[/bold]", "person [sitting]", "cell\x1b[31m", "a\u202eb")
+
+
+@pytest.mark.parametrize("make", [PlainConsole, Console])
+def test_names_of_files_and_classes_are_printed_literally(tmp_path, make):
+    for part, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / part).mkdir()
+        for number, name in enumerate(HOSTILE):
+            name = name.replace("/", "_")
+            Image.new(mode, (8, 8), number if mode == "L" else (number, 0, 0)).save(tmp_path / part / f"{name}.png")
+    (tmp_path / "images" / "[red].png").write_bytes(b"")
+    report = audit(tmp_path, "folder", options={"names": HOSTILE}, sheet=tmp_path / "sheet.png")
+    file = io.StringIO()
+    make(file=file, width=300, color_system=None).print(report)
+    text = file.getvalue()
+    assert all(printable(name) in text for name in HOSTILE) and "images/[red].png" in text
+    assert "\x1b" not in text and "\u202e" not in text
+    json.loads(json.dumps(report.to_dict()))
+
+
+@pytest.fixture
+def own_names_load(monkeypatch):
+    """The import of our own names is tested once; here, only plugins are imported."""
+    monkeypatch.setattr(
+        registries, "probe",
+        lambda entries, timeout: [Probe(entry) for entry in entries] if entries and entries[0].builtin
+        else probe(entries, timeout=timeout),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("own_names_load")
+class TestPlugins:
+    @pytest.mark.parametrize("name", ["[/bold]", "[red]net", "net [wide]"])
+    def test_a_name_that_looks_like_markup(self, install, name):
+        install("acme-odd", [name], "raise ImportError('[/x] \x1b[2J')")
+        printed, _ = doctor(code=5)
+        assert f"acme-odd:{name}" in printed and "[/x] \ufffd[2J" in printed
+        file = io.StringIO()
+        with contextlib.redirect_stdout(file), pytest.raises(SystemExit) as ended:
+            cli.main(["list"])
+        assert not ended.value.code and name in file.getvalue()
+
+    def test_a_slow_import_is_a_warning_that_names_the_limit(self, install):
+        install("acme-slow", ["slownet"], "import time\ntime.sleep(60)")
+        install("acme-busy", ["busynet"], "while True:\n    pass")
+        printed, _ = doctor("--timeout", "1")
+        assert "slow-plugin (2)" in printed and "--timeout" in printed and "reinstall" not in printed
+        report = audit_install(1)
+        assert report.errors == () and {finding.code for finding in report.findings} == {"slow-plugin"}
+
+    def test_children_take_one_thread_each(self, install, monkeypatch):
+        source = "import os\nwords = os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY']\n"
+        install("acme-threads", ["threads"], source + "raise ImportError(' '.join(words))")
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        (error,) = audit_install().errors
+        assert "1 passive" in error.cases[0].detail
+
+    def test_a_dataset_that_breaks_while_it_declares_its_layouts_affects_no_data(self, laid_out, twin):
+        source = "class Data:\n    @staticmethod\n    def layouts_for(**options):\n        raise SystemExit(3)\n"
+        laid_out("acme-data", {"datasets": {"acme-data": "Data"}}, source)
+        assert audit(twin).dataset == "folder"
+
+    @pytest.mark.parametrize("error", ["SystemExit(3)", "GeneratorExit()"])
+    def test_whatever_a_dataset_raises_becomes_a_finding(self, laid_out, error):
+        source = f"""
+class Data:
+    def __init__(self, root, split='train'):
+        if split == 'test':
+            raise {error}
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        raise {error}
+"""
+        laid_out("acme-data", {"datasets": {"acme-data": "Data"}}, source)
+        report = audit("/", "acme-data")
+        found = {finding.code: finding for finding in report.findings}
+        assert found["sample-error"].count == 4 and error.partition("(")[0] in found["sample-error"].cases[0].detail
+
+
 class TestInstallation:
     def test_ours_is_sound(self):
         report = audit_install()
@@ -160,6 +275,7 @@ class TestInstallation:
         (ours,) = [kinds for owner, kinds in report.distributions.items() if owner.startswith("unetzoo ")]
         assert {"unet", "r2unet"} <= set(ours["models"]) and "folder" in ours["datasets"]
 
+    @pytest.mark.usefixtures("own_names_load")
     def test_a_broken_plugin_is_named_with_its_reason_and_hinders_no_other(self, install):
         install("acme-good", ["goodnet"])
         install("acme-raises", ["badnet"], "raise ImportError('libfoo is missing')")
@@ -175,6 +291,7 @@ class TestInstallation:
         }  # fmt: skip
         assert report.distributions["acme-good 1.2"] == {"models": ["goodnet"]}
 
+    @pytest.mark.usefixtures("own_names_load")
     def test_names_claimed_twice_are_a_warning(self, install):
         install("acme-one", ["twinnet", "unet"])
         install("acme-two", ["twinnet"])
@@ -184,12 +301,14 @@ class TestInstallation:
         assert [case.file for case in clash.cases] == ["model: twinnet", "model: unet"]
         assert "unetzoo:unet is used" in clash.cases[1].detail
 
+    @pytest.mark.usefixtures("own_names_load")
     def test_what_is_switched_off_is_said_and_not_loaded(self, install, monkeypatch):
         install("acme-raises", ["badnet"], "raise ImportError('no')")
         monkeypatch.setenv("UNETZOO_PLUGINS", "none")
         report = audit_install()
         assert report.errors == () and [finding.code for finding in report.findings] == ["switched-off"]
 
+    @pytest.mark.usefixtures("own_names_load")
     def test_a_package_that_does_not_fit_is_an_error(self, monkeypatch):
         from importlib import metadata
 

@@ -10,11 +10,13 @@ from conftest import GOOD
 import unetzoo
 from unetzoo.errors import (
     DuplicateNameError,
+    PluginBuildError,
     PluginContractError,
     PluginLoadError,
     UnknownKeywordError,
     UnknownNameError,
 )
+from unetzoo.plugins import installed
 from unetzoo.registry import MODELS, REGISTRIES, Registry
 
 
@@ -62,6 +64,55 @@ def test_a_broken_plugin_fails_alone_when_it_is_used(install, case, source, erro
     else:
         assert caught.value.subject == f"bad-{case}:bad{case}"
     assert unetzoo.build("bnunet", encoder_channels=(2, 2, 2)) is not None
+
+
+UNREADABLE = """
+class Odd(Exception):
+    def __str__(self):
+        raise RuntimeError("no message")
+def make(classes=1):
+    raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "GeneratorExit()", "BaseException('gone')", "Odd()"])
+def test_whatever_a_constructor_raises_names_the_plugin(install, error):
+    install("bad-building", ["badbuilding"], UNREADABLE.format(error=error))
+    with pytest.raises(PluginBuildError) as caught:
+        unetzoo.build("badbuilding")
+    assert caught.value.subject == "bad-building 1.2 (bad_building:make)"
+    assert caught.value.found.startswith(error.partition("(")[0])
+
+
+@pytest.mark.parametrize("error", ["GeneratorExit()", "BaseException('gone')"])
+def test_whatever_an_import_raises_names_the_plugin(install, error):
+    install("bad-importing", ["badimporting"], f"raise {error}")
+    with pytest.raises(PluginLoadError) as caught:
+        unetzoo.build("badimporting")
+    assert caught.value.subject == "bad-importing 1.2 (bad_importing:make)"
+
+
+def test_ctrl_c_during_a_build_stays_what_it_is(install):
+    install("bad-interrupt", ["interrupted"], "def make(classes=1):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        unetzoo.build("interrupted")
+
+
+@pytest.mark.parametrize("points", ["bnunet = acme_impostor:make", "", "mine = unetzoo.models:BNUNet"])
+def test_another_distribution_called_unetzoo_hides_no_built_in(tmp_path, monkeypatch, points):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    info = tmp_path / "unetzoo-9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unetzoo\nVersion: 9.9\n")
+    (info / "entry_points.txt").write_text(f"[unetzoo.models]\n{points}\n")
+    MODELS.refresh()
+    try:
+        assert {"unet", "bnunet", "r2unet"} <= set(unetzoo.list_models()) and "mine" not in unetzoo.list_models()
+        assert unetzoo.MODELS.get("bnunet") is unetzoo.models.BNUNet
+        (impostor,) = [found for found in installed() if found.version == "9.9"]
+        assert str(tmp_path) in impostor.name and impostor.fault and not impostor.builtin
+    finally:
+        MODELS.refresh()
 
 
 def test_a_built_in_has_precedence_with_a_warning(install):

@@ -16,9 +16,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import PluginLoadError
+from .wording import describe
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -30,6 +32,7 @@ GROUPS = tuple(
     f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes", "callbacks")
 )
 API_GROUP, CHECKS_GROUP = "unetzoo.api", "unetzoo.checks"
+IMPORT_LIMIT = 60.0  # seconds of CPU time, or without any; torch and SMP take a fraction of that
 
 
 def normalize(distribution: str) -> str:
@@ -88,7 +91,7 @@ class Entry(NamedTuple):
             raise PluginLoadError(
                 f"cannot load {self.name!r}",
                 subject=f"{self.distribution} {self.version} ({self.target})",
-                found=f"{type(error).__name__}: {error}",
+                found=describe(error),
                 hint=f"reinstall or upgrade {self.distribution!r}; other names are not affected",
             ) from error
 
@@ -178,6 +181,7 @@ def _scan(path: tuple[str, ...]) -> tuple[Distribution, ...]:
     from importlib import metadata  # half the cost of `import unetzoo`, so imported on first use
 
     found: dict[str, Distribution] = {}
+    named_as_we_are: list[tuple[Any, Distribution]] = []
     for source in metadata.distributions(path=list(path)):
         try:
             text = source.read_text("entry_points.txt")
@@ -185,8 +189,43 @@ def _scan(path: tuple[str, ...]) -> tuple[Distribution, ...]:
             continue
         if text and "[unetzoo." in text:
             distribution = _read(source)
-            found.setdefault(distribution.name, distribution)
-    return tuple(found.values())
+            if distribution.builtin:
+                named_as_we_are.append((source, distribution))
+            else:
+                found.setdefault(distribution.name, distribution)
+    return (*_resolve_name_clash(named_as_we_are), *found.values())
+
+
+def _resolve_name_clash(candidates: list[tuple[Any, Distribution]]) -> Iterator[Distribution]:
+    """Our own distribution. Others of its name lose their entries, so that they cannot hide the built-ins.
+
+    The targets of our names are in this package. Where several distributions fit (after an incomplete upgrade), ours
+    contains the package, or is an editable installation of the folder around it.
+    """
+    fitting = [pair for pair in candidates if all(e.target.startswith(f"{BUILTIN}.") for e in pair[1].entries)]
+    if len(fitting) > 1:
+        fitting.sort(key=lambda pair: not _contains_this_package(pair[0]))
+    for source, found in candidates:
+        if fitting and found is fitting[0][1]:
+            yield found
+        else:
+            name = f"{BUILTIN} in {source.locate_file('')}"
+            yield Distribution(name, found.version, fault=f"it is called {BUILTIN!r}, but is not this package")
+
+
+def _contains_this_package(source: Any) -> bool:
+    import json
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    package = Path(__file__).resolve().parent
+    try:
+        if Path(source.locate_file(BUILTIN)).resolve() == package:
+            return True
+        url = json.loads(source.read_text("direct_url.json") or "{}").get("url", "")
+        return url.startswith("file:") and Path(url2pathname(urlsplit(url).path)).resolve() in package.parents
+    except (OSError, ValueError, AttributeError):  # damaged metadata
+        return False
 
 
 def _read(source: Any) -> Distribution:
@@ -195,7 +234,7 @@ def _read(source: Any) -> Distribution:
         name, version = normalize(source.metadata["Name"] or name), source.metadata["Version"] or version
         points: list[EntryPoint] = list(source.entry_points)
     except Exception as error:  # parsers raise anything on damaged files
-        return Distribution(name, version, fault=f"unreadable metadata: {type(error).__name__}: {error}")
+        return Distribution(name, version, fault=f"unreadable metadata: {describe(error)}")
     apis = tuple(point.name for point in points if point.group == API_GROUP)
 
     def entries(*groups: str) -> Iterator[Entry]:

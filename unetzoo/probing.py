@@ -15,12 +15,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import PluginError
-from .plugins import Distribution, Entry, check_api_version
+from .plugins import IMPORT_LIMIT, Distribution, Entry, check_api_version
 
-TIMEOUT = 60.0  # seconds; torch and SMP take a fraction of that even on slow disks
+PATIENCE = 10  # times the limit, by the clock: for an import that sleeps again and again
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # children run side by side
 HEAVY = ("torch", "numpy", "PIL.Image", "segmentation_models_pytorch", "rich.style")  # rich draws a random number
 
 
@@ -31,6 +32,7 @@ class Probe:
     Args:
         entry: The entry.
         fault: Why it cannot be used, or None.
+        slow: Why it is not known whether it can be used: the import exceeded the time limit. None if it did not.
         seconds: CPU time of the import; unlike elapsed time, it does not grow when the machine is busy.
         printed: What it printed to stdout.
         changed: The process settings that it changed.
@@ -38,23 +40,36 @@ class Probe:
 
     entry: Entry
     fault: str | None = None
+    slow: str | None = None
     seconds: float = 0.0
     printed: str = ""
     changed: tuple[str, ...] = ()
 
 
-def probe(entries: Sequence[Entry], *, timeout: float = TIMEOUT, warm: bool = False) -> list[Probe]:
+class Health(NamedTuple):
+    """The state of a distribution.
+
+    Args:
+        faults: Everything that is wrong with it.
+        slow: What was not checked, because its import exceeded the time limit.
+    """
+
+    faults: list[str]
+    slow: list[str]
+
+
+def probe(entries: Sequence[Entry], *, timeout: float = IMPORT_LIMIT, warm: bool = False) -> list[Probe]:
     """Import every entry in a child process.
 
     Args:
         entries: Usually those of one distribution.
-        timeout: Seconds per import.
+        timeout: Seconds of CPU time per import, or without any; elapsed time would depend on the load of the machine.
         warm: Import torch, NumPy, Pillow, SMP and rich first, so that their time and side effects are not counted.
     """
     found: dict[Entry, Probe] = {}
-    lost: dict[str, str] = {}  # module → how the child ended when it imported it
+    lost: dict[str, dict[str, Any]] = {}  # module → how the child ended when it imported it
     while True:
-        found |= {entry: Probe(entry, lost[_module(entry)]) for entry in entries if _module(entry) in lost}
+        found |= {entry: Probe(entry, **lost[_module(entry)]) for entry in entries if _module(entry) in lost}
         waiting = [entry for entry in entries if entry not in found]
         if not waiting:
             return [found[entry] for entry in entries]
@@ -67,39 +82,38 @@ def probe(entries: Sequence[Entry], *, timeout: float = TIMEOUT, warm: bool = Fa
             lost[_module(waiting[len(rows)])] = end
 
 
-def health(distributions: Iterable[Distribution], *, timeout: float = TIMEOUT) -> dict[str, list[str]]:
-    """Distribution → everything that is wrong with it; an empty list if it is healthy.
-
-    One child process per distribution, as many at a time as there are CPUs.
-    """
+def health_of_all(distributions: Iterable[Distribution], *, timeout: float = IMPORT_LIMIT) -> dict[str, Health]:
+    """The health of distributions, by name: one child process each, as many at a time as there are CPUs."""
     chosen = list(distributions)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        found = pool.map(lambda distribution: faults(distribution, timeout=timeout), chosen)
-        return {distribution.name: wrong for distribution, wrong in zip(chosen, found, strict=True)}
+        found = pool.map(lambda distribution: health(distribution, timeout=timeout), chosen)
+        return {distribution.name: one for distribution, one in zip(chosen, found, strict=True)}
 
 
-def faults(distribution: Distribution, *, timeout: float = TIMEOUT) -> list[str]:
-    """Everything that is wrong with one distribution."""
+def health(distribution: Distribution, *, timeout: float = IMPORT_LIMIT) -> Health:
+    """Import everything that a distribution adds, in a child process."""
     if distribution.fault:
-        return [distribution.fault]
+        return Health([distribution.fault], [])
     try:
         check_api_version(distribution)
     except PluginError as error:
-        return [str(error)]
-    wrong: dict[tuple[str, str], str] = {}  # report a fault of a module once
+        return Health([str(error)], [])
+    faults: dict[tuple[str, str], str] = {}  # a fault of a module is reported once
+    slow: dict[tuple[str, str], str] = {}
     for found in probe(distribution.entries, timeout=timeout):
         printed = f"prints to stdout at import: {found.printed.strip()[:80]!r}" if found.printed else None
-        for what in filter(None, (found.fault, printed)):
-            wrong.setdefault((_module(found.entry), what), f"{found.entry.kind} {found.entry.name}: {what}")
-    return list(wrong.values())
+        for seen, what in ((faults, found.fault), (faults, printed), (slow, found.slow)):
+            if what:
+                seen.setdefault((_module(found.entry), what), f"{found.entry.kind} {found.entry.name}: {what}")
+    return Health(list(faults.values()), list(slow.values()))
 
 
 def _module(entry: Entry) -> str:
     return entry.target.partition(":")[0]
 
 
-def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dict[str, Any]], str]:
-    """Run a child process: the rows of the entries it completed, and how it ended."""
+def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Run a child process: the rows of the entries it completed, and how it ended, as a field of `Probe`."""
     with tempfile.TemporaryDirectory(prefix="unetzoo-probe-") as name:
         folder = Path(name)
         targets = [{"name": e.name, "target": e.target, "group": e.group, "distribution": e.distribution,
@@ -113,29 +127,45 @@ def _run(entries: Sequence[Entry], timeout: float, warm: bool) -> tuple[list[dic
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                env={**ONE_THREAD, **os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             )
-            end = _wait(child, folder / "rows.jsonl", timeout)
-        if "exit code" in end:
-            end += _last_line(folder / "stderr.txt")
+            if _ends(child, folder / "rows.jsonl", timeout):
+                reason = f"import ends the process with exit code {child.returncode}{_last_line(folder / 'stderr.txt')}"
+                end = {"fault": reason}
+            else:
+                end = {"slow": f"not imported within {timeout:g} s"}
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
         return [row for row in map(json.loads, lines) if row], end
 
 
-def _wait(child: subprocess.Popen[bytes], rows: Path, timeout: float) -> str:
-    """Wait until the child ends or one import exceeds the timeout; return how it ended."""
-    size, since = 0, time.monotonic()
+def _ends(child: subprocess.Popen[bytes], rows: Path, timeout: float) -> bool:
+    """Wait for the child: False if one of its imports exceeds the time limit, so that it was stopped."""
+    size, started, moved, at_start, used = 0, time.monotonic(), time.monotonic(), 0.0, 0.0
     try:
         while child.poll() is None:
+            now, cpu = time.monotonic(), _cpu_seconds(child.pid)
+            if cpu is not None and cpu > used + 0.01:
+                moved, used = now, cpu
             if rows.stat().st_size > size:
-                size, since = rows.stat().st_size, time.monotonic()
-            if time.monotonic() - since > timeout:
-                return f"import takes longer than {timeout:g} s"
+                size, started, moved, at_start = rows.stat().st_size, now, now, used
+            idle = cpu is not None and now - moved > timeout
+            if idle or used - at_start > timeout or now - started > PATIENCE * timeout:
+                return False
             time.sleep(0.02)
-        return f"import ends the process with exit code {child.returncode}"
+        return True
     finally:
         child.kill()
         child.wait()
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """CPU time of a process; None where the system does not tell, or the process has just ended."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3), which Python does not have
+    except OSError:
+        return None
 
 
 def _last_line(path: Path) -> str:

@@ -28,6 +28,7 @@ from .errors import (
     did_you_mean,
 )
 from .plugins import ENV_VAR, Entry, clear_cache, installed, is_enabled, normalize
+from .wording import describe
 
 if TYPE_CHECKING:
     import inspect
@@ -169,9 +170,9 @@ class Registry:
             return target(**kwargs)
         try:
             return target(**kwargs)
-        except UnetzooError:
+        except (UnetzooError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # a plugin may raise anything
+        except BaseException as error:  # a plugin may raise anything, SystemExit included
             raise self._build_error(entry, kwargs, error) from error
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -259,7 +260,7 @@ class Registry:
         return PluginBuildError(
             f"the {self.kind} {entry.name!r} cannot be built",
             subject=f"{entry.distribution} {entry.version} ({entry.target})",
-            found=f"{type(error).__name__}: {error}",
+            found=describe(error),
             hint=f"{first}report it to the author of {entry.distribution!r}",
         )
 

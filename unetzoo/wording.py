@@ -47,6 +47,20 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub("\ufffd", text)
 
 
+def describe(error: BaseException) -> str:
+    """Type and message of a foreign error, whose message may itself raise.
+
+    Examples:
+        >>> describe(ValueError("no such layer"))
+        'ValueError: no such layer'
+    """
+    try:
+        message = str(error)
+    except Exception:  # foreign code may raise anything
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}"
+
+
 def inline(value: Any) -> str:
     """A value as TOML writes it in one line.
 

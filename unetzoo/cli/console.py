@@ -64,4 +64,8 @@ Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Timeout = Annotated[
+    float,
+    typer.Option(min=0.1, metavar="SECONDS", help="Limit of each import: CPU time, or time without any progress."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

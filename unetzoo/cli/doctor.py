@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigError, DataError, PluginError, did_you_mean
+from ..plugins import IMPORT_LIMIT
 from ..registry import RECIPES
-from .console import app, err, out
+from .console import Timeout, app, err, out
 
 
 @app.command()
@@ -36,10 +37,11 @@ def doctor(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many samples, evenly spread.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one a CPU by default.")] = None,
+    timeout: Timeout = IMPORT_LIMIT,
 ) -> None:
     """Say what is wrong with your data, or with what is installed; exit code 3 when there are errors."""  # fmt: skip
     if path is None:
-        _look_at_installation(as_json, dataset, sets, sheet)
+        _look_at_installation(as_json, timeout, dataset, sets, sheet)
         return
     source, arguments = _what_to_audit(path, dataset, sets or [])
     from ..doctor import audit
@@ -56,13 +58,13 @@ def doctor(
         raise typer.Exit(DataError.exit_code)
 
 
-def _look_at_installation(as_json: bool, *data_options: object) -> None:
+def _look_at_installation(as_json: bool, timeout: float, *data_options: object) -> None:
     if any(data_options):
         raise ConfigError("nothing to audit", expected="a path", hint="unetzoo doctor PATH --dataset NAME")
     from ..doctor.registries import audit_install
 
     with err.status("loading every name"):
-        report = audit_install()
+        report = audit_install(timeout)
     if as_json:
         out.print_json(json.dumps(report.to_dict()))
     else:

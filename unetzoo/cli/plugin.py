@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError, PluginError
-from ..plugins import ENV_VAR, Distribution, installed, is_enabled, selected_plugins
+from ..plugins import ENV_VAR, IMPORT_LIMIT, Distribution, installed, is_enabled, selected_plugins
 from ..registry import REGISTRIES
 from ..wording import pluralize
-from .console import AsJson, app, err, out
+from .console import AsJson, Timeout, app, err, out
 
 if TYPE_CHECKING:
+    from ..probing import Health
     from ..testing import Result
 
 plugin = typer.Typer(help="List, check and create plugins.", no_args_is_help=True)
@@ -28,20 +29,17 @@ MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "xpassed": ("!", 
 
 
 @plugin.command("list", epilog="Example: unetzoo plugin list --json")
-def list_plugins(
-    as_json: AsJson = False,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time limit of each import.")] = 20.0,
-) -> None:
+def list_plugins(as_json: AsJson = False, timeout: Timeout = IMPORT_LIMIT) -> None:
     """List installed plugins, the names they add, and whether they can be imported."""
-    from ..probing import health
+    from ..probing import health_of_all
 
     found = installed()
     wanted = [one for one in found if not one.builtin and is_enabled(one.name)]
     with err.status("importing plugins"):
-        wrong = health(wanted, timeout=timeout)
+        found_health = health_of_all(wanted, timeout=timeout)
     for name in sorted((selected_plugins() or frozenset()) - {one.name for one in found}):
         err.print(f"{ENV_VAR} names {name!r}, which is not installed or adds nothing")
-    rows = [_row(one, wrong.get(one.name, [])) for one in sorted(found, key=lambda one: (not one.builtin, one.name))]
+    rows = [_row(one, found_health.get(one.name)) for one in sorted(found, key=lambda one: (not one.builtin, one.name))]
     if as_json:
         out.print_json(json.dumps(rows))
         return
@@ -50,7 +48,7 @@ def list_plugins(
         adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
         if row["distribution"] == "unetzoo":
             adds = ", ".join(pluralize(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
-        color = {"healthy": "green", "off": "yellow", "broken": "red"}[row["state"]]
+        color = {"healthy": "green", "off": "yellow", "slow": "yellow", "broken": "red"}[row["state"]]
         state = Text.assemble((row["state"], color), *(f"\n{fault}" for fault in row["faults"]))
         table.add_row(row["distribution"], row["version"], adds, state)
     out.print(table)
@@ -63,21 +61,28 @@ def check(
     ],
     only: Annotated[str, typer.Option(metavar="PATTERN", help="Shell pattern of check names.")] = "*",
     as_json: AsJson = False,
+    timeout: Timeout = IMPORT_LIMIT,
 ) -> None:
     """Run the conformance checks on everything that a distribution adds. Exit code 5 if one fails."""
-    from ..probing import faults
+    from ..probing import Health, health
     from ..testing import cases_of, checks
+    from ..testing.common import probe_all
     from ..testing.discovery import distribution as find
 
     found = find(distribution)
     if not is_enabled(found.name):
         raise ConfigError(f"{found.name} is disabled", subject=ENV_VAR, hint=f"unset {ENV_VAR}, or add the name to it")
     with err.status(Text(f"importing {found.name}")):
-        wrong = [] if found.builtin else faults(found)
-    if wrong:
+        imported = Health([], []) if found.builtin else health(found, timeout=timeout)
+    if imported.faults:
         raise PluginError(
-            f"{found.name} {found.version} is broken", found="; ".join(wrong), hint="fix the import first"
+            f"{found.name} {found.version} is broken", found="; ".join(imported.faults), hint="fix the import first"
         )
+    if imported.slow:
+        raise PluginError(
+            f"{found.name} {found.version} is slow", found="; ".join(imported.slow), hint="--timeout SECONDS"
+        )
+    probe_all(found.entries, timeout=timeout)
     known = sorted({one.name for one in checks()})
     if not any(fnmatchcase(name, only) for name in known):
         raise ConfigError("no check matches this pattern", subject=only, hint="choose from: " + ", ".join(known))
@@ -125,10 +130,11 @@ def _run(case: Any, only: str) -> list[Result]:
         return list(run(case, only))
 
 
-def _row(one: Distribution, wrong: list[str]) -> dict[str, Any]:
-    state = "off" if not is_enabled(one.name) else "broken" if wrong else "healthy"
-    names = one.names_by_kind()
-    return {"distribution": one.name, "version": one.version, "adds": names, "state": state, "faults": wrong}
+def _row(one: Distribution, found: Health | None) -> dict[str, Any]:
+    faults, slow = found or ([], [])
+    state = "off" if not is_enabled(one.name) else "broken" if faults else "slow" if slow else "healthy"
+    row = {"distribution": one.name, "version": one.version, "adds": one.names_by_kind(), "state": state}
+    return {**row, "faults": [*faults, *slow]}
 
 
 def _dict(result: Result) -> dict[str, Any]:

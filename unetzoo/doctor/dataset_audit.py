@@ -12,6 +12,7 @@ from PIL import Image
 from ..datasets.layout import FileLayout
 from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
+from ..wording import describe
 from .alignment import BLOCK, compare
 from .facts import DepthFacts, Record
 from .findings import Findings
@@ -33,10 +34,10 @@ def records_of(
         place = place_of(split, index)
         try:
             sample = plain[index]
-        except UnetzooError as error:
-            found.add("sample-error", place, str(error))
-        except Exception as error:  # a plugin may raise anything
-            found.add("sample-error", place, f"{type(error).__name__}: {error}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, SystemExit included
+            found.add("sample-error", place, str(error) if isinstance(error, UnetzooError) else describe(error))
         else:
             record = _record(sample, place, split, labels_of(dataset), found)
             if record is not None:
@@ -178,4 +179,4 @@ def _length(dataset: Any) -> int:
         return len(dataset)
     except Exception as error:  # a plugin may raise anything
         raise DataError("not a dataset", subject=type(dataset).__name__, expected="a length, items and labels",
-                        found=f"{type(error).__name__}: {error}", hint="give a finite dataset") from error  # fmt: skip
+                        found=describe(error), hint="pass a dataset of finite length") from error  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..wording import printable
 from .kinds import KINDS
 
 Severity = Literal["error", "warning", "note"]
@@ -15,8 +16,8 @@ SHOWN = 20  # cases of a finding that are kept with their files; the rest are co
 
 
 def legible(text: str) -> str:
-    """A file's name may hold bytes that are no text; these are shown as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text that can be printed and encoded: bytes of file names that are not UTF-8 become escapes."""
+    return printable(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class Findings:
     def any(self, severity: Severity) -> bool:
         """Whether there is a case of this severity."""
         return any(found == severity for _, found in self._cases)
+
+    def has(self, code: str) -> bool:
+        """Whether there is a case of this kind."""
+        return any(found == code for found, _ in self._cases)
 
     def by_file(self) -> dict[str, list[tuple[Severity, str]]]:
         """The severities and kinds of each file's errors and warnings, the worst first."""

@@ -52,7 +52,8 @@ class FolderAudit:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.users = layout.labels is None  # whether the labels are the user's to declare
         self.declared = declaration(self.options) if self.users else layout.labels
-        self.proposed: dict[str, Any] | None = None
+        self.declared_by_user = self.users and self.declared is not None
+        self.proposed: dict[str, Any] = {}
 
     def run(self, limit: int | None, workers: int | None, progress: Progress | None) -> tuple[Report, list[Record]]:
         """Read, judge, sum up.
@@ -75,11 +76,11 @@ class FolderAudit:
         self._judge(records, splits)
         shares = class_shares(records, self.declared) if self.declared else ()
         sound = not self.found.any("error")
-        check_balance(shares, self.found, doubt=self.users and not self.proposed and sound)
+        check_balance(shares, self.found, doubt=self.declared_by_user and sound)
         read = [record for record in records if record.is_sample]
         items = [item for item in inventory.items if item.absent or set(item.files) != {"background"}]
         report = Report(
-            str(self.tree.root), self.dataset, options=self.options, proposal=self.proposed,
+            str(self.tree.root), self.dataset, options=self.options, proposal=self.proposed or None,
             labels=self.declared, classes=shares, samples=len(read) if self.layout.stacked else len(items),
             audited=len(read), splits=dict(Counter(record.split for record in read if record.split)),
         )  # fmt: skip
@@ -99,7 +100,10 @@ class FolderAudit:
 
     def _inventory(self) -> Inventory:
         if self.dataset == "csv":
-            return inventory_of_manifest(self.tree, self.layout, self.options, self.found)
+            inventory = inventory_of_manifest(self.tree, self.layout, self.options, self.found)
+            if self.found.has("outside-folder"):
+                self.proposed["allow_outside"] = True
+            return inventory
         return sort_files(self.tree.files, self.layout)
 
     def _read(
@@ -133,7 +137,7 @@ class FolderAudit:
         masks = [file for item in inventory.items for file in item.of("mask")]
         lossy = sum(file.lower().endswith((".jpg", ".jpeg")) for file in masks)
         if self.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
-            self.proposed = {"mask_threshold": 128}
+            self.proposed["mask_threshold"] = 128
             (self.layout,) = declared_layouts(EXPORT, self.options | self.proposed)
             self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}: grays to be thresholded")
 
@@ -142,8 +146,8 @@ class FolderAudit:
         masks = [mask for record in records for mask in record.masks]
         if self.declared is not None or not masks:
             return
-        self.proposed = proposal(masks)
-        self.declared = declaration(self.proposed) if self.proposed else None
+        self.proposed |= proposal(masks) or {}
+        self.declared = declaration(self.proposed)
         values = sorted({value for mask in masks for value in mask.counts})
         more = f", … ({len(values)} values)" if len(values) > 12 else ""
         held = f"they hold {', '.join(map(str, values[:12]))}{more}" if values else "none is readable"
@@ -155,7 +159,7 @@ class FolderAudit:
                   for file in files}  # fmt: skip
         if self.users and self.declared is None:
             return splits  # without a declaration the dataset refuses, rightly
-        options = {**(self.proposed or {}), **self.options}
+        options = {**self.proposed, **self.options}
         built, errors = build_splits(self.dataset, self.tree.root, options, self.splits)
         splits |= files_by_split(built, self.tree.root, self.layout, options)
         if self.layout.stacked and {"train", "val"} <= set(built):
@@ -164,8 +168,11 @@ class FolderAudit:
         if not self.found.any("error"):
             there = {item.split for item in inventory.items}
             relevant = {split: error for split, error in errors.items() if split in there}
+            refusals: dict[str, list[str]] = {}  # splits that fail for the same reason are one case
             for split, error in (relevant or ({} if built else errors)).items():
-                self.found.add("refused", str(split), str(error))
+                refusals.setdefault(str(error), []).append(split)
+            for text, names in refusals.items():
+                self.found.add("refused", ", ".join(names), text)
         return splits
 
     def _judge(self, records: Sequence[Record], splits: Mapping[str, str]) -> None:

@@ -37,6 +37,11 @@ KINDS: dict[str, Kind] = {
         "rename it after its neighbors, or move it out of the folder",
     ),
     "broken-row": Kind("error", "a row of the manifest cannot be understood", "correct the line"),
+    "outside-folder": Kind(
+        "error",
+        "the manifest names files outside its folder, which are not read unless that is allowed",
+        "set allow_outside=true, as proposed, or move the files into the folder",
+    ),
     "other-folders": Kind(
         "note",
         "images and masks lie in folders, or end in names, that `folder` does not take by default",
@@ -214,6 +219,11 @@ KINDS: dict[str, Kind] = {
         "error",
         "an installed name cannot be loaded; nothing else depends on it",
         "reinstall or update the distribution, or tell its author",
+    ),
+    "slow-plugin": Kind(
+        "warning",
+        "the import of an installed name exceeded the time limit, so the name was not checked",
+        "on a slow machine, allow more with --timeout SECONDS",
     ),
     "switched-off": Kind(
         "note", "an installed distribution is not let in", "change UNETZOO_PLUGINS, if its names are wanted"

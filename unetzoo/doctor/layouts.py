@@ -9,7 +9,6 @@ from typing import Any
 from ..datasets import Folder
 from ..datasets.layout import FileLayout
 from ..datasets.tree import Tree, sort_files
-from ..errors import UnetzooError
 from ..registry import DATASETS
 
 EXPORT = "composites-export"
@@ -35,7 +34,9 @@ def all_layouts() -> Iterator[tuple[str, FileLayout]]:
     for dataset in DATASETS.names():
         try:
             layouts = declared_layouts(dataset, {}) if dataset != "folder" else ()
-        except UnetzooError:  # a plugin that is broken is told by `unetzoo doctor` alone, and hinders nothing
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a broken plugin must not affect other data; `unetzoo doctor` without a path reports it
             continue
         yield from ((dataset, layout) for layout in layouts)
 

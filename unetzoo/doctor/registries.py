@@ -14,10 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..plugins import BUILTIN, ENV_VAR, Distribution, Entry, installed, is_enabled
+from ..plugins import BUILTIN, ENV_VAR, IMPORT_LIMIT, Distribution, Entry, installed, is_enabled
 from ..probing import probe
 from ..registry import REGISTRIES
-from .findings import Finding, Findings
+from .findings import Finding, Findings, legible
 from .report import render_finding
 
 NEIGHBORS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
@@ -63,10 +63,13 @@ class InstallReport:
         return _rendered(self)
 
 
-def audit_install() -> InstallReport:
-    """Load every registered name in a child process, and compare what is installed with what we need.
+def audit_install(timeout: float = IMPORT_LIMIT) -> InstallReport:
+    """Import every registered name in child processes, and compare the installed packages with our requirements.
 
-    A plugin that fails is a finding and hinders no other, nor this process.
+    A plugin that fails is a finding; it affects neither other plugins nor this process.
+
+    Args:
+        timeout: Limit of each import, in seconds; see `unetzoo.probing.probe`.
     """
     found = Findings()
     distributions: dict[str, dict[str, list[str]]] = {}
@@ -78,7 +81,7 @@ def audit_install() -> InstallReport:
         elif not is_enabled(distribution.name):
             found.add("switched-off", owner, f"{ENV_VAR}={os.environ.get(ENV_VAR)}")
         else:
-            _check_entries(distribution, found)
+            _check_entries(distribution, found, timeout)
     for registry in REGISTRIES.values():
         for name, claims in sorted(registry.entries().items()):
             _check_claims(name, claims, registry.kind, found)
@@ -95,13 +98,13 @@ def _check_claims(name: str, claims: list[Entry], kind: str, found: Findings) ->
         found.add("name-clash", f"{kind}: {name}", ", ".join(entry.qualified for entry in claims) + winner)
 
 
-def _check_entries(distribution: Distribution, found: Findings) -> None:
-    """Import what a distribution offers, in a process of its own: what an import does there harms nobody."""
-    for probed in probe(distribution.entries):
-        if probed.fault is not None:
-            entry = probed.entry
-            found.add("broken-plugin", f"{REGISTRIES[entry.kind].kind} {entry.qualified}",
-                      f"{entry.distribution} {entry.version} ({entry.target}): {probed.fault}")  # fmt: skip
+def _check_entries(distribution: Distribution, found: Findings, timeout: float) -> None:
+    for probed in probe(distribution.entries, timeout=timeout):
+        entry = probed.entry
+        for code, reason in (("broken-plugin", probed.fault), ("slow-plugin", probed.slow)):
+            if reason is not None:
+                found.add(code, f"{REGISTRIES[entry.kind].kind} {entry.qualified}",
+                          f"{entry.distribution} {entry.version} ({entry.target}): {reason}")  # fmt: skip
 
 
 def _packages() -> list[Package]:
@@ -158,11 +161,12 @@ def _rendered(report: InstallReport) -> RenderableType:
     packages = Table("package", "wanted", "found", "", box=None)
     for package in report.packages:
         mark = Text("✓", style="green") if package.fits else Text("✗", style="red")
-        packages.add_row(package.name, package.wanted, package.found or "missing", mark if package.wanted else "")
+        texts = (package.name, package.wanted, package.found or "missing")
+        packages.add_row(*(Text(legible(text)) for text in texts), mark if package.wanted else "")
     offers = Table("distribution", "offers", box=None)
     for owner, kinds in report.distributions.items():
         kinds_of_names = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
-        offers.add_row(Text(owner), Text(kinds_of_names))
+        offers.add_row(Text(legible(owner)), Text(legible(kinds_of_names)))
     parts: list[RenderableType] = [packages, Padding(offers, (1, 0)), *(render_finding(f) for f in report.findings)]
     if not report.findings:
         parts.append(Text("all names load, all packages fit", style="green"))

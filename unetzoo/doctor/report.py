@@ -155,7 +155,7 @@ def _balance(report: Report) -> Table:
     for column in ("pixels", "share", "images"):
         table.add_column(column, justify="right")
     for share in report.classes:
-        table.add_row(Text(share.name), f"{share.pixels:,}", f"{share.share:.2%}", f"{share.images:,}")
+        table.add_row(Text(legible(share.name)), f"{share.pixels:,}", f"{share.share:.2%}", f"{share.images:,}")
     return table
 
 

@@ -12,6 +12,7 @@ from ..datasets.layout import FileLayout
 from ..datasets.listing import list_images
 from ..errors import ConfigError, PluginError, UnetzooError
 from ..registry import DATASETS, check_keywords, keywords
+from ..wording import describe
 from .stacks import silent
 
 SPLITS = ("train", "val", "test")
@@ -49,9 +50,11 @@ def build_splits(
                 built[name] = target(**where, **options, **own)
         except UnetzooError as error:
             errors[name] = error
-        except Exception as error:  # a plugin may raise anything
-            errors[name] = PluginError("the dataset raises", subject=f"{dataset!r}, split {name!r}",
-                                       found=f"{type(error).__name__}: {error}", hint="tell its author")  # fmt: skip
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, SystemExit included
+            errors[name] = PluginError("the dataset cannot be built", subject=f"{dataset!r}, split {name!r}",
+                                       found=describe(error), hint="report it to its author")  # fmt: skip
     if not built and errors and all(isinstance(error, ConfigError) for error in errors.values()):
         raise next(iter(errors.values()))
     return built, errors

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plugins import Entry, installed
+from ..plugins import IMPORT_LIMIT, Entry, installed
 from ..probing import Probe, probe
 from ..process_state import RANDOM, differences, snapshot
 from ..registry import keywords
@@ -21,7 +21,6 @@ from .comparison import same
 from .inputs import image, metric_batch, pair, tensors
 from .kit import Skipped, check, require
 
-HANG = 200.0  # seconds, after which an import is given up; how long it may take is judged by CPU time
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
 SECONDS = 5.0  # of processor time for an import, not counting torch, NumPy, Pillow and SMP
 
@@ -54,6 +53,8 @@ def _importable(case: Case) -> bool:
 def importable(case: Case) -> None:
     """A name must work in a fresh process: in data workers, on another machine, after a restart."""
     found = _probe(case)
+    if found.slow:
+        raise Skipped(f"{case} is slow: {found.slow}; to allow more, `unetzoo plugin check --timeout`")
     require(found.fault is None, "an import that succeeds in a fresh process", found.fault)
 
 
@@ -165,11 +166,11 @@ def call(case: Case, thing: Any) -> Callable[..., Any]:
 _PROBES: dict[Any, Probe] = {}
 
 
-def probe_all(entries: Iterable[Entry]) -> None:
+def probe_all(entries: Iterable[Entry], timeout: float = IMPORT_LIMIT) -> None:
     """Import entries in one child process, unless that was done before."""
     missing = {_key(entry): entry for entry in entries if _key(entry) not in _PROBES}
     if missing:
-        found = probe(list(missing.values()), timeout=HANG, warm=True)
+        found = probe(list(missing.values()), timeout=timeout, warm=True)
         _PROBES.update({_key(one.entry): one for one in found})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import PluginError, UnetzooError
 from ..process_state import restore, snapshot
+from ..wording import describe
 from .case import KINDS, Case
 
 SEED = 7_354_051  # an unusual number: code that seeds with it would go unnoticed
@@ -99,7 +100,7 @@ class Check:
         except (CheckFailed, Blocked, Skipped, KeyboardInterrupt):
             raise
         except BaseException as error:  # foreign code may raise anything, SystemExit included
-            raise CheckFailed(self.name, str(case), "no error", _describe(error), self.why) from error
+            raise CheckFailed(self.name, str(case), "no error", _short(describe(error)), self.why) from error
 
 
 _CHECKS: list[Check] = []
@@ -226,9 +227,9 @@ def require_error(
         text = str(error)
         require(text.strip(), f"{expected}, with a message", f"{type(error).__name__} without one")
         named = not mentions or any(str(word) in text for word in mentions)
-        require(named, f"{expected} whose message names {' or '.join(map(str, mentions))}", _describe(error))
+        require(named, f"{expected} whose message names {' or '.join(map(str, mentions))}", _short(describe(error)))
     except Exception as error:
-        raise Violation(f"{expected}: one of unetzoo.errors, or a ValueError", _describe(error)) from error
+        raise Violation(f"{expected}: one of unetzoo.errors, or a ValueError", _short(describe(error))) from error
     else:
         raise Violation(expected, f"no error, but {_short(output)}")
 
@@ -277,10 +278,6 @@ def _isolated() -> Iterator[None]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         restore(settings)
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_short(error)}"
 
 
 def _short(value: object) -> str:
