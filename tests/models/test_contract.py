@@ -127,6 +127,48 @@ def test_pretrained_faults_are_ours(tmp_path):
         unetzoo.from_pretrained(tmp_path / "saved")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # SMP lists tensors of other shapes before it raises
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"_unetzoo": 3},
+        {"_unetzoo": {"name": "bnunet"}},
+        {"_unetzoo": {"name": ["bnunet"], "distribution": "unetzoo"}},
+        {"_vnetzoo": {"name": "bnunet", "distribution": "unetzoo"}},
+        {"_unetzoo": {"name": "bnunet", "distribution": "unetzoo"}, "hidden_acu": "gelu"},
+        {"_model_class": "Foo"},
+        {"_model_class": 3},
+        {"_model_class": "Unet", "encoder_name": "resnet18", "encoder_depht": 4},
+        {"_model_class": "Unet", "encoder_name": "resnet17"},
+    ],
+)
+def test_damaged_configurations_are_our_errors(config, tmp_path):
+    tiny("bnunet").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(CheckpointError) as error:
+        unetzoo.from_pretrained(tmp_path)
+    assert error.value.hint and error.value.subject in (tmp_path, tmp_path / "config.json")
+
+
+def test_a_pointer_in_place_of_weights_is_named(tmp_path):
+    for net in (tiny("bnunet"), smp.Unet("resnet18", encoder_weights=None)):
+        net.save_pretrained(tmp_path)
+        (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+        (tmp_path / "manifest.json").unlink(missing_ok=True)
+        with pytest.raises(CheckpointError) as error:
+            unetzoo.from_pretrained(tmp_path)
+        assert "git lfs pull" in error.value.hint
+
+
+def test_saved_networks_of_smp_load_without_a_download(tmp_path):
+    net = smp.Unet("resnet18", encoder_weights=None).eval()
+    net.config["encoder_weights"] = "imagenet"
+    net.save_pretrained(tmp_path)
+    assert unetzoo.from_pretrained(tmp_path).config["encoder_weights"] is None
+
+
 def test_from_pretrained_gives_smps_own_networks_back(tmp_path):
     net = unetzoo.build("smp-unet", encoder_name="resnet18", classes=2).eval()
     net.save_pretrained(tmp_path)

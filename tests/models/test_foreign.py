@@ -1,10 +1,14 @@
 """Other authors' weights in our networks: the same answers, or a clear refusal."""
 
+import argparse
 import os
 import pickle
 import sys
+import zipfile
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -263,6 +267,16 @@ WRAPPINGS = {
     "Lightning": wrap_lightning,
     "mask_values": lambda state: state | {"mask_values": [0, 1]},
     "trainer": lambda state: {"model_state_dict": state, "optimizer": {"lr": 1}, "epoch": 7},
+    "nnU-Net": lambda state: {"network_weights": state, "_best_ema": np.float64(0.8), "init_args": {"fold": 0}},
+    "timm": lambda state: {"state_dict": state, "args": argparse.Namespace(lr=0.1), "version": 2},
+    "BasicSR": lambda state: {"params": state},
+    "weights": lambda state: {"weights": state},
+    "only the moving average": lambda state: {"state_dict_ema": state, "ema_decay": 0.99},
+    "moving average of DataParallel": lambda state: {
+        "model_ema": {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in state.items()}
+    },
+    "NumPy numbers": lambda state: state | {"best_acc": np.float64(0.9), "epoch": np.int64(3), "curve": np.ones(4)},
+    "backbone": lambda state: {"state_dict": {f"backbone.{k}": v for k, v in state.items()}},
 }
 
 
@@ -271,6 +285,91 @@ def test_wrappings_are_taken_off(wrapping, tmp_path):
     theirs = trained(foreign.Milesial())
     torch.save(WRAPPINGS[wrapping](theirs.state_dict()), tmp_path / "net.pth")
     assert_same_answers(unetzoo.from_foreign(tmp_path / "net.pth"), theirs, (32, 32))
+
+
+@pytest.mark.parametrize("names", [("model", "ema"), ("state_dict", "state_dict_ema"), ("params", "params_ema")])
+def test_one_of_several_sets_of_weights_is_chosen_by_key(names, tmp_path):
+    plain, averaged = trained(foreign.Milesial(), seed=0), trained(foreign.Milesial(), seed=1)
+    torch.save(dict(zip(names, (plain.state_dict(), averaged.state_dict()), strict=True)), tmp_path / "net.pth")
+    with pytest.raises(CheckpointMismatchError) as error:
+        unetzoo.from_foreign(tmp_path / "net.pth")
+    assert all(f"key={name!r}" in str(error.value.expected) for name in names)
+    for name, theirs in zip(names, (plain, averaged), strict=True):
+        assert_same_answers(unetzoo.from_foreign(tmp_path / "net.pth", key=name), theirs, (32, 32))
+
+
+def test_a_key_leads_to_any_table():
+    theirs = trained(foreign.Milesial())
+    held = {"callbacks": {"average": {"shadow": theirs.state_dict()}}, "a.b": {"state_dict": theirs.state_dict()}}
+    for key in ("callbacks.average.shadow", "a.b"):
+        assert_same_answers(unetzoo.from_foreign(held, key=key), theirs, (32, 32))
+    with pytest.raises(CheckpointMismatchError):
+        unetzoo.from_foreign(held, key="callbacks.average")
+    with pytest.raises(CheckpointError) as error:
+        unetzoo.from_foreign(held)
+    assert "key='a.b'" in error.value.hint
+
+
+def test_a_module_is_read_as_its_state_dict():
+    theirs = trained(foreign.Milesial())
+    assert_same_answers(unetzoo.from_foreign(theirs), theirs, (32, 32))
+    assert_same_answers(unetzoo.from_foreign({"model": theirs, "epoch": 3}), theirs, (32, 32))
+    with pytest.raises(ConfigError):
+        unetzoo.from_foreign(None)
+
+
+def test_a_network_with_a_backbone_keeps_its_names():
+    def network():
+        return nn.ModuleDict({"backbone": nn.Conv2d(3, 4, 3), "classifier": nn.Conv2d(4, 2, 1)})
+
+    theirs, ours = network(), network()
+    unetzoo.from_foreign(theirs.state_dict(), into=ours)
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in theirs.state_dict().items())
+
+
+def test_safetensors_are_recognized_by_content(tmp_path):
+    theirs = trained(foreign.Milesial())
+    save_file(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    assert_same_answers(unetzoo.from_foreign(tmp_path / "pytorch_model.bin"), theirs, (32, 32))
+
+
+def zipped(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+
+
+MISTAKEN = {
+    "web page": (lambda path: path.write_text("\n<!DOCTYPE html><html></html>"), "download"),
+    "Git LFS": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "lfs pull"),
+    "TorchScript": (lambda path: torch.jit.script(nn.ReLU()).save(path), "state_dict()"),
+    "exported program": (lambda path: zipped(path, "net/archive_format"), "unetzoo.load"),
+    "zip": (lambda path: zipped(path, "notes.txt"), "unpack"),
+    "compressed": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(20)), "unpack"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("kind", MISTAKEN)
+def test_other_files_are_named(kind, suffix, tmp_path):
+    write, hint = MISTAKEN[kind]
+    path = tmp_path / f"weights.{suffix}"
+    write(path)
+    with pytest.raises(CheckpointError) as error:
+        unetzoo.from_foreign(path)
+    assert kind in str(error.value.found) and hint in error.value.hint and error.value.subject == path
+    assert not isinstance(error.value, CheckpointCorruptError)
+
+
+def test_pickles_of_junk_are_our_errors(tmp_path):
+    random = Random(0)
+    for start in (b"\x80\x02", b"\x80\x02.", b"(", b""):
+        for _ in range(20):
+            (tmp_path / "junk.pth").write_bytes(start + random.randbytes(40))
+            with pytest.raises((CheckpointCorruptError, CheckpointUnsafeError)) as error:
+                unetzoo.from_foreign(tmp_path / "junk.pth")
+            assert "weights_only" not in str(error.value)
 
 
 def test_safetensors_and_our_own_names(tmp_path, model_name):

@@ -22,7 +22,6 @@ from torch.utils import _pytree
 
 from ..bundle import FILE, WEIGHTS, ModelBundle
 from ..errors import (
-    CheckpointError,
     CheckpointMismatchError,
     ConfigError,
     InputShapeError,
@@ -35,7 +34,7 @@ from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
 from .geometry import Geometry, Region
 from .regions import RegionNetwork, decodes_regions
-from .states import check_tensors
+from .states import check_tensors, read_safetensors
 
 if TYPE_CHECKING:
     from .card import Card
@@ -296,8 +295,6 @@ class SegmentationModel(SMPModel):
         """Build from the saved arguments and load the safetensors file, local or from the hub; no code is run."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         fetch = partial(
             hf_hub_download,
@@ -313,10 +310,7 @@ class SegmentationModel(SMPModel):
             path = Path(fetch(WEIGHTS))
             with contextlib.suppress(EntryNotFoundError):  # repositories that others wrote have none
                 fetch(FILE)
-        try:
-            state = load_file(path, device=map_location)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError("cannot read the weights", subject=path, found=str(error)) from error
+        state = read_safetensors(path, map_location)
         net = cls(**model_kwargs)
         check_tensors(net.state_dict(), state, path)
         try:

@@ -186,6 +186,8 @@ class Encoder(nn.Module, EncoderMixin):
         block: Makes a level's module from (input channels, output channels, level).
     """
 
+    _is_torch_scriptable = False  # nor are our networks: TorchScript is deprecated
+
     def __init__(self, in_channels: int, channels: Sequence[int], block: Callable[[int, int, int], nn.Module]) -> None:
         super().__init__()
         inputs = (in_channels, *channels[:-1])

@@ -40,24 +40,28 @@ class Candidate(NamedTuple):
 
 
 def from_foreign(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | nn.Module,
     layout: str | Mapping[str, str] | None = None,
     into: Any = None,
+    *,
+    key: str | None = None,
     **overrides: Any,
 ) -> Any:
-    """The network of ours that computes what another author's checkpoint did, with its weights.
+    """Build the network of ours that computes the same as another author's, and load the author's weights.
 
-    Wrappings are taken off: `DataParallel` and compile prefixes, Lightning's and other trainers' tables, milesial's
-    `mask_values`. Biases before a batch norm, where the network has none, are folded into the norm's running mean,
-    which is exact in evaluation mode; biases that the checkpoint lacks become 0.
+    What surrounds the weights is removed: the prefixes of `DataParallel` and `torch.compile`, the tables of Lightning,
+    nnU-Net, timm and other trainers, milesial's `mask_values`. Biases before a batch norm, where the network has none,
+    are folded into the norm's running mean, which is exact in evaluation mode; biases that the checkpoint lacks become
+    0.
 
     Args:
-        source: A `.safetensors` file, a PyTorch file (read with `weights_only=True`: no code in it is run), or a state
-            dict.
+        source: A safetensors file, a PyTorch file (read with `weights_only=True`: no code in it is run), a state dict,
+            or a module.
         layout: Whose naming it is, e.g. "milesial"; recognized by the tensors' names otherwise. With `into` also a
             table from the checkpoint's module names to the network's; a name stands for everything below it.
         into: A network to fill, instead of building one; any `nn.Module`. It is changed only when everything fits, and
             keeps its mode.
+        key: Which of several sets of weights in a checkpoint to load, e.g. "ema"; dots lead into nested tables.
         overrides: Arguments of the network to build, e.g. `activation=None` for logits where the original returns
             probabilities, or what the weights do not say (`t` of R2U-Net).
 
@@ -67,10 +71,11 @@ def from_foreign(
     Raises:
         UnknownNameError: An unknown layout.
         MissingKeywordError: An argument that the weights do not determine.
+        ConfigError: Arguments that exclude each other; a source that is no checkpoint.
         CheckpointUnsafeError: A file that would run code.
-        CheckpointMismatchError: Unknown names, names of several networks, or tensors of another network than `into`,
-            with a table; also a network that computes something else with the same tensors.
-        CheckpointError: An unreadable file; NaN or infinity in it.
+        CheckpointMismatchError: Several sets of weights; unknown names, names of several networks, or tensors of
+            another network than `into`, with a table; a network that computes something else with the same tensors.
+        CheckpointError: An unreadable file, or one that holds no weights; NaN or infinity in it.
 
     Warns:
         UserWarning: Names of no known layout, whose shapes alone prove the match; tensors without a place.
@@ -84,7 +89,7 @@ def from_foreign(
         >>> torch.equal(one.segmentation_head[0].weight, two.segmentation_head[0].weight)
         True
     """
-    state, ordered = read_state(source)
+    state, ordered = read_state(source, key, () if into is None else _loaded_names(into))
     if isinstance(layout, str):
         check_layout_name(layout)
     if into is not None:
@@ -186,7 +191,7 @@ def module_names(
     """
     if isinstance(layout, Mapping):
         return layout
-    if layout is None and {k for k in net.state_dict() if not k.endswith("num_batches_tracked")} <= state.keys():
+    if layout is None and _loaded_names(net) <= state.keys():
         return {}
     known = layouts_of(net)
     if layout is not None and layout not in known:
@@ -214,6 +219,11 @@ def module_names(
         found=", ".join(f"{key}={value!r}" for key, (_, value) in differences[0].items()),
         hint="build it with these arguments, or leave into= out",
     )
+
+
+def _loaded_names(net: nn.Module) -> set[str]:
+    """The tensors that a checkpoint must provide."""
+    return {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}
 
 
 def _differences(net: Any, layout: WeightLayout, state: State) -> dict[str, tuple[Any, Any]]:

@@ -1,79 +1,222 @@
-"""Reading the tensors of a checkpoint, whatever wraps them, and checking them before a network takes them."""
+"""Read the tensors of a checkpoint, and check them before a network takes them."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointUnsafeError
+from ..errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointUnsafeError,
+    ConfigError,
+)
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "generator")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "unet.")
+# Where trainers keep a network's weights, and their moving average (EMA), in a checkpoint.
+TABLES = (
+    *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "network_weights"),
+    *("generator", "params", "weights"),
+    *("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_state_dict_ema", "params_ema"),
+)
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "unet.", "backbone.")
+# What trainers keep beside the weights. None of it is needed, so none of it is built: see `_Ignored`.
+IGNORED = (
+    *("numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"),
+    *("numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"),  # as NumPy 1 pickles them
+    *("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath"),
+)
 MENTIONED = 20  # names in an error
+DOWNLOAD = "download the file itself; on GitHub or the Hugging Face hub, use its download link"
 
 
-def read_state(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-    """The tensors of a checkpoint under the network's own names, and whether they come in the order of definition.
+def read_state(source: Any, key: str | None = None, own: Collection[str] = ()) -> tuple[dict[str, Tensor], bool]:
+    """The tensors of a checkpoint under the network's own names, and whether they are in the order of definition.
 
-    Wrapping tables (Lightning's, other trainers') and prefixes (`DataParallel`, `torch.compile`) are taken off.
+    Tables around them (Lightning's, other trainers') and prefixes (`DataParallel`, `torch.compile`) are removed.
+
+    Args:
+        source: A file, a state dict, or a module.
+        key: The table that holds the weights, for a checkpoint with several; dots lead into nested tables.
+        own: Names of the tensors of the network to fill: once all are there, no prefix is removed.
 
     Raises:
+        ConfigError: The source is something else.
         CheckpointUnsafeError: A file that would run code.
+        CheckpointMismatchError: Several sets of weights, or none under `key`.
         CheckpointError: No readable file, or no tensors in it.
     """
-    held = dict(source) if isinstance(source, Mapping) else _read_file(Path(source))
-    while inner := next((k for k in WRAPPERS if isinstance(held.get(k), Mapping)), None):
-        held = dict(held[inner])
-    state = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    ordered = True
+    if isinstance(source, nn.Module):
+        held, subject = source.state_dict(), type(source).__name__
+    elif isinstance(source, Mapping):
+        held, subject = source, "state dict"
+    elif isinstance(source, str | Path):
+        held, ordered = _read_file(Path(source))
+        subject = source
+    else:
+        raise ConfigError("not a checkpoint", expected="a file, a state dict or a module", found=type(source).__name__)
+    state = _weights(held, key, subject)
     while prefix := next((p for p in PREFIXES if 2 * sum(k.startswith(p) for k in state) > len(state)), None):
+        if own and set(own) <= state.keys():
+            break
         # what lacks the prefix is a trainer's own, such as a loss's weights
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    if not state:
-        subject = source if isinstance(source, str | Path) else "state dict"
-        found = ", ".join(map(str, held)) or "nothing"
-        raise CheckpointError("no weights", subject=subject, expected="named tensors", found=found)
-    return state, not str(source).endswith(".safetensors")  # which sorts by name
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return state, ordered
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    from pickle import UnpicklingError
+def _weights(held: Mapping[Any, Any], key: str | None, subject: object) -> dict[str, Tensor]:
+    """The one table of tensors in a checkpoint, or that under `key`."""
+    named: Any = held
+    for part in () if key is None else (key,) if key in held else key.split("."):
+        named = _table(named).get(part)
+    found = dict(_tables(_table(named), key or ""))
+    if len(found) > 1:
+        raise CheckpointMismatchError(
+            "several sets of weights in one checkpoint",
+            subject=subject,
+            expected=" or ".join(f"key={name!r}" for name in found),
+            hint="choose one; the moving average (ema) is usually the one that its author evaluated",
+        )
+    if not found:
+        others = [str(name) for name, value in held.items() if any(_tables(_table(value), ""))]
+        raise (CheckpointError if key is None else CheckpointMismatchError)(
+            "no weights" if key is None else f"no weights under key={key!r}",
+            subject=subject,
+            expected="named tensors",
+            found=", ".join(map(str, held)) or "nothing",
+            hint="choose " + " or ".join(f"key={name!r}" for name in others) if others else None,
+        )
+    (table,) = found.values()
+    return {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
 
+
+def _tables(held: Mapping[Any, Any], where: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """The tables of tensors in a checkpoint, by the keys that lead to them."""
+    names = [name for name in TABLES if name in held]
+    inner = [found for name in names for found in _tables(_table(held[name]), f"{where}.{name}".lstrip("."))]
+    if not inner and any(isinstance(value, Tensor) for value in held.values()):
+        yield where, held
+    yield from inner
+
+
+def _table(value: Any) -> Mapping[Any, Any]:
+    if isinstance(value, nn.Module):
+        return value.state_dict()
+    return value if isinstance(value, Mapping) else {}
+
+
+class _Ignored:
+    """Stands for an object that a checkpoint holds beside the weights; its class is not imported."""
+
+    def __new__(cls, *_: Any) -> _Ignored:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_safetensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: No readable file.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with warnings.catch_warnings():
+        check_format(path)
+        return load_file(path, device=device)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
+    """The content of a file, and whether its tensors are in the order of definition."""
+    from pickle import UnpicklingError
+
+    try:
+        head = check_format(path)
+        if path.suffix == ".safetensors" or head[8:9] == b"{":
+            return read_safetensors(path), False  # sorted by name
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in IGNORED]):
             warnings.simplefilter("ignore")  # about the file's age
             held = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not named and not path.read_bytes()[:1] == b"\x80":  # the first byte of every pickle
-            raise _unreadable(path, error) from error
+        if not named and not head[:1] == b"\x80":  # the first byte of every pickle
+            raise _unreadable(path, "neither a PyTorch nor a safetensors file") from error
         raise CheckpointUnsafeError(
             "a file that would run code",
             subject=path,
-            expected="tensors, numbers and text alone",
+            expected="only tensors, numbers and text",
             found=named[1] if named else "a bare pickle",
             hint="get the state_dict, or a safetensors file, from its author",
         ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # of any kind: a damaged pickle is a program for a stack machine
         raise _unreadable(path, error) from error
     if not isinstance(held, Mapping):
         raise CheckpointError("no state dict", subject=path, expected="a table of tensors", found=type(held).__name__)
-    return dict(held)
+    return held, True
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    kind = CheckpointError if isinstance(error, FileNotFoundError) else CheckpointCorruptError
-    return kind("cannot read the weights", subject=path, found=str(error).partition("\n")[0] or type(error).__name__)
+def check_format(path: Path) -> bytes:
+    """Refuse files that are often taken for weights; returns the first bytes of any other.
+
+    Raises:
+        CheckpointUnsafeError: A TorchScript archive.
+        CheckpointError: A web page, a pointer of Git LFS, an exported program, another archive.
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(512)
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError("not weights", subject=path, found="a web page", hint=DOWNLOAD)
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            "not weights", subject=path, found="a pointer of Git LFS", hint=f"run `git lfs pull`, or {DOWNLOAD}"
+        )
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")):
+        raise CheckpointError("not weights", subject=path, found="a compressed file", hint="unpack it")
+    if head.startswith(b"\x89HDF"):
+        raise CheckpointError("not weights", subject=path, found="an HDF5 file", hint="convert it in Keras or PyTorch")
+    with contextlib.suppress(zipfile.BadZipFile):
+        if head.startswith(b"PK"):
+            _check_zip(path, {name.partition("/")[2] for name in zipfile.ZipFile(path).namelist()})
+    return head
+
+
+def _check_zip(path: Path, names: set[str]) -> None:
+    if "constants.pkl" in names:
+        raise CheckpointUnsafeError(
+            "not weights",
+            subject=path,
+            found="a TorchScript archive, which contains code",
+            hint='if you trust it: torch.save(torch.jit.load(path).state_dict(), "weights.pth"), and load that file',
+        )
+    if "archive_format" in names:
+        raise CheckpointError(
+            "not weights", subject=path, found="an exported program", hint="unetzoo.load opens those of unetzoo.export"
+        )
+    if "data.pkl" not in names:
+        raise CheckpointError("not weights", subject=path, found="a zip archive", hint="unpack it")
+
+
+def _unreadable(path: Path, found: Exception | str) -> CheckpointError:
+    kind = CheckpointError if isinstance(found, FileNotFoundError) else CheckpointCorruptError
+    return kind("cannot read the weights", subject=path, found=str(found).partition("\n")[0] or type(found).__name__)
 
 
 def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], subject: object) -> None:

@@ -1,4 +1,4 @@
-"""Saved networks: from a folder (or hub repository) back to the very class that wrote it."""
+"""Load saved networks, from a folder or a hub repository, as the class that wrote them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..bundle import FILE, ModelBundle
-from ..errors import CheckpointError, PluginError, UnknownNameError
+from safetensors import SafetensorError
+
+from ..bundle import FILE, WEIGHTS, ModelBundle
+from ..errors import CheckpointError, CheckpointMismatchError, PluginError, UnknownKeywordError, UnknownNameError
 from ..io import check_manifest
 from ..plugins import ENV_VAR
-from ..registry import LOCAL, MODELS
-from .states import check_finite
+from ..registry import LOCAL, MODELS, check_keywords
+from .states import check_finite, check_format
+
+RESTORE = "restore the folder from a copy, or save the network again"
 
 
 def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str = "cpu", **overrides: Any) -> Any:
-    """The network that `save_pretrained` wrote, ours, a plugin's or SMP's own, in evaluation mode.
+    """Load a network that `save_pretrained` wrote, ours, a plugin's or SMP's own, in evaluation mode.
 
     Labels and preprocessing that were saved with it are attached (`ModelBundle.of(net)`).
 
@@ -26,7 +30,8 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         overrides: Constructor arguments to change, and the hub's (`revision`, `token`, …).
 
     Raises:
-        CheckpointError: No readable configuration or weights; NaN or infinity in them.
+        CheckpointError: No readable configuration or weights; NaN or infinity in them; arguments that the network's
+            class does not take.
         PluginError: The class comes from a package that is not installed.
 
     Examples:
@@ -37,55 +42,101 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         ...     type(unetzoo.from_pretrained(folder)).__name__
         'UNet'
     """
-    check_manifest(Path(path))  # before anything is read of it
-    config = _config(path, overrides.get("revision"))
-    origin = config.get("_unetzoo")
-    if origin is None:
-        import segmentation_models_pytorch as smp
+    folder = Path(path)
+    check_manifest(folder)  # before anything is read of it
+    file, config = _config(folder, overrides.get("revision"))
+    overrides |= {"strict": strict, "map_location": map_location}
+    if "_unetzoo" in config:
+        model = _registered(config["_unetzoo"], file)
+        try:
+            check_keywords(model, {name: value for name, value in config.items() if name[:1] != "_"}, str(file))
+        except UnknownKeywordError as error:
+            raise CheckpointError(error.what, subject=file, hint=error.hint) from error
+        return model.from_pretrained(path, **overrides)
+    model = _smp_class(config.get("_model_class"), file)
+    try:
+        if (folder / WEIGHTS).is_file():
+            check_format(folder / WEIGHTS)
+        # The saved weights replace those of the encoder, which SMP would download otherwise.
+        net = model.from_pretrained(str(path), **({"encoder_weights": None} | overrides))
+    except (TypeError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointMismatchError(
+            "cannot load this network",
+            subject=folder,
+            expected=f"arguments and weights of SMP's {model.__name__}",
+            found=f"{type(error).__name__}: {error}",
+            hint=RESTORE,
+        ) from error
+    check_finite(net.state_dict(), path)
+    if (folder / FILE).is_file():
+        ModelBundle.load(folder, net).attach()
+    return net
 
-        net = smp.from_pretrained(str(path), strict=strict, map_location=map_location, **overrides)
-        check_finite(net.state_dict(), path)
-        if (Path(path) / FILE).is_file():
-            ModelBundle.load(Path(path), net).attach()
-        return net
-    if origin["distribution"] is None:
+
+def _registered(origin: Any, file: Path) -> Any:
+    """The class that a saved network's registry name stands for."""
+    known = origin if isinstance(origin, dict) else {}
+    name, distribution = known.get("name"), known.get("distribution", ...)
+    if not isinstance(name, str) or not isinstance(distribution, str | None):
         raise CheckpointError(
-            "cannot tell the class of this network",
-            subject=path,
-            found=f"{origin['name']}, which was in no registry when it was saved",
-            hint=f"load it with {origin['name']}.from_pretrained(path)",
+            "wrong configuration",
+            subject=file,
+            expected="name and distribution of the network under '_unetzoo'",
+            found=origin,
+            hint=RESTORE,
+        )
+    if distribution is None:
+        raise CheckpointError(
+            "the class of this network was not registered when it was saved",
+            subject=file,
+            found=name,
+            hint=f"load it with {name}.from_pretrained(path)",
         )
     try:
-        model = MODELS.get(f"{origin['distribution']}:{origin['name']}")
+        return MODELS.get(f"{distribution}:{name}")
     except UnknownNameError as error:
-        here = origin["distribution"] == LOCAL
-        fix = f"first run what registers {origin['name']!r}" if here else f"install {origin['distribution']}"
+        fix = f"first run what registers {name!r}" if distribution == LOCAL else f"install {distribution}"
         raise PluginError(
             "the network's class is not installed",
-            subject=path,
-            expected=f"{origin['name']!r} of {origin['distribution']} {origin['version']}",
+            subject=file,
+            expected=f"{name!r} of {distribution} {known.get('version')}",
             hint=error.hint if ENV_VAR in str(error) else fix,
         ) from error
-    return model.from_pretrained(path, strict=strict, map_location=map_location, **overrides)
 
 
-def _config(path: str | Path, revision: str | None) -> dict[str, Any]:
-    file = Path(path) / "config.json"
+def _smp_class(name: Any, file: Path) -> Any:
+    """SMP's class of a network that SMP saved."""
+    import segmentation_models_pytorch as smp
+
+    model = getattr(smp, name, None) if isinstance(name, str) else None
+    if not (isinstance(model, type) and issubclass(model, smp.base.SegmentationModel)):
+        raise CheckpointError(
+            "wrong configuration",
+            subject=file,
+            expected="'_unetzoo', or an architecture of SMP under '_model_class'",
+            found="neither" if name is None else repr(name),
+            hint=RESTORE,
+        )
+    return model
+
+
+def _config(folder: Path, revision: str | None) -> tuple[Path, dict[str, Any]]:
+    file = folder / "config.json"
     try:
-        if not Path(path).exists():
+        if not folder.exists():
             from huggingface_hub import hf_hub_download
 
-            file = Path(hf_hub_download(str(path), "config.json", revision=revision))
+            file = Path(hf_hub_download(str(folder), "config.json", revision=revision))
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "cannot read the network's configuration",
             subject=file,
             found=f"{type(error).__name__}: {error}",
             hint="a plain module's weights: build it, then unetzoo.from_foreign('model.safetensors', into=net)"
-            if (Path(path) / "model.safetensors").exists()
+            if (folder / WEIGHTS).exists()
             else "give the folder that save_pretrained wrote",
         ) from error
     if not isinstance(config, dict):
         raise CheckpointError("wrong configuration", subject=file, expected="a JSON table", found=type(config).__name__)
-    return config
+    return file, config
