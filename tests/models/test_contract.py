@@ -169,6 +169,18 @@ def test_saved_networks_of_smp_load_without_a_download(tmp_path):
     assert unetzoo.from_pretrained(tmp_path).config["encoder_weights"] is None
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("name", ["unetzoo-bn", "unetzoo-r2", "unetzoo-dd"])
+def test_encoders_declare_whether_they_can_be_scripted(name):
+    encoder = smp.encoders.get_encoder(name, depth=2, weights=None)
+    try:
+        torch.jit.script(encoder)
+    except torch.jit.frontend.NotSupportedError:
+        assert not encoder._is_torch_scriptable
+    else:
+        assert encoder._is_torch_scriptable
+
+
 def test_from_pretrained_gives_smps_own_networks_back(tmp_path):
     net = unetzoo.build("smp-unet", encoder_name="resnet18", classes=2).eval()
     net.save_pretrained(tmp_path)

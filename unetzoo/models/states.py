@@ -144,6 +144,7 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
     """The content of a file, and whether its tensors are in the order of definition."""
     from pickle import UnpicklingError
 
+    head = b""
     try:
         head = check_format(path)
         if path.suffix == ".safetensors" or head[8:9] == b"{":

@@ -107,9 +107,10 @@ def _registered(origin: Any, file: Path) -> Any:
 def _smp_class(name: Any, file: Path) -> Any:
     """SMP's class of a network that SMP saved."""
     import segmentation_models_pytorch as smp
+    from segmentation_models_pytorch.base import SegmentationModel
 
     model = getattr(smp, name, None) if isinstance(name, str) else None
-    if not (isinstance(model, type) and issubclass(model, smp.base.SegmentationModel)):
+    if not (isinstance(model, type) and issubclass(model, SegmentationModel)):
         raise CheckpointError(
             "wrong configuration",
             subject=file,
