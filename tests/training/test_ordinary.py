@@ -10,9 +10,9 @@ from test_trainer import Squares, make
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
-from unetzoo import LOSSES, Trainer
+from unetzoo import LOSSES, METRICS, Trainer
 from unetzoo.errors import CheckpointCorruptError, ConfigError, DataError, PluginContractError, UnetzooError
-from unetzoo.training import checkpoint, load_recipe, load_run, train
+from unetzoo.training import Callback, checkpoint, load_recipe, load_run, train
 from unetzoo.training.recipe import saved_recipe
 
 
@@ -40,7 +40,7 @@ class Wrapped(nn.Module):
 
 def run(**settings):
     net = settings.pop("net", None) or Small()
-    data = settings.pop("data", None) or Squares(4, 16)
+    data = settings.pop("data", Squares(4, 16))
     trainer = make(net, settings.pop("loss", None), settings.pop("metrics", "segmentation"), epochs=1, **settings)
     return trainer.fit(data, settings.get("val", Squares(2, 16)))[0]
 
@@ -75,6 +75,13 @@ def test_a_metric_of_torchmetrics_is_a_metric():
         assert expected <= row.keys() and all(0 <= row[name] <= 1 for name in expected)
 
 
+CE = nn.CrossEntropyLoss()
+
+
+def sgd():
+    return torch.optim.SGD(Small().parameters(), 0.1)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield from (Squares(4, 16)[index] for index in range(4))
@@ -82,6 +89,10 @@ class Stream(IterableDataset):
 
 def own_order():
     return DataLoader(Squares(4, 16), sampler=WeightedRandomSampler([1.0] * 4, 4))
+
+
+def of_sample(**planes):
+    return lambda sample: {**sample, **{name: change(sample[name]) for name, change in planes.items()}}
 
 
 REFUSED = {
@@ -93,6 +104,19 @@ REFUSED = {
     "sampler": (ConfigError, lambda: {"data": own_order()}),
     "collate": (ConfigError, lambda: {"data": DataLoader(Squares(4, 16), collate_fn=list)}),
     "no reduction": (ConfigError, lambda: {"loss": nn.CrossEntropyLoss(reduction="none")}),
+    "mapping": (ConfigError, lambda: {"data": {"image": torch.ones(1)}}),
+    "loader of an iterable": (ConfigError, lambda: {"data": DataLoader(Stream(), batch_size=2)}),
+    "channels last": (ConfigError, lambda: {"data": Changed(of_sample(image=lambda image: image.permute(1, 2, 0)))}),
+    "no such class": (ConfigError, lambda: {"data": Changed(of_sample(mask=lambda mask: mask + 5)), "loss": CE}),
+    "shapes": (ConfigError, lambda: {"loss": nn.BCEWithLogitsLoss()}),
+    "no tensor": (ConfigError, lambda: {"loss": lambda output, target: 1.0}),
+    "no loss": (ConfigError, lambda: {"loss": lambda output, target: (output.sum(), target.sum())}),
+    "metric by name": (ConfigError, lambda: {"metrics": [1]}),
+    "optimizer by name": (ConfigError, lambda: {"optimizer": "adamw"}),
+    "scheduler by name": (ConfigError, lambda: {"scheduler": "cosine"}),
+    "foreign scheduler": (ConfigError, lambda: {"scheduler": torch.optim.lr_scheduler.StepLR(sgd(), 1)}),
+    "one callback": (ConfigError, lambda: {"callbacks": Callback()}),
+    "workers": (ConfigError, lambda: {"workers": 100_000}),
     "double": (ConfigError, lambda: {"net": Small().double()}),
 }
 
@@ -104,6 +128,28 @@ def test_what_cannot_work_is_refused_before_the_first_step(what, tmp_path):
         run(out=tmp_path / "run", **given())
     assert caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_without_a_gradient_changes_nothing():
+    net = Small()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ConfigError) as caught:
+        run(net=net, loss=lambda output, target: output.detach().mean())
+    assert caught.value.subject == "loss"
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_masks_may_be_of_any_integer_type(dtype):
+    assert run(data=Changed(of_sample(mask=lambda mask: mask.to(dtype))), loss=CE)["train/loss"] > 0
+
+
+def test_several_metrics_of_one_head(tmp_path):
+    metrics = [METRICS.build("segmentation", num_classes=2), METRICS.build("segmentation", num_classes=2)]
+    row = run(optimizer=None, metrics=metrics, monitor="miou_2", out=tmp_path)
+    assert row["miou"] == row["miou_2"] == metrics[1].compute()["miou"]
+    assert row["iou_2/1"] == row["iou/1"]
+    assert torch.equal(metrics[0].confusion, metrics[1].confusion)
 
 
 def test_optimizers_and_schedulers_that_do_not_fit_are_refused():
@@ -121,7 +167,12 @@ def test_optimizers_and_schedulers_that_do_not_fit_are_refused():
 def test_training_does_not_depend_on_torchs_switches():
     with torch.no_grad():
         assert run()["train/loss"] > 0
-    net = Small()
+    trainer, net = make(epochs=1), Small()
+    with torch.inference_mode():
+        assert trainer.fit(Squares(4, 16))[0]["train/loss"] > 0
+        with pytest.raises(ConfigError) as caught:
+            Trainer(net, LOSSES.build("ce"), progress=False)
+    assert "inference_mode" in caught.value.hint
     torch.set_default_device("meta")
     try:
         with pytest.raises(ConfigError) as caught:

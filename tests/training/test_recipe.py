@@ -2,11 +2,13 @@ import json
 import shlex
 
 import pytest
+import torch
 from recipe_trials import trials
 
-from unetzoo import RECIPES
+from unetzoo import RECIPES, LabelSpec
 from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
-from unetzoo.training.recipe import load
+from unetzoo.training.recipe import Recipe, load
+from unetzoo.training.run import make_metrics
 
 BASE = """
 [model]
@@ -54,6 +56,20 @@ def test_set_takes_toml_values_and_bare_texts(tmp_path):
     assert recipe.optimizer.options == {"lr": 1e-3}
     assert recipe.model.options["encoder_channels"] == [2, 4, 8]
     assert (recipe.train.precision, recipe.optimizer.name) == ("bf16", "sgd")
+
+
+def test_a_head_may_have_several_metrics(tmp_path):
+    sets = ['metrics.mask=[{name = "segmentation"}, {name = "segmentation", ignore_index = 0}]']
+    recipe = load(write(tmp_path), sets)
+    assert [metric.options for metric in recipe.metrics_of("mask")] == [{}, {"ignore_index": 0}]
+    assert Recipe.model_validate(recipe.to_dict()) == recipe
+    metric = make_metrics(recipe, LabelSpec(("background", "cell")))["mask"]
+    metric.update(torch.tensor([[[1, 1], [0, 1]]]), torch.tensor([[[1, 1], [0, 0]]]))
+    scores = metric.compute()
+    assert scores["pixel_accuracy"] == 0.75 and scores["pixel_accuracy_2"] == 1.0
+    with pytest.raises(UnknownKeywordError) as caught:
+        load(write(tmp_path), ['metrics.mask=[{name = "segmentation"}, {name = "segmentation", ignored = 0}]'])
+    assert "ignore_index" in caught.value.hint
 
 
 def test_the_resolved_recipe_can_be_read_back(tmp_path):

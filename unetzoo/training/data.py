@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from ..datasets import sample_rng
 from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
@@ -134,11 +134,21 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found = f"{sorted(samples[0])} and {sorted(unlike)}"
         raise DataError("samples of different keys cannot share a batch", subject=subject, found=found)
     try:
-        batch = default_collate(list(samples))
-        return {**batch, "image": batch["image"].float()} if batch["image"].dtype == torch.float64 else batch
+        return _widened(default_collate(list(samples)))
     except (RuntimeError, TypeError) as error:
         hint = "every plane of a sample needs the image's height and width"
         raise DataError("samples cannot be stacked", subject=subject, found=str(error), hint=hint) from error
+
+
+def _widened(batch: Batch) -> Batch:
+    """Images in float32 and class indices in int64, as networks and losses take them; raw samples stay as they are."""
+    if "moves" in batch:
+        return batch
+    batch["image"] = batch["image"].float()
+    mask = batch.get("mask")
+    if isinstance(mask, torch.Tensor) and not mask.is_floating_point():
+        batch["mask"] = mask.long()
+    return batch
 
 
 def _one_size(sample: dict[str, Any]) -> str:
@@ -258,7 +268,7 @@ def dataset_of(data: Any) -> Any:
     Raises:
         ConfigError: Data without length or index; a loader whose order or batches are its own.
     """
-    if isinstance(data, DataLoader):
+    if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         own = [
             name
             for name, plain in (("sampler", data.sampler), ("batch_sampler", data.batch_sampler))
@@ -273,8 +283,11 @@ def dataset_of(data: Any) -> Any:
                 found=", ".join(own),
                 hint="give the dataset itself; order, batches and workers are the Trainer's",
             )
-        data = data.dataset
-    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    data = data.dataset if isinstance(data, DataLoader) else data
+    unfit = isinstance(data, IterableDataset | Mapping) or not (
+        hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    )
+    if unfit:
         raise ConfigError(
             "a run needs a dataset with length and index, to be resumed at the very sample",
             subject="fit",

@@ -82,11 +82,15 @@ class Objective(nn.Module):
             weight = {"weight": batch["weight"]} if "weight" in batch else {}
             terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
         for name, term in terms.items():
-            if term.ndim:
+            if not isinstance(term, Tensor) or term.ndim:
+                found = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
                 raise ConfigError(
-                    "the loss is not a number", subject=name, expected="a scalar tensor", found=tuple(term.shape),
+                    "the loss is not a number", subject=name, expected="a scalar tensor", found=found,
                     hint='reduce it, e.g. reduction="mean"',
                 )  # fmt: skip
+        if torch.is_grad_enabled() and not any(term.requires_grad for term in terms.values()):
+            hint = "compute it from the network's output, without detach(), item() or argmax"
+            raise ConfigError("the loss has no gradient", subject=", ".join(terms), hint=hint)
         return terms
 
 

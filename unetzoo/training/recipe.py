@@ -11,7 +11,7 @@ Components are named, never coded; nothing is interpolated or inherited. Section
     [loss]       losses with weights, e.g. dice = 0.5, or [loss.mask] and [loss.depth]; weighting = "uncertainty" beside
                  those: how much each head counts is learned
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
-    [metrics]    a table a head: mask = { name = "segmentation" }
+    [metrics]    one table per head, mask = { name = "segmentation" }, or a list of tables for several metrics
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
                  images, each with size, epochs and perhaps batch_size; callbacks = ["tensorboard"], or tables with a
                  name and keywords
@@ -51,6 +51,8 @@ from .sections import (
 )
 from .settings import faults
 
+Metrics = dict[str, Component | list[Component]]  # one or several metrics per head
+
 
 class Recipe(BaseModel):
     """A whole recipe, checked."""
@@ -63,7 +65,9 @@ class Recipe(BaseModel):
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler | None = None
     train: Train = Train()
-    metrics: dict[str, Component] = Field(default_factory=lambda: {"mask": Component(name="segmentation")})
+    metrics: dict[str, Component | list[Component]] = Field(
+        default_factory=lambda: {"mask": Component(name="segmentation")}
+    )
     fast: Literal[True] | None = None  # that [fast] has been applied
 
     def check(self) -> None:
@@ -84,8 +88,14 @@ class Recipe(BaseModel):
         self.schedule()
         for entry in self.train.callback_tables():
             check_component("train.callbacks", CALLBACKS, entry.name, entry.options)
-        for head, component in self.metrics.items():
-            check_keywords(METRICS.get(component.name), component.options, f"[metrics.{head}]")
+        for head in self.metrics:
+            for component in self.metrics_of(head):
+                check_keywords(METRICS.get(component.name), component.options, f"[metrics.{head}]")
+
+    def metrics_of(self, head: str) -> list[Component]:
+        """The metrics of a head."""
+        given = self.metrics.get(head, [])
+        return given if isinstance(given, list) else [given]
 
     def schedule(self) -> Schedule:
         """How the learning rate moves; it does not, without [scheduler]."""

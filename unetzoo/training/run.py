@@ -32,7 +32,8 @@ from .optim import make_optimizer
 from .recipe import Recipe, load, saved_recipe
 from .resume import check_same
 from .schedule import Stage
-from .sections import build_component
+from .sections import Component, build_component
+from .setup import by_head
 from .trained import best_network
 from .trainer import Trainer
 
@@ -123,13 +124,14 @@ def make_trainer(
 
 
 def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
-    """The recipe's metrics by head, told of the label set where they take it."""
-    metrics = {}
-    for head, component in recipe.metrics.items():
-        known = keywords(METRICS.get(component.name))
-        options = {"labels": labels} if "labels" in known else {}
-        metrics[head] = build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
-    return metrics
+    """The recipe's metrics by head, with the label set where they take it."""
+
+    def make(head: str, component: Component) -> Any:
+        options = {"labels": labels} if "labels" in keywords(METRICS.get(component.name)) else {}
+        return build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
+
+    made = {head: [make(head, component) for component in recipe.metrics_of(head)] for head in recipe.metrics}
+    return by_head({head: metrics if len(metrics) > 1 else next(iter(metrics), None) for head, metrics in made.items()})
 
 
 def make_callbacks(recipe: Recipe) -> list[Callback]:

@@ -201,6 +201,12 @@ class Schedule:
         """
         self.optimizer = optimizer
         if self.name is None:
+            if getattr(self.scheduler, "optimizer", optimizer) is not optimizer:
+                raise ConfigError(
+                    "the scheduler moves the rate of another optimizer",
+                    subject=type(self.scheduler).__name__,
+                    hint="give the Trainer the optimizer that the scheduler was built with",
+                )
             total = getattr(self.scheduler, "total_steps", None)
             wanted = steps if self.unit == "step" else epochs
             if total is not None and total < wanted:

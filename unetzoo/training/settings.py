@@ -13,6 +13,7 @@ from ..errors import ConfigError, did_you_mean
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_SEED = 2**63 - 1
+MOST_WORKERS = 1024  # a mistyped number would start processes until the system refuses
 
 
 class Settings(BaseModel):
@@ -53,7 +54,7 @@ class Settings(BaseModel):
     drop_last: bool = False
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     clip: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
     freeze_encoder: int = Field(default=0, ge=0)
@@ -112,7 +113,8 @@ class Settings(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError("wrong settings", subject="Trainer", found=faults(error, cls)) from error
+            hint = "see unetzoo.training.Settings for all of them"
+            raise ConfigError("wrong settings", subject="Trainer", found=faults(error, cls), hint=hint) from error
 
 
 def faults(error: ValidationError, model: type[BaseModel]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnetzooError
 from ..modules import is_out_of_memory, module_mode
+from ..registry import keywords
 from ..wording import pluralize
 from . import memory
 from .evaluate import Batch, Objective
@@ -46,7 +48,7 @@ class TorchMetric:
         self.metric, self.name = metric, type(metric).__name__.lower()
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self.metric.to(output.device).update(output, target)
 
     def compute(self) -> dict[str, float]:
@@ -60,19 +62,88 @@ class TorchMetric:
         return scores
 
     def reset(self) -> None:
-        """Forget what was taken in."""
+        """Forget all batches."""
         self.metric.reset()
 
 
+class MetricGroup:
+    """Several metrics of one head as one.
+
+    Further attributes, such as `confusion` and `names`, are those of the first metric that has them.
+
+    Args:
+        metrics: The metrics. Where two compute a score of the same name, the later one's is numbered: `miou_2`, and
+            `iou_2/car` of classes.
+    """
+
+    def __init__(self, metrics: Sequence[Any]) -> None:
+        self.metrics = list(metrics)
+
+    def __getattr__(self, name: str) -> Any:
+        for metric in self.__dict__.get("metrics", ()):
+            if hasattr(metric, name):
+                return getattr(metric, name)
+        raise AttributeError(name)
+
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
+        """Add a batch, weighted in the metrics that take a weight."""
+        for metric in self.metrics:
+            weighted = weight is not None and "weight" in keywords(metric.update)
+            metric.update(output, target, **({"weight": weight} if weighted else {}))
+
+    def compute(self) -> dict[str, float]:
+        """The scores of all metrics."""
+        scores: dict[str, float] = {}
+        for number, metric in enumerate(self.metrics, start=1):
+            for name, value in metric.compute().items():
+                kind, slash, part = name.partition("/")
+                scores[f"{kind}_{number}{slash}{part}" if name in scores else name] = value
+        return scores
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for metric in self.metrics:
+            metric.reset()
+
+    def state(self) -> dict[str, Tensor]:
+        """The counts of those metrics whose counts add up over processes."""
+        return {
+            f"{number}.{name}": value
+            for number, metric in enumerate(self.metrics)
+            if hasattr(metric, "state")
+            for name, value in metric.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        for number, metric in enumerate(self.metrics):
+            own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{number}.")}
+            if own:
+                metric.load_state(own)
+
+
 def by_head(metrics: Any) -> dict[str, Any]:
-    """Metrics by head; a single one is the mask's."""
-    is_table = isinstance(metrics, Mapping) and not _is_foreign(metrics)
-    table = metrics if is_table else {"mask": metrics}
-    return {
-        head: TorchMetric(metric) if _is_foreign(metric) else metric
-        for head, metric in table.items()
-        if metric is not None
-    }
+    """Metrics by head; those given without a head are the mask's.
+
+    Raises:
+        ConfigError: An object that is no metric.
+    """
+    table = metrics if isinstance(metrics, Mapping) and not _is_foreign(metrics) else {"mask": metrics}
+    return {head: _metric(given, head) for head, given in table.items() if given is not None}
+
+
+def _metric(given: Any, head: str) -> Any:
+    if isinstance(given, list | tuple):
+        return MetricGroup([_metric(one, head) for one in given])
+    if isinstance(given, type) or not all(hasattr(given, part) for part in ("update", "compute", "reset")):
+        raise ConfigError(
+            "not a metric",
+            subject=f"metrics, {head}",
+            expected="an object with update, compute and reset, or a list of them",
+            found=given,
+            hint='e.g. unetzoo.METRICS.build("segmentation", num_classes=2)',
+        )
+    return TorchMetric(given) if _is_foreign(given) else given
 
 
 def _is_foreign(metric: Any) -> bool:
@@ -92,6 +163,12 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
             subject="net",
             found=wrong,
             hint="net.float(); train.precision=bf16 computes in half precision with weights in float32",
+        )
+    if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in net.parameters()):
+        raise ConfigError(
+            "tensors of torch.inference_mode() cannot be trained",
+            subject="net",
+            hint="build network and Trainer outside of torch.inference_mode()",
         )
     if torch.get_default_device().type not in ("cpu", device.type):
         raise ConfigError(
@@ -119,6 +196,32 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(device)
     return net.to(memory_format=torch.channels_last) if settings.channels_last else net  # pyright: ignore
+
+
+@contextlib.contextmanager
+def gradients() -> Iterator[None]:
+    """Record gradients inside the block, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def check_types(net: Any, optimizer: Any, scheduler: Any, callbacks: Any) -> None:
+    """Check that the parts of a Trainer are objects of the right kind, not names, classes or functions.
+
+    Raises:
+        ConfigError: Naming the part that is not.
+    """
+    rates = scheduler is None or (hasattr(scheduler, "state_dict") and not isinstance(scheduler, type))
+    several = isinstance(callbacks, Sequence) and all(hasattr(one, "on_begin") for one in callbacks)
+    for name, value, fits, expected in (
+        ("net", net, isinstance(net, nn.Module), "an nn.Module"),
+        ("optimizer", optimizer, isinstance(optimizer, torch.optim.Optimizer | None), "a torch.optim.Optimizer"),
+        ("scheduler", scheduler, rates, "a Schedule or a scheduler of torch"),
+        ("callbacks", callbacks, several, "a list of Callback objects"),
+    ):
+        if not fits:
+            hint = "build it first, e.g. unetzoo.build, make_optimizer or Schedule"
+            raise ConfigError(f"wrong {name}", subject="Trainer", expected=expected, found=value, hint=hint)
 
 
 def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -172,6 +275,37 @@ def check_activation(net: nn.Module) -> None:
         )
 
 
+@contextlib.contextmanager
+def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[None]:
+    """Turn errors of torch or of a user's own code, on samples that do not fit, into one that describes the samples.
+
+    Exhausted memory and norms of a single value are left to the caller.
+
+    Args:
+        what: What works on the samples.
+        batch: The samples.
+        output: What the network returned for them.
+
+    Raises:
+        ConfigError: In place of any error that is not ours.
+    """
+    try:
+        yield
+    except UnetzooError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or memory.ONE_VALUE in str(error):
+            raise
+        tensors = {**({} if output is None else {"output": output}), **batch}
+        shown = (f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if isinstance(t, Tensor))
+        raise ConfigError(
+            f"{what} cannot process the samples",
+            subject=", ".join(shown),
+            found=f"{type(error).__name__}: {error}",
+            hint="compare channels, classes, sizes and types of data, network and loss",
+        ) from error
+
+
 def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], plan: Plan, buffers: Buffers) -> list[str]:
     """Let a few training samples of every stage through network and loss in training mode, without a step.
 
@@ -194,9 +328,10 @@ def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], pla
     def terms(first: Callable[[int], Batch], samples: int, *, training: bool) -> list[str]:
         batch = first(samples)
         with module_mode(objective, training=training), torch.no_grad(), buffers.kept():
-            with objective.autocast(batch["image"]):
+            with objective.autocast(batch["image"]), as_config_error("the network", batch):
                 output = objective.net(batch["image"])
-            return list(objective.terms(output, batch))
+            with as_config_error("the loss", batch, output):
+                return list(objective.terms(output, batch))
 
     names: list[str] = []
     for stage, first in enumerate(stages):

@@ -161,6 +161,7 @@ class TrainStep:
                 return self._backward(group)
             except (RuntimeError, ValueError) as error:
                 failure = str(error)  # the error itself would hold on to the memory
+                self._restore()
                 if not is_out_of_memory(error):
                     if self.state.micro_batches > 1 and memory.ONE_VALUE in failure:
                         raise memory.exhausted("training", failure, memory.SMALLER) from None
@@ -169,7 +170,6 @@ class TrainStep:
                 self.state.micro_batches, len(group[0]["image"]), failure, several=self.several
             )
             self.say(message)
-            self._restore()
             rng.give(held)
 
     def _backward(self, group: Sequence[Batch]) -> tuple[Tensor, int]:

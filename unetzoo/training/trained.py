@@ -42,7 +42,7 @@ def load_run(run: str | Path) -> ModelBundle:
     if recipe is None:
         return bundle
     if bundle.labels is None:
-        options = recipe.metrics["mask"].options if "mask" in recipe.metrics else {}
+        options = next((metric.options for metric in recipe.metrics_of("mask")), {})
         bundle = bundle._replace(
             labels=_labels(folder),
             threshold=decisive(options.get("threshold")),

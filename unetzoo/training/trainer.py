@@ -34,7 +34,17 @@ from .progress import Progress
 from .resume import check_resumable
 from .schedule import Plan, Schedule, Stage
 from .settings import PRECISIONS, Settings
-from .setup import by_head, check_activation, check_trained, join_processes, make_ready, rehearse
+from .setup import (
+    as_config_error,
+    by_head,
+    check_activation,
+    check_trained,
+    check_types,
+    gradients,
+    join_processes,
+    make_ready,
+    rehearse,
+)
 from .signals import Signals
 from .state import EMA, Best, TrainState
 from .step import NonFiniteMonitor, TrainStep
@@ -49,7 +59,8 @@ class Trainer(RunningTrainer):
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict` (see the loss
             `multitask`), whose terms are summed and logged by name. Parameters of its own are trained too.
-        metrics: For each head ("mask", "depth") a metric; or one metric for the mask. torchmetrics' will do.
+        metrics: A metric or a list of metrics for each head ("mask", "depth"); given without a head, for the mask.
+            torchmetrics' work too.
         optimizer: A torch optimizer over the parameters of network and loss; AdamW at 1e-3 by default.
         scheduler: A `Schedule`, or a torch scheduler, stepped once an epoch (OneCycleLR and CyclicLR: once a step;
             ReduceLROnPlateau with the monitored score).
@@ -92,6 +103,7 @@ class Trainer(RunningTrainer):
         self.stages = list(stages or ())
         if self.stages and (given.epochs or given.steps):
             raise ConfigError("two lengths of a run", found="stages beside epochs or steps", hint="leave one out")
+        check_types(net, optimizer, scheduler, callbacks)
         if metrics:
             check_activation(net)
         self.accelerator = accelerator = join_processes(net, given)
@@ -163,7 +175,7 @@ class Trainer(RunningTrainer):
             given = {"batch_size": train.batch_size, "drop_last": train.drop_last}
             self.settings, self.loaders.drop_last = self.settings.model_copy(update=given), train.drop_last
         train, val = dataset_of(train), None if val is None else dataset_of(val)
-        with self.signals, memory.explained("training"), self.loaders, torch.enable_grad():
+        with self.signals, memory.explained("training"), self.loaders, gradients():
             self.folder.check(resume)
             self._prepare(train, val)
             with self.folder.lock():
@@ -196,7 +208,9 @@ class Trainer(RunningTrainer):
         first = [partial(self._first, data) for data in self._data]
         names = rehearse(self.objective, first, self.plan, self.train_step.buffers)
         if val is not None:
-            names += self.evaluator.names(self.network, ready(first_batch(val, settings.seed), self.device))
+            batch = ready(first_batch(val, settings.seed), self.device)
+            with as_config_error("validation", batch):
+                names += self.evaluator.names(self.network, batch)
         rng.give(held)
         self.monitor = settings.monitor_among(names)
         mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
