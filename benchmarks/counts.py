@@ -31,7 +31,7 @@ def counted() -> dict[str, dict[str, Any]]:
     """Every case, with and without `save_memory`."""
     rows = {}
     for name, case in CASES.items():
-        for suffix, saves in (("", False), (", lean", True)):
+        for suffix, saves in (("", False), (", save_memory", True)):
             count = replace(case, save_memory=saves).count()
             forward, step = count.gflop
             rows[name + suffix] = {

@@ -26,7 +26,7 @@ RUNS = ((8192, 512), (8192, 1024), (16384, 1024)) if CUDA else ((3072, 512), (30
 NETWORKS = {
     "bnunet, 4 poolings, width 8": ("bnunet", {"encoder_channels": (8, 16, 32, 64, 128), "classes": 19}),
 }
-EXACT = 1e-4  # of the largest answer
+EXACT = 1e-4  # of the largest output
 MEMORY = "1GB"
 PLANNED, SAME = f"unetzoo, exact, tile for {MEMORY}", "unetzoo, exact, same tile"
 
@@ -96,4 +96,4 @@ def agreement(name: str, answer: Tensor, whole: Tensor, exact: bool) -> str:
         same += int((part.argmax(0) == wanted.argmax(0)).sum())
     error, share = float(worst / largest), 100 * same / whole[0].numel()
     assert error <= (EXACT if exact else 1), f"{name} differs by {error:.2g}"
-    return f"largest difference {error:.1e} of the largest answer; {share:.4f} % of the pixels in the same class"
+    return f"largest difference {error:.1e} of the largest output; {share:.4f} % of the pixels in the same class"

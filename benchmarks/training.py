@@ -36,7 +36,7 @@ def races(size: int = SIZE, batch: int = BATCH) -> Iterator[Race]:
     for name in SAME:
         yield race(name, size, batch)
     for name in SAME:
-        yield lean(name, size, batch)
+        yield memory_saving(name, size, batch)
 
 
 def race(name: str, size: int, batch: int) -> Race:
@@ -69,19 +69,22 @@ def race(name: str, size: int, batch: int) -> Race:
     )
 
 
-def lean(name: str, size: int, batch: int) -> Race:
+def memory_saving(name: str, size: int, batch: int) -> Race:
     """One network with and without `save_memory`."""
     torch.manual_seed(0)
     net = unetzoo.build(name, classes=CLASSES)
     other = unetzoo.build(name, classes=CLASSES)
     other.load_state_dict(net.state_dict())
     image, mask = batch_of(size, 4 * batch)
-    steps = {"lean": Step(other, image, mask, half=CUDA, save=True), "as it is": Step(net, image, mask, half=CUDA)}
-    same, near = (set(), {"lean"}) if CUDA else ({"lean"}, set())
+    steps = {
+        "save_memory": Step(other, image, mask, half=CUDA, save=True),
+        "without": Step(net, image, mask, half=CUDA),
+    }
+    same, near = (set(), {"save_memory"}) if CUDA else ({"save_memory"}, set())
     return Race(
-        f"{name}, training step with the lean switch, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
+        f"{name}, training step with save_memory, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
         steps,
-        check=partial(equal, peer="as it is", exact=same, rough=near),
+        check=partial(equal, peer="without", exact=same, rough=near),
         work=(4 * batch, "images"),
         memory=True,
     )

@@ -165,7 +165,7 @@ def test_a_training_race_of_small_networks(monkeypatch):
     monkeypatch.setattr(peers, "WIDTHS", (4, 8, 8, 8, 8))
     small = SimpleNamespace(build=lambda name, **more: unetzoo.build(name, encoder_channels=(4, 8, 8, 8, 8), **more))
     monkeypatch.setattr(training, "unetzoo", small)
-    for race in (training.race("r2unet", 32, 2), training.lean("bnunet", 32, 1)):
+    for race in (training.race("r2unet", 32, 2), training.memory_saving("bnunet", 32, 1)):
         rows = race.run(1, 0)["rows"]
         assert all(row["ms"] > 0 and "extra_mb" in row for row in rows.values())
 

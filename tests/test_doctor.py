@@ -53,7 +53,7 @@ def twin(tmp_path):
 
 def test_sound_data_are_exit_code_0(twin):
     printed, complained = doctor(twin)
-    assert "recognized by its names" in printed and "proposed declaration" in printed
+    assert "recognized by file names" in printed and "proposed arguments" in printed
     assert complained == ""
 
 
@@ -98,7 +98,7 @@ def test_errors_are_exit_code_3_with_files_reason_and_fix(twin, tmp_path):
     plant(twin, "folder", "truncated-mask")
     plant(twin, "folder", "missing-image", seed=1)
     printed, _ = doctor(twin, "--dataset", "folder", "--sheet", tmp_path / "sheet.png", code=3)
-    for part in ("truncated-mask (1)", "masks/photo_", "the mask breaks off", "Fix: ", "missing-image (1)", "2 errors"):
+    for part in ("truncated-mask (1)", "masks/photo_", "is truncated", "Fix: ", "missing-image (1)", "2 errors"):
         assert part in printed
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"

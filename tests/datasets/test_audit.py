@@ -44,7 +44,7 @@ class TestFolders:
             ("missing", lambda root: None, "no such folder"),
             ("file", lambda root: root.write_text("x"), "not a folder"),
             ("empty", lambda root: root.mkdir(), "the folder is empty"),
-            ("strange", lambda root: write_text(root / "a" / "b.txt"), "layout is not known"),
+            ("strange", lambda root: write_text(root / "a" / "b.txt"), "unknown layout"),
         ],
     )
     def test_a_path_without_data_is_our_error(self, name, prepare, expected, tmp_path):
@@ -60,10 +60,11 @@ class TestFolders:
         for part in ("leftImg8bit/", "images/ and masks/", "CamVid/ looks like 'camvid'"):
             assert part in str(caught.value)
 
-    def test_a_layout_of_two_minds_asks(self, tmp_path):
+    def test_an_ambiguous_layout_is_an_error(self, tmp_path):
         pairs(tmp_path, images="images", masks="labels")
-        with pytest.raises(DataError, match=r"not clear.*--dataset"):
+        with pytest.raises(DataError) as caught:
             audit(tmp_path)
+        assert "--dataset" in caught.value.hint and "folder" in caught.value.found
         report = audit(tmp_path, "folder")
         assert report.proposal == {"names": ["background", "foreground"], "ids": [0, 255]}
         assert report.options["masks"] == "labels" and codes(report, "error", "warning") == set()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from unetzoo.doctor.alignment import exchanged, inverted
+from unetzoo.doctor.alignment import inverted, swapped_pairs
 from unetzoo.doctor.facts import MaskFacts
 from unetzoo.doctor.probe import border_map, count_numbers, roughness
 from unetzoo.doctor.propose import declaration, proposal
@@ -53,17 +53,17 @@ class TestParts:
 
     @given(st.integers(6, 30), st.integers(0, 10**6))
     @settings(max_examples=60, deadline=None)
-    def test_exchanged_masks_are_told_from_sound_ones(self, count, seed):
+    def test_swapped_masks_are_told_from_sound_ones(self, count, seed):
         rng = np.random.default_rng(seed)
         fits = rng.normal(0.1, 0.03, (count, count)) + np.diag(rng.uniform(0.4, 0.6, count))
-        assert exchanged(fits) == []
+        assert swapped_pairs(fits) == []
         i, j = sorted(rng.choice(count, 2, replace=False).tolist())
         order = np.arange(count)
         order[[i, j]] = j, i
-        assert exchanged(fits[:, order]) == [(i, j)]
+        assert swapped_pairs(fits[:, order]) == [(i, j)]
 
     def test_the_test_for_exchange_stays_silent_where_masks_fit_no_image(self):
-        assert exchanged(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
+        assert swapped_pairs(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
 
     @given(st.integers(5, 40), st.integers(0, 10**6))
     @settings(max_examples=60, deadline=None)

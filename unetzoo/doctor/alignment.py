@@ -1,7 +1,6 @@
-"""Masks that are inverted, or lie on the wrong image: seen only by comparison with the rest of the set.
+"""Find inverted masks and swapped masks by comparing each sample with all others.
 
-Both tests compare a sample with all others and speak up only where the set leaves no doubt; in a set in which the
-comparison has no power they stay silent.
+Both tests report only clear cases. In data in which the comparison has no power, they report nothing.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ import numpy as np
 from .facts import Record
 from .findings import Findings
 
-BLOCK = 4000  # samples compared with each other, in order; a block takes 300 MB
+BLOCK = 4000  # samples compared with each other; a block takes 300 MB
 _LEAST = 5
 
-# misalignment: correlations of mask borders with image edges, where masks typically fit their own image. The gain
-# of exchanging two masks, as a share of what exchanging two sound ones typically loses: on six real sets no two sound
-# masks gained more than 0.22, and exchanged ones typically 1. On a seventh, of car crops, masks hardly fit (0.10)
+# Misalignment: correlations of mask borders with image edges. The gain from swapping two masks is divided by the
+# typical loss from swapping correct ones: in six real data sets no two correct masks gained more than 0.22, and swapped
+# ones about 1. In a seventh, of car crops, masks hardly correlate with their own images (0.10).
 _TYPICAL_LOSS, _TYPICAL_FIT, _GAIN, _SHARE, _SHARE_IF_BEST = 0.15, 0.12, 0.18, 0.6, 0.35
-# inversion: mean squared deviation from the set's typical mask, capped at 6 deviations a feature. On five real sets
-# sound masks deviate by up to 5.4 and favor their inverse by up to 3; one feature that leaves no doubt makes 9
+# Inversion: mean squared deviation from the median mask, capped at 6 deviations per feature. In five real data sets,
+# correct masks deviate by up to 5.4, and their inverse deviates less by up to 3; one clear feature contributes 9.
 _SPREAD, _CAP, _FAVOR, _TYPICAL = 0.08, 6.0, 7.0, 6.0
-_WHOLE = 3  # features of the whole mask, of equal weight; all its fields together weigh as much as one of them
+_WHOLE = 3  # features of the whole mask, of equal weight; all grid cells together weigh as much as one of them
 
 
 def compare(records: Sequence[Record], found: Findings) -> None:
-    """Both tests on a block of samples; the maps that they need are dropped afterwards."""
+    """Run both tests on a block of samples, then discard the maps that they need."""
     check_alignment(records, found)
     check_inversion(records, found)
     for record in records:
@@ -39,7 +38,7 @@ def compare(records: Sequence[Record], found: Findings) -> None:
 
 
 def check_alignment(records: Sequence[Record], found: Findings) -> None:
-    """Find pairs of masks that fit each other's image far better than their own."""
+    """Find pairs of masks that fit the image of the other far better than their own."""
     usable = [
         record for record in records
         if record.image is not None and record.image.edges is not None and not record.image.blank
@@ -50,20 +49,20 @@ def check_alignment(records: Sequence[Record], found: Findings) -> None:
         return
     edges = _standardized([record.image.edges for record in usable])  # type: ignore[union-attr]
     borders = _standardized([record.label_map.borders for record in usable])  # type: ignore[union-attr]
-    for first, second in exchanged(edges @ borders.T):
+    for first, second in swapped_pairs(edges @ borders.T):
         for one, other in ((first, second), (second, first)):
             found.add("misaligned-mask", usable[one].label_file, f"fits {usable[other].name} better")
 
 
-def exchanged(fits: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs whose masks are most likely exchanged.
+def swapped_pairs(fits: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs whose masks are probably swapped.
 
     Args:
         fits: How well each mask (columns) fits each image (rows).
 
     Examples:
         >>> fits = np.full((6, 6), 0.1) + 0.5 * np.eye(6)  # each mask fits its own image
-        >>> exchanged(fits), exchanged(fits[:, [0, 4, 2, 3, 1, 5]])
+        >>> swapped_pairs(fits), swapped_pairs(fits[:, [0, 4, 2, 3, 1, 5]])
         ([], [(1, 4)])
     """
     own = np.diagonal(fits)
@@ -89,12 +88,12 @@ def _standardized(maps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _upright(record: Record) -> bool:
-    """Whether EXIF turns all files of a sample alike; if not, that is the finding."""
+    """Whether all files of a sample have the same EXIF orientation; if not, there is another finding."""
     return len({facts.orientation for facts in (record.image, *record.masks) if facts is not None}) == 1
 
 
 def check_inversion(records: Sequence[Record], found: Findings) -> None:
-    """Find two-class masks that look like the others once foreground and background are exchanged."""
+    """Find two-class masks that match the others only after foreground and background are swapped."""
     usable = [
         (record, record.label_map.front) for record in records
         if record.label_map is not None and record.label_map.front is not None
@@ -109,10 +108,10 @@ def check_inversion(records: Sequence[Record], found: Findings) -> None:
 
 
 def inverted(features: np.ndarray) -> np.ndarray:
-    """Which rows are typical of the set only once every feature x becomes 1 − x.
+    """Which rows are typical only after each feature x is replaced by 1 − x.
 
     Args:
-        features: In [0, 1]: three of the whole mask, then its fields.
+        features: In [0, 1]: three of the whole mask, then those of its grid cells.
 
     Examples:
         >>> rows = np.full((6, 10), 0.1); rows[4] = 0.9
@@ -126,12 +125,12 @@ def inverted(features: np.ndarray) -> np.ndarray:
         squared = np.minimum(np.abs(rows - middle) / spread, _CAP) ** 2
         return np.column_stack([squared[:, :_WHOLE], squared[:, _WHOLE:].mean(axis=1)]).mean(axis=1)
 
-    own, exchanged = deviation(features), deviation(1 - features)
-    return (own - exchanged > _FAVOR) & (exchanged < _TYPICAL)
+    own, after_swap = deviation(features), deviation(1 - features)
+    return (own - after_swap > _FAVOR) & (after_swap < _TYPICAL)
 
 
 def _features(record: Record, front: np.ndarray) -> np.ndarray:
-    """Share of foreground as a whole and along the rim, whether it is bright, and its share in 8 × 8 fields."""
+    """Share of foreground overall and along the image border, its brightness, and its share in 8 × 8 grid cells."""
     rim = np.concatenate([front[0], front[-1], front[:, 0], front[:, -1]]).mean()
     bright = 0.0
     if record.image is not None and record.image.grays is not None and not record.image.blank:

@@ -1,4 +1,4 @@
-"""Auditing a dataset through its contract alone: `len`, items, `labels`. For plugins, and for what has no files."""
+"""Audit a dataset by its samples: for plugins without a declared layout, and for data without files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAMPLES = FileLayout("", "samples", ())
 def records_of(
     dataset: Any, split: str | None, indices: Sequence[int], found: Findings, tick: Callable[[], None]
 ) -> Iterator[Record]:
-    """A record of each sample that can be had; the others, and what breaks the contract, become findings."""
+    """A record of each valid sample; errors and violations of the contract become findings."""
     plain = untransformed(dataset)
     for index in indices:
         place = place_of(split, index)
@@ -47,7 +47,7 @@ def records_of(
 
 
 def untransformed(dataset: Any) -> Any:
-    """The dataset without its transform; the one given keeps it."""
+    """A copy of the dataset without its transform."""
     plain = copy.copy(dataset)
     if getattr(plain, "transform", None) is not None:
         plain.transform = None
@@ -55,12 +55,12 @@ def untransformed(dataset: Any) -> Any:
 
 
 def place_of(split: str | None, index: int) -> str:
-    """What a sample is called before it could be had."""
+    """Name of a sample by its index."""
     return f"{split} {index}" if split else f"sample {index}"
 
 
 def labels_of(dataset: Any) -> LabelSpec | None:
-    """The dataset's label set, if it keeps that part of the contract."""
+    """The label set of a dataset; None if it violates the contract."""
     labels = getattr(dataset, "labels", None)
     return labels if isinstance(labels, LabelSpec) else None
 
@@ -73,7 +73,7 @@ def _record(sample: Any, place: str, split: str | None, labels: LabelSpec | None
     name = f"{place} ({sample['id']})"
     image, mask = _array(sample["image"]), _array(sample["mask"])
     if image is None or image.ndim not in (2, 3) or not image.size:
-        found.add("broken-contract", name, "the image is no array (H, W, C)")
+        found.add("broken-contract", name, "expected an image (H, W, C)")
         return None
     if mask is None or mask.ndim != 2 or not mask.size or mask.dtype.kind not in "ui":
         shape = f"{mask.dtype} {mask.shape}" if mask is not None else type(sample["mask"]).__name__
@@ -103,19 +103,19 @@ def _check_classes(mask: np.ndarray, labels: LabelSpec, name: str, found: Findin
 def _array(value: Any) -> np.ndarray | None:
     try:
         array = np.asarray(value)
-    except Exception:  # whatever a strange type raises
+    except Exception:  # foreign types may raise anything
         return None
     return array if array.dtype.kind in "uifb" else None
 
 
 def image_of(image: Any) -> np.ndarray:
-    """A sample's image as an image, uint8 (H, W, 3): the first three channels, or gray."""
+    """The image of a sample for display, uint8 (H, W, 3): the first three channels, or gray."""
     planes = _bytes(np.asarray(image))
     return np.repeat(planes[..., None], 3, axis=2) if planes.ndim == 2 else np.ascontiguousarray(planes[..., :3])
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
-    """The image as uint8 (H, W, C), stretched where it holds other numbers; channels last."""
+    """The image as uint8 (H, W, C); other types are scaled to 0…255."""
     if image.dtype.kind == "f" and image.ndim == 3 and image.shape[0] <= 6 < image.shape[2]:
         image = np.moveaxis(image, 0, 2)
     if image.dtype != np.uint8:
@@ -127,13 +127,13 @@ def _bytes(image: np.ndarray) -> np.ndarray:
 def audit_samples(
     parts: Mapping[Any, Any], found: Findings, limit: int | None, progress: Callable[[int, int], None] | None
 ) -> tuple[Report, list[Record], Look]:
-    """The audit of datasets, given by split, by their samples; one after the other, as a dataset may know no threads.
+    """Audit datasets, given by split. Samples are read in sequence, because datasets need not be thread-safe.
 
     Raises:
-        DataError: Something without a length.
+        DataError: There is no dataset, or one without a length.
     """
     if not parts:
-        raise DataError("no datasets", expected="datasets by split", found="none", hint="give one at least")
+        raise DataError("no datasets", expected="datasets by split", found="none", hint="pass at least one")
     chosen = {str(split): (part, spread(_length(part), limit)) for split, part in parts.items()}
     total, done = sum(len(indices) for _, indices in chosen.values()), 0
 
@@ -164,7 +164,7 @@ def audit_samples(
 
 
 def look_into_samples(places: Mapping[str, tuple[Any, int]]) -> Look:
-    """How to see samples again, each given as its dataset, without transforms, and its index."""
+    """A function that reads samples again, each given by its dataset, without transform, and its index."""
 
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
         dataset, index = places[record.name]

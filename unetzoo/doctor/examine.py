@@ -1,4 +1,4 @@
-"""Reading a sample: all its files, each once."""
+"""Read all files of a sample, each once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | No
     """Read the files of a sample of images and masks.
 
     Args:
-        root: The data's folder.
-        item: The sample's files.
-        layout: How they are to be read.
-        declared: The user's label set, where the layout has none of its own.
+        root: Root of the data.
+        item: The files of the sample.
+        layout: Its layout.
+        declared: The label set declared by the user, if the layout has none of its own.
     """
     record = Record(item.key, item.split)
     for file in item.of("image")[:1]:
@@ -40,7 +40,7 @@ def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | No
 
 
 def _compared(root: Path, file: str, layout: FileLayout, classes: np.ndarray) -> tuple[str, int, float] | None:
-    """A label file that is passed over, and how far it contradicts the one that is read."""
+    """A label file that is not read, and the number and share of pixels in which it differs from the one that is."""
     _, numbers, reading = read_labels(root, [file], layout, None)
     if numbers is None or numbers.shape != classes.shape:
         return None
@@ -49,7 +49,7 @@ def _compared(root: Path, file: str, layout: FileLayout, classes: np.ndarray) ->
 
 
 def class_indices(numbers: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
-    """Classes of a mask's numbers; −1 for what is ignored or not declared."""
+    """Class indices of mask values; −1 for ignored and undeclared ones."""
     if labels is None:
         return numbers.astype(np.int64)
     found = np.full(numbers.shape, -1, np.int64)
@@ -62,7 +62,7 @@ def class_indices(numbers: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
 def read_labels(
     root: Path, files: list[str], layout: FileLayout, declared: LabelSpec | None
 ) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
-    """Facts of a sample's mask files, its numbers as the dataset would see them, and what these mean."""
+    """Facts of the mask files of a sample, its values as the dataset reads them, and their meaning."""
     if layout.joined:
         return _paint_parts(root, files, layout)
     reading = (layout.values_of(files[0]) if files else None) or MaskValues(declared)
@@ -75,7 +75,7 @@ def read_labels(
 def _paint_parts(
     root: Path, files: list[str], layout: FileLayout
 ) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
-    """A label map from its part files, painted in the declared order."""
+    """The label map of part files, painted in the declared order."""
     order = list(layout.joined)
     masks: list[MaskFacts] = []
     painted: np.ndarray | None = None

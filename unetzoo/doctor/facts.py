@@ -1,4 +1,4 @@
-"""What is kept of a file once it has been read: small facts, never its pixels."""
+"""Facts that are kept of each file; never its pixels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from ..datasets.tree import Key
 from ..labels import LabelSpec
 
-GRID = 64  # side of the maps on which masks are compared with images
+GRID = 64  # side of the maps that compare masks with images
 
 
 class Roughness(NamedTuple):
-    """How numbers lie along the rows and columns of a mask: what tells lossy and resized labels from true ones.
+    """Statistics of neighboring values along rows and columns, which tell lossy or resized labels from originals.
 
     Args:
-        changes: Neighbors that differ.
-        between: Single pixels whose number lies strictly between their two neighbors' numbers: steps of a ramp.
-        astray: Single pixels outside the range of their two neighbors, which differ from each other or not.
+        changes: Pairs of neighbors that differ.
+        between: Single pixels with a value strictly between those of their two neighbors: steps of a ramp.
+        astray: Single pixels with a value outside the range of their two neighbors.
     """
 
     changes: int = 0
@@ -29,18 +29,18 @@ class Roughness(NamedTuple):
 
 @dataclass
 class FileFacts:
-    """An image file as such.
+    """Facts of any image file.
 
     Args:
-        file: Its path, relative to the data's folder.
-        fault: Why the dataset cannot read it, as a kind of finding; "" where it can.
-        detail: What was met.
+        file: Path relative to the root of the data.
+        fault: Kind of finding if the dataset cannot read it; otherwise "".
+        detail: Detail of the fault.
         format: "PNG", "JPEG", …
-        mode: Pillow's mode of its pixels.
-        bits: Per channel, as stored.
+        mode: Pillow's image mode.
+        bits: Stored bits per channel.
         size: (width, height), upright.
         stored: (width, height) as stored.
-        orientation: Its EXIF orientation, 1…8.
+        orientation: EXIF orientation, 1…8.
         digest: Hash of the decoded pixels.
     """
 
@@ -63,13 +63,13 @@ class FileFacts:
 
 @dataclass
 class ImageFacts(FileFacts):
-    """An image.
+    """Facts of an image.
 
     Args:
-        blank: All pixels are of one color.
-        alpha: "" for none, "opaque", "transparent" where some pixels are, "empty" where all are.
-        edges: Where it has edges, uint8 (GRID, GRID).
-        grays: How bright it is, uint8 (GRID, GRID).
+        blank: Whether all pixels have the same color.
+        alpha: "" without alpha channel, "opaque", "transparent" (some pixels are), "empty" (all are).
+        edges: Strength of edges, uint8 (GRID, GRID).
+        grays: Brightness, uint8 (GRID, GRID).
     """
 
     blank: bool = False
@@ -80,12 +80,12 @@ class ImageFacts(FileFacts):
 
 @dataclass
 class MaskFacts(FileFacts):
-    """A mask file.
+    """Facts of a mask file.
 
     Args:
-        counts: Pixels of each stored number.
-        roughness: How the numbers lie.
-        lossy: Stored by a lossy format.
+        counts: Number of pixels of each stored value.
+        roughness: Statistics of neighboring values.
+        lossy: Whether the file format is lossy.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
@@ -95,14 +95,14 @@ class MaskFacts(FileFacts):
 
 @dataclass
 class LabelMap:
-    """The labels of a sample, put together from its mask files.
+    """Facts of the labels of a sample, combined from its mask files.
 
     Args:
-        counts: Pixels of each number.
-        labels: What the numbers mean; None where that is yet to be declared.
-        digest: Hash of the numbers.
-        borders: Where neighbors differ, uint8 (GRID, GRID).
-        front: The share of foreground where there are two classes, uint8 (GRID, GRID).
+        counts: Number of pixels of each value.
+        labels: The meaning of the values; None if it is not declared.
+        digest: Hash of the values.
+        borders: Share of border pixels, uint8 (GRID, GRID).
+        front: Share of foreground if there are two classes, uint8 (GRID, GRID).
     """
 
     counts: dict[int, int]
@@ -114,14 +114,14 @@ class LabelMap:
 
 @dataclass
 class DepthFacts(FileFacts):
-    """A depth file; `constant`: all its values are equal."""
+    """Facts of a depth file; `constant`: all values are equal."""
 
     constant: bool = False
 
 
 @dataclass
 class Record:
-    """All that is known of a sample once its files have been read."""
+    """Everything known about a sample after its files were read."""
 
     key: Key
     split: str | None = None
@@ -130,33 +130,31 @@ class Record:
     label_map: LabelMap | None = None
     depth: DepthFacts | None = None
     background: ImageFacts | None = None
-    images: list[ImageFacts] = field(default_factory=list)  # cut-outs and scenes
-    disagreeing: tuple[str, int, float] | None = (
-        None  # a second label file, and how many pixels differ, also as a share
-    )
+    images: list[ImageFacts] = field(default_factory=list)  # cutouts and scenes
+    disagreeing: tuple[str, int, float] | None = None  # a second label file, number and share of differing pixels
 
     @property
     def name(self) -> str:
-        """The sample's name."""
+        """Name of the sample."""
         return "/".join(self.key)
 
     @property
     def is_sample(self) -> bool:
-        """Whether it is more than a scene that several composites share."""
+        """Whether it is a sample, not a background shared by several composites."""
         return self.image is not None or bool(self.masks or self.images)
 
     @property
     def files(self) -> list[str]:
-        """All its files that were read, its image first."""
+        """All files that were read, the image first."""
         everything = (self.image, *self.masks, self.depth, self.background, *self.images)
         return [facts.file for facts in everything if facts is not None]
 
     @property
     def image_file(self) -> str:
-        """The file of its image, or of what else there is."""
+        """The file of the image, or another one if there is none."""
         return next(iter(self.files), self.name)
 
     @property
     def label_file(self) -> str:
-        """The file to name when its labels are meant."""
+        """The file to name in findings about labels."""
         return self.masks[0].file if self.masks else self.image_file

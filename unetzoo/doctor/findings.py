@@ -1,18 +1,16 @@
-"""What an audit finds: findings, grouped by kind."""
+"""Findings of an audit, grouped by kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..wording import printable
-from .kinds import KINDS
+from .kinds import KINDS, Severity
 
-Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-_ORDER = {severity: place for place, severity in enumerate(SEVERITIES)}
-SHOWN = 20  # cases of a finding that are kept with their files; the rest are counted
+SHOWN = 20  # cases of a finding that are stored; the others are only counted
 
 
 def legible(text: str) -> str:
@@ -22,7 +20,7 @@ def legible(text: str) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One place where a finding holds: the file, relative to the data's folder, and what is special about it."""
+    """One occurrence of a finding: the file, relative to the root of the data, and a detail."""
 
     file: str
     detail: str = ""
@@ -33,16 +31,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that is wrong, or worth knowing, and where.
+    """All occurrences of one kind of problem.
 
     Args:
         code: Its kind, e.g. "missing-mask".
-        severity: "error": training on these data fails or learns wrong labels. "warning": very likely not meant.
-            "note": worth knowing.
+        severity: "error": training on these data fails or learns wrong labels. "warning": probably a mistake. "note":
+            good to know.
         reason: Why it matters.
-        fix: What the user can do about it.
-        cases: The first 20 files.
-        count: How many there are.
+        fix: How to fix it.
+        cases: The first 20 occurrences.
+        count: Number of occurrences.
     """
 
     code: str
@@ -61,13 +59,13 @@ class Finding:
 
 
 class Findings:
-    """A growing collection of cases; those of one code and severity become one finding."""
+    """Collects cases; those of the same kind and severity become one finding."""
 
     def __init__(self) -> None:
         self._cases: dict[tuple[str, Severity], list[Case]] = {}
 
     def add(self, code: str, file: str, detail: str = "", severity: Severity | None = None) -> None:
-        """Note a case; its severity is the kind's unless another is given."""
+        """Add a case, by default with the severity of its kind."""
         self._cases.setdefault((code, severity or KINDS[code].severity), []).append(Case(file, detail))
 
     def any(self, severity: Severity) -> bool:
@@ -79,22 +77,25 @@ class Findings:
         return any(found == code for found, _ in self._cases)
 
     def by_file(self) -> dict[str, list[tuple[Severity, str]]]:
-        """The severities and kinds of each file's errors and warnings, the worst first."""
+        """Severity and kind of the errors and warnings of each file, the worst first."""
         found: dict[str, list[tuple[Severity, str]]] = {}
-        for (code, severity), cases in sorted(self._cases.items(), key=lambda entry: _ORDER[entry[0][1]]):
+        for code, severity, cases in self._sorted():
             for case in cases if severity != "note" else ():
                 found.setdefault(case.file, []).append((severity, code))
         return found
 
     def __iter__(self) -> Iterator[Finding]:
-        for (code, severity), cases in sorted(self._cases.items(), key=lambda entry: (_ORDER[entry[0][1]], entry[0])):
-            kind = KINDS[code]
-            yield Finding(code, severity, kind.reason, kind.fix, tuple(cases[:SHOWN]), len(cases))
+        for code, severity, cases in self._sorted():
+            yield Finding(code, severity, KINDS[code].reason, KINDS[code].fix, tuple(cases[:SHOWN]), len(cases))
+
+    def _sorted(self) -> list[tuple[str, Severity, list[Case]]]:
+        keys = sorted(self._cases, key=lambda key: (SEVERITIES.index(key[1]), key[0]))
+        return [(code, severity, self._cases[code, severity]) for code, severity in keys]
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much of the data a class is: its pixels, and the images that show it."""
+    """The pixels of a class, their share of the labeled pixels, and the images that contain it."""
 
     name: str
     pixels: int

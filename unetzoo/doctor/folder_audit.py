@@ -1,4 +1,4 @@
-"""The audit of a folder by its files, each read once, whether or not its dataset can be built."""
+"""Audit a folder by its files, each read once, even if its dataset cannot be built."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from .alignment import BLOCK, compare
 from .examine import examine
 from .facts import Record
 from .findings import Findings
-from .layouts import EXPORT, declared_layouts
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_undeclared, check_values
 from .propose import as_options, declaration, proposal
-from .recognize import looks_like
+from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
 from .set_checks import check_balance, check_set, class_shares, spread
@@ -34,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 class FolderAudit:
-    """The audit of a folder by its files."""
+    """Audit a folder by its files."""
 
     def __init__(
         self,
@@ -50,20 +49,20 @@ class FolderAudit:
         self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1)
         if dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
-        self.users = layout.labels is None  # whether the labels are the user's to declare
-        self.declared = declaration(self.options) if self.users else layout.labels
-        self.declared_by_user = self.users and self.declared is not None
+        self.user_labels = layout.labels is None  # the dataset has no labels of its own: the user declares them
+        self.declared = declaration(self.options) if self.user_labels else layout.labels
+        self.declared_by_user = self.user_labels and self.declared is not None
         self.proposed: dict[str, Any] = {}
 
     def run(self, limit: int | None, workers: int | None, progress: Progress | None) -> tuple[Report, list[Record]]:
-        """Read, judge, sum up.
+        """Read the files and check them.
 
         Raises:
-            DataError: No file fits the layout.
+            DataError: No file matches the layout.
         """
         inventory = self._inventory()
         if not inventory.items:
-            self._refuse()
+            self._raise_no_samples()
         check_pairing(inventory, self.layout, self.found)
         self._propose_threshold(inventory)
         records = self._read(inventory, limit, workers, progress)
@@ -86,9 +85,9 @@ class FolderAudit:
         )  # fmt: skip
         return report, records
 
-    def _refuse(self) -> NoReturn:
-        """Let the dataset say what it looked for; it knows best."""
-        labels = {"classes": 2} if self.users and self.declared is None else {}  # it is the files that it shall judge
+    def _raise_no_samples(self) -> NoReturn:
+        """Raise the error of the dataset, which describes the layout it expects."""
+        labels = {"classes": 2} if self.user_labels and self.declared is None else {}  # its error must be about files
         _, errors = build_splits(self.dataset, self.tree.root, {**labels, **self.options}, self.splits)
         error = next(iter(errors.values()), None)
         likely = looks_like(self.tree.root)
@@ -118,7 +117,7 @@ class FolderAudit:
         work = partial(examine, root, layout=layout, declared=None if layout.labels else self.declared)
         records = []
         with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            warnings.simplefilter("ignore")  # Pillow's, on broken files; what they mean becomes findings
+            warnings.simplefilter("ignore")  # Pillow's warnings about broken files become findings
             for start in range(0, len(items), BLOCK):
                 futures = [pool.submit(work, item) for item in items[start : start + BLOCK]]
                 try:
@@ -133,16 +132,16 @@ class FolderAudit:
         return records
 
     def _propose_threshold(self, inventory: Inventory) -> None:
-        """EVA's exports hold their masks as JPEG: where the foreground begins is the user's to say."""
+        """Propose a threshold for exports of EVA, whose masks are JPEG files."""
         masks = [file for item in inventory.items for file in item.of("mask")]
         lossy = sum(file.lower().endswith((".jpg", ".jpeg")) for file in masks)
         if self.dataset == EXPORT and "mask_threshold" not in self.options and 2 * lossy > len(masks):
             self.proposed["mask_threshold"] = 128
             (self.layout,) = declared_layouts(EXPORT, self.options | self.proposed)
-            self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}: grays to be thresholded")
+            self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}, which need a threshold")
 
     def _propose(self, records: Sequence[Record]) -> None:
-        """A declaration of undeclared labels, by which the audit goes on."""
+        """Propose a declaration of undeclared labels, and continue with it."""
         masks = [mask for record in records for mask in record.masks]
         if self.declared is not None or not masks:
             return
@@ -150,15 +149,15 @@ class FolderAudit:
         self.declared = declaration(self.proposed)
         values = sorted({value for mask in masks for value in mask.counts})
         more = f", … ({len(values)} values)" if len(values) > 12 else ""
-        held = f"they hold {', '.join(map(str, values[:12]))}{more}" if values else "none is readable"
+        held = f"values {', '.join(map(str, values[:12]))}{more}" if values else "none is readable"
         self.found.add("undeclared-labels", "masks", held)
 
     def _divide(self, inventory: Inventory, records: Sequence[Record]) -> dict[str, str]:
-        """The split of each file: as the dataset divides them where it can be built, else by its folder."""
+        """The split of each file: that of the dataset if it can be built, otherwise that of its folder."""
         splits = {file: item.split for item in inventory.items if item.split for files in item.files.values()
                   for file in files}  # fmt: skip
-        if self.users and self.declared is None:
-            return splits  # without a declaration the dataset refuses, rightly
+        if self.user_labels and self.declared is None:
+            return splits  # the dataset needs a declaration
         options = {**self.proposed, **self.options}
         built, errors = build_splits(self.dataset, self.tree.root, options, self.splits)
         splits |= files_by_split(built, self.tree.root, self.layout, options)

@@ -1,4 +1,4 @@
-"""Samples named by a manifest: the rows of a CSV file."""
+"""Samples listed in a manifest, a CSV file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEEDED = frozenset({"image", "mask"})
 
 
 def manifests(tree: Tree) -> list[str]:
-    """The tables at the top whose columns name images and masks."""
+    """Tables in the top folder with columns for images and masks."""
     return [file for file in tree.files if "/" not in file and file.lower().endswith(SUFFIXES)
             and _is_manifest(tree.root / file)]  # fmt: skip
 
@@ -36,7 +36,7 @@ def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> FileLayout:
     """The layout of a folder with a manifest.
 
     Raises:
-        DataError: There is none, or several.
+        DataError: There is no manifest, or there are several.
     """
     named = options.get("manifest")
     found = [str(named)] if named else manifests(tree)
@@ -45,15 +45,15 @@ def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> FileLayout:
     if len(found) != 1:
         raise DataError("several manifests" if found else "no manifest", subject=tree.root,
                         expected="one CSV file with columns image and mask", found=", ".join(found) or "none",
-                        hint="name it with --set manifest=FILE")  # fmt: skip
+                        hint="select it with --set manifest=FILE")  # fmt: skip
     return FileLayout("csv", found[0], ())
 
 
 def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, Any], found: Findings) -> Inventory:
-    """The samples that a manifest names, by id; rows of one id are one sample with too many files.
+    """The samples of a manifest; rows with the same id become one sample with too many files.
 
     Raises:
-        DataError: It cannot be read, or lacks columns.
+        DataError: The manifest cannot be read, or columns are missing.
     """
     headers = {role: role for role in _COLUMNS} | dict(options.get("columns") or {})
     table = read_table(tree.root / layout.about, headers, _NEEDED, options.get("delimiter"))

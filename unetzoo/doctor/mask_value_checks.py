@@ -1,4 +1,4 @@
-"""Which numbers masks hold, against those that are declared; and by what accident the others came in."""
+"""Compare the values of masks with the declared ones, and find out where undeclared values come from."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..labels import LabelSpec
 from .facts import MaskFacts, Roughness
 from .findings import Findings
 
-# shares of the borders at which single pixels lie strictly between their neighbors, measured: true labels reach 0.022
-# (CamVid, Cityscapes, faces, cells), labels once resized with interpolation begin at 0.39, labels once JPEG at 0.15
+# Measured shares of borders with single pixels strictly between their neighbors: original labels reach 0.022 (CamVid,
+# Cityscapes, faces, cells), labels resized with interpolation start at 0.39, labels that were once a JPEG at 0.15.
 _RAMPED = 0.12
 _RAMPED_FOR_SURE = 0.2
 _FEW_BORDERS = 40
-# pixels astray for one between, measured: interpolation up to 0.42, JPEG from 0.97 on (0.4 where all numbers are small)
+# Measured ratio of pixels astray to pixels between: interpolation up to 0.42, JPEG from 0.97 (0.4 for small values).
 _STREWN = 0.6
 
 
 def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings) -> None:
-    """Compare the numbers of all masks with the declared ones."""
+    """Compare the values of all masks with the declared ones."""
     judged = [(facts, reading.of(facts.counts)) for facts, reading in masks if facts.counts and reading.labels]
     judged = [(facts, reading) for facts, reading in judged if reading.how != "thresholded"]
     step, palette = _common_step(judged), _common_palette(judged)
@@ -30,16 +30,16 @@ def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings)
     for facts, reading in judged:
         code = "shifted-ids" if step else _accident(facts, reading, smeared, palette=palette)
         if code:
-            # ramps of declared numbers alone may be how thin classes lie, unless others show where they come from
+            # ramps of declared values only may be thin classes, unless other masks show where they come from
             doubtful = not step and not _strange(facts, reading) and not ramped(smeared)
             detail = f"all by {step:+d}" if step else _shown(facts, reading)
             found.add(code, facts.file, detail, "warning" if doubtful else None)
         elif facts.lossy:
-            found.add("jpeg-mask", facts.file, "its values are intact this time", "warning")
+            found.add("jpeg-mask", facts.file, "all its values are declared ones", "warning")
 
 
 def check_undeclared(masks: Sequence[MaskFacts], found: Findings) -> None:
-    """What can be said of masks for which no declaration could be proposed."""
+    """Check masks for which no declaration can be proposed."""
     for mask in masks:
         if mask.roughness.changes >= _FEW_BORDERS and ramped(mask.roughness):
             values = set(mask.counts)
@@ -48,7 +48,7 @@ def check_undeclared(masks: Sequence[MaskFacts], found: Findings) -> None:
 
 
 def declared(reading: MaskValues) -> set[int]:
-    """The numbers that a file may hold."""
+    """The values that a file may contain."""
     return {value for value in reading.labels.lookup() if value >= 0} if reading.labels else set()
 
 
@@ -62,8 +62,8 @@ def _accident(facts: MaskFacts, reading: MaskValues, others: Roughness, *, palet
     Args:
         facts: The mask.
         reading: How it is read.
-        others: How the numbers lie in all masks with undeclared values, this one too.
-        palette: The set's numbers look like grays of a palette.
+        others: Roughness of all masks with undeclared values, this one included.
+        palette: Whether the values of all masks look like the grays of a palette.
     """
     assert reading.labels is not None
     values, strange, known, own = set(facts.counts), _strange(facts, reading), declared(reading), facts.roughness
@@ -89,14 +89,14 @@ def _accident(facts: MaskFacts, reading: MaskValues, others: Roughness, *, palet
 
 
 def ramped(rough: Roughness) -> bool:
-    """Whether numbers between their neighbors' line the borders, as true labels never have them."""
+    """Whether borders are lined by values between those of their neighbors, as in no original labels."""
     return rough.between > 0 and rough.between >= _RAMPED * rough.changes
 
 
 def _smeared(own: Roughness, others: Roughness, values: set[int], known: set[int]) -> str:
-    """JPEG or interpolation; a mask that shows too little of it follows the others."""
+    """JPEG or interpolation; a mask with too few traces follows the others."""
     rough = others if ramped(others) else own
-    overshot = max(values) > max(known)  # what mixing two declared numbers never does
+    overshot = max(values) > max(known)  # which interpolation between declared values never does
     return "jpeg-values" if overshot or rough.astray > _STREWN * rough.between else "interpolated-ids"
 
 
@@ -106,7 +106,7 @@ def _pooled(parts: Iterable[Roughness]) -> Roughness:
 
 
 def _common_step(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> int:
-    """The step by which all masks of the set are off; 0 if none."""
+    """The offset of the values of all masks; 0 if there is none."""
     specs = {reading.labels for _, reading in judged}
     if len(specs) != 1 or len(judged) < 2:
         return 0
@@ -121,7 +121,7 @@ def _common_step(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> int:
 
 
 def _step(values: set[int], known: set[int], labels: LabelSpec) -> int:
-    """1 or −1 if the values are all declared ones, moved by that; ignored values may have stayed. 0 otherwise."""
+    """1 or −1 if all values are declared ones plus that offset, except ignored values; otherwise 0."""
     moved = values - set(labels.ignore_ids) or values
     for step in (1, -1):
         if len(moved) > 1 and {value - step for value in moved} <= known:
@@ -132,7 +132,7 @@ def _step(values: set[int], known: set[int], labels: LabelSpec) -> int:
 
 
 def _common_palette(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> bool:
-    """Whether the numbers of the whole set look like the grays of a palette that is not known."""
+    """Whether the values of all masks look like the grays of an unknown palette."""
     specs = {reading.labels for _, reading in judged}
     values = {value for facts, _ in judged for value in facts.counts}
     if len(specs) != 1 or not judged:
@@ -145,7 +145,7 @@ def _common_palette(judged: Sequence[tuple[MaskFacts, MaskValues]]) -> bool:
 
 
 def _grays_of_palettes(labels: LabelSpec) -> set[int]:
-    """What `convert("L")` makes of the colors that palettes of these classes usually have."""
+    """The grays that `convert("L")` makes of the usual palettes for these classes."""
     voc = [tuple(_voc_channel(index, shift) for shift in range(3)) for index in range(labels.classes)]
     colors = [*labels.palette, *voc, (224, 224, 192), (255, 255, 255), (0, 0, 0)]
     return {(299 * r + 587 * g + 114 * b + 500) // 1000 for r, g, b in colors} | {
@@ -154,7 +154,7 @@ def _grays_of_palettes(labels: LabelSpec) -> set[int]:
 
 
 def _voc_channel(index: int, channel: int) -> int:
-    """A channel of PASCAL VOC's color of an index: its bits are dealt out to red, green and blue in turn."""
+    """A channel of the PASCAL VOC color of an index, whose bits alternate between red, green and blue."""
     return sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
 
 
@@ -167,7 +167,7 @@ def _shown(facts: MaskFacts, reading: MaskValues) -> str:
 
 
 def class_counts(counts: Mapping[int, int], labels: LabelSpec) -> tuple[np.ndarray, int]:
-    """Pixels a class, and how many are ignored; undeclared values count for neither."""
+    """Pixels per class, and the number of ignored pixels; undeclared values count for neither."""
     table = labels.lookup()
     pixels = np.zeros(labels.classes, np.int64)
     ignored = 0

@@ -1,4 +1,4 @@
-"""MaskValues one file once: from its bytes to facts. A broken file is a fact too; nothing is raised."""
+"""Read a file once, and keep facts. A broken file is a fact, not an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEPTH_MODES = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """A hash that two different contents do not share."""
+    """A collision-resistant hash."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)
@@ -33,15 +33,15 @@ def digest(*parts: bytes | memoryview) -> bytes:
 
 
 def open_image(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, str] | None:
-    """Decode a file upright, with its packing, and fill in the facts that hold for any image.
+    """Decode a file upright, and fill in the facts of any image.
 
     Returns:
-        None where that failed; `facts.fault` then says why.
+        The image and its packing; None if decoding failed, with the reason in `facts.fault`.
     """
     try:
         data = (root / facts.file).read_bytes()
     except FileNotFoundError:
-        return _failed(facts, "depth-missing" if kind == "depth" else f"missing-{kind}", "a link to nowhere")
+        return _failed(facts, "depth-missing" if kind == "depth" else f"missing-{kind}", "a broken link")
     except OSError as error:
         return _failed(facts, "no-permission", error.strerror or str(error))
     if not data:
@@ -59,7 +59,7 @@ def open_image(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, s
         upright = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         return _failed(facts, "pixel-bomb", str(error).partition(",")[0])
-    except Exception as error:  # decoders raise whatever they please on broken files
+    except Exception as error:  # decoders raise anything for broken files
         broken = data.startswith(_MAGIC)
         return _failed(facts, f"truncated-{kind}" if broken else "not-an-image", "" if not broken else _short(error))
     facts.size = upright.size
@@ -77,7 +77,7 @@ def _short(error: Exception) -> str:
 
 
 def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFacts:
-    """Facts of an image; `cutout`: one that needs transparency."""
+    """Facts of an image; a `cutout` needs an alpha channel."""
     facts = ImageFacts(file)
     opened = open_image(root, facts, "image")
     if opened is None:
@@ -98,7 +98,7 @@ def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFac
 
 
 def image_facts(facts: ImageFacts, image: Image.Image) -> None:
-    """What the pixels tell: their hash, whether they are all alike, where edges are."""
+    """Fill in the facts of the pixels: hash, blank, edges, brightness."""
     facts.digest = digest(image.mode.encode(), repr(image.size).encode(), image.tobytes())
     extrema = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
@@ -108,7 +108,7 @@ def image_facts(facts: ImageFacts, image: Image.Image) -> None:
 
 
 def edge_map(gray: Image.Image) -> np.ndarray:
-    """Strength of edges in fields of a grid; the strongest twentieth count alike."""
+    """Strength of edges in the cells of a grid, clipped at the 95th percentile."""
     values = np.asarray(gray.resize((2 * GRID, 2 * GRID), Image.Resampling.BOX), np.float32)
     strength = np.hypot(np.diff(values, axis=0, prepend=values[:1]), np.diff(values, axis=1, prepend=values[:, :1]))
     top = max(float(np.percentile(strength, 95)), 1.0)
@@ -116,11 +116,11 @@ def edge_map(gray: Image.Image) -> np.ndarray:
 
 
 def border_map(numbers: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
-    """Share of pixels at a border, in fields of a grid; half and more count alike.
+    """Share of border pixels in the cells of a grid, clipped at one half.
 
     Args:
         numbers: Labels (H, W).
-        ignored: Where nothing is labeled. Outlines are often left out so: then they are the border.
+        ignored: Unlabeled pixels. Thin unlabeled outlines count as borders.
     """
     border = np.zeros(numbers.shape, np.uint8)
     across, down = numbers[:, 1:] != numbers[:, :-1], numbers[1:] != numbers[:-1]
@@ -134,7 +134,7 @@ def border_map(numbers: np.ndarray, ignored: np.ndarray | None = None) -> np.nda
 
 
 def _inside(region: np.ndarray) -> np.ndarray:
-    """The part of a region that lies two pixels off its border."""
+    """The pixels of a region that are at least two pixels from its border."""
     inside = region.copy()
     inside[2:] &= region[:-2]
     inside[:-2] &= region[2:]
@@ -148,7 +148,7 @@ def _gridded(values: np.ndarray) -> np.ndarray:
 
 
 def roughness(numbers: np.ndarray) -> Roughness:
-    """How numbers lie along rows and columns.
+    """Statistics of neighboring values along rows and columns.
 
     Examples:
         >>> roughness(np.array([[0, 0, 5, 9, 9]]))
@@ -169,7 +169,7 @@ def roughness(numbers: np.ndarray) -> Roughness:
 
 
 def count_numbers(numbers: np.ndarray) -> dict[int, int]:
-    """How many pixels hold each number."""
+    """Number of pixels of each value."""
     if numbers.size and numbers.dtype.kind == "u" and numbers.dtype.itemsize <= 2:
         counts = np.bincount(numbers.ravel())
         values = np.flatnonzero(counts)
@@ -179,7 +179,7 @@ def count_numbers(numbers: np.ndarray) -> dict[int, int]:
 
 
 def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFacts, np.ndarray | None]:
-    """Facts of a mask file and its numbers, as the dataset would see them; None where it would see none."""
+    """Facts of a mask file, and its values as the dataset reads them; None if it cannot."""
     facts = MaskFacts(file)
     opened = open_image(root, facts, "mask")
     if opened is None:
@@ -196,7 +196,7 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
 
 
 def _two(reading: MaskValues) -> tuple[int, int]:
-    """The numbers of foreground and background."""
+    """The values of foreground and background."""
     background, foreground = reading.labels.ids if reading.labels else (0, 1)
     return foreground, background
 
@@ -222,7 +222,7 @@ def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
 
 
 def label_map(numbers: np.ndarray, reading: MaskValues) -> LabelMap:
-    """The facts of a sample's labels as a whole."""
+    """Facts of the combined labels of a sample."""
     labels = reading.labels
     ignored = np.isin(numbers, labels.ignore_ids) if labels is not None and labels.ignore_ids else None
     found = LabelMap(

@@ -1,4 +1,4 @@
-"""What the labels of undeclared masks may mean: a proposal, from the numbers that are found."""
+"""Propose labels for undeclared masks from the values found."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MOST_CLASSES = 256
 
 
 def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
-    """Arguments of `folder` or `csv` that declare the numbers found; None where these cannot be classes.
+    """Arguments of `folder` or `csv` that declare the values found; None if these cannot be classes.
 
-    Numbers that one file of many holds alone do not count where the others are a plain row 0, 1, 2, …
+    Values that occur in only one of many files are left out if the others are 0, 1, 2, …
 
     Examples:
         >>> proposal([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])
@@ -45,18 +45,18 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     if len(classes) < 2:
         return None
     ignored = {"ignore_ids": [255], "ignore_index": 255} if 255 in values else {}
-    if max(classes) + 1 <= 2 * len(classes):  # a row with gaps: classes that these masks do not show
+    if max(classes) + 1 <= 2 * len(classes):  # gaps are classes that do not occur in these masks
         return {"classes": max(classes) + 1, **ignored}
     return {"classes": len(classes), "ids": classes, **ignored}
 
 
 def _smeared(mask: MaskFacts) -> bool:
-    """Whether interpolation or JPEG has strewn numbers over the mask."""
+    """Whether interpolation or JPEG has scattered values over the mask."""
     return mask.lossy or ramped(mask.roughness)
 
 
 def declaration(options: Mapping[str, Any]) -> LabelSpec | None:
-    """The label set that arguments of `folder` or `csv` declare; None where they declare none.
+    """The label set declared by arguments of `folder` or `csv`; None if they declare none.
 
     Raises:
         ConfigError: They contradict each other.
@@ -70,11 +70,11 @@ def declaration(options: Mapping[str, Any]) -> LabelSpec | None:
         raise
     except (TypeError, ValueError) as error:
         hint = """e.g. --set 'names=["background", "cell"]' --set 'ids=[0, 255]'"""
-        raise ConfigError("the labels are not declared right", found=str(error), hint=hint) from error
+        raise ConfigError("wrong declaration of labels", found=str(error), hint=hint) from error
 
 
 def as_options(arguments: Mapping[str, Any], section: str = "") -> str:
-    """Arguments as they are given on the command line; with `section="data."`, to a command that takes a recipe.
+    """Arguments as command-line options; with `section="data."`, for a command that takes a recipe.
 
     Examples:
         >>> print(as_options({"names": ["background", "cell"], "classes": 2}))
@@ -86,7 +86,7 @@ def as_options(arguments: Mapping[str, Any], section: str = "") -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as `--set` reads it: texts are bare, unless they would be read as something else."""
+    """A value as `--set` reads it: strings without quotes, unless they would be read as something else."""
     if isinstance(value, str):
         try:
             tomllib.loads(f"value = {value}")

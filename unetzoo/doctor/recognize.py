@@ -1,28 +1,35 @@
-"""Which dataset a folder looks like, by the names in it."""
+"""Recognize the dataset of a folder by its file names, from the layouts that datasets declare."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..datasets import Folder
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
 from ..datasets.listing import IMAGE_SUFFIXES
 from ..datasets.tree import Inventory, Tree, sort_files
-from .layouts import all_layouts, declared_layouts, likely_folders
+from ..registry import DATASETS
 from .manifest import manifests
 
+EXPORT = "composites-export"
+USUAL = {"images": "images", "masks": "masks", "mask_suffix": ""}  # the defaults of `folder`
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "ground_truth", "segmentation", "targets")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos")
+MASK_SUFFIXES = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_m")
+LEAST, MARGIN = 0.3, 0.15  # the least confidence of a recognized layout, and its least lead over the second
 _LEAST_SHOWN = 0.05
-LEAST, MARGIN = 0.3, 0.15  # below this a layout is not recognized; so far ahead the first must be of the second
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layout that a folder may have, and how sure that is."""
+    """A possible layout of a folder, with a confidence in [0, 1]."""
 
     dataset: str
     layout: FileLayout
@@ -30,9 +37,9 @@ class Candidate:
 
 
 def recognize(root: PathLike) -> list[tuple[str, float]]:
-    """The datasets that a folder looks like, the likeliest first, each with a confidence in [0, 1].
+    """The datasets that a folder may contain, each with a confidence in [0, 1], the most likely first.
 
-    Only names are looked at, and in a large folder only some of them. A folder that cannot be read looks like nothing.
+    Only file names are read, and of a large folder only some. The result for an unreadable folder is empty.
 
     Args:
         root: The folder.
@@ -51,7 +58,7 @@ def recognize(root: PathLike) -> list[tuple[str, float]]:
 
 
 def looks_like(root: PathLike) -> str:
-    """What a folder that a dataset refused looks like instead, in half a sentence; "" where nothing is recognized.
+    """The dataset that a folder, its parent or subfolders may contain, for error messages; "" if none is recognized.
 
     Examples:
         >>> import tempfile
@@ -60,20 +67,81 @@ def looks_like(root: PathLike) -> str:
     """
     folder = Path(root)
 
-    def likeliest(found: list[Candidate]) -> str:
+    def best(found: list[Candidate]) -> str:
         likely = (one for one in found if one.confidence >= LEAST)
         return next((f"{one.dataset!r} ({one.confidence:.0%} sure)" for one in likely), "")
 
-    if name := likeliest(candidates(Tree.walk(folder, glance=True))):
+    if name := best(candidates(Tree.walk(folder, glance=True))):
         return f"it looks like {name}"
-    if name := likeliest(_around(folder)):
+    if name := best(_around(folder)):
         return f"the folder around it looks like {name}"
-    below = [f"{name}/ looks like {dataset!r}" for name, dataset in recognized_below(folder)]
+    below = [f"{name}/ looks like {dataset!r}" for name, dataset in _below(folder)]
     return ", ".join(below[:4])
 
 
+def declared_layouts(dataset: str, options: Mapping[str, Any]) -> tuple[FileLayout, ...]:
+    """The layouts that a dataset declares for these arguments; empty if it declares none.
+
+    Raises:
+        UnknownNameError: Unknown dataset.
+        PluginLoadError: It cannot be imported.
+    """
+    layouts_for = getattr(DATASETS.get(dataset), "layouts_for", None)
+    return layouts_for(**options) if layouts_for is not None else ()
+
+
+def all_layouts() -> Iterator[tuple[str, FileLayout]]:
+    """The name and layouts of every dataset that can be imported, except `folder`."""
+    for dataset in DATASETS.names():
+        try:
+            layouts = declared_layouts(dataset, {}) if dataset != "folder" else ()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a broken plugin must not affect other data; `unetzoo doctor` without a path reports it
+            continue
+        yield from ((dataset, layout) for layout in layouts)
+
+
+def candidates(tree: Tree) -> list[Candidate]:
+    """The most likely layout of each dataset, best first."""
+    best: dict[str, Candidate] = {}
+    for found in _rated(tree):
+        before = best.get(found.dataset)
+        if found.confidence > (before.confidence if before else _LEAST_SHOWN):
+            best[found.dataset] = found
+    return sorted(best.values(), key=lambda found: -found.confidence)
+
+
+def layout_of(tree: Tree, dataset: str, options: dict[str, Any]) -> FileLayout:
+    """The layout of a dataset with these arguments that matches a folder best."""
+    return max(declared_layouts(dataset, options), key=lambda layout: _confidence(tree, layout))
+
+
+def likely_folder(tree: Tree) -> FileLayout | None:
+    """The layout of `folder` with the names of image and mask folders that a tree has; None if it has none."""
+    return max(_folder_layouts(tree), key=lambda layout: _confidence(tree, layout), default=None)
+
+
+def _folder_layouts(tree: Tree) -> Iterator[FileLayout]:
+    """`folder` with each pair of usual folder names in the tree, and the most frequent ending of mask names."""
+    names = tree.folders()
+    for images in (name for name in IMAGE_FOLDERS if name in names):
+        for masks in (name for name in MASK_FOLDERS if name in names):
+            endings: Counter[str] = Counter()
+            for plain in Folder.layouts_for(images=images, masks=masks):
+                items = sort_files(tree.files, plain).items
+                stems = {item.key for item in items if item.of("image")}
+                masked = [item.key for item in items if item.of("mask")]
+                endings.update(
+                    ending for key in masked for ending in MASK_SUFFIXES
+                    if key[-1].endswith(ending) and (*key[:-1], key[-1].removesuffix(ending)) in stems
+                )  # fmt: skip
+            ending = endings.most_common(1)[0][0] if endings else ""
+            yield from Folder.layouts_for(images=images, masks=masks, mask_suffix=ending)
+
+
 def _around(folder: Path) -> list[Candidate]:
-    """What the parent looks like, as far as the folder is a part of it."""
+    """Candidates of the parent that use files of this folder."""
     tree = Tree.walk(folder.parent, glance=True)
     return [
         found for found in candidates(tree)
@@ -82,48 +150,38 @@ def _around(folder: Path) -> list[Candidate]:
     ]  # fmt: skip
 
 
-def candidates(tree: Tree) -> list[Candidate]:
-    """The likeliest layout of each dataset, best first."""
-    best: dict[str, Candidate] = {}
-    for found in _judged(tree):
-        before = best.get(found.dataset)
-        if found.confidence > (before.confidence if before else _LEAST_SHOWN):
-            best[found.dataset] = found
-    return sorted(best.values(), key=lambda found: -found.confidence)
+def _below(root: Path) -> list[tuple[str, str]]:
+    """Name and dataset of the subfolders that are recognized."""
+    try:
+        below = sorted(path for path in root.iterdir() if path.is_dir())[:20]
+    except OSError:
+        return []
+    likely = ((path.name, candidates(Tree.walk(path, glance=True))) for path in below)
+    return [(name, found[0].dataset) for name, found in likely if found and found[0].confidence >= 0.5]
 
 
-def layout_of(tree: Tree, dataset: str, options: dict[str, Any]) -> FileLayout:
-    """The layout of a dataset, under these arguments of it, that fits a folder best."""
-    return max(declared_layouts(dataset, options), key=lambda layout: _confidence(tree, layout))
-
-
-def likely_folder(tree: Tree) -> FileLayout | None:
-    """The two folders of images and masks by stem that a tree has, whatever they are called."""
-    return max(likely_folders(tree), key=lambda layout: _confidence(tree, layout), default=None)
-
-
-def _judged(tree: Tree) -> Iterator[Candidate]:
-    for dataset, layout in (*all_layouts(), *(("folder", layout) for layout in likely_folders(tree))):
+def _rated(tree: Tree) -> Iterator[Candidate]:
+    for dataset, layout in (*all_layouts(), *(("folder", layout) for layout in _folder_layouts(tree))):
         yield Candidate(dataset, layout, _confidence(tree, layout))
     for manifest in manifests(tree):
         yield Candidate("csv", FileLayout("csv", manifest, ()), 0.9)
 
 
 def _confidence(tree: Tree, layout: FileLayout) -> float:
-    """How much of the folder the layout explains, times how unmistakable it is."""
+    """The share of the folder that the layout explains, times how distinctive the layout is."""
     images = sum(_is_image(file) for file in tree.files)
     if not images:
         return 0.0
     found = sort_files(tree.files, layout)
+    claimed = 1 - sum(_is_image(file) for file in (*found.strays, *found.misnamed)) / images
     roles = {role for item in found.items for role in item.files}
     if not roles >= set(layout.needs):
-        return 0.1 * bool(roles) * (1 - _unclaimed(found) / images)
-    claimed = 1 - _unclaimed(found) / images
-    whole = _complete(found, layout) if tree.whole else 1.0
-    return max(claimed, 0.0) * (0.5 + 0.5 * whole) * _sure(found, layout)
+        return 0.1 * bool(roles) * claimed
+    complete = _complete(found, layout) if tree.whole else 1.0
+    return max(claimed, 0.0) * (0.5 + 0.5 * complete) * _distinctive(found, layout)
 
 
-def _sure(found: Inventory, layout: FileLayout) -> float:
+def _distinctive(found: Inventory, layout: FileLayout) -> float:
     if not layout.telltale:
         return layout.certainty
     telltale = re.compile(layout.telltale)
@@ -132,26 +190,12 @@ def _sure(found: Inventory, layout: FileLayout) -> float:
 
 
 def _complete(found: Inventory, layout: FileLayout) -> float:
-    """The share of samples that have image and mask; sources of composites come in no pairs."""
+    """The share of samples with image and mask; 1 for sources of composites, which are not pairs."""
     pairs = [bool(item.of("image")) + bool(item.of("mask")) for item in found.items]
     if "image" not in layout.needs or not any(pairs):
         return 1.0
     return sum(count == 2 for count in pairs) / sum(count > 0 for count in pairs)
 
 
-def _unclaimed(found: Inventory) -> int:
-    return sum(_is_image(file) for file in (*found.strays, *found.misnamed))
-
-
 def _is_image(file: str) -> bool:
     return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
-
-
-def recognized_below(root: Path) -> list[tuple[str, str]]:
-    """The folders just below that look like datasets, with their names."""
-    try:
-        below = sorted(path for path in root.iterdir() if path.is_dir())[:20]
-    except OSError:
-        return []
-    likely = ((path.name, candidates(Tree.walk(path, glance=True))) for path in below)
-    return [(name, found[0].dataset) for name, found in likely if found and found[0].confidence >= 0.5]

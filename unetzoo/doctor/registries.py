@@ -1,4 +1,4 @@
-"""What is installed: every name of every registry loaded once, and the packages we need in the versions we need."""
+"""Audit of the installation: every registered name is imported once, versions are compared with requirements."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rich.text import Text
 from ..plugins import BUILTIN, ENV_VAR, IMPORT_LIMIT, Distribution, Entry, installed, is_enabled
 from ..probing import probe
 from ..registry import REGISTRIES
+from ..wording import describe
 from .findings import Finding, Findings, legible
 from .report import render_finding
 
-NEIGHBORS = ("onnx", "onnxruntime", "tensorboard")  # extras of ours that show up where they are installed
+OPTIONAL = ("onnx", "onnxruntime", "tensorboard")  # shown if installed
 
 
 @dataclass(frozen=True)
 class Package:
-    """An installed package beside what we ask of it; `found` is None where it is missing."""
+    """A required and an installed version; `found` is None if the package is missing."""
 
     name: str
     wanted: str
@@ -35,12 +36,12 @@ class Package:
 
 @dataclass
 class InstallReport:
-    """What `unetzoo doctor` says without data.
+    """The report of `unetzoo doctor` without a path.
 
     Args:
-        packages: Python, what we depend on, and what makes the GPU work.
-        distributions: The names that each distribution offers, by registry.
-        findings: Broken plugins, names claimed twice, packages that do not fit.
+        packages: Python, our dependencies, CUDA and GPUs.
+        distributions: The names that each distribution adds, by registry.
+        findings: Broken plugins, ambiguous names, unmet requirements.
     """
 
     packages: tuple[Package, ...]
@@ -49,7 +50,7 @@ class InstallReport:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What cannot work."""
+        """Broken plugins and unmet requirements."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,8 +60,19 @@ class InstallReport:
             "findings": [finding.to_dict() for finding in self.findings],
         }  # fmt: skip
 
-    def __rich__(self) -> Any:
-        return _rendered(self)
+    def __rich__(self) -> RenderableType:
+        """Packages, distributions with the names they add, findings."""
+        packages, names = Table("package", "required", "found", "", box=None), Table("distribution", "adds", box=None)
+        for package in self.packages:
+            mark = Text("✓", style="green") if package.fits else Text("✗", style="red")
+            texts = (package.name, package.wanted, package.found or "missing")
+            packages.add_row(*(Text(legible(text)) for text in texts), mark if package.wanted else "")
+        for owner, kinds in self.distributions.items():
+            added = "; ".join(f"{kind}: {', '.join(found)}" for kind, found in kinds.items())
+            names.add_row(Text(legible(owner)), Text(legible(added)))
+        findings = list(map(render_finding, self.findings))
+        healthy = Text("all names can be imported, all packages meet their requirements", style="green")
+        return Group(packages, Padding(names, (1, 0)), *(findings or [healthy]))
 
 
 def audit_install(timeout: float = IMPORT_LIMIT) -> InstallReport:
@@ -88,7 +100,7 @@ def audit_install(timeout: float = IMPORT_LIMIT) -> InstallReport:
     packages = tuple(_packages())
     for package in packages:
         if not package.fits:
-            found.add("unfit-version", package.name, f"wanted {package.wanted}, found {package.found or 'nothing'}")
+            found.add("unfit-version", package.name, f"required {package.wanted}, found {package.found or 'nothing'}")
     return InstallReport(packages, distributions, tuple(found))
 
 
@@ -114,7 +126,7 @@ def _packages() -> list[Package]:
         about = metadata.metadata(BUILTIN)
         wanted = metadata.requires(BUILTIN) or []
         python = about["Requires-Python"]
-    except metadata.PackageNotFoundError:  # a checkout that was never installed
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         wanted, python = [], ""
     rows = [_package("python", python, platform.python_version())]
     for text in wanted:
@@ -124,7 +136,7 @@ def _packages() -> list[Package]:
             continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             rows.append(_package(requirement.name, str(requirement.specifier), _version(requirement.name)))
-    rows += [Package(name, "", version, True) for name in NEIGHBORS if (version := _version(name))]
+    rows += [Package(name, "", version, True) for name in OPTIONAL if (version := _version(name))]
     return rows + _accelerators()
 
 
@@ -142,11 +154,11 @@ def _version(name: str) -> str | None:
 
 
 def _accelerators() -> list[Package]:
-    """What torch was built for, and what it finds."""
+    """CUDA in torch, and usable devices."""
     try:
         import torch
-    except Exception as error:  # a broken installation raises whatever it likes
-        return [Package("torch imports", "yes", f"{type(error).__name__}: {error}"[:120], False)]
+    except Exception as error:  # a broken installation may raise anything
+        return [Package("torch imports", "yes", describe(error)[:120], False)]
     rows = [Package("CUDA in torch", "", str(torch.version.cuda or "none"), True)]
     usable = torch.cuda.is_available()
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if usable else []
@@ -154,20 +166,3 @@ def _accelerators() -> list[Package]:
     if sys.platform == "darwin":
         rows.append(Package("MPS", "", str(torch.backends.mps.is_available()), True))
     return rows
-
-
-def _rendered(report: InstallReport) -> RenderableType:
-    """Packages, distributions with what they offer, findings."""
-    packages = Table("package", "wanted", "found", "", box=None)
-    for package in report.packages:
-        mark = Text("✓", style="green") if package.fits else Text("✗", style="red")
-        texts = (package.name, package.wanted, package.found or "missing")
-        packages.add_row(*(Text(legible(text)) for text in texts), mark if package.wanted else "")
-    offers = Table("distribution", "offers", box=None)
-    for owner, kinds in report.distributions.items():
-        kinds_of_names = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
-        offers.add_row(Text(legible(owner)), Text(legible(kinds_of_names)))
-    parts: list[RenderableType] = [packages, Padding(offers, (1, 0)), *(render_finding(f) for f in report.findings)]
-    if not report.findings:
-        parts.append(Text("all names load, all packages fit", style="green"))
-    return Group(*parts)

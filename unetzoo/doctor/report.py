@@ -1,4 +1,4 @@
-"""The report of an audit, and how it is shown in a terminal."""
+"""The report of an audit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ..labels import LabelSpec
 from ..wording import pluralize
-from .findings import SEVERITIES, ClassShare, Finding, Severity, legible
+from .findings import SEVERITIES, ClassShare, Finding, legible
+from .kinds import Severity
 from .propose import as_options
 
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -27,22 +28,22 @@ class Report:
     """The outcome of an audit.
 
     Args:
-        source: What was audited.
-        dataset: The dataset's name.
-        confidence: How sure the layout was recognized, in [0, 1]; None where the dataset was named.
-        options: The dataset's arguments.
-        labels: The declared label set; None where none was declared.
-        proposal: A declaration that fits the values found, as arguments of the dataset, where none was given.
-        findings: What was found, errors first.
-        classes: The balance of the classes.
-        samples: How many samples there are.
-        audited: How many of these were read.
-        splits: Samples a split.
-        seconds: How long it took.
+        source: The audited folder or dataset.
+        dataset: Name of the dataset.
+        confidence: Confidence in [0, 1] of the recognized layout; None if the dataset was named.
+        options: Arguments of the dataset.
+        labels: The declared label set; None if none was declared.
+        proposal: Proposed arguments of the dataset, such as labels that match the values found; None if there is none.
+        findings: The findings, errors first.
+        classes: Pixels and images per class.
+        samples: Number of samples.
+        audited: Number of samples that were read.
+        splits: Number of samples per split.
+        seconds: Duration of the audit.
 
     Examples:
         >>> from unetzoo.doctor import Case, Finding
-        >>> empty = Finding("empty-file", "error", "nothing in it", "fetch it again", (Case("a.png"),), 1)
+        >>> empty = Finding("empty-file", "error", "no content", "save it again", (Case("a.png"),), 1)
         >>> report = Report("data", "folder", findings=(empty,))
         >>> report.errors == (empty,), report.warnings, report.codes
         (True, (), {'empty-file'})
@@ -67,22 +68,22 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What makes training fail or learn wrong labels."""
+        """Findings for which training fails or learns wrong labels."""
         return self.of("error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What is very likely not meant."""
+        """Findings that are probably mistakes."""
         return self.of("warning")
 
     @property
     def notes(self) -> tuple[Finding, ...]:
-        """What is worth knowing."""
+        """Findings that are good to know."""
         return self.of("note")
 
     @property
     def codes(self) -> set[str]:
-        """The kinds that were found."""
+        """The kinds of all findings."""
         return {finding.code for finding in self.findings}
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,27 +98,19 @@ class Report:
             "classes": [vars(share) for share in self.classes], "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
-    def __rich__(self) -> Any:
-        return rendered(self)
-
-
-def rendered(report: Report) -> RenderableType:
-    """What was audited, each finding with its first files, the balance of the classes, a summary."""
-    parts: list[RenderableType] = [_header(report)]
-    parts += [render_finding(finding) for finding in report.findings]
-    if report.proposal:
-        parts += [
-            Text("proposed declaration, for a command or under [data] of a recipe", style="bold"),
-            *(Text(f"    {line}") for line in _commands(report)),
-        ]
-    if any(share.pixels for share in report.classes):
-        parts.append(Padding(_balance(report), (1, 0)))
-    parts.append(_summary(report))
-    return Group(*parts)
+    def __rich__(self) -> RenderableType:
+        """Header, findings with their first files, proposal, classes, summary."""
+        parts: list[RenderableType] = [_header(self), *map(render_finding, self.findings)]
+        if self.proposal:
+            parts.append(Text("proposed arguments, for the command line or [data] of a recipe", style="bold"))
+            parts += [Text(f"    {line}") for line in _commands(self)]
+        if any(share.pixels for share in self.classes):
+            parts.append(Padding(_balance(self), (1, 0)))
+        return Group(*parts, _summary(self))
 
 
 def _header(report: Report) -> Text:
-    sure = f", recognized by its names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
+    sure = f", recognized by file names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
     read = f"{report.audited:,} of " if report.audited < report.samples else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
     return Text.assemble(
@@ -127,7 +120,7 @@ def _header(report: Report) -> Text:
 
 
 def render_finding(finding: Finding) -> RenderableType:
-    """Its severity, kind, reason and fix, with the first of its files."""
+    """Severity, kind, reason and fix of a finding, with its first files."""
     shown = finding.cases[: _FILES if finding.severity != "note" else 2]
     lines = [f"\n    {case}" for case in shown]
     if finding.count > len(shown):
@@ -140,9 +133,9 @@ def render_finding(finding: Finding) -> RenderableType:
 
 
 def _commands(report: Report) -> tuple[str, str]:
-    """The audit with the proposed declaration, and a training."""
+    """The commands that audit and train with the proposed arguments."""
     options, source = {**report.options, **(report.proposal or {})}, Path(report.source)
-    root = source.parent if source.name == options.get("manifest") else source  # the manifest itself may be audited
+    root = source.parent if source.name == options.get("manifest") else source  # the source may be the manifest itself
     data = {"name": report.dataset, "root": legible(str(root)), **options}
     return (
         f"unetzoo doctor {shlex.quote(legible(report.source))} --dataset {report.dataset} {as_options(options)}",
@@ -160,9 +153,7 @@ def _balance(report: Report) -> Table:
 
 
 def _summary(report: Report) -> Text:
-    counts = {severity: len(report.of(severity)) for severity in ("error", "warning", "note")}
-    parts: list[str | tuple[str, str]] = []
-    for severity, count in counts.items():
-        parts += [", "] * bool(parts and count) + [(pluralize(count, severity), _COLORS[severity])] * bool(count)
-    seconds = (f"  ({report.seconds:.1f} s)", "dim")
-    return Text.assemble("kinds of findings: ", *(parts or [("nothing found", "green")]), seconds)
+    counts = {severity: len(report.of(severity)) for severity in SEVERITIES}
+    found = [Text(pluralize(count, severity), _COLORS[severity]) for severity, count in counts.items() if count]
+    text = Text(", ").join(found) if found else Text("nothing found", "green")
+    return Text.assemble("kinds of findings: ", text, (f"  ({report.seconds:.1f} s)", "dim"))

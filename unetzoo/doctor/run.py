@@ -1,4 +1,4 @@
-"""`audit`: from a folder, or datasets, to a report."""
+"""`audit`: the report of a folder or of datasets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ from ..errors import DataError
 from .dataset_audit import audit_samples
 from .findings import Findings
 from .folder_audit import FolderAudit, Progress
-from .layouts import USUAL, all_layouts, declared_layouts
 from .manifest import SUFFIXES, manifest_layout
-from .recognize import LEAST, MARGIN, Candidate, candidates, layout_of, likely_folder, looks_like
+from .recognize import (
+    LEAST,
+    MARGIN,
+    USUAL,
+    Candidate,
+    all_layouts,
+    candidates,
+    declared_layouts,
+    layout_of,
+    likely_folder,
+    looks_like,
+)
 from .report import Report
 from .sheet import draw_sheet, look_into_files
 from .split_building import Options, build_splits, raise_first
@@ -36,24 +46,24 @@ def audit(
     progress: Progress | None = None,
     sheet: PathLike | None = None,
 ) -> Report:
-    """Find what is wrong with data: pairs, files, sizes, label values, duplicates, leakage, balance.
+    """Check data: pairs, files, sizes, label values, duplicates, leakage, class balance.
 
-    A folder is audited by its files, each read once, whether or not its dataset can be built. Anything else that keeps
-    the contract of datasets (`len`, items, `labels`) is audited by its samples.
+    A folder is audited by its files, each read once, even if its dataset cannot be built. Anything else that meets the
+    contract of datasets (`len`, items, `labels`) is audited by its samples.
 
     Args:
-        source: A folder, an archive of it, a manifest, a dataset, or datasets by split.
-        dataset: The folder's dataset by registry name; recognized by the names of its files where it is None.
-        options: The dataset's arguments, such as names and ids of `folder`. What masks hold is proposed without them.
-        splits: Arguments of each split beyond these, as a recipe has them.
-        limit: Read so many samples, evenly spread; names are compared for all.
-        workers: Threads that read; one a CPU by default.
-        progress: Called with the number of samples read and of all that will be.
-        sheet: Where to draw samples under their colored masks, as PNG.
+        source: A folder, an archive, a manifest, a dataset, or a dict of datasets by split.
+        dataset: Registry name of the dataset of a folder; by default it is recognized by the file names.
+        options: Arguments of the dataset, such as names and ids of `folder`. Without them, labels are proposed.
+        splits: Additional arguments of each split, as in a recipe.
+        limit: Read only this many samples, evenly spread; names are checked for all.
+        workers: Number of reading threads; one per CPU by default.
+        progress: Called with the number of samples read so far and in total.
+        sheet: PNG file to draw samples with their masks into.
 
     Raises:
-        DataError: No such folder, an empty one, or one whose dataset is not clear.
-        UnknownNameError: No such dataset, or arguments that it does not take.
+        DataError: The folder does not exist, is empty, or its dataset is not recognized.
+        UnknownNameError: Unknown dataset or argument.
 
     Examples:
         >>> import tempfile; from PIL import Image
@@ -93,7 +103,7 @@ def audit(
 
 
 def _folder(source: PathLike, dataset: str | None, options: dict[str, Any]) -> tuple[Path, str | None]:
-    """The folder of a source, which may be an archive of it or a manifest in it; a manifest says that it is `csv`."""
+    """The folder of a source, which may also be an archive or a manifest, and the dataset, `csv` for a manifest."""
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and path.is_file() and dataset in (None, "csv"):
         options["manifest"] = path.name
@@ -102,10 +112,10 @@ def _folder(source: PathLike, dataset: str | None, options: dict[str, Any]) -> t
 
 
 def _listed(root: Path, found: Findings) -> Tree:
-    """All files of a folder that is there, can be read and is not empty."""
+    """The files of a folder, which must exist, be readable and not be empty."""
     if not root.is_dir():
         what = "not a folder" if root.exists() else "no such folder"
-        raise DataError(what, subject=root, hint="give the folder that holds the data, or an archive of it")
+        raise DataError(what, subject=root, hint="pass the folder of the data, or an archive")
     tree = Tree.walk(root)
     if "." in tree.unreadable:
         raise DataError("unreadable folder", subject=root, found=tree.unreadable["."], hint="change its permissions")
@@ -118,7 +128,7 @@ def _listed(root: Path, found: Findings) -> Tree:
 
 
 def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[str, FileLayout, float | None]:
-    """The dataset and the layout to read a folder by, and how sure that is where it was recognized."""
+    """Dataset and layout of a folder, with a confidence if they were recognized."""
     best = _recognized(tree) if dataset is None else None
     name, confidence = (best.dataset, best.confidence) if best else (str(dataset), None)
     if name == "csv":
@@ -130,10 +140,10 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
 
 
 def _recognized(tree: Tree) -> Candidate:
-    """The one dataset that a folder looks like.
+    """The best candidate for a folder.
 
     Raises:
-        DataError: None, or several that are as likely.
+        DataError: There is none, or the second is almost as likely.
     """
     likely = candidates(tree)
     guesses = ", ".join(f"{found.dataset} ({found.confidence:.0%}: {found.layout.about})" for found in likely[:3])
@@ -143,11 +153,11 @@ def _recognized(tree: Tree) -> Candidate:
         below = looks_like(tree.root)
         nearest = f"; nearest to {guesses}" if guesses else f"; {below}" if below else ""
         raise DataError(
-            "the folder's layout is not known", subject=tree.root, found=shown(top) + nearest,
+            "unknown layout", subject=tree.root, found=shown(top) + nearest,
             expected="; ".join(("folder: images/ and masks/ by stem", "csv: a table that names the files", *known)),
-            hint="arrange the files so; if they are, say which it is with --dataset",
+            hint="arrange the files in one of these layouts; if they are, name it with --dataset",
         )  # fmt: skip
     if len(likely) > 1 and likely[0].confidence - likely[1].confidence < MARGIN:
-        raise DataError("the folder's layout is not clear", subject=tree.root, found=guesses,
-                        hint=f"say which with --dataset, e.g. --dataset {likely[0].dataset}")  # fmt: skip
+        raise DataError("ambiguous layout", subject=tree.root, found=guesses,
+                        hint=f"name the dataset, e.g. --dataset {likely[0].dataset}")  # fmt: skip
     return likely[0]

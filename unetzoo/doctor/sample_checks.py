@@ -1,4 +1,4 @@
-"""What is wrong with one sample's files, from their facts."""
+"""Checks of single samples, from the facts of their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .findings import Findings
 
 
 def check_pairing(inventory: Inventory, layout: FileLayout, found: Findings) -> None:
-    """Samples without all their files, files that two samples could claim, files that no sample does."""
+    """Find missing, duplicate, misnamed and unused files."""
     for file in inventory.misnamed:
         found.add("misnamed", file)
     for file in inventory.strays:
@@ -21,7 +21,7 @@ def check_pairing(inventory: Inventory, layout: FileLayout, found: Findings) -> 
     for item in inventory.items:
         _check_item(item, layout, found, with_depth=with_depth)
         if "background" in layout.needs and item.of("image") and item.name not in scenes:
-            told = identities(item.name, scenes)  # a scene need not be stored once a composite
+            told = identities(item.name, scenes)  # several composites may share a background
             if told is None or told[1] not in scenes:
                 found.add("missing-background", item.of("image")[0])
 
@@ -49,7 +49,7 @@ def _nowhere(file: str | None) -> str:
 
 
 def check_record(record: Record, layout: FileLayout, found: Findings) -> None:
-    """All that the facts of one sample tell by themselves."""
+    """Run all checks of a single sample."""
     for facts in (record.image, *record.masks, record.depth, record.background, *record.images):
         if facts is not None and facts.fault:
             exported = facts.fault == "jpeg-mask" and layout.name == "eva"
@@ -88,7 +88,7 @@ def _check_image(image: ImageFacts, layout: FileLayout, found: Findings, *, cuto
 
 def _check_shown(mask: MaskFacts, found: Findings) -> None:
     if mask.detail:
-        found.add("alpha-mask", mask.file, f"{mask.detail}, read by what it shows", "note")
+        found.add("alpha-mask", mask.file, f"{mask.detail}, read as displayed", "note")
 
 
 def _check_sizes(image: FileFacts, mask: FileFacts, found: Findings, *, proportions: bool) -> None:
@@ -103,8 +103,8 @@ def _check_sizes(image: FileFacts, mask: FileFacts, found: Findings, *, proporti
     elif not upright:
         width, height = image.size
         found.add("size-mismatch", mask.file, f"{mask.size[0]}×{mask.size[1]}, the image {width}×{height}")
-    elif image.orientation != mask.orientation and stored:  # both readings fit: a square, or half a turn
-        found.add("exif-one-sided", turned.file, detail + ": was the mask drawn on the image as turned?", "warning")
+    elif image.orientation != mask.orientation and stored:  # both orientations match: a square, or a rotation by 180°
+        found.add("exif-one-sided", turned.file, detail + ": was the mask drawn on the rotated image?", "warning")
 
 
 def _check_depth(image: ImageFacts, depth: DepthFacts, found: Findings) -> None:

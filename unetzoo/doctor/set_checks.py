@@ -1,4 +1,4 @@
-"""What no single sample tells: images that come twice, classes that are rare or absent, sizes that differ."""
+"""Checks across samples: duplicate images, rare or absent classes, different sizes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _RARE = 0.01
 
 
 def check_twice(records: Iterable[Record], splits: Mapping[str, str], found: Findings) -> None:
-    """Images that come more than once: in one split, in two, or with other labels.
+    """Find images that occur twice: in one split, in two splits, or with different labels.
 
     Args:
         records: All samples.
-        splits: The split of each image file, as far as known.
-        found: Where findings go.
+        splits: The split of each image file, if known.
+        found: Collects the findings.
     """
     places: dict[bytes, list[tuple[ImageFacts, Record]]] = {}
     for record in records:
@@ -47,13 +47,13 @@ def check_twice(records: Iterable[Record], splits: Mapping[str, str], found: Fin
 def check_label_maps(
     records: Sequence[Record], declared: LabelSpec | None, withheld: Collection[str], found: Findings
 ) -> None:
-    """Masks that teach nothing, or one class alone.
+    """Find masks without labels, or with a single class.
 
     Args:
         records: All samples.
-        declared: The label set of maps that bring none.
+        declared: The label set of label maps without one.
         withheld: Splits whose labels are not public.
-        found: Where findings go.
+        found: Collects the findings.
     """
     for record in records:
         labels = _labels_of(record, declared)
@@ -63,14 +63,14 @@ def check_label_maps(
         shown = np.flatnonzero(pixels)
         if ignored and ignored == sum(record.label_map.counts.values()):
             public = record.split not in withheld
-            found.add("all-ignored", record.label_file, "" if public else "labels of this split are withheld",
+            found.add("all-ignored", record.label_file, "" if public else "labels of this split are not public",
                       None if public else "note")  # fmt: skip
         elif len(shown) == 1 and labels.classes > 1:
             found.add("empty-mask", record.label_file, labels.names[shown[0]])
 
 
 def class_shares(records: Iterable[Record], labels: LabelSpec) -> tuple[ClassShare, ...]:
-    """Pixels and images of each class, over all samples that can be read."""
+    """Pixels and images per class, over all readable samples."""
     pixels, images = np.zeros(labels.classes, np.int64), np.zeros(labels.classes, np.int64)
     for record in records:
         if record.label_map is not None:
@@ -83,7 +83,7 @@ def class_shares(records: Iterable[Record], labels: LabelSpec) -> tuple[ClassSha
 
 
 def check_balance(shares: Sequence[ClassShare], found: Findings, *, doubt: bool) -> None:
-    """Classes that are absent or rare; an absent one is a warning where that casts `doubt` on a declaration."""
+    """Find absent and rare classes; absent ones are warnings if `doubt`, i.e. the declaration may be wrong."""
     if not any(share.pixels for share in shares):
         return
     for share in shares:
@@ -95,7 +95,7 @@ def check_balance(shares: Sequence[ClassShare], found: Findings, *, doubt: bool)
 
 
 def check_sizes(records: Iterable[Record], found: Findings) -> None:
-    """Whether all images are of one size."""
+    """Find images of different sizes."""
     sizes = Counter(record.image.size for record in records if record.image is not None and record.image.readable)
     if len(sizes) > 1:
         for (width, height), count in sizes.most_common():
@@ -113,14 +113,14 @@ def check_set(
     found: Findings,
     withheld: Collection[str] = (),
 ) -> None:
-    """What the samples together tell about each other."""
+    """Run all checks across samples."""
     check_twice(records, splits, found)
     check_label_maps(records, declared, withheld, found)
     check_sizes(records, found)
 
 
 def spread(count: int, limit: int | None) -> list[int]:
-    """All indices, or `limit` of them, evenly spread."""
+    """All indices, or `limit` evenly spaced ones."""
     if limit is None or limit >= count:
         return list(range(count))
     return np.linspace(0, count - 1, max(limit, 1)).round().astype(int).tolist()

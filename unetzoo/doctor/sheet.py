@@ -1,4 +1,4 @@
-"""The contact sheet: samples beside their colored masks, the doubtful ones first and framed, with a legend."""
+"""The contact sheet: samples beside their colored masks, those with findings first and framed, with a legend."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .facts import ImageFacts, Record
 from .findings import Findings
 from .probe import open_image
 
-Doubtful = Mapping[str, Sequence[tuple[str, str]]]  # severities and kinds of a file's findings
-# the image of a sample, RGB, and its labels as class indices (−1: no class), as far as they can be had
+Doubtful = Mapping[str, Sequence[tuple[str, str]]]  # file → severity and kind of its findings
+# The image of a sample, RGB, and its labels as class indices (−1: no class); None for what cannot be read.
 Look = Callable[[Record], tuple[Image.Image | None, np.ndarray | None]]
 
 _MOST, _COLUMNS, _SIDE, _CAPTION, _GAP, _FRAME = 24, 3, 240, 16, 10, 4
@@ -29,7 +29,7 @@ _IGNORED, _MISSING = (128, 128, 128), (235, 235, 235)
 def draw_sheet(
     records: Sequence[Record], labels: LabelSpec | None, found: Findings, look: Look, path: PathLike
 ) -> None:
-    """Draw up to 24 samples: doubtful ones first, at most half of the sheet, the others evenly spread.
+    """Draw up to 24 samples: those with findings first, on at most half of the sheet, the others evenly spread.
 
     Raises:
         DataError: The sheet cannot be written.
@@ -47,11 +47,11 @@ def draw_sheet(
         sheet.save(Path(path), "PNG")
     except OSError as error:
         raise DataError("cannot write the sheet", subject=path, found=error.strerror or str(error),
-                        hint="name a file in a folder that can be written to") from error  # fmt: skip
+                        hint="choose a file in a writable folder") from error  # fmt: skip
 
 
 def look_into_files(root: Path, layout: FileLayout, declared: LabelSpec | None) -> Look:
-    """How to see the samples of a folder again."""
+    """A function that reads samples of a folder again."""
 
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
         if layout.stacked:
@@ -94,13 +94,13 @@ def _chosen(records: Sequence[Record], doubtful: Doubtful) -> list[Record]:
 
 
 def _doubts(record: Record, doubtful: Doubtful) -> list[tuple[str, str]]:
-    """Severities and kinds of what was found of a sample, the worst first."""
+    """Severity and kind of the findings of a sample, the worst first."""
     found = dict.fromkeys(doubt for file in (*record.files, record.name) for doubt in doubtful.get(file, ()))
     return sorted(found, key=lambda doubt: list(_FRAMES).index(doubt[0]))
 
 
 def _tile(record: Record, labels: LabelSpec | None, look: Look, doubtful: Doubtful) -> Image.Image:
-    """Image and mask side by side, at most `_SIDE` wide each, under the sample's name."""
+    """Image and mask side by side, each at most `_SIDE` wide, below the name of the sample."""
     tile = Image.new("RGB", (2 * _SIDE, _SIDE + _CAPTION), "white")
     image, classes = look(record)
     panels = image, None if classes is None else Image.fromarray(_colored(classes, labels))
@@ -120,20 +120,20 @@ def _tile(record: Record, labels: LabelSpec | None, look: Look, doubtful: Doubtf
 
 
 def _colored(classes: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
-    if labels is None:  # no meaning, no colors: the numbers as grays over their own range
+    if labels is None:  # without a meaning: gray values, scaled to their range
         top = max(int(classes.max()), 1)
         return np.repeat((np.clip(classes, 0, top) * (255 / top)).astype(np.uint8)[..., None], 3, axis=2)
     table = np.array([*labels.palette, _IGNORED], np.uint8)
     if labels.classes == 2 and labels.palette[0] == (0, 0, 0):
-        table[1] = 255  # a binary mask reads best in black and white
+        table[1] = 255  # binary masks in black and white
     return table[np.where((classes >= 0) & (classes < labels.classes), classes, labels.classes)]
 
 
 def _legend(labels: LabelSpec | None) -> Image.Image:
-    """The classes by color and name, in lines as wide as the sheet."""
+    """Colors and names of the classes, in lines as wide as the sheet."""
     width = _COLUMNS * (2 * _SIDE + _GAP)
     swatches = Image.fromarray(_colored(np.arange(-1, labels.classes)[None], labels)) if labels else None
-    names = ["ignored", *labels.names] if labels else ["no labels declared: numbers as grays"]
+    names = ["ignored", *labels.names] if labels else ["no labels declared: values as grays"]
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places: list[tuple[int, int]] = []
     left = top = 0
@@ -153,5 +153,5 @@ def _legend(labels: LabelSpec | None) -> Image.Image:
 
 
 def _printable(text: str) -> str:
-    """Pillow's built-in font may know Latin-1 alone."""
+    """Latin-1 text; Pillow's built-in font may have no other characters."""
     return text.encode("latin-1", "replace").decode("latin-1")

@@ -1,4 +1,4 @@
-"""The dataset beside its files: built for each split, as training would, and asked which files it reads."""
+"""Build the dataset of each split as training does, to learn which files belong to it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ Options = Mapping[str, Any]
 def build_splits(
     dataset: str, root: Path | None, options: Options, splits: Mapping[str, Options] | None = None
 ) -> tuple[dict[str, Any], dict[str, UnetzooError]]:
-    """The dataset of each split, and the errors of those that refuse.
+    """Build the dataset of each split.
 
     Args:
         dataset: Registry name.
-        root: The data's folder, where there is one.
+        root: Root of the data, or None.
         options: Arguments for all splits.
-        splits: Arguments of each split beyond these; train, val and test where the dataset takes a split by default.
+        splits: Additional arguments of each split; train, val and test by default, if the dataset takes a split.
+
+    Returns:
+        The datasets that can be built, and the errors of the others, by split.
 
     Raises:
-        UnknownNameError: No such dataset, or arguments that it does not take.
-        ConfigError: Arguments that no split accepts.
+        UnknownNameError: Unknown dataset or argument.
+        ConfigError: Arguments that every split rejects.
     """
     target = DATASETS.get(dataset)
     known = keywords(target)
@@ -46,7 +49,7 @@ def build_splits(
     for name, own in splits.items():
         try:
             with silent(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # such as: the labels of this split are withheld
+                warnings.simplefilter("ignore")  # e.g. the labels of this split are not public
                 built[name] = target(**where, **options, **own)
         except UnetzooError as error:
             errors[name] = error
@@ -61,7 +64,7 @@ def build_splits(
 
 
 def files_by_split(built: Mapping[str, Any], root: Path, layout: FileLayout, options: Options) -> dict[str, str]:
-    """The split of each file, relative to the root, as the datasets themselves divide them."""
+    """Relative path → split, for every file that the datasets read."""
     splits: dict[str, str] = {}
     for split, dataset in built.items():
         for path in _files(dataset, root, layout, options):
@@ -71,7 +74,7 @@ def files_by_split(built: Mapping[str, Any], root: Path, layout: FileLayout, opt
 
 def _files(dataset: Any, root: Path, layout: FileLayout, options: Options) -> list[Path]:
     try:
-        if hasattr(dataset, "foregrounds"):  # each split takes some of both folders
+        if hasattr(dataset, "foregrounds"):  # each split uses a part of both folders
             folders = ((options.get("fg", "fg"), dataset.foregrounds), (options.get("bg", "bg"), dataset.backgrounds))
             return [list_images(root / name)[number] for name, numbers in folders for number in numbers]
         return [] if layout.stacked else list(dataset.sources())
@@ -80,11 +83,11 @@ def _files(dataset: Any, root: Path, layout: FileLayout, options: Options) -> li
 
 
 def _relative(path: Path, root: Path) -> str:
-    """By their texts: pathlib takes long over the 390,000 part files of CelebAMask-HQ."""
+    """As strings, because pathlib is slow for the 390,000 part files of CelebAMask-HQ."""
     return os.fspath(path).removeprefix(os.path.join(root, "")).replace(os.sep, "/")
 
 
 def raise_first(built: Mapping[str, Any], errors: Mapping[str, UnetzooError]) -> None:
-    """Raise the first error where no split could be built."""
+    """Raise the first error if no split can be built."""
     if not built and errors:
         raise next(iter(errors.values()))

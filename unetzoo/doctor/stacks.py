@@ -1,4 +1,4 @@
-"""MaskValues samples that lie in two stacks, of images and of labels; and facts of arrays, which have no files."""
+"""Facts of samples stored in stacks, one of images and one of labels; and of arrays, which have no files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def examine_stacks(root: Path, item: Item, layout: FileLayout) -> list[Record]:
-    """Read both stacks, a record a slice; what is wrong with a whole stack stands in the first one."""
+    """Read both stacks into one record per slice; faults of a whole stack go into the first record."""
     image = next((ImageFacts(file) for file in item.of("image")), None)
     mask = next((MaskFacts(file) for file in item.of("mask")), None)
     images = _pages(root, image, "image") if image is not None else []
@@ -43,7 +43,7 @@ def examine_stacks(root: Path, item: Item, layout: FileLayout) -> list[Record]:
 
 
 def _pages(root: Path, facts: FileFacts, kind: Literal["image", "mask"]) -> list[np.ndarray]:
-    """The slices of a stack; none where it is broken, as `facts.fault` then says."""
+    """The slices of a stack; empty if it is broken, with the reason in `facts.fault`."""
     path = root / facts.file
     try:
         with open(path, "rb") as file:
@@ -61,7 +61,7 @@ def _pages(root: Path, facts: FileFacts, kind: Literal["image", "mask"]) -> list
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Without tifffile's log of every broken page: the finding says it once."""
+    """Suppress tifffile's log messages for each broken page; there is a finding instead."""
     logger = logging.getLogger("tifffile")
     before, logger.disabled = logger.disabled, True
     try:
@@ -71,7 +71,7 @@ def silent() -> Iterator[None]:
 
 
 def _fault_of_stack(path: Path, kind: str) -> str:
-    """Why a TIFF is no stack of 8-bit grays."""
+    """Why a TIFF file is not a stack of 8-bit gray images."""
     import tifffile
 
     try:
@@ -90,7 +90,7 @@ def image_of_array(name: str, array: np.ndarray) -> ImageFacts:
     facts.stored = facts.size
     planes = array if array.ndim == 2 or array.shape[2] == 3 else array.mean(axis=2).astype(np.uint8)
     image_facts(facts, Image.fromarray(np.ascontiguousarray(planes)))
-    if planes is not array:  # more channels than an image shows: all of them count for its identity
+    if planes is not array:  # more channels than can be shown, all of which identify the image
         facts.digest = digest(repr(array.shape).encode(), np.ascontiguousarray(array).data)
     return facts
 
@@ -104,7 +104,7 @@ def mask_of_array(name: str, numbers: np.ndarray) -> MaskFacts:
 
 
 def label_map_of(numbers: np.ndarray, labels: LabelSpec) -> LabelMap:
-    """Labels of a sample whose numbers are class indices."""
+    """The label map of a sample whose values are class indices."""
     plain = LabelSpec.indexed(labels.classes)
     ignored = () if labels.ignore_index is None else (labels.ignore_index,)
     spec = LabelSpec(labels.names, plain.ids, ignored, labels.ignore_index, labels.palette)
