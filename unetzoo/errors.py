@@ -99,6 +99,10 @@ class ImageDecodeError(DataError):
     """A file cannot be read as an image."""
 
 
+class UnsupportedImageError(ImageDecodeError):
+    """An image that may be whole, but of a kind that is not read."""
+
+
 class ImageTooLargeError(DataError):
     """An image exceeds the size limit."""
 

@@ -126,6 +126,13 @@ class TestFolders:
         report = audit(tmp_path, "csv", options=TWO)
         assert codes(report, "error") == {"missing-image", "missing-mask", "broken-row"}
 
+    def test_a_fault_of_all_splits_is_told_once(self, tmp_path):
+        pairs(tmp_path, 3)
+        rows = [f"images/p{i}.png,masks/p{i}.png,other" for i in range(3)]
+        (tmp_path / "list.csv").write_text("\n".join(["image,mask,split", *rows]) + "\n")
+        (refused,) = audit(tmp_path, "csv", options=TWO).errors
+        assert (refused.code, refused.count) == ("refused", 1) and refused.cases[0].file == "train, val, test"
+
     def test_a_part_is_read_on_request_and_names_are_compared_for_all(self, tmp_path):
         root = pairs(tmp_path, 12)
         (root / "masks" / "p7.png").unlink()

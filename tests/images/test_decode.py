@@ -14,7 +14,7 @@ from PIL import Image
 from unetzoo.datasets.depth_files import read_depth
 from unetzoo.datasets.files import read_stack, stack_shape
 from unetzoo.doctor.probe import read_image_facts
-from unetzoo.errors import DataError, ImageDecodeError
+from unetzoo.errors import DataError, ImageDecodeError, ImageTooLargeError, UnsupportedImageError
 from unetzoo.images import read_image, read_rgba
 from unetzoo.images.decode import bits_of
 from unetzoo.images.tiff import read_pages
@@ -105,9 +105,51 @@ def test_masks_and_smaller_versions_inside_a_tiff_are_passed_over(tmp_path):
 def test_many_channels_are_named(tmp_path):
     bands = np.zeros((9, 8, 5), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(ImageDecodeError) as caught:
+    with pytest.raises(UnsupportedImageError) as caught:
         read_image(tmp_path / "a.tif")
-    assert caught.value.found == "5 channels of 16 bits"
+    assert "5 channels of 16 bits" in str(caught.value.found)
+    facts = read_image_facts(tmp_path, "a.tif")
+    assert facts.fault == "unsupported-image" and "5 channels of 16 bits" in facts.detail
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "error"),
+    [
+        (b"\0\0\0\x1cftypheic", "HEIC", UnsupportedImageError),
+        (b"\0\0\0\x0cJXL ", "JPEG XL", UnsupportedImageError),
+        (bytes(128) + b"DICM", "DICOM", UnsupportedImageError),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS", ImageDecodeError),
+        (b"<!DOCTYPE html>", "HTML", ImageDecodeError),
+    ],
+)
+def test_what_is_no_readable_image_is_named(tmp_path, start, name, error):
+    (tmp_path / "a.png").write_bytes(start + bytes(600))
+    with pytest.raises(ImageDecodeError) as caught:
+        read_image(tmp_path / "a.png")
+    assert type(caught.value) is error and name in str(caught.value.found) and "broken" not in caught.value.hint
+    fault = "unsupported-image" if error is UnsupportedImageError else "not-an-image"
+    assert read_image_facts(tmp_path, "a.png").fault == fault
+
+
+def test_an_unreadable_compression_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    for entry in range(first + 2, first + 2 + 12 * int.from_bytes(data[first : first + 2], "little"), 12):
+        if data[entry : entry + 2] == (259).to_bytes(2, "little"):
+            data[entry + 8 : entry + 10] = (34887).to_bytes(2, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_image(tmp_path / "a.tif")
+    assert "LERC" in str(caught.value.found)
+
+
+def test_too_large_an_image_names_the_command_for_it(tmp_path, monkeypatch):
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageTooLargeError) as caught:
+        read_image(tmp_path / "a.png")
+    assert "unetzoo stream" in caught.value.hint and "MAX_IMAGE_PIXELS" not in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", hostile_tiffs())

@@ -22,6 +22,7 @@ FILES = ("image", "mask", "depth", "weight")
 ROLES = (*FILES, "split", "id")
 REQUIRED = frozenset({"image", "mask"})
 _SUFFIXES = (".csv", ".tsv")
+ALLOW_OUTSIDE = "if you trust the table, set allow_outside=true; or move the files into its folder"
 
 
 class Csv(SegmentationDataset):
@@ -126,7 +127,7 @@ class Csv(SegmentationDataset):
         self.roles = tuple(role for role in FILES if role in table.roles)
         checks = _Checks(self.root, table.roles, splits, allow_outside, table.faults)
         rows = {checks.name(row): row for row in table.rows if checks.sound(row)}
-        chosen = self._chosen(rows, "split" in table.roles, val_fraction, split_seed, checks.faults)
+        chosen = self._chosen(rows, "split" in table.roles, val_fraction, split_seed, checks.any)
         self.files = [(name, *(checks.file(rows[name], role) for role in self.roles)) for name in chosen]
         checks.raise_faults(self.manifest)
 
@@ -144,9 +145,7 @@ class Csv(SegmentationDataset):
                             hint="name it by manifest=" if found else self.how_to_get)  # fmt: skip
         return folder, found[0]
 
-    def _chosen(
-        self, rows: Mapping[str, Row], column: bool, val_fraction: float, seed: int, faults: Sequence[str]
-    ) -> list[str]:
+    def _chosen(self, rows: Mapping[str, Row], column: bool, val_fraction: float, seed: int, faults: bool) -> list[str]:
         """The ids of the split."""
         names = list(rows)
         if not names and not faults:
@@ -208,7 +207,7 @@ class _Checks:
     ) -> None:
         self.root, self.roles, self.splits, self.allow_outside, self.faults = root, roles, splits, allow_outside, faults
         self._lines: dict[str, int] = {}
-        self._top = os.path.join(os.path.abspath(root), "")
+        self._outside: list[tuple[int, str]] = []  # line and path of files that lie outside the folder
 
     def name(self, row: Row) -> str:
         """The id of a row."""
@@ -216,7 +215,7 @@ class _Checks:
 
     def sound(self, row: Row) -> bool:
         """Whether a row alone is free of faults; those found are noted."""
-        before = len(self.faults)
+        before = len(self.faults) + len(self._outside)
         for role in ROLES:
             if role in self.roles and not row.cells[role]:
                 self._note(row, f"no {role}")
@@ -227,9 +226,10 @@ class _Checks:
         if name and self._lines.setdefault(name, row.line) != row.line:
             self._note(row, f"the id {name!r} is that of line {self._lines[name]}")
         for role in FILES:
-            if role in self.roles and row.cells[role] and not (self.allow_outside or self._inside(row.cells[role])):
-                self._note(row, f"{row.cells[role]} lies outside the folder, which only allow_outside=True permits")
-        return len(self.faults) == before
+            cell = row.cells.get(role)
+            if cell and not (self.allow_outside or lies_inside(self.root, cell)):
+                self._outside.append((row.line, cell))
+        return len(self.faults) + len(self._outside) == before
 
     def file(self, row: Row, role: str) -> Path:
         """The path of a cell; that there is no such file is noted."""
@@ -240,19 +240,32 @@ class _Checks:
             self._note(row, f"{role} {row.cells[role]} {what}{hint}")
         return path
 
-    def raise_faults(self, manifest: Path) -> None:
-        """Tell them all."""
-        if self.faults:
-            by_line = sorted(self.faults, key=lambda fault: int(fault.removeprefix("line ").partition(":")[0]))
-            raise DataError("faulty manifest", subject=manifest, expected="a sound row for each sample",
-                            found=summary(by_line), hint="correct the named lines")  # fmt: skip
+    @property
+    def any(self) -> bool:
+        """Whether there is a fault."""
+        return bool(self.faults or self._outside)
 
-    def _inside(self, cell: str) -> bool:
-        """Whether a path stays in the folder as it is written; links that lie in the folder are the user's own."""
-        return os.path.abspath(os.path.join(self._top, cell)).startswith(self._top)
+    def raise_faults(self, manifest: Path) -> None:
+        """Raise one error for all faults; files outside the folder share one fix, and so are one fault."""
+        faults, hint = list(self.faults), "correct the named lines"
+        if self._outside:
+            line, path = self._outside[0]
+            more = f" (and {len(self._outside) - 1:,} more)" if len(self._outside) > 1 else ""
+            faults.append(f"line {line}: {path} is outside the folder{more}")
+            hint = f"{ALLOW_OUTSIDE}" + ("; correct the other lines" if self.faults else "")
+        if faults:
+            by_line = sorted(faults, key=lambda fault: int(fault.removeprefix("line ").partition(":")[0]))
+            raise DataError("faulty manifest", subject=manifest, expected="a sound row for each sample",
+                            found=summary(by_line), hint=hint)  # fmt: skip
 
     def _note(self, row: Row, fault: str) -> None:
         self.faults.append(f"line {row.line}: {fault}")
+
+
+def lies_inside(root: Path, cell: str) -> bool:
+    """Whether a path stays in a folder as it is written; links in the folder are the user's own."""
+    top = os.path.join(os.path.abspath(root), "")
+    return os.path.abspath(os.path.join(top, cell)).startswith(top)
 
 
 def _checked_columns(columns: Mapping[str, str]) -> dict[str, str]:

@@ -52,12 +52,16 @@ KINDS: dict[str, Kind] = {
     "empty-file": _error("a file without content", _REPLACE),
     "no-permission": _error("the file cannot be opened", "change its permissions"),
     "not-an-image": _error("the file is not an image, in spite of its name", _REPLACE),
+    "unsupported-image": _error(
+        "the file may be intact, but its format, channels or bits are not supported",
+        "convert it: images to 8-bit gray or RGB, masks to 8-bit gray or palette PNG",
+    ),
     "truncated-image": _error("the image is truncated or damaged", _REPLACE),
     "truncated-mask": _error("the mask is truncated or damaged", _REPLACE),
     "truncated-depth": _error("the depth file is truncated or damaged", _REPLACE),
     "pixel-bomb": _error(
         "more pixels than the limit that guards against decompression bombs",
-        "cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+        "cut it into tiles; `unetzoo stream` predicts on whole images of this size",
     ),
     "sample-error": _error("the dataset raises an error for a sample", "see the message; report it to its author"),
     "broken-contract": _error("a sample violates the contract of datasets", "see the message; report it to its author"),

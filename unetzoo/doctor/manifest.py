@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..datasets.layout import FileLayout
+from ..datasets.manifest import lies_inside
 from ..datasets.table import read_table
 from ..datasets.tree import Inventory, Item, Tree
 from ..errors import DataError
@@ -66,7 +66,7 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
         item = items.setdefault(name, Item((name,), row.cells.get("split") or None))
         for role in _ROLES:
             file = row.cells.get(role)
-            if file and not (options.get("allow_outside") or _inside(tree.root, file)):
+            if file and not (options.get("allow_outside") or lies_inside(tree.root, file)):
                 found.add("outside-folder", layout.about, f"line {row.line}: {file}")
             if file and (file in there or (tree.root / file).is_file()):
                 item.files.setdefault(role, []).append(file)
@@ -74,8 +74,3 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
                 item.absent[role] = file
         named.update(row.cells.get(role, "") for role in (*_ROLES, "weight"))
     return Inventory(list(items.values()), strays=[file for file in tree.files if file not in named])
-
-
-def _inside(root: Path, file: str) -> bool:
-    top = os.path.join(os.path.abspath(root), "")
-    return os.path.abspath(os.path.join(top, file)).startswith(top)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
 from ..datasets.layout import MaskValues
+from ..errors import UnsupportedImageError
 from ..images import decode
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 
@@ -59,6 +61,8 @@ def open_image(root: Path, facts: FileFacts, kind: Kind) -> tuple[Image.Image, s
         upright = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         return _failed(facts, "pixel-bomb", str(error).partition(",")[0])
+    except UnsupportedImageError as error:
+        return _failed(facts, "unsupported-image", str(error.found))
     except Exception as error:  # decoders raise anything for broken files
         broken = data.startswith(_MAGIC)
         return _failed(facts, f"truncated-{kind}" if broken else "not-an-image", "" if not broken else _short(error))
@@ -73,7 +77,8 @@ def _failed(facts: FileFacts, fault: str, detail: str = "") -> None:
 
 
 def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__).replace("<_io.BytesIO object at ", "<")[:80]
+    text = re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the file", str(error))
+    return (text or type(error).__name__)[:80]
 
 
 def read_image_facts(root: Path, file: str, *, cutout: bool = False) -> ImageFacts:

@@ -14,14 +14,23 @@ from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError
+from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError, UnsupportedImageError
 from .tiff import is_tiff, read_pages
 
 PathLike = str | os.PathLike[str]
 
 ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
+# How files begin that Pillow cannot read, and what they are.
+_OTHER_IMAGES = (
+    (rb".{4}ftyp(?:hei|hev|mif|avi)", "HEIC or AVIF"), (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    (rb"\x76\x2f\x31\x01", "OpenEXR"), (rb".{128}DICM", "DICOM"), (rb".{344}n[i+]1\0", "NIfTI"),
+)  # fmt: skip
+_NO_IMAGES = (
+    (rb"\s*<", "HTML, XML or SVG"), (rb"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
+    (rb"\x89HDF", "HDF5"), (rb"\x93NUMPY", "a NumPy array"), (rb"%PDF", "PDF"), (rb"PK\x03\x04", "a zip archive"),
+)  # fmt: skip
 
 
 class Opened(NamedTuple):
@@ -75,7 +84,7 @@ def too_large(subject: str, found: str) -> ImageTooLargeError:
         subject=subject,
         expected=f"at most {Image.MAX_IMAGE_PIXELS or 0:,} pixels",
         found=found,
-        hint="cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+        hint="cut it into tiles; to predict on it, save it as a tiled TIFF and run `unetzoo stream`",
     )
 
 
@@ -119,10 +128,26 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
     """The image of an open file, not yet decoded, and how many the file holds.
 
     Raises:
-        ImageDecodeError: A TIFF file whose pages are broken, or of a kind that Pillow cannot decode.
+        ImageDecodeError: A TIFF file whose pages are broken.
+        UnsupportedImageError: A kind of file that Pillow cannot decode.
     """
     if not is_tiff(file):
-        image = Image.open(file)
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(0)
+            start = file.read(512)
+            for kinds, error in ((_OTHER_IMAGES, UnsupportedImageError), (_NO_IMAGES, ImageDecodeError)):
+                for beginning, name in kinds:
+                    if re.match(beginning, start, re.DOTALL):
+                        raise error(
+                            "not an image that can be read",
+                            subject=subject,
+                            expected="PNG, JPEG, TIFF, BMP, GIF or WebP",
+                            found=name,
+                            hint="convert the file to one of these, or fetch it again",
+                        ) from None
+            raise
         return image, getattr(image, "n_frames", 1)
     pages = read_pages(file, subject)
     images = [page for page in pages if page.is_image] or pages
@@ -132,11 +157,12 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise
     except Exception as error:  # for Pillow, a kind that it does not know is no image at all
-        raise ImageDecodeError(
+        page = images[0]
+        raise UnsupportedImageError(
             "unsupported kind of TIFF",
             subject=subject,
             expected="gray, RGB or palette, 8 bits per channel",
-            found=f"{images[0].samples} channels of {images[0].bits} bits",
+            found=f"{page.samples} channel{'s' * (page.samples != 1)} of {page.bits} bits, {page.compression}",
             hint="convert the image to 8-bit gray or RGB",
         ) from error
     return image, len(images)
@@ -175,10 +201,10 @@ def check_bits(found: Opened, subject: str) -> None:
     """Refuse an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
 
     Raises:
-        ImageDecodeError: It has more.
+        UnsupportedImageError: It has more.
     """
     if found.bits > 8:
-        raise ImageDecodeError(
+        raise UnsupportedImageError(
             "more than 8 bits per channel",
             subject=subject,
             expected="8 bits",

@@ -20,7 +20,12 @@ MAX_TAGS = 4096  # per page, as tifffile
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller version of another page, a transparency mask
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_READ = (254, 258, 277)  # NewSubfileType, BitsPerSample, SamplesPerPixel
+_READ = (254, 258, 259, 277)  # NewSubfileType, BitsPerSample, Compression, SamplesPerPixel
+_COMPRESSIONS = {
+    1: "uncompressed", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate",
+    33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard",
+    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
 
 
 class TiffPage(NamedTuple):
@@ -48,6 +53,12 @@ class TiffPage(NamedTuple):
     def samples(self) -> int:
         """Samples per pixel."""
         return self.tags.get(277, (1,))[0]
+
+    @property
+    def compression(self) -> str:
+        """The name of its compression, or the number where it has none here."""
+        number = self.tags.get(259, (1,))[0]
+        return _COMPRESSIONS.get(number, f"compression {number}")
 
 
 def is_tiff(file: BinaryIO) -> bool:
