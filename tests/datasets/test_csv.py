@@ -269,6 +269,9 @@ def test_arguments(table, tmp_path):
                   {"classes": 2, "delimiter": "::"}, {"classes": 2, "delimiter": '"'}):  # fmt: skip
         with pytest.raises(ConfigError):
             Csv(tmp_path, **wrong)
+    with pytest.raises(ConfigError) as caught:
+        Csv(tmp_path, names="[background]", ids=(0, 255))  # quotes that the shell removed
+    assert "--set 'data.names=" in caught.value.hint
     labels = Csv(
         tmp_path, names=("a", "l", "r"), ignore_ids=(255,), ignore_index=255, swap_pairs=[(1, 2)], side="viewer"
     )

@@ -72,6 +72,13 @@ def test_a_head_may_have_several_metrics(tmp_path):
     assert "ignore_index" in caught.value.hint
 
 
+def test_a_list_that_lost_its_quotes_to_the_shell_is_refused_with_the_cause(tmp_path):
+    for lost in ("[background]", "[background, cell]", "{mean: 1}"):
+        with pytest.raises(ConfigError) as caught:
+            load(write(tmp_path), [f"data.names={lost}"])
+        assert caught.value.subject == "data.names" and "--set 'data.names=[" in caught.value.hint
+
+
 def test_the_resolved_recipe_can_be_read_back(tmp_path):
     recipe = load(write(tmp_path), ["train.epochs=3", "scheduler.name=cosine"])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))

@@ -1,4 +1,4 @@
-"""What users declare of their own data: the classes that mask files hold, the channels, the share of val."""
+"""What users declare about their own data: classes, channels and the share of the validation split."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def declared_labels(
         >>> declared_labels("Folder", classes=2, ids=(0, 255)).lookup()
         {0: 0, 255: 1}
     """
+    if isinstance(names, str):
+        raise ConfigError(
+            "names are not a list", subject=subject, expected='["background", "cell"]', found=repr(names),
+            hint="""on the command line quote the whole argument: --set 'data.names=["background", "cell"]'""",
+        )  # fmt: skip
     if names is None and classes is None:
         raise ConfigError("classes are not declared", subject=subject, hint='give names=["background", …] or classes=2')
     if names is not None and classes is not None and len(names) != classes:

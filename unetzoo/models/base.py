@@ -170,11 +170,14 @@ class SegmentationModel(SMPModel):
         if torch.compiler.is_compiling():
             return
         if x.ndim != 4 or x.shape[1] != self.in_channels:
+            hint = f"build it with in_channels={x.shape[1]}" if x.ndim == 4 else "add the batch dimension: x[None]"
+            if (self.in_channels, x.shape[1:2]) == (1, (3,)):
+                hint += ", or read gray images: data.channels=1 in a recipe, channels=1 for a dataset"
             raise InputShapeError(
                 f"{self.name} cannot take this input",
                 expected=f"(N, {self.in_channels}, H, W)",
                 found=tuple(x.shape),
-                hint=f"build it with in_channels={x.shape[1]}" if x.ndim == 4 else "add the batch dimension: x[None]",
+                hint=hint,
             )
         geometry = getattr(self, "geometry", None)
         wrong = [size for size in x.shape[-2:] if geometry and not geometry.accepts(size)]

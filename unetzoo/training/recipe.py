@@ -250,8 +250,14 @@ def _override(table: dict[str, Any], assignment: str) -> None:
         raise ConfigError("wrong --set", expected="section.key=value", found=assignment)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
         value = text.strip()
+        if value[:1] in ("[", "{"):  # a list whose inner quotes the shell has removed, most likely
+            raise ConfigError(
+                "wrong --set", subject=path.strip(), expected="a TOML list or table", found=f"{value} ({error})",
+                hint=f"""quote the whole argument: --set '{path.strip()}=["background", "cell"]'; the shell removes """
+                "quotes that are not inside others",
+            ) from error  # fmt: skip
     for depth, key in enumerate(keys[:-1]):
         inner = table.setdefault(key, {})
         if not isinstance(inner, dict):
