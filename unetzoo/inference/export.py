@@ -163,7 +163,7 @@ def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
     """
     height, width = size or TRIAL
     kind = torch.uint8 if pipeline.dtype == "uint8" else torch.float32
-    image = torch.zeros(2, height, width, pipeline.in_channels, dtype=kind)
+    image = torch.zeros(2, height, width, pipeline.in_channels, dtype=kind, device="cpu")
     free = dict.fromkeys(range(1 if size else 3), torch.export.Dim.AUTO)
     try:
         with quiet(), torch.no_grad():

@@ -49,7 +49,7 @@ def _peak_on_gpu(predictor: WindowPredictor, views: Sequence[View], shape: Seque
 
 def _peak_of_tensors(predictor: WindowPredictor, views: Sequence[View], shape: Sequence[int]) -> float:
     with Following() as live:
-        window = torch.zeros(tuple(shape), dtype=predictor.dtype)
+        window = torch.zeros(tuple(shape), device=predictor.device, dtype=predictor.dtype)
         predictor.predict(window, views)
     return live.peak
 

@@ -149,7 +149,7 @@ def optimize(
         >>> len(fast.report.folded), len(fast.report.merged), fast.report.kept
         (12, 2, ())
     """
-    weight = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(()))
+    weight = next((p for p in net.parameters() if p.is_floating_point()), torch.empty((), device="cpu"))
     dtype = dtype or (torch.bfloat16 if weight.device.type == "cuda" else weight.dtype)
     x = _trial(net, weight) if example is None else example.to(weight)
     with evaluation_mode(net), torch.no_grad(), full_float32():
@@ -202,5 +202,5 @@ def _trial(net: nn.Module, weight: Tensor) -> Tensor:
     if channels is None:
         raise ConfigError("the number of input channels is unknown", hint="give an example input (N, C, H, W)")
     size = geometry.fit(max(geometry.minimum, TRIAL))
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(1, channels, size, size, generator=generator).to(weight)
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.rand(1, channels, size, size, generator=generator, dtype=torch.float32, device="cpu").to(weight)

@@ -82,10 +82,10 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
 def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
     """Images (N, H, W, C) as a camera's are: smooth, with some noise."""
     count, height, width = shape
-    rng = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng) * 255
+    rng = torch.Generator("cpu").manual_seed(seed)
+    coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng, dtype=torch.float32, device="cpu") * 255
     levels = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
-    levels += torch.randn(levels.shape, generator=rng) * 8
+    levels += torch.randn(levels.shape, generator=rng, dtype=levels.dtype, device=levels.device) * 8
     bytes_ = levels.clamp(0, 255).round().permute(0, 2, 3, 1).contiguous().to(torch.uint8)
     return bytes_.float() / 255 if pipeline.dtype == FLOATS else bytes_
 

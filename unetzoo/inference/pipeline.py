@@ -100,7 +100,7 @@ class Pipeline(nn.Module):
 
     def _tried(self, size: tuple[int, int]) -> Shape:
         """Heads and channels, found by a trial."""
-        like = next(self.net.parameters(), torch.zeros(()))
+        like = next(self.net.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
         sides = [canvas_length(self.geometry, n) for n in size]
         with torch.no_grad(), evaluation_mode(self.net):
             try:

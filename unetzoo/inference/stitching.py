@@ -72,12 +72,12 @@ def overlap(axis: Axis) -> int:
 
 def span_weights(axis: Axis, blend: str) -> list[Tensor]:
     """One weight for each pixel that each window keeps; they sum to one wherever windows overlap."""
-    distance = torch.arange(axis.window, dtype=torch.float64) - (axis.window - 1) / 2
+    distance = torch.arange(axis.window, dtype=torch.float64, device="cpu") - (axis.window - 1) / 2
     window = torch.exp(-0.5 * (distance / (SIGMA * axis.window)) ** 2)
     if blend == "constant":
         window = torch.ones_like(window)
     raw = [window[: len(span.keep)] for span in axis.spans]  # the image may end inside the last one
-    total = torch.zeros(axis.output, dtype=torch.float64)
+    total = window.new_zeros(axis.output)
     for span, weight in zip(axis.spans, raw, strict=True):
         total[span.keep.start : span.keep.stop] += weight
     return [w / total[span.keep.start : span.keep.stop] for span, w in zip(axis.spans, raw, strict=True)]

@@ -217,7 +217,9 @@ def _probed(predictor: WindowPredictor, reader: WindowReader) -> Heads:
     corner = reader.corner()
     check_channels(predictor.net, corner)
     side = canvas_length(predictor.geometry, 1)
-    return predictor.predict(torch.zeros(1, len(corner), side, side), predictor.views[:1])
+    return predictor.predict(
+        torch.zeros(1, len(corner), side, side, dtype=torch.float32, device="cpu"), predictor.views[:1]
+    )
 
 
 def _tiling(

@@ -306,7 +306,7 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, norm: Tensor | None = Non
 
 def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """A quotient that is `numerator` (here always 0) where the denominator is 0, with finite gradient."""
-    return numerator / torch.where(denominator == 0, 1.0, denominator)
+    return numerator / torch.where(denominator == 0, torch.ones_like(denominator), denominator)
 
 
 def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> Tensor:

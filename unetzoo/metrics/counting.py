@@ -106,7 +106,7 @@ class PixelBins:
         if far or counted is not None or truth.device.type != "cpu":
             return self.count_without_sync(truth, predicted, counted, logits=logits)
         counts = [self._count_on_cpu(t, p, logits) for t, p in zip(truth, predicted, strict=True)]
-        return torch.stack(counts) if counts else torch.zeros(0, self.total, dtype=torch.int64)
+        return torch.stack(counts) if counts else truth.new_zeros((0, self.total), dtype=torch.int64)
 
     def counted(
         self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False
@@ -159,7 +159,7 @@ class PixelBins:
         matrix = pairs[-low : k - low, 1 : k + 1]
         if matrix.sum() != pairs.sum():
             return self.count_without_sync(truth[None], predicted[None], logits=logits)[0]
-        counts = torch.zeros(self.total, dtype=torch.int64)
+        counts = truth.new_zeros(self.total, dtype=torch.int64)
         counts[: self.cells] = torch.from_numpy(matrix.copy()).flatten()
         counts[self.cells] = skipped
         return counts
@@ -200,7 +200,7 @@ def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor
     block = max(BLOCK, 4 * size)
     length = min(block, 2 ** first.numel().bit_length())
     shift = _shifts(lanes, size, rows.start * width + columns.start, dtype, length)
-    counts = torch.zeros(lanes * size, dtype=torch.int64)
+    counts = first.new_zeros(lanes * size, dtype=torch.int64)
     for a, b in zip(first.split(block), second.split(block), strict=True):
         bins = torch.add(_narrow(b, columns, dtype), _narrow(a, rows, dtype), alpha=width)
         counts += torch.bincount(bins.add_(shift[: bins.numel()]), minlength=lanes * size)
@@ -210,7 +210,7 @@ def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor
 @lru_cache(maxsize=16)
 def _shifts(lanes: int, size: int, least: int, dtype: torch.dtype, length: int) -> Tensor:
     """What turns the sums of a block into places: from 0 on, and in the histogram of each pixel's lane."""
-    return ((torch.arange(length) % lanes) * size - least).to(dtype)
+    return ((torch.arange(length, device="cpu") % lanes) * size - least).to(dtype)
 
 
 def _narrow(values: Tensor, to: range, dtype: torch.dtype) -> Tensor:

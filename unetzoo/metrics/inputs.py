@@ -206,8 +206,8 @@ def argmax(logits: Tensor) -> Tensor:
     # pixel and is ten times slower. NaN equals nothing, which leaves 0, and so the label C.
     batch, _, *size = logits.shape
     flat = logits.flatten(2)
-    rank = torch.arange(classes, 0, -1, dtype=dtype)[:, None]
-    labels = torch.empty(batch, flat.shape[2], dtype=dtype)
+    rank = torch.arange(classes, 0, -1, dtype=dtype, device=logits.device)[:, None]
+    labels = torch.empty(batch, flat.shape[2], dtype=dtype, device=logits.device)
     block = max(1, NUMBERS // classes)
     together = max(1, block // max(1, flat.shape[2]))
     for first in range(0, batch, together):
