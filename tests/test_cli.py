@@ -113,9 +113,7 @@ def test_help_lists_the_commands_in_the_order_of_work():
     assert unetzoo("--version").strip()
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "stream", "export", "compare", "list", "info", "draw"]
-)
+@pytest.mark.parametrize("command", [name for name in ORDER if name != "plugin"])
 def test_help_ends_with_an_example_that_the_command_accepts(command):
     text = unetzoo(command, "--help")
     words = shlex.split(re.search(r"Example: (unetzoo .*)", text)[1])
@@ -201,6 +199,30 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     text = unetzoo("predict", "run", "new", "out2", cwd=tmp_path, code=3)
     assert "broken.png" in text
     assert (tmp_path / "out2").exists()
+
+
+def test_images_that_all_fail_leave_no_results(run, tmp_path):
+    images = tmp_path / "new"
+    images.mkdir()
+    for name in ("a", "b"):
+        (images / f"{name}.png").write_bytes(b"no image")
+    told = unetzoo("predict", run[0], images, tmp_path / "out", "--background", images, code=3)
+    assert "results are in" not in told and "2 of 2 images" in told
+
+
+def test_evaluate_takes_a_device(run):
+    assert json.loads(unetzoo("evaluate", run[0], "--json", "--device", "cpu"))["miou"] > 0
+    assert "ACCELERATE_TORCH_DEVICE" not in os.environ
+    assert "--device cpu" in unetzoo("evaluate", run[0], "--device", "nowhere", code=2)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "unetzoo.cli", "list", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_disk_that_fills_does_not_hide_which_images_failed(run, tmp_path, monkeypatch):

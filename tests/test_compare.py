@@ -160,7 +160,7 @@ def test_what_is_no_run_is_named_and_the_others_are_compared(tmp_path):
     assert len(json.loads((tmp_path / "out" / "comparison.json").read_text())["runs"]) == 1
     for content in ("", "[]", "{", "{}"):
         (run / "recipe.json").write_text(content)
-        assert "not a run folder" in unetzoo("compare", run, "--out", tmp_path / "out", code=2)
+        assert "recipe.json" in unetzoo("compare", run, "--out", tmp_path / "out", code=2)
 
 
 def test_mistakes(tmp_path):

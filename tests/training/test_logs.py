@@ -17,7 +17,7 @@ from unetzoo.report.images import colored
 from unetzoo.terminal import PlainConsole
 from unetzoo.training import Callback, TensorBoard, callbacks, logs
 from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
-from unetzoo.training.progress import Progress, Speed
+from unetzoo.training.progress import Progress
 
 ROWS = [
     {"epoch": 1.0, "miou": 0.1 + 0.2},
@@ -170,39 +170,48 @@ def test_a_log_on_a_full_disk_is_our_error():
     assert caught.value.subject == "Full" and "--resume" in caught.value.hint
 
 
-def test_progress_shows_loss_score_speed_memory_and_time_left():
-    progress = Progress(True)
+class Clock:
+    """Each step of a run takes the same time."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.seconds = 0.0, seconds
+        monkeypatch.setattr("unetzoo.training.progress.time.monotonic", lambda: self.now)
+
+    def __call__(self, batch):
+        self.now += self.seconds
+        return batch
+
+
+def shown(monkeypatch, *, terminal, seconds, **settings):
+    """What a run prints whose steps take so many seconds."""
+    trainer = make(batch_size=4, batch_transform=Clock(monkeypatch, seconds), **settings)
+    progress = next(callback for callback in trainer.callbacks.all if isinstance(callback, Progress))
     text = io.StringIO()
-    progress.console = PlainConsole(file=text, force_terminal=True, width=200, color_system=None)
-    progress.start(10, done=2)
-    progress.advance(40)
-    progress.report({"epoch": 1.0, "miou": 0.61, "train/loss": 0.5, "lr": 0.1, "seconds": 2.0}, "miou", better=True)
-    progress.advance(40)
-    progress.tell(2, 0.4321)
-    assert progress.bar is not None
-    progress.bar.refresh()
-    progress.stop()
-    shown = text.getvalue()
-    assert re.search(r"epoch 2  loss 0\.4321  miou 0\.6100  [\d.e+,]+ samples/s  \d+\.\d\d GiB", shown)
-    assert "4/10" in shown and "left" in shown
-    assert re.search(r"epoch   1 \* miou 0\.6100  train/loss 0\.5000  \(2\.0 s\)", shown)
-    progress.say("samples ['[red]a[/red]'] stay as they are")
-    assert "['[red]a[/red]']" in text.getvalue()
+    progress.enabled = True
+    progress.console = PlainConsole(file=text, force_terminal=terminal, width=200, color_system=None)
+    trainer.fit(Squares(16), Squares(4))
+    return text.getvalue()
 
 
-def test_speed(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr("unetzoo.training.progress.time.monotonic", lambda: now[0])
-    speed = Speed()
-    assert speed.take() == 0.0
-    speed.samples += 30
-    now[0] += 2.0
-    assert speed.take() == 15.0
-    assert speed.samples == 0
+def test_a_terminal_shows_loss_score_speed_memory_and_time_left(monkeypatch):
+    text = shown(monkeypatch, terminal=True, seconds=2.0, epochs=2)
+    assert re.search(r"epoch 2  loss \d\.\d{4}  miou \d\.\d{4}  2 samples/s  \d+\.\d\d GiB .* \d+/8 ", text)
+    assert re.search(r"epoch   1 \* miou \d", text)
+
+
+def test_a_pipe_gets_a_line_at_the_start_and_one_per_minute_of_the_first_epoch(monkeypatch):
+    lines = shown(monkeypatch, terminal=False, seconds=31.0, epochs=2).splitlines()
+    assert "2 epochs" in lines[0] and "8 steps" in lines[0]
+    assert [line.split("  ")[0] for line in lines[1:]] == ["step 2 of 8", "step 4 of 8", "epoch", "epoch"]
+
+
+def test_messages_are_printed_literally(capsys):
+    Progress(True).on_message(make(), "note", "samples ['[red]a[/red]'] stay as they are")
+    assert "[red]a[/red]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_jupyter_without_widgets_shows_lines_alone(monkeypatch, installed):
+def test_jupyter_without_widgets_gets_plain_lines(monkeypatch, installed):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("unetzoo.terminal.find_spec", lambda name: object() if installed else None)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter's kernel does

@@ -13,9 +13,10 @@ from test_trainer import Squares
 from unetzoo import METRICS, LabelSpec
 from unetzoo.report import style
 from unetzoo.report.curves import Chart, charts
+from unetzoo.report.gallery import Ranked
 from unetzoo.report.page import Report, render
 from unetzoo.report.plots import figure, inline_svg, save
-from unetzoo.report.samples import Ranked, Sample
+from unetzoo.report.samples import Sample
 from unetzoo.report.write import without_paths
 
 VOID = {"meta", "img", "br"}

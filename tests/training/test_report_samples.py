@@ -10,7 +10,8 @@ from sklearn.metrics import jaccard_score
 from unetzoo import METRICS, LabelSpec
 from unetzoo.models import MaskDepth
 from unetzoo.report import images, samples
-from unetzoo.report.samples import First, Gallery, Ranked, Sample, mean_iou, thinned
+from unetzoo.report.gallery import First, Gallery, Ranked, mean_iou
+from unetzoo.report.samples import Sample, thinned
 
 
 def batch_of(truth, logits, **more):

@@ -57,6 +57,12 @@ def main(args: list[str] | None = None) -> None:
             raise
         complain(f"{error}{_seen_from_outside(error)}")
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk behind stdout, too many open files
+        if os.environ.get("UNETZOO_DEBUG"):
+            raise
+        file = f": {error.filename}" if error.filename else ""
+        complain(f"{error.strerror or error}{file}. Fix: --debug before the command shows where it happened")
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)

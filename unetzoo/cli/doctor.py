@@ -13,33 +13,39 @@ import typer
 from ..errors import ConfigError, DataError, PluginError, did_you_mean
 from ..plugins import IMPORT_LIMIT
 from ..registry import RECIPES
-from .console import Timeout, app, err, out
+from .console import AsJson, Timeout, app, err, out
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo doctor data/cells --dataset folder --set 'ids=[0, 255]'")
 def doctor(
     path: Annotated[
         str | None,
-        typer.Argument(help="A folder of data, a recipe's name or file; nothing to look at what is installed."),
+        typer.Argument(
+            metavar="PATH", help="A folder of data, or a recipe's name or file. Default: check what is installed."
+        ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="The folder's dataset; recognized by default.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The folder's dataset. Default: recognize it.")
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A dataset's argument, e.g. 'ids=[0, 255]'; with a recipe, a change of it. May be repeated.",
+            help="Argument of the dataset, e.g. 'ids=[0, 255]', or change of the recipe. May be repeated.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw samples with colored masks into this PNG.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read so many samples, evenly spread.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; one a CPU by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Read only N samples, evenly spread.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of reading threads. Default: one per CPU.")
+    ] = None,
     timeout: Timeout = IMPORT_LIMIT,
 ) -> None:
-    """Say what is wrong with your data, or with what is installed; exit code 3 when there are errors."""  # fmt: skip
+    """Find what is wrong with your data, or with what is installed. Exit code 3 if there are errors."""
     if path is None:
         _look_at_installation(as_json, timeout, dataset, sets, sheet)
         return

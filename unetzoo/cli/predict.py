@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, DataError
+from ..wording import pluralize
 from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Quiet, Run, Thresholds, app, complain, err, out
 
 if TYPE_CHECKING:
+    import torch
+
+    from ..bundle import ModelBundle
     from ..inference.decide import Threshold
 
 
@@ -65,9 +69,8 @@ def predict(
     from ..inference import Cleaning, Predictor
     from ..training import load_run
 
-    trained = load_run(run)
     predictor = Predictor(
-        trained._replace(model=moved(trained.model, device)),
+        on_device(load_run(run), device),
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
@@ -76,23 +79,25 @@ def predict(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
         ),
     )
-    failures: list[DataError] = []
+    outcomes: list[DataError | None] = []  # one per image
     try:
-        with _progress(failures, shown=not quiet) as seen:
+        with _progress(outcomes, shown=not quiet) as seen:
             predictor.predict_files(
                 _listed(images), folder, background=background, products=write, workers=workers, seen=seen
             )
     finally:  # a full disk or Ctrl-C ends it later than images that could not be read
+        failures = [error for error in outcomes if error is not None]
         for error in failures:
             complain(error)
-    out.print(f"results are in {folder}", soft_wrap=True)
+    if len(failures) < len(outcomes):
+        out.print(f"results are in {folder}", soft_wrap=True)
     if failures:
-        err.print(f"{len(failures)} of the images could not be predicted")
+        err.print(f"{len(failures)} of {pluralize(len(outcomes), 'image')} could not be predicted")
         raise typer.Exit(DataError.exit_code)
 
 
-def moved(net: Any, device: str) -> Any:
-    """Move a network to a device.
+def usable_device(device: str) -> torch.device:
+    """The device of that name; of "auto" a GPU if there is one.
 
     Raises:
         ConfigError: No such device, or none that can be used here.
@@ -102,10 +107,15 @@ def moved(net: Any, device: str) -> Any:
     if device == "auto":
         device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
     try:
-        return net.to(torch.device(device))
+        return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs by device
         found = str(error).splitlines()[0]
         raise ConfigError("unusable device", subject=device, found=found, hint="--device cpu") from error
+
+
+def on_device(trained: ModelBundle, device: str) -> ModelBundle:
+    """A run's network on a device; see `usable_device`."""
+    return trained._replace(model=trained.model.to(usable_device(device)))
 
 
 def threshold_of(given: list[str] | None) -> Threshold:
@@ -152,8 +162,10 @@ def _listed(images: str) -> str | list[str]:
 
 
 @contextmanager
-def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[int, int, DataError | None], None]]:
-    """A progress bar over the images with the number of failures; errors are appended to `failures`."""
+def _progress(
+    outcomes: list[DataError | None], *, shown: bool
+) -> Iterator[Callable[[int, int, DataError | None], None]]:
+    """A progress bar over the images with the number of failures; `outcomes` gets one entry per image."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
@@ -163,9 +175,9 @@ def _progress(failures: list[DataError], *, shown: bool) -> Iterator[Callable[[i
         task = bar.add_task("predicting", total=None)
 
         def seen(done: int, total: int, error: DataError | None) -> None:
-            if error is not None:
-                failures.append(error)
-            description = f"predicting, {len(failures)} failed" if failures else "predicting"
+            outcomes.append(error)
+            failed = len(outcomes) - outcomes.count(None)
+            description = f"predicting, {failed} failed" if failed else "predicting"
             bar.update(task, completed=done, total=total, description=description)
 
         yield seen

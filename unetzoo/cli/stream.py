@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .console import TTA, Blend, Device, Quiet, Run, app, out
-from .predict import moved, threshold_of
+from .console import TTA, Blend, Device, Quiet, Run, Thresholds, app, out
+from .predict import on_device, threshold_of
 
 
 @app.command(epilog="Example: unetzoo stream runs/cells slide.tif classes.tif --memory 2GB")
@@ -30,13 +30,7 @@ def stream(
     ] = None,
     blend: Blend = "exact",
     tta: TTA = None,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[CLASS=]NUMBER",
-            help="Probability threshold: one number, or CLASS=NUMBER. Default: that of the run.",
-        ),
-    ] = None,
+    threshold: Thresholds = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished result.")] = False,
     quiet: Quiet = False,
@@ -45,9 +39,8 @@ def stream(
     from ..inference import predict_to
     from ..training import load_run
 
-    trained = load_run(run)
     streamed = predict_to(
-        trained._replace(model=moved(trained.model, device)),
+        on_device(load_run(run), device),
         source,
         target,
         depth=depth,

@@ -1,4 +1,4 @@
-"""`twin`: data to try a recipe on, without the data."""
+"""`twin`: a data set in miniature, to try a recipe on without the data."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ..wording import pluralize
 from .console import app, err, out
 
 
-@app.command()
+@app.command(epilog="Example: unetzoo twin cityscapes tiny --count 8")
 def twin(
-    layout: Annotated[str, typer.Argument(help="A layout; leave it out to see all layouts and faults.")] = "",
-    folder: Annotated[Path | None, typer.Argument(metavar="OUT", help="An empty or new folder.")] = None,
+    layout: Annotated[
+        str, typer.Argument(metavar="LAYOUT", help="Name of a layout. Default: list all layouts and faults.")
+    ] = "",
+    folder: Annotated[Path | None, typer.Argument(metavar="OUT", help="A new or empty folder.")] = None,
     faults: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="CODE", help="Plant a fault into it; may be repeated.")
+        list[str] | None, typer.Option("--fault", metavar="CODE", help="Plant a fault. May be repeated.")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="How many samples.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height of the label maps in pixels.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the drawings, and of where faults go.")] = 0,
+    count: Annotated[int | None, typer.Option(metavar="N", help="Number of samples.")] = None,
+    size: Annotated[int | None, typer.Option(metavar="N", help="Height of the label maps in pixels.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the drawings and of the faults' places.")] = 0,
 ) -> None:
-    """Write a data set's layout in miniature, drawn: to try a recipe, or `doctor`, without the data."""
+    """Write a data set's layout in miniature, with drawn images: to try a recipe, or `doctor`, without the data."""
     from ..twins import LAYOUTS, plant, write
 
     if not layout:
@@ -49,10 +51,10 @@ def twin(
 def _print_layouts() -> None:
     from ..twins import FAULTS, LAYOUTS
 
-    layouts = Table("layout", "what it is", box=None)
+    layouts = Table("layout", "description", box=None)
     for name, layout in LAYOUTS.items():
         layouts.add_row(name, layout.about)
-    faults = Table("fault", "what is wrong", box=None)
+    faults = Table("fault", "description", box=None)
     for code, fault in FAULTS.items():
         faults.add_row(code, fault.about)
     out.print(layouts)

@@ -23,9 +23,10 @@ from ..training.logs import columns_of, plain
 from ..wording import format_score, printable
 from . import style
 from .curves import COUNTS, Chart, Row, charts
+from .gallery import Ranked
 from .images import Pixels, color_names, encoded, hex_of, ignored_color, limits_of, scale_colors
 from .plots import DASHES, inline_svg
-from .samples import Ranked, Sample
+from .samples import Sample
 
 CLASS_SCORES = {
     "iou": "IoU", "f1": "F1", "precision": "Precision", "sensitivity": "Sensitivity", "specificity": "Specificity",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from ..io import replacing
 from ..wording import format_score, printable
 from .curves import Chart
 from .style import CURVES_LIGHT, LIGHT
@@ -45,9 +46,9 @@ def figure(charts: Sequence[Chart], *, columns: int = 2) -> Figure:
 
 def save(drawn: Figure, path: Path, dpi: int = 110) -> None:
     """Write a figure; characters that the font lacks are drawn as boxes, without a warning."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(path) as partial:
         warnings.filterwarnings("ignore", message="Glyph")
-        drawn.savefig(path, dpi=dpi)
+        drawn.savefig(partial, dpi=dpi)
 
 
 def inline_svg(chart: Chart, number: int) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..training.collapse import told
 from ..training.logs import read_jsonl
+from ..training.recipe import saved_recipe
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,15 @@ def read_run(folder: str | Path) -> SavedRun:
     """Read a run folder.
 
     Raises:
-        ConfigError: The folder is no run folder.
+        ConfigError: The folder is no run folder, or its recipe cannot be read, not even from a checkpoint.
         DataError: The log is damaged.
     """
     folder = Path(folder)
-    recipe = _json(folder / "recipe.json")
-    if not recipe:
-        raise ConfigError(
-            "not a run folder", subject=folder, expected="recipe.json in it, as `unetzoo train` writes it",
-            found="no such folder" if not folder.is_dir() else "no recipe that can be read",
-        )  # fmt: skip
+    recipe = saved_recipe(folder)
     log = read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else None
     if log and any(number < log.lines for number in log.broken):
         raise DataError(
-            "not a log", subject=folder / "metrics.jsonl", expected="a JSON object a line",
+            "not a log", subject=folder / "metrics.jsonl", expected="one JSON object per line",
             found=f"something else in line {log.broken[0]}",
         )  # fmt: skip
     history = [{name: _value(value) for name, value in row.items()} for row in log.rows] if log else []

@@ -15,10 +15,10 @@ from ..labels import LabelSpec
 from ..training.logs import read_jsonl
 from ..training.progress import memory_in_use
 from .curves import charts
+from .gallery import Gallery
 from .images import colors_of
 from .page import Report, render
 from .plots import figure, save
-from .samples import Gallery
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer

@@ -331,6 +331,6 @@ class TensorBoard(Callback):
             self._writer = None
 
     def _begin_evaluation(self, trainer: RunningTrainer) -> None:
-        from ..report.samples import First
+        from ..report.gallery import First
 
         self._samples = First(IMAGES, trainer.metrics.get("mask"))

@@ -210,12 +210,13 @@ def saved_recipe(folder: Path) -> dict[str, Any]:
             "Trainer(unetzoo.load(run).model, loss, metrics=…).evaluate(dataset)",
         )
     if not path.exists():
-        raise ConfigError("not a run folder", subject=folder, expected="recipe.json in it")
+        found = "a folder without it" if folder.is_dir() else "no such folder"
+        raise ConfigError("not a run folder", subject=folder, expected="recipe.json in it", found=found)
     try:
         check_manifest(folder)
         table = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(table, dict):
-            raise TypeError(f"a {type(table).__name__}, no table")
+        if not isinstance(table, dict) or not table:
+            raise TypeError(f"an empty table, or a {type(table).__name__}")
         return table
     except (CheckpointCorruptError, OSError, ValueError, TypeError, RecursionError) as error:
         state = checkpoint.latest_state(folder / "checkpoints")

@@ -167,7 +167,7 @@ class Report(Callback):
         """Score the best network and write the report, unless the run broke off."""
         if not trainer.finished or trainer.out is None:
             return
-        from ..report.samples import Gallery  # the report stands on training's records, so it is imported last
+        from ..report.gallery import Gallery  # the report reads training's records, so it is imported last
         from ..report.write import write as write_report
 
         if (trainer.out / "best").exists():
