@@ -1,6 +1,6 @@
-"""Twins: miniatures of the official layouts, drawn, to try a recipe without its data and to test what reads them.
+"""Twins: drawn miniatures of data sets in their official layouts, to try recipes and to test the code that reads them.
 
-`write` writes one; `plant` plants a named fault into it. The same arguments give the same bytes.
+`write` writes a twin, `plant` plants a fault into it. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from ..datasets.files import PathLike
 from ..errors import ConfigError, DataError, did_you_mean
+from ..wording import describe
+from . import faults_files, faults_images, faults_masks, faults_sets  # noqa: F401 -- importing them fills FAULTS
 from .base import Pair, TwinLayout
-from .faults import FAULTS, Fault
 from .layouts import LAYOUTS
+from .planting import FAULTS, Fault
 
 _LEAST_SIZE = 32
 
@@ -24,16 +26,16 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
     Args:
         name: One of `LAYOUTS`.
         root: A new or empty folder.
-        count: How many samples in all splits together (of composites: cut-outs, and as many scenes; of carvana:
-            rounded up so that every car has as many views). At least 5, or 10 for composites and eva.
-        size: Height of the label maps in pixels, at least 32; the layout's own by default.
+        count: Number of samples in all splits (for composites: of cutouts, and of backgrounds; for carvana: rounded up
+            to the same number of views per car). At least 5, or 10 for composites and eva.
+        size: Height of the masks in pixels, at least 32; by default that of the layout.
         seed: Seed of the drawings, ≥ 0.
 
     Returns:
         `root`, which `DATASETS.build(LAYOUTS[name].dataset, root=root, **LAYOUTS[name].options)` reads.
 
     Raises:
-        ConfigError: Unknown layout, or a number out of range.
+        ConfigError: Unknown layout, or invalid number.
         DataError: `root` is not empty.
 
     Examples:
@@ -51,11 +53,11 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
     count, size = layout.count if count is None else count, layout.size if size is None else size
     for what, value, least in (("count", count, layout.least), ("size", size, _LEAST_SIZE), ("seed", seed, 0)):
         if not isinstance(value, int) or value < least:
-            raise ConfigError(f"wrong {what} of a twin", expected=f"a whole number ≥ {least}", found=repr(value),
-                              hint=f"give {what}={least} or more")  # fmt: skip
+            raise ConfigError(f"wrong {what} of a twin", expected=f"an integer ≥ {least}", found=repr(value),
+                              hint=f"use {what}={least} or more")  # fmt: skip
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError("not an empty folder", subject=root, hint="name a new folder for the twin")
+        raise DataError("not an empty folder", subject=root, hint="choose a new folder")
     layout.writer(root, count, size, seed)
     return root
 
@@ -64,17 +66,17 @@ def plant(root: PathLike, layout: str, fault: str, seed: int = 0) -> list[Path]:
     """Plant a fault into a twin.
 
     Args:
-        root: A folder that `write` has written.
-        layout: The name of its layout.
-        fault: One of `FAULTS`, which must make sense for the layout.
-        seed: Decides, with the fault, which sample is hit.
+        root: A folder written by `write`.
+        layout: Name of its layout.
+        fault: One of `FAULTS` that the layout can have.
+        seed: Seed of the choice of the sample.
 
     Returns:
         The files that were changed, added or removed.
 
     Raises:
         ConfigError: Unknown layout or fault, or a fault that the layout cannot have.
-        DataError: No twin of that layout lies there, or it has been damaged too much.
+        DataError: The folder does not contain a twin of that layout, or too many faults.
 
     Examples:
         >>> import tempfile
@@ -90,9 +92,9 @@ def plant(root: PathLike, layout: str, fault: str, seed: int = 0) -> list[Path]:
         raise ConfigError(f"{layout!r} cannot have the fault {fault!r}", expected=fitting, hint="choose one of these")
     try:
         return FAULTS[fault].planter(Path(root), twin, seed)
-    except Exception as error:  # whatever a folder that is no sound twin may cause
-        raise DataError("no fault can be planted", subject=root, expected=f"a twin of {layout!r}",
-                        found=f"{type(error).__name__}: {error}", hint="write a new one") from error  # fmt: skip
+    except Exception as error:  # a damaged twin may cause anything
+        raise DataError("cannot plant the fault", subject=root, expected=f"a twin of {layout!r}",
+                        found=describe(error), hint="write a new one") from error  # fmt: skip
 
 
 def _named(name: str) -> TwinLayout:

@@ -1,4 +1,4 @@
-"""What a twin is, and how its files are written."""
+"""Layouts of twins, and functions that write image files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Pair:
     """The files of one sample.
 
     Args:
-        name: The sample's id.
-        split: The split it belongs to.
+        name: Id of the sample.
+        split: Its split.
         image: Its image.
-        masks: Its label files; the first is the one that is read.
-        depth: Its depth file, where the layout has one.
-        page: Its slice, where image and labels are stacks.
+        masks: Its mask files; the dataset reads the first.
+        depth: Its depth file, if the layout has one.
+        page: Its slice, if images and masks are stacks.
     """
 
     name: str
@@ -40,20 +40,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class TwinLayout:
-    """A layout that can be written in miniature: `DATASETS.build(dataset, root=…, **options)` reads what is written.
+    """A layout that can be written in miniature. `DATASETS.build(dataset, root=…, **options)` reads it.
 
     Args:
         dataset: Registry name of the dataset.
         layout: The layout that the dataset declares.
         writer: `writer(root, count, size, seed)`.
-        reader: The samples in a written twin, by file names alone (broken files do not matter).
+        reader: Returns the samples of a written twin; uses file names only, so that broken files do not matter.
         splits: Splits with labels.
-        options: Arguments that the dataset needs besides `root` and `split`.
-        declared: What label files hold, where the user declares it.
-        palette: Label files hold palette indices.
-        count: Samples written by default.
-        least: Fewest samples that fill every split.
-        size: Height of the label maps in pixels by default.
+        options: Arguments of the dataset in addition to `root` and `split`.
+        declared: The labels, if the user declares them.
+        palette: Whether mask files contain palette indices.
+        count: Default number of samples.
+        least: Smallest number of samples with which no split is empty.
+        size: Default height of the masks in pixels.
     """
 
     dataset: str
@@ -70,7 +70,7 @@ class TwinLayout:
 
     @property
     def about(self) -> str:
-        """The layout in a line."""
+        """Description in one line."""
         return self.layout.about
 
     @property
@@ -80,7 +80,7 @@ class TwinLayout:
 
     @property
     def values(self) -> MaskValues | None:
-        """What the label files hold that are read; None where there are none."""
+        """The values of the mask files that are read; None if there are none."""
         if self.declared is not None:
             return MaskValues(self.declared)
         masks = self.layout.of("mask")
@@ -88,17 +88,17 @@ class TwinLayout:
 
     @property
     def labels(self) -> LabelSpec | None:
-        """The file values that are declared; those of the label map where it is put together from parts."""
+        """The declared values of mask files; if masks consist of parts, those of the combined mask."""
         if self.layout.joined:
             return self.layout.labels
         return self.values.labels if self.values else None
 
     @property
     def masks(self) -> MaskKind:
-        """How its label files hold classes.
+        """Encoding of classes in mask files.
 
-        An "index" a pixel as gray, a "palette" index, "binary" 0 and 255, "parts" (a file of 0 and 255 for each part),
-        "jpeg" (grays to be thresholded), or None.
+        "index" (gray values), "palette" (palette indices), "binary" (0 and 255), "parts" (one file of 0 and 255 per
+        part), "jpeg" (gray values to be thresholded), or None without masks.
         """
         values = self.values
         if values is None or values.labels is None:
@@ -123,7 +123,7 @@ class TwinLayout:
 
 
 def _recipes() -> dict[str, str]:
-    """A recipe for each dataset: the one of its own name, or else the last by name."""
+    """Dataset → recipe: the one of the same name, otherwise the last by name."""
     import tomllib
 
     from ..errors import UnetzooError
@@ -141,7 +141,7 @@ def _recipes() -> dict[str, str]:
 
 
 def rng_of(seed: int, *key: int) -> RNG:
-    """The random numbers of one drawing."""
+    """The random numbers of a drawing."""
     return np.random.default_rng(np.random.SeedSequence([seed, *key]))
 
 
@@ -155,13 +155,13 @@ def save(path: Path, array: np.ndarray, **options: Any) -> Path:
 
 
 def pixels(path: Path, mode: str | None = None) -> np.ndarray:
-    """What an image file holds, as it is stored or in another mode."""
+    """The pixels of an image file, in its own mode or another one."""
     with Image.open(path) as image:
         return np.asarray(image if mode is None else image.convert(mode))
 
 
 def save_indexed(path: Path, values: np.ndarray, palette: Mapping[int, tuple[int, int, int]]) -> Path:
-    """Write palette indices (mode P), each shown in its color."""
+    """Write a palette image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = np.zeros((256, 3), np.uint8)
     for value, color in palette.items():

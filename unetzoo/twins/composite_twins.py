@@ -1,4 +1,4 @@
-"""Twins of a manifest, of sources of composites, and of an export of composites: their samples are no plain pairs."""
+"""Twins that are not plain pairs of files: a manifest, the sources of composites, and an export of composites."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _read_sources(root: Path) -> list[Pair]:
 
 
 def _write_export(root: Path, count: int, size: int, seed: int) -> None:
-    sources = 10 * (1 + count // 200)  # of every ten cut-outs and scenes, eight are train, one val, one test
+    sources = 10 * (1 + count // 200)  # eight of ten are train, one val, one test
     drawn = Drawings(size, 1, sources, sources)
     for number in range(sources):
         save(root / SCENE / f"bg{number + 1}.jpg", drawn.scene(number).image)

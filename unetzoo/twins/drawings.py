@@ -1,4 +1,4 @@
-"""What the twins of the built-in datasets show: faces, streets, cars, cells."""
+"""Drawings for the twins of the built-in datasets: faces, streets, cars, cells."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .base import RNG, rng_of, save
 from .images import FACE_COLORS, car, complexion, face, membranes, paint, street
 from .writing import Drawing, Drawn, Fields, shares
 
-# Helen's sides are the viewer's, CelebAMask-HQ's the subject's: the left brow of the one is the right one of the other
+# Left and right are the viewer's in Helen and the subject's in CelebAMask-HQ, so they are swapped.
 HELEN = {
     "skin": 1, "r_brow": 2, "l_brow": 3, "r_eye": 4, "l_eye": 5, "nose": 6, "u_lip": 7, "mouth": 8, "l_lip": 9,
     "hair": 10,
 }  # fmt: skip
 _INDEX = {name: i for i, name in enumerate(FACE_COLORS)}
 CITIES = {"train": ("aachen", "bochum"), "val": ("frankfurt",), "test": ("berlin",)}
-# label ids 24 to 33 are things, counted one by one in the files of instances
+# Label ids 24 to 33 are things, which are numbered in instance files.
 FIRST_THING = 24
 VOID = {0: ("unlabeled", (0, 0, 0)), 1: ("ego vehicle", (0, 0, 0)), 3: ("out of roi", (0, 0, 0)),
         4: ("static", (0, 0, 0))}  # fmt: skip
 NAMES = {i: name for i, name, _ in cityscapes.TABLE} | {i: name for i, (name, _) in VOID.items()}
 COLORS = {i: color for i, _, color in cityscapes.TABLE} | {i: color for i, (_, color) in VOID.items()}
 _SHOWN = COLORS | {1: (30, 30, 30), 3: (10, 10, 10), 4: (140, 120, 90), 0: (120, 130, 110)}
-# Cityscapes' id → CamVid's class; what it does not know is not labeled (11)
+# Cityscapes' id → CamVid's class; all others are unlabeled (11).
 TO_CAMVID = {23: 0, 11: 1, 17: 2, 7: 3, 8: 4, 21: 5, 22: 5, 19: 6, 20: 6, 12: 7, 13: 7, 26: 8, 27: 8, 28: 8, 31: 8,
              24: 9, 25: 10, 32: 10, 33: 10}  # fmt: skip
 
 
 def _compose(parts: dict[str, np.ndarray], numbers: dict[str, int]) -> np.ndarray:
-    """The label map of the parts that have a number, later ones over earlier ones."""
+    """A mask of the parts that have a number, later ones on top."""
     labels = np.zeros(next(iter(parts.values())).shape, np.uint8)
     for name in celebamask.PARTS:
         if name in parts and name in numbers:
@@ -42,7 +42,7 @@ def _compose(parts: dict[str, np.ndarray], numbers: dict[str, int]) -> np.ndarra
 
 
 class HelenFaces(Drawing):
-    """Faces in Helen's numbers, and in the release a visualization beside each."""
+    """Faces with Helen's classes; the release contains a visualization of each."""
 
     def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
         """A face."""
@@ -57,22 +57,22 @@ class HelenFaces(Drawing):
 
 
 class CelebAFaces(Drawing):
-    """Faces as part files; images have twice the side of these."""
+    """Faces as part files; images have twice their height and width."""
 
     def samples(self, layout: FileLayout, count: int, seed: int) -> list[Fields]:
-        """Ids over two folders of part files."""
+        """Ids in two folders of part files."""
         ids = [*range(count - count // 4), *(1999 + number for number in range(count // 4))]
         return [{"name": str(number), "folder": str(number // 2000)} for number in ids]
 
     def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
-        """A face, and what it wears."""
+        """A face with optional parts."""
         worn = (("eye_g", "ear_r"), ("hat",), ("neck_l",), ())[int(fields["name"]) % 4]
         parts = face(rng, 2 * size, worn)
         image = paint(_compose(parts, _INDEX), complexion(rng), rng)
         return Drawn(image, {name: present[::2, ::2] for name, present in parts.items()})
 
     def finish(self, root: Path, layout: FileLayout, samples: list[Fields]) -> None:
-        """The mapping file: of every five faces the fourth is val, the fifth test."""
+        """The mapping file: of five faces, the fourth is in val and the fifth in test."""
         if layout.name != "celebamask":
             return
         first = {3: celebamask.FIRST_VAL, 4: celebamask.FIRST_TEST}
@@ -84,10 +84,10 @@ class CelebAFaces(Drawing):
 
 
 class Streets(Drawing):
-    """Street scenes in Cityscapes' label ids, with all of its label files; the test split is without labels."""
+    """Street scenes with Cityscapes' label ids and all of its label files; the test split has no labels."""
 
     def samples(self, layout: FileLayout, count: int, seed: int) -> list[Fields]:
-        """Frames of a few cities."""
+        """Frames of several cities."""
         found = []
         for split, frames in shares(layout, count).items():
             for number in range(frames):
@@ -112,7 +112,9 @@ class Streets(Drawing):
         colors[:, 3] = 255
         for value, color in COLORS.items():
             colors[value, :3] = color
-        instances = np.where(labels >= FIRST_THING, labels.astype(np.int32) * 1000, labels)  # one of each: number 0
+        instances = np.where(
+            labels >= FIRST_THING, labels.astype(np.int32) * 1000, labels
+        )  # one instance per class, number 0
         instances = instances.astype(np.uint16)
         stem = root / "gtFine" / fields["split"] / fields["city"] / f"{fields['name']}_gtFine"
         for end, array in (("labelTrainIds", to_train[labels]), ("instanceIds", instances), ("color", colors[labels])):
@@ -130,7 +132,7 @@ def _box(where: np.ndarray) -> list[list[int]]:
 
 
 class CamVidStreets(Drawing):
-    """Street scenes in CamVid's classes."""
+    """Street scenes with CamVid's classes."""
 
     def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
         """A street."""
@@ -141,17 +143,17 @@ class CamVidStreets(Drawing):
 
 
 class Cars(Drawing):
-    """Cars in a studio, each from several sides."""
+    """Cars in a studio, in several views."""
 
     def samples(self, layout: FileLayout, count: int, seed: int) -> list[Fields]:
-        """Views of each car, numbered from 1."""
+        """Views of each car, counted from 1."""
         cars = max(5, -(-count // 16))
         names = [f"{int(rng_of(seed, number).integers(16**12)):012x}" for number in range(cars)]
         return [{"name": f"{name}_{view:02d}", "car": str(number), "view": str(view)}
                 for number, name in enumerate(names) for view in range(1, -(-count // cars) + 1)]  # fmt: skip
 
     def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
-        """A car from a side, in the color of all its views."""
+        """A view of a car, which has the same color in all views."""
         color = tuple(rng_of(seed, int(fields["car"]), 0).integers(40, 220, 3).tolist())
         paints = {0: (205, 205, 210), 1: color, 2: (30, 40, 50), 3: (25, 25, 25)}
         labels = car(rng, size, size * 3 // 2, int(fields["view"]))

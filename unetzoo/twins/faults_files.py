@@ -1,80 +1,74 @@
-"""Faults of files: missing, broken, doubled."""
+"""Faults of files: missing, broken, duplicated, of another size."""
 
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from .base import pixels, save
-from .planting import PlantedTwin, anywhere, fault, files, has_masks, stacked
+from .base import pixels
+from .composite_twins import MANIFEST
+from .planting import PlantedTwin, anywhere, fault, files, has_depth, has_masks, single_files, stacked
 
 
-@fault("missing-mask", "an image without labels", files)
+@fault("missing-mask", "an image without a mask", files)
 def _missing_mask(twin: PlantedTwin) -> None:
     for path in twin.pick().masks:
         twin.remove(path)
 
 
-@fault("missing-image", "labels without an image", files)
+@fault("missing-image", "a mask without an image", files)
 def _missing_image(twin: PlantedTwin) -> None:
     twin.remove(twin.pick().image)
 
 
-@fault("duplicate-stem", "two images of one name (in a manifest: of one id)", files)
+@fault("duplicate-stem", "two images with the same name (in a manifest: with the same id)", files)
 def _duplicate_stem(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if twin.layout.dataset == "csv":
-        line = next(s for s in (twin.root / "manifest.csv").read_text().splitlines() if s.startswith(f"{pair.name},"))
+        line = next(s for s in (twin.root / MANIFEST).read_text().splitlines() if s.startswith(f"{pair.name},"))
         twin.edit_manifest(lambda text: text + line + "\n")
         return
-    other = pair.image.with_suffix(".png" if pair.image.suffix != ".png" else ".bmp")
-    save(other, pixels(pair.image))
-    twin.note(other)
+    twin.save(pair.image.with_suffix(".png" if pair.image.suffix != ".png" else ".bmp"), pixels(pair.image))
 
 
-@fault("truncated-image", "an image file whose end is missing", anywhere)
+@fault("truncated-image", "an image file without its end", anywhere)
 def _truncated_image(twin: PlantedTwin) -> None:
     _truncate(twin, twin.pick().image)
 
 
-@fault("truncated-mask", "a label file whose end is missing", has_masks)
+@fault("truncated-mask", "a mask file without its end", has_masks)
 def _truncated_mask(twin: PlantedTwin) -> None:
     _truncate(twin, twin.pick().masks[0])
 
 
 def _truncate(twin: PlantedTwin, path: Path) -> None:
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-    twin.note(path)
+    twin.write(path, data[: len(data) * 6 // 10])
 
 
 @fault("empty-file", "an image file of 0 bytes", anywhere)
 def _empty_file(twin: PlantedTwin) -> None:
-    path = twin.pick().image
-    path.write_bytes(b"")
-    twin.note(path)
+    twin.write(twin.pick().image, b"")
 
 
-@fault("not-an-image", "an image file that holds a web page", anywhere)
+@fault("not-an-image", "an image file that contains a web page", anywhere)
 def _not_an_image(twin: PlantedTwin) -> None:
-    path = twin.pick().image
-    path.write_text("<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n")
-    twin.note(path)
+    page = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n"
+    twin.write(twin.pick().image, page)
 
 
-@fault("no-permission", "an image file that may not be read (the superuser reads it all the same)", anywhere)
+@fault("no-permission", "an image file without read permission (which the superuser does not need)", anywhere)
 def _no_permission(twin: PlantedTwin) -> None:
     path = twin.pick().image
     os.chmod(path, 0)
     twin.note(path)
 
 
-@fault("pixel-bomb", "a small file that declares an image of 50,000 × 50,000 pixels", lambda at: not stacked(at))
+@fault("pixel-bomb", "a small file that declares an image of 50,000 × 50,000 pixels", single_files)
 def _pixel_bomb(twin: PlantedTwin) -> None:
-    import zlib
-
     path, side = twin.pick().image, 50_000
     data = bytearray(path.read_bytes())
     if data.startswith(b"\x89PNG"):
@@ -88,12 +82,11 @@ def _pixel_bomb(twin: PlantedTwin) -> None:
     else:
         place = _frame_header(bytes(data))
         data[place + 5 : place + 9] = side.to_bytes(2, "big") * 2
-    path.write_bytes(data)
-    twin.note(path)
+    twin.write(path, bytes(data))
 
 
 def _frame_header(jpeg: bytes) -> int:
-    """Where the segment with a JPEG's size begins."""
+    """Offset of the segment that contains the size of a JPEG."""
     place = 2
     while not 0xC0 <= jpeg[place + 1] <= 0xC2:
         place += 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
@@ -102,43 +95,39 @@ def _frame_header(jpeg: bytes) -> int:
 
 @fault("stray-file", "a file that belongs to no sample", anywhere)
 def _stray_file(twin: PlantedTwin) -> None:
-    path = twin.pick().image.with_name("Thumbs.db")
-    path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(60))
-    twin.note(path)
+    twin.write(twin.pick().image.with_name("Thumbs.db"), b"\xd0\xcf\x11\xe0" + bytes(60))
 
 
-@fault("size-mismatch", "labels of another size than their image", has_masks)
+@fault("size-mismatch", "a mask of another size than its image", has_masks)
 def _size_mismatch(twin: PlantedTwin) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
         twin.stack(pair.masks[0], lambda stack: np.ascontiguousarray(stack[:, : stack.shape[1] * 3 // 4]))
-        return
-    values = twin.values(pair)
-    twin.set_values(pair, values[: values.shape[0] * 3 // 4])
+    else:
+        values = twin.values(pair)
+        twin.set_values(pair, values[: values.shape[0] * 3 // 4])
 
 
-@fault("depth-missing", "a sample without its depth file", lambda at: at.has_depth)
+@fault("depth-missing", "a sample without its depth file", has_depth)
 def _depth_missing(twin: PlantedTwin) -> None:
     twin.remove(_depth(twin))
 
 
-@fault("depth-size-mismatch", "depth of another size than its image", lambda at: at.has_depth)
+@fault("depth-size-mismatch", "depth of another size than its image", has_depth)
 def _depth_size_mismatch(twin: PlantedTwin) -> None:
     path = _depth(twin)
     depth = pixels(path)
-    save(path, np.ascontiguousarray(depth[:, : depth.shape[1] * 3 // 4]))
-    twin.note(path)
+    twin.save(path, np.ascontiguousarray(depth[:, : depth.shape[1] * 3 // 4]))
 
 
-@fault("depth-constant", "depth that is one value throughout", lambda at: at.has_depth)
+@fault("depth-constant", "constant depth", has_depth)
 def _depth_constant(twin: PlantedTwin) -> None:
     path = _depth(twin)
     depth = pixels(path)
-    save(path, np.full_like(depth, depth.mean()))
-    twin.note(path)
+    twin.save(path, np.full_like(depth, depth.mean()))
 
 
 def _depth(twin: PlantedTwin) -> Path:
     path = twin.pick().depth
-    assert path is not None  # `where` let only layouts with depth pass
+    assert path is not None  # as `has_depth` requires
     return path

@@ -1,6 +1,6 @@
-"""What twins show: label maps drawn by geometry, and images painted after them.
+"""Drawn masks, and images painted from them.
 
-Shapes live in the unit square, x to the right and y downwards, so the truth of a drawing is known by position.
+Shapes are defined in the unit square, x to the right and y downwards, so the class of each position is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..datasets.drawing import smooth_noise
 Array = np.ndarray
 RNG = np.random.Generator
 
-# left and right of the parts are the subject's, as in CelebAMask-HQ; a color tells one side from the other
+# Left and right of the parts are the subject's, as in CelebAMask-HQ; colors distinguish the sides.
 FACE_COLORS = {
     "background": (150, 170, 190), "skin": (224, 180, 150), "nose": (205, 150, 125), "eye_g": (40, 40, 45),
     "l_eye": (60, 170, 80), "r_eye": (60, 90, 220), "l_brow": (70, 90, 40), "r_brow": (50, 40, 90),
@@ -27,13 +27,13 @@ HAIR = ((85, 55, 30), (35, 30, 30), (190, 150, 80), (120, 60, 35), (150, 150, 15
 
 
 def grid(height: int, width: int) -> tuple[Array, Array]:
-    """X and y of the pixels' centers in the unit square."""
+    """X and y of pixel centers in the unit square."""
     y, x = np.mgrid[0:height, 0:width]
     return (x + 0.5) / width, (y + 0.5) / height
 
 
 def paint(labels: Array, colors: Mapping[int, tuple[int, int, int]], rng: RNG, spread: float = 8) -> Array:
-    """An image of a label map: its colors, off by `spread`, under uneven light, with grain. uint8 (H, W, 3)."""
+    """Paint a mask: colors with a standard deviation of `spread`, uneven lighting, noise. uint8 (H, W, 3)."""
     table = rng.normal(0, spread, (max(colors) + 1, 3))
     for value, color in colors.items():
         table[value] += color
@@ -43,7 +43,7 @@ def paint(labels: Array, colors: Mapping[int, tuple[int, int, int]], rng: RNG, s
 
 
 def complexion(rng: RNG) -> dict[int, tuple[int, int, int]]:
-    """The colors of a face, by its parts' positions in `FACE_COLORS`; eyes and brows keep theirs."""
+    """Random colors of a face, by the positions of parts in `FACE_COLORS`; eyes and brows are fixed."""
     tone = rng.uniform(0.5, 1.08)
     hair = HAIR[int(rng.integers(len(HAIR)))]
     colors = {}
@@ -54,12 +54,12 @@ def complexion(rng: RNG) -> dict[int, tuple[int, int, int]]:
 
 
 def face(rng: RNG, size: int, extras: tuple[str, ...] = ()) -> dict[str, Array]:
-    """Where the parts of a face lie, bool (size, size) by CelebAMask-HQ's part names; skin lies under its features.
+    """The parts of a face, bool (size, size) by the names of CelebAMask-HQ; skin includes the features on it.
 
     Args:
-        rng: Moves and scales the face a little.
-        size: Side of the square.
-        extras: Parts that not every face has: "eye_g", "hat", "ear_r", "neck_l".
+        rng: Shifts and scales the face slightly.
+        size: Height and width.
+        extras: Optional parts: "eye_g", "hat", "ear_r", "neck_l".
     """
     x, y = grid(size, size)
     scale = rng.uniform(0.85, 1.05)
@@ -99,11 +99,11 @@ def face(rng: RNG, size: int, extras: tuple[str, ...] = ()) -> dict[str, Array]:
 
 
 def street(rng: RNG, height: int, width: int) -> Array:
-    """A street in Cityscapes' label ids: every one of its 19 classes, and void (ids 0…4), in every frame."""
+    """A street in Cityscapes' label ids, with all 19 classes and void (ids 0…4)."""
     x, y = grid(height, width)
     horizon = 0.42 + rng.uniform(-0.03, 0.03)
     labels = np.full((height, width), 23, np.uint8)  # sky
-    for column in range(8):  # houses and trees, by turns
+    for column in range(8):  # houses and trees
         top = horizon - rng.uniform(0.12, 0.3)
         labels[(x * 8 // 1 == column) & (y > top)] = 21 if column % 3 == 1 else 11
     labels[y > horizon] = 22  # terrain
@@ -130,9 +130,9 @@ def street(rng: RNG, height: int, width: int) -> Array:
 
 
 def car(rng: RNG, height: int, width: int, view: int) -> Array:
-    """A car in a studio: 0 background, 1 body, 2 windows, 3 wheels. View 1 shows its front, 5 its side."""
+    """A car in a studio: 0 background, 1 body, 2 windows, 3 wheels. View 1 is the front, view 5 the side."""
     x, y = grid(height, width)
-    side = abs(np.sin((view - 1) * np.pi / 8))  # 16 views go round
+    side = abs(np.sin((view - 1) * np.pi / 8))  # 16 views around the car
     x, y = x - 0.5 - rng.uniform(-0.08, 0.08), y - rng.uniform(-0.06, 0.06)
     half = 0.2 + 0.18 * side
     labels = np.zeros((height, width), np.uint8)
@@ -149,14 +149,14 @@ def membranes(rng: RNG, size: int) -> Array:
     """Cells and the membranes between them: 0 membrane, 1 cell."""
     x, y = grid(size, size)
     places = np.stack(np.meshgrid(*[np.linspace(-0.1, 1.1, 7)] * 2), 2).reshape(-1, 2)
-    points = places + rng.uniform(-0.08, 0.08, places.shape)  # about one cell to each place
+    points = places + rng.uniform(-0.08, 0.08, places.shape)  # about one cell per grid point
     shift = smooth_noise(rng, (size, size), 4)[..., None] * 0.12
     near, _ = spatial.KDTree(points).query(np.stack([x, y], 2) + shift, k=2)
     return (near[..., 1] - near[..., 0] > 0.025).astype(np.uint8)
 
 
 def shapes(rng: RNG, size: int, classes: int) -> Array:
-    """A disc, a square or a triangle for each class but the first, which is what lies around them."""
+    """A disc, square or triangle for each class except the first, the background."""
     x, y = grid(size, size)
     labels = np.zeros((size, size), np.uint8)
     side = max(2, int(np.ceil(np.sqrt(classes))))  # places in a row
@@ -174,5 +174,5 @@ def shapes(rng: RNG, size: int, classes: int) -> Array:
 
 
 def rim(labels: Array) -> Array:
-    """Where the outlines of the classes lie, bool."""
+    """The outlines of the classes, bool."""
     return ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)

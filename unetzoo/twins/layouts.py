@@ -1,4 +1,4 @@
-"""All layouts that can be written: those that the registered datasets declare, plugins' too."""
+"""The layouts that can be written: those that registered datasets declare, including plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..datasets.layout import FileLayout, MaskValues
 from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
 from ..registry import DATASETS
-from .base import Pair, TwinLayout
+from .base import TwinLayout
 from .composite_twins import COMPOSITE_TWINS
 from .drawings import DRAWINGS
 from .writing import Drawing, read_layout, write_layout
@@ -26,7 +26,7 @@ TWO = LabelSpec(("background", "object"), ids=(0, 255))
 def twin_layout(
     dataset: str, target: type[FileDataset], layout: FileLayout, drawing: Drawing, declared: LabelSpec | None = None
 ) -> TwinLayout:
-    """The twin of a declared layout."""
+    """A layout declared by a dataset as a `TwinLayout`."""
     options = dict(layout.options)
     if declared is not None:
         ignored = {"ignore_ids": declared.ignore_ids, "ignore_index": declared.ignore_index}
@@ -36,24 +36,14 @@ def twin_layout(
     masks = layout.of("mask")
     values = MaskValues(declared) if declared else masks[0].values or MaskValues(layout.labels)
     return TwinLayout(
-        dataset, layout, partial(_write, layout, values, drawing), partial(_read, layout, target, splits),
+        dataset, layout, partial(write_layout, layout, values, drawing), partial(read_layout, layout, target, splits),
         splits, options, declared, drawing.palette, drawing.count,
         drawing.least or _least(target, layout, drawing, splits), drawing.size,
     )  # fmt: skip
 
 
-def _write(
-    layout: FileLayout, values: MaskValues, drawing: Drawing, root: Path, count: int, size: int, seed: int
-) -> None:
-    write_layout(root, layout, values, drawing, count, size, seed)
-
-
-def _read(layout: FileLayout, target: type[FileDataset], splits: tuple[str, ...], root: Path) -> list[Pair]:
-    return read_layout(root, layout, target, splits, {})
-
-
 def _least(target: type[FileDataset], layout: FileLayout, drawing: Drawing, splits: tuple[str, ...]) -> int:
-    """The fewest samples that fill every split: two in train, so that they can be told apart."""
+    """The smallest number of samples with two in train and one in every other split."""
     folders = layout.lists or layout.parts
     for count in range(5, 100):
         samples = drawing.samples(layout, count, 0)
@@ -71,12 +61,12 @@ def _least(target: type[FileDataset], layout: FileLayout, drawing: Drawing, spli
 
 
 def _declaring() -> tuple[tuple[str, type[FileDataset]], ...]:
-    """The datasets that declare a layout, by name; `folder`, whose labels are the user's, apart."""
+    """Name and class of the datasets that declare a layout, except `folder`, whose labels the user declares."""
     found: list[tuple[str, type[FileDataset]]] = []
     for dataset in DATASETS.names():
         try:
             target = DATASETS.get(dataset)
-        except UnetzooError:  # a plugin that is broken hinders nothing else
+        except UnetzooError:  # a broken plugin must not affect others
             continue
         if isinstance(target, type) and issubclass(target, FileDataset) and target is not Folder:
             found.append((dataset, target))
@@ -91,7 +81,7 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
         found |= {layout.name: twin_layout(dataset, target, layout, drawing)
                   for layout in target.layouts_for() if layout.name}  # fmt: skip
     for name, about, labels in (
-        ("folder", "masks with a palette, outlines not labeled", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
+        ("folder", "palette masks with unlabeled outlines", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
     ):  # fmt: skip
         flat = replace(Folder.layouts_for()[-1], name=name, about=f"your own: images/ and masks/ by stem; {about}")
         found[name] = twin_layout("folder", Folder, flat, Drawing(palette=labels is OBJECTS), labels)
@@ -99,7 +89,7 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
 
 
 class _Layouts(Mapping[str, TwinLayout]):
-    """The layouts by name, as the datasets that are installed and registered declare them now."""
+    """The layouts by name, as the datasets that are registered at the moment declare them."""
 
     def __getitem__(self, name: str) -> TwinLayout:
         return _known(_declaring())[name]

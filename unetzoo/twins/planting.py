@@ -1,4 +1,4 @@
-"""What the faults share: which samples there are, and their files read and written as they are encoded."""
+"""The table of faults, and a written twin with methods that change its files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -16,19 +17,18 @@ from PIL import Image
 from .base import Pair, TwinLayout, pixels, rng_of, save, save_indexed
 from .composite_twins import MANIFEST
 from .layouts import LAYOUTS
-
-WHITE = {0: (0, 0, 0), 1: (255, 255, 255)}
+from .writing import BLACK_WHITE
 
 
 @dataclass
 class PlantedTwin:
-    """A written twin into which a fault is being planted.
+    """A written twin that a fault is planted into.
 
     Args:
         root: Its folder.
         layout: Its layout.
-        code: The fault's name.
-        seed: With the fault's name decides which sample is hit.
+        code: Name of the fault.
+        seed: Seed of the choice of samples, together with the name.
     """
 
     root: Path
@@ -42,7 +42,7 @@ class PlantedTwin:
         self.rng = rng_of(self.seed, zlib.crc32(self.code.encode()))
 
     def of(self, split: str) -> list[Pair]:
-        """The samples of a split, without those that lack a file already."""
+        """The samples of a split that have all their files."""
         labeled = self.layout.masks is not None
         return [pair for pair in self.pairs if pair.split == split and _complete(pair) and bool(pair.masks) == labeled]
 
@@ -52,36 +52,45 @@ class PlantedTwin:
         return train[int(self.rng.integers(len(train)))]
 
     def pick_two(self, second: str = "train") -> tuple[Pair, Pair]:
-        """A sample of train and another one of a split, both of one kind of file."""
+        """A sample of train and another one of a split, in the same file format."""
         first = self.pick()
         others = [p for p in self.of(second) if p.name != first.name and p.image.suffix == first.image.suffix]
         return first, others[int(self.rng.integers(len(others)))]
 
     def note(self, *paths: Path) -> None:
-        """Remember that files were changed."""
+        """Record that files were changed."""
         self.touched += [path for path in paths if path not in self.touched]
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write the bytes of a file."""
+        path.write_bytes(data)
+        self.note(path)
+
+    def save(self, path: Path, array: np.ndarray, **options: Any) -> None:
+        """Write an image file."""
+        save(path, array, **options)
+        self.note(path)
 
     def read_image(self, pair: Pair) -> np.ndarray:
         """The image of a sample."""
         return pixels(pair.image) if pair.page is None else self._page(pair.image, pair.page)
 
     def write_image(self, pair: Pair, array: np.ndarray) -> None:
-        """Write the image of a sample in the format that it has."""
+        """Write the image of a sample in its file format."""
         if pair.page is not None:
             self._set_page(pair.image, pair.page, array)
         else:
-            save(pair.image, array)
-        self.note(pair.image)
+            self.save(pair.image, array)
 
     def values(self, pair: Pair, path: Path | None = None) -> np.ndarray:
-        """The numbers in a sample's label file; grays as shown where it holds 0 and 255."""
+        """The values of a mask file; of binary masks the gray values."""
         path = path or pair.masks[0]
         if pair.page is not None:
             return self._page(path, pair.page)
         return pixels(path, None if indexed(self.layout) else "L")
 
     def set_values(self, pair: Pair, values: np.ndarray, path: Path | None = None) -> None:
-        """Write a sample's label file in the encoding that it has."""
+        """Write a mask file in its encoding."""
         path, values = path or pair.masks[0], values.astype(np.uint8)
         if pair.page is not None:
             self._set_page(path, pair.page, values)
@@ -90,19 +99,19 @@ class PlantedTwin:
                 colors = image.getpalette() or []
             save_indexed(path, values, dict(enumerate(zip(colors[::3], colors[1::3], colors[2::3], strict=False))))
         elif path.suffix == ".gif" and set(np.unique(values)) <= {0, 255}:
-            save_indexed(path, values // 255, WHITE)
+            save_indexed(path, values // 255, BLACK_WHITE)
         else:
             save(path, np.stack([values] * 3, 2) if self.layout.masks == "parts" else values)
         self.note(path)
 
     def all_masks(self) -> Iterator[tuple[Pair, Path]]:
-        """Every label file that is read; in a face of parts these are several."""
+        """Every mask file that is read; several per sample if it consists of parts."""
         for pair in self.pairs:
             for path in pair.masks if self.layout.masks == "parts" else pair.masks[:1]:
                 yield pair, path
 
     def copy(self, source: Pair, target: Pair, *, labels: bool = True) -> None:
-        """Give a sample the image of another, and its labels and depth."""
+        """Replace the image of a sample by that of another, and its labels and depth."""
         if source.page is not None:
             self.write_image(target, self.read_image(source))
         else:
@@ -113,22 +122,20 @@ class PlantedTwin:
             self._copy_file(source.depth, target.depth)
 
     def labels(self, pair: Pair) -> dict[str, bytes] | np.ndarray:
-        """All labels of a sample: its files by what they are called beyond the sample's name, or its slice."""
+        """All labels of a sample: contents of its files by the rest of their names, or its slice."""
         if pair.page is not None:
             return self.values(pair)
         return {path.name.removeprefix(_prefix(pair)): path.read_bytes() for path in pair.masks}
 
     def set_labels(self, pair: Pair, labels: dict[str, bytes] | np.ndarray) -> None:
-        """Give a sample the labels that `labels` took from another."""
+        """Replace the labels of a sample by the `labels` of another."""
         if isinstance(labels, np.ndarray):
             self.set_values(pair, labels)
             return
         for path in pair.masks:
             self.remove(path)
         for end, content in labels.items():
-            path = pair.masks[0].with_name(_prefix(pair) + end)
-            path.write_bytes(content)
-            self.note(path)
+            self.write(pair.masks[0].with_name(_prefix(pair) + end), content)
 
     def _copy_file(self, source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
@@ -140,7 +147,7 @@ class PlantedTwin:
         self.note(path)
 
     def renamed(self, path: Path, suffix: str) -> Path:
-        """Remove a file for another format of the same stem; a manifest follows."""
+        """Remove a file to replace it by one of another format; updates the manifest."""
         new = path.with_suffix(suffix)
         if new != path:
             self.remove(path)
@@ -150,14 +157,14 @@ class PlantedTwin:
         return new
 
     def edit_manifest(self, edit: Callable[[str], str]) -> None:
-        """Change the text of the manifest, where there is one."""
+        """Change the text of the manifest, if there is one."""
         path = self.root / MANIFEST
         if path.exists():
             path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
             self.note(path)
 
     def stack(self, path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Change a whole stack."""
+        """Change a stack."""
         tifffile.imwrite(path, edit(tifffile.imread(path)), photometric="minisblack", software=False)
         self.note(path)
 
@@ -178,7 +185,7 @@ def _complete(pair: Pair) -> bool:
 
 
 def _prefix(pair: Pair) -> str:
-    """What the names of a sample's label files begin with: its id, with leading zeros or without."""
+    """The start of the names of the mask files of a sample: its id, with or without leading zeros."""
     found = re.match(f"0*{re.escape(pair.name)}", pair.masks[0].name)
     return found[0] if found else ""
 
@@ -188,12 +195,12 @@ Where = Callable[[TwinLayout], bool]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that a data set can have.
+    """A fault of a data set.
 
     Args:
-        about: What is wrong, in a line.
+        about: Description in one line.
         where: Whether a layout can have it.
-        planter: `planter(root, layout, seed)` plants it and returns the files it touched.
+        planter: `planter(root, layout, seed)` plants it and returns the files that it changed.
     """
 
     about: str
@@ -210,15 +217,15 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(code: str, about: str, where: Where) -> Callable:
-    """Enter a function of a `PlantedTwin` into `FAULTS`.
+    """Decorator: add a function of a `PlantedTwin` to `FAULTS`.
 
     Args:
-        code: The fault's name.
-        about: What is wrong, in a line.
-        where: Which layouts can have it.
+        code: Name of the fault.
+        about: Description in one line.
+        where: Whether a layout can have it.
     """
 
-    def enter(plant: Callable[[PlantedTwin], None]) -> Callable[[PlantedTwin], None]:
+    def add(plant: Callable[[PlantedTwin], None]) -> Callable[[PlantedTwin], None]:
         def planter(root: Path, layout: TwinLayout, seed: int) -> list[Path]:
             twin = PlantedTwin(root, layout, code, seed)
             plant(twin)
@@ -227,11 +234,11 @@ def fault(code: str, about: str, where: Where) -> Callable:
         FAULTS[code] = Fault(about, where, planter)
         return plant
 
-    return enter
+    return add
 
 
 def stacked(layout: TwinLayout) -> bool:
-    """All samples lie in one file."""
+    """All samples are in one file."""
     return layout.layout.stacked
 
 
@@ -241,17 +248,27 @@ def anywhere(layout: TwinLayout) -> bool:
 
 
 def has_masks(layout: TwinLayout) -> bool:
-    """Images have labels."""
+    """Images have masks."""
     return layout.masks is not None
 
 
+def has_depth(layout: TwinLayout) -> bool:
+    """Samples have a depth file."""
+    return layout.has_depth
+
+
+def single_files(layout: TwinLayout) -> bool:
+    """Every image is a file."""
+    return not stacked(layout)
+
+
 def files(layout: TwinLayout) -> bool:
-    """Every image and every label map is a file."""
+    """Every image and every mask is a file."""
     return has_masks(layout) and not stacked(layout)
 
 
 def raw(layout: TwinLayout) -> bool:
-    """Label files are read as stored numbers."""
+    """Mask files are read as stored values."""
     return files(layout) and layout.values is not None and layout.values.how == "numbers"
 
 
@@ -261,11 +278,11 @@ def colored(layout: TwinLayout) -> bool:
 
 
 def declared_values(layout: TwinLayout) -> list[int]:
-    """The values that the label files may hold, sorted."""
+    """The values that mask files may contain, sorted."""
     labels = layout.values.labels if layout.values else None
     return sorted(value for value in labels.lookup() if value >= 0) if labels else []
 
 
 def indexed(layout: TwinLayout) -> bool:
-    """Label files hold a number for each class."""
+    """Mask files contain class numbers."""
     return layout.masks in ("index", "palette")

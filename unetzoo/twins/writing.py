@@ -1,10 +1,10 @@
-"""Writing any declared layout in miniature, and finding the samples of a written one again."""
+"""Write any declared layout in miniature, and list the samples of a written one."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -21,34 +21,34 @@ Fields = dict[str, str]
 
 
 class Drawn(NamedTuple):
-    """A drawn sample: its image, and its labels as file values (for parts: bool, by the name of the part)."""
+    """A drawn sample: its image, and its mask as file values (of parts: bool, by name)."""
 
     image: np.ndarray
     labels: np.ndarray | dict[str, np.ndarray]
 
 
 class Drawing:
-    """What a twin shows, and how its samples are called: shapes, one kind a class, unless a subclass knows better.
+    """Content and names of the samples of a twin: geometric shapes, one kind per class; subclasses draw others.
 
     Args:
-        count: Samples written by default.
-        least: Fewest samples that fill every split; None computes it.
-        size: Height of the label maps in pixels by default.
-        palette: Label files hold palette indices.
+        count: Default number of samples.
+        least: Smallest number of samples with which no split is empty; computed if None.
+        size: Default height of the masks in pixels.
+        palette: Whether mask files contain palette indices.
     """
 
     def __init__(self, count: int = 20, least: int | None = None, size: int = 64, *, palette: bool = False) -> None:
         self.count, self.least, self.size, self.palette = count, least, size, palette
 
     def samples(self, layout: FileLayout, count: int, seed: int) -> list[Fields]:
-        """The fields of each sample's paths."""
+        """The values of the fields in the paths of each sample."""
         names = [layout.sample_names.format(number) for number in range(count)]
         folders = [folder for folder, total in shares(layout, count).items() for _ in range(total)]
         more = {key: "a" for file in layout.files for key in file.fields if key not in ("name", "split", "part")}
         return [{**more, "name": name, "split": folder} for name, folder in zip(names, folders, strict=True)]
 
     def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
-        """One sample."""
+        """Draw a sample."""
         labels = values.labels
         assert labels is not None
         classes = shapes(rng, size, labels.classes)
@@ -57,19 +57,19 @@ class Drawing:
         image = paint(classes, colors, rng)  # type: ignore[arg-type]
         stored = np.array(labels.ids, np.uint8)[classes]
         ignored = [value for value in labels.ignore_ids if value >= 0]
-        if ignored:  # outlines are not labeled, as in VOC
+        if ignored:  # unlabeled outlines, as in VOC
             stored[rim(classes)] = ignored[-1]
         return Drawn(image[..., 0] if layout.gray else image, stored)
 
     def write_more(self, root: Path, layout: FileLayout, fields: Fields, drawn: Drawn) -> None:
-        """Files of a sample that the dataset does not read, or not first."""
+        """Write other files of a sample, which the dataset does not need."""
 
     def finish(self, root: Path, layout: FileLayout, samples: list[Fields]) -> None:
-        """Files of the whole set."""
+        """Write files of the whole data set."""
 
 
 def shares(layout: FileLayout, count: int) -> dict[str, int]:
-    """How many samples lie in each folder, or stand in each list, that splits are read from."""
+    """Number of samples in each folder or list of a split."""
     known = dict(layout.lists) or dict(layout.parts)
     if not known and "split" in layout.files[0].fields:
         known = {folder: (folder,) for folder in layout.fields["split"].split("|")}
@@ -82,9 +82,9 @@ def shares(layout: FileLayout, count: int) -> dict[str, int]:
 
 
 def write_layout(
-    root: Path, layout: FileLayout, values: MaskValues, drawing: Drawing, count: int, size: int, seed: int
+    layout: FileLayout, values: MaskValues, drawing: Drawing, root: Path, count: int, size: int, seed: int
 ) -> None:
-    """Draw the samples of a layout, and write every file that it declares."""
+    """Draw the samples of a layout, and write all files that it declares."""
     samples = drawing.samples(layout, count, seed)
     stacks: dict[str, list[np.ndarray]] = {}
     for number, fields in enumerate(samples):
@@ -114,7 +114,7 @@ def _write(
 ) -> None:
     if file.role == "image":
         save(root / file.fill(**fields), drawn.image)
-    elif file.role != "mask":  # a plane that counts everywhere
+    elif file.role != "mask":  # e.g. a mask of valid pixels
         height, width = drawn.image.shape[:2]
         save(root / file.fill(**fields), np.full((height, width), 255, np.uint8))
     elif isinstance(drawn.labels, dict):
@@ -129,20 +129,18 @@ def _write(
         save(root / file.fill(**fields), drawn.labels)
 
 
-def read_layout(
-    root: Path, layout: FileLayout, dataset: type[FileDataset], splits: tuple[str, ...], options: dict[str, Any]
-) -> list[Pair]:
-    """The samples of a written layout, divided as the dataset divides them."""
+def read_layout(layout: FileLayout, dataset: type[FileDataset], splits: tuple[str, ...], root: Path) -> list[Pair]:
+    """The samples of a written layout, with the splits of the dataset."""
     if layout.stacked:
         paths = [root / layout.of(role)[0].fill(**layout.fields) for role in ("image", "mask")]
         with tifffile.TiffFile(paths[0]) as file:
             names = [f"{number:02d}" for number in range(len(file.pages))]
         return [Pair(name, split, paths[0], (paths[1],), page=int(name)) for split in splits
-                for name in dataset.divide(names, split, root, **options)]  # fmt: skip
+                for name in dataset.divide(names, split, root)]  # fmt: skip
     pairs = []
     for split in splits:
         items = [item for item in find_items(layout, root, split)[0] if item.of("image")]
-        chosen = set(dataset.divide([item.name for item in items], split, root, **options))
+        chosen = set(dataset.divide([item.name for item in items], split, root))
         for item in items:
             if item.name in chosen:
                 read = layout.read_first(item.of("mask")) if item.of("mask") else []
@@ -154,5 +152,5 @@ def read_layout(
 
 
 def _rank(layout: FileLayout, path: str) -> int:
-    """Parts that are painted last come first: nothing lies over them."""
+    """Order of parts: those painted last come first, because nothing covers them."""
     return -list(layout.joined).index(layout.part_in(path)) if layout.joined else 0
