@@ -6,6 +6,7 @@ Whoever reads a file written here meets the old content or the new, never a part
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointCorruptError
+from .errors import CheckpointCorruptError, DataError, UnetzooError
 
 MANIFEST = "manifest.json"
 RESTORE = "restore the folder from a copy, or write it again"
@@ -62,6 +63,41 @@ class Disk:
 
 
 DISK = Disk()
+
+
+@contextlib.contextmanager
+def disk_errors(
+    subject: object,
+    kind: type[UnetzooError] = DataError,
+    *,
+    what: str = "cannot write",
+    full: str = "free some space, then try again",
+    other: str = "check the path and its permissions",
+) -> Iterator[None]:
+    """Turn the system's errors about files into ours.
+
+    Args:
+        subject: The file or folder.
+        kind: The error to raise.
+        what: What failed, unless the disk is full.
+        full: The hint if the disk is full.
+        other: The hint otherwise.
+
+    Examples:
+        >>> with disk_errors("a.png"):  # doctest: +ELLIPSIS
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        unetzoo.errors.DataError: no space left: a.png: found No space left on device. Fix: ...
+    """
+    try:
+        yield
+    except UnetzooError:
+        raise
+    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        found = getattr(error, "strerror", None) or str(error)
+        raise kind("no space left" if is_full else what, subject=subject, found=found,
+                   hint=full if is_full else other) from error  # fmt: skip
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:

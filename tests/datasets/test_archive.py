@@ -84,10 +84,24 @@ def test_a_changed_file_of_an_unpacked_archive_is_noticed(tmp_path, cache):
     root = data_root(path)
     (root / "a.txt").write_bytes(b"ALPHA")
     (root / "more.txt").touch()
+    archive_module._CHECKED.clear()  # as in a new process
     again = data_root(path)
     assert (again / "a.txt").read_bytes() == b"alpha" and not (again / "more.txt").exists()
     (again / "c.zip").unlink()
+    archive_module._CHECKED.clear()
     assert (data_root(path) / "c.zip").exists()
+
+
+def test_the_unpacked_files_are_checked_once_per_process(tmp_path, cache, monkeypatch):
+    path = good(tmp_path / "a.zip")
+    data_root(path)
+    archive_module._CHECKED.clear()
+    walks = []
+    contents = archive_module._contents
+    monkeypatch.setattr(archive_module, "_contents", lambda folder: walks.append(folder) or contents(folder))
+    assert len({data_root(path) for _ in range(3)}) == 1 and len(walks) == 1
+    shutil.rmtree(cache / "archives")
+    assert (data_root(path) / "a.txt").read_bytes() == b"alpha"
 
 
 def test_the_cache_folder(tmp_path, monkeypatch):

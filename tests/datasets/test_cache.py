@@ -74,7 +74,18 @@ def test_built_once_in_parallel_and_used_ever_after(tmp_path, pairs, monkeypatch
     same(again[3], kept[3])
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": (1, 2, 3)}, {"size": 1.5}, {"size": "8"}, {"workers": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 0},
+        {"size": (1, 2, 3)},
+        {"size": 1.5},
+        {"size": "8"},
+        {"workers": -1},
+        {"size": 10**6},
+        {"workers": 100_000},
+    ],
+)
 def test_wrong_arguments(tmp_path, wrong):
     with pytest.raises(ConfigError, match=f"wrong {next(iter(wrong))}"):
         cached(All(), folder=tmp_path, progress=False, **wrong)

@@ -226,7 +226,8 @@ def test_jittered_shift_is_the_images():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"split": "vall"}, {"size": 8}, {"length": -1}, {"seed": -1}, {"channels": 4}, {"positions": "line"},
+    [{"split": "vall"}, {"size": 8}, {"size": 10**6},
+     {"length": -1}, {"seed": -1}, {"channels": 4}, {"positions": "line"},
      {"foregrounds": 0}, {"split": "val", "backgrounds": 5}, {"length": "every"}, {"length": "all"}, {"length": True},
      {"depth": "depth"}, {"depth_gaps": True}, {"depth_scale": 0.1}],
 )  # fmt: skip

@@ -107,7 +107,8 @@ def test_light():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 0}, {"size": [1, 2, 3]}, {"crop": 2.5}, {"mirror": -1}, {"hflip": 1.5}, {"vflip": "often"},
+    [{"size": 0}, {"size": 10**6}, {"crop": [10**5, 10**5]},
+     {"size": [1, 2, 3]}, {"crop": 2.5}, {"mirror": -1}, {"hflip": 1.5}, {"vflip": "often"},
      {"rotate": -1},
      {"elastic": -2}, {"brightness": 3}, {"normalize": "zscore"}, {"normalize": {"mean": [0]}},
      {"normalize": {"mean": [0, 0], "std": [1]}}, {"normalize": {"mean": [0], "std": [0]}},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +236,24 @@ def test_the_command_writes_twins(tmp_path, twins, monkeypatch, capsys):
 def test_the_tables_are_readable():
     assert len(FAULTS) >= 41 and all(fault.layouts and fault.about for fault in FAULTS.values())
     assert {layout.dataset for layout in LAYOUTS.values()} == set(unetzoo.DATASETS.names())
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    saved = []
+
+    def save(self, path, *args, **options):
+        saved.append(path)
+        if len(saved) == 5:
+            Path(path).touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return plainly(self, path, *args, **options)
+
+    plainly = Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", save)
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        saved.clear()
+        with pytest.raises(DataError) as caught:
+            write("camvid", tmp_path / name)
+        assert caught.value.subject == tmp_path / name and "space" in caught.value.hint
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]

@@ -10,7 +10,7 @@ from hostile import hostile_tiffs
 from PIL import Image
 
 from unetzoo.errors import DataError, UnetzooError
-from unetzoo.images import read_image
+from unetzoo.images import read_image, source
 from unetzoo.images.source import TiffSource, open_source
 
 HEIGHT, WIDTH = 75, 90
@@ -104,6 +104,32 @@ def test_a_mask_page_is_passed_over(tmp_path):
         file.write(image, photometric="rgb", tile=(32, 32), metadata=None)
         file.write(np.ones((HEIGHT, WIDTH), bool), photometric="mask", subfiletype=4, metadata=None)
     assert np.array_equal(read_in_windows(tmp_path / "a.tif", 3), image)
+
+
+class Chunked:
+    """An array in chunks that counts how often each is decoded, as zarr would."""
+
+    def __init__(self, values, chunks):
+        self.values, self.chunks, self.decoded = values, chunks, []
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def __getitem__(self, key):
+        rows, columns = key
+        (tall, wide), (height, width) = self.chunks[:2], self.shape[:2]
+        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
+        self.decoded += itertools.product(
+            range(top // tall, -(-bottom // tall)), range(left // wide, -(-right // wide))
+        )
+        return self.values[key]
+
+
+@pytest.mark.parametrize("chunks", [(7, 90, 3), (32, 32, 3), (75, 10, 1), (50, 60, 3)])
+def test_statistics_of_a_chunked_array_decode_each_chunk_once(monkeypatch, chunks):
+    monkeypatch.setattr(source, "BLOCK", 1000)
+    stored = Chunked(pixels_of(3), chunks)
+    with open_source(stored) as image:
+        total = sum(int(block.sum(dtype=np.int64)) for block in image.blocks())
+    assert len(stored.decoded) == len(set(stored.decoded)) and total == pixels_of(3).sum(dtype=np.int64)
 
 
 @pytest.mark.parametrize("kind", hostile_tiffs())

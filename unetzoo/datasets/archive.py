@@ -41,6 +41,7 @@ _CHUNK = 1 << 20
 _LARGEST_HEADER = 8 * _CHUNK  # what the headers of one entry of a tar may take
 _SETTLED = 2 * 10**9  # ns: a file younger than the coarsest clock of a file system may yet change unseen
 _NOISE = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what systems add of their own accord
+_CHECKED: set[Path] = set()  # unpacked folders whose contents this process has compared
 T = TypeVar("T")
 _BY_HAND = "fetch it again; if you trust it, unpack it yourself and give the folder"
 
@@ -205,11 +206,16 @@ def _contents(folder: Path) -> str:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether an unpacked folder is there, and holds what it held when it was unpacked."""
+    """Whether an unpacked folder is there, with the contents it was unpacked with; they are compared once a process."""
+    if target in _CHECKED:
+        return target.is_dir()
     try:
-        return target.is_dir() and json.loads(_contents_note(target).read_text())["contents"] == _contents(target)
+        whole = target.is_dir() and json.loads(_contents_note(target).read_text())["contents"] == _contents(target)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    if whole:
+        _CHECKED.add(target)
+    return whole
 
 
 def unpack(file: IO[bytes], archive: Path, target: Path, limits: Limits) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import multiprocessing
 import os
 import re
 import warnings
@@ -26,6 +25,8 @@ from .base import Sample, SegmentationDataset
 from .cachefile import CacheReader, Damage, Packed
 from .files import PathLike
 from .listing import SHOWN, summary
+from .parallel import processes
+from .settings import pair
 from .store import building, cache_root
 
 FEW = 32  # samples for which starting processes does not pay
@@ -70,7 +71,8 @@ def cached(
     """
     if isinstance(dataset, CachedDataset):
         raise ConfigError("the dataset is cached already", subject=dataset, hint="cache the dataset itself")
-    sides = _sides(size)
+    sides = pair("size", size, subject="cached")
+    processes(workers)  # refuses a wrong number before any work
     raw = copy.copy(dataset)
     raw.transform = None
     identity = fingerprint.digest(
@@ -86,8 +88,8 @@ def cached(
             if draft is not None:
                 if path.exists():
                     display.say(f"{path} is damaged, or its dataset has changed: it is made anew")
-                processes = _processes(workers, len(raw))
-                _build(raw, sides, draft, key, processes, display.track(f"caching {type(raw).__name__}"))
+                count = _processes(workers, len(raw))
+                _build(raw, sides, draft, key, count, display.track(f"caching {type(raw).__name__}"))
                 if fingerprint.digest("key", identity, sources.digest()) != key:
                     raise DataError("files changed while they were cached", subject=dataset, hint="start again")
     return CachedDataset(dataset, path, key)
@@ -241,16 +243,6 @@ def _usable(path: Path, key: bytes) -> bool:
         return False
 
 
-def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else size
-    match tuple(sides) if isinstance(sides, Sequence) else sides:
-        case (int(height), int(width)) if min(height, width) > 0:
-            return height, width
-    raise ConfigError("wrong size", subject="cached", expected="a side ≥ 1, or (height, width)", found=repr(size))
-
-
 def _mask_type(labels: LabelSpec) -> np.dtype:
     """The smallest type for class indices and the ignored value.
 
@@ -266,14 +258,8 @@ def _mask_type(labels: LabelSpec) -> np.dtype:
 
 
 def _processes(workers: int | None, samples: int) -> int:
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise ConfigError("wrong workers", subject="cached", expected="a whole number ≥ 0", found=repr(workers))
-    if multiprocessing.current_process().daemon:
-        return 0  # a loader's worker may have no children
-    if workers is not None:
-        return min(workers, samples)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus if samples > FEW and cpus > 1 else 0
+    count = min(processes(workers), samples)
+    return 0 if workers is None and (samples <= FEW or count == 1) else count
 
 
 class _Display:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ from PIL import Image
 
 from .._version import __version__
 from ..errors import ConfigError, DataError, RunLockedError
+from ..io import disk_errors
 from .base import Sample
 from .composites import Composites
 from .export_files import COMPOSITE, DEPTH, FORMAT, MANIFEST, MASK, SCENE, identities, read_manifest
@@ -208,7 +208,7 @@ def _manifest(data: Composites, jpeg: int | None, begun: dict[str, Any]) -> dict
     _check_names(data)
     content = hashlib.sha256()
     for path in data.sources():
-        with _our_errors(path, "read"):
+        with _our_errors(path, "cannot read"):
             content.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     measured = data.depth_source != "layered"
     manifest = {
@@ -285,19 +285,13 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def _our_errors(subject: Path, what: str = "write") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        hint = "free some space, then run it again: it goes on" if full else "check the path and its permissions"
-        raise DataError(f"cannot {what}", subject=subject, found=error.strerror or str(error), hint=hint) from error
+def _our_errors(subject: Path, what: str = "cannot write") -> contextlib.AbstractContextManager[None]:
+    return disk_errors(subject, what=what, full="free some space, then run it again: it continues")
 
 
 def _put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # `_prepare` removes it after a kill
     with _our_errors(path):
         try:
             aside.write_bytes(content)

@@ -26,6 +26,7 @@ from .sources import Drawings, ImageFiles, Sources, division, find_maps
 SPLITS = ("train", "val", "test", "all")
 LABELS = LabelSpec(("background", "foreground"))
 GRID = 28 / 192  # the original's step, as a share of the image
+MOST_SIZE = 4096  # drawing a scene of this side takes gigabytes
 PLACES = tuple((row, column) for row in (4, 3, 2, 1) for column in range(5))  # in the original's order, in steps
 
 
@@ -126,7 +127,7 @@ class Composites(SegmentationDataset):
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, SPLITS, "Composites")
-        _require(_whole(size, 16), "size", size, "a whole number ≥ 16")
+        _require(_whole(size, 16) and size <= MOST_SIZE, "size", size, f"a whole number in 16…{MOST_SIZE}")
         _require(
             length in ("endless", "all") or _whole(length, 0),
             "length",

@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError
 
 Piece = TypeVar("Piece")
 Answer = TypeVar("Answer")
+MOST = 256  # worker processes that any machine may be told to start
 _work: Callable[[Any], Any]  # in a worker: what it was started for
 
 
@@ -45,7 +46,7 @@ def spread(work: Callable[[Piece], Answer], todo: Sequence[Piece], workers: int 
         ConfigError: Not a number of processes.
         DataError: A process died, or `work` does not pickle. What `work` raises passes as it is.
     """
-    workers = min(_processes(workers), len(todo))
+    workers = min(processes(workers), len(todo))
     if workers < 2:
         yield from map(work, todo)
         return
@@ -59,14 +60,20 @@ def spread(work: Callable[[Piece], Answer], todo: Sequence[Piece], workers: int 
         pool.shutdown(cancel_futures=True)
 
 
-def _processes(workers: int | None) -> int:
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise ConfigError("wrong workers", expected="a whole number ≥ 0", found=repr(workers), hint="0: no processes")
+def processes(workers: int | None) -> int:
+    """The number of worker processes that a setting means; one per CPU for None, none in a daemonic process.
+
+    Raises:
+        ConfigError: Not a number of processes, or far more than this machine can use.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = max(MOST, 8 * cpus)
+    if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= most):
+        raise ConfigError("wrong workers", expected=f"a whole number in 0…{most}", found=repr(workers),
+                          hint=f"0 starts none; this machine has {cpus} CPUs")  # fmt: skip
     if multiprocessing.current_process().daemon:
-        return 0  # a loader's worker may have no children
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return 0  # a loader's worker may not have children
+    return cpus if workers is None else workers
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the settings of a `Transform` must be."""
+"""Validation of the settings of a `Transform`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..images.normalize import Normalize
 LARGEST = {
     "hflip": 1, "vflip": 1, "rotate": 180, "elastic": 1e4, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 180,
 }  # fmt: skip
+
+MOST_PIXELS = 2**28  # of a resized or cropped image: far above any use, and below what exhausts memory at once
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -34,8 +36,12 @@ def check(settings: Mapping[str, Any]) -> None:
         raise wrong("on", settings["on"], '"loader" or "device"')
 
 
-def pair(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """A side, or (height, width), as the latter."""
+def pair(name: str, value: int | Sequence[int] | None, subject: str = "Transform") -> tuple[int, int] | None:
+    """A side, or (height, width), as the latter.
+
+    Raises:
+        ConfigError: Not such a size, or more pixels than images may have.
+    """
     if value is None:
         return None
     if isinstance(value, int):
@@ -44,8 +50,12 @@ def pair(name: str, value: int | Sequence[int] | None) -> tuple[int, int] | None
         sides = tuple(value) if isinstance(value, Sequence) else (value,)
     match sides:
         case (int(height), int(width)) if min(height, width) > 0:
-            return height, width
-    raise wrong(name, value, "a side ≥ 1, or (height, width)")
+            if height * width <= MOST_PIXELS:
+                return height, width
+            expected = f"at most {MOST_PIXELS:,} pixels"
+            raise ConfigError(f"wrong {name}", subject=subject, expected=expected, found=f"{height:,}×{width:,}",
+                              hint="sizes are in pixels, e.g. 256")  # fmt: skip
+    raise wrong(name, value, "a side ≥ 1, or (height, width)", subject)
 
 
 def span(name: str, value: Sequence[float] | None) -> tuple[float, float] | None:
@@ -72,8 +82,6 @@ def statistics(value: Normalize) -> Normalize:
     raise wrong("normalize", value, '"unit", "minmax", "standard" or {"mean": […], "std": […]} with std > 0')
 
 
-def wrong(name: str, found: object, expected: str) -> ConfigError:
-    """The error of a setting."""
-    return ConfigError(
-        f"wrong {name}", subject="Transform", expected=expected, found=repr(found), hint=f"give {expected}"
-    )
+def wrong(name: str, found: object, expected: str, subject: str = "Transform") -> ConfigError:
+    """The error for an invalid setting."""
+    return ConfigError(f"wrong {name}", subject=subject, expected=expected, found=repr(found), hint=f"give {expected}")

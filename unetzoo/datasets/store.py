@@ -7,7 +7,6 @@ the next one.
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import os
 import shutil
@@ -17,9 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import CacheError, UnetzooError
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from ..errors import CacheError
+from ..io import DISK, disk_errors
 
 
 def cache_root() -> Path:
@@ -97,30 +95,13 @@ def building(
         lock.release()
 
 
-@contextlib.contextmanager
-def our_errors(subject: object) -> Iterator[None]:
-    """Turn the system's errors of a cache's files into ours."""
-    try:
-        yield
-    except UnetzooError:
-        raise
-    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
-        if isinstance(error, OSError) and error.errno in FULL:
-            what, hint = "no space left for the cache", "free some, or set UNETZOO_CACHE to a folder on a larger disk"
-        else:
-            what, hint = "cannot write the cache", "set UNETZOO_CACHE to a folder that you may write"
-        raise CacheError(what, subject=subject, found=str(error), hint=hint) from error
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def our_errors(subject: object) -> contextlib.AbstractContextManager[None]:
+    """Turn the system's errors about a cache's files into ours."""
+    return disk_errors(
+        subject, CacheError, what="cannot write the cache",
+        full="free some space, or set UNETZOO_CACHE to a folder on a larger disk",
+        other="set UNETZOO_CACHE to a folder that you may write",
+    )  # fmt: skip
 
 
 def _put(place: Path, target: Path) -> None:
@@ -129,9 +110,9 @@ def _put(place: Path, target: Path) -> None:
         if target.exists():
             os.replace(target, draft_of(target))  # a folder cannot be renamed onto another
     else:
-        sync(place)
+        DISK.sync(place)
     os.replace(place, target)
-    sync(target.parent)
+    DISK.sync(target.parent)
 
 
 def draft_of(target: Path) -> Path:

@@ -121,8 +121,20 @@ class ArraySource(ImageSource):
     def blocks(self) -> Iterator[np.ndarray]:
         """See `ImageSource.blocks`."""
         height, width, channels = self.shape
-        rows = max(1, BLOCK // (width * channels))
-        return (self.read(top, min(top + rows, height), 0, width) for top in range(0, height, rows))
+        tall, wide = _chunk(self.values)  # whole chunks, so that each is decoded once
+        columns = max(BLOCK // (tall * channels) // wide, 1) * wide
+        rows = max(BLOCK // (min(columns, width) * channels) // tall, 1) * tall
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                yield self.read(top, min(top + rows, height), left, min(left + columns, width))
+
+
+def _chunk(values: Sliced) -> tuple[int, int]:
+    """Height and width of the chunks that an array is stored in, as zarr and h5py declare them; else single pixels."""
+    match getattr(values, "chunks", None):
+        case (int(tall), int(wide), *_) if tall > 0 and wide > 0:
+            return tall, wide
+    return 1, 1
 
 
 class TiffSource(ImageSource):

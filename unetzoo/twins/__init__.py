@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from ..datasets.files import PathLike
 from ..errors import ConfigError, DataError, did_you_mean
+from ..io import disk_errors
 from ..wording import describe
 from . import faults_files, faults_images, faults_masks, faults_sets  # noqa: F401 -- importing them fills FAULTS
 from .base import Pair, TwinLayout
@@ -36,7 +38,7 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
 
     Raises:
         ConfigError: Unknown layout, or invalid number.
-        DataError: `root` is not empty.
+        DataError: `root` is not empty or cannot be written; in that case nothing is left behind.
 
     Examples:
         >>> import tempfile, numpy as np, unetzoo
@@ -58,7 +60,16 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError("not an empty folder", subject=root, hint="choose a new folder")
-    layout.writer(root, count, size, seed)
+    new = not root.exists()
+    try:
+        with disk_errors(root):
+            layout.writer(root, count, size, seed)
+    except BaseException:  # nothing half-written stays
+        for path in list(root.iterdir()) if root.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if new and root.is_dir():
+            root.rmdir()
+        raise
     return root
 
 
