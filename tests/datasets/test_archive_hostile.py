@@ -49,7 +49,7 @@ def test_nul_in_names(tmp_path, canary):
 def test_what_is_no_file_or_folder(kind, what, tmp_path, canary):
     for target in (b"/etc/passwd", b"../../evil", b"fine"):
         entries = [("fine", b"1", "file"), ("it", target, what), ("it/evil", b"owned", "file")]
-        canary(pack(tmp_path / "archives" / f"a{kind}", entries), UnsafeArchiveError, "more than files and folders")
+        canary(pack(tmp_path / "archives" / f"a{kind}", entries), UnsafeArchiveError, "a link, a device or a pipe")
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar"])
@@ -68,17 +68,17 @@ def test_what_is_no_file_or_folder(kind, what, tmp_path, canary):
 )
 def test_doubled_names(kind, names, tmp_path, canary):
     entries = [(name, b"1", "folder" if name.endswith("/") else "file") for name in names]
-    canary(pack(tmp_path / "archives" / f"a{kind}", entries), UnsafeArchiveError, "two entries of one name")
+    canary(pack(tmp_path / "archives" / f"a{kind}", entries), UnsafeArchiveError, "same name")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bombs(kind, tmp_path, canary, monkeypatch):
     path = good(tmp_path / "archives" / f"a{kind}", {f"{i}": bytes(10**6) for i in range(8)})
-    text = canary(path, UnsafeArchiveError, "unpacks to too much", max_bytes=5_000_000)
+    text = canary(path, UnsafeArchiveError, "so far", max_bytes=5_000_000)
     assert "at most 2,000,000 entries, 5,000,000 bytes" in text and "max_bytes=…" in text and "data_root" in text
-    canary(path, UnsafeArchiveError, "unpacks to too much", max_entries=7)
+    canary(path, UnsafeArchiveError, "so far", max_entries=7)
     if kind != ".tar":
-        monkeypatch.setattr("unetzoo.datasets.archive.SPARED", 10**6)
+        monkeypatch.setattr("unetzoo.datasets.unpack.SPARED", 10**6)
         canary(path, UnsafeArchiveError, "100 times its own size", max_ratio=100)
         monkeypatch.undo()
     assert len(list(data_root(path, max_entries=8, max_bytes=8_000_000).iterdir())) == 8
@@ -86,7 +86,7 @@ def test_bombs(kind, tmp_path, canary, monkeypatch):
 
 def test_folders_count_too(tmp_path, canary):
     path = good(tmp_path / "archives" / "a.zip", {f"{i}/" + "/".join("abcdefgh"): b"" for i in range(20)})
-    canary(path, UnsafeArchiveError, "too much", max_entries=179)
+    canary(path, UnsafeArchiveError, "so far", max_entries=179)
     assert len(list(data_root(path, max_entries=180).iterdir())) == 20
 
 
@@ -137,7 +137,7 @@ def test_endless_headers_of_a_tar(tmp_path, canary):
         with tarfile.open(path, "w:gz", compresslevel=1) as file:
             file.fileobj.write(info.tobuf())
             file.fileobj.write(field + bytes(info.size - len(field)))
-        canary(path, UnsafeArchiveError, "endless headers")
+        canary(path, UnsafeArchiveError, "headers")
 
 
 def test_a_sparse_file_of_a_terabyte(tmp_path, canary):
@@ -147,7 +147,7 @@ def test_a_sparse_file_of_a_terabyte(tmp_path, canary):
         info = tarfile.TarInfo("sparse")
         info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(10**12), "GNU.sparse.name": "sparse"}
         file.addfile(info)
-    canary(path, UnsafeArchiveError, "too much")
+    canary(path, UnsafeArchiveError, "so far")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,7 +187,7 @@ def test_an_archive_that_changes_meanwhile(tmp_path, canary, monkeypatch):
             more.write(b"x")
 
     monkeypatch.setattr(archive_module, "unpack", meddle)
-    canary(path, DataError, "changes while it is read")
+    canary(path, DataError, "changed")
 
 
 PIECES = ["..", ".", "", "a", "A", "b", "evil", "C:", "\\", "é", "x\n", "~", "con", "a" * 300]

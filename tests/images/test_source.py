@@ -10,7 +10,7 @@ from hostile import hostile_tiffs
 from PIL import Image
 
 from unetzoo.errors import DataError, UnetzooError
-from unetzoo.images import read_image, source
+from unetzoo.images import array_source, read_image
 from unetzoo.images.source import TiffSource, open_source
 
 HEIGHT, WIDTH = 75, 90
@@ -125,7 +125,7 @@ class Chunked:
 
 @pytest.mark.parametrize("chunks", [(7, 90, 3), (32, 32, 3), (75, 10, 1), (50, 60, 3)])
 def test_statistics_of_a_chunked_array_decode_each_chunk_once(monkeypatch, chunks):
-    monkeypatch.setattr(source, "BLOCK", 1000)
+    monkeypatch.setattr(array_source, "BLOCK", 1000)
     stored = Chunked(pixels_of(3), chunks)
     with open_source(stored) as image:
         total = sum(int(block.sum(dtype=np.int64)) for block in image.blocks())

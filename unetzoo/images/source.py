@@ -1,4 +1,4 @@
-"""Images too large to hold, read in windows from TIFF files, memory maps and whatever can be sliced.
+"""Windows of images too large for memory: TIFF and `.npy` files and anything that can be sliced.
 
 A window of a TIFF file has the pixels that `read_image` gives for the same file: structure and color model are read
 from the same tables.
@@ -11,144 +11,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
-from ..errors import DataError, ImageDecodeError, InputShapeError
-from .arrays import FULL_SCALE
+from ..errors import DataError, ImageDecodeError
+from .array_source import ArraySource, ImageSource, Sliced, unreadable
 from .decode import PathLike, as_channels
 from .tiff import read_pages
 
-SEGMENT = 256 * 2**20  # bytes of a decoded tile or strip, at most
-BLOCK = 2**24  # pixels that are read at once of an array, for statistics
+SEGMENT = 256 * 2**20  # maximum bytes of a decoded tile or strip
 SUFFIXES = {".npy": "NumPy", ".tif": "TIFF", ".tiff": "TIFF"}
 _GRAY, _RGB, _CMYK, _YCBCR = 1, 2, 5, 6  # PhotometricInterpretation
-_JPEG = {6, 7, 33007, 34892}  # kinds of compression that are decoded to RGB
+_JPEG = {6, 7, 33007, 34892}  # compressions that are decoded to RGB
 _ALPHA = {1, 2}  # ExtraSamples: associated (premultiplied), unassociated
 
 
-class Sliced(Protocol):
-    """What has a shape and gives parts: a memory map, an array of zarr or h5py."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(H, W) or (H, W, C)."""
-        ...
-
-    @property
-    def dtype(self) -> Any:
-        """Of its values."""
-        ...
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """A part."""
-        ...
-
-
-class ImageSource:
-    """An image (H, W, C) that is read in windows.
-
-    Args:
-        name: For errors.
-        shape: (H, W) or (H, W, C).
-        dtype: Of its values.
-
-    Raises:
-        InputShapeError: Other dimensions, or none.
-        DataError: Integers of unknown full scale.
-    """
-
-    def __init__(self, name: object, shape: tuple[int, ...], dtype: Any) -> None:
-        if len(shape) not in (2, 3):
-            raise InputShapeError("not a single image", subject=name, expected="(H, W) or (H, W, C)", found=shape)
-        self.name, self.dtype = name, np.dtype(dtype)
-        self.shape = (int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) == 3 else 1)
-        if min(self.shape) < 1:
-            raise InputShapeError("an empty image", subject=name, found=shape)
-        if self.dtype.kind != "f" and self.dtype.name not in FULL_SCALE:
-            raise DataError(
-                "integers of unknown full scale",
-                subject=name,
-                expected="uint8, uint16, bool or floats",
-                found=self.dtype,
-                hint="convert the image, scaled as in training",
-            )
-
-    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """A window (h, w, C).
-
-        Raises:
-            ImageDecodeError: It cannot be read.
-        """
-        raise NotImplementedError
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The whole image in parts, each decoded once."""
-        raise NotImplementedError
-
-    def cache_bytes(self, rows: int) -> int:
-        """Bytes that reading a row of windows of this height holds, one window after the other."""
-        return 0
-
-    def cache(self, rows: int) -> None:
-        """Keep what neighboring windows of this height share."""
-
-
-class ArraySource(ImageSource):
-    """Anything that can be sliced.
-
-    Args:
-        values: The image.
-        name: For errors.
-    """
-
-    def __init__(self, values: Sliced, name: object) -> None:
-        super().__init__(name, tuple(values.shape), values.dtype)
-        self.values = values
-
-    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """See `ImageSource.read`."""
-        try:
-            part = np.asarray(self.values[top:bottom, left:right])
-        except Exception as error:  # whatever the owner of the values raises
-            raise unreadable(self.name, error) from error
-        return part if part.ndim == 3 else part[..., None]
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """See `ImageSource.blocks`."""
-        height, width, channels = self.shape
-        tall, wide = _chunk(self.values)  # whole chunks, so that each is decoded once
-        columns = max(BLOCK // (tall * channels) // wide, 1) * wide
-        rows = max(BLOCK // (min(columns, width) * channels) // tall, 1) * tall
-        for top in range(0, height, rows):
-            for left in range(0, width, columns):
-                yield self.read(top, min(top + rows, height), left, min(left + columns, width))
-
-
-def _chunk(values: Sliced) -> tuple[int, int]:
-    """Height and width of the chunks that an array is stored in, as zarr and h5py declare them; else single pixels."""
-    match getattr(values, "chunks", None):
-        case (int(tall), int(wide), *_) if tall > 0 and wide > 0:
-            return tall, wide
-    return 1, 1
-
-
 class TiffSource(ImageSource):
-    """The image of a TIFF file, decoded tile by tile (or strip by strip) where a window lies.
+    """The image of a TIFF file; only the tiles or strips of a window are decoded.
 
     Args:
-        file: The opened file.
-        number: Of its page.
-        channels: What the network takes, where that is known: 8-bit colors are converted to gray (1) or RGB (3) as
-            `read_image` does; as many as the file has are left as they are stored.
-        name: For errors.
+        file: The open file.
+        number: Index of the page.
+        channels: Input channels of the network, if known: 8-bit colors are converted to gray (1) or RGB (3) as
+            `read_image` does; if the file has this number of channels, they are returned as stored.
+        name: Its name in errors.
 
     Raises:
-        DataError: A kind of pixels that cannot be read in windows.
+        DataError: Pixels of a kind that cannot be read in windows.
     """
 
     def __init__(self, file: tifffile.TiffFile, number: int, channels: int | None, name: object) -> None:
@@ -157,7 +50,7 @@ class TiffSource(ImageSource):
         if page.imagedepth != 1 or page.dtype is None:
             found = f"{page.imagedepth} layers" if page.imagedepth != 1 else f"{page.bitspersample} bits per sample"
             raise DataError("not a single image of whole bytes", subject=name, found=found)
-        self.mode: tuple[str, str] | None = None  # Pillow's, where colors are converted
+        self.mode: tuple[str, str] | None = None  # Pillow's mode and packing, if colors are converted
         self.kept = self._colors(channels, name)
         super().__init__(name, (page.imagelength, page.imagewidth, self.kept), page.dtype)
         self.planes = self.samples if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and self.samples > 1 else 1
@@ -199,13 +92,13 @@ class TiffSource(ImageSource):
         self.segment = lru_cache(self._shared(rows))(self._decode)
 
     def _shared(self, rows: int) -> int:
-        """Segments of a window and its neighbor: they share a column of tiles; strips are as wide as the image."""
+        """Segments of a window that its neighbor needs too: a column of tiles; strips are as wide as the image."""
         return min(self.down, rows // self.tall + 2) * min(self.across, 2) * self.planes
 
     def _decode(self, plane: int, y: int, x: int) -> np.ndarray:
         index, samples, page = (plane * self.down + y) * self.across + x, self.samples // self.planes, self.page
         if not page.databytecounts[index]:
-            return np.zeros((self.tall, self.wide, samples), self.dtype)  # left out of a sparse file
+            return np.zeros((self.tall, self.wide, samples), self.dtype)  # omitted from a sparse file
         try:
             self.file.seek(page.dataoffsets[index])
             data = self.file.read(page.databytecounts[index])
@@ -213,7 +106,7 @@ class TiffSource(ImageSource):
             segment = page.decode(data, index, **tables)[0][0]
             if segment.shape[2] != samples:
                 raise ValueError(f"a segment of {segment.shape[2]} samples, not {samples}")
-        except Exception as error:  # decoders raise whatever they please on broken files
+        except Exception as error:  # decoders raise anything for broken files
             raise unreadable(self.name, error) from error
         return segment
 
@@ -221,7 +114,7 @@ class TiffSource(ImageSource):
         return self.tall * self.wide * self.samples // self.planes * self.page.dtype.itemsize
 
     def _colors(self, channels: int | None, name: object) -> int:
-        """The number of channels that are read; 8-bit colors that differ from them are converted as Pillow does."""
+        """The number of channels that are read; other 8-bit colors are converted as by Pillow."""
         page, samples = self.page, self.samples
         extra = tuple(int(kind) for kind in page.extrasamples)
         colors = _RGB if page.photometric == _YCBCR and page.compression in _JPEG else int(page.photometric)
@@ -258,7 +151,7 @@ class TiffSource(ImageSource):
         turn = page.tags.valueof("Orientation", 1)
         if turn != 1:
             raise DataError(
-                "the image is stored turned or mirrored",
+                "the image is stored rotated or mirrored",
                 subject=self.name,
                 expected="orientation 1",
                 found=turn,
@@ -273,7 +166,7 @@ class TiffSource(ImageSource):
 
 
 def _converts(mode: str, channels: int) -> bool:
-    """Whether Pillow converts a window of a mode; a palette would be missing."""
+    """Whether Pillow can convert a window in this mode; a palette would be missing."""
     try:
         return not mode.startswith("P") and bool(as_channels(Image.new(mode, (1, 1)), channels).size)
     except ValueError:
@@ -281,22 +174,22 @@ def _converts(mode: str, channels: int) -> bool:
 
 
 def _overlap(start: int, stop: int, origin: int, length: int) -> tuple[slice, slice]:
-    """Where a segment and a window overlap along one axis: in the window, and in the segment."""
+    """The overlap of a segment and a window along one axis, in coordinates of the window and of the segment."""
     first, last = max(start, origin), min(stop, origin + length)
     return slice(first - start, last - start), slice(first - origin, last - origin)
 
 
 @contextmanager
 def open_source(source: PathLike | Sliced, channels: int | None = None) -> Iterator[ImageSource]:
-    """An image to read windows of.
+    """Open an image for reading windows.
 
     Args:
-        source: A tiled TIFF file, a `.npy` file, or anything with `shape`, `dtype` and slices (H, W) or (H, W, C).
-        channels: What the network takes, for the colors of a TIFF file.
+        source: A tiled TIFF file, a `.npy` file, or an array (H, W) or (H, W, C) with `shape`, `dtype` and slicing.
+        channels: Input channels of the network, to convert the colors of a TIFF file.
 
     Raises:
         ImageDecodeError: Missing, broken or truncated.
-        DataError: Of another kind; several images; a type or layout that cannot be read in windows.
+        DataError: Another format; several images; a type or layout that cannot be read in windows.
 
     Examples:
         >>> with open_source(np.arange(12, dtype=np.uint8).reshape(3, 4)) as image:
@@ -323,7 +216,7 @@ def open_source(source: PathLike | Sliced, channels: int | None = None) -> Itera
                 yield image
     elif isinstance(source, Tensor) or not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         raise DataError(
-            "nothing to read windows of",
+            "not an image source",
             found=type(source).__name__,
             expected="a path, or an array (H, W[, C]) that can be sliced",
             hint="tensors are for unetzoo.predict" if isinstance(source, Tensor) else None,
@@ -335,7 +228,7 @@ def open_source(source: PathLike | Sliced, channels: int | None = None) -> Itera
 def _memory_map(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a broken header may raise anything
+    except Exception as error:  # a broken header raises anything
         raise unreadable(path, error) from error
 
 
@@ -359,15 +252,6 @@ def _tiff(path: Path, channels: int | None) -> Iterator[TiffSource]:
             image = TiffSource(file, pages[0].number, channels, path)
         except DataError:
             raise
-        except Exception as error:  # tags that contradict each other
+        except Exception as error:  # inconsistent tags
             raise unreadable(path, error) from error
         yield image
-
-
-def unreadable(name: object, error: object) -> ImageDecodeError:
-    """The error for an image whose data cannot be decoded."""
-    found = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
-    hint = "the file is broken; fetch or save it again"
-    if "imagecodecs" in str(error):
-        hint = "install the package imagecodecs, which decodes this compression"
-    return ImageDecodeError("unreadable image", subject=name, found=found, hint=hint)

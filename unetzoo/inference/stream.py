@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
-from ..images.source import ImageSource, Sliced, open_source
+from ..images.array_source import ImageSource, Sliced
+from ..images.source import open_source
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
 from ..terminal import progress_console

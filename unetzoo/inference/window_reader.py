@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
-from ..images.source import ImageSource
+from ..images.array_source import ImageSource
 from .windows import Span, WindowPlan, host_positions
 
 PROBE = (48, 64)  # pixels of the corner that is preprocessed before any work
