@@ -3,6 +3,8 @@ import sys
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ["COLUMNS"] = "160"  # tables break their lines by it, and tests read them
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny; threads would only wait for each other,
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # in the processes that tests start, too
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 import unetzoo
 from unetzoo.registry import MODELS
 
-torch.set_num_threads(1)  # the networks here are tiny; threads would only wait for each other
+torch.set_num_threads(1)
 
 OURS = [name for name in unetzoo.list_models() if MODELS.entry(name).builtin and not name.startswith("smp-")]
 

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import unetzoo
-from unetzoo.errors import UnknownKeywordError
+from unetzoo.errors import ConfigError, UnknownKeywordError
 
 NAMES = unetzoo.list_models("smp-*")
 
@@ -75,3 +75,21 @@ def test_smps_own_faults_stay_and_are_tagged():
     net.eval()
     assert net.encoder.training  # the fault that the tag names; ours is tested in test_contract.py
     assert unetzoo.info("bnunet").tags == ()
+
+
+@pytest.mark.parametrize(("name", "options"), [("smp-unet", {}), ("dualunet", {"encoder_depth": 3})])
+def test_pretrained_weights_without_a_connection_are_our_error_at_once(tmp_path, monkeypatch, name, options):
+    def unreachable(address, timeout):
+        assert timeout <= 5
+        raise OSError(-2, "Name or service not known")
+
+    def retry(seconds):
+        raise AssertionError("the Hub's client retries")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    monkeypatch.setattr("unetzoo.models.pretrained.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("time.sleep", retry)
+    with pytest.raises(ConfigError) as caught:
+        unetzoo.build(name, encoder_name="resnet18", encoder_weights="imagenet", **options)
+    assert "resnet18" in caught.value.subject and "encoder_weights=None" in caught.value.hint

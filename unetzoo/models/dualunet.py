@@ -14,12 +14,13 @@ from segmentation_models_pytorch.encoders import encoders as smp_table
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UnknownNameError, did_you_mean
+from ..errors import ConfigError, UnetzooError, UnknownNameError, did_you_mean
 from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
 from .blocks import Decoder, DoubleConv, Encoder, HiddenAct, crop_center, one_of, widths
 from .card import Card, Deviation
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
+from .pretrained import downloading
 
 WIDTHS = (64, 128, 256, 512, 1024)
 FOREIGN_DECODER = (256, 128, 64, 32, 16)  # SMP's decoder widths, coarsest first
@@ -178,8 +179,11 @@ def foreign_encoder(name: str, in_channels: int, depth: int, weights: str | None
         choices = [*smp_table, *("tu-" + model for model in timm.list_models())]
         raise UnknownNameError(f"unknown encoder {name!r}", hint=did_you_mean(name, choices, "encoder"))
     try:
-        net = get_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
+        with downloading(name, weights):
+            net = get_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
         expected, found = pyramid(net, in_channels)
+    except UnetzooError:
+        raise
     except Exception as error:  # hundreds of architectures by other hands: each fails in its own way
         raise _no_pyramid(name, f"{type(error).__name__}: {error}") from error
     if found != expected:

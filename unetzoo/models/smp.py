@@ -14,6 +14,7 @@ import segmentation_models_pytorch as smp
 
 from ..registry import check_keywords
 from .geometry import Geometry
+from .pretrained import downloading
 
 # What SMP 0.6 does otherwise than our own networks; `info` and the tests read it.
 TAGS = (
@@ -42,7 +43,8 @@ def _factory(architecture: type) -> Callable[..., Any]:
         check_keywords(build, given, name)
         extras: Mapping[str, Any] = given.pop("encoder_kwargs", None) or {}
         given.setdefault("encoder_weights", None)
-        net = architecture(**given, **extras)
+        with downloading(given.get("encoder_name", "the default encoder"), given["encoder_weights"]):
+            net = architecture(**given, **extras)
         if geometry := _geometry(net):
             net.geometry = geometry
         return net
