@@ -51,7 +51,7 @@ def expected(net, image, labels=None, preprocess=None, **options):
     image, logits, depth = answer._asked(image)
     found = answer._decided(image, logits, depth)
     heads = {} if found.depth is None else {"depth": found.depth[None]}
-    return {"labels": found.classes, "probabilities": found.probabilities.numpy()} | heads
+    return {"labels": found.label_map, "probabilities": found.probabilities.numpy()} | heads
 
 
 def assert_same(answers, reference, tolerance=1e-4):

@@ -29,7 +29,7 @@ def test_a_loaded_network_predicts_as_it_was_saved_to(net, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (21, 34, 3), np.uint8)
     result = unetzoo.load(tmp_path / "saved").predict(image)
     expected = unetzoo.predict(net, unetzoo.Preprocess(normalize="standard")(image)).argmax(0)
-    assert np.array_equal(result.classes, expected) and result.labels.names == labels.names
+    assert np.array_equal(result.label_map, expected) and result.labels.names == labels.names
 
 
 def test_a_loaded_network_without_preprocessing_asks_for_it(net, tmp_path):
@@ -38,7 +38,7 @@ def test_a_loaded_network_without_preprocessing_asks_for_it(net, tmp_path):
     with pytest.raises(ConfigError) as caught:
         bundle.predict(image)
     assert "Preprocess(" in caught.value.hint
-    assert bundle.predict(image, preprocess=unetzoo.Preprocess()).classes.shape == (16, 16)
+    assert bundle.predict(image, preprocess=unetzoo.Preprocess()).label_map.shape == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_onnx_runtime(example):
     path = next((out / "cars/train").glob("*.jpg"))
     image = np.asarray(Image.open(path).convert("RGB"))
     (labels,) = onnxruntime.InferenceSession(out / "car.onnx").run(["labels"], {"image": image[None]})
-    assert (labels[0] == Predictor(run).segment(path).classes).mean() > 0.999
+    assert (labels[0] == Predictor(run).segment(path).label_map).mean() > 0.999
 
 
 def test_two_processes(example):

@@ -25,7 +25,7 @@ def test_a_decoded_image_is_preprocessed_as_the_network_says(tmp_path, preproces
         assert torch.equal(logits, seen)
     assert torch.equal(unetzoo.predict(ModelBundle.of(net), image), logits)
     path = save(tmp_path / "in" / "a.png", image)
-    labels = Predictor(net).segment(path).classes
+    labels = Predictor(net).segment(path).label_map
     assert np.array_equal(labels, predict_labels(net, image)) and np.array_equal(labels, predict_labels(net, path))
     assert (labels == logits.argmax(0).numpy()).mean() > 0.999
 

@@ -34,7 +34,7 @@ def test_every_product(tmp_path):
     assert names == {f"a{end}" for end in ends}
     answer = predictor.segment(image, scene)
     color = np.asarray(read(tmp_path / "out" / "a_color.png"))
-    assert np.array_equal(color, np.asarray(answer.labels.palette)[answer.classes])
+    assert np.array_equal(color, np.asarray(answer.labels.palette)[answer.label_map])
     shades = np.asarray(read(tmp_path / "out" / "a_depth_color.png")).astype(int)
     lowest, highest = (np.unravel_index(f(answer.depth), answer.depth.shape) for f in (np.argmin, np.argmax))
     assert shades[lowest].tolist() == [68, 1, 84] and shades[highest].tolist() == [253, 231, 37]  # viridis' two ends
@@ -263,7 +263,7 @@ def test_a_run_brings_its_threshold_and_whole_images(tmp_path):
     assert isinstance(trained, ModelBundle) and trained.threshold == 0.9 and trained.preprocess == Preprocess((48, 48))
     path = save(tmp_path / "a.png", noise(20, 30, 3))
     likely = Predictor(trained).segment(path).probabilities[0].numpy()
-    strict, lax = (Predictor(trained, **o).segment(path).classes for o in ({}, {"threshold": 0.01}))
+    strict, lax = (Predictor(trained, **o).segment(path).label_map for o in ({}, {"threshold": 0.01}))
     assert np.array_equal(strict, likely > 0.9) and np.array_equal(lax, likely > 0.01)
 
 

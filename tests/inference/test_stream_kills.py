@@ -101,7 +101,7 @@ def test_it_goes_on_wherever_it_was_killed(tmp_path, monkeypatch, net, image, wh
 
 def test_killed_again_and_again(tmp_path, monkeypatch, net, image, whole):
     lives = 1
-    while killed(net, image, tmp_path, Life(7, lives % 2 == 0), monkeypatch, resume=True):
+    while killed(net, image, tmp_path, Life(9, lives % 2 == 0), monkeypatch, resume=True):
         lives += 1
     found = values(tmp_path)
     assert lives > 2 and all(np.array_equal(found[name], whole[name]) for name in whole)
@@ -119,7 +119,7 @@ def test_what_bears_its_name_already_is_said_to_be_complete_and_not_touched(tmp_
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "note"])
 def test_unfinished_files_that_were_harmed_are_begun_anew(tmp_path, monkeypatch, net, image, whole, harm):
-    assert killed(net, image, tmp_path, Life(10, True), monkeypatch)
+    assert killed(net, image, tmp_path, Life(12, True), monkeypatch)
     note = tmp_path / "out.npy.part.json"
     assert 0 < json.loads(note.read_text())["rows"] < 150
     if harm == "cut":

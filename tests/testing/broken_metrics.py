@@ -185,7 +185,7 @@ BROKEN = {
     "detached-state": Graph,
     "inference-mode": InPlace,
     "ignored-pixels": CountsIgnored,
-    "weightless-pixels": DropsWeight,
+    "zero-weight-pixels": DropsWeight,
     "empty-compute": FailsEmpty,
     "mismatched-shapes": Broadcasts,
     "inputs-unmodified": Writes,

@@ -285,7 +285,7 @@ def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarra
         >>> predict_labels(net, np.zeros((20, 31, 3), np.uint8), preprocess=unetzoo.Preprocess()).shape
         (20, 31)
     """
-    return Predictor(network, **options).segment(image).classes
+    return Predictor(network, **options).segment(image).label_map
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:

@@ -41,14 +41,14 @@ class SegmentationResult:
 
     Args:
         image: uint8 (H, W, C).
-        classes: uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may have several labels.
+        label_map: The class of each pixel, uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may have several labels.
         labels: Names and colors.
         probabilities: (C, H, W).
         depth: float32 (H, W), if the network has that head.
     """
 
     image: np.ndarray
-    classes: np.ndarray
+    label_map: np.ndarray
     labels: LabelSpec
     probabilities: Tensor
     depth: np.ndarray | None = None
@@ -64,31 +64,31 @@ class SegmentationResult:
         depth: Tensor | None = None,
     ) -> SegmentationResult:
         """Probabilities (C, H, W) decided and cleaned."""
-        classes = decision(probabilities).cpu().numpy()
+        label_map = decision(probabilities).cpu().numpy()
         if cleaning is not None:
-            classes = cleaning.apply(classes, labels, decision.mode)
+            label_map = cleaning.apply(label_map, labels, decision.mode)
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
-        return cls(image, classes, labels, probabilities, plane)
+        return cls(image, label_map, labels, probabilities, plane)
 
     @cached_property
     def shown(self) -> np.ndarray:
         """One class per pixel; of several labels the last one."""
-        if self.classes.ndim == 2:
-            return self.classes
-        last = len(self.classes) - 1 - self.classes[::-1].argmax(0)
+        if self.label_map.ndim == 2:
+            return self.label_map
+        last = len(self.label_map) - 1 - self.label_map[::-1].argmax(0)
         return last.astype(np.uint8)
 
     @cached_property
     def colors(self) -> np.ndarray:
         """The colors of the classes, uint8 (H, W, 3); black where there is no label."""
         colors = np.asarray(self.labels.palette, np.uint8)[self.shown]
-        return colors if self.classes.ndim == 2 else colors * self.classes.max(0)[..., None]
+        return colors if self.label_map.ndim == 2 else colors * self.label_map.max(0)[..., None]
 
     def masks(self) -> dict[str, Image.Image]:
         """The palette image under ""; or one image of 0 and 255 a label, by its name."""
-        if self.classes.ndim == 2:
-            return {"": palette_image(self.classes, self.labels)}
-        planes = zip(self.labels.names, self.classes, strict=True)
+        if self.label_map.ndim == 2:
+            return {"": palette_image(self.label_map, self.labels)}
+        planes = zip(self.labels.names, self.label_map, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
 
     def overlay(self) -> Image.Image:
@@ -151,20 +151,20 @@ class SegmentationResult:
         return found
 
     def _areas(self) -> np.ndarray:
-        if self.classes.ndim == 3:
-            return self.classes.reshape(len(self.classes), -1).sum(1, dtype=np.int64)
-        return np.bincount(self.classes.ravel(), minlength=self.labels.classes)
+        if self.label_map.ndim == 3:
+            return self.label_map.reshape(len(self.label_map), -1).sum(1, dtype=np.int64)
+        return np.bincount(self.label_map.ravel(), minlength=self.labels.classes)
 
     def _sums(self) -> np.ndarray:
         """For each class, the sum of its probability over the pixels that bear it."""
         planes = self.probabilities.float().cpu()
-        if self.classes.ndim == 3:
-            return (planes.numpy() * self.classes).sum((1, 2), dtype=np.float64)
+        if self.label_map.ndim == 3:
+            return (planes.numpy() * self.label_map).sum((1, 2), dtype=np.float64)
         if len(planes) == 1:
             planes = torch.cat([1 - planes, planes])
-        index = torch.from_numpy(self.classes.astype(np.int64))[None]
+        index = torch.from_numpy(self.label_map.astype(np.int64))[None]
         chosen = planes.gather(0, index)[0].double().numpy()
-        return np.bincount(self.classes.ravel(), weights=chosen.ravel(), minlength=self.labels.classes)
+        return np.bincount(self.label_map.ravel(), weights=chosen.ravel(), minlength=self.labels.classes)
 
 
 PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | None] | None]] = {

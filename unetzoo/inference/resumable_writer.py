@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tifffile
 
+from .. import io
 from ..errors import ConfigError
 
 TILE = 512
@@ -98,7 +99,8 @@ class ResumableWriter:
         self._check_free()
         try:
             for layer in self.left.values():
-                os.replace(layer.partial, layer.path)
+                io.DISK.rename(layer.partial, layer.path)
+                io.DISK.sync(layer.path.parent)
             self.note.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -182,9 +184,10 @@ class ResumableWriter:
 
     def _write_note(self) -> None:
         sizes = {name: _size(layer.partial) for name, layer in self.left.items()}
-        partial = self.note.with_name(self.note.name + "~")
-        partial.write_text(json.dumps({"rows": self.done, "recipe": self.recipe, "bytes": sizes}))
-        os.replace(partial, self.note)
+        note = {"rows": self.done, "recipe": self.recipe, "bytes": sizes}
+        partial = self.note.with_name(self.note.name + "~")  # one name, so that a kill leaves at most one file
+        io.DISK.write(partial, io.as_json(note).encode())
+        io.DISK.rename(partial, self.note)
 
 
 def _size(path: Path) -> int | None:

@@ -6,15 +6,13 @@ weights (N, 1, H, W) or (N, K, H, W).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, SizeMismatchError, did_you_mean
-
-Mode = Literal["binary", "multiclass", "multilabel"]
+from ..errors import DataError, InputShapeError, LabelRangeError, SizeMismatchError
+from ._options import Mode
 
 
 class Truth(NamedTuple):
@@ -38,105 +36,6 @@ class Truth(NamedTuple):
 def settled(loss: Tensor, fault: Tensor | None) -> Tensor:
     """The loss, or NaN where `fault` is true; see `Truth`."""
     return loss if fault is None else loss * torch.where(fault, torch.nan, 1.0).to(loss.dtype)
-
-
-def check_mode(mode: str) -> Mode:
-    """Refuse a mode that is none of SMP's three.
-
-    Raises:
-        ConfigError: With the nearest spelling.
-    """
-    modes = get_args(Mode)
-    if mode not in modes:
-        raise ConfigError(f"unknown mode {mode!r}", hint=did_you_mean(str(mode), modes, "mode"))
-    return cast(Mode, mode)
-
-
-def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> None:
-    """Refuse a policy (for empty classes, mostly) that does not exist.
-
-    Raises:
-        ConfigError: With the choices.
-    """
-    if policy not in policies:
-        choices = " or ".join(f'"{known}"' for known in policies)
-        raise ConfigError("unknown policy", subject=name, expected=choices, found=repr(policy))
-
-
-def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
-    """One non-negative number per class.
-
-    Raises:
-        ConfigError: Not such a list.
-    """
-    if values is None:
-        return None
-    vector = torch.as_tensor(values, dtype=torch.float32)
-    if vector.ndim != 1 or not vector.numel() or not bool((vector.isfinite() & (vector >= 0)).all()):
-        raise ConfigError(
-            f"unusable {name}", expected="a list of finite numbers ≥ 0, one per class", found=vector.tolist()
-        )
-    return vector
-
-
-def check_classes(
-    mode: str, classes: Sequence[int] | None, class_weights: Sequence[float] | Tensor | None
-) -> list[int] | None:
-    """A choice of classes as a list; neither that nor weights make sense for one class.
-
-    Raises:
-        ConfigError: With what was given.
-    """
-    if mode == "binary" and (classes is not None or class_weights is not None):
-        raise ConfigError(
-            "binary labels have one class", found="classes or class_weights", hint="leave them out, or change mode"
-        )
-    chosen = None if classes is None else [int(index) for index in classes]
-    if chosen is not None and (not chosen or min(chosen) < 0):
-        raise ConfigError("unusable classes", expected="class indices ≥ 0, at least one", found=chosen)
-    return chosen
-
-
-def check_class_range(classes: Sequence[int], count: int) -> None:
-    """Refuse indices beyond the output's classes.
-
-    Raises:
-        ConfigError: With the indices.
-    """
-    if max(classes) >= count:
-        raise ConfigError("unusable classes", expected=f"0…{count - 1}", found=list(classes))
-
-
-def class_shares(class_weights: Tensor | None, chosen: Sequence[int] | None, like: Tensor, count: int) -> Tensor:
-    """What each of `count` classes counts: its weight (1 by default), 0 for those that are not chosen.
-
-    Raises:
-        ConfigError: Weights or chosen indices that do not suit the number of classes.
-    """
-    shares = for_classes(class_weights, like, count, "class_weights")
-    shares = like.new_ones(count) if shares is None else shares
-    if chosen is None:
-        return shares
-    check_class_range(chosen, count)
-    counts = torch.zeros_like(shares)
-    for index in chosen:  # a list as an index would be copied to the device, and the host wait for it
-        counts[index].fill_(1.0)
-    return shares * counts
-
-
-def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> Tensor | None:
-    """`vector` in the dtype and on the device of `like`.
-
-    Raises:
-        ConfigError: It does not hold `count` numbers.
-    """
-    if vector is None:
-        return None
-    if len(vector) != count:
-        raise ConfigError(
-            f"{name} do not fit the output", expected=f"{count}, one per class", found=len(vector), hint=f"fit {name}"
-        )
-    return vector.to(like)
 
 
 def outside_autocast(output: Tensor) -> torch.autocast:

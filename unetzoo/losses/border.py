@@ -10,14 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..borders import border_weights, check_constants
-from ._inputs import (
-    check_output,
-    class_vector,
-    for_classes,
-    outside_autocast,
-    read_inputs,
-    weighted_mean,
-)
+from ._inputs import check_output, outside_autocast, read_inputs, weighted_mean
+from ._options import class_vector, for_classes
 
 
 # An operator of its own, so that `torch.compile` need not look inside.

@@ -12,19 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ..errors import InputShapeError, SizeMismatchError
-from ._inputs import (
-    Mode,
-    check_classes,
-    check_mode,
-    check_output,
-    check_policy,
-    class_shares,
-    class_vector,
-    map_like,
-    outside_autocast,
-    read_inputs,
-    safe_ratio,
-)
+from ._inputs import check_output, map_like, outside_autocast, read_inputs, safe_ratio
+from ._options import Mode, check_classes, check_mode, check_policy, class_shares, class_vector
 
 
 def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._inputs import Mode, check_output, outside_autocast
+from ._inputs import check_output, outside_autocast
+from ._options import Mode
 from .fused import class_sums
 from .pixel import check_label_smoothing, mean_binary_cross_entropy, mean_cross_entropy
 from .region import DiceLoss, JaccardLoss, RegionLoss, Sums

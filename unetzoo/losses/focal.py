@@ -12,21 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import ConfigError
-from ._inputs import (
-    Mode,
-    Truth,
-    check_mode,
-    check_output,
-    check_policy,
-    class_vector,
-    fit_target,
-    for_classes,
-    outside_autocast,
-    read_inputs,
-    safe_ratio,
-    settled,
-    weighted_mean,
-)
+from ._inputs import Truth, check_output, fit_target, outside_autocast, read_inputs, safe_ratio, settled, weighted_mean
+from ._options import Mode, check_mode, check_policy, class_vector, for_classes
 from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong_labels
 
 

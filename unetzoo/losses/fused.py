@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ._inputs import Mode, fit_target, settled
+from ._inputs import fit_target, settled
+from ._options import Mode
 from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong_labels
 
 LOG2_E = math.log2(math.e)

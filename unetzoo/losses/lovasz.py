@@ -9,15 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._inputs import (
-    Mode,
-    check_mode,
-    check_output,
-    check_policy,
-    outside_autocast,
-    read_inputs,
-    safe_ratio,
-)
+from ._inputs import check_output, outside_autocast, read_inputs, safe_ratio
+from ._options import Mode, check_mode, check_policy
 
 
 class LovaszLoss(nn.Module):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ._inputs import check_policy, safe_ratio
+from ._inputs import safe_ratio
+from ._options import check_policy
 from .region import RegionLoss, Sums
 
 

@@ -13,7 +13,7 @@ from ..contracts import check_built
 from ..errors import ConfigError, UnknownNameError, did_you_mean
 from ..heads import heads_of
 from ..registry import LOSSES, check_keywords, keywords, missing_keywords
-from ._inputs import check_policy
+from ._options import check_policy
 from .boundary import BoundaryLoss
 
 # Where a sample holds the weight of a head's pixels.

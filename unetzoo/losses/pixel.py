@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._inputs import (
-    check_output,
-    class_vector,
-    for_classes,
-    outside_autocast,
-    safe_ratio,
-)
+from ._inputs import check_output, outside_autocast, safe_ratio
+from ._options import class_vector, for_classes
 from .fused import ClassSums, class_sums
 
 

@@ -15,19 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._inputs import (
-    Mode,
-    Truth,
-    check_classes,
-    check_mode,
-    check_output,
-    check_policy,
-    class_shares,
-    class_vector,
-    outside_autocast,
-    read_inputs,
-    safe_ratio,
-)
+from ._inputs import Truth, check_output, outside_autocast, read_inputs, safe_ratio
+from ._options import Mode, check_classes, check_mode, check_policy, class_shares, class_vector
 from .fused import class_sums
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..registry import check_keywords
-from ._inputs import Mode, check_labels, check_mode, check_output, check_policy, fit_target
+from ._inputs import check_labels, check_output, fit_target
+from ._options import Mode, check_mode, check_policy
 
 NO_WEIGHT = dict.fromkeys(
     ("weight-keyword", "zero-weight-pixels", "weight-has-effect", "all-zero-weight"),

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError, InputShapeError
 from ..labels import LabelSpec
 from . import imagewise, inputs
 from .counting import PixelBins
+from .inputs import Mode
 from .scores import FORMULAS, Table, mean, one_vs_rest, ratio
 from .state import SummedState
-
-Mode = Literal["binary", "multiclass", "multilabel"]
 
 
 class SegmentationMetric(SummedState):
@@ -93,11 +90,11 @@ class SegmentationMetric(SummedState):
         self.names = inputs.class_names(num_classes, labels, mode)
         self.groups = inputs.group_members(labels)
         self.num_classes = len(self.names)
-        self.mode: Mode = _checked_mode(mode, self.num_classes)
+        self.mode: Mode = inputs.checked_mode(mode, self.num_classes)
         self._multilabel = self.mode == "multilabel"
         self.ignore_index = inputs.ignored_label(ignore_index, labels)
         self.empty = inputs.empty_value(empty)
-        self.thresholds = _thresholds(threshold, self.mode, self.num_classes)
+        self.thresholds = inputs.thresholds_of(threshold, self.mode, self.num_classes)
         if one_vs_rest is not None and (self._multilabel or not 0.5 <= one_vs_rest < 1.0):
             raise ConfigError(
                 "unusable one_vs_rest", expected="a probability in [0.5, 1), not multilabel", found=one_vs_rest
@@ -152,7 +149,7 @@ class SegmentationMetric(SummedState):
             parts |= imagewise.sums(*self._by_class(self._bins.matrix(counts)), empty=self.empty)
         if self.one_vs_rest is not None:
             if logits:
-                unsure = ~_exceeds(output, self.one_vs_rest).view_as(predicted)
+                unsure = ~inputs.exceeds(output, self.one_vs_rest).view_as(predicted)
                 predicted = predicted.masked_fill(unsure, self.num_classes)
             sure = self._bins.count(truth, predicted, counted, logits=logits)
             parts["sure"] = self._bins.matrix(sure).sum(0)
@@ -337,33 +334,3 @@ class SegmentationMetric(SummedState):
             for table, tp, guess in found
         ]
         return Table.sum(counts).scores(self.empty)
-
-
-def _exceeds(logits: Tensor, probability: float) -> Tensor:
-    """Where the most likely class exceeds this probability."""
-    logits = logits.float()
-    log = F.logsigmoid(logits.abs()) if logits.shape[1] == 1 else logits.amax(1) - logits.logsumexp(1)
-    return log > math.log(probability)
-
-
-def _checked_mode(mode: Mode | None, classes: int) -> Mode:
-    if mode not in (None, "binary", "multiclass", "multilabel"):
-        raise ConfigError("unknown mode", expected="binary, multiclass or multilabel", found=repr(mode))
-    if mode == "binary" and classes != 2:
-        raise ConfigError(
-            "a binary metric has one class", expected="num_classes=1, or labels of two names", found=classes
-        )
-    return mode or ("binary" if classes == 2 else "multiclass")
-
-
-def _thresholds(threshold: float | Sequence[float], mode: Mode, classes: int) -> tuple[float, ...]:
-    values = (threshold,) if isinstance(threshold, int | float) else tuple(threshold)
-    most = classes if mode == "multilabel" else 1
-    if len(values) not in (1, most):
-        raise ConfigError("wrong number of thresholds", expected=f"1 or {most}", found=len(values))
-    if mode == "multiclass" and values != (0.5,):
-        raise ConfigError(
-            "several classes have no threshold: the most likely one is taken", found=f"threshold={threshold}",
-            hint='leave it out, or choose mode="multilabel"',
-        )  # fmt: skip
-    return tuple(inputs.check_probability(value, "threshold") for value in values) * (most // len(values))

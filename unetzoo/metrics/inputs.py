@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
 from ..labels import LabelSpec
 from ..wording import pluralize
+
+Mode = Literal["binary", "multiclass", "multilabel"]
 
 NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for its caches
 BINARY = ("background", "foreground")
@@ -242,3 +245,43 @@ def nan_error(pixels: int) -> NonFiniteError:
         found=f"NaN at {pluralize(pixels, 'pixel')}",
         hint="look at the network's weights and input; no score of such logits would mean anything",
     )
+
+
+def exceeds(logits: Tensor, probability: float) -> Tensor:
+    """Where the most likely class exceeds this probability."""
+    logits = logits.float()
+    log = F.logsigmoid(logits.abs()) if logits.shape[1] == 1 else logits.amax(1) - logits.logsumexp(1)
+    return log > math.log(probability)
+
+
+def checked_mode(mode: Mode | None, classes: int) -> Mode:
+    """The mode of a metric; by default that of the number of classes.
+
+    Raises:
+        ConfigError: An unknown mode; a binary metric of another number of classes.
+    """
+    if mode not in (None, "binary", "multiclass", "multilabel"):
+        raise ConfigError("unknown mode", expected="binary, multiclass or multilabel", found=repr(mode))
+    if mode == "binary" and classes != 2:
+        raise ConfigError(
+            "a binary metric has one class", expected="num_classes=1, or labels of two names", found=classes
+        )
+    return mode or ("binary" if classes == 2 else "multiclass")
+
+
+def thresholds_of(threshold: float | Sequence[float], mode: Mode, classes: int) -> tuple[float, ...]:
+    """One threshold, or one per label when multilabel.
+
+    Raises:
+        ConfigError: No probability, another number of them, or thresholds of exclusive classes.
+    """
+    values = (threshold,) if isinstance(threshold, int | float) else tuple(threshold)
+    most = classes if mode == "multilabel" else 1
+    if len(values) not in (1, most):
+        raise ConfigError("wrong number of thresholds", expected=f"1 or {most}", found=len(values))
+    if mode == "multiclass" and values != (0.5,):
+        raise ConfigError(
+            "several classes have no threshold: the most likely one is taken", found=f"threshold={threshold}",
+            hint='leave it out, or choose mode="multilabel"',
+        )  # fmt: skip
+    return tuple(check_probability(value, "threshold") for value in values) * (most // len(values))

@@ -143,6 +143,21 @@ class DoubleConv(JoinedLayers):
         super().__init__(ConvUnit(in_channels, mid_channels, **unit), ConvUnit(mid_channels, out_channels, **unit))
 
 
+class Recurrent(nn.Module):
+    """f(x), then f(x + previous) again and again: one convolution (with its norm) for every step."""
+
+    def __init__(self, conv: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.conv, self.steps = conv, steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape, after 1 + `steps` applications."""
+        previous = self.conv(x)
+        for _ in range(self.steps):
+            previous = self.conv(x + previous)
+        return previous
+
+
 class UpsampleConv(nn.Sequential):
     """Nearest ×2, then a `ConvUnit`: the up-sampling of the common U-Net and R2U-Net implementations."""
 

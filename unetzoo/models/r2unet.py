@@ -19,6 +19,7 @@ from .blocks import (
     Decoder,
     Encoder,
     HiddenAct,
+    Recurrent,
     UpsampleConv,
     join,
     make_act,
@@ -27,6 +28,7 @@ from .blocks import (
     widths,
 )
 from .card import Card, Deviation
+from .cityscapes_r2unet import Cityscapes
 from .facts import applications, halo, output_size, parameters
 from .geometry import Geometry
 from .layouts import R2UNET
@@ -177,21 +179,6 @@ class Paper:
 # ------------------------------------------------------------------------------------ the common implementation's parts
 
 
-class Recurrent(nn.Module):
-    """f(x), then f(x + previous) again and again: one convolution (with its norm) for every step."""
-
-    def __init__(self, conv: nn.Module, steps: int) -> None:
-        super().__init__()
-        self.conv, self.steps = conv, steps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → the same shape, after 1 + `steps` applications."""
-        previous = self.conv(x)
-        for _ in range(self.steps):
-            previous = self.conv(x + previous)
-        return previous
-
-
 class SharedUnit(nn.Module):
     """The common implementation's unit: 1×1 convolution, two recurrent layers, residual sum."""
 
@@ -256,56 +243,7 @@ class Stepwise(Shared):
         return StepwiseUnit(in_channels, out_channels, self.t, self.hidden_act)
 
 
-# ---------------------------------------------------------------------------------------- the Cityscapes system's parts
-
-
-class CityscapesUnit(nn.Module):
-    """3×3 convolution and non-linearity, then two recurrent layers of t applications, residual sum; no norm."""
-
-    def __init__(self, in_channels: int, out_channels: int, t: int, hidden_act: HiddenAct) -> None:
-        super().__init__()
-
-        def conv(inputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(inputs, out_channels, 3, padding=1), make_act(hidden_act))
-
-        self.feed = conv(in_channels)
-        self.layers = nn.Sequential(*(Recurrent(conv(out_channels), t - 1) for _ in range(2)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) → (N, out, H, W)."""
-        x = self.feed(x)
-        return x + self.layers(x)
-
-
-class AddingDecoder(Decoder):
-    """Up-sample, unit, then add the skip."""
-
-    def merge(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
-        """The level's block on the up-sampled map; the skip is added to its output."""
-        return self.blocks[level](x) + skip
-
-
-class Cityscapes(Paper):
-    """The Cityscapes system's network. It keeps PyTorch's initial weights: without norms, larger ones would grow."""
-
-    draws_weights = False
-
-    def unit(self, in_channels: int, out_channels: int) -> nn.Module:
-        """The unit of a level."""
-        return CityscapesUnit(in_channels, out_channels, self.t, self.hidden_act)
-
-    def decoder(self, upwards: Sequence[tuple[int, int]], align: str) -> Decoder:
-        """Transposed convolutions, and skips that are added after the unit."""
-        ups = [nn.ConvTranspose2d(coarse, coarse, 2, stride=2) for coarse, _ in upwards]
-        return AddingDecoder(ups, [self.unit(coarse, fine) for coarse, fine in upwards], align)
-
-    def geometry(self, depth: int) -> Geometry:
-        """Sizes and reach: a layer is applied t times, and a 3×3 convolution stands before them."""
-        reach = 2 * self.t + 1
-        return Geometry.of_unet(encoder=[reach] * (depth + 1), decoder=[reach] * depth, up=[(0, 0)] * depth)
-
-
-VARIANTS: dict[str, type[Paper]] = {"shared": Shared, "stepwise": Stepwise, "paper": Paper, "cityscapes": Cityscapes}
+VARIANTS: dict[str, Any] = {"shared": Shared, "stepwise": Stepwise, "paper": Paper, "cityscapes": Cityscapes}
 
 
 def r2_encoder(in_channels: int = 3, depth: int = 5, output_stride: int = 32) -> Encoder:

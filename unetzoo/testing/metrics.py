@@ -143,7 +143,7 @@ def _takes_weight(case: Case) -> bool:
 
 
 @check(KIND, applies=_takes_weight)
-def weightless_pixels(case: Case) -> None:
+def zero_weight_pixels(case: Case) -> None:
     """A weight of 0 marks pixels of unknown truth, such as depth that was not measured; they must not count."""
     output, target = metric_batch(case)
     weight = torch.ones(output.shape[0], *output.shape[2:], dtype=torch.bool)
