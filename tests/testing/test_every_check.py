@@ -1,28 +1,11 @@
 """Every check can fail: for each there is an object that fails this check alone."""
 
-import broken_alone
-import broken_callbacks
-import broken_datasets
-import broken_losses
-import broken_loud
-import broken_metrics
-import broken_models
-import broken_others
-import broken_setting
-import broken_slow
 import pytest
+from testing_cases import BROKEN, MODULES
 
-from unetzoo.testing import Blocked, Case, CheckFailed, checks, common, run
+from unetzoo.testing import Blocked, CheckFailed, checks, common, run
 from unetzoo.testing.kit import checks_of
 
-MODULES = (broken_models, broken_losses, broken_metrics, broken_datasets, broken_callbacks, broken_others)
-IMPORTS = [
-    ("loss", "importable", Case("loss", broken_alone.Alone)),
-    ("loss", "import-time", Case("loss", broken_slow.Slow)),
-    ("loss", "import-silent", Case("loss", broken_loud.Loud)),
-    ("loss", "import-side-effects", Case("loss", broken_setting.Setting)),
-]
-BROKEN = [*(case for module in MODULES for case in module.CASES), *IMPORTS]
 # A nondeterministic object also fails every check that compares two outputs.
 COMPANIONS = {
     ("model", "deterministic"): {"batch-independent", "channels-last", "compiles", "copyable", "exports", "state-dict",
@@ -30,13 +13,6 @@ COMPANIONS = {
     ("loss", "deterministic"): {"copyable"},
     ("metric", "deterministic"): {"copyable", "reset"},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def imported_once():
-    """All modules in one child process, instead of one for each."""
-    cases = [case for _, _, case in BROKEN] + [case for module in MODULES for case in module.GOOD]
-    common.probe_all(case.entry for case in cases if case.entry is not None)
 
 
 @pytest.fixture(autouse=True)
