@@ -53,7 +53,7 @@ def _twin(layout: str) -> str:
         root = write(layout, Path(folder) / "root", count=LAYOUTS[layout].least)
         listing = "\n".join(["root/", *_tree(root)])
     kinds = "\n".join(f"- {file.role}: `{file.path}`" for file in LAYOUTS[layout].layout.files)
-    declared = "" if layout == "csv" else f"{kinds}\n\n"
+    declared = "" if LAYOUTS[layout].layout.table else f"{kinds}\n\n"
     return f"{declared}`unetzoo twin {layout} OUT` writes a miniature of this:\n\n```text\n{listing}\n```"
 
 

@@ -122,7 +122,8 @@ class FileLayout:
         joined: Where several label files, one for each `{part}`, make one label map: the class of each part, in the
             order of painting. Parts that are not named are not painted.
         gray: Whether images have one channel.
-        stacked: Whether all samples lie in one file of images and one of labels.
+        stacked: Whether all samples are in one file of images and one of labels.
+        table: The CSV file that lists the files of samples; they may then be anywhere, `files` is how a twin has them.
         withheld: Splits whose labels are not published.
         certainty: How sure the layout is when every file fits, in [0, 1].
         telltale: Names of samples that settle it where the folders do not, as a regular expression.
@@ -145,6 +146,7 @@ class FileLayout:
     joined: Mapping[str, int] = field(default_factory=dict)
     gray: bool = False
     stacked: bool = False
+    table: str = ""
     withheld: tuple[str, ...] = ()
     certainty: float = 1.0
     telltale: str = ""

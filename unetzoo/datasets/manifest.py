@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .base import Sample, SampleTransform, SegmentationDataset, seeded_split
 from .declared import check_reading, declared_labels
 from .depth_files import check_scale, read_depth
 from .files import PathLike, check_same_size, read_image, read_mask
+from .layout import FileLayout, FilePattern
 from .listing import list_folder, shown, summary
 from .table import Row, read_table
 
@@ -130,6 +131,18 @@ class Csv(SegmentationDataset):
         chosen = self._chosen(rows, "split" in table.roles, val_fraction, split_seed, checks.any)
         self.files = [(name, *(checks.file(rows[name], role) for role in self.roles)) for name in chosen]
         checks.raise_faults(self.manifest)
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """A manifest, and the files it lists."""
+        files = (FilePattern("image", "photos/{name}.png"), FilePattern("mask", "masks/{name}.png"),
+                 FilePattern("depth", "depth/{name}.png"))  # fmt: skip
+        return (
+            FileLayout(
+                "csv", "a manifest with columns image and mask, perhaps id, depth (16 bits), weight and split", files,
+                table=str(options.get("manifest") or "manifest.csv"), sample_names="scene_{:03d}", certainty=0.9,
+            ),
+        )  # fmt: skip
 
     def _locate(self, root: PathLike, manifest: PathLike | None) -> tuple[Path, Path]:
         """The folder that paths are relative to, and the CSV file."""

@@ -98,7 +98,7 @@ class FolderAudit:
         raise DataError("no samples", subject=self.tree.root, expected=self.layout.about, hint="check the path")
 
     def _inventory(self) -> Inventory:
-        if self.dataset == "csv":
+        if self.layout.table:
             inventory = inventory_of_manifest(self.tree, self.layout, self.options, self.found)
             if self.found.has("outside-folder"):
                 self.proposed["allow_outside"] = True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..datasets.layout import FileLayout
-from ..datasets.manifest import lies_inside
+from ..datasets.manifest import Csv, lies_inside
 from ..datasets.table import read_table
 from ..datasets.tree import Inventory, Item, Tree
 from ..errors import DataError
@@ -46,7 +47,12 @@ def manifest_layout(tree: Tree, options: Mapping[str, Any]) -> FileLayout:
         raise DataError("several manifests" if found else "no manifest", subject=tree.root,
                         expected="one CSV file with columns image and mask", found=", ".join(found) or "none",
                         hint="select it with --set manifest=FILE")  # fmt: skip
-    return FileLayout("csv", found[0], ())
+    return listed_layout(found[0])
+
+
+def listed_layout(table: str) -> FileLayout:
+    """The layout of a folder with this manifest."""
+    return replace(Csv.layouts_for()[0], table=table)
 
 
 def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, Any], found: Findings) -> Inventory:
@@ -56,18 +62,18 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
         DataError: The manifest cannot be read, or columns are missing.
     """
     headers = {role: role for role in _COLUMNS} | dict(options.get("columns") or {})
-    table = read_table(tree.root / layout.about, headers, _NEEDED, options.get("delimiter"))
+    table = read_table(tree.root / layout.table, headers, _NEEDED, options.get("delimiter"))
     for fault in table.faults:
-        found.add("broken-row", layout.about, fault)
+        found.add("broken-row", layout.table, fault)
     items: dict[str, Item] = {}
-    there, named = set(tree.files), {layout.about}
+    there, named = set(tree.files), {layout.table}
     for row in table.rows:
         name = row.cells.get("id") or row.cells["image"].rpartition(".")[0] or f"line {row.line}"
         item = items.setdefault(name, Item((name,), row.cells.get("split") or None))
         for role in _ROLES:
             file = row.cells.get(role)
             if file and not (options.get("allow_outside") or lies_inside(tree.root, file)):
-                found.add("outside-folder", layout.about, f"line {row.line}: {file}")
+                found.add("outside-folder", layout.table, f"line {row.line}: {file}")
             if file and (file in there or (tree.root / file).is_file()):
                 item.files.setdefault(role, []).append(file)
             elif file:

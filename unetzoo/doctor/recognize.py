@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +162,11 @@ def _below(root: Path) -> list[tuple[str, str]]:
 
 def _rated(tree: Tree) -> Iterator[Candidate]:
     for dataset, layout in (*all_layouts(), *(("folder", layout) for layout in _folder_layouts(tree))):
-        yield Candidate(dataset, layout, _confidence(tree, layout))
-    for manifest in manifests(tree):
-        yield Candidate("csv", FileLayout("csv", manifest, ()), 0.9)
+        if not layout.table:
+            yield Candidate(dataset, layout, _confidence(tree, layout))
+            continue
+        for manifest in manifests(tree):
+            yield Candidate(dataset, replace(layout, table=manifest), layout.certainty)
 
 
 def _confidence(tree: Tree, layout: FileLayout) -> float:

@@ -83,7 +83,7 @@ def audit(
     if not isinstance(source, str | os.PathLike):
         parts = source if isinstance(source, Mapping) else {getattr(source, "split", None) or "all": source}
         report, records, look = audit_samples(parts, found, limit, progress)
-    elif dataset not in (None, "csv") and not declared_layouts(dataset, arguments):
+    elif dataset is not None and not declared_layouts(dataset, arguments):
         built, errors = build_splits(dataset, Path(source), arguments, splits)
         raise_first(built, errors)
         report, records, look = audit_samples(built, found, limit, progress)
@@ -131,9 +131,9 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
     """Dataset and layout of a folder, with a confidence if they were recognized."""
     best = _recognized(tree) if dataset is None else None
     name, confidence = (best.dataset, best.confidence) if best else (str(dataset), None)
-    if name == "csv":
-        return name, manifest_layout(tree, options), confidence
     layout = layout_of(tree, name, options)
+    if layout.table:
+        return name, manifest_layout(tree, options), confidence
     if name == "folder" and not options.keys() & USUAL.keys():
         layout = likely_folder(tree) or layout
     return name, layout, confidence
@@ -154,7 +154,7 @@ def _recognized(tree: Tree) -> Candidate:
         nearest = f"; nearest to {guesses}" if guesses else f"; {below}" if below else ""
         raise DataError(
             "unknown layout", subject=tree.root, found=shown(top) + nearest,
-            expected="; ".join(("folder: images/ and masks/ by stem", "csv: a table that names the files", *known)),
+            expected="; ".join(("folder: images/ and masks/ by stem", *known)),
             hint="arrange the files in one of these layouts; if they are, name it with --dataset",
         )  # fmt: skip
     if len(likely) > 1 and likely[0].confidence - likely[1].confidence < MARGIN:

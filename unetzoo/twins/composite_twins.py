@@ -8,39 +8,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..datasets import Composites, CompositesExport
+from ..datasets import Composites, CompositesExport, Csv
 from ..datasets.blending import paste
 from ..datasets.composites import GRID, PLACES
 from ..datasets.drawing import foreground
 from ..datasets.export_files import COMPOSITE, DEPTH, MASK, SCENE
-from ..datasets.layout import FileLayout, FilePattern
 from ..datasets.listing import natural_key
 from ..datasets.scenery import background
 from ..datasets.sources import Drawings, division
 from ..labels import LabelSpec
 from .base import Pair, TwinLayout, save
 
-MANIFEST = "manifest.csv"
 LISTED = LabelSpec(("background", "object"))
-_MANIFEST_FILES = tuple(FilePattern(role, f"{role}/{{name}}.png") for role in ("image", "mask", "depth"))
 
 
 def _write_manifest(root: Path, count: int, size: int, seed: int) -> None:
     data = Composites("all", size, count, seed, channels=3, foregrounds=10, backgrounds=10)
-    rows = [("id", "image", "mask", "depth", "split")]
+    rows: list[tuple[str, ...]] = [("id", "image", "mask", "depth", "split")]
     for i in range(count):
-        sample, name = data[i], f"scene_{i:03d}"
-        files = f"photos/{name}.png", f"masks/{name}.png", f"depth/{name}.png"
+        sample, name = data[i], _LISTED.sample_names.format(i)
+        files = [file.fill(name=name) for file in _LISTED.files]
         depth = np.rint(sample["depth"] * 65535).astype(np.uint16)
         for file, array in zip(files, (sample["image"], sample["mask"], depth), strict=True):
             save(root / file, array)
         rows.append((name, *files, "val" if i % 5 == 4 else "train"))
-    with open(root / MANIFEST, "w", newline="", encoding="utf-8") as file:
+    with open(root / _LISTED.table, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _read_manifest(root: Path) -> list[Pair]:
-    with open(root / MANIFEST, newline="", encoding="utf-8") as file:
+    with open(root / _LISTED.table, newline="", encoding="utf-8") as file:
         return [Pair(row["id"], row["split"], root / row["image"], (root / row["mask"],), root / row["depth"])
                 for row in csv.DictReader(file)]  # fmt: skip
 
@@ -94,11 +91,11 @@ def _read_export(root: Path) -> list[Pair]:
             for p in files]  # fmt: skip
 
 
-(_SOURCES,), (_EXPORT,) = Composites.layouts_for(), CompositesExport.layouts_for(mask_threshold=128)
+(_LISTED,), (_SOURCES,) = Csv.layouts_for(), Composites.layouts_for()
+(_EXPORT,) = CompositesExport.layouts_for(mask_threshold=128)
 COMPOSITE_TWINS = {
     "csv": TwinLayout(
-        "csv", FileLayout("csv", "a manifest with columns id, image, mask, depth (16 bits) and split", _MANIFEST_FILES),
-        _write_manifest, _read_manifest, ("train", "val"), {"names": LISTED.names}, LISTED,
+        "csv", _LISTED, _write_manifest, _read_manifest, ("train", "val"), {"names": LISTED.names}, LISTED,
     ),
     "composites": TwinLayout(
         "composites", _SOURCES, _write_sources, _read_sources, ("train", "val", "test"), {"size": 64, "length": 20},

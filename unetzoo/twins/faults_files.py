@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from .base import pixels
-from .composite_twins import MANIFEST
 from .planting import PlantedTwin, anywhere, fault, files, has_depth, has_masks, single_files, stacked
 
 
@@ -27,8 +26,10 @@ def _missing_image(twin: PlantedTwin) -> None:
 @fault("duplicate-stem", "two images with the same name (in a manifest: with the same id)", files)
 def _duplicate_stem(twin: PlantedTwin) -> None:
     pair = twin.pick()
-    if twin.layout.dataset == "csv":
-        line = next(s for s in (twin.root / MANIFEST).read_text().splitlines() if s.startswith(f"{pair.name},"))
+    if twin.layout.layout.table:
+        line = next(
+            s for s in (twin.root / twin.layout.layout.table).read_text().splitlines() if s.startswith(f"{pair.name},")
+        )
         twin.edit_manifest(lambda text: text + line + "\n")
         return
     twin.save(pair.image.with_suffix(".png" if pair.image.suffix != ".png" else ".bmp"), pixels(pair.image))

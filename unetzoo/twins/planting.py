@@ -15,7 +15,6 @@ import tifffile
 from PIL import Image
 
 from .base import Pair, TwinLayout, pixels, rng_of, save, save_indexed
-from .composite_twins import MANIFEST
 from .layouts import LAYOUTS
 from .writing import BLACK_WHITE
 
@@ -158,8 +157,9 @@ class PlantedTwin:
 
     def edit_manifest(self, edit: Callable[[str], str]) -> None:
         """Change the text of the manifest, if there is one."""
-        path = self.root / MANIFEST
-        if path.exists():
+        table = self.layout.layout.table
+        if table:
+            path = self.root / table
             path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
             self.note(path)
 
