@@ -85,8 +85,7 @@ class Views(Good):
 
 class OtherCompiled(Good):
     def forward(self, x):
-        shift = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        return super().forward(x) + (1 if shift else 0)
+        return super().forward(x) + (1 if torch.compiler.is_dynamo_compiling() else 0)
 
 
 class Branches(Good):

@@ -125,7 +125,7 @@ class TiffSource(ImageSource):
             key = (b"II", colors, (1,), 1, (8,) * samples, extra)
             mode, packing = TiffImagePlugin.OPEN_INFO.get(key, ("", ""))
             wanted = channels if channels in (1, 3) else 1 if mode in ("L", "La", "LA") else 3
-            if mode and not page.is_subsampled and _converts(mode, wanted):
+            if mode and not page.is_subsampled and _converts(mode, packing, samples, wanted):
                 self.mode = mode, packing
                 return wanted
         elif colors in (_GRAY, _RGB) and 1 not in extra:
@@ -165,10 +165,14 @@ class TiffSource(ImageSource):
             raise unreadable(self.name, f"{size:,} bytes where its tiles end at {end:,}: it is truncated")
 
 
-def _converts(mode: str, channels: int) -> bool:
-    """Whether Pillow can convert a window in this mode; a palette would be missing."""
+def _converts(mode: str, packing: str, samples: int, channels: int) -> bool:
+    """Whether Pillow can convert a window of so many samples in this mode; a palette would be missing.
+
+    Before version 13, Pillow cannot decode YCbCr without compression.
+    """
     try:
-        return not mode.startswith("P") and bool(as_channels(Image.new(mode, (1, 1)), channels).size)
+        pixel = Image.frombytes(mode, (1, 1), bytes(samples), "raw", packing)
+        return not mode.startswith("P") and bool(as_channels(pixel, channels).size)
     except ValueError:
         return False
 
