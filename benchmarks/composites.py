@@ -121,18 +121,18 @@ def step_by_step(plain: Composites) -> Get:
     return get
 
 
-def exact(answers: dict[str, list[Sample]]) -> None:
-    compare(answers, image=0, depth=0.5 / 65535 + 1e-7)
+def exact(outputs: dict[str, list[Sample]]) -> None:
+    compare(outputs, image=0, depth=0.5 / 65535 + 1e-7)
 
 
-def about(answers: dict[str, list[Sample]]) -> None:
-    compare(answers, image=6, depth=0.02)
+def about(outputs: dict[str, list[Sample]]) -> None:
+    compare(outputs, image=6, depth=0.02)
 
 
-def compare(answers: dict[str, list[Sample]], image: float, depth: float) -> None:
+def compare(outputs: dict[str, list[Sample]], image: float, depth: float) -> None:
     """Masks must be equal, images and depth as close as the file format allows."""
-    ours = answers["composed"]
-    for samples in answers.values():
+    ours = outputs["composed"]
+    for samples in outputs.values():
         for truth, found in zip(ours, samples, strict=True):
             assert (found["mask"] == truth["mask"]).all()
             gap = np.abs(found["image"].astype(int) - truth["image"])

@@ -54,11 +54,11 @@ def refusal(architecture: type, encoder: str, settings: dict[str, Any]) -> str:
     try:
         with torch.device("meta"):
             net = architecture(encoder, encoder_weights=None, classes=CLASSES, **settings).eval()
-            answer = net(torch.zeros(2, 3, SIDE, SIDE))
+            output = net(torch.zeros(2, 3, SIDE, SIDE))
     except Exception as error:  # SMP raises several kinds
         return f"{type(error).__name__}: {error}"
     whole = (2, CLASSES, SIDE, SIDE)
-    return "" if answer.shape == whole else f"an answer of {tuple(answer.shape)}, not {whole}"
+    return "" if output.shape == whole else f"an output of {tuple(output.shape)}, not {whole}"
 
 
 def table() -> str:

@@ -61,7 +61,7 @@ def limit(case: Case, train: bool) -> Limit:
     counted, ceilings = case.count(), measured(case.dtype)
     ops = counted.forward + counted.backward if train else counted.forward
     least = floor(tuple(op for op in ops if train or op.name not in READ_TWICE), ceilings).kernels
-    return Limit(least, f"direct convolutions as separate kernels in {said(case.dtype)}; {ceilings}")
+    return Limit(least, f"direct convolutions as separate kernels in {dtype_name(case.dtype)}; {ceilings}")
 
 
 def of_bytes(count: float) -> Limit:
@@ -70,7 +70,7 @@ def of_bytes(count: float) -> Limit:
     return Limit(count / ceilings.bytes, f"{count / 1e6:,.0f} MB moved once; {ceilings.gigabytes:.4g} GB/s")
 
 
-def said(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -44,7 +44,7 @@ class Goal:
     kind: str = "faster"
     why: str = ""
 
-    def said(self) -> str:
+    def limit_text(self) -> str:
         """The limit as text."""
         words = {"faster": "≥ {:g}×", "share": "≤ {:g}×", "difference": "≤ {:g} ms more", "limit": "≤ {:g}×"}
         return words[self.kind].format(self.limit)
@@ -189,14 +189,14 @@ def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
             peer = goal.peer.translate({ord("^"): "", ord("$"): ""}).replace("(common.*)?", "")
             peer = peer.replace("|", " or ").replace(".*", " ").replace("  ", " ")
             if found is None:
-                yield f"{device}: {goal.work}", peer, goal.said(), "not measured", UNMEASURED[device]
+                yield f"{device}: {goal.work}", peer, goal.limit_text(), "not measured", UNMEASURED[device]
                 continue
             value, race = found
             near = replace(goal, column="near_ms").measured(records, device) if goal.column == "ms" else None
             unit = " ms more" if goal.kind == "difference" else "×"
             told = f"; {near[0]:.3g}{unit} where the cores were near" if near else ""
             met = "yes" if goal.met(value) else f"**no**{f': {goal.why}' if goal.why else ''}"
-            yield f"{device}: {goal.work}", peer, goal.said(), f"{value:.3g}{unit} ({race}){told}", met
+            yield f"{device}: {goal.work}", peer, goal.limit_text(), f"{value:.3g}{unit} ({race}){told}", met
 
 
 def main() -> None:

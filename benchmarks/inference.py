@@ -116,13 +116,13 @@ def run(net: Callable[[Tensor], Any], x: Tensor) -> Any:
         return net(x)
 
 
-def equal(answers: dict[str, Any], tolerance: float, among: set[str]) -> None:
+def equal(outputs: dict[str, Any], tolerance: float, among: set[str]) -> None:
     """Outputs of the same weights must equal the eager output up to rounding."""
-    wanted = flat(answers["eager"])
+    wanted = flat(outputs["eager"])
     for name in among:
-        error = (flat(answers[name]) - wanted).abs().max() / wanted.abs().max()
-        assert error <= tolerance, f"{name} differs by {error:.2g} of the largest answer"
+        error = (flat(outputs[name]) - wanted).abs().max() / wanted.abs().max()
+        assert error <= tolerance, f"{name} differs by {error:.2g} of the largest output"
 
 
-def flat(answer: Any) -> Tensor:
-    return torch.cat([part.flatten().float() for part in (answer if isinstance(answer, tuple) else (answer,))])
+def flat(output: Any) -> Tensor:
+    return torch.cat([part.flatten().float() for part in (output if isinstance(output, tuple) else (output,))])

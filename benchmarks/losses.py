@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unetzoo import LOSSES
 
-from .floors import of_bytes, said
+from .floors import dtype_name, of_bytes
 from .harness import Race
 
 CUDA = torch.cuda.is_available()
@@ -41,7 +41,7 @@ def _masks(dtype: torch.dtype) -> Iterator[Race]:
             contenders = contenders | {f"{name}, compiled": torch.compile(loss) for name, loss in theirs.items()}
             notes |= {f"{name}, compiled": note for name, note in notes.items()}
         calls = {name: _both_ways(loss, logits, target) for name, loss in contenders.items()}
-        size = f"{SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {said(dtype)}"
+        size = f"{SIZE[0]}×{CLASSES}×{SIZE[1]}×{SIZE[2]}, {dtype_name(dtype)}"
         return Race(
             f"{what}, forward and backward, {size}",
             calls,
@@ -174,10 +174,10 @@ def _both_ways(loss: Loss, output: Tensor, target: Tensor) -> Callable[[], tuple
 def _equal(others: set[str], slopes: bool = True) -> Callable[[dict[str, Any]], None]:
     """Compare values to 1e-4 and gradients to 1e-3 of the largest; 2e-2 for bf16."""
 
-    def check(answers: dict[str, Any]) -> None:
-        value, gradient = next(iter(answers.values()))
+    def check(outputs: dict[str, Any]) -> None:
+        value, gradient = next(iter(outputs.values()))
         rough = gradient.dtype == torch.bfloat16
-        for name, (other, slope) in answers.items():
+        for name, (other, slope) in outputs.items():
             if name in others:
                 continue
             assert math.isclose(value, other, rel_tol=2e-2 if rough else 1e-4), (name, value, other)

@@ -153,16 +153,16 @@ def check(predicted: Tensor, truth: Tensor) -> Callable[[dict[str, Any]], None]:
     images = torch.stack([torch.bincount(image, minlength=CLASSES**2) for image in pairs])
     matrices = images.view(-1, CLASSES, CLASSES).cpu().double()
 
-    def equal(answers: dict[str, Any]) -> None:
-        for name, answer in answers.items():
-            answer, matrix = answer.cpu().double(), matrices if name == "kornia" else matrices.sum(0)
+    def equal(outputs: dict[str, Any]) -> None:
+        for name, output in outputs.items():
+            output, matrix = output.cpu().double(), matrices if name == "kornia" else matrices.sum(0)
             tp = matrix.diagonal(dim1=-2, dim2=-1)
             fp, fn = matrix.sum(-2) - tp, matrix.sum(-1) - tp
             if name == "kornia":  # in fp32, of each image
-                assert torch.allclose(answer, tp / (tp + fp + fn), atol=1e-5), name
+                assert torch.allclose(output, tp / (tp + fp + fn), atol=1e-5), name
             elif name == "SMP":
-                assert torch.equal(answer, torch.stack([tp, fp, fn, matrix.sum() - tp - fp - fn])), name
+                assert torch.equal(output, torch.stack([tp, fp, fn, matrix.sum() - tp - fp - fn])), name
             else:
-                assert torch.equal(answer, matrix), name
+                assert torch.equal(output, matrix), name
 
     return equal

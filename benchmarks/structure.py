@@ -71,8 +71,8 @@ class Counted:
     Args:
         parameters: Their number.
         forward: The operations of the forward pass.
-        backward: Those of the backward pass, of the mean of all answers.
-        kept: Bytes that the forward pass leaves for the backward pass, the answers included.
+        backward: Those of the backward pass, of the mean of all outputs.
+        kept: Bytes that the forward pass leaves for the backward pass, the outputs included.
         peak: Most bytes allocated at once during both, gradients included; parameters and image not.
     """
 
@@ -121,9 +121,9 @@ def count(
     x = torch.zeros(batch, net.in_channels, *size, device="meta", dtype=dtype)  # pyright: ignore
     with Meter() as meter:
         with save_memory() if save else contextlib.nullcontext():
-            answers = tensors(net(x))
+            outputs = tensors(net(x))
         kept, forward = meter.alive(), tuple(meter.ops)
-        torch.autograd.backward([answer.mean() for answer in answers])
+        torch.autograd.backward([output.mean() for output in outputs])
     backward = tuple(meter.ops[len(forward) :])
     return Counted(sum(p.numel() for p in net.parameters()), forward, backward, kept, meter.peak)
 

@@ -57,7 +57,7 @@ def race(title: str, net: Any, size: int, tile: int) -> Race:
     return Race(
         f"{title}: {size}×{size} by tiles of {tile}",
         {name: partial(shapes, call) for name, call in contenders.items()},
-        check=lambda answers: None,
+        check=lambda outputs: None,
         notes=notes,
         work=(size * size / 1e6, "megapixels"),
         memory=True,
@@ -78,8 +78,8 @@ def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]
 
     def run(overlap: float, mode: str, batch: int) -> Tensor:
         with torch.inference_mode():
-            answer = sliding_window_inference(image[None], tile, batch, net, overlap=overlap, mode=mode)
-        return answer[0]  # pyright: ignore
+            output = sliding_window_inference(image[None], tile, batch, net, overlap=overlap, mode=mode)
+        return output[0]  # pyright: ignore
 
     batch = 4 if CUDA else 1  # on a CPU one window at a time is the faster
     return {
@@ -88,10 +88,10 @@ def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]
     }
 
 
-def agreement(name: str, answer: Tensor, whole: Tensor, exact: bool) -> str:
+def agreement(name: str, output: Tensor, whole: Tensor, exact: bool) -> str:
     """The difference of an output from that of the whole image, as text; exact tiles may differ by rounding only."""
     largest, worst, same = whole.abs().amax(), torch.zeros((), device=DEVICE), 0
-    for part, wanted in zip(answer.split(1024, dim=1), whole.split(1024, dim=1), strict=True):
+    for part, wanted in zip(output.split(1024, dim=1), whole.split(1024, dim=1), strict=True):
         worst = torch.maximum(worst, (part - wanted).abs().amax())
         same += int((part.argmax(0) == wanted.argmax(0)).sum())
     error, share = float(worst / largest), 100 * same / whole[0].numel()

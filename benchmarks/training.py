@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import unetzoo
 from unetzoo.recompute import save_memory
 
-from .floors import limit, said
+from .floors import dtype_name, limit
 from .harness import Race
 from .peers import SAME, missing, others, same
 from .structure import Case
@@ -28,7 +28,7 @@ CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 PRECISION = torch.bfloat16 if CUDA else torch.float32
 SIZE, BATCH, CLASSES = 256, 8 if CUDA else 1, 2
-Answer = tuple[float, list[Tensor]]
+Result = tuple[float, list[Tensor]]
 
 
 def races(size: int = SIZE, batch: int = BATCH) -> Iterator[Race]:
@@ -82,7 +82,7 @@ def memory_saving(name: str, size: int, batch: int) -> Race:
     }
     same, near = (set(), {"save_memory"}) if CUDA else ({"save_memory"}, set())
     return Race(
-        f"{name}, training step with save_memory, {4 * batch}×3×{size}×{size}, {said(PRECISION)}",
+        f"{name}, training step with save_memory, {4 * batch}×3×{size}×{size}, {dtype_name(PRECISION)}",
         steps,
         check=partial(equal, peer="without", exact=same, rough=near),
         work=(4 * batch, "images"),
@@ -117,7 +117,7 @@ class Step:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4, fused=CUDA)
         self.steps = 0
 
-    def __call__(self) -> Answer | None:
+    def __call__(self) -> Result | None:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=self.half):
             with self.saving():

@@ -1,4 +1,4 @@
-"""The disagreement atlas: our column is what this version answers, and the page is what was kept."""
+"""The disagreement atlas: our column is what this version scores, and the page is what was kept."""
 
 import json
 
@@ -8,15 +8,15 @@ from benchmarks import atlas
 
 KEPT = json.loads((atlas.RESULTS / "atlas.json").read_text())
 CASES = atlas.cases()
-ASKED = [(i, name) for i, case in enumerate(CASES) for name in case.answers if name not in ("torchmetrics", "MONAI")]
+ASKED = [(i, name) for i, case in enumerate(CASES) for name in case.scores if name not in ("torchmetrics", "MONAI")]
 
 
 @pytest.mark.parametrize(("number", "library"), ASKED)
 def test_answers_are_those_on_the_page(number, library):
     case, kept = CASES[number], KEPT["cases"][number]
     assert (case.title, case.question, case.why) == (kept["title"], kept["question"], kept["why"])
-    answer, wanted = atlas.plain(atlas.ask(case.answers[library])), kept["answers"][library]
-    assert answer == wanted if isinstance(wanted, str) else answer == pytest.approx(wanted, abs=2e-4)
+    score, wanted = atlas.plain(atlas.evaluate(case.scores[library])), kept["scores"][library]
+    assert score == wanted if isinstance(wanted, str) else score == pytest.approx(wanted, abs=2e-4)
 
 
 def test_the_page_is_made_of_what_was_kept():

@@ -16,26 +16,26 @@ from benchmarks.harness import Limit, Race, check_schema
 
 
 def test_a_race_checks_before_it_times():
-    race = Race("sum", {"ours": lambda: 3, "peer": lambda: 4}, check=lambda answers: _equal(answers))
+    race = Race("sum", {"ours": lambda: 3, "peer": lambda: 4}, check=lambda outputs: _equal(outputs))
     with pytest.raises(AssertionError):
         race.run(2)
 
 
-def _equal(answers):
-    assert len(set(answers.values())) == 1, "answers differ"
+def _equal(outputs):
+    assert len(set(outputs.values())) == 1, "outputs differ"
 
 
 def test_contenders_take_turns_and_ratios_are_to_the_first():
     order = []
     contenders = {name: lambda name=name: order.append(name) for name in "ab"}
-    result = Race("turns", contenders, check=lambda answers: order.clear(), memory=True).run(repeats=3, warmup=0)
+    result = Race("turns", contenders, check=lambda outputs: order.clear(), memory=True).run(repeats=3, warmup=0)
     assert order[2:] == ["a", "b"] * 3  # after one call each for the memory
     assert result["rows"]["a"]["ratio_to_first"] == 1.0 and "extra_mb" in result["rows"]["b"]
 
 
 def test_a_race_tells_its_limit():
     limit = Limit(0.002, "4 MB moved once")
-    race = Race("copy", {"ours": lambda: None}, check=lambda answers: None, limit=limit).run(repeats=2, warmup=0)
+    race = Race("copy", {"ours": lambda: None}, check=lambda outputs: None, limit=limit).run(repeats=2, warmup=0)
     assert race["limit"] == {"ms": 2.0, "what": "4 MB moved once"}
     race["rows"]["ours"]["ms"] = 3.0
     page = report.table(race)
@@ -44,7 +44,7 @@ def test_a_race_tells_its_limit():
 
 def test_a_race_tells_calls_while_the_cores_were_apart(monkeypatch):
     monkeypatch.setattr(harness, "seconds_of", lambda call: call())
-    race = Race("work", {"ours": lambda: next(seconds)}, check=lambda answers: None)
+    race = Race("work", {"ours": lambda: next(seconds)}, check=lambda outputs: None)
     for states, kept in (
         ([True, False, True], {"near_ms": 2000.0, "apart_ms": 2500.0}),
         ([True, True, True], {"apart_ms": 2000.0}),

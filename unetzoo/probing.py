@@ -1,4 +1,4 @@
-"""Import plugins in a child process to check them, so that a broken import cannot harm this process.
+"""Import plugins in a child process to check them, so that a broken import cannot affect this process.
 
 The child imports one target after another and writes a line after each; where the lines end, it died or hung.
 """
@@ -159,7 +159,7 @@ def _ends(child: subprocess.Popen[bytes], rows: Path, timeout: float) -> bool:
 
 
 def _cpu_seconds(pid: int) -> float | None:
-    """CPU time of a process; None where the system does not tell, or the process has just ended."""
+    """CPU time of a process; None if the system cannot measure it, or the process has just ended."""
     if not sys.platform.startswith("linux"):
         return None
     try:

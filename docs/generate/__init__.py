@@ -1,6 +1,6 @@
 """Pages and figures made from the library itself, so that they cannot say what it does not do.
 
-`python -m docs.generate` writes them, `python -m docs.generate --check` tells which are out of date.
+`python -m docs.generate` writes them, `python -m docs.generate --check` lists those that are out of date.
 """
 
 from __future__ import annotations

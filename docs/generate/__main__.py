@@ -1,4 +1,4 @@
-"""Write the generated pages, or with --check tell which are out of date."""
+"""Write the generated pages, or with --check list those that are out of date."""
 
 from __future__ import annotations
 

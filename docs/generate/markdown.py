@@ -29,7 +29,7 @@ def source(text: str) -> str:
 
 
 def swatch(color: Sequence[int]) -> str:
-    """A color, seen and told."""
+    """A color as a swatch and as text."""
     red, green, blue = color
     box = "display:inline-block;width:1.2em;height:1.2em;vertical-align:middle;border:1px solid #8888"
     return f'<span style="{box};background:rgb({red},{green},{blue})"></span> {red}, {green}, {blue}'

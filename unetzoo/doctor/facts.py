@@ -14,7 +14,7 @@ GRID = 64  # side of the maps that compare masks with images
 
 
 class Roughness(NamedTuple):
-    """Statistics of neighboring values along rows and columns, which tell lossy or resized labels from originals.
+    """Statistics of neighboring values along rows and columns, which reveal lossy or resized labels.
 
     Args:
         changes: Pairs of neighbors that differ.

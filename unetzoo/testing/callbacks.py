@@ -27,7 +27,7 @@ def methods(case: Case) -> None:
 
 @check(KIND)
 def changes_no_result(case: Case) -> None:
-    """Logging must not change a run: a callback leaves its weights and random state as they are."""
+    """Logging must not change a run: a callback changes neither weights nor random state."""
     expected, _ = _run(case, [])
     found, error = _run(case, [case.build()])
     require(error is None, "a run of two epochs with validation", error)

@@ -91,7 +91,7 @@ def ignored_image(case: Case) -> None:
     target[1] = IGNORE
     both, _ = _value_and_gradient(loss, output, target)
     alone, _ = _value_and_gradient(loss, output[:1], target[:1])
-    require(_near(both, alone), "the loss of the first image alone if the second is ignored",
+    require(_near(both, alone), "the loss of the first image if the second is ignored",
             f"{both}, not {alone}")  # fmt: skip
 
 

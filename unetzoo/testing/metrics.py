@@ -89,7 +89,7 @@ def reset(case: Case) -> None:
     metric.reset()
     metric.update(*metric_batch(case, seed=1))
     fresh = _counted(case, metric_batch(case, seed=1))
-    _require_same(metric.compute(), fresh.compute(), "the scores of the samples after reset() alone")
+    _require_same(metric.compute(), fresh.compute(), "the scores of only the samples after reset()")
 
 
 @check(KIND)

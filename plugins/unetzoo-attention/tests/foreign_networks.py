@@ -146,7 +146,7 @@ class ResidualU(nn.Module):
 
 
 class U2NET(nn.Module):
-    """The authors' two networks differ in widths alone."""
+    """The two networks of the authors differ only in their widths."""
 
     def __init__(self, widths, mids, decoder_mids, channels=3, classes=1):
         super().__init__()

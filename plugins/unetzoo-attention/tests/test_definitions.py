@@ -133,7 +133,7 @@ def test_the_residual_u_block_is_its_recursion(height, dilated):
     last = height - 2  # of the levels above the bottom
 
     def around(x, level):
-        """A level of the U: down, what lies below, up."""
+        """A level of the U: encoder, the levels below, decoder."""
         dilation = 2**level if dilated else 1
         down = unit(x, f"down.{level}", dilation)
         if level == last:

@@ -1,4 +1,4 @@
-"""Deep supervision: what the networks answer in training, what the loss makes of it, and that it trains."""
+"""Deep supervision: outputs in training mode, the loss, and a training run."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What unetzoo asks of plugins: one test for every check and every name of ours."""
+"""The conformance checks of unetzoo: one test per check and name."""
 
 from unetzoo_extras.checks import CASES
 

@@ -1,4 +1,4 @@
-"""What each layout means, what is said of one that is damaged, and the way from a layout to a trained network."""
+"""The layouts, errors of damaged ones, and training on each."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def save(path, rows, **options):
 
 @pytest.fixture
 def pets(tmp_path):
-    """Twelve listed pets of 2×3 pixels, in a layout as the archives unpack: with what else lies there."""
+    """Twelve listed pets of 2×3 pixels, with the other files of the archives."""
     names = [f"Bombay_{number}" for number in range(1, 13)]
     for name in [*names, "Bombay_99", "pug_1"]:
         save(tmp_path / "images" / f"{name}.jpg", np.full((2, 3, 3), 90))

@@ -81,7 +81,7 @@ class AttentionUNet(SegmentationModel):
 
 
 def grid_gates(upwards: Sequence[tuple[int, int]]) -> list[nn.Module]:
-    """The paper's gates for (coarse, fine) widths, coarsest first; the finest skip passes as it is."""
+    """The paper's gates for (coarse, fine) widths, coarsest first; the finest skip is not gated."""
     return [*(GridGate(fine, coarse) for coarse, fine in upwards[:-1]), Ungated()]
 
 

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         in_channels: Channels of the image.
         channels: Channels of each level, finest first.
         block: Makes a level's module from (input channels, output channels, level).
-        pool: What stands between the levels; nothing for blocks that shrink the map themselves.
+        pool: The layer between two levels; none for blocks that reduce the size themselves.
     """
 
     def __init__(

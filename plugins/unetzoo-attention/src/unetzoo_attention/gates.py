@@ -53,7 +53,7 @@ class GridGate(nn.Module):
 
 
 class Ungated(nn.Module):
-    """The skip as it is."""
+    """The unchanged skip."""
 
     def forward(self, skip: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
         """The skip."""

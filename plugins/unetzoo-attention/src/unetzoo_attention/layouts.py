@@ -49,7 +49,7 @@ def recurrent_config(state: State) -> dict[str, Any]:
 
 
 def lee_names(state: State, unit: str, up: str, inner: Mapping[str, str], levels: int) -> dict[str, str]:
-    """Levels are counted from 1, and what leads up to one bears the number of the level below it."""
+    """Levels are counted from 1; an up-sampling layer has the number of the level below it."""
     names = {"Conv_1x1": "segmentation_head.0"}
     gate = {"W_g": "gating", "W_x": "skip", "psi.0": "attention.1", "psi.1": "attention.2"}
     for level in range(1, levels + 1):

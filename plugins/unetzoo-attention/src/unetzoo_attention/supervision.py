@@ -34,7 +34,7 @@ def supervised(mask: Tensor, sides: Sequence[Tensor]) -> Supervised:
     """The mask with its side outputs.
 
     Raises:
-        ConfigError: They differ in classes, as after `segmentation_head[0]` alone was replaced.
+        ConfigError: They differ in classes, e.g. after only `segmentation_head[0]` was replaced.
     """
     found = [side.shape[1] for side in sides]
     if set(found) != {mask.shape[1]}:
@@ -51,7 +51,7 @@ class DeepSupervision(nn.Module):
     """The sum of one loss over the mask and each side output.
 
     In a recipe it is `[loss.deep-supervision]`. Give it to `unetzoo.Trainer` as the loss, or call it in a loop of your
-    own. For any other output than `Supervised`, as in evaluation, it is the loss of the mask alone.
+    own. For any other output than `Supervised`, as in evaluation, it is the loss of the mask.
 
     Args:
         losses: Losses of the registry with weights or tables, as in a recipe's `[loss]`: `{"ce": 1.0, "dice": 0.5}`.

@@ -31,7 +31,7 @@ DEVIATIONS = (
     Deviation(
         paper="Seven outputs at all times.",
         ours="The fused mask; with deep_supervision=True in training mode `Supervised(mask, sides)`.",
-        reason="What predicts needs the mask alone.",
+        reason="Prediction needs only the mask.",
     ),
     Deviation(
         paper="One channel out, for salient objects.",

@@ -28,7 +28,7 @@ class UNetPlusPlus(SegmentationModel):
 
     With `deep_supervision` each branch X(0, 1) … X(0, L), the end of a U-Net of that depth, has its output, and the
     mask is their mean (the paper's accurate mode). In training mode the output is `Supervised(mask, sides)`, for the
-    loss `DeepSupervision`; in evaluation mode the mask alone. `pruned(level)` gives the smaller network that ends in
+    loss `DeepSupervision`; in evaluation mode only the mask. `pruned(level)` gives the smaller network that ends in
     one branch (the paper's fast mode).
 
     Args:

@@ -27,14 +27,14 @@ class DRIVE(FileDataset):
     """Vessels against the rest of the retina.
 
     Images 21 to 40 are the official training set ("trainval" here), 01 to 20 the test set. Of the training set the
-    last four, 37 to 40, are val. What lies outside the field of view is ignored, as in the published scores.
+    last four, 37 to 40, are val. Pixels outside the field of view are ignored, as in published scores.
 
     Newer copies of the data withhold the manual segmentations of the test set: hand its images to `unetzoo predict`.
 
     Args:
         root: The folder that holds `training/` and `test/`, or an archive of it (.zip, .tar, .tar.gz, …).
         split: "train", "val", "trainval" or "test".
-        observer: Whose segmentation: 1, the reference; or 2, of the test set alone.
+        observer: The observer: 1, the reference; or 2, only for the test set.
         field_of_view: Ignore the pixels outside it; else they are background.
         transform: `transform(sample, rng) -> sample`, or None.
 

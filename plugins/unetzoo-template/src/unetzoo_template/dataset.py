@@ -1,4 +1,4 @@
-"""The dataset: it declares how its files lie; loading, `unetzoo doctor` and `unetzoo twin` follow from that."""
+"""A dataset that declares its layout, from which loading, `unetzoo doctor` and `unetzoo twin` follow."""
 
 from pathlib import Path
 from typing import Any, ClassVar
