@@ -14,6 +14,7 @@ from .errors import CheckpointError, ConfigError
 from .images import Preprocess
 from .io import write_json, write_manifest
 from .labels import LabelSpec
+from .precision import Precision, supported
 
 FILE, WEIGHTS = "preprocess.json", "model.safetensors"
 _ATTRIBUTE = "_unetzoo_bundle"
@@ -32,6 +33,7 @@ class ModelBundle(NamedTuple):
         threshold: The probabilities that the run was evaluated with; None means 0.5.
         mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); None: by the number of channels.
         name: What it is called in results.
+        precision: In which the network was trained; predictions use it where the device multiplies it natively.
     """
 
     model: Any
@@ -40,6 +42,7 @@ class ModelBundle(NamedTuple):
     threshold: float | Sequence[float] | None = None
     mode: Mode | None = None
     name: str = ""
+    precision: Precision | None = None
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
@@ -74,6 +77,13 @@ class ModelBundle(NamedTuple):
             )
         return bundle
 
+    def predicting_precision(self) -> Precision | None:
+        """The precision that the network was trained in, or "fp32" on a device that does not multiply it natively."""
+        tensor = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
+        if self.precision is None or tensor is None:
+            return self.precision
+        return supported(self.precision, tensor.device)
+
     def attach(self) -> None:
         """Keep this with the network in memory, so that whoever predicts with or saves the network knows it."""
         # Not a module or parameter: the state dict stays as it is.
@@ -92,6 +102,7 @@ class ModelBundle(NamedTuple):
                 "threshold": self.threshold,
                 "mode": self.mode,
                 "name": self.name,
+                "precision": self.precision,
             }
             write_json(folder / FILE, content)
         else:
@@ -118,6 +129,7 @@ class ModelBundle(NamedTuple):
                 content["threshold"],
                 content["mode"],
                 content["name"],
+                content["precision"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(

@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchErr
 from ..images.decode import read_image
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
+from ..precision import Precision, check_precision
 from ..wording import pluralize
 from .decide import Cleaning, Decision, Threshold, probabilities_of
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
@@ -47,6 +48,8 @@ class Predictor:
         cleaning: What is done to small regions and holes.
         mode: "multilabel" where each channel is a label of its own, and a pixel may have several.
         name: What the network is called in the results.
+        precision: See `unetzoo.predict`; by default the one that the network was trained in, where the device
+            multiplies it natively.
 
     Raises:
         ConfigError: Unknown preprocessing. Labels, threshold or cleaning that do not fit the network's output (when the
@@ -77,6 +80,7 @@ class Predictor:
         cleaning: Cleaning | None = None,
         mode: Mode | None = None,
         name: str = "",
+        precision: Precision | None = None,
     ) -> None:
         self.bundle = ModelBundle.of(network).known(
             labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None
@@ -84,6 +88,7 @@ class Predictor:
         bundle = self.bundle
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
         self.mode: Mode | None = bundle.mode
+        self.precision = bundle.predicting_precision() if precision is None else check_precision(precision)
         self.name = bundle.name
         self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
@@ -205,8 +210,9 @@ class Predictor:
         """The image with the network's output: masks, and depth if it has that head."""
         try:
             answer = predict(
-                self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels
-            )
+                self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels,
+                precision=self.precision,
+            )  # fmt: skip
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -238,6 +244,7 @@ class Predictor:
             "tile": self.tile,
             "blend": self.blend,
             "tta": None if self.tta is None else str(self.tta),
+            "precision": self.precision,
             "thresholds": list(decision.thresholds) or None,
         }
         return {"image": str(path), **answer.facts(), "settings": settings | self.cleaning.to_dict()}

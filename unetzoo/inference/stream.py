@@ -22,6 +22,7 @@ from ..images.array_source import ImageSource, Sliced
 from ..images.source import open_source
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
+from ..precision import Precision
 from ..terminal import progress_console
 from .decide import Threshold
 from .images import PathLike, check_channels, in_channels_of
@@ -67,6 +68,7 @@ def predict_to(
     preprocess: Callable[[np.ndarray], Tensor] | None = None,
     threshold: Threshold = None,
     memory: Memory = None,
+    precision: Precision | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
@@ -97,6 +99,7 @@ def predict_to(
             class.
         memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
             half of what is free there, for the windows, and 1 GB on the host.
+        precision: As for `Predictor`.
         resume: Go on with an unfinished result.
         progress: Show a bar with the time left.
 
@@ -128,7 +131,8 @@ def predict_to(
             hint="unetzoo.predict in parts, or a network of exclusive classes",
         )
     net, labels, threshold = bundle.model, bundle.labels, bundle.threshold
-    predictor = WindowPredictor(net, as_tta(tta), labels)
+    precision = bundle.predicting_precision() if precision is None else precision
+    predictor = WindowPredictor(net, as_tta(tta), labels, precision=precision)
     if not predictor.exact:
         raise ConfigError(
             "other angles and scales need the whole image",
@@ -153,6 +157,7 @@ def predict_to(
             "tile": list(tiling.plan.tile),
             "blend": blend,
             "tta": repr(predictor.tta),
+            "precision": predictor.precision,
             "threshold": repr(threshold),
             "outputs": {name: str(path.resolve()) for name, path in outputs.paths.items()},
         }

@@ -21,6 +21,7 @@ from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part, shifted
 from ..modules import evaluation_mode
+from ..precision import Precision
 from .images import check_channels
 from .merging import TTAMerger
 from .planner import Memory, fit_windows
@@ -56,6 +57,7 @@ def predict(
     tta: TTALike = None,
     labels: LabelSpec | None = None,
     memory: Memory = None,
+    precision: Precision | None = None,
 ) -> Any:
     """SegmentationResult for every pixel of one image of any size ≥ 1.
 
@@ -93,6 +95,8 @@ def predict(
         memory: What windows may take on the network's device, beside image, output and weights: bytes, or a text as
             "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
             through the network at once on a GPU.
+        precision: In which the network computes: "fp32", "bf16", "fp16", or "auto" for bf16 where the device multiplies
+            it natively; the output is float32 then. None: in the format of its weights.
 
     Shape:
         image: (C, H, W) tensor, or (H, W) or (H, W, C) array. Returns (classes, H, W), or a NamedTuple of such where
@@ -113,7 +117,7 @@ def predict(
         >>> whole.shape, torch.allclose(whole, unetzoo.predict(net, image, tile=64), atol=1e-4)
         (torch.Size([2, 50, 81]), True)
     """
-    return _predict(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory)
+    return _predict(net, image, tile=tile, blend=blend, tta=tta, labels=labels, memory=memory, precision=precision)
 
 
 def predict_with_uncertainty(
@@ -125,6 +129,7 @@ def predict_with_uncertainty(
     blend: Blend = "exact",
     labels: LabelSpec | None = None,
     memory: Memory = None,
+    precision: Precision | None = None,
 ) -> Uncertain:
     """`predict` over several views, and where they disagree.
 
@@ -140,6 +145,7 @@ def predict_with_uncertainty(
         blend: As for `predict`.
         labels: As for `predict`.
         memory: As for `predict`.
+        precision: As for `predict`.
 
     Raises:
         ConfigError: A single view; and as `predict`.
@@ -156,7 +162,10 @@ def predict_with_uncertainty(
         raise ConfigError(
             "a single view disagrees with nothing", found=f"tta={tta!r}", hint='several, e.g. tta="flips" or tta="d4"'
         )
-    return _predict(net, image, tile=tile, blend=blend, tta=given, labels=labels, memory=memory, uncertainty=True)
+    return _predict(
+        net, image, tile=tile, blend=blend, tta=given, labels=labels, memory=memory, precision=precision,
+        uncertainty=True,
+    )  # fmt: skip
 
 
 def _predict(
@@ -168,12 +177,14 @@ def _predict(
     tta: TTALike,
     labels: LabelSpec | None,
     memory: Memory,
+    precision: Precision | None,
     uncertainty: bool = False,
 ) -> Any:
     """`predict` or `predict_with_uncertainty`."""
     bundle = ModelBundle.of(net)
     model: nn.Module = bundle.model
-    predictor = WindowPredictor(model, as_tta(tta), bundle.labels if labels is None else labels, uncertainty)
+    labels = bundle.labels if labels is None else labels
+    predictor = WindowPredictor(model, as_tta(tta), labels, uncertainty, precision)
     prepared = _preprocessed(image, bundle)
     check_channels(model, prepared)
     with evaluation_mode(model):
@@ -265,7 +276,7 @@ def _merged(predictor: WindowPredictor, image: Tensor, tile: Tile, blend: Blend,
     assert predictor.tta is not None
     size = image.shape[-2], image.shape[-1]
     merger = TTAMerger(predictor.tta, predictor.uncertainty)
-    one = WindowPredictor(predictor.net, predictor.tta, predictor.labels)
+    one = WindowPredictor(predictor.net, predictor.tta, predictor.labels, precision=predictor.precision)
     for view in predictor.views:
         answer = _predicted(one, view.resampled(image), (view,), tile, blend, memory)
         merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in answer))

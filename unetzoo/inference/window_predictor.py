@@ -14,6 +14,7 @@ from ..heads import split_heads
 from ..labels import LabelSpec
 from ..models.geometry import Region
 from ..models.regions import part
+from ..precision import Precision, autocast, check_precision, resolve
 from .merging import Heads, TTAMerger
 from .tta import TTA
 from .views import UPRIGHT, View
@@ -28,13 +29,20 @@ class WindowPredictor:
         tta: Its views.
         labels: What changes places in them.
         uncertainty: Whether to give the disagreement of the views as further heads.
+        precision: In which the network computes ("auto": whatever is fastest); its outputs are float32 then. None: in
+            the format of its weights.
 
     Raises:
-        ConfigError: No network; labels that cannot be turned.
+        ConfigError: No network; labels that cannot be turned; unknown precision.
     """
 
     def __init__(
-        self, net: nn.Module, tta: TTA | None = None, labels: LabelSpec | None = None, uncertainty: bool = False
+        self,
+        net: nn.Module,
+        tta: TTA | None = None,
+        labels: LabelSpec | None = None,
+        uncertainty: bool = False,
+        precision: Precision | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise ConfigError(
@@ -57,6 +65,7 @@ class WindowPredictor:
         sample = next((p for p in chain(net.parameters(), net.buffers()) if p.is_floating_point()), None)
         self.device = None if sample is None else sample.device
         self.dtype = None if sample is None else sample.dtype
+        self.precision: Precision = "fp32" if precision is None else check_precision(precision)
         self.on_gpu = self.device is not None and self.device.type == "cuda"
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
@@ -89,6 +98,14 @@ class WindowPredictor:
         return tuple(view.turned_back(head) for head in heads)
 
     def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
+        precision = resolve(self.precision, self.net, windows.device, windows[0, 0].numel())
+        if precision == "fp32":
+            return self._run(windows, region)
+        with autocast(windows.device, precision):
+            heads = self._run(windows.contiguous(memory_format=torch.channels_last), region)
+        return tuple(head.float() for head in heads)
+
+    def _run(self, windows: Tensor, region: Region | None) -> Heads:
         if region is not None and self.decodes_regions:
             heads = self._split(self.net.decode_region(windows, region))  # pyright: ignore[reportCallIssue]
             self._check(windows, heads, (len(region[0]), len(region[1])))

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from ..bundle import ModelBundle, Preprocess
 from ..datasets import Albumentations, Transform, sample_rng
 from ..labels import LabelSpec
+from ..precision import Precision
 
 
-def attach_bundle(net: nn.Module, data: Any, metric: Any = None) -> None:
+def attach_bundle(net: nn.Module, data: Any, metric: Any = None, precision: Precision | None = None) -> None:
     """Attach labels, preprocessing and thresholds to a network (`ModelBundle.attach`).
 
     Args:
         net: The network.
         data: What it is validated on, or trained on where it is not validated.
         metric: The metric of the mask.
+        precision: In which the network is trained.
     """
     labels = getattr(data, "labels", None)
     counts = hasattr(metric, "confusion")
@@ -32,6 +34,7 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None) -> None:
         decisive(getattr(metric, "thresholds", None)) if counts else None,
         mode="multilabel" if counts and getattr(metric, "mode", None) == "multilabel" else None,
         name=ModelBundle.of(net).name,
+        precision=precision,
     ).attach()
 
 

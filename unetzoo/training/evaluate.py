@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError, SizeMismatchError
 from ..heads import as_float, get_head, heads_of
 from ..inference import predict_batch
 from ..modules import evaluation_mode, is_out_of_memory
+from ..precision import Precision, autocast
 from ..registry import keywords
 from . import memory
 from .data import Loader, ready
@@ -32,7 +33,7 @@ class Objective(nn.Module):
     Args:
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
-        dtype: Precision of the network's forward pass; None for float32. Losses are computed in float32.
+        precision: Of the network's forward pass: "fp32", "bf16" or "fp16". Losses are computed in float32.
         compile: Compile the network's forward pass for training.
         save_memory: Recompute cheap maps of the network in the backward pass, unless it is compiled.
     """
@@ -42,18 +43,19 @@ class Objective(nn.Module):
         net: nn.Module,
         loss: Callable[..., Any],
         *,
-        dtype: torch.dtype | None = None,
+        precision: Precision = "fp32",
         compile: bool = False,
         save_memory: bool = False,
     ) -> None:
         super().__init__()
         self._saving = recompute.save_memory if save_memory and not compile else contextlib.nullcontext
-        self.net, self.loss, self.dtype = net, loss, dtype
+        self.net, self.loss = net, loss
+        self.precision: Precision = precision
         self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
 
     def autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The context in which the network runs."""
-        return torch.autocast(images.device.type, dtype=self.dtype) if self.dtype else contextlib.nullcontext()
+        return autocast(images.device, self.precision)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Every term of the loss, weighted."""

@@ -6,12 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError, did_you_mean
+from ..precision import Precision
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_SEED = 2**63 - 1
 MOST_WORKERS = 1024  # a mistyped number would start processes until the system refuses
 
@@ -26,7 +25,8 @@ class Settings(BaseModel):
         accumulate: Batches per optimizer step; gradients are averaged over their samples.
         drop_last: Leave out the last batch of an epoch where it is smaller.
         seed: Of order, augmentation and dropout.
-        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU).
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU), or "auto": "bf16" with
+            `channels_last` where the hardware multiplies it and the network is large enough to gain, else "fp32".
         workers: Loader processes.
         clip: Largest gradient norm.
         ema: Decay of the moving average of the weights, which is then what is evaluated and kept as the best.
@@ -53,7 +53,7 @@ class Settings(BaseModel):
     accumulate: int = Field(default=1, ge=1)
     drop_last: bool = False
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "auto"
     workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     clip: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)

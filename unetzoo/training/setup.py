@@ -194,8 +194,7 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
         )
     if settings.sync_bn and world > 1:
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    net = net.to(device)
-    return net.to(memory_format=torch.channels_last) if settings.channels_last else net  # pyright: ignore
+    return net.to(device)
 
 
 @contextlib.contextmanager

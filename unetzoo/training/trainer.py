@@ -20,8 +20,10 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..bundle import ModelBundle
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from ..precision import Precision, resolve, supported
 from . import memory, rng
 from .bundling import attach_bundle
 from .callbacks import Callback, Callbacks, Checkpoints, CollapseMonitor, RunningTrainer
@@ -33,7 +35,7 @@ from .optim import follow, make_optimizer
 from .progress import Progress
 from .resume import check_resumable
 from .schedule import Plan, Schedule, Stage
-from .settings import PRECISIONS, Settings
+from .settings import Settings
 from .setup import (
     as_config_error,
     by_head,
@@ -110,9 +112,8 @@ class Trainer(RunningTrainer):
         self.device, self.world = accelerator.device, accelerator.num_processes
         self.net = make_ready(net, given, self.device, self.world)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
-        dtype = PRECISIONS[given.precision]
         self.objective = Objective(
-            self.net, self.loss, dtype=dtype, compile=given.compile, save_memory=given.save_memory
+            self.net, self.loss, precision=given.precision, compile=given.compile, save_memory=given.save_memory
         )
         self.optimizer = optimizer or make_optimizer(self.net, "adamw", lr=1e-3, loss=loss)
         check_trained(self.objective, self.optimizer)
@@ -205,6 +206,8 @@ class Trainer(RunningTrainer):
             accumulate=settings.accumulate, drop_last=settings.drop_last, steps=settings.steps,
         )  # fmt: skip
         held = rng.take()
+        automatic = settings.precision == "auto"
+        self._compute_in(self._fastest(train, settings.batch_size) if automatic else settings.precision)
         first = [partial(self._first, data) for data in self._data]
         names = rehearse(self.objective, first, self.plan, self.train_step.buffers)
         if val is not None:
@@ -226,14 +229,18 @@ class Trainer(RunningTrainer):
             saved = RunFolder(self.out, self.settings.keep).load_latest()
             given = {"record": self.record, "settings": self._fingerprint()}
             check_resumable(saved.state, **given, steps=self.plan.steps, out=self.out)
+            self._compute_in(saved.state["precision"])
             self.state.load_state_dict(saved, self.accelerator.process_index, self.device)
             self.folder.write_log(self.history)
         labels = getattr(data, "labels", None)
         self.labels = labels if isinstance(labels, LabelSpec) else None
         for net in {self.net, self.network}:
-            attach_bundle(net, data, self.metrics.get("mask"))
+            attach_bundle(net, data, self.metrics.get("mask"), self.precision)
         facts = {} if self.labels is None else {"labels.json": self.labels.to_dict()}
-        self.folder.describe({**facts, "environment.json": environment(self.net, self.device, self.world)})
+        machine = environment(self.net, self.device, self.world) | {"precision": self.precision}
+        self.folder.describe({**facts, "environment.json": machine})
+        if self.settings.precision == "auto" and self.precision != "fp32" and not resuming:
+            self.say("precision", f"computing in {self.precision}; train.precision=fp32 for float32")
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on as if it had never stopped."""
@@ -300,7 +307,7 @@ class Trainer(RunningTrainer):
         for buffer in self.network.buffers() if self.world > 1 else ():  # each kept statistics of its own share
             broadcast(buffer)
         with self.loaders:
-            return self.evaluator.scores(self.network, dataset_of(dataset), seen, split=split)
+            return self.evaluator.scores(self.network, self._choose_for_evaluation(dataset), seen, split=split)
 
     def outputs(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) over this process's share of a dataset, in evaluation mode.
@@ -308,20 +315,48 @@ class Trainer(RunningTrainer):
         Outputs are those of `unetzoo.predict`: mirrored borders, a value for every pixel.
         """
         with self.loaders:
-            yield from self.evaluator.outputs(self.network, dataset_of(dataset))
+            yield from self.evaluator.outputs(self.network, self._choose_for_evaluation(dataset))
 
     def save(self) -> None:
         """Write a checkpoint, once it is known that the last step was finite. All processes call it together."""
         self.nonfinite.read(self.train_step.flush())
         if self.out is not None:
             saved = self.state.state_dict()
-            saved.state.update(settings=self._fingerprint(), record=self.record)
+            saved.state.update(settings=self._fingerprint(), record=self.record, precision=self.precision)
             self.folder.save(self.steps, saved)
 
     def say(self, event: str, text: str, **facts: Any) -> None:
         """Print a message, note it in `events.jsonl`, and pass it to all callbacks."""
         self.folder.note(event, step=self.steps, **{"said": text} | facts)
         self.callbacks.call("on_message", self, event, text)
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that the network computes in; "auto" before any data was seen."""
+        return self.objective.precision
+
+    def _fastest(self, data: Any, batch_size: int) -> Precision:
+        """The precision that is fastest for a batch of these data, if it is so for every process."""
+        pixels = batch_size * first_batch(data, self.settings.seed)["image"][0, 0].numel()
+        chosen = gather_object([resolve("auto", self.net, self.device, pixels)])
+        return chosen[0] if len(set(chosen)) == 1 else "fp32"
+
+    def _compute_in(self, precision: Precision) -> None:
+        """Set the precision, and with bf16 that was chosen here the memory layout in which it is fast."""
+        self.objective.precision = precision
+        chosen = self.settings.precision == "auto" and precision == "bf16"
+        self.channels_last = chosen or self.settings.channels_last
+        if self.channels_last:
+            for net in {self.net, self.network}:
+                net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _choose_for_evaluation(self, data: Any) -> Any:
+        """The dataset; before a run, a network is evaluated in the precision that it was trained in."""
+        data = dataset_of(data)
+        if self.precision == "auto":
+            trained_in = ModelBundle.of(self.net).precision
+            self._compute_in(supported(trained_in, self.device) if trained_in else self._fastest(data, 1))
+        return data
 
     def _stopped(self, signal: int) -> SystemExit:
         """The end of a run that a signal stopped; its checkpoint is written."""
@@ -335,7 +370,7 @@ class Trainer(RunningTrainer):
         self.say("out_of_memory", text, parts=self.state.micro_batches)
 
     def _ready_to_train(self, batch: Batch) -> Batch:
-        return ready(batch, self.device, self.batch_transform, channels_last=self.settings.channels_last)
+        return ready(batch, self.device, self.batch_transform, channels_last=self.channels_last)
 
     def _first(self, data: Any, samples: int = 1) -> Batch:
         return self._ready_to_train(first_batch(data, self.settings.seed, samples))
