@@ -42,7 +42,7 @@ class Images:
 def races() -> Iterator[Race]:
     cuda = torch.cuda.is_available()
     steps, batch, size = (80, 8, 256) if cuda else (3, 2, 256)
-    yield race("fp32", {}, steps, batch, size)
+    yield race("fp32", {"precision": "fp32"}, steps, batch, size)
     if cuda:
         yield race("bf16", {"precision": "bf16"}, steps, batch, size)
         yield race("bf16, channels_last", {"precision": "bf16", "channels_last": True}, steps, batch, size)

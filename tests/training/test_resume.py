@@ -102,7 +102,7 @@ def test_a_longer_cosine_takes_the_rates_of_its_new_length(tmp_path):
         ({"accumulate": 1}, r"train\.accumulate: 2 → 1"),
         ({"seed": 1}, r"train\.seed: 0 → 1"),
         ({"ema": None}, r"train\.ema: 0\.9 → nothing"),
-        ({"precision": "bf16"}, r'train\.precision: "fp32" → "bf16"'),
+        ({"precision": "bf16"}, r'train\.precision: "auto" → "bf16"'),
         ({"optimizer": "adam"}, 'optimizer: "AdamW" → "Adam"'),
         ({"drop_last": True}, r"train\.drop_last: false → true"),
         ({"schedule": Schedule("step", step_size=1)}, 'scheduler: "CosineAnnealingLR" → "StepLR"'),

@@ -60,6 +60,10 @@ Thresholds = Annotated[
 ]
 Blend = Annotated[str, typer.Option(metavar="BLEND", help="How tiles are merged: exact, constant or gaussian.")]
 TTA = Annotated[str | None, typer.Option(metavar="TTA", help="Test-time augmentation: flips or d4.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="FORMAT", help="fp32, bf16, fp16 or auto. Default: that of the run, where the device has it."),
+]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.")
 ]

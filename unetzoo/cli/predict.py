@@ -13,7 +13,7 @@ import typer
 
 from ..errors import ConfigError, DataError
 from ..wording import pluralize
-from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Quiet, Run, Thresholds, app, complain, err, out
+from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Precision, Quiet, Run, Thresholds, app, complain, err, out
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,7 @@ def predict(
     ] = None,
     blend: Blend = "exact",
     tta: TTA = None,
+    precision: Precision = None,
     device: Device = "auto",
     threshold: Thresholds = None,
     largest_component: Annotated[
@@ -74,6 +75,7 @@ def predict(
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
+        precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=threshold_of(threshold),
         cleaning=Cleaning(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import TTA, Blend, Device, Quiet, Run, Thresholds, app, out
+from .console import TTA, Blend, Device, Precision, Quiet, Run, Thresholds, app, out
 from .predict import on_device, threshold_of
 
 
@@ -31,6 +31,7 @@ def stream(
     blend: Blend = "exact",
     tta: TTA = None,
     threshold: Thresholds = None,
+    precision: Precision = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished result.")] = False,
     quiet: Quiet = False,
@@ -48,6 +49,7 @@ def stream(
         tile="auto" if tile is None else tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
+        precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=threshold_of(threshold),
         memory=memory,
         resume=resume,

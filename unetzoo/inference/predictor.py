@@ -88,7 +88,9 @@ class Predictor:
         bundle = self.bundle
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
         self.mode: Mode | None = bundle.mode
-        self.precision = bundle.predicting_precision() if precision is None else check_precision(precision)
+        self.precision: Precision | None = (
+            bundle.predicting_precision() if precision is None else check_precision(precision)
+        )
         self.name = bundle.name
         self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
