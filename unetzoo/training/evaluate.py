@@ -34,6 +34,7 @@ class Objective(nn.Module):
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
         precision: Of the network's forward pass: "fp32", "bf16" or "fp16". Losses are computed in float32.
+        channels_last: Keep weights and images in this memory layout.
         compile: Compile the network's forward pass for training.
         save_memory: Recompute cheap maps of the network in the backward pass, unless it is compiled.
     """
@@ -44,6 +45,7 @@ class Objective(nn.Module):
         loss: Callable[..., Any],
         *,
         precision: Precision = "fp32",
+        channels_last: bool = False,
         compile: bool = False,
         save_memory: bool = False,
     ) -> None:
@@ -51,7 +53,16 @@ class Objective(nn.Module):
         self._saving = recompute.save_memory if save_memory and not compile else contextlib.nullcontext
         self.net, self.loss = net, loss
         self.precision: Precision = precision
+        self._automatic, self._channels_last = precision == "auto", channels_last
+        self.compute_in(precision)
         self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
+
+    def compute_in(self, precision: Precision) -> None:
+        """Set the precision; in place of "auto", bf16 comes with the memory layout in which it is fast."""
+        self.precision = precision
+        self.channels_last = self._channels_last or (self._automatic and precision == "bf16")
+        if self.channels_last:
+            self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The context in which the network runs."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 
+from ..bundle import ModelBundle
 from ..errors import ConfigError, UnetzooError
 from ..modules import is_out_of_memory, module_mode
+from ..precision import Precision, resolve, supported
 from ..registry import keywords
 from ..wording import pluralize
 from . import memory
@@ -221,6 +223,18 @@ def check_types(net: Any, optimizer: Any, scheduler: Any, callbacks: Any) -> Non
         if not fits:
             hint = "build it first, e.g. unetzoo.build, make_optimizer or Schedule"
             raise ConfigError(f"wrong {name}", subject="Trainer", expected=expected, found=value, hint=hint)
+
+
+def fastest_precision(net: nn.Module, device: torch.device, batch_size: int, images: Tensor) -> Precision:
+    """The precision that is fastest for batches of such images, if it is so for every process; else "fp32"."""
+    chosen = gather_object([resolve("auto", net, device, batch_size * images[0, 0].numel())])
+    return chosen[0] if len(set(chosen)) == 1 else "fp32"
+
+
+def trained_precision(net: nn.Module, device: torch.device) -> Precision | None:
+    """The precision that a network was trained in, as far as the device has it; None where it is not known."""
+    precision = ModelBundle.of(net).precision
+    return None if precision is None else supported(precision, device)
 
 
 def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:

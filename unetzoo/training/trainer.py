@@ -20,10 +20,9 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..bundle import ModelBundle
 from ..errors import ConfigError
 from ..labels import LabelSpec
-from ..precision import Precision, resolve, supported
+from ..precision import Precision
 from . import memory, rng
 from .bundling import attach_bundle
 from .callbacks import Callback, Callbacks, Checkpoints, CollapseMonitor, RunningTrainer
@@ -42,10 +41,12 @@ from .setup import (
     check_activation,
     check_trained,
     check_types,
+    fastest_precision,
     gradients,
     join_processes,
     make_ready,
     rehearse,
+    trained_precision,
 )
 from .signals import Signals
 from .state import EMA, Best, TrainState
@@ -113,8 +114,9 @@ class Trainer(RunningTrainer):
         self.net = make_ready(net, given, self.device, self.world)
         self.loss: Any = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.objective = Objective(
-            self.net, self.loss, precision=given.precision, compile=given.compile, save_memory=given.save_memory
-        )
+            self.net, self.loss, precision=given.precision, channels_last=given.channels_last,
+            compile=given.compile, save_memory=given.save_memory,
+        )  # fmt: skip
         self.optimizer = optimizer or make_optimizer(self.net, "adamw", lr=1e-3, loss=loss)
         check_trained(self.objective, self.optimizer)
         follow(self.optimizer)
@@ -206,8 +208,8 @@ class Trainer(RunningTrainer):
             accumulate=settings.accumulate, drop_last=settings.drop_last, steps=settings.steps,
         )  # fmt: skip
         held = rng.take()
-        automatic = settings.precision == "auto"
-        self._compute_in(self._fastest(train, settings.batch_size) if automatic else settings.precision)
+        if settings.precision == "auto":
+            self.objective.compute_in(self._fastest(train, settings.batch_size))
         first = [partial(self._first, data) for data in self._data]
         names = rehearse(self.objective, first, self.plan, self.train_step.buffers)
         if val is not None:
@@ -229,7 +231,7 @@ class Trainer(RunningTrainer):
             saved = RunFolder(self.out, self.settings.keep).load_latest()
             given = {"record": self.record, "settings": self._fingerprint()}
             check_resumable(saved.state, **given, steps=self.plan.steps, out=self.out)
-            self._compute_in(saved.state["precision"])
+            self.objective.compute_in(saved.state["precision"])
             self.state.load_state_dict(saved, self.accelerator.process_index, self.device)
             self.folder.write_log(self.history)
         labels = getattr(data, "labels", None)
@@ -307,7 +309,7 @@ class Trainer(RunningTrainer):
         for buffer in self.network.buffers() if self.world > 1 else ():  # each kept statistics of its own share
             broadcast(buffer)
         with self.loaders:
-            return self.evaluator.scores(self.network, self._choose_for_evaluation(dataset), seen, split=split)
+            return self.evaluator.scores(self.network, self._to_evaluate(dataset), seen, split=split)
 
     def outputs(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
         """(batch, output) over this process's share of a dataset, in evaluation mode.
@@ -315,7 +317,7 @@ class Trainer(RunningTrainer):
         Outputs are those of `unetzoo.predict`: mirrored borders, a value for every pixel.
         """
         with self.loaders:
-            yield from self.evaluator.outputs(self.network, self._choose_for_evaluation(dataset))
+            yield from self.evaluator.outputs(self.network, self._to_evaluate(dataset))
 
     def save(self) -> None:
         """Write a checkpoint, once it is known that the last step was finite. All processes call it together."""
@@ -332,31 +334,18 @@ class Trainer(RunningTrainer):
 
     @property
     def precision(self) -> Precision:
-        """The precision that the network computes in; "auto" before any data was seen."""
+        """The precision that the network computes in; "auto" before it has seen data."""
         return self.objective.precision
 
-    def _fastest(self, data: Any, batch_size: int) -> Precision:
-        """The precision that is fastest for a batch of these data, if it is so for every process."""
-        pixels = batch_size * first_batch(data, self.settings.seed)["image"][0, 0].numel()
-        chosen = gather_object([resolve("auto", self.net, self.device, pixels)])
-        return chosen[0] if len(set(chosen)) == 1 else "fp32"
-
-    def _compute_in(self, precision: Precision) -> None:
-        """Set the precision, and with bf16 that was chosen here the memory layout in which it is fast."""
-        self.objective.precision = precision
-        chosen = self.settings.precision == "auto" and precision == "bf16"
-        self.channels_last = chosen or self.settings.channels_last
-        if self.channels_last:
-            for net in {self.net, self.network}:
-                net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def _choose_for_evaluation(self, data: Any) -> Any:
-        """The dataset; before a run, a network is evaluated in the precision that it was trained in."""
+    def _to_evaluate(self, data: Any) -> Any:
+        """The dataset of a `DataLoader`; sets the precision if there was no run before."""
         data = dataset_of(data)
         if self.precision == "auto":
-            trained_in = ModelBundle.of(self.net).precision
-            self._compute_in(supported(trained_in, self.device) if trained_in else self._fastest(data, 1))
+            self.objective.compute_in(trained_precision(self.net, self.device) or self._fastest(data, 1))
         return data
+
+    def _fastest(self, data: Any, batch_size: int) -> Precision:
+        return fastest_precision(self.net, self.device, batch_size, first_batch(data, self.settings.seed)["image"])
 
     def _stopped(self, signal: int) -> SystemExit:
         """The end of a run that a signal stopped; its checkpoint is written."""
@@ -370,7 +359,7 @@ class Trainer(RunningTrainer):
         self.say("out_of_memory", text, parts=self.state.micro_batches)
 
     def _ready_to_train(self, batch: Batch) -> Batch:
-        return ready(batch, self.device, self.batch_transform, channels_last=self.channels_last)
+        return ready(batch, self.device, self.batch_transform, channels_last=self.objective.channels_last)
 
     def _first(self, data: Any, samples: int = 1) -> Batch:
         return self._ready_to_train(first_batch(data, self.settings.seed, samples))
