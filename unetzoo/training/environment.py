@@ -11,17 +11,21 @@ import torch
 from torch import nn
 
 from .._version import __version__
+from ..precision import Precision
 
 PACKAGES = ("numpy", "accelerate", "albumentations", "kornia", "segmentation-models-pytorch", "timm")
 
 
-def environment(net: nn.Module, device: torch.device, processes: int = 1) -> dict[str, Any]:
+def environment(
+    net: nn.Module, device: torch.device, processes: int = 1, precision: Precision = "fp32"
+) -> dict[str, Any]:
     """Versions and machine, JSON-able.
 
     Args:
         net: The network, whose parameters are counted.
         device: On which the network is trained.
         processes: How many train it.
+        precision: In which the network computes.
 
     Examples:
         >>> environment(nn.Linear(1, 1), torch.device("cpu"))["device"]
@@ -35,6 +39,7 @@ def environment(net: nn.Module, device: torch.device, processes: int = 1) -> dic
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "precision": precision,
         "device": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if cuda else device.type,
         "cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "system": platform.platform(),

@@ -183,7 +183,8 @@ class Report(Callback):
             )
             write_report(
                 trainer, gallery, trainer.out, scores=self.scores, baseline=self.baseline,
-                environment=environment(trainer.net, trainer.device, trainer.world), command=self.command,
+                environment=environment(trainer.net, trainer.device, trainer.world, trainer.precision),
+                command=self.command,
             )  # fmt: skip
 
 

@@ -239,10 +239,11 @@ class Trainer(RunningTrainer):
         for net in {self.net, self.network}:
             attach_bundle(net, data, self.metrics.get("mask"), self.precision)
         facts = {} if self.labels is None else {"labels.json": self.labels.to_dict()}
-        machine = environment(self.net, self.device, self.world) | {"precision": self.precision}
+        machine = environment(self.net, self.device, self.world, self.precision)
         self.folder.describe({**facts, "environment.json": machine})
         if self.settings.precision == "auto" and self.precision != "fp32" and not resuming:
-            self.say("precision", f"computing in {self.precision}; train.precision=fp32 for float32")
+            said = f"computing in {self.precision}, which is fastest here (train.precision=fp32 for float32)"
+            self.callbacks.call("on_message", self, "precision", said)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on as if it had never stopped."""
