@@ -87,7 +87,7 @@ def test_stats(tmp_path):
         (["compose", "OUT", "--jpeg", "0", "--count", "1"], 2, "jpeg"),
         (["compose", "OUT", "--set", "jiter=true"], 2, "did you mean 'jitter'"),
         (["compose", "OUT", "--set", "channels=3"], 2, "6 channels"),
-        (["compose", ".", "--count", "1", "--workers", "0"], 3, "holds other things"),
+        (["compose", ".", "--count", "1", "--workers", "0"], 3, "other contents"),
         (["stats", "composite"], 2, "did you mean 'composites'"),
         (["stats", "folder"], 2, "--set root="),
         (["stats", "isbi2012", "--set", "root=nowhere"], 3, "nowhere"),

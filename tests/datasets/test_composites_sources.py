@@ -126,7 +126,7 @@ def test_depth_maps_that_cannot_be_used(folders):
 
     path = folders / "depth" / "scene3.png"
     Image.new("I;16", (40, 30), 7).save(path)
-    with pytest.raises(SizeMismatchError, match=r"proportions.*scene3.*expected those of .*40×40.*found 40×30"):
+    with pytest.raises(SizeMismatchError, match=r"scene3.*40×40.*found 40×30"):
         sample()
     Image.new("I;16", (40, 40)).save(path)
     with pytest.raises(DataError, match=r"empty depth map.*scene3"):
@@ -178,7 +178,7 @@ def test_files(tmp_path):
     Image.new("RGBA", (5, 5)).save(tmp_path / "cut" / "0.png")
     with pytest.raises(DataError, match="empty cut-out"):
         [Composites(size=40, root=tmp_path, fg="cut", bg="scenes")[i] for i in range(60)]
-    with pytest.raises(DataError, match=r"no such folder.*Fix: leave root out"):
+    with pytest.raises(DataError, match=r"no such folder.*omit root"):
         Composites(root=tmp_path)
 
 

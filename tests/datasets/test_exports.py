@@ -136,7 +136,7 @@ def test_a_second_call_completes(tmp_path):
     (tmp_path / "part" / "fg_bg_mask" / f"{data.stem(3)}.png").unlink()
     (tmp_path / "part" / "bg" / "bg003.png").unlink()
     (tmp_path / "part" / "fg_bg" / f".{data.stem(3)}.png.123.tmp").write_bytes(b"half")
-    with pytest.raises(DataError, match=r"unfinished export.*expected 12.*found 10.*goes on"):
+    with pytest.raises(DataError, match=r"expected 12.*found 10.*continues"):
         CompositesExport(tmp_path / "part", "all")
     assert write_export(data, tmp_path / "part") == 2
     assert content(tmp_path / "part") == content(tmp_path / "whole")
@@ -169,7 +169,7 @@ def test_only_one_writes(tmp_path):
 
 def test_foreign_folders_are_left_alone(tmp_path, folders):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"holds other things.*mine\.txt"):
+    with pytest.raises(DataError, match=r"mine\.txt"):
         write_export(Composites(**SMALL), tmp_path)
     with pytest.raises(DataError, match="cannot write"):
         write_export(Composites(**SMALL), tmp_path / "mine.txt")

@@ -1,4 +1,4 @@
-"""Cut-outs put into scenes: exactly rounded colors, exact masks, layered depth, and disturbances of the pair."""
+"""Pasting cut-outs into scenes: exactly rounded colors, exact masks, layered depth, and jitter."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from PIL import Image
 
 from .base import Sample
 
-NEARER = 0.75  # a cut-out's depth over the nearest depth that it hides
+NEARER = 0.75  # depth of a cut-out, relative to the nearest depth that it hides
 
 
 class Cutout(NamedTuple):
-    """A cut-out made ready for integer blending: out = (premultiplied + scene · (255 − alpha)) / 255."""
+    """A cut-out prepared for integer blending: out = (premultiplied + scene · (255 − alpha)) / 255."""
 
-    premultiplied: np.ndarray  # uint16 (h, w, 3): color · alpha + 128, the half that rounds
+    premultiplied: np.ndarray  # uint16 (h, w, 3): color · alpha + 128, for rounding
     inverse: np.ndarray  # uint16 (h, w, 3): 255 − alpha
     mask: np.ndarray  # bool (h, w)
-    rows: int  # down to the lowest that is not empty
+    rows: int  # up to the lowest row that is not empty
 
     @classmethod
     def from_rgba(cls, rgba: np.ndarray) -> Cutout:
-        """From an image with transparency, uint8 (h, w, 4)."""
+        """Prepare an image with an alpha channel, uint8 (h, w, 4)."""
         alpha = np.repeat(rgba[..., 3:].astype(np.uint16), 3, axis=2)
         rows = int(np.flatnonzero(rgba[..., 3].any(axis=1)).max(initial=-1)) + 1
         return cls(rgba[..., :3] * alpha + np.uint16(128), 255 - alpha, rgba[..., 3] >= 128, rows)
 
     def mirrored(self) -> Cutout:
-        """Left and right exchanged."""
+        """The mirror image."""
         planes = (np.ascontiguousarray(plane[:, ::-1]) for plane in (self.premultiplied, self.inverse, self.mask))
         return Cutout(*planes, rows=self.rows)
 
 
 class Scene(NamedTuple):
-    """What cut-outs are put into."""
+    """A scene for cut-outs."""
 
-    image: np.ndarray  # uint8 (size, size, 3), or the same twice, (size, size, 6)
+    image: np.ndarray  # uint8 (size, size, 3), or repeated, (size, size, 6)
     depth: np.ndarray  # float32 (size, size)
-    rows: np.ndarray | None  # float32 (size,): the depth by rows, where it falls evenly towards the bottom
-    valid: np.ndarray | None  # bool (size, size): where the depth is known, for depth from a map
+    rows: np.ndarray | None  # float32 (size,): the depth of each row, if it depends only on the row
+    valid: np.ndarray | None  # bool (size, size): valid depth, for depth from a map
 
     def nearest(self, window: tuple[slice, slice], shape: np.ndarray, lowest: int) -> float:
-        """The nearest depth within `shape`, a mask of that window; of the whole scene where none is known there."""
+        """The nearest depth in `shape`, a mask of the window; in the whole scene if none is valid there."""
         if self.rows is not None:
             return float(self.rows[lowest])
         valid = np.ones_like(self.depth, bool) if self.valid is None else self.valid
@@ -53,17 +53,17 @@ class Scene(NamedTuple):
 
 
 def paste(cutout: Cutout, scene: Scene, top: int, left: int) -> Sample:
-    """The composite with its mask, its depth and, where a map does not know all, the valid pixels.
+    """Paste a cut-out into a scene: image, mask, depth and, with a depth map, the valid pixels.
 
     Args:
-        cutout: What is put in; what stands out to the right or below is cut off.
-        scene: Where it is put.
-        top: The row of its upper edge.
-        left: The column of its left edge.
+        cutout: The cut-out; parts beyond the right and lower border are clipped.
+        scene: The scene.
+        top: Row of the upper edge.
+        left: Column of the left edge.
     """
     size = scene.depth.shape[0]
     bottom, right = min(top + cutout.mask.shape[0], size), min(left + cutout.mask.shape[1], size)
-    # only the cut-out's rectangle is worked on; the rest is copied
+    # only the rectangle of the cut-out is blended; the rest is copied
     window, inner = (slice(top, bottom), slice(left, right)), (slice(0, bottom - top), slice(0, right - left))
     image, depth = scene.image.copy(), scene.depth.copy()
     mask = np.zeros((size, size), np.uint8)
@@ -83,19 +83,19 @@ def paste(cutout: Cutout, scene: Scene, top: int, left: int) -> Sample:
 
 
 def disturb(sample: Sample, rng: np.random.Generator, scene: np.ndarray | None = None) -> Sample:
-    """Change brightness, contrast, place and JPEG quality of composite and scene independently.
+    """Change brightness, contrast, position and JPEG quality of composite and scene independently.
 
     Args:
-        sample: A composite of 3 channels; mask, depth and valid pixels follow its shift.
-        rng: The sample's random numbers.
-        scene: The bare scene, which becomes channels 3…5.
+        sample: A composite with 3 channels; mask, depth and valid pixels are shifted with it.
+        rng: Random numbers of the sample.
+        scene: The scene, which becomes channels 3…5.
     """
     parts, moved = [], dict(sample)
     for image in (sample["image"],) if scene is None else (sample["image"], scene):
         dy, dx = rng.integers(-1, 2, 2).tolist()
         contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-0.15, 0.15) * 255
         table = np.clip(np.rint((np.arange(256) - 127.5) * contrast + 127.5 + brightness), 0, 255).astype(np.uint8)
-        light = shift(image, dy, dx).tobytes().translate(table.tobytes())  # NumPy's own look-up takes twice as long
+        light = shift(image, dy, dx).tobytes().translate(table.tobytes())  # look-up by NumPy takes twice as long
         parts.append(_through_jpeg(light, image.shape, int(rng.integers(60, 96))))
         if len(parts) == 1:
             moved |= {name: shift(sample[name], dy, dx) for name in ("mask", "depth", "valid") if name in sample}
@@ -109,18 +109,18 @@ def _through_jpeg(pixels: bytes, shape: tuple[int, ...], quality: int) -> np.nda
 
 
 def beside(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Images (H, W, 3) as one of 3, 6, … channels.
+    """Join images (H, W, 3) along the channels.
 
     Examples:
         >>> beside([np.full((1, 1, 3), 7, np.uint8), np.zeros((1, 1, 3), np.uint8)]).tolist()
         [[[7, 7, 7, 0, 0, 0]]]
     """
-    pixels = [np.ascontiguousarray(part).view("V3") for part in parts]  # moved whole, colors take half the time
+    pixels = [np.ascontiguousarray(part).view("V3") for part in parts]  # whole pixels are copied in half the time
     return np.concatenate(pixels, axis=2).view(np.uint8)
 
 
 def difference(image: np.ndarray) -> np.ndarray:
-    """Largest difference over the colors between the two halves of a 6-channel image.
+    """The largest difference of any color between the two halves of a 6-channel image.
 
     Examples:
         >>> difference(np.array([[[10, 10, 10, 12, 7, 10]]], np.uint8)).tolist()
@@ -131,7 +131,7 @@ def difference(image: np.ndarray) -> np.ndarray:
 
 
 def shift(array: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """Move an image down and right; the edge is repeated where nothing was.
+    """Shift an image down and right; the border pixels are repeated.
 
     Examples:
         >>> shift(np.array([[1, 2, 3]]), 0, 1).tolist()

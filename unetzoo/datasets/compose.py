@@ -1,4 +1,4 @@
-"""Writing composites out as files, in the original's naming: in parallel, and resumable after a kill."""
+"""Writing composites to files with the original's names, in parallel and resumable."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .files import PathLike
 from .listing import list_folder, shown
 from .parallel import pieces, spread
 
-PIECE = 16  # composites that a process makes before it is told of the next ones
-LEVEL = 3  # of PNG's compression: 6 saves 1…8 % more and takes twice as long
+PIECE = 16  # composites per task of a worker process
+LEVEL = 3  # of PNG compression; 6 saves another 1…8 % and takes twice as long
 LOCK = ".lock"
-_TRIED = 12  # composites from which the space is reckoned
-_BLOCK = 4096  # what a file takes on the disk is a multiple of this
+_TRIED = 12  # composites from which the required space is estimated
+_BLOCK = 4096  # files occupy multiples of this on the disk
 
 
 def write_export(
@@ -41,33 +41,33 @@ def write_export(
     workers: int | None = 0,
     tell: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write all samples of a dataset as files that `CompositesExport` and others' readers take.
+    """Write all samples of a dataset to files, to be read by `CompositesExport` or other programs.
 
-    `fg_bg/`, `fg_bg_mask/` and `fg_bg_depth/` hold a file for each sample, named as in the original
-    (`fg021flip_bg94_000005`; the last number is the sample's, or the place's, 01…20, where `length="all"`); `bg/` holds
-    one for each scene, or for each sample where the dataset jitters. Images and masks (0 and 255) are PNG and exact.
-    Depth is 16 bit PNG: it comes back within half a unit, which is 1/65,535, or the largest depth of the sources over
-    65,535 where that is above 1. Where depth has gaps 0 stands for them, and depths below half a unit become one unit.
-    `composites.json` records seed, settings, names, version and the unit.
+    `fg_bg/`, `fg_bg_mask/` and `fg_bg_depth/` contain one file per sample, named as in the original
+    (`fg021flip_bg94_000005`; the last number is the index of the sample, or the position, 01…20, with `length="all"`).
+    `bg/` contains one file per scene, or per sample with `jitter`. Images and masks (0 and 255) are PNG and exact.
+    Depth is 16-bit PNG and accurate to half a unit. A unit is 1/65,535, times the largest depth of the sources if that
+    exceeds 1. In depth with gaps, 0 means a gap, and values below half a unit become one unit. `composites.json`
+    records seed, settings, names, version and the unit.
 
-    Files appear whole or not at all. After a kill or a full disk the same call goes on where it was stopped.
+    Files are written atomically. After a kill or a full disk, the same call continues.
 
     Args:
-        data: Composites of 6 channels; a transform is passed over.
-        out: An empty or new folder, or one that the same call began.
-        jpeg: Write images, and depth in 8 bits, as JPEG of this quality, 1…100, like the original's files, which no
-            longer are exact; masks stay PNG.
-        workers: Processes; 0 for none beside this one, None for one a CPU. See `spread` for what scripts need.
-        tell: Called with the number of composites that are done since it was last called.
+        data: Composites with 6 channels; the transform is ignored.
+        out: A new or empty folder, or an unfinished export with the same arguments.
+        jpeg: Write images, and depth in 8 bits, as JPEG of this quality, 1…100, as in the original, which is not exact;
+            masks remain PNG.
+        workers: Number of worker processes; 0 for none, None for one per CPU. See `spread` about scripts.
+        tell: Called with the number of composites finished since the last call.
 
     Returns:
-        How many composites this call wrote.
+        The number of composites written by this call.
 
     Raises:
-        ConfigError: Arguments out of range or at odds; names of sources that no reader could tell apart.
-        DataError: A foreign folder, one begun with other settings or sources, faults of the sources (all together), a
-            full disk, missing permissions.
-        RunLockedError: Another process is writing there.
+        ConfigError: Invalid or inconsistent arguments; ambiguous names of sources.
+        DataError: A folder with other contents, or an export with other settings or sources; faults of the sources (all
+            in one error); a full disk; missing permissions.
+        RunLockedError: Another process is writing this export.
     """
     _check(data, jpeg)
     folder = Path(out)
@@ -89,15 +89,15 @@ def write_export(
 
 
 def export_size(data: Composites, jpeg: int | None = None) -> int:
-    """Bytes that an export will take on the disk, reckoned from some of its samples.
+    """Estimate the disk space of an export in bytes, from some of its samples.
 
     Args:
         data: The dataset.
-        jpeg: As for `write_export`.
+        jpeg: As in `write_export`.
 
     Examples:
         >>> data = Composites(size=32, length=500)
-        >>> export_size(data) == 500 * 3 * 4096  # small files take a block each
+        >>> export_size(data) == 500 * 3 * 4096  # small files occupy one block each
         True
     """
     _check(data, jpeg)
@@ -114,7 +114,7 @@ def export_size(data: Composites, jpeg: int | None = None) -> int:
 
 
 class _Writer(NamedTuple):
-    """Makes and writes composites; works on a piece of their indices."""
+    """Creates and writes composites, a group of indices at a time."""
 
     data: Composites
     folder: Path
@@ -123,20 +123,20 @@ class _Writer(NamedTuple):
     gaps: bool
 
     def __call__(self, piece: Sequence[int]) -> int:
-        """Write those that are not there yet, and count them."""
+        """Write the missing composites, and return their number."""
         written = 0
         for index in piece:
             stem = self.data.stem(index)
             if self._path(COMPOSITE, stem).exists():
                 continue
             files = self.encode(self.data.load(index), scene=self.data.jitter)
-            for kind in sorted(files, key=lambda kind: kind == COMPOSITE):  # it comes last: its other files are there
+            for kind in sorted(files, key=lambda kind: kind == COMPOSITE):  # written last, when the others exist
                 _put(self._path(kind, stem), files[kind][1])
             written += 1
         return written
 
     def encode(self, sample: Sample, *, scene: bool) -> dict[str, tuple[str, bytes]]:
-        """Ending and content of a sample's files."""
+        """Suffix and content of the files of a sample."""
         files = {
             COMPOSITE: self._image(sample["image"][..., :3]),
             MASK: (".png", _png(sample["mask"] * np.uint8(255))),
@@ -145,7 +145,7 @@ class _Writer(NamedTuple):
         return {**files, SCENE: self._image(sample["image"][..., 3:])} if scene else files
 
     def write_scene(self, number: int) -> None:
-        """Write a bare scene."""
+        """Write a scene."""
         path = self._path(SCENE, self.data.background_names[number])
         if not path.exists():
             _put(path, self._image(self.data.scene(number))[1])
@@ -184,27 +184,27 @@ def _unit(farthest: float, jpeg: int | None) -> float:
 
 def _check(data: Composites, jpeg: int | None) -> None:
     if not isinstance(data, Composites) or data.channels != 6:
-        raise ConfigError("cannot be exported", subject=data, expected="Composites of 6 channels", hint="channels=6")
+        raise ConfigError("cannot be exported", subject=data, expected="Composites with 6 channels", hint="channels=6")
     if jpeg is None:
         return
     if not isinstance(jpeg, int) or not 1 <= jpeg <= 100:
         raise ConfigError("wrong jpeg", expected="a quality in 1…100, or None", found=repr(jpeg), hint="try 90")
     if data.depth_source != "layered":
-        raise ConfigError("depth with gaps cannot be JPEG", subject=data, hint="leave jpeg out, or depth")
+        raise ConfigError("depth with gaps cannot be JPEG", subject=data, hint="omit jpeg or depth")
 
 
 def _check_folder(folder: Path) -> dict[str, Any]:
-    """The manifest of an export that was begun; empty for an empty folder."""
+    """The manifest of an unfinished export; empty for an empty folder."""
     manifest = read_manifest(folder)
     found = sorted(path.name for path in list_folder(folder) if path.name != LOCK and not path.name.endswith(".tmp"))
     if found and not manifest:
-        raise DataError("the folder holds other things", subject=folder, expected="an empty folder, or an export begun",
+        raise DataError("the folder has other contents", subject=folder, expected="an empty folder or an export",
                         found=shown(found), hint="choose another folder")  # fmt: skip
     return manifest
 
 
 def _manifest(data: Composites, jpeg: int | None, begun: dict[str, Any]) -> dict[str, Any]:
-    """What is recorded; refused where it differs from what was begun."""
+    """The manifest, after a check that an unfinished export has the same."""
     _check_names(data)
     content = hashlib.sha256()
     for path in data.sources():
@@ -222,8 +222,8 @@ def _manifest(data: Composites, jpeg: int | None, begun: dict[str, Any]) -> dict
     differing = [key for key in manifest if begun and begun.get(key) != manifest[key]]
     if differing:
         there, here = (", ".join(f"{key} {_short(told.get(key))}" for key in differing) for told in (begun, manifest))
-        raise DataError("the folder holds an export with other settings", expected=here, found=there,
-                        hint="give the same ones to go on with it, or choose another folder")  # fmt: skip
+        raise DataError("the folder contains an export with other settings", expected=here, found=there,
+                        hint="use the same settings to continue it, or choose another folder")  # fmt: skip
     return manifest
 
 
@@ -232,7 +232,7 @@ def _short(value: object) -> str:
 
 
 def _check_names(data: Composites) -> None:
-    """Refuse names from which a reader could not tell cut-out and scene."""
+    """Check that cut-out and scene can be recovered from every name."""
     scenes = set(data.background_names)
     for fg in data.foreground_names:
         for bg in data.background_names:
@@ -241,7 +241,7 @@ def _check_names(data: Composites) -> None:
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folders, and remove what a killed call left half written."""
+    """Create the folders, and remove partial files of a killed call."""
     with _our_errors(folder):
         for kind in (COMPOSITE, MASK, DEPTH, SCENE):
             (folder / kind).mkdir(exist_ok=True)
@@ -256,11 +256,11 @@ def _check_space(data: Composites, jpeg: int | None, folder: Path) -> None:
     needed = export_size(data, jpeg) * max(len(data) - done, 0) // max(len(data), 1)
     if needed > free:
         raise DataError("not enough space", subject=folder, expected=f"about {gigabytes(needed)}",
-                        found=f"{gigabytes(free)} free", hint="free some, write fewer composites, or JPEG")  # fmt: skip
+                        found=f"{gigabytes(free)} free", hint="free some, or write fewer composites")  # fmt: skip
 
 
 def gigabytes(count: int) -> str:
-    """Bytes as people read them.
+    """Format a number of bytes.
 
     Examples:
         >>> gigabytes(31_400_000_000), gigabytes(12_288)
@@ -278,7 +278,7 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise RunLockedError("another process is writing this export", subject=folder,
-                                 hint="wait for it, or stop it") from error  # fmt: skip
+                                 hint="wait until it is done, or stop it") from error  # fmt: skip
     try:
         yield
     finally:
@@ -286,11 +286,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _our_errors(subject: Path, what: str = "cannot write") -> contextlib.AbstractContextManager[None]:
-    return disk_errors(subject, what=what, full="free some space, then run it again: it continues")
+    return disk_errors(subject, what=what, full="free some space, then run the same call again: it continues")
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # `_prepare` removes it after a kill
     with _our_errors(path):
         try:

@@ -1,6 +1,6 @@
-"""Composites: cut-outs put into scenes as they are asked for, with masks and depth that are exact by construction.
+"""Composites: cut-outs pasted into scenes on access, with masks and depth that are exact by construction.
 
-The EVA mask + depth task (100 scenes of 192², 100 cut-outs of 96 px, 20 places, flipped or not: 400,000 images)
+The EVA mask + depth task (100 scenes of 192², 100 cut-outs of 96 px, 20 positions, flipped or not: 400,000 images)
 without its 1.2 million files. Sources are drawn, or read from two folders.
 """
 
@@ -27,11 +27,11 @@ SPLITS = ("train", "val", "test", "all")
 LABELS = LabelSpec(("background", "foreground"))
 GRID = 28 / 192  # the original's step, as a share of the image
 MOST_SIZE = 4096  # drawing a scene of this side takes gigabytes
-PLACES = tuple((row, column) for row in (4, 3, 2, 1) for column in range(5))  # in the original's order, in steps
+PLACES = tuple((row, column) for row in (4, 3, 2, 1) for column in range(5))  # in the order of the original, in steps
 
 
 class Combination(NamedTuple):
-    """Which cut-out stands in which scene, and where its upper left corner is."""
+    """A cut-out, a scene, and the upper left corner of the cut-out in it."""
 
     foreground: int
     background: int
@@ -41,69 +41,67 @@ class Combination(NamedTuple):
 
 
 class Composites(SegmentationDataset):
-    """Cut-outs in scenes, with exact masks and layered depth: the library's built-in data, nothing to download.
+    """Cut-outs in scenes, with exact masks and layered depth: built-in data without a download.
 
-    - **Image**: the composite and the bare scene, 6 channels; `channels=3` gives the composite alone.
+    - **Image**: the composite and the scene without the cut-out, 6 channels; only the composite with `channels=3`.
     - **Mask**: 1 where the cut-out's alpha is ≥ 0.5 (≥ 128 of 255).
-    - **Depth**: *larger is farther*, as in EVA's files (dark = near). A scene falls evenly from 1.0 at its horizon
-      (drawn scenes) or its top row (scenes from files) to 0.4 at its bottom row, or has the depth map that `depth`
-      names. A cut-out is a flat layer at 0.75 times the nearest depth that it hides; over a scene without a map, times
-      the scene's depth at its lowest row, never below 0.3. Where a map is given samples hold `valid` too: the pixels
-      that the map knows, and the cut-out's. `depth_source` says which of the two is used.
+    - **Depth**: *larger is farther*, as in EVA's files (dark = near). The depth of a scene decreases linearly from 1.0
+      at its horizon (drawn scenes) or top row (scenes from files) to 0.4 at its bottom row, unless `depth` gives maps.
+      A cut-out is a flat layer at 0.75 times the nearest depth that it hides, or, without a map, the depth of the scene
+      at the lowest row of the cut-out; never below 0.3. With maps, samples have `valid`: the valid pixels of the map
+      and those of the cut-out. `depth_source` is the kind of depth.
     - **Splits** divide the cut-outs *and* the scenes: of every ten in order, the ninth belongs to val, the tenth to
-      test, so an image of one split shares neither with another, whatever `seed` and `length` are.
+      test. No two splits share any, for all `seed` and `length`.
 
-    Sample `i` depends on (seed, split, i) alone. `|composite − scene|` nearly gives the mask away; `jitter=True`
-    changes brightness and contrast (±15 %), position (±1 px) and JPEG quality (60…95) of the two independently; mask
-    and depth follow the composite's shift.
+    Sample `i` depends only on (seed, split, i). `|composite − scene|` almost equals the mask; `jitter=True` therefore
+    changes brightness and contrast (±15%), position (±1 px) and JPEG quality (60…95) of the two independently. Mask and
+    depth are shifted with the composite.
 
     Args:
         split: "train", "val", "test" or "all".
-        size: Side of the square images; scenes from files are scaled to it, cut-outs to half of it.
-        length: Number of samples, as many as you like. "endless": any index ≥ 0 gives a sample, and `len` is the
-            number of pairs of a cut-out and a scene, for loaders that need one. "all": every combination of cut-out,
-            scene, place and mirroring once, in order; needs `positions="grid"`.
-        seed: Seed of the combinations (never of the division into splits).
+        size: Side length of the square images; scenes from files are scaled to it, cut-outs to half of it.
+        length: Number of samples, not limited by the number of sources. "endless": any index ≥ 0 is valid, and `len` is
+            the number of pairs of cut-out and scene, for loaders that need a length. "all": every combination of
+            cut-out, scene, position and mirroring once, in order; needs `positions="grid"`.
+        seed: Seed of the combinations (not of the division into splits).
         channels: 6, or 3 for composites without the scene.
-        positions: "random", wholly within the image; or "grid": the original's 5 × 4 places of step 28 at size 192,
-            in rows 28…112 and columns 0…112. There cut-outs from files keep their empty rims, and what stands out of
-            the image is cut off: at the original's sizes, 192 and 96, images equal the original's.
+        positions: "random", entirely inside the image; or "grid": the 5 × 4 positions of the original, 28 px apart at
+            size 192, in rows 28…112 and columns 0…112. With the grid, cut-outs from files keep their empty borders and
+            are clipped at the image border: at the original sizes, 192 and 96, images equal the original.
         flip: Mirror half of the cut-outs.
         jitter: Disturb composite and scene independently.
-        foregrounds: How many cut-outs to draw.
-        backgrounds: How many scenes to draw.
-        root: A folder, or an archive of it, with cut-outs (RGBA) and scenes, used in place of drawings.
-        fg: Name of its folder of cut-outs.
-        bg: Name of its folder of scenes.
-        depth: Name of its folder of depth maps, which bear the scenes' stems (gray of 8 or 16 bits, float TIFF), or
+        foregrounds: Number of cut-outs to draw.
+        backgrounds: Number of scenes to draw.
+        root: A folder or archive with cut-outs (RGBA) and scenes, used instead of drawings.
+        fg: Name of the folder of cut-outs.
+        bg: Name of the folder of scenes.
+        depth: Name of the folder of depth maps with the stems of the scenes (gray of 8 or 16 bits, float TIFF), or
             None. Invert maps in which near is bright.
-        depth_scale: What one unit of a depth map is worth, e.g. 0.001 for millimeters that shall be meters. By default
-            8 and 16 bits become 0…1 and floats stay as they are.
-        depth_gaps: Whether 0 in a depth map means "not measured"; NaN, infinite and negative values always do.
+        depth_scale: Value of one unit of depth maps, e.g. 0.001 to convert millimeters to meters. By default 8 and 16
+            bits become 0…1, and floats are unchanged.
+        depth_gaps: Whether 0 in a depth map means "not measured"; NaN, infinity and negative values always do.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
         `image` uint8 (size, size, channels), `mask` uint8 (size, size), `depth` float32 (size, size), `valid` bool
-        (size, size) with depth maps only.
+        (size, size) only with depth maps.
 
     Raises:
-        ConfigError: Arguments out of range or at odds.
+        ConfigError: Invalid or inconsistent arguments.
         DataError: Missing folders or broken files; `PairingError` for scenes without a depth map.
 
     Examples:
         >>> sample = Composites(split="val", size=48)[7]
         >>> sample["image"].shape, sorted(set(sample["mask"].ravel().tolist()))
         ((48, 48, 6), [0, 1])
-        >>> len(Composites("all", length="all", positions="grid"))  # the original's number
+        >>> len(Composites("all", length="all", positions="grid"))  # as many as in the original
         400000
         >>> endless = Composites(size=32, length="endless")
         >>> len(endless), endless[10**9]["id"]
         (6400, '1000000000-fg053-bg073')
     """
 
-    how_to_get: ClassVar[str] = (
-        "leave root out and the images are drawn; or put RGBA cut-outs into fg/, scenes into bg/"
-    )
+    how_to_get: ClassVar[str] = "omit root to draw the images, or put RGBA cut-outs into fg/ and scenes into bg/"
 
     def __init__(
         self,
@@ -127,27 +125,27 @@ class Composites(SegmentationDataset):
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, SPLITS, "Composites")
-        _require(_whole(size, 16) and size <= MOST_SIZE, "size", size, f"a whole number in 16…{MOST_SIZE}")
+        _require(_whole(size, 16) and size <= MOST_SIZE, "size", size, f"an integer in 16…{MOST_SIZE}")
         _require(
             length in ("endless", "all") or _whole(length, 0),
             "length",
             length,
-            'a whole number ≥ 0, "endless" or "all"',
+            'an integer ≥ 0, "endless" or "all"',
         )
-        _require(_whole(seed, 0), "seed", seed, "a whole number ≥ 0")
+        _require(_whole(seed, 0), "seed", seed, "an integer ≥ 0")
         _require(channels in (3, 6), "channels", channels, "3 or 6")
         _require(positions in ("random", "grid"), "positions", positions, '"random" or "grid"')
-        _require(length != "all" or positions == "grid", "positions", positions, '"grid" where length="all"')
-        _require(root is not None or depth is None, "depth", depth, "None where root is not given")
+        _require(length != "all" or positions == "grid", "positions", positions, '"grid" with length="all"')
+        _require(root is not None or depth is None, "depth", depth, "None without root")
         for name, value in (("depth_scale", depth_scale), ("depth_gaps", depth_gaps or None)):
-            _require(depth is not None or value is None, name, value, "nothing where depth is not given")
+            _require(depth is not None or value is None, name, value, "None without depth")
         super().__init__(labels=LABELS, split=split, transform=transform)
         self.size, self.length, self.seed, self.channels = size, length, seed, channels
         self.positions: Literal["random", "grid"] = positions
         self.flip, self.jitter = flip, jitter
         self._threshold: int | None = None
         self._sources: Sources
-        copies = 1 if jitter else channels // 3  # the two are disturbed apart before they stand side by side
+        copies = 1 if jitter else channels // 3  # jitter disturbs the two before they are joined
         if root is None:
             self._sources = Drawings(size, copies, foregrounds, backgrounds)
         else:
@@ -162,27 +160,27 @@ class Composites(SegmentationDataset):
 
     @property
     def depth_source(self) -> str:
-        """Whence the depth comes: "layered", or "layered over maps"."""
+        """The kind of depth: "layered", or "layered over maps"."""
         return self._sources.depth
 
     @property
     def image_kinds(self) -> dict[str, int]:
-        """What the channels of `image` are, and how many each."""
+        """The images in the channels of `image`, with their numbers of channels."""
         return {"fg_bg": 3, "bg": 3} if self.channels == 6 else {"fg_bg": 3}
 
     @property
     def foreground_names(self) -> list[str]:
-        """Names of all cut-outs, of every split: files' stems, or `fg000`, …"""
+        """Names of the cut-outs of all splits: stems of files, or `fg000`, …"""
         return self._sources.foregrounds
 
     @property
     def background_names(self) -> list[str]:
-        """Names of all scenes."""
+        """Names of the scenes of all splits."""
         return self._sources.backgrounds
 
     @property
     def endless(self) -> bool:
-        """Whether indices go on beyond `len`, so that training may draw new samples in every epoch."""
+        """Whether indices beyond `len` are valid, so that training can use new samples in every epoch."""
         return self.length == "endless"
 
     def __len__(self) -> int:
@@ -215,7 +213,7 @@ class Composites(SegmentationDataset):
         )  # fmt: skip
 
     def sources(self) -> list[Path]:
-        """All cut-outs, scenes and depth maps; none where they are drawn."""
+        """All files of cut-outs, scenes and depth maps; empty for drawings."""
         return self._sources.files()
 
     def load(self, index: int) -> Sample:
@@ -235,21 +233,21 @@ class Composites(SegmentationDataset):
         return self._sources.scene(number).image[..., :3]
 
     def check(self) -> float:
-        """Make every cut-out and scene once; the largest depth among them.
+        """Create every cut-out and scene once, and return the largest depth.
 
         Raises:
-            DataError: All that is wrong with them, together.
+            DataError: All faults of the sources, in one error.
         """
         return self._sources.check()
 
     def combination(self, index: int) -> Combination:
-        """What sample `index` is composed of."""
+        """The parts of sample `index`."""
         return self._combination(index, self._rng(index))
 
     def stem(self, index: int) -> str:
-        """The name of sample `index` among files, as in the original: `fg021flip_bg94_05`.
+        """The file name of sample `index` without suffix, as in the original: `fg021flip_bg94_05`.
 
-        The last number is the place's, 1…20, where `length="all"`, and the sample's otherwise.
+        The last number is the position, 1…20, with `length="all"`, else the index.
         """
         which = self.combination(index)
         fg, bg = self.foreground_names[which.foreground], self.background_names[which.background]
@@ -257,15 +255,15 @@ class Composites(SegmentationDataset):
         return f"{fg}{'flip' * which.mirrored}_{bg}_{number}"
 
     def baseline(self, sample: Sample) -> np.ndarray | None:
-        """What a network must beat: the plain difference |composite − scene| above a threshold.
+        """A simple prediction for comparison: the difference |composite − scene| above a threshold.
 
-        The threshold is the best one (by IoU) on the first training images of the same settings.
+        The threshold is that of the best IoU on the first training images with the same settings.
 
         Args:
             sample: A sample before transforms.
 
         Returns:
-            A mask (size, size), or None where the image has no scene beside it (`channels=3`).
+            A mask (size, size), or None without the scene (`channels=3`).
         """
         if self.channels == 3:
             return None
@@ -302,7 +300,7 @@ class Composites(SegmentationDataset):
         return Combination(fg, bg, mirrored, *self._place(self._sources.cutout(fg, mirrored).mask.shape, *draw[3:]))
 
     def _place(self, shape: tuple[int, ...], u: float, v: float) -> tuple[int, int]:
-        """Top and left edge of the cut-out."""
+        """Top and left edge of a cut-out."""
         if self.positions == "grid":
             return self._in_grid(1 + int(4 * u), int(5 * v))
         return int(u * (self.size - shape[0] + 1)), int(v * (self.size - shape[1] + 1))
@@ -318,5 +316,5 @@ def _whole(value: object, least: int) -> bool:
 def _require(good: bool, what: str, found: object, expected: str) -> None:
     if not good:
         raise ConfigError(
-            f"wrong {what}", subject="Composites", expected=expected, found=repr(found), hint=f"give {expected}"
+            f"wrong {what}", subject="Composites", expected=expected, found=repr(found), hint=f"use {expected}"
         )

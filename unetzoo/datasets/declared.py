@@ -20,20 +20,20 @@ def declared_labels(
     swap_pairs: Sequence[tuple[int, int]] = (),
     side: Literal["viewer", "subject"] | None = None,
 ) -> LabelSpec:
-    """The label set of a user's own data.
+    """Create the label set of a user's own data.
 
     Args:
-        subject: The dataset, for the error.
-        names: Names of the classes; or give `classes`.
-        classes: Number of classes, for classes without names.
-        ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labeled".
-        ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when an image is mirrored.
-        side: Whose left and right the pairs mean: the viewer's or the subject's.
+        subject: Name of the dataset in errors.
+        names: Class names; alternatively `classes`.
+        classes: Number of classes without names.
+        ids: The value of each class in mask files, e.g. (0, 255).
+        ignore_ids: File values of unlabeled pixels.
+        ignore_index: The value of these pixels in loaded masks, e.g. 255.
+        swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
+        side: Whether left and right are the viewer's or the subject's.
 
     Raises:
-        ConfigError: Nothing is declared, or arguments contradict each other.
+        ConfigError: Missing or inconsistent arguments.
 
     Examples:
         >>> declared_labels("Folder", classes=2, ids=(0, 255)).lookup()
@@ -45,9 +45,11 @@ def declared_labels(
             hint="""on the command line quote the whole argument: --set 'data.names=["background", "cell"]'""",
         )  # fmt: skip
     if names is None and classes is None:
-        raise ConfigError("classes are not declared", subject=subject, hint='give names=["background", …] or classes=2')
+        raise ConfigError("classes are not declared", subject=subject, hint='set names=["background", …] or classes=2')
     if names is not None and classes is not None and len(names) != classes:
-        raise ConfigError("names and classes differ", expected=f"{classes} names", found=len(names), hint="give one")
+        raise ConfigError(
+            "names and classes differ", expected=f"{classes} names", found=len(names), hint="set only one"
+        )
     return LabelSpec(
         names=tuple(names) if names is not None else tuple(map(str, range(classes or 0))),
         ids=tuple(ids or ()),
@@ -59,12 +61,14 @@ def declared_labels(
 
 
 def check_reading(subject: str, channels: int, val_fraction: float) -> None:
-    """Refuse channels and shares that no data can have.
+    """Check the number of channels and the share of the validation split.
 
     Raises:
-        ConfigError: With what is right.
+        ConfigError: Values out of range.
     """
     if channels not in (1, 3):
-        raise ConfigError("wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is gray, 3 RGB")
+        raise ConfigError(
+            "wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is gray, 3 is RGB"
+        )
     if not 0 < val_fraction < 1:
         raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")

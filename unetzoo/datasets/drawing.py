@@ -1,7 +1,7 @@
-"""Images drawn by number: cut-outs with soft edges, and the scenes they are put into.
+"""Numbered drawings of cut-outs with soft edges.
 
-An identity is a number; the same number gives the same drawing at every size. Shapes live in the square [−1, 1]²,
-y downwards; each figure is a list of parts, painted one over the other and shaded as if inflated.
+A number gives the same drawing at every size. Shapes are in the square [−1, 1]², y downwards; each figure is a list of
+parts, painted over each other and shaded as if inflated.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from scipy import ndimage
 
 Array = np.ndarray
 RNG = np.random.Generator
-NEAR, FAR = 0.4, 1.0  # a scene's depth at its bottom row and at its horizon
-_FOREGROUND, BACKGROUND = 15, 16  # keep the two kinds of identity apart
+NEAR, FAR = 0.4, 1.0  # depth of a scene at the bottom row and at the horizon
+_FOREGROUND, BACKGROUND = 15, 16  # different random streams for the two kinds
 _OVERSAMPLE = 4
 
 
 @dataclass
 class Part:
-    """A polygon, its color, and a second color that a pattern brings in."""
+    """A polygon with a color, and a second color for its pattern."""
 
     points: Array
     color: Array
@@ -33,12 +33,12 @@ class Part:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Array:
-    """A color, RGB in 0…1, from hue (a turn is 1), saturation and value."""
+    """RGB color in 0…1 from hue in turns, saturation and value."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), min(value, 1.0)))
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, power: float = 2.0) -> Array:
-    """A superellipse |x/rx|^p + |y/ry|^p = 1, turned about its center."""
+    """A superellipse |x/rx|^p + |y/ry|^p = 1, rotated about its center."""
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     px, py = rx * np.sign(c) * np.abs(c) ** (2 / power), ry * np.sign(s) * np.abs(s) ** (2 / power)
@@ -46,7 +46,7 @@ def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, power:
 
 
 def _capsule(x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | None = None) -> Array:
-    """A limb: the hull of two circles."""
+    """The convex hull of two circles, for limbs."""
     r1 = r0 if r1 is None else r1
     turn = np.arctan2(y1 - y0, x1 - x0)
     half = np.linspace(-np.pi / 2, np.pi / 2, 14)
@@ -56,7 +56,7 @@ def _capsule(x0: float, y0: float, x1: float, y1: float, r0: float, r1: float | 
 
 
 def _wavy(rng: RNG, x: float, y: float, radius: float, roughness: float, waves: int = 6) -> Array:
-    """A blob: a circle whose radius is a short Fourier series."""
+    """A closed curve whose radius is a short Fourier series."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     r = np.ones_like(angle)
     for k in range(2, 2 + waves):
@@ -73,7 +73,7 @@ def _eyes(x: float, y: float, gap: float, r: float) -> list[Part]:
 
 
 class _Palette:
-    """A main color, a companion and a dark tone that go together."""
+    """Three matching colors, one of them dark, and a pattern."""
 
     def __init__(self, rng: RNG) -> None:
         hue, saturation, value = rng.uniform(), rng.uniform(0.45, 0.9), rng.uniform(0.65, 0.98)
@@ -175,9 +175,9 @@ FIGURES: tuple[Callable[[RNG, _Palette], list[Part]], ...] = (
 
 
 def foreground(identity: int, size: int) -> Array:
-    """The cut-out of an identity for images of `size`: uint8 (h, w, 4), as tight as its shape.
+    """Draw a cut-out for images of `size`: uint8 (h, w, 4), cropped to its shape.
 
-    It is scaled to cover 7…20 % of the image, but no side passes 0.6 of it.
+    It covers 7…20% of the image, and its sides are at most 0.6 of the side of the image.
     """
     rng = np.random.default_rng(np.random.SeedSequence([_FOREGROUND, identity]))
     figure = FIGURES[int(rng.integers(len(FIGURES)))]
@@ -222,7 +222,7 @@ def _paint(parts: list[Part], scale: float, width: int, height: int, rng: RNG) -
 
 
 def _light(cover: Array, scale: float) -> Array:
-    """Brightness of an inflated shape lit from the upper left."""
+    """Brightness of an inflated shape, lit from the upper left."""
     inside = np.asarray(ndimage.distance_transform_edt(np.pad(cover > 0.5, 1)))[1:-1, 1:-1]
     rim = max(0.22 * scale, 2.0)
     height = rim * np.sqrt(1 - (1 - np.clip(inside / rim, 0, 1)) ** 2)
@@ -235,7 +235,7 @@ def _light(cover: Array, scale: float) -> Array:
 
 
 def _pattern(name: str, rows: Array, columns: Array, grain: Array) -> Array:
-    """How much of the second color shows, 0…1; coordinates are shares of the figure's longer side."""
+    """Weight of the second color, 0…1; coordinates are relative to the longer side of the figure."""
     if name == "stripes":
         wave = np.sin(2 * np.pi * 6 * (columns + 0.35 * rows))
     elif name == "dots":
@@ -248,7 +248,7 @@ def _pattern(name: str, rows: Array, columns: Array, grain: Array) -> Array:
 
 
 def smooth_noise(rng: RNG, shape: tuple[int, ...], cells: int, octaves: int = 3) -> Array:
-    """Smooth noise in 0…1: random grids of doubling fineness, enlarged and summed."""
+    """Smooth noise in 0…1: a sum of enlarged random grids, each twice as fine as the last."""
     total = np.zeros(shape)
     for octave in range(octaves):
         n = cells * 2**octave

@@ -1,4 +1,4 @@
-"""An export of composites on disk: folders, names, manifest."""
+"""The files of an export of composites: folders, names, manifest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .listing import IMAGE_SUFFIXES, list_folder, natural_key, shown, summary
 MANIFEST = "composites.json"
 FORMAT = 1
 COMPOSITE, MASK, DEPTH, SCENE = "fg_bg", "fg_bg_mask", "fg_bg_depth", "bg"
-THRESHOLD = "give mask_threshold=128: what is at least so bright is foreground, as in the JPEG masks of an EVA export"
-# fg021flip_bg94_05, or the long form flip_fg_fg021_bg_bg94_05: names that hold a digit and no underscore
+THRESHOLD = "set mask_threshold=128, the least gray of the foreground, as in the JPEG masks of an EVA export"
+# fg021flip_bg94_05, or the long form flip_fg_fg021_bg_bg94_05: names with a digit and without underscore
 ORIGINAL = re.compile(r"(?:.*?fg_)?(?P<fg>[^_]*\d[^_]*?)(?:flip)?_(?:bg_)?(?P<bg>[^_]*\d[^_]*)_\d+")
-LONG_FORM = re.compile(r"(?:.*_)?fg_(?P<fg>.+)_bg")  # what stands before the scene's name
+LONG_FORM = re.compile(r"(?:.*_)?fg_(?P<fg>.+)_bg")  # the part before the name of the scene
 
 
 class Files(NamedTuple):
-    """The images of one folder by their stems; endings are kept for those alone that differ from the usual one."""
+    """The images of one folder by stem; only suffixes other than the most common one are stored."""
 
     folder: Path
     stems: list[str]
@@ -31,14 +31,14 @@ class Files(NamedTuple):
     others: dict[str, str]
 
     def path(self, stem: str) -> Path:
-        """A stem's file."""
+        """The file of a stem."""
         return self.folder / (stem + self.others.get(stem, self.ending))
 
     def refuse_lossy(self) -> None:
-        """Refuse files that cannot hold exact masks.
+        """Check that masks are not lossy.
 
         Raises:
-            DataError: There are JPEG files.
+            DataError: JPEG files.
         """
         lossy = [stem for stem in self.stems if self.path(stem).suffix.lower() in (".jpg", ".jpeg")]
         if lossy:
@@ -47,14 +47,14 @@ class Files(NamedTuple):
 
 
 class Export(NamedTuple):
-    """What an export holds.
+    """The contents of an export.
 
     Args:
         kinds: The files by folder.
         stems: The composites, in natural order.
-        scenes: Names of the scenes that stems tell; empty where they tell none.
-        by_stem: Whether each composite has a scene file of its own stem.
-        manifest: What `unetzoo compose` wrote; empty for other exports.
+        scenes: Names of scenes in stems; empty if there are none.
+        by_stem: Whether every composite has a scene file with its stem.
+        manifest: The manifest of `unetzoo compose`; empty for other exports.
     """
 
     kinds: dict[str, Files]
@@ -64,7 +64,7 @@ class Export(NamedTuple):
     manifest: dict[str, Any]
 
     def paths(self, stem: str) -> dict[str, Path]:
-        """The files of one composite by folder."""
+        """The files of a composite by folder."""
         scene = stem
         if not self.by_stem and (names := identities(stem, self.scenes)):
             scene = names[1]
@@ -77,17 +77,17 @@ def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
     Args:
         root: Its folder.
         scenes: Whether the bare scenes are needed.
-        how_to_get: The dataset's hint.
+        how_to_get: Hint for errors.
 
     Raises:
-        DataError: Another layout, or an unfinished export.
-        PairingError: Files that do not pair, all together.
+        DataError: Wrong layout, or an unfinished export.
+        PairingError: Missing files; all in one error.
     """
     present = {path.name for path in list_folder(root, how_to_get) if path.is_dir()}
     needed = {COMPOSITE, MASK, *([SCENE] if scenes else [])}
     if needed - present:
         raise LayoutError(
-            "no export of composites", subject=root, expected=", ".join(f"{name}/" for name in sorted(needed)),
+            "not an export of composites", subject=root, expected=", ".join(f"{name}/" for name in sorted(needed)),
             found=shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(root))), hint=how_to_get,
         )  # fmt: skip
     manifest = read_manifest(root)
@@ -97,7 +97,7 @@ def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
     if len(stems) < manifest.get("count", 0):
         raise DataError(
             "unfinished export", subject=root, expected=f"{manifest['count']:,} composites", found=f"{len(stems):,}",
-            hint="run `unetzoo compose` with the same options again: it goes on where it was stopped",
+            hint="run `unetzoo compose` with the same options again; it continues the export",
         )  # fmt: skip
     scene_stems = frozenset(kinds[SCENE].stems) if scenes else frozenset()
     by_stem = scenes and scene_stems.issuperset(stems)
@@ -105,17 +105,17 @@ def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
     layout = Export(kinds, stems, names, by_stem, manifest)
     faults += _unpaired(layout)
     if faults:
-        raise PairingError("the files of an export do not pair", subject=root,
-                           expected="one file of the same stem in each folder", found=summary(faults),
+        raise PairingError("missing files in an export", subject=root,
+                           expected="one file per stem in each folder", found=summary(faults),
                            hint="add or remove the named files")  # fmt: skip
     return layout
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """What `unetzoo compose` wrote about an export; empty where there is nothing.
+    """The manifest written by `unetzoo compose`; empty if there is none.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It is unreadable.
     """
     path = root / MANIFEST
     try:
@@ -123,21 +123,21 @@ def read_manifest(root: Path) -> dict[str, Any]:
             return {}
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"not of format {FORMAT}")
+            raise ValueError(f"not format {FORMAT}")
         if not {"count", "split", "foregrounds", "backgrounds", "depth"} <= set(manifest):
             raise ValueError("incomplete")
         return manifest
     except (OSError, ValueError) as error:
         raise DataError("unreadable manifest", subject=path, found=str(error),
-                        hint="fetch it again, or remove it to read the files alone") from error  # fmt: skip
+                        hint="download it again, or remove it to read only the files") from error  # fmt: skip
 
 
 def identities(stem: str, scenes: Collection[str] = ()) -> tuple[str, str] | None:
-    """The cut-out and the scene that a composite's stem tells, or None.
+    """The names of cut-out and scene in the stem of a composite, or None.
 
     Args:
         stem: The stem.
-        scenes: The scenes' names, if they are known; without them names may hold no underscore.
+        scenes: Names of scenes, if known; without them names must not contain underscores.
 
     Examples:
         >>> identities("fg021flip_bg94_05"), identities("flip_fg_fg021_bg_bg94_05")
@@ -174,11 +174,11 @@ def _files(folder: Path, how_to_get: str, faults: list[str]) -> Files:
 
 
 def _names(folder: Path, how_to_get: str) -> list[str]:
-    """As texts: for a million files paths would take seconds and a gigabyte."""
+    """File names as strings: a million paths would take seconds and a gigabyte."""
     try:
         return os.listdir(folder)
     except OSError:
-        return [path.name for path in list_folder(folder, how_to_get)]  # which raises ours
+        return [path.name for path in list_folder(folder, how_to_get)]  # raises our error
 
 
 def _unpaired(layout: Export) -> list[str]:
@@ -194,5 +194,5 @@ def _unpaired(layout: Export) -> list[str]:
         for stem in layout.stems:
             names = identities(stem, layout.scenes)
             if names is None or names[1] not in there:
-                faults.append(f"{composites.path(stem)} has no scene in {SCENE}/, by its stem or by what that names")
+                faults.append(f"{composites.path(stem)} has no scene in {SCENE}/")
     return faults

@@ -1,4 +1,4 @@
-"""Composites that lie as files: the original's export, or one that `unetzoo compose` wrote."""
+"""Composites in files: the original export, or one written by `unetzoo compose`."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ LABELS = LabelSpec(("background", "foreground"), ids=(0, 255))
 class CompositesExport(SegmentationDataset):
     """Composites from files: `fg_bg/`, `fg_bg_mask/`, `bg/` and `fg_bg_depth/`, by stem.
 
-    - **Scene**: the file in `bg/` of the composite's stem, or the one that the stem names (`bg94` for
-      `fg021flip_bg94_05`), so that a scene need not be stored once a composite.
-    - **Mask**: 1 where the file holds 255. Masks that were stored as JPEG hold grays: `mask_threshold=128` says where
-      the foreground begins; without it they are refused.
-    - **Depth**: as stored, *larger is farther* in EVA's files; 8 and 16 bits become 0…1. An export of `unetzoo compose`
-      tells its own scale. Samples have none where there is no `fg_bg_depth/`. `depth_source` says what it is.
-    - **Splits** divide cut-outs *and* scenes as `Composites` does, where stems tell both; composites that mix two
-      splits belong to none. Where stems tell nothing, scenes are divided (8 : 1 : 1, by a seeded shuffle, equal files
-      being one scene), and cut-outs may be shared.
+    - **Scene**: the file in `bg/` with the stem of the composite, or with the name of the scene in that stem (`bg94` in
+      `fg021flip_bg94_05`), so that a scene needs to be stored only once.
+    - **Mask**: 1 where the file is 255. JPEG masks contain other grays and are refused unless `mask_threshold=128`
+      gives the least value of the foreground.
+    - **Depth**: as stored; *larger is farther* in EVA's files. 8 and 16 bits become 0…1; an export by `unetzoo compose`
+      records its scale. Without `fg_bg_depth/`, samples have no depth. `depth_source` is the kind of depth.
+    - **Splits** divide cut-outs *and* scenes as in `Composites`, if the stems contain both names; composites that mix
+      two splits belong to none. Otherwise scenes are divided (8 : 1 : 1, by a seeded shuffle; identical files are one
+      scene), and splits may share cut-outs.
 
     Args:
-        root: The export's folder, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder of the export, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         channels: 6, or 3 for composites without the scene.
-        mask_threshold: Grays of at least this are foreground, 1…255. None: masks hold 0 and 255 alone.
-        depth_scale: What one unit of a depth file is worth; by default what the export says.
-        depth_gaps: Whether 0 in a depth file means "not measured"; by default what the export says, else no.
-        split_seed: Seed of the division of scenes, where stems tell nothing.
+        mask_threshold: Least gray of the foreground, 1…255. None if masks contain only 0 and 255.
+        depth_scale: Value of one unit of depth files; by default that of the export.
+        depth_gaps: Whether 0 in a depth file means "not measured"; by default as recorded in the export, else no.
+        split_seed: Seed of the division of scenes, if stems do not contain names.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
-        `image` uint8 (H, W, channels), `mask` uint8 (H, W), `depth` float32 (H, W), `valid` bool (H, W) where depth has
+        `image` uint8 (H, W, channels), `mask` uint8 (H, W), `depth` float32 (H, W), `valid` bool (H, W) if depth has
         gaps.
 
     Raises:
-        ConfigError: Arguments out of range; too few cut-outs or scenes to divide.
-        DataError: Another layout, an unfinished export, lossy masks; `PairingError` for files that do not pair. On
+        ConfigError: Invalid arguments; too few cut-outs or scenes to divide.
+        DataError: Wrong layout, an unfinished export, lossy masks; `PairingError` for files that do not pair. On
             access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
@@ -90,11 +90,11 @@ class CompositesExport(SegmentationDataset):
         for name, value, good, expected in (
             ("channels", channels, channels in (3, 6), "3 or 6"),
             ("mask_threshold", mask_threshold, mask_threshold in (None, *range(1, 256)), "1…255, or None"),
-            ("split_seed", split_seed, isinstance(split_seed, int) and split_seed >= 0, "a whole number ≥ 0"),
+            ("split_seed", split_seed, isinstance(split_seed, int) and split_seed >= 0, "an integer ≥ 0"),
         ):
             if not good:
                 raise ConfigError(f"wrong {name}", subject="CompositesExport", expected=expected, found=repr(value),
-                                  hint=f"give {expected}")  # fmt: skip
+                                  hint=f"use {expected}")  # fmt: skip
         super().__init__(labels=LABELS, split=split, transform=transform)
         self.root, self.channels, self.mask_threshold = data_root(root), channels, mask_threshold
         self.layout = find_export(self.root, scenes=channels == 6, how_to_get=self.how_to_get)
@@ -107,12 +107,12 @@ class CompositesExport(SegmentationDataset):
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """The folders of an export; with `mask_threshold`, masks are grays."""
+        """The folders of an export; with `mask_threshold`, masks are gray images."""
         threshold, scenes = options.get("mask_threshold"), options.get("channels", 6) == 6
         values = MaskValues(LABELS, "numbers" if threshold is None else "thresholded", threshold=threshold or 128)
         return (
             FileLayout(
-                "eva", f"{COMPOSITE}/, {MASK}/ and {SCENE}/ by stem, perhaps {DEPTH}/",
+                "eva", f"{COMPOSITE}/, {MASK}/ and {SCENE}/ by stem, optionally {DEPTH}/",
                 (
                     FilePattern("image", f"{COMPOSITE}/{{name}}.jpg"),
                     FilePattern("mask", f"{MASK}/{{name}}.jpg", values),
@@ -126,14 +126,14 @@ class CompositesExport(SegmentationDataset):
 
     @property
     def depth_source(self) -> str:
-        """Whence the depth comes: what the export says of it, or "files"; "none" where it holds none."""
+        """The kind of depth: as recorded in the export, or "files"; "none" without depth."""
         if DEPTH not in self.layout.kinds:
             return "none"
         return self.layout.manifest.get("depth", {}).get("source", "files")
 
     @property
     def image_kinds(self) -> dict[str, int]:
-        """What the channels of `image` are, and how many each."""
+        """The images in the channels of `image`, with their numbers of channels."""
         return {COMPOSITE: 3, SCENE: 3} if self.channels == 6 else {COMPOSITE: 3}
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class CompositesExport(SegmentationDataset):
             return read_mask(path, self.labels)
         except LabelRangeError as error:
             raise LabelRangeError("grays in a mask", subject=path, expected=error.expected, found=error.found,
-                                  hint=f"{THRESHOLD}; or correct the file") from error  # fmt: skip
+                                  hint=f"{THRESHOLD}, or correct the file") from error  # fmt: skip
 
     def _part(self, split: str, seed: int) -> list[str]:
         """The stems of a split."""
@@ -190,7 +190,7 @@ class CompositesExport(SegmentationDataset):
 
     def _part_by_content(self, split: str, seed: int) -> list[str]:
         if SCENE not in self.layout.kinds:
-            raise DataError("the split cannot be told", subject=self.root, expected="stems that name their scenes",
+            raise DataError("unknown split", subject=self.root, expected="stems with the names of scenes",
                             found=shown(self.layout.stems), hint='use split="all", or channels=6')  # fmt: skip
         scenes = {stem: _digest(self.layout.paths(stem)[SCENE]) for stem in self.layout.stems}
         chosen = divided(set(scenes.values()), split, seed, val=0.1, test=0.1, subject=self.root)

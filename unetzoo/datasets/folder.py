@@ -33,13 +33,13 @@ class Folder(FileDataset):
         split: None, or the name of a part.
         images: Name of the folder of images.
         masks: Name of the folder of masks.
-        names: Names of the classes; or give `classes`.
-        classes: Number of classes, for classes without names.
-        ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labeled".
-        ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when an image is mirrored.
-        side: Whose left and right the pairs mean: the viewer's or the subject's.
+        names: Class names; alternatively `classes`.
+        classes: Number of classes without names.
+        ids: The value of each class in mask files, e.g. (0, 255).
+        ignore_ids: File values of unlabeled pixels.
+        ignore_index: The value of these pixels in loaded masks, e.g. 255.
+        swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
+        side: Whether left and right are the viewer's or the subject's.
         channels: 3 for RGB images, 1 for gray ones.
         mask_suffix: What a mask's stem has beyond its image's, e.g. "_mask".
         val_fraction: Share of "val" where no folder says.

@@ -1,4 +1,4 @@
-"""Your own images, named in a table: a CSV file with a row a sample."""
+"""Your own images, listed in a table: a CSV file with one row per sample."""
 
 from __future__ import annotations
 
@@ -27,48 +27,48 @@ ALLOW_OUTSIDE = "if you trust the table, set allow_outside=true; or move the fil
 
 
 class Csv(SegmentationDataset):
-    r"""Images and masks that a manifest names: a CSV file in UTF-8 with a header and a row a sample.
+    r"""Images and masks listed in a manifest: a UTF-8 CSV file with a header and one row per sample.
 
-    Columns: `image` and `mask`, and where they are there `depth`, `weight`, `split`, `id`. Paths are relative to
-    `root`. Other columns are passed over. What stands between cells (`,` `;` tab `|`) is told by the header.
+    Columns: `image` and `mask`, and optionally `depth`, `weight`, `split` and `id`; others are ignored. Paths are
+    relative to `root`. The delimiter (`,` `;` tab `|`) is detected from the header.
 
-    - **Masks** are declared as for `Folder`: classes 0, 1, 2, … unless `ids` says otherwise.
-    - **Depth** is a gray PNG of 8 or 16 bits, a float TIFF, or a JPEG; see `read_depth`.
-    - **Weight** is read as depth is (8 bits become 0…1): how much each pixel counts in the loss.
-    - **Splits** are those of the column `split`. Without it `"train"` and `"val"` share the rows: val takes
-      `val_fraction` of a shuffle of the sorted ids that depends on `split_seed` alone. `None` is every row.
-    - **Ids** are those of the column `id`, else the images' paths without their endings.
+    - **Masks** are declared as for `Folder`: values 0, 1, 2, … unless `ids` is given.
+    - **Depth** files are gray PNG of 8 or 16 bits, float TIFF, or JPEG; see `read_depth`.
+    - **Weight** files hold the weight of each pixel in the loss and are read like depth (8 bits become 0…1).
+    - **Splits** come from the column `split`. Without it the rows are divided into `"train"` and `"val"`: val is the
+      first `val_fraction` of the sorted ids, shuffled with `split_seed`. `None` is all rows.
+    - **Ids** come from the column `id`, or are the image paths without suffix.
 
     Args:
         root: The folder, archive or CSV file. Paths are relative to the folder, or to the folder of the CSV file.
         split: None, or one of `splits`.
         manifest: The CSV file, relative to `root`; by default the only one there.
-        columns: Headers that differ from the roles' names, e.g. {"image": "photo", "mask": "annotation"}. A column
-            named here must be there.
-        delimiter: What stands between cells, if the header does not tell.
-        splits: The names that may stand in the column `split`.
-        names: Names of the classes; or give `classes`.
-        classes: Number of classes, for classes without names.
-        ids: The value that mask files hold for each class, e.g. (0, 255).
-        ignore_ids: File values that mean "not labeled".
-        ignore_index: What these become in a loaded mask, e.g. 255.
-        swap_pairs: Classes that change places when an image is mirrored.
-        side: Whose left and right the pairs mean: the viewer's or the subject's.
+        columns: Headers that differ from the default, e.g. {"image": "photo", "mask": "annotation"}. Columns named
+            here are required.
+        delimiter: The delimiter, if it cannot be detected.
+        splits: Valid names in the column `split`.
+        names: Class names; alternatively `classes`.
+        classes: Number of classes without names.
+        ids: The value of each class in mask files, e.g. (0, 255).
+        ignore_ids: File values of unlabeled pixels.
+        ignore_index: The value of these pixels in loaded masks, e.g. 255.
+        swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
+        side: Whether left and right are the viewer's or the subject's.
         channels: 3 for RGB images, 1 for gray ones.
-        depth_scale: What one unit of a depth file is worth, e.g. 0.001 for millimeters that shall be meters.
-        depth_gaps: Depth that is 0 or not finite is not known: samples get a mask `valid`, and 0 there.
-        allow_outside: Take files that do not lie in `root`.
-        val_fraction: Share of "val" where no column says.
-        split_seed: Seed of that division.
+        depth_scale: Value of one unit of depth files, e.g. 0.001 to convert millimeters to meters.
+        depth_gaps: Depth of 0, NaN or infinity means "unknown": it becomes 0, and samples have a mask `valid`.
+        allow_outside: Accept files outside `root`.
+        val_fraction: Share of "val" without a column `split`.
+        split_seed: Seed of this division.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
         `image` uint8 (H, W, channels), `mask` (H, W); `depth` and `weight` float32 (H, W), `valid` bool (H, W).
 
     Raises:
-        ConfigError: Arguments that contradict each other; an unknown split.
-        DataError: No manifest, or faults of it: all together, by line. On access also `ImageDecodeError`,
-            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+        ConfigError: Inconsistent arguments; an unknown split.
+        DataError: No manifest, or a faulty one; all faults are reported at once, by line. On access also
+            `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile; from PIL import Image
@@ -82,8 +82,8 @@ class Csv(SegmentationDataset):
     """
 
     how_to_get: ClassVar[str] = (
-        "write a CSV file with the header image,mask (and depth, split, id where you have them) and a row a sample, "
-        "with paths relative to its folder"
+        "write a CSV file with the header image,mask (and depth, split, id if you have them), one row per sample "
+        "and paths relative to its folder"
     )
 
     def __init__(
@@ -145,7 +145,7 @@ class Csv(SegmentationDataset):
         )  # fmt: skip
 
     def _locate(self, root: PathLike, manifest: PathLike | None) -> tuple[Path, Path]:
-        """The folder that paths are relative to, and the CSV file."""
+        """The folder to which paths are relative, and the CSV file."""
         if manifest is None and Path(root).suffix.lower() in _SUFFIXES:
             return Path(root).parent, Path(root)
         folder = data_root(root)
@@ -155,14 +155,14 @@ class Csv(SegmentationDataset):
         if len(found) != 1:
             raise DataError("several manifests" if found else "no manifest", subject=folder, expected="one CSV file",
                             found=shown(path.name for path in found or sorted(folder.iterdir())),
-                            hint="name it by manifest=" if found else self.how_to_get)  # fmt: skip
+                            hint="select one with manifest=" if found else self.how_to_get)  # fmt: skip
         return folder, found[0]
 
     def _chosen(self, rows: Mapping[str, Row], column: bool, val_fraction: float, seed: int, faults: bool) -> list[str]:
-        """The ids of the split."""
+        """The ids of a split."""
         names = list(rows)
         if not names and not faults:
-            raise DataError("a manifest without rows", subject=self.manifest, hint=self.how_to_get)
+            raise DataError("an empty manifest", subject=self.manifest, hint=self.how_to_get)
         if self.split is None or (faults and len(names) < 2):
             return names
         if column:
@@ -173,10 +173,10 @@ class Csv(SegmentationDataset):
                                 hint="choose another split, or correct the column")  # fmt: skip
             return part
         if self.split not in ("train", "val"):
-            raise DataError(f"no split {self.split!r}", subject=self.manifest, expected="a column that says it",
-                            found="none", hint='without a column split there are "train" and "val"')  # fmt: skip
+            raise DataError(f"no split {self.split!r}", subject=self.manifest, expected="a column split",
+                            found="none", hint='without this column there are "train" and "val"')  # fmt: skip
         if len(names) < 2:
-            raise DataError("too few rows to divide", subject=self.manifest, expected="2", found=len(names),
+            raise DataError("too few rows to divide", subject=self.manifest, expected="at least 2", found=len(names),
                             hint="use split=None, or add rows")  # fmt: skip
         return seeded_split(names, self.split, val_fraction, seed)
 
@@ -184,7 +184,7 @@ class Csv(SegmentationDataset):
         return len(self.files)
 
     def sources(self) -> list[Path]:
-        """All files that the rows name, and the manifest."""
+        """The manifest and all files that it lists."""
         return [self.manifest, *(path for _, *files in self.files for path in files)]
 
     def load(self, index: int) -> Sample:
@@ -201,7 +201,7 @@ class Csv(SegmentationDataset):
                 sample["valid"], depth = valid, np.where(valid, depth, np.float32(0))
             elif not np.isfinite(depth).all():
                 raise DataError("depth that is not finite", subject=paths["depth"], hint="if these pixels were not "
-                                "measured, declare depth_gaps=True")  # fmt: skip
+                                "measured, set depth_gaps=True")  # fmt: skip
             sample["depth"] = depth
         if "weight" in paths:
             weight = _sized(read_depth(paths["weight"]), "weight", image, paths)
@@ -213,7 +213,7 @@ class Csv(SegmentationDataset):
 
 
 class _Checks:
-    """What is wrong with the rows of a manifest, collected."""
+    """Collects the faults of a manifest."""
 
     def __init__(
         self, root: Path, roles: frozenset[str], splits: Sequence[str], allow_outside: bool, faults: list[str]
@@ -227,7 +227,7 @@ class _Checks:
         return row.cells["id"] if "id" in self.roles else os.path.splitext(row.cells["image"])[0]
 
     def sound(self, row: Row) -> bool:
-        """Whether a row alone is free of faults; those found are noted."""
+        """Check a row by itself, and note its faults."""
         before = len(self.faults) + len(self._outside)
         for role in ROLES:
             if role in self.roles and not row.cells[role]:
@@ -237,7 +237,7 @@ class _Checks:
             self._note(row, f"unknown split {split!r}; {did_you_mean(split, self.splits, 'split')}")
         name = self.name(row)
         if name and self._lines.setdefault(name, row.line) != row.line:
-            self._note(row, f"the id {name!r} is that of line {self._lines[name]}")
+            self._note(row, f"the id {name!r} is also in line {self._lines[name]}")
         for role in FILES:
             cell = row.cells.get(role)
             if cell and not (self.allow_outside or lies_inside(self.root, cell)):
@@ -245,11 +245,11 @@ class _Checks:
         return len(self.faults) + len(self._outside) == before
 
     def file(self, row: Row, role: str) -> Path:
-        """The path of a cell; that there is no such file is noted."""
+        """The path in a cell; a missing file is noted."""
         path = self.root / row.cells[role]
         if not os.path.isfile(path):
-            what = "is no file" if os.path.exists(path) else "does not exist"
-            hint = "; write / in place of \\" if "\\" in row.cells[role] else ""
+            what = "is not a file" if os.path.exists(path) else "does not exist"
+            hint = "; use / instead of \\" if "\\" in row.cells[role] else ""
             self._note(row, f"{role} {row.cells[role]} {what}{hint}")
         return path
 
@@ -259,7 +259,7 @@ class _Checks:
         return bool(self.faults or self._outside)
 
     def raise_faults(self, manifest: Path) -> None:
-        """Raise one error for all faults; files outside the folder share one fix, and so are one fault."""
+        """Raise one error for all faults; files outside the folder count as one fault, as they have one fix."""
         faults, hint = list(self.faults), "correct the named lines"
         if self._outside:
             line, path = self._outside[0]
@@ -268,7 +268,7 @@ class _Checks:
             hint = f"{ALLOW_OUTSIDE}" + ("; correct the other lines" if self.faults else "")
         if faults:
             by_line = sorted(faults, key=lambda fault: int(fault.removeprefix("line ").partition(":")[0]))
-            raise DataError("faulty manifest", subject=manifest, expected="a sound row for each sample",
+            raise DataError("faulty manifest", subject=manifest, expected="one valid row per sample",
                             found=summary(by_line), hint=hint)  # fmt: skip
 
     def _note(self, row: Row, fault: str) -> None:
@@ -276,7 +276,7 @@ class _Checks:
 
 
 def lies_inside(root: Path, cell: str) -> bool:
-    """Whether a path stays in a folder as it is written; links in the folder are the user's own."""
+    """Whether a path is inside a folder as written; links in the folder are trusted."""
     top = os.path.join(os.path.abspath(root), "")
     return os.path.abspath(os.path.join(top, cell)).startswith(top)
 
@@ -292,12 +292,12 @@ def _checked_columns(columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sized(array: np.ndarray, role: str, image: np.ndarray, paths: Mapping[str, Path]) -> np.ndarray:
-    """The array, which must have the image's size."""
+    """The array, after a check that it has the size of the image."""
     if array.shape != image.shape[:2]:
         raise SizeMismatchError(
             f"{role} and image differ in size", subject=paths[role],
             expected=f"{image.shape[1]}×{image.shape[0]} as {paths['image']}",
             found=f"{array.shape[1]}×{array.shape[0]}",
-            hint="the file belongs to another image, or one of them was resized or turned",
+            hint="the file belongs to another image, or one of them was resized or rotated",
         )  # fmt: skip
     return array

@@ -1,4 +1,4 @@
-"""One piece of work after another, in several processes, the answers in order."""
+"""Work in several processes, with results in order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from ..errors import ConfigError, DataError
 
 Piece = TypeVar("Piece")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MOST = 256  # worker processes that any machine may be told to start
-_work: Callable[[Any], Any]  # in a worker: what it was started for
+_work: Callable[[Any], Any]  # set in each worker process
 
 
 def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Indices in pieces, the same ones whoever works on them.
+    """Divide indices into groups.
 
     Examples:
         >>> pieces(range(5), 2)
@@ -31,20 +31,20 @@ def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
-def spread(work: Callable[[Piece], Answer], todo: Sequence[Piece], workers: int | None = 0) -> Iterator[Answer]:
-    """`work` of each piece, in their order.
+def spread(work: Callable[[Piece], Result], todo: Sequence[Piece], workers: int | None = 0) -> Iterator[Result]:
+    """Apply `work` to each piece, and yield the results in order.
 
-    The processes are started afresh (spawned), so `work` must pickle, and a script that calls this needs
-    `if __name__ == "__main__":` around it. They end with the one that started them, even if that is killed.
+    Processes are spawned, so `work` must be picklable, and a script that calls this needs `if __name__ == "__main__":`.
+    They end with the parent process, even if that is killed.
 
     Args:
-        work: What is done with a piece.
+        work: Function of a piece.
         todo: The pieces.
-        workers: Processes; 0 for none beside this one, None for one a CPU.
+        workers: Number of processes; 0 for none, None for one per CPU.
 
     Raises:
-        ConfigError: Not a number of processes.
-        DataError: A process died, or `work` does not pickle. What `work` raises passes as it is.
+        ConfigError: Invalid number of processes.
+        DataError: A process died, or `work` is not picklable. Errors of `work` are raised unchanged.
     """
     workers = min(processes(workers), len(todo))
     if workers < 2:
@@ -53,7 +53,7 @@ def spread(work: Callable[[Piece], Answer], todo: Sequence[Piece], workers: int 
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
     try:
-        yield from pool.map(_answer, todo)
+        yield from pool.map(_run, todo)
     except BrokenProcessPool as error:
         raise DataError("a worker process died", found=str(error), hint="try fewer workers") from error
     finally:
@@ -69,7 +69,7 @@ def processes(workers: int | None) -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(MOST, 8 * cpus)
     if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= most):
-        raise ConfigError("wrong workers", expected=f"a whole number in 0…{most}", found=repr(workers),
+        raise ConfigError("wrong workers", expected=f"an integer in 0…{most}", found=repr(workers),
                           hint=f"0 starts none; this machine has {cpus} CPUs")  # fmt: skip
     if multiprocessing.current_process().daemon:
         return 0  # a loader's worker may not have children
@@ -79,7 +79,7 @@ def processes(workers: int | None) -> int:
 def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -91,5 +91,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _answer(piece: Any) -> Any:
+def _run(piece: Any) -> Any:
     return _work(piece)

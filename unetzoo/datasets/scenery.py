@@ -1,4 +1,4 @@
-"""Scenes drawn by number, for the cut-outs of `drawing` to stand in."""
+"""Numbered drawings of scenes, the backgrounds of composites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from .drawing import BACKGROUND, FAR, NEAR, RNG, Array, hsv, smooth_noise
 
-Scene = tuple[Array, float]  # float RGB (H, W, 3) in 0…1, and the horizon's height as a share from the top
+Scene = tuple[Array, float]  # float RGB (H, W, 3) in 0…1, and the relative height of the horizon, from the top
 
 
 def _blend(first: Array, second: Array, share: Array) -> Array:
@@ -57,7 +57,7 @@ def _sea(rng: RNG, x: Array, y: Array) -> Scene:
 
 
 def _floor(rng: RNG, x: Array, y: Array, horizon: float) -> Array:
-    """Boards or tiles that run to a vanishing point."""
+    """A floor of boards, tiles or carpet in perspective."""
     depth = 0.35 / np.maximum(y - horizon + 0.12, 1e-3)
     across, along = (x - 0.5) * depth * 5, depth * 6
     color = hsv(rng.uniform(), rng.uniform(0.1, 0.6), rng.uniform(0.4, 0.9))
@@ -138,7 +138,7 @@ SCENES: tuple[Callable[[RNG, Array, Array], Scene], ...] = (_hills, _sea, _room,
 
 
 def background(identity: int, size: int) -> tuple[Array, Array]:
-    """The scene of an identity: uint8 (size, size, 3), and its depth by rows, float32 (size,)."""
+    """Draw a scene: uint8 (size, size, 3), and the depth of its rows, float32 (size,)."""
     rng = np.random.default_rng(np.random.SeedSequence([BACKGROUND, identity]))
     scene = SCENES[int(rng.integers(len(SCENES)))]
     drawn = 2 * size  # halved below, for smooth edges
@@ -149,7 +149,7 @@ def background(identity: int, size: int) -> tuple[Array, Array]:
 
 
 def ramp(size: int, horizon: float = 0.0) -> Array:
-    """Depth of a scene by rows: FAR down to the horizon, then falling evenly to NEAR at the bottom row.
+    """Depth of each row of a scene: FAR down to the horizon, then linear to NEAR at the bottom row.
 
     Examples:
         >>> ramp(3).tolist()

@@ -1,4 +1,4 @@
-"""Where composites take their cut-outs and scenes from: drawings by number, or two folders of files."""
+"""Sources of composites: numbered drawings, or two folders of image files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .files import read_image, read_rgba
 from .listing import list_images, summary
 
 CUTOUT = 96 / 192  # longer side of a cut-out from a file, as a share of the image
-_KEPT = 256  # sources kept in memory; a scene of 192² takes 370 kB
+_KEPT = 256  # number of sources in memory; a scene of 192² takes 370 kB
 
 
 @dataclass
 class Sources(ABC):
-    """Cut-outs and scenes by number, made when they are first asked for.
+    """Numbered cut-outs and scenes, created on first use.
 
     Args:
-        size: Side of the square images.
-        copies: How often a scene's image holds its three channels: 1, or 2.
+        size: Side length of the square images.
+        copies: How many times the image of a scene repeats its three channels: 1 or 2.
     """
 
     size: int
@@ -37,30 +37,30 @@ class Sources(ABC):
         self._cache: dict[tuple[str, int], Any] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        """Each process makes its own."""
+        """Each process creates its own sources."""
         return self.__dict__ | {"_cache": {}}
 
     @property
     @abstractmethod
     def foregrounds(self) -> list[str]:
-        """The cut-outs' names."""
+        """Names of the cut-outs."""
 
     @property
     @abstractmethod
     def backgrounds(self) -> list[str]:
-        """The scenes' names."""
+        """Names of the scenes."""
 
     @property
     def depth(self) -> str:
-        """Whence the depth comes."""
+        """The source of depth."""
         return "layered"
 
     def files(self) -> list[Path]:
-        """All files that are read."""
+        """All files that are used."""
         return []
 
     def cutout(self, number: int, mirrored: bool) -> Cutout:
-        """A cut-out, straight or mirrored."""
+        """A cut-out, mirrored on request."""
         return self._cached("fg", number, self._make_cutouts)[mirrored]
 
     def scene(self, number: int) -> Scene:
@@ -68,10 +68,10 @@ class Sources(ABC):
         return self._cached("bg", number, self._make_scene)
 
     def check(self) -> float:
-        """Make every source once; the largest depth among them.
+        """Create every source once, and return the largest depth.
 
         Raises:
-            DataError: All that is wrong with the sources, together.
+            DataError: All faults of the sources, in one error.
         """
         faults: list[DataError] = []
         farthest = 0.0
@@ -86,7 +86,7 @@ class Sources(ABC):
         if len(faults) == 1:
             raise faults[0]
         if faults:
-            raise DataError("sources cannot be used", found=summary([str(fault) for fault in faults]))
+            raise DataError("faulty sources", found=summary([str(fault) for fault in faults]))
         return farthest
 
     @abstractmethod
@@ -96,11 +96,11 @@ class Sources(ABC):
     def _make_scene(self, number: int) -> Scene: ...
 
     def _plane(self, image: np.ndarray, rows: np.ndarray) -> Scene:
-        """A scene whose depth falls by rows."""
+        """A scene whose depth decreases from row to row."""
         return Scene(self._copied(image), np.repeat(rows[:, None], self.size, axis=1), rows, None)
 
     def _copied(self, image: np.ndarray) -> np.ndarray:
-        # the scene twice: copying this is faster than filling channels 3…5 apart
+        # the scene is repeated here, since copying it later is faster than filling channels 3…5
         return beside([image] * self.copies)
 
     def _cached(self, kind: str, number: int, make: Callable[[int], Any]) -> Any:
@@ -108,7 +108,7 @@ class Sources(ABC):
         if key not in self._cache:
             value = make(number)
             if len(self._cache) >= _KEPT:
-                self._cache.pop(next(iter(self._cache)), None)  # the oldest; threads may race for it
+                self._cache.pop(next(iter(self._cache)), None)  # the oldest; another thread may have removed it
             self._cache[key] = value
             return value
         return self._cache[key]
@@ -116,13 +116,13 @@ class Sources(ABC):
 
 @dataclass
 class Drawings(Sources):
-    """Drawings, named by their numbers.
+    """Drawings, named by number.
 
     Args:
-        size: Side of the square images.
-        copies: How often a scene's image holds its three channels.
-        cutouts: How many cut-outs.
-        scenes: How many scenes.
+        size: Side length of the square images.
+        copies: How many times the image of a scene repeats its three channels.
+        cutouts: Number of cut-outs.
+        scenes: Number of scenes.
     """
 
     cutouts: int
@@ -139,7 +139,7 @@ class Drawings(Sources):
         return [f"bg{number:03d}" for number in range(self.scenes)]
 
     def check(self) -> float:
-        """The depth at the horizon; drawings have no faults."""
+        """The depth of the horizon; drawings have no faults."""
         from .drawing import FAR
 
         return FAR
@@ -157,17 +157,17 @@ class Drawings(Sources):
 
 @dataclass
 class ImageFiles(Sources):
-    """Images from files, named by their stems.
+    """Image files, named by stem.
 
     Args:
-        size: Side of the square images.
-        copies: How often a scene's image holds its three channels.
-        cutouts: Images with transparency.
-        scenes: Scenes.
+        size: Side length of the square images.
+        copies: How many times the image of a scene repeats its three channels.
+        cutouts: Image files with an alpha channel.
+        scenes: Image files of scenes.
         maps: A depth map for each scene, or None.
-        scale: What one unit of a depth map is worth; see `read_depth`.
-        gaps: Whether 0 in a depth map means that nothing was measured there.
-        rims: Whether cut-outs keep their empty rims.
+        scale: Value of one unit of depth maps; see `read_depth`.
+        gaps: Whether 0 in a depth map means "not measured".
+        rims: Whether cut-outs keep their empty borders.
     """
 
     cutouts: list[Path]
@@ -189,7 +189,7 @@ class ImageFiles(Sources):
 
     @property
     def depth(self) -> str:
-        """Whence the depth comes."""
+        """The source of depth."""
         return "layered" if self.maps is None else "layered over maps"
 
     def files(self) -> list[Path]:
@@ -213,42 +213,42 @@ class ImageFiles(Sources):
         return Scene(self._copied(image), *self._measured(depth, self.maps[number]))
 
     def _measured(self, depth: np.ndarray, path: Path) -> tuple[np.ndarray, None, np.ndarray]:
-        """The map at the images' size, and where it is known."""
+        """The resized map, and its valid pixels."""
         from .geometry import resize
 
         valid = np.isfinite(depth) & (depth > 0 if self.gaps else depth >= 0)
-        # the resizer takes its size from `image`
+        # `resize` reads the size of `image`
         planes = resize({"image": valid[..., None], "depth": depth, "valid": valid}, self.size, self.size)
         if not planes["valid"].any():
-            raise DataError("empty depth map", subject=path, expected="finite values of 0 or more",
-                            found=f"{valid.sum():,} in {valid.size:,} pixels",
-                            hint="correct it, or remove it with its scene")  # fmt: skip
+            raise DataError("empty depth map", subject=path, expected="finite values ≥ 0",
+                            found=f"{valid.sum():,} of {valid.size:,} pixels",
+                            hint="correct it, or remove it and its scene")  # fmt: skip
         return np.where(planes["valid"], planes["depth"], np.float32(0)), None, planes["valid"]
 
 
 def find_maps(scenes: Sequence[Path], folder: Path) -> list[Path]:
-    """The depth map of each scene, by its stem.
+    """Find the depth map of each scene by stem.
 
     Raises:
         DataError: The folder is missing or empty.
-        PairingError: Scenes without a map, or with several: all together.
+        PairingError: Scenes without a map, or with several; all in one error.
     """
     found: dict[str, list[Path]] = {}
-    for path in list_images(folder, "depth names a folder of depth maps that bear the scenes' stems"):
+    for path in list_images(folder, "depth is a folder of depth maps with the stems of the scenes"):
         found.setdefault(path.stem, []).append(path)
     counts = [(scene, len(found.get(scene.stem, ()))) for scene in scenes]
     faults = [f"{scene} has {count or 'no'} depth map{'s' * (count > 1)}" for scene, count in counts if count != 1]
     if faults:
-        raise PairingError("scenes and depth maps do not pair", subject=folder, expected="one map for each scene",
+        raise PairingError("scenes and depth maps do not pair", subject=folder, expected="one map per scene",
                            found=summary(faults), hint="add or remove the named files")  # fmt: skip
     return [found[scene.stem][0] for scene in scenes]
 
 
 def division(count: int, split: str, subject: str) -> list[int]:
-    """The numbers of a split. By position in ten, not by shuffling: no seed or count can carry one across.
+    """The numbers of a split, by position in groups of ten, so that no seed or count moves one to another split.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: The split is empty.
 
     Examples:
         >>> division(20, "val", "cut-outs"), division(20, "test", "cut-outs")
@@ -259,9 +259,9 @@ def division(count: int, split: str, subject: str) -> list[int]:
     if not chosen:
         raise ConfigError(
             f"no {subject} for split {split!r}",
-            expected="at least 10 to divide",
+            expected="at least 10",
             found=count,
-            hint='give at least 10, or use split="all"',
+            hint='use at least 10, or split="all"',
         )
     return chosen
 
@@ -275,17 +275,17 @@ def _check_proportions(image: np.ndarray, depth: np.ndarray, scene: Path, path: 
     (height, width), (map_height, map_width) = image.shape[:2], depth.shape
     if abs(height * map_width - width * map_height) > 0.02 * max(height * map_width, width * map_height):
         raise SizeMismatchError(
-            "depth map and scene differ in proportions", subject=path, expected=f"those of {scene} ({width}×{height})",
+            "depth map and scene differ in aspect ratio", subject=path, expected=f"that of {scene} ({width}×{height})",
             found=f"{map_width}×{map_height}",
-            hint="the map belongs to another image, or one of them was cropped or turned",
+            hint="the map belongs to another image, or one of them was cropped or rotated",
         )  # fmt: skip
 
 
 def _fit(rgba: np.ndarray, size: int, path: Path) -> np.ndarray:
-    """A cut-out from a file, its longer side scaled to half the image."""
+    """Scale the longer side of a cut-out to half the image."""
     scale = CUTOUT * size / max(rgba.shape[:2])
     width, height = (max(1, round(n * scale)) for n in (rgba.shape[1], rgba.shape[0]))
-    # Pillow resizes RGBA with premultiplied colors: what hides under alpha 0 does not bleed in
+    # Pillow resizes RGBA with premultiplied colors, so colors under alpha 0 do not bleed in
     scaled = np.asarray(Image.fromarray(rgba).resize((width, height), Image.Resampling.BICUBIC))
     if scaled[..., 3].max() < 128:
         raise DataError("empty cut-out", subject=path, expected="opaque pixels", found="none", hint="remove the file")

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a dataset's images and depth, and how much of its masks each class covers."""
+"""Mean and standard deviation of images and depth, and the share of each class, of a dataset."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..labels import LabelSpec
 from .parallel import pieces, spread
 from .tally import Summary, Tally
 
-PIECE = 16  # samples whose sums are made together; always the same, so that processes change no bit of the result
+PIECE = 16  # samples that are summed together; fixed, so that the result does not depend on the number of processes
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a dataset's samples are like.
+    """Statistics of a dataset.
 
     Args:
-        samples: How many were looked at.
-        image: A summary a channel; 8-bit images are scaled to 0…1, as transforms do.
-        classes: The share of all mask pixels that each class covers, by name; "ignored" last, where there is any.
-        depth: A summary of the valid depths, or None.
+        samples: Number of samples.
+        image: One summary per channel; 8-bit images are scaled to 0…1, as by transforms.
+        classes: The share of each class in all mask pixels, by name; "ignored" is last, if the labels have it.
+        depth: A summary of valid depth values, or None.
     """
 
     samples: int
@@ -32,7 +32,7 @@ class Statistics:
 
     @property
     def normalize(self) -> dict[str, list[float]]:
-        """What `Transform(normalize=…)` takes; a channel of one value alone is given the deviation 1."""
+        """Argument of `Transform(normalize=…)`; the deviation of a constant channel is 1."""
         return {
             "mean": [round(channel.mean, 6) for channel in self.image],
             "std": [round(channel.std, 6) or 1.0 for channel in self.image],
@@ -40,7 +40,7 @@ class Statistics:
 
     @property
     def recipe_line(self) -> str:
-        """A line for a recipe's [transform]."""
+        """A line for `[transform]` of a recipe."""
         mean, std = (", ".join(f"{value:g}" for value in self.normalize[key]) for key in ("mean", "std"))
         return f"normalize = {{ mean = [{mean}], std = [{std}] }}"
 
@@ -56,21 +56,21 @@ def statistics(
     workers: int | None = 0,
     tell: Callable[[int], None] = lambda count: None,
 ) -> Statistics:
-    """Mean and standard deviation of any dataset, over all pixels of all its samples.
+    """Compute mean and standard deviation over all pixels of all samples of a dataset.
 
-    Of 8-bit images exact, to the last bit of the result; of other numbers within rounding. The number of processes
-    changes no bit of either.
+    The result is exact for 8-bit images and accurate to rounding for other values. It does not depend on the number of
+    processes.
 
     Args:
-        dataset: Anything with `__len__` and `__getitem__` that gives samples. A transform of its own is applied.
-        limit: Look at this many samples, spread evenly over the dataset.
-        workers: Processes; 0 for none beside this one, None for one a CPU. See `spread` for what scripts need.
-        tell: Called with the number of samples that were looked at since it was last called.
+        dataset: An object with `__len__` and `__getitem__` that returns samples. Its transform is applied.
+        limit: Number of samples to use, evenly spaced over the dataset.
+        workers: Number of worker processes; 0 for none, None for one per CPU. See `spread` about scripts.
+        tell: Called with the number of samples processed since the last call.
 
     Raises:
         ConfigError: A wrong limit.
-        DataError: No samples, samples that differ in their channels, or depth that is not finite where it is valid;
-            and what the dataset raises.
+        DataError: No samples, different numbers of channels, or valid depth that is not finite; and the errors of the
+            dataset.
 
     Examples:
         >>> from unetzoo.datasets import Composites
@@ -84,16 +84,16 @@ def statistics(
         Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equations 2.1.
     """
     if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise ConfigError("wrong limit", expected="a whole number ≥ 1, or None", found=repr(limit), hint="try 1000")
+        raise ConfigError("wrong limit", expected="an integer ≥ 1, or None", found=repr(limit), hint="try 1000")
     count = len(dataset)
     chosen = range(count) if limit is None or limit >= count else [count * i // limit for i in range(limit)]
     total = Tally()
     todo = pieces(chosen, PIECE)
-    for tally in spread(_Look(dataset), todo, workers):
+    for tally in spread(_Summing(dataset), todo, workers):
         total.merge(tally)
         tell(tally.samples)
     if not total.samples:
-        raise DataError("no samples to look at", subject=dataset, found="0", hint="check split and length")
+        raise DataError("no samples", subject=dataset, found="0", hint="check split and length")
     return Statistics(
         total.samples,
         total.image(_channel_names(getattr(dataset, "image_kinds", None), total.width)),
@@ -102,8 +102,8 @@ def statistics(
     )
 
 
-class _Look(NamedTuple):
-    """Adds up the samples of a piece."""
+class _Summing(NamedTuple):
+    """Sums up a group of samples."""
 
     dataset: Any
 
@@ -114,17 +114,17 @@ class _Look(NamedTuple):
                 sample = self.dataset[index]
             except UnetzooError:
                 raise
-            except Exception as error:  # a dataset that we did not write may raise anything
+            except Exception as error:  # third-party datasets may raise anything
                 raise DataError(
-                    "the dataset failed on a sample", subject=f"{type(self.dataset).__name__}[{index}]",
-                    found=f"{type(error).__name__}: {error}", hint="ask for this sample alone to see where",
+                    "the dataset raises an error for a sample", subject=f"{type(self.dataset).__name__}[{index}]",
+                    found=f"{type(error).__name__}: {error}", hint="load this sample to see the traceback",
                 ) from error  # fmt: skip
             tally.add(sample)
         return tally
 
 
 def _channel_names(kinds: Mapping[str, int] | None, count: int) -> list[str]:
-    """A name for each channel.
+    """One name per channel.
 
     Examples:
         >>> _channel_names({"fg_bg": 3, "depth": 1}, 4), _channel_names(None, 1)

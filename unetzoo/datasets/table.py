@@ -1,4 +1,4 @@
-"""Reading a table from a CSV file, with the line that each row begins in and everything that is wrong with it."""
+"""Reading CSV files with line numbers, and collecting all faults."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")  # the marks of UTF-16
 
 
 class Row(NamedTuple):
-    """A row: the line that it begins in, and its cells by role."""
+    """A row: its first line, and its cells by role."""
 
     line: int
     cells: dict[str, str]
 
 
 class Table(NamedTuple):
-    """The rows of a file, the roles that have a column, and the faults found so far."""
+    """The rows of a file, the roles that have a column, and the faults found."""
 
     rows: list[Row]
     roles: frozenset[str]
@@ -31,17 +31,17 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, columns: Mapping[str, str], required: frozenset[str], delimiter: str | None = None) -> Table:
-    """Read the columns of a CSV file that have a role; others are passed over.
+    """Read the columns of a CSV file that have a role; others are ignored.
 
     Args:
-        path: The file: UTF-8, with a header line. Headers are compared without regard to case and outer blanks.
+        path: A UTF-8 file with a header line. Headers are compared ignoring case and surrounding spaces.
         columns: The header of each role's column.
-        required: The roles without which there is no table; other columns may be missing.
-        delimiter: What stands between cells; by default the one of `,` `;` tab `|` that makes most sense of the header.
+        required: Roles whose columns are required.
+        delimiter: The delimiter; by default the one of `,` `;` tab `|` that finds most columns in the header.
 
     Raises:
         ConfigError: A delimiter of several characters.
-        DataError: No such file, no header, or required columns are missing.
+        DataError: Missing file, header or required columns.
     """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ConfigError("wrong delimiter", expected="one character", found=repr(delimiter), hint='try ";"')
@@ -68,7 +68,7 @@ def _text(path: Path) -> str:
     if data.startswith(_OTHER_ENCODINGS):
         raise DataError("cannot read the manifest", subject=path, expected="UTF-8", found="UTF-16",
                         hint="save it as UTF-8")  # fmt: skip
-    return data.decode("utf-8-sig", errors="surrogateescape")  # what is not UTF-8 is told with the other faults
+    return data.decode("utf-8-sig", errors="surrogateescape")  # invalid UTF-8 is reported with the other faults
 
 
 def _header(path: Path, text: str, columns: Mapping[str, str], required: frozenset[str], given: str | None) -> _Header:
@@ -87,17 +87,17 @@ def _header(path: Path, text: str, columns: Mapping[str, str], required: frozens
             seen = [name.strip() for name in names]
         doubled = sorted(columns[role] for role, place in by_role.items() if plain.count(plain[place]) > 1)
         if doubled and required <= set(by_role):
-            raise DataError("a column twice", subject=path, found=", ".join(doubled), hint="rename one of them")
+            raise DataError("duplicate column", subject=path, found=", ".join(doubled), hint="rename one of them")
     best = max(readings, key=lambda header: len(header.by_role), default=_Header(",", 0, {}))
     if missing := [columns[role] for role in columns if role in required and role not in best.by_role]:
-        hint = f"{did_you_mean(missing[0], seen, 'column')}; or name your columns by columns="
-        raise DataError("columns are missing", subject=path, expected=", ".join(missing),
+        hint = f"{did_you_mean(missing[0], seen, 'column')}; or set columns= to your headers"
+        raise DataError("missing columns", subject=path, expected=", ".join(missing),
                         found=shown(map(_plain, seen)), hint=hint)  # fmt: skip
     return best
 
 
 def _rows(text: str, header: _Header, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each sound row below the header."""
+    """(line, cells) of each valid row below the header."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.delimiter, strict=True)
     next(reader, None)
     while True:
@@ -112,7 +112,7 @@ def _rows(text: str, header: _Header, faults: list[str]) -> Iterator[tuple[int, 
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != header.width:
-            faults.append(f"line {line}: {len(cells)} cells in place of {header.width}")
+            faults.append(f"line {line}: {len(cells)} cells instead of {header.width}")
         elif strange := [cell for cell in cells if not cell.isascii() and _plain(cell) != cell]:
             faults.append(f"line {line}: {_plain(strange[0])!r} is not UTF-8")
         elif any("\0" in cell for cell in cells):
@@ -122,5 +122,5 @@ def _rows(text: str, header: _Header, faults: list[str]) -> Iterator[tuple[int, 
 
 
 def _plain(text: str) -> str:
-    """Without the bytes that are not UTF-8."""
+    """The text without bytes that are not UTF-8."""
     return text.encode("utf-8", errors="replace").decode("utf-8")

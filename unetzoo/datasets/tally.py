@@ -1,7 +1,7 @@
-"""Counts that samples are added up in, one after another or in parts that are merged.
+"""Running sums over samples, which can be merged.
 
-Of 8-bit images a histogram a channel, from which mean and deviation follow exactly; of other numbers count, mean and
-summed squares, merged as Chan et al. do.
+For 8-bit images a histogram per channel, from which mean and deviation follow exactly; for other values count, mean and
+summed squares, merged as in Chan et al.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Moments:
         )
 
     def summary(self, name: str) -> Summary:
-        """As people read it; not a number where there are none."""
+        """The summary; NaN without values."""
         if not self.count:
             return Summary(name, 0, math.nan, math.nan, math.nan, math.nan)
         return Summary(name, self.count, self.mean, math.sqrt(self.squares / self.count), self.minimum, self.maximum)
@@ -77,7 +77,7 @@ class Moments:
 
 @dataclass
 class Tally:
-    """What was added up of some samples."""
+    """Sums over samples."""
 
     samples: int = 0
     histograms: np.ndarray | None = None  # int64 (channels, 256), of 8-bit images
@@ -90,21 +90,21 @@ class Tally:
         """Add a sample.
 
         Raises:
-            DataError: No image, other channels than before, or wrong depth.
+            DataError: No image, a different number of channels, or invalid depth.
         """
         self.merge(Tally(1, *_image(sample), *_mask(sample), _depth(sample)))
 
     def merge(self, other: Tally) -> None:
-        """Add what another has added up.
+        """Add the sums of another tally.
 
         Raises:
-            DataError: Images of other channels, or of another type.
+            DataError: Images with a different number of channels or data type.
         """
         kinds = [(t.histograms is not None, t.width) for t in (self, other) if t.samples]
         if len(set(kinds)) > 1:
             found = " and ".join(f"{width} {'8-bit' if bits else 'float'}" for bits, width in kinds)
-            raise DataError("images of different channels", expected="as many in each, of one type", found=found,
-                            hint="look at them apart, or convert them")  # fmt: skip
+            raise DataError("images with different channels", expected="the same channels and data type", found=found,
+                            hint="convert them, or process them separately")  # fmt: skip
         if other.histograms is not None:
             self.histograms = other.histograms + (0 if self.histograms is None else self.histograms)
         if other.channels:
@@ -120,7 +120,7 @@ class Tally:
         return len(self.channels) if self.histograms is None else len(self.histograms)
 
     def image(self, names: Sequence[str]) -> tuple[Summary, ...]:
-        """A summary a channel."""
+        """One summary per channel."""
         if self.histograms is None:
             return tuple(moments.summary(name) for name, moments in zip(names, self.channels, strict=True))
         return tuple(_of_histogram(name, row) for name, row in zip(names, self.histograms.tolist(), strict=True))
@@ -137,7 +137,7 @@ def _image(sample: dict[str, Any]) -> tuple[np.ndarray | None, list[Moments]]:
     if array.dtype == np.uint8:
         return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes]), []
     if not np.isfinite(array).all():
-        raise DataError("image with NaN or infinity", subject=sample.get("id"), hint="look at this sample alone")
+        raise DataError("image with NaN or infinity", subject=sample.get("id"), hint="check this sample")
     return None, [Moments.of(plane) for plane in planes]
 
 
@@ -145,7 +145,7 @@ def _mask(sample: dict[str, Any]) -> tuple[Counter[int], int]:
     if sample.get("mask") is None:
         return Counter(), 0
     mask = np.asarray(sample["mask"])
-    if mask.ndim == 3:  # multilabel: a plane a class
+    if mask.ndim == 3:  # multilabel: one plane per class
         return Counter({c: int((plane > 0).sum()) for c, plane in enumerate(mask)}), mask[0].size
     values, counts = np.unique(mask, return_counts=True)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), mask.size
@@ -158,13 +158,13 @@ def _depth(sample: dict[str, Any]) -> Moments:
     if sample.get("valid") is not None:
         depth = depth[np.asarray(sample["valid"]).ravel() > 0]
     if not np.isfinite(depth).all():
-        raise DataError("depth is not finite where it is valid", subject=sample.get("id"),
-                        found=f"{(~np.isfinite(depth)).sum():,} pixels", hint="give `valid`")  # fmt: skip
+        raise DataError("valid depth is not finite", subject=sample.get("id"),
+                        found=f"{(~np.isfinite(depth)).sum():,} pixels", hint="add `valid` to the samples")  # fmt: skip
     return Moments.of(depth)
 
 
 def _of_histogram(name: str, counts: list[int]) -> Summary:
-    """Exact: whole numbers until the last division."""
+    """Exact: integers until the last division."""
     count = sum(counts)
     total, squares = (sum(n * value**power for value, n in enumerate(counts)) for power in (1, 2))
     there = [value for value, n in enumerate(counts) if n]
