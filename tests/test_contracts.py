@@ -153,3 +153,14 @@ def test_what_is_right_is_not_looked_up(monkeypatch):
     monkeypatch.setattr(Registry, "entry", None)
     for (registry, name), value in made.items():
         check_built(registry, name, value)
+
+
+def test_an_object_whose_attributes_raise_is_refused():
+    class Odd:
+        @property
+        def update(self):
+            raise RuntimeError("not now")
+
+    with pytest.raises(PluginContractError) as caught:
+        check_built(METRICS, "segmentation", Odd())
+    assert "update" in caught.value.found

@@ -114,7 +114,18 @@ def test_a_skip_that_passed_a_gate_is_drawn_as_a_skip():
     assert shares[0][1] == pytest.approx(3 * shares[1][1], abs=0.2)
 
 
-class Answer(NamedTuple):
+def test_names_of_outputs_cannot_break_out_of_the_figure():
+    class Named(nn.Module):
+        def forward(self, x):
+            return {"<b>a & b": x * 2, "[/x]\x1b[2J\u202e": x * 3}
+
+    text = unetzoo.draw(Named(), 32)
+    ET.fromstring(text)
+    assert "\x1b" not in text and "\u202e" not in text and "<b>" not in text
+    assert "&lt;b&gt;a &amp; b" in text and "[/x]\ufffd[2J\ufffd" in text
+
+
+class Output(NamedTuple):
     mask: torch.Tensor
     edges: torch.Tensor
 
@@ -138,7 +149,7 @@ class Foreign(nn.Module):
         tokens = y.flatten(2).transpose(1, 2)
         y = y + self.attend(tokens, tokens, tokens)[0].transpose(1, 2).reshape(y.shape)
         y = torch.cat([interpolate(y, x.shape[-2:]), x], 1)
-        return Answer(self.head(y), self.edges(y))
+        return Output(self.head(y), self.edges(y))
 
 
 def test_anybodys_network_is_drawn_and_left_as_it_was():

@@ -61,9 +61,16 @@ def _fault(kind: str, value: Any) -> str | None:
         return None if isinstance(value, nn.Module) else type_name
     if kind == "loss":
         return None if callable(value) else type_name
-    missing = [part for part in PARTS.get(kind, ()) if not hasattr(value, part)]
+    missing = [part for part in PARTS.get(kind, ()) if not _has(value, part)]
     if missing:
         return f"{type_name} without {', '.join(missing)}"
     if kind == "dataset" and not isinstance(value.labels, LabelSpec):
         return f"{type_name} whose labels are of type {type(value.labels).__name__}"
     return None
+
+
+def _has(value: Any, part: str) -> bool:
+    try:
+        return hasattr(value, part)
+    except Exception:  # a property of a plugin may raise anything
+        return False

@@ -34,6 +34,7 @@ class Probe:
         fault: Why it cannot be used, or None.
         slow: Why it is not known whether it can be used: the import exceeded the time limit. None if it did not.
         seconds: CPU time of the import; unlike elapsed time, it does not grow when the machine is busy.
+        warm_seconds: CPU time of the imports before it, if `warm`: how slow the machine is.
         printed: What it printed to stdout.
         changed: The process settings that it changed.
     """
@@ -42,6 +43,7 @@ class Probe:
     fault: str | None = None
     slow: str | None = None
     seconds: float = 0.0
+    warm_seconds: float = 0.0
     printed: str = ""
     changed: tuple[str, ...] = ()
 
@@ -184,6 +186,7 @@ def serve() -> None:
         os.dup2(stdout.fileno(), 1)
         for module in job["warm"]:
             import_module(module)
+        warm_seconds = time.process_time()
         print("{}", file=rows, flush=True)  # the timeout of the first import starts here
         modules: dict[str, dict[str, Any]] = {}
         for entry in (Entry(**entry) for entry in job["entries"]):
@@ -194,7 +197,7 @@ def serve() -> None:
                     "fault": row["fault"],
                     **{key: first[key] + row[key] for key in ("seconds", "printed", "changed")},
                 }
-            print(json.dumps(row), file=rows, flush=True)
+            print(json.dumps({**row, "warm_seconds": warm_seconds}), file=rows, flush=True)
 
 
 def _try(entry: Entry, stdout: Any) -> dict[str, Any]:

@@ -243,7 +243,7 @@ class Registry:
 
         try:
             parameters = inspect.signature(value).parameters.values()
-        except (TypeError, ValueError):  # some C functions have no signature
+        except Exception:  # some C functions have no signature, and a plugin may raise anything
             self._refuse_type(entry, value, "a callable with a signature")
         loose = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
         if loose:

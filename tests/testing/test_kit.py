@@ -13,8 +13,9 @@ import torch
 import unetzoo
 from unetzoo import testing
 from unetzoo.errors import ConfigError, PluginContractError
+from unetzoo.probing import Probe
 from unetzoo.process_state import differences, snapshot
-from unetzoo.testing import Case, CheckFailed, run
+from unetzoo.testing import Case, CheckFailed, common, run
 
 IMPORTS = {"importable", "import-time", "import-silent", "import-side-effects"}
 
@@ -82,6 +83,18 @@ def test_import_checks_are_skipped_for_objects_of_a_notebook(monkeypatch, regist
         assert outcomes(declared, "importable") == {"importable": "skipped"}
         with pytest.raises(unittest.SkipTest):
             next(one for one in testing.checks("model") if one.name == "importable")(Case("model", target))
+
+
+@pytest.mark.parametrize(("warm_seconds", "outcome"), [(4, "failed"), (40, "passed")])
+def test_imports_may_take_longer_on_a_slow_machine(monkeypatch, warm_seconds, outcome):
+    monkeypatch.setattr(common, "_probe", lambda case: Probe(case.entry, seconds=20, warm_seconds=warm_seconds))
+    assert outcomes(Case("loss", broken_losses.Good), "import-time") == {"import-time": outcome}
+
+
+def test_an_import_beyond_the_time_limit_is_slow_and_not_broken(monkeypatch):
+    monkeypatch.setattr(common, "_probe", lambda case: Probe(case.entry, slow="not imported within 60 s"))
+    (result,) = run(Case("loss", broken_losses.Good), "importable")
+    assert result.outcome == "skipped" and "slow" in result.message and "--timeout" in result.message
 
 
 def test_missing_options_are_named_with_a_fix():

@@ -22,7 +22,8 @@ from .inputs import image, metric_batch, pair, tensors
 from .kit import Skipped, check, require
 
 BUILT = ("model", "encoder", "loss", "metric", "dataset")
-SECONDS = 5.0  # of processor time for an import, not counting torch, NumPy, Pillow and SMP
+SECONDS = 5.0  # CPU time of an import, not counting torch, NumPy, Pillow and SMP
+WARM_SECONDS = 8.0  # CPU time in which these are imported; on a slower machine, `SECONDS` grows in proportion
 
 
 @check(*BUILT, independent=True)
@@ -61,8 +62,10 @@ def importable(case: Case) -> None:
 @check(*BUILT, "recipe", applies=_importable, independent=True)
 def import_time(case: Case) -> None:
     """Every user waits for the import, and so does every data worker."""
-    found = _probe(case).seconds
-    require(found <= SECONDS, f"an import within {SECONDS:g} s of CPU time, beside torch and SMP", f"{found:.1f} s")
+    found = _probe(case)
+    limit = SECONDS * max(1.0, found.warm_seconds / WARM_SECONDS)
+    expected = f"an import within {limit:.2g} s of CPU time, not counting torch and SMP"
+    require(found.seconds <= limit, expected, f"{found.seconds:.1f} s")
 
 
 @check(*BUILT, "recipe", applies=_importable, independent=True)
