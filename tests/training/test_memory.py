@@ -7,7 +7,7 @@ import torch
 from small_runs import At, Augmented, Small, make_small
 
 from unetzoo import LOSSES, Trainer
-from unetzoo.errors import MemoryExhaustedError
+from unetzoo.errors import ConfigError, MemoryExhaustedError
 from unetzoo.training import checkpoint
 
 
@@ -202,5 +202,6 @@ def test_other_errors_are_not_taken_for_it():
                 raise RuntimeError("odd")
             return super().forward(x)
 
-    with pytest.raises(RuntimeError, match="odd"):
+    with pytest.raises(ConfigError) as caught:
         Trainer(Odd(), LOSSES.build("ce"), epochs=1, progress=False).fit(Augmented())
+    assert isinstance(caught.value.__cause__, RuntimeError) and "odd" in caught.value.found

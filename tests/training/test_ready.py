@@ -7,7 +7,8 @@ from test_trainer import Squares, make
 
 from unetzoo.datasets import BatchTransform, Transform
 from unetzoo.errors import ConfigError, DataError, SizeMismatchError
-from unetzoo.training.data import make_loader, stack
+from unetzoo.training.batches import stack
+from unetzoo.training.data import make_loader
 
 
 class Raw(Squares):

@@ -140,7 +140,7 @@ def test_a_run_on_rare_pixels_says_that_it_collapsed_and_why(tmp_path):
     net = tiny("bnunet", in_channels=1, classes=2, encoder_channels=(4, 4, 4))
     trainer = make(net, out=tmp_path, epochs=4, batch_size=1, optimizer=torch.optim.Adam(net.parameters(), 1e-2))
     text = io.StringIO()
-    trainer.progress.console = Console(file=text, width=80)
+    trainer.callbacks.all[0].console = Console(file=text, width=80)
     trainer.fit(Specks(40), Specks(4, seed=1))
     (event,) = events(tmp_path)
     assert (event["event"], event["head"], event["state"]) == ("collapse", "mask", "'background'")

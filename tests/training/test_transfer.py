@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from unetzoo.training import transfer
-from unetzoo.training.transfer import transferred
+from unetzoo.training import batches
+from unetzoo.training.batches import transferred
 
 GPU = torch.device("cuda", 0)
 
@@ -53,7 +53,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
-    transfer._side_stream.cache_clear()
+    batches._side_stream.cache_clear()
 
     def tensor(numbers):
         made = torch.tensor(numbers).as_subclass(Pinned)
@@ -61,7 +61,7 @@ def gpu(monkeypatch):
         return made
 
     yield log, tensor
-    transfer._side_stream.cache_clear()
+    batches._side_stream.cache_clear()
 
 
 def test_a_copy_runs_aside_and_the_work_waits_for_it_alone(gpu):

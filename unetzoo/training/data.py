@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from ..datasets import sample_rng
-from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
+from ..errors import ConfigError, DataError, UnetzooError
+from .batches import by_shape, stack
 from .signals import outlive_in_worker
-from .transfer import transferred
 
-Batch = dict[str, Any]
 Key = tuple[int, int]
-T = TypeVar("T")
 WEIGHTED = ("WeightedRandomSampler", "SubsetRandomSampler")  # torch's samplers that choose
 
 
@@ -100,74 +97,6 @@ class EpochSampler(Sampler[Key]):
         return ((self.epoch, index) for index in self._indices())
 
 
-def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples → one batch.
-
-    Raises:
-        SizeMismatchError: Images of different sizes in one batch.
-        DataError: Samples that differ in their keys, or hold no tensors.
-    """
-    for sample in samples:
-        if not isinstance(sample, Mapping) or not isinstance(sample.get("image"), torch.Tensor):
-            items = sample.items() if isinstance(sample, Mapping) else [("sample", sample)]
-            raise DataError(
-                "samples hold no tensors",
-                expected="{'image': tensor, 'mask': tensor, …}, or (image, mask)",
-                found={key: type(value).__name__ for key, value in items},
-                hint="give the dataset a transform, e.g. unetzoo.datasets.Transform()",
-            )
-        if not sample["image"].is_floating_point() and "moves" not in sample:
-            raise DataError(
-                "images are not floating-point",
-                subject=sample.get("id"),
-                found=sample["image"].dtype,
-                hint="scale them as the network is to see them, e.g. image.float() / 255",
-            )
-    shapes = sorted({tuple(sample["image"].shape) for sample in samples})
-    if len(shapes) > 1:
-        raise SizeMismatchError(
-            "images of different sizes cannot share a batch", found=shapes, hint=_one_size(samples[0])
-        )
-    subject = [sample.get("id") for sample in samples]
-    unlike = next((sample for sample in samples if sample.keys() != samples[0].keys()), None)
-    if unlike is not None:  # torch would drop what the first one lacks
-        found = f"{sorted(samples[0])} and {sorted(unlike)}"
-        raise DataError("samples of different keys cannot share a batch", subject=subject, found=found)
-    try:
-        return _widened(default_collate(list(samples)))
-    except (RuntimeError, TypeError) as error:
-        hint = "every plane of a sample needs the image's height and width"
-        raise DataError("samples cannot be stacked", subject=subject, found=str(error), hint=hint) from error
-
-
-def _widened(batch: Batch) -> Batch:
-    """Images in float32 and class indices in int64, as networks and losses take them; raw samples stay as they are."""
-    if "moves" in batch:
-        return batch
-    batch["image"] = batch["image"].float()
-    mask = batch.get("mask")
-    if isinstance(mask, torch.Tensor) and not mask.is_floating_point():
-        batch["mask"] = mask.long()
-    return batch
-
-
-def _one_size(sample: dict[str, Any]) -> str:
-    if "moves" in sample:  # its size and crop are applied to the batch, which needs one before
-        return 'resize before batches are made: data.cache=true, or transform.train.on="loader"'
-    return "set transform.size or transform.crop, or train.batch_size=1"
-
-
-def by_shape(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Samples → batches of equal shapes, in order (for evaluation at each image's own size)."""
-    batches: list[list[dict[str, Any]]] = []
-    for sample in samples:
-        if batches and batches[-1][0]["image"].shape == sample["image"].shape:
-            batches[-1].append(sample)
-        else:
-            batches.append([sample])
-    return [stack(batch) for batch in batches]
-
-
 class Collate:
     """Samples → what `join` makes of them, or the first error among them."""
 
@@ -202,49 +131,6 @@ class Loader(DataLoader):
             if isinstance(batch, UnetzooError):
                 raise batch
             yield batch
-
-
-def in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Batches, so many at a time; the last group may have fewer.
-
-    Examples:
-        >>> list(in_groups("abcde", 2))
-        [['a', 'b'], ['c', 'd'], ['e']]
-    """
-    iterator = iter(batches)
-    while group := list(itertools.islice(iterator, size)):
-        yield group
-
-
-def ready(
-    batch: Batch,
-    device: torch.device,
-    transform: Callable[[Batch], Batch] | None = None,
-    *,
-    channels_last: bool = False,
-) -> Batch:
-    """A batch as the network takes it: on the device (the host does not wait), transformed there, in its memory layout.
-
-    Args:
-        batch: As it was loaded.
-        device: Where the network is.
-        transform: The batch transform.
-        channels_last: Give the images this layout, whatever the transform has left.
-
-    Raises:
-        ConfigError: The samples' transform was to be finished here, and is not.
-    """
-    batch = transferred(batch, device)
-    if transform is not None:
-        batch = transform(batch)
-    if "moves" in batch:
-        raise ConfigError(
-            'samples of a Transform(on="device") that nothing finishes on the device',
-            found="moves in the batch",
-            hint="give the Trainer batch_transform=unetzoo.datasets.BatchTransform(train.transform), "
-            'and the validation data Transform(train=False, on="loader")',
-        )
-    return {**batch, "image": batch["image"].to(memory_format=torch.channels_last)} if channels_last else batch
 
 
 def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:

@@ -13,16 +13,16 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from .. import recompute
-from ..errors import ConfigError, DataError, SizeMismatchError
+from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
 from ..heads import as_float, get_head, heads_of
 from ..inference import predict_batch
 from ..modules import evaluation_mode, is_out_of_memory
 from ..precision import Precision, autocast
 from ..registry import keywords
 from . import memory
-from .data import Loader, ready
+from .batches import Batch, ready
+from .data import Loader
 
-Batch = dict[str, Any]
 Seen = Callable[[Any, Batch], None]
 T = TypeVar("T")
 
@@ -107,6 +107,37 @@ class Objective(nn.Module):
         return terms
 
 
+@contextlib.contextmanager
+def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[None]:
+    """Turn errors of torch or of a user's own code, on samples that do not fit, into one that describes the samples.
+
+    Exhausted memory and norms of a single value are left to the caller.
+
+    Args:
+        what: What works on the samples.
+        batch: The samples.
+        output: What the network returned for them.
+
+    Raises:
+        ConfigError: In place of any error that is not ours.
+    """
+    try:
+        yield
+    except UnetzooError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or memory.ONE_VALUE in str(error):
+            raise
+        tensors = {**({} if output is None else {"output": output}), **batch}
+        shown = (f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if isinstance(t, Tensor))
+        raise ConfigError(
+            f"{what} cannot process the samples",
+            subject=", ".join(shown),
+            found=f"{type(error).__name__}: {error}",
+            hint="compare channels, classes, sizes and types of data, network and loss",
+        ) from error
+
+
 def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
     """The batch with its targets on the output's grid: the center for a smaller output, every n-th pixel for a coarser.
 
@@ -182,10 +213,11 @@ class Evaluator:
         Raises:
             UnetzooError: What the batch meets.
         """
-        row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
-        for name, metric in self.metrics.items():
-            row += self._named(name, metric.compute())
-            metric.reset()
+        with as_config_error("validation", batch):
+            row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
+            for name, metric in self.metrics.items():
+                row += self._named(name, metric.compute())
+                metric.reset()
         return row
 
     def outputs(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:

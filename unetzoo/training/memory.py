@@ -12,8 +12,8 @@ from torch import Tensor
 from ..errors import MemoryExhaustedError
 from ..modules import is_out_of_memory
 from ..wording import pluralize
+from .batches import Batch
 
-Batch = dict[str, Any]
 ONE_VALUE = "Expected more than 1 value per channel"  # torch, of a norm that sees one sample of 1×1
 SMALLER = "take smaller images, a smaller network or train.precision=bf16"
 

@@ -28,12 +28,12 @@ from .callbacks import Callback, RunningTrainer, TensorBoard
 from .data import without_transform
 from .environment import environment
 from .logs import plain
+from .metrics import by_head
 from .optim import make_optimizer
 from .recipe import Recipe, load, saved_recipe
 from .resume import check_same
 from .schedule import Stage
 from .sections import Component, build_component
-from .setup import by_head
 from .trained import best_network
 from .trainer import Trainer
 

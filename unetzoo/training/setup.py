@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +12,13 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 
 from ..bundle import ModelBundle
-from ..errors import ConfigError, UnetzooError
+from ..errors import ConfigError
 from ..modules import is_out_of_memory, module_mode
 from ..precision import Precision, resolve, supported
-from ..registry import keywords
 from ..wording import pluralize
 from . import memory
-from .evaluate import Batch, Objective
+from .batches import Batch
+from .evaluate import Objective, as_config_error
 from .schedule import Plan
 from .settings import Settings
 from .state import Buffers
@@ -37,119 +36,6 @@ def join_processes(net: nn.Module, settings: Settings) -> Accelerator:
     if accelerator.num_processes > 1:
         atexit.register(accelerator.state.destroy_process_group)
     return accelerator
-
-
-class TorchMetric:
-    """A torchmetrics metric with our contract: scores by name.
-
-    Args:
-        metric: A `torchmetrics.Metric`, or a collection of them; it adds up over processes by itself.
-    """
-
-    def __init__(self, metric: Any) -> None:
-        self.metric, self.name = metric, type(metric).__name__.lower()
-
-    def update(self, output: Tensor, target: Tensor) -> None:
-        """Add a batch."""
-        self.metric.to(output.device).update(output, target)
-
-    def compute(self) -> dict[str, float]:
-        """The scores; those of classes are numbered."""
-        computed = self.metric.compute()
-        scores: dict[str, float] = {}
-        for name, value in (computed if isinstance(computed, Mapping) else {self.name: computed}).items():
-            values = torch.as_tensor(value).flatten().tolist()
-            numbered = {f"{name}/{index}": number for index, number in enumerate(values)}
-            scores |= {name: values[0]} if len(values) == 1 else numbered
-        return scores
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self.metric.reset()
-
-
-class MetricGroup:
-    """Several metrics of one head as one.
-
-    Further attributes, such as `confusion` and `names`, are those of the first metric that has them.
-
-    Args:
-        metrics: The metrics. Where two compute a score of the same name, the later one's is numbered: `miou_2`, and
-            `iou_2/car` of classes.
-    """
-
-    def __init__(self, metrics: Sequence[Any]) -> None:
-        self.metrics = list(metrics)
-
-    def __getattr__(self, name: str) -> Any:
-        for metric in self.__dict__.get("metrics", ()):
-            if hasattr(metric, name):
-                return getattr(metric, name)
-        raise AttributeError(name)
-
-    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Add a batch, weighted in the metrics that take a weight."""
-        for metric in self.metrics:
-            weighted = weight is not None and "weight" in keywords(metric.update)
-            metric.update(output, target, **({"weight": weight} if weighted else {}))
-
-    def compute(self) -> dict[str, float]:
-        """The scores of all metrics."""
-        scores: dict[str, float] = {}
-        for number, metric in enumerate(self.metrics, start=1):
-            for name, value in metric.compute().items():
-                kind, slash, part = name.partition("/")
-                scores[f"{kind}_{number}{slash}{part}" if name in scores else name] = value
-        return scores
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        for metric in self.metrics:
-            metric.reset()
-
-    def state(self) -> dict[str, Tensor]:
-        """The counts of those metrics whose counts add up over processes."""
-        return {
-            f"{number}.{name}": value
-            for number, metric in enumerate(self.metrics)
-            if hasattr(metric, "state")
-            for name, value in metric.state().items()
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Set what `state` returned."""
-        for number, metric in enumerate(self.metrics):
-            own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{number}.")}
-            if own:
-                metric.load_state(own)
-
-
-def by_head(metrics: Any) -> dict[str, Any]:
-    """Metrics by head; those given without a head are the mask's.
-
-    Raises:
-        ConfigError: An object that is no metric.
-    """
-    table = metrics if isinstance(metrics, Mapping) and not _is_foreign(metrics) else {"mask": metrics}
-    return {head: _metric(given, head) for head, given in table.items() if given is not None}
-
-
-def _metric(given: Any, head: str) -> Any:
-    if isinstance(given, list | tuple):
-        return MetricGroup([_metric(one, head) for one in given])
-    if isinstance(given, type) or not all(hasattr(given, part) for part in ("update", "compute", "reset")):
-        raise ConfigError(
-            "not a metric",
-            subject=f"metrics, {head}",
-            expected="an object with update, compute and reset, or a list of them",
-            found=given,
-            hint='e.g. unetzoo.METRICS.build("segmentation", num_classes=2)',
-        )
-    return TorchMetric(given) if _is_foreign(given) else given
-
-
-def _is_foreign(metric: Any) -> bool:
-    return any(kind.__module__.partition(".")[0] == "torchmetrics" for kind in type(metric).__mro__)
 
 
 def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: int) -> nn.Module:
@@ -199,18 +85,18 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
     return net.to(device)
 
 
-@contextlib.contextmanager
-def gradients() -> Iterator[None]:
-    """Record gradients inside the block, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-def check_types(net: Any, optimizer: Any, scheduler: Any, callbacks: Any) -> None:
+def check_parts(net: Any, optimizer: Any, scheduler: Any, callbacks: Any, *, scored: bool) -> None:
     """Check that the parts of a Trainer are objects of the right kind, not names, classes or functions.
 
+    Args:
+        net: The network.
+        optimizer: The optimizer.
+        scheduler: The scheduler.
+        callbacks: The callbacks.
+        scored: Whether there are metrics; they compute scores from logits.
+
     Raises:
-        ConfigError: Naming the part that is not.
+        ConfigError: Naming the part that is not; a network with an output activation that is to be scored.
     """
     rates = scheduler is None or (hasattr(scheduler, "state_dict") and not isinstance(scheduler, type))
     several = isinstance(callbacks, Sequence) and all(hasattr(one, "on_begin") for one in callbacks)
@@ -223,6 +109,16 @@ def check_types(net: Any, optimizer: Any, scheduler: Any, callbacks: Any) -> Non
         if not fits:
             hint = "build it first, e.g. unetzoo.build, make_optimizer or Schedule"
             raise ConfigError(f"wrong {name}", subject="Trainer", expected=expected, found=value, hint=hint)
+    config = getattr(net, "config", None)
+    activation = config.get("activation") if isinstance(config, Mapping) else None
+    if scored and activation not in (None, "identity"):
+        raise ConfigError(
+            "scores are computed from logits",
+            subject="net",
+            expected="a network without output activation",
+            found=f"activation={activation!r}",
+            hint="leave activation out; the losses and metrics apply it themselves",
+        )
 
 
 def fastest_precision(net: nn.Module, device: torch.device, batch_size: int, images: Tensor) -> Precision:
@@ -269,54 +165,6 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
             found=", ".join(missing[:3]),
             hint="give the optimizer the loss's parameters too, e.g. make_optimizer(net, 'adamw', loss=loss)",
         )
-
-
-def check_activation(net: nn.Module) -> None:
-    """Refuse a network that answers probabilities where logits are scored.
-
-    Raises:
-        ConfigError: It has an output activation.
-    """
-    config = getattr(net, "config", None)
-    activation = config.get("activation") if isinstance(config, Mapping) else None
-    if activation not in (None, "identity"):
-        raise ConfigError(
-            "scores are computed from logits",
-            expected="a network without output activation",
-            found=f"activation={activation!r}",
-            hint="leave activation out; the losses and metrics apply it themselves",
-        )
-
-
-@contextlib.contextmanager
-def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[None]:
-    """Turn errors of torch or of a user's own code, on samples that do not fit, into one that describes the samples.
-
-    Exhausted memory and norms of a single value are left to the caller.
-
-    Args:
-        what: What works on the samples.
-        batch: The samples.
-        output: What the network returned for them.
-
-    Raises:
-        ConfigError: In place of any error that is not ours.
-    """
-    try:
-        yield
-    except UnetzooError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error) or memory.ONE_VALUE in str(error):
-            raise
-        tensors = {**({} if output is None else {"output": output}), **batch}
-        shown = (f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if isinstance(t, Tensor))
-        raise ConfigError(
-            f"{what} cannot process the samples",
-            subject=", ".join(shown),
-            found=f"{type(error).__name__}: {error}",
-            hint="compare channels, classes, sizes and types of data, network and loss",
-        ) from error
 
 
 def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], plan: Plan, buffers: Buffers) -> list[str]:

@@ -22,7 +22,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ..errors import ConfigError, NonFiniteError
 from ..modules import evaluation_mode, is_out_of_memory
 from . import memory, rng
-from .evaluate import Batch, Objective
+from .batches import Batch
+from .evaluate import Objective
 from .state import Buffers, TrainState
 
 SKIPS = 25  # gradients that stay infinite for so many steps in a row are no matter of the scale

@@ -24,25 +24,23 @@ from ..errors import ConfigError
 from ..labels import LabelSpec
 from ..precision import Precision
 from . import memory, rng
+from .batches import Batch, in_groups, ready
 from .bundling import attach_bundle
 from .callbacks import Callback, Callbacks, Checkpoints, CollapseMonitor, RunningTrainer
 from .checkpoint import RunFolder
-from .data import Loader, Loaders, dataset_of, first_batch, in_groups, ready, with_transform
+from .data import Loader, Loaders, dataset_of, first_batch, with_transform
 from .environment import environment
-from .evaluate import Batch, Evaluator, Objective, Seen
+from .evaluate import Evaluator, Objective, Seen
+from .metrics import by_head
 from .optim import follow, make_optimizer
 from .progress import Progress
 from .resume import check_resumable
 from .schedule import Plan, Schedule, Stage
 from .settings import Settings
 from .setup import (
-    as_config_error,
-    by_head,
-    check_activation,
+    check_parts,
     check_trained,
-    check_types,
     fastest_precision,
-    gradients,
     join_processes,
     make_ready,
     rehearse,
@@ -106,9 +104,7 @@ class Trainer(RunningTrainer):
         self.stages = list(stages or ())
         if self.stages and (given.epochs or given.steps):
             raise ConfigError("two lengths of a run", found="stages beside epochs or steps", hint="leave one out")
-        check_types(net, optimizer, scheduler, callbacks)
-        if metrics:
-            check_activation(net)
+        check_parts(net, optimizer, scheduler, callbacks, scored=bool(metrics))
         self.accelerator = accelerator = join_processes(net, given)
         self.device, self.world = accelerator.device, accelerator.num_processes
         self.net = make_ready(net, given, self.device, self.world)
@@ -132,9 +128,9 @@ class Trainer(RunningTrainer):
         self.out = Path(out) if out is not None else None
         self.signals = Signals(out is not None)
         self.folder = RunFolder(self.out if accelerator.is_main_process else None, given.keep)
-        self.progress = Progress(progress and accelerator.is_main_process)
+        shown = Progress(progress and accelerator.is_main_process)
         checkpoints = Checkpoints(given.checkpoint_epochs, given.checkpoint_steps)
-        own = [self.progress, CollapseMonitor(), *callbacks, checkpoints]
+        own = [shown, CollapseMonitor(), *callbacks, checkpoints]
         self.callbacks = Callbacks(own, main=accelerator.is_main_process)
         self.loaders = Loaders(
             seed=given.seed, workers=given.workers, rank=accelerator.process_index, world=self.world,
@@ -142,7 +138,8 @@ class Trainer(RunningTrainer):
         )  # fmt: skip
         self.train_step = TrainStep(
             self.objective, self.state, accelerator,
-            ready=self._ready_to_train, reduce=self._summed, clip=given.clip, say=self._say_smaller,
+            ready=self._ready_to_train, reduce=self._summed, clip=given.clip,
+            say=lambda text: self.say("out_of_memory", text, parts=self.state.micro_batches),
         )  # fmt: skip
         self.evaluator = Evaluator(
             self.objective, self.metrics, accelerator, self._shares, tile=given.tile, between=self._stop_alone
@@ -178,7 +175,7 @@ class Trainer(RunningTrainer):
             given = {"batch_size": train.batch_size, "drop_last": train.drop_last}
             self.settings, self.loaders.drop_last = self.settings.model_copy(update=given), train.drop_last
         train, val = dataset_of(train), None if val is None else dataset_of(val)
-        with self.signals, memory.explained("training"), self.loaders, gradients():
+        with self.signals, memory.explained("training"), self.loaders, torch.inference_mode(False), torch.enable_grad():
             self.folder.check(resume)
             self._prepare(train, val)
             with self.folder.lock():
@@ -213,9 +210,7 @@ class Trainer(RunningTrainer):
         first = [partial(self._first, data) for data in self._data]
         names = rehearse(self.objective, first, self.plan, self.train_step.buffers)
         if val is not None:
-            batch = ready(first_batch(val, settings.seed), self.device)
-            with as_config_error("validation", batch):
-                names += self.evaluator.names(self.network, batch)
+            names += self.evaluator.names(self.network, ready(first_batch(val, settings.seed), self.device))
         rng.give(held)
         self.monitor = settings.monitor_among(names)
         mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
@@ -355,9 +350,6 @@ class Trainer(RunningTrainer):
             go_on = f"unetzoo train {self.out} --resume" if self.record else "fit(…, resume=True)"
             self.say("stopped", f"stopped after step {self.steps}{best}; go on with {go_on}")
         return SystemExit(128 + signal)
-
-    def _say_smaller(self, text: str) -> None:
-        self.say("out_of_memory", text, parts=self.state.micro_batches)
 
     def _ready_to_train(self, batch: Batch) -> Batch:
         return ready(batch, self.device, self.batch_transform, channels_last=self.objective.channels_last)

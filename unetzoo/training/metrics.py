@@ -1,0 +1,125 @@
+"""Metrics as a Trainer takes them: ours, torchmetrics', one or several per head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..registry import keywords
+
+
+class TorchMetric:
+    """A torchmetrics metric with our contract: scores by name.
+
+    Args:
+        metric: A `torchmetrics.Metric`, or a collection of them; it adds up over processes by itself.
+    """
+
+    def __init__(self, metric: Any) -> None:
+        self.metric, self.name = metric, type(metric).__name__.lower()
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Add a batch."""
+        self.metric.to(output.device).update(output, target)
+
+    def compute(self) -> dict[str, float]:
+        """The scores; those of classes are numbered."""
+        computed = self.metric.compute()
+        scores: dict[str, float] = {}
+        for name, value in (computed if isinstance(computed, Mapping) else {self.name: computed}).items():
+            values = torch.as_tensor(value).flatten().tolist()
+            numbered = {f"{name}/{index}": number for index, number in enumerate(values)}
+            scores |= {name: values[0]} if len(values) == 1 else numbered
+        return scores
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.metric.reset()
+
+
+class MetricGroup:
+    """Several metrics of one head as one.
+
+    Further attributes, such as `confusion` and `names`, are those of the first metric that has them.
+
+    Args:
+        metrics: The metrics. Where two compute a score of the same name, the later one's is numbered: `miou_2`, and
+            `iou_2/car` of classes.
+    """
+
+    def __init__(self, metrics: Sequence[Any]) -> None:
+        self.metrics = list(metrics)
+
+    def __getattr__(self, name: str) -> Any:
+        for metric in self.__dict__.get("metrics", ()):
+            if hasattr(metric, name):
+                return getattr(metric, name)
+        raise AttributeError(name)
+
+    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
+        """Add a batch, weighted in the metrics that take a weight."""
+        for metric in self.metrics:
+            weighted = weight is not None and "weight" in keywords(metric.update)
+            metric.update(output, target, **({"weight": weight} if weighted else {}))
+
+    def compute(self) -> dict[str, float]:
+        """The scores of all metrics."""
+        scores: dict[str, float] = {}
+        for number, metric in enumerate(self.metrics, start=1):
+            for name, value in metric.compute().items():
+                kind, slash, part = name.partition("/")
+                scores[f"{kind}_{number}{slash}{part}" if name in scores else name] = value
+        return scores
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for metric in self.metrics:
+            metric.reset()
+
+    def state(self) -> dict[str, Tensor]:
+        """The counts of those metrics whose counts add up over processes."""
+        return {
+            f"{number}.{name}": value
+            for number, metric in enumerate(self.metrics)
+            if hasattr(metric, "state")
+            for name, value in metric.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        for number, metric in enumerate(self.metrics):
+            own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{number}.")}
+            if own:
+                metric.load_state(own)
+
+
+def by_head(metrics: Any) -> dict[str, Any]:
+    """Metrics by head; those given without a head are the mask's.
+
+    Raises:
+        ConfigError: An object that is no metric.
+    """
+    table = metrics if isinstance(metrics, Mapping) and not _is_foreign(metrics) else {"mask": metrics}
+    return {head: _metric(given, head) for head, given in table.items() if given is not None}
+
+
+def _metric(given: Any, head: str) -> Any:
+    if isinstance(given, list | tuple):
+        return MetricGroup([_metric(one, head) for one in given])
+    if isinstance(given, type) or not all(hasattr(given, part) for part in ("update", "compute", "reset")):
+        raise ConfigError(
+            "not a metric",
+            subject=f"metrics, {head}",
+            expected="an object with update, compute and reset, or a list of them",
+            found=given,
+            hint='e.g. unetzoo.METRICS.build("segmentation", num_classes=2)',
+        )
+    return TorchMetric(given) if _is_foreign(given) else given
+
+
+def _is_foreign(metric: Any) -> bool:
+    return any(kind.__module__.partition(".")[0] == "torchmetrics" for kind in type(metric).__mro__)
