@@ -129,6 +129,48 @@ def test_half_precision():
         unetzoo.optimize(net, dtype=torch.bfloat16, tolerance=1e-6)
 
 
+def test_half_precision_takes_and_returns_float32():
+    net = lived(tiny("dualunet", classes=3))
+    fast = unetzoo.optimize(net, dtype=torch.bfloat16)
+    x = image(net, 64, batch=1)
+    with torch.no_grad():
+        for found, wanted in zip(tensors(fast(x)), tensors(net(x)), strict=True):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0.1 * float(wanted.abs().max()))
+    assert unetzoo.predict(fast, x[0]).mask.dtype == torch.bfloat16  # in the precision of the weights
+
+
+@pytest.mark.parametrize(("units", "expected"), [("amx", torch.bfloat16), (None, torch.float32)])
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(monkeypatch, units, expected):
+    monkeypatch.setattr("unetzoo.precision.bf16_units", lambda: units)
+    fast = unetzoo.optimize(lived(tiny("bnunet", classes=3)), dtype="auto")
+    assert fast.report.dtype == expected
+    small = lived(tiny("bnunet", classes=3))
+    assert unetzoo.optimize(small, dtype="auto", example=image(small, 32, batch=1)).report.dtype == torch.float32
+
+
+class NearlyTied(nn.Module):
+    """Two classes whose logits differ by less than bfloat16 resolves."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, x):
+        logits = self.conv(x) + 2
+        return torch.cat([logits, logits + 1e-4 * (x[:, :1] - 0.5)], 1)
+
+
+def test_labels_of_the_example_must_stay():
+    net, x = lived(tiny("bnunet", classes=3)), torch.rand(1, 3, 64, 64)
+    assert unetzoo.optimize(net, example=x).report.equal_labels == 1
+    tied = NearlyTied().eval()
+    with pytest.raises(PluginContractError) as caught:
+        unetzoo.optimize(tied, example=x, dtype=torch.bfloat16)
+    assert "dtype=torch.float32" in caught.value.hint
+    assert unetzoo.optimize(tied, example=x, dtype=torch.bfloat16, tolerance=0.1).report.equal_labels < 0.9
+
+
 def test_misuse_is_refused(tmp_path):
     fast = unetzoo.optimize(tiny("bnunet"))
     for refused in (fast.train, lambda: fast.save_pretrained(tmp_path)):

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from ..errors import ConfigError, PluginContractError
 from ..models.geometry import Region
 from ..modules import evaluation_mode
+from ..precision import resolve
 from .images import in_channels_of
 from .rewriting import HALF_TOLERANCE, TOLERANCE, apply, difference, fold, foldable, heads, merge, mergeable
 from .windows import geometry_of
 
 TRIAL = 64  # pixels per side of the trial image, at least
+TYPICAL = 256**2  # pixels of an image, where no example says
+HALF = (torch.bfloat16, torch.float16)
+LEAST_EQUAL_LABELS = 0.995
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Report:
         merged: 3×3 convolutions that became one transposed convolution with the nearest ×2 up-sampling before them.
         kept: Batch norms that stay: no convolution can absorb them that is also right at the border.
         error: Largest difference of the outputs, as a share of the largest output.
+        equal_labels: Share of pixels of the example whose label is that of the original network.
         dtype: Precision of the weights.
         channels_last: Whether channels lie innermost in memory.
         compiled: Whether the network is compiled.
@@ -43,13 +48,16 @@ class Report:
     merged: tuple[str, ...]
     kept: tuple[str, ...]
     error: float
+    equal_labels: float
     dtype: torch.dtype
     channels_last: bool
     compiled: bool
 
 
 class Optimized(nn.Module):
-    """A network for inference alone; other attributes are those of the network inside.
+    """A network for inference only, which takes and returns the precision of its input.
+
+    Other attributes are those of the network inside.
 
     Args:
         net: The network.
@@ -64,13 +72,15 @@ class Optimized(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """The network's output."""
-        return self._run(self._laid_out(x))
+        return _converted(self._run(self._prepared(x)), x.dtype)
 
     def decode_region(self, x: Tensor, region: Region) -> Any:
         """A region of the output, where the network `decodes_regions`."""
-        return self.net.decode_region(self._laid_out(x), region)  # pyright: ignore[reportCallIssue]
+        decoded = self.net.decode_region(self._prepared(x), region)  # pyright: ignore[reportCallIssue]
+        return _converted(decoded, x.dtype)
 
-    def _laid_out(self, x: Tensor) -> Tensor:
+    def _prepared(self, x: Tensor) -> Tensor:
+        x = x.to(self.report.dtype)
         return x.contiguous(memory_format=torch.channels_last) if self.report.channels_last else x
 
     @property
@@ -110,7 +120,7 @@ def optimize(
     *,
     example: Tensor | None = None,
     channels_last: bool = True,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Literal["auto"] | None = None,
     compile: bool = False,
     tolerance: float | None = None,
 ) -> Optimized:
@@ -129,11 +139,12 @@ def optimize(
         net: Any network that `predict` takes.
         example: An input (N, C, H, W) for the trial; random numbers by default.
         channels_last: Whether to move the channels innermost.
-        dtype: Precision to convert to; bfloat16 on a GPU, else the network's own, by default.
+        dtype: Precision to convert to; bfloat16 on a GPU, else the network's own, by default. "auto": bfloat16 where
+            the device multiplies it natively and images of the example's size gain by it (see `unetzoo.precision`).
         compile: Also compile it (`torch.compile`; on a CPU with constants folded in). The first output of each size
             takes tens of seconds.
         tolerance: Largest difference of the outputs, as a share of the largest; 1e-4 in float32, 0.1 in half
-            precision by default.
+            precision by default. With an example, half precision must also leave 99.5% of its labels as they were.
 
     Returns:
         The faster network; its `report` says what was done.
@@ -150,8 +161,13 @@ def optimize(
         (12, 2, ())
     """
     weight = next((p for p in net.parameters() if p.is_floating_point()), torch.empty((), device="cpu"))
-    dtype = dtype or (torch.bfloat16 if weight.device.type == "cuda" else weight.dtype)
     x = _trial(net, weight) if example is None else example.to(weight)
+    if dtype == "auto":
+        pixels = x[0, 0].numel() if example is not None else TYPICAL
+        reduced = resolve("auto", net, weight.device, pixels) == "bf16"
+        dtype = torch.bfloat16 if reduced else weight.dtype
+    elif dtype is None:
+        dtype = torch.bfloat16 if weight.device.type == "cuda" else weight.dtype
     with evaluation_mode(net), torch.no_grad(), full_float32():
         wanted = heads(net(x))
     fast = copy.deepcopy(net).eval().requires_grad_(False)
@@ -162,12 +178,13 @@ def optimize(
     if channels_last:
         fast = fast.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks it
     norms = tuple(name for name, layer in fast.named_modules() if isinstance(layer, nn.BatchNorm2d))
-    done = Optimized(fast, Report(folded, merged, norms, 0.0, dtype, channels_last, compile))
+    done = Optimized(fast, Report(folded, merged, norms, 0.0, 1.0, dtype, channels_last, compile))
     if compile:
         on_cpu = weight.device.type == "cpu"
         done._run = torch.compile(fast, options={"freezing": True} if on_cpu else None)
     with torch.inference_mode(), full_float32():
-        error = difference(heads(done(x.to(dtype))), wanted)
+        found = heads(done(x))
+    error, equal = difference(found, wanted), _equal_labels(found[0], wanted[0])
     limit = TOLERANCE.get(dtype, HALF_TOLERANCE) if tolerance is None else tolerance
     if not error <= limit:
         raise PluginContractError(
@@ -177,8 +194,28 @@ def optimize(
             found=f"{error:.3g}",
             hint="leave out compile, give another dtype, or a tolerance that suits you",
         )
-    done.report = replace(done.report, error=error)
+    if example is not None and tolerance is None and dtype in HALF and equal < LEAST_EQUAL_LABELS:
+        raise PluginContractError(
+            "the optimized network gives other labels",
+            subject=type(net).__name__,
+            expected=f"{LEAST_EQUAL_LABELS:.1%} of the example's labels as they were",
+            found=f"{equal:.2%} in {dtype}",
+            hint="dtype=torch.float32, or an example that the network was trained for",
+        )
+    done.report = replace(done.report, error=error, equal_labels=equal)
     return done
+
+
+def _converted(output: Any, dtype: torch.dtype) -> Any:
+    if isinstance(output, Tensor):
+        return output.to(dtype)
+    parts = [_converted(part, dtype) for part in output]
+    return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+
+
+def _equal_labels(found: Tensor, wanted: Tensor) -> float:
+    labels = [mask.argmax(1) if mask.shape[1] > 1 else mask > 0 for mask in (found, wanted)]
+    return float((labels[0] == labels[1]).double().mean())
 
 
 @contextmanager
