@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 from .. import recompute
@@ -195,6 +195,10 @@ class Evaluator:
             seen: Called with every (output, batch) that is scored, targets on the output's grid.
             split: Which part of the data that is.
         """
+        for buffer in (
+            net.buffers() if self.accelerator.num_processes > 1 else ()
+        ):  # each has its own share's statistics
+            broadcast(buffer)
         sums = self._count(net, self._batches(dataset), seen)
         totals: Counter[str] = Counter()
         for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample

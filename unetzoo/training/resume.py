@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointMismatchError
+from .schedule import Stage
+from .settings import Settings
+from .state import TrainState
 
 # What a resumed run may change: its length, and what does not change results. The root of the data may move, too.
 FREE = {
@@ -16,20 +19,42 @@ FREE = {
 }  # fmt: skip
 
 
+def fingerprint(
+    settings: Settings, stages: Sequence[Stage], samples: int, processes: int, state: TrainState
+) -> dict[str, Any]:
+    """What must be the same for a run to continue as if it had never stopped, besides its record.
+
+    Args:
+        settings: Of the Trainer.
+        stages: Its stages.
+        samples: Length of the training data.
+        processes: How many train together.
+        state: Has the optimizer and the schedule.
+    """
+    return {
+        "train": settings.model_dump(mode="json"),
+        "stages": [[stage.epochs, stage.batch_size] for stage in stages],
+        "samples": samples,
+        "processes": processes,
+        "optimizer": type(state.optimizer).__name__,
+        "scheduler": type(state.schedule.scheduler).__name__,
+    }
+
+
 def check_resumable(
     saved: Mapping[str, Any],
-    *,
     record: Mapping[str, Any],
     settings: Mapping[str, Any],
+    *,
     steps: int,
     out: Path | None,
 ) -> None:
-    """Compare a checkpoint's plain values with the run that is to go on from it.
+    """Compare a checkpoint's plain values with the run that is to continue from it.
 
     Args:
         saved: The values.
         record: The run's record.
-        settings: What `Trainer` says of itself.
+        settings: The run's `fingerprint`.
         steps: Optimizer steps of the whole run.
         out: The run folder.
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted here, obeyed at the next optimizer step's edge."""
+"""Signals that ask a run to stop: noted when they come, obeyed after the current optimizer step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 60  # seconds
 
 
+class SignalReceivedError(Exception):
+    """A signal came where the work can be interrupted."""
+
+
 class Signals:
-    """Notes SIGTERM and SIGINT inside its `with` block; the second one ends the process at once.
+    """Notes SIGTERM and SIGINT inside its `with` block; a second signal ends the process at once.
 
     Args:
-        enabled: Note them at all. Only the main thread can.
+        enabled: Whether to note them. Only the main thread can.
     """
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled and threading.current_thread() is threading.main_thread()
-        self.received = 0
+        self.received = 0  # the signal that came inside the block, or 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -35,9 +39,14 @@ class Signals:
             signal.signal(number, handler)
         self._before = {}
 
-    def pending(self) -> int:
-        """The signal that came inside the block, or 0; outside of it always 0."""
-        return self.received if self._before else 0
+    def check(self) -> None:
+        """Interrupt the work if a signal came inside the block.
+
+        Raises:
+            SignalReceivedError: It did.
+        """
+        if self._before and self.received:
+            raise SignalReceivedError
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received:
@@ -46,15 +55,15 @@ class Signals:
 
 
 def outlive_in_worker(worker: int) -> None:
-    """Let a loader's worker live through a signal to the whole process group: its parent decides when to stop.
+    """Keep a loader's worker alive when the whole process group is signaled: its parent decides when to stop.
 
-    The second SIGTERM, or a minute, ends it: by then the parent has saved, or means the worker itself.
+    A second SIGTERM ends the worker, or a minute: by then the parent has saved, or means the worker itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, _soon)
+        signal.signal(signal.SIGTERM, _end_soon)
 
 
-def _soon(number: int, frame: FrameType | None) -> None:
+def _end_soon(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.alarm(GRACE)

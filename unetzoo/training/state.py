@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -180,6 +180,22 @@ class TrainState:
         """Forget a former run; weights and the optimizer's state stay."""
         self.best, self.steps, self.history, self.term_names = Best(), 0, [], []
         self.sums, self.seconds, self.micro_batches, self.skipped, self.skipped_in_a_row = None, 0.0, 1, 0, 0
+
+    def mean_terms(self, samples: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The loss and its terms, averaged over the current epoch.
+
+        Args:
+            samples: Samples that all processes have seen in it.
+            reduce: Sums a tensor over the processes.
+        """
+        sums, names = reduce(cast(Tensor, self.sums)).tolist(), ["loss", *self.term_names]
+        return {f"train/{name}": value / samples for name, value in zip(names, sums, strict=True)}
+
+    def close_epoch(self, row: dict[str, float], score: float) -> None:
+        """Add an epoch's row to the history, move the rate by its monitored score, and begin the next epoch's sums."""
+        self.history.append(row)
+        self.schedule.after_epoch(score)
+        self.sums, self.seconds, self.skipped = None, 0.0, 0
 
     def state_dict(self) -> checkpoint.Checkpoint:
         """Everything that the rest of the run depends on. All processes call it together.

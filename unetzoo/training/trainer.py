@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -34,7 +34,7 @@ from .evaluate import Evaluator, Objective, Seen
 from .metrics import by_head
 from .optim import follow, make_optimizer
 from .progress import Progress
-from .resume import check_resumable
+from .resume import check_resumable, fingerprint
 from .schedule import Plan, Schedule, Stage
 from .settings import Settings
 from .setup import (
@@ -46,7 +46,7 @@ from .setup import (
     rehearse,
     trained_precision,
 )
-from .signals import Signals
+from .signals import SignalReceivedError, Signals
 from .state import EMA, Best, TrainState
 from .step import NonFiniteMonitor, TrainStep
 
@@ -117,13 +117,10 @@ class Trainer(RunningTrainer):
         check_trained(self.objective, self.optimizer)
         follow(self.optimizer)
         self.state = TrainState(
-            self.net,
-            self.loss,
-            self.optimizer,
-            Schedule.of(scheduler),
-            torch.amp.GradScaler(self.device.type, enabled=given.precision == "fp16"),
-            EMA(self.net, given.ema) if given.ema is not None else None,
-        )
+            self.net, self.loss, self.optimizer, Schedule.of(scheduler),
+            scaler=torch.amp.GradScaler(self.device.type, enabled=given.precision == "fp16"),
+            ema=EMA(self.net, given.ema) if given.ema is not None else None,
+        )  # fmt: skip
         self.metrics, self.batch_transform, self.record = by_head(metrics), batch_transform, dict(record or {})
         self.out = Path(out) if out is not None else None
         self.signals = Signals(out is not None)
@@ -142,8 +139,9 @@ class Trainer(RunningTrainer):
             say=lambda text: self.say("out_of_memory", text, parts=self.state.micro_batches),
         )  # fmt: skip
         self.evaluator = Evaluator(
-            self.objective, self.metrics, accelerator, self._shares, tile=given.tile, between=self._stop_alone
-        )
+            self.objective, self.metrics, accelerator, self._shares, tile=given.tile,
+            between=self.signals.check if self.world == 1 else lambda: None,
+        )  # fmt: skip
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -216,6 +214,7 @@ class Trainer(RunningTrainer):
         mode, unscored = settings.mode_of(self.monitor), settings.monitor is None and self.monitor == "train/loss"
         self.state.best = Best(mode, settings.patience, latest=unscored)
         self.state.schedule.build(self.optimizer, epochs=self.plan.epochs, steps=self.plan.steps, mode=mode)
+        self._fingerprint = fingerprint(settings, self.stages, self.samples, self.world, self.state)
 
     def _begin(self, data: Any, resuming: bool) -> None:
         """Seed or restore everything that the first step depends on."""
@@ -224,8 +223,7 @@ class Trainer(RunningTrainer):
         rng.seed_all(self.settings.seed + self.accelerator.process_index)
         if resuming:
             saved = RunFolder(self.out, self.settings.keep).load_latest()
-            given = {"record": self.record, "settings": self._fingerprint()}
-            check_resumable(saved.state, **given, steps=self.plan.steps, out=self.out)
+            check_resumable(saved.state, self.record, self._fingerprint, steps=self.plan.steps, out=self.out)
             self.objective.compute_in(saved.state["precision"])
             self.state.load_state_dict(saved, self.accelerator.process_index, self.device)
             self.folder.write_log(self.history)
@@ -233,23 +231,12 @@ class Trainer(RunningTrainer):
         self.labels = labels if isinstance(labels, LabelSpec) else None
         for net in {self.net, self.network}:
             attach_bundle(net, data, self.metrics.get("mask"), self.precision)
-        facts = {} if self.labels is None else {"labels.json": self.labels.to_dict()}
-        machine = environment(self.net, self.device, self.world, self.precision)
-        self.folder.describe({**facts, "environment.json": machine})
+        facts: dict[str, Any] = {} if self.labels is None else {"labels.json": self.labels.to_dict()}
+        facts["environment.json"] = environment(self.net, self.device, self.world, self.precision)
+        self.folder.describe(facts)
         if self.settings.precision == "auto" and self.precision != "fp32" and not resuming:
             said = f"computing in {self.precision}, which is fastest here (train.precision=fp32 for float32)"
             self.callbacks.call("on_message", self, "precision", said)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a run to go on as if it had never stopped."""
-        return {
-            "train": self.settings.model_dump(mode="json"),
-            "stages": [[stage.epochs, stage.batch_size] for stage in self.stages],
-            "samples": self.samples,
-            "processes": self.world,
-            "optimizer": type(self.optimizer).__name__,
-            "scheduler": type(self.state.schedule.scheduler).__name__,
-        }
 
     def _train_epoch(self, epoch: int) -> None:
         started, first = time.perf_counter(), self.plan.first_step(epoch)
@@ -274,20 +261,19 @@ class Trainer(RunningTrainer):
         if not self.plan.is_whole(epoch):
             self.save()  # a longer run goes on inside this epoch
         started = time.perf_counter()
-        row = {"epoch": epoch + 1.0, "lr": state.schedule.rate(self.steps - 1)} | self._train_scores(epoch)
+        row = {"epoch": epoch + 1.0, "lr": state.schedule.rate(self.steps - 1)}
+        row |= state.mean_terms(self.plan.samples_in(epoch) * self.world, self._summed)
         try:
             if val is not None:
                 row |= self.evaluate(val, partial(self.callbacks.call, "on_evaluate", self))
-        except _StoppedError:
+        except SignalReceivedError:
             self.save()
             raise self._stopped(self.signals.received) from None
         if state.scaler.is_enabled():
             row["skipped"] = float(state.skipped)
         row["seconds"] = state.seconds + time.perf_counter() - started
         better = state.best.follow(row[self.monitor])
-        state.history.append(row)
-        state.schedule.after_epoch(row[self.monitor])
-        state.sums, state.seconds, state.skipped = None, 0.0, 0
+        state.close_epoch(row, row[self.monitor])
         self.callbacks.call("on_epoch", self, row, better)
         self.accelerator.wait_for_everyone()
 
@@ -302,8 +288,6 @@ class Trainer(RunningTrainer):
         Returns:
             `<split>/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
         """
-        for buffer in self.network.buffers() if self.world > 1 else ():  # each kept statistics of its own share
-            broadcast(buffer)
         with self.loaders:
             return self.evaluator.scores(self.network, self._to_evaluate(dataset), seen, split=split)
 
@@ -320,7 +304,7 @@ class Trainer(RunningTrainer):
         self.nonfinite.read(self.train_step.flush())
         if self.out is not None:
             saved = self.state.state_dict()
-            saved.state.update(settings=self._fingerprint(), record=self.record, precision=self.precision)
+            saved.state.update(settings=self._fingerprint, record=self.record, precision=self.precision)
             self.folder.save(self.steps, saved)
 
     def say(self, event: str, text: str, **facts: Any) -> None:
@@ -360,22 +344,8 @@ class Trainer(RunningTrainer):
     def _shares(self, data: Any) -> Loader:
         return self.loaders.get(data, self.settings.batch_size, train=False)
 
-    def _train_scores(self, epoch: int) -> dict[str, float]:
-        samples = self.plan.samples_in(epoch) * self.world
-        sums = self._summed(cast(Tensor, self.state.sums)).tolist()
-        names = ["loss", *self.state.term_names]
-        return {f"train/{name}": value / samples for name, value in zip(names, sums, strict=True)}
-
     def _summed(self, part: Tensor) -> Tensor:
         return cast(Tensor, self.accelerator.reduce(part.to(self.device), "sum")) if self.world > 1 else part
-
-    def _stop_alone(self) -> None:
-        if self.world == 1 and self.signals.pending():
-            raise _StoppedError
-
-
-class _StoppedError(Exception):
-    """A signal came during an evaluation."""
 
 
 Trainer.__signature__ = Settings.signature_of(Trainer)  # pyright: ignore[reportAttributeAccessIssue]
