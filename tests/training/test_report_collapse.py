@@ -16,7 +16,7 @@ from torch import nn
 
 from unetzoo import LOSSES, METRICS
 from unetzoo.training import collapse
-from unetzoo.training.collapse import Circumstances, Collapse, Follower, Spread, causes, of_classes
+from unetzoo.training.collapse import Circumstances, Collapse, CollapseTracker, Spread, causes, class_collapse
 
 ROAD = Collapse("'road'", 0.9)
 
@@ -26,7 +26,7 @@ ROAD = Collapse("'road'", 0.9)
 def test_one_class_is_what_the_predicted_pixels_say(rows, dominant):
     counts = np.array(rows)
     counts[:, [c for c in range(4) if c != dominant]] //= 500
-    found = of_classes(torch.from_numpy(counts), "abcd")
+    found = class_collapse(torch.from_numpy(counts), "abcd")
     predicted, true = counts.sum(0), counts.sum(1)
     most = int(predicted.argmax())
     others = counts.sum() - true[most]
@@ -37,20 +37,20 @@ def test_one_class_is_what_the_predicted_pixels_say(rows, dominant):
 
 
 def test_what_is_no_collapse():
-    assert of_classes(torch.zeros(3, 3, dtype=torch.int64), "abc") is None  # nothing was counted
-    assert of_classes(torch.tensor([[50, 0], [0, 0]]), "ab") is None  # the truth has one class alone
+    assert class_collapse(torch.zeros(3, 3, dtype=torch.int64), "abc") is None  # nothing was counted
+    assert class_collapse(torch.tensor([[50, 0], [0, 0]]), "ab") is None  # the truth has one class alone
     rare = torch.tensor([[9990, 0], [9, 1]])  # one pixel in a thousand, a tenth of them found
-    assert of_classes(rare, "ab") is None
-    assert of_classes(torch.tensor([[9990, 0], [10, 0]]), "ab") == Collapse("'a'", 0.999)
+    assert class_collapse(rare, "ab") is None
+    assert class_collapse(torch.tensor([[9990, 0], [10, 0]]), "ab") == Collapse("'a'", 0.999)
 
 
 def test_labels_that_are_never_or_always_given():
     never = torch.tensor([[[90, 0], [10, 0]], [[80, 0], [20, 0]]])
-    found = of_classes(never, ("x", "y"))
+    found = class_collapse(never, ("x", "y"))
     assert found is not None and found.what == "no label at all"
-    found = of_classes(never.flip(2), ("x", "y"))
+    found = class_collapse(never.flip(2), ("x", "y"))
     assert found is not None and found.what == "every label" and found.share == pytest.approx(0.15)
-    assert of_classes(torch.tensor([[[90, 0], [10, 0]], [[80, 0], [0, 20]]]), ("x", "y")) is None
+    assert class_collapse(torch.tensor([[[90, 0], [10, 0]], [[80, 0], [0, 20]]]), ("x", "y")) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.002, 0.02])
@@ -78,22 +78,22 @@ def test_a_constant_truth_is_no_collapse():
 
 
 def test_it_is_said_once_a_change_and_not_while_batch_norm_warms_up():
-    follower = Follower()
-    assert follower.news({"mask": ROAD}, 10) == {}
-    assert follower.news({"mask": ROAD}, 20) == {}  # twice in a row, but too early
-    assert follower.news({"mask": ROAD}, collapse.STEPS) == {"mask": ROAD}
-    assert follower.news({"mask": ROAD}, 200) == {}
+    follower = CollapseTracker()
+    assert follower.changes({"mask": ROAD}, 10) == {}
+    assert follower.changes({"mask": ROAD}, 20) == {}  # twice in a row, but too early
+    assert follower.changes({"mask": ROAD}, collapse.STEPS) == {"mask": ROAD}
+    assert follower.changes({"mask": ROAD}, 200) == {}
     car = Collapse("'car'", 0.1)
-    assert follower.news({"mask": car}, 300) == {}
-    assert follower.news({"mask": car}, 400) == {"mask": car}
-    assert follower.news({"mask": None}, 500) == {"mask": None}
-    assert follower.news({"mask": None}, 600) == {}
-    assert follower.news({"mask": ROAD}, 700) == {}  # a single evaluation may be chance
-    assert follower.news({"mask": None}, 800) == {}
-    assert Follower().news({"mask": ROAD}, 10, last=True) == {"mask": ROAD}  # there will be no second one
+    assert follower.changes({"mask": car}, 300) == {}
+    assert follower.changes({"mask": car}, 400) == {"mask": car}
+    assert follower.changes({"mask": None}, 500) == {"mask": None}
+    assert follower.changes({"mask": None}, 600) == {}
+    assert follower.changes({"mask": ROAD}, 700) == {}  # a single evaluation may be chance
+    assert follower.changes({"mask": None}, 800) == {}
+    assert CollapseTracker().changes({"mask": ROAD}, 10, last=True) == {"mask": ROAD}  # there will be no second one
     values = [Collapse("0.51"), Collapse("0.52"), Collapse("0.53")]
-    follower = Follower()
-    assert [len(follower.news({"depth": value}, 500)) for value in values] == [0, 1, 0]  # the value may wander
+    follower = CollapseTracker()
+    assert [len(follower.changes({"depth": value}, 500)) for value in values] == [0, 1, 0]  # the value may wander
 
 
 def at(**changed):

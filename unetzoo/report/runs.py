@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..training.collapse import told
+from ..training.collapse import reported_states
 from ..training.logs import read_jsonl
 from ..training.recipe import saved_recipe
 
@@ -102,7 +102,7 @@ def _planned(recipe: Mapping[str, Any]) -> int | None:
 
 def _collapsed(folder: Path, epochs: int) -> str:
     try:
-        states = told(read_jsonl(folder / "events.jsonl").rows, epochs)
+        states = reported_states(read_jsonl(folder / "events.jsonl").rows, epochs)
     except DataError:  # nothing happened
         return ""
     return ", ".join(state for state in states.values() if state)

@@ -29,7 +29,7 @@ from ..errors import CheckpointWriteError, ConfigError, DataError
 from ..heads import heads_of
 from ..labels import LabelSpec
 from .checkpoint import RunFolder
-from .collapse import Circumstances, Collapse, Follower, Spread, causes, of_classes, told
+from .collapse import Circumstances, Collapse, CollapseTracker, Spread, causes, class_collapse, reported_states
 from .logs import read_jsonl
 from .schedule import Plan
 from .state import EMA, Best, TrainState
@@ -209,7 +209,7 @@ class CollapseMonitor(Callback):
 
     def on_begin(self, trainer: RunningTrainer) -> None:
         """Continue from what the run has reported already."""
-        self.follower = Follower(self._reported(trainer))
+        self.tracker = CollapseTracker(self._reported(trainer))
         self._begin_evaluation()
 
     def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
@@ -227,12 +227,12 @@ class CollapseMonitor(Callback):
     def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
         """Look for collapses, and say what has changed."""
         found: dict[str, Collapse | None] = {
-            head: of_classes(metric.confusion, metric.names)
+            head: class_collapse(metric.confusion, metric.names)
             for head, metric in trainer.metrics.items()
             if hasattr(metric, "confusion")
         }
         found |= {head: spread.collapse() for head, spread in self._summed_spreads().items()}
-        for head, collapse in self.follower.news(found, trainer.steps, last=trainer.ended).items():
+        for head, collapse in self.tracker.changes(found, trainer.steps, last=trainer.ended).items():
             self._say(trainer, head, collapse, row)
         self._begin_evaluation()
 
@@ -255,7 +255,7 @@ class CollapseMonitor(Callback):
             said = f"epoch {epoch}: the predicted {head} is no longer the same everywhere"
         else:
             mean, deviation = self._input.tolist() if self._input is not None else (0.0, 1.0)
-            event, said = "collapse", collapse.said(head, epoch)
+            event, said = "collapse", collapse.message(head, epoch)
             run = str(trainer.out or "PATH")
             reasons = causes(collapse, Circumstances(row["lr"], trainer.steps, mean, deviation, run))
         text = "\n".join([said, *(f"  likely cause: {reason}" for reason in reasons)])
@@ -266,7 +266,7 @@ class CollapseMonitor(Callback):
         if trainer.out is None or not trainer.history:
             return {}
         try:
-            return told(read_jsonl(trainer.out / "events.jsonl").rows, len(trainer.history))
+            return reported_states(read_jsonl(trainer.out / "events.jsonl").rows, len(trainer.history))
         except DataError:  # nothing happened
             return {}
 

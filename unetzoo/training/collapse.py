@@ -1,9 +1,10 @@
-"""Networks that answer the same everywhere: found in what an evaluation counts anyway, said once, with the causes.
+"""Detects networks that predict the same everywhere, from numbers that an evaluation computes anyway.
 
-A network predicts *one class* when the pixels it gives to all other classes are fewer than half a percent of the
-pixels that truly are of other classes; it predicts *one value* when its answers spread by less than one percent of
-the spread of the truth. Both hold for many a healthy network at first, while batch norm has seen little. So it is said
-when two evaluations in a row find it and `STEPS` optimizer steps are done, or when the run ends.
+A network predicts *one class* if the pixels predicted as any other class are fewer than half a percent of the pixels
+that belong to other classes. It predicts *one value* if the standard deviation of its predictions is below one percent
+of that of the ground truth. Both are true of many healthy networks at first, while batch norm has seen few samples. A
+collapse is therefore reported once two evaluations in a row find it and `STEPS` optimizer steps are done, or when the
+run ends.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FEW = 1 / 200  # of the pixels that are truly of other classes
-FLAT = 1 / 100  # of the standard deviation of the truth
+FEW = 1 / 200  # of the pixels that belong to other classes
+FLAT = 1 / 100  # of the standard deviation of the ground truth
 TIMES = 2  # evaluations in a row
-STEPS = 100  # optimizer steps, of which batch norm's averages take the most part in
+STEPS = 100  # optimizer steps, after which the running averages of batch norm have settled
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """What a head answers everywhere.
+    """A prediction that is the same everywhere.
 
     Args:
-        what: The class or value, for a reader.
-        share: The part of the true pixels that is of this class; NaN for values.
+        what: The class or value, as text.
+        share: Share of the pixels that belong to this class; NaN for values.
     """
 
     what: str
@@ -36,11 +37,11 @@ class Collapse:
 
     @property
     def state(self) -> str:
-        """What stays the same while nothing changes: the class, but not the value."""
+        """The kind of collapse: the class, or "one value", whichever it is."""
         return "one value" if math.isnan(self.share) else self.what
 
-    def said(self, head: str, epoch: int) -> str:
-        """A sentence on it."""
+    def message(self, head: str, epoch: int) -> str:
+        """The warning."""
         if math.isnan(self.share):
             return f"epoch {epoch}: the predicted {head} has collapsed to one value, {self.what}, everywhere"
         return (
@@ -49,20 +50,20 @@ class Collapse:
         )
 
 
-def of_classes(confusion: Tensor, names: Sequence[str]) -> Collapse | None:
-    """The class that takes all predictions, if one does although the truth has others.
+def class_collapse(confusion: Tensor, names: Sequence[str]) -> Collapse | None:
+    """The only class that is predicted, if the ground truth has others.
 
     Args:
-        confusion: Counts, rows = truth; with a 2×2 matrix a label, whether one label at all is predicted, or all are.
-        names: A name each class.
+        confusion: Counts, rows = truth. With one 2×2 matrix per label: whether no label is predicted, or every label.
+        names: One name per class.
 
     Shape:
         - confusion: integers (classes, classes) or (labels, 2, 2)
 
     Examples:
-        >>> of_classes(torch.tensor([[900, 0], [100, 0]]), ["road", "car"])
+        >>> class_collapse(torch.tensor([[900, 0], [100, 0]]), ["road", "car"])
         Collapse(what="'road'", share=0.9)
-        >>> of_classes(torch.tensor([[900, 0], [99, 1]]), ["road", "car"]) is None
+        >>> class_collapse(torch.tensor([[900, 0], [99, 1]]), ["road", "car"]) is None
         True
     """
     if multilabel := confusion.ndim == 3:
@@ -78,7 +79,7 @@ def of_classes(confusion: Tensor, names: Sequence[str]) -> Collapse | None:
 
 @dataclass
 class Spread:
-    """Mean and standard deviation of predicted and true values; sums, which add up over batches and processes.
+    """Spread of predicted and true values, as sums that add up over batches and processes.
 
     Examples:
         >>> spread = Spread.of(torch.tensor([0.5, 0.5, 9.0]), torch.tensor([0.0, 1.0, 9.0]), torch.tensor([1, 1, 0]))
@@ -90,7 +91,7 @@ class Spread:
 
     @classmethod
     def of(cls, predicted: Tensor, true: Tensor, valid: Tensor | None = None) -> Spread:
-        """The sums of one batch; on its device, which nobody waits for."""
+        """The sums of one batch, on its device; the host does not wait."""
         wide = torch.float32 if predicted.device.type == "mps" else torch.float64
         counts = torch.ones_like(predicted, dtype=torch.bool) if valid is None else valid.reshape(predicted.shape) > 0
         p, t = (torch.where(counts, values.to(wide), 0.0) for values in (predicted, true.reshape(predicted.shape)))
@@ -100,7 +101,7 @@ class Spread:
         return Spread(self.sums + other.sums.to(self.sums.device))
 
     def collapse(self) -> Collapse | None:
-        """The value that is predicted everywhere, if one is although the truth has others."""
+        """The only value that is predicted, if the ground truth has others."""
         count, p, pp, t, tt = self.sums.tolist()
         if not count:
             return None
@@ -110,14 +111,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of a run when its predictions collapse.
+    """The state of a run whose predictions collapse.
 
     Args:
         rate: The learning rate.
         steps: Optimizer steps done.
-        mean: Mean of the validation images as the network gets them.
+        mean: Mean of the validation images, as the network receives them.
         deviation: Their standard deviation.
-        run: Run folder, or what stands for it.
+        run: The run folder, or a placeholder for it.
     """
 
     rate: float
@@ -128,7 +129,7 @@ class Circumstances:
 
 
 def causes(found: Collapse, at: Circumstances) -> list[str]:
-    """The likely causes, each with its remedy; those that the numbers speak for come first."""
+    """The likely causes, each with its fix; those that the numbers suggest come first."""
     normal = abs(at.mean) <= 3 and 0.05 <= at.deviation <= 5
     likely: list[tuple[bool, str]] = []
     if not math.isnan(found.share):
@@ -159,50 +160,50 @@ def causes(found: Collapse, at: Circumstances) -> list[str]:
 
 
 @dataclass
-class Follower:
-    """Says once when a head collapses, to what else it changes, and when it recovers.
+class CollapseTracker:
+    """Reports each collapse of a head once: when it begins, when the class changes, when the head recovers.
 
     Examples:
-        >>> follower, road = Follower(), Collapse("'road'", 0.9)
-        >>> [follower.news({"mask": found}, steps=200) for found in (road, road, road, None)]
+        >>> tracker, road = CollapseTracker(), Collapse("'road'", 0.9)
+        >>> [tracker.changes({"mask": found}, steps=200) for found in (road, road, road, None)]
         [{}, {'mask': Collapse(what="'road'", share=0.9)}, {}, {'mask': None}]
     """
 
-    told: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
     _found: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def news(
+    def changes(
         self, found: Mapping[str, Collapse | None], steps: int, *, last: bool = False
     ) -> dict[str, Collapse | None]:
-        """What is to be said after an evaluation: a collapse of a head, or None where it recovered.
+        """What to report after an evaluation: the collapse of a head, or None if it has recovered.
 
         Args:
-            found: What each head answers everywhere.
+            found: The collapse of each head, if any.
             steps: Optimizer steps done.
             last: Whether the run ends here.
         """
-        news: dict[str, Collapse | None] = {}
+        changed: dict[str, Collapse | None] = {}
         for head, collapse in found.items():
             state = collapse.state if collapse else ""
             before, times = self._found.get(head, ("", 0))
             times = times + 1 if state == before else 1
             self._found[head] = state, times
             sure = not state or last or (times >= TIMES and steps >= STEPS)
-            if sure and state != self.told.get(head, ""):
-                self.told[head] = state
-                news[head] = collapse
-        return news
+            if sure and state != self.reported.get(head, ""):
+                self.reported[head] = state
+                changed[head] = collapse
+        return changed
 
 
-def told(events: Iterable[Mapping[str, Any]], epochs: int) -> dict[str, str]:
-    """The state of each head that the warnings of a run's first epochs left behind; empty for one that recovered.
+def reported_states(events: Iterable[Mapping[str, Any]], epochs: int) -> dict[str, str]:
+    """The state of each head according to the warnings of a run; empty text for a head that has recovered.
 
     Args:
-        events: As `events.jsonl` has them.
-        epochs: How many epochs count; those that were undone by a kill do not.
+        events: The rows of `events.jsonl`.
+        epochs: Number of epochs that count; later ones were undone by a kill.
 
     Examples:
-        >>> told([{"event": "collapse", "epoch": 3, "head": "mask", "state": "'road'"}], epochs=5)
+        >>> reported_states([{"event": "collapse", "epoch": 3, "head": "mask", "state": "'road'"}], epochs=5)
         {'mask': "'road'"}
     """
     ours = [event for event in events if event.get("event") in ("collapse", "recovered")]
@@ -214,7 +215,7 @@ def told(events: Iterable[Mapping[str, Any]], epochs: int) -> dict[str, str]:
 
 
 def _percent(share: float) -> str:
-    """A share that does not look like all or nothing unless it is.
+    """A share in percent; only exact shares read 0 % or 100 %.
 
     Examples:
         >>> [_percent(share) for share in (1.0, 0.99996, 0.5, 0.00001, 0.0)]

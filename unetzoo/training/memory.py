@@ -1,4 +1,4 @@
-"""Out of memory: the same samples again, in smaller parts."""
+"""Exhausted memory: batches are processed again in smaller parts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SMALLER = "take smaller images, a smaller network or train.precision=bf16"
 
 
 def exhausted(what: str, error: object, hint: str) -> MemoryExhaustedError:
-    """The error for memory that no smaller part can save."""
+    """The error when even smaller parts do not fit."""
     return MemoryExhaustedError(f"out of memory in {what}", found=str(error).partition("\n")[0], hint=hint)
 
 
 def free() -> None:
-    """Give cached blocks back to the device."""
+    """Return cached blocks to the device."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def cut(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in so many parts of nearly equal size, fewer when it has fewer samples.
+    """Split a batch into parts of nearly equal size, at most one per sample.
 
     Examples:
         >>> [part["id"] for part in cut({"image": torch.zeros(3, 1), "id": ["a", "b", "c"]}, 2)]
@@ -51,7 +51,7 @@ def _rows(value: Any, rows: slice) -> Any:
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Memory that runs out inside the block, where smaller parts do not help, is an error of ours.
+    """Report memory that runs out inside the block as our own error.
 
     Raises:
         MemoryExhaustedError: In place of torch's.
@@ -68,31 +68,31 @@ def explained(what: str) -> Iterator[None]:
 
 
 def smaller_parts(parts: int, size: int, failure: str, *, several: bool) -> tuple[int, str]:
-    """Twice as many parts per batch, and a message that says so.
+    """Double the number of parts per batch; returns it with a message for the user.
 
     Args:
         parts: Parts per batch so far.
         size: Samples of a batch.
-        failure: The error that was met.
-        several: Whether other processes would have to follow.
+        failure: The error that occurred.
+        several: Whether several processes train together.
 
     Raises:
-        MemoryExhaustedError: They cannot be split further, or other processes would not follow.
+        MemoryExhaustedError: Batches cannot be split further, or other processes would have to split theirs too.
     """
     if several:
         hint = f"start again with train.batch_size={max(size // 2, 1)} and twice the train.accumulate"
-        raise exhausted("one of several processes", failure, hint + "; the last checkpoint stands")
+        raise exhausted("one of several processes", failure, hint + "; the last checkpoint is kept")
     if parts >= size:
         raise exhausted("training, at one sample", failure, SMALLER)
     free()
     parts = min(2 * parts, size)
     part = -(-size // parts)
     return parts, (
-        f"out of memory: batches of {size} go through the network {pluralize(part, 'sample')} at a time from here "
-        f"on; the optimizer sees as many as before, batch norm {part}"
+        f"out of memory: from now on, batches of {size} go through the network {pluralize(part, 'sample')} at a "
+        f"time; the optimizer still sees whole batches, batch norm {pluralize(part, 'sample')}"
     )
 
 
 def wide(value: Tensor) -> Tensor:
-    """A value in the widest precision of its device, to be summed."""
+    """A value in the widest precision of its device, for sums."""
     return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)

@@ -1,4 +1,4 @@
-"""Hints for overrides that exchange a component by its name alone: the other's keywords stay, and may not fit."""
+"""Hints for overrides that replace a component by name only: the former component's arguments stay, and may not fit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .sections import Data
 
 
 def with_keywords(error: UnknownKeywordError, table: Mapping[str, Any], sets: Sequence[str]) -> UnknownKeywordError:
-    """The error with the override that works, where one that changed a name has left the refused keyword behind.
+    """The error with an override that works, if one that changed a name left the rejected argument behind.
 
     Args:
-        error: That a component does not take a keyword.
-        table: The recipe, overrides included.
+        error: The error about the unknown keyword.
+        table: The recipe with its overrides.
         sets: The overrides.
     """
     given = {assignment.partition("=")[0].strip() for assignment in sets}
@@ -33,11 +33,11 @@ def with_keywords(error: UnknownKeywordError, table: Mapping[str, Any], sets: Se
     if not any(f"{section}.{path}" not in given for path in left):
         return error
     whole = shlex.quote(f"{section}={inline(kept)}")
-    hint = f"exchange its keywords too: --set {whole} in place of --set {section}.name={component['name']}"
+    hint = f"replace its arguments too: --set {whole} instead of --set {section}.name={component['name']}"
     return UnknownKeywordError(error.what, subject=error.subject, hint=hint)
 
 
-_TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the keys that it takes under that name
+_TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the keys that the component takes
     "model": lambda name: {"name", *keywords(MODELS.get(name))},
     "data": lambda name: {*Data.model_fields, *keywords(DATASETS.get(name))},
     "optimizer": lambda name: {"name", *keywords(OPTIMIZERS[name])},
@@ -47,7 +47,7 @@ _TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the key
 
 
 def _divided(table: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], list[str]]:
-    """What of a table is known, and the paths of what is not; tables in it ([data.train]) are divided alike."""
+    """The known part of a table, and the paths of unknown keys, also in the tables of splits ([data.train])."""
     kept: dict[str, Any] = {}
     left: list[str] = []
     for key, value in table.items():

@@ -1,4 +1,4 @@
-"""The sections of a recipe, and how each is checked against what it names."""
+"""The sections of a recipe, each checked against the components that it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Keywords(BaseModel):
-    """A table whose further keys are keywords."""
+    """A table whose other keys are keyword arguments."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,13 +28,13 @@ class Keywords(BaseModel):
 
 
 class Component(Keywords):
-    """A registry name with keywords for what it names; the keywords are checked against its signature."""
+    """A registry name with keyword arguments, which are checked against the component's signature."""
 
     name: str
 
 
 class Scheduler(Keywords):
-    """The scheduler; without a name the learning rate stays where it is, after its warm-up."""
+    """The scheduler; without a name the learning rate is constant after its warm-up."""
 
     name: str | None = None
 
@@ -46,7 +46,7 @@ class Optimizer(Component):
 
 
 class PerSplit(BaseModel):
-    """Keywords for both splits, and those in which `train` and `val` differ."""
+    """Keyword arguments for both splits, and those that differ between `train` and `val`."""
 
     model_config = ConfigDict(extra="allow")
     train: dict[str, Any] = Field(default_factory=dict)
@@ -58,7 +58,7 @@ class PerSplit(BaseModel):
 
 
 class BorderWeights(BaseModel):
-    """The U-Net paper's constants."""
+    """The constants of the U-Net paper."""
 
     model_config = ConfigDict(extra="forbid")
     w0: float = Field(default=10.0, ge=0)
@@ -73,7 +73,7 @@ class Data(PerSplit):
     cache: bool | str = False
 
     def build(self, split: str) -> Any:
-        """The dataset of one split, with border weights where they are asked for.
+        """The dataset of one split, with border weights if the recipe has them.
 
         Raises:
             PluginContractError: The name builds no dataset.
@@ -88,21 +88,21 @@ class Data(PerSplit):
         return with_border_weights(dataset, **constants.model_dump())
 
     def of(self, split: str) -> dict[str, Any]:
-        """The keywords of one split; `split` itself is filled in where the dataset takes it."""
+        """The keyword arguments of one split; `split` itself is filled in if the dataset takes it."""
         known = keywords(DATASETS.get(self.name))
         return {**({"split": split} if "split" in known else {}), **super().of(split)}
 
 
 class Transforms(PerSplit):
-    """Keywords of `Transform`, and `albumentations`: a pipeline that comes before it."""
+    """Keyword arguments of `Transform`, and `albumentations`: a pipeline applied before it."""
 
     def first_size(self, split: str) -> Any:
-        """The size to which images are brought before anything else is done with them, or None."""
+        """The size to which images are resized first, or None."""
         options = self.of(split)
         return None if "albumentations" in options else options.get("size")
 
     def build(self, split: str, labels: LabelSpec | None = None) -> Any:
-        """The transform of one split. Only training augments, and only training works on the device.
+        """The transform of one split. Only the training split augments, and only it can use the device.
 
         Raises:
             ConfigError: Unknown or missing keywords, wrong values.
@@ -124,13 +124,13 @@ class Transforms(PerSplit):
 
 
 class Losses(BaseModel):
-    """Losses with weights by head, and how the heads are weighed against each other."""
+    """Weighted losses by head, and how the heads are weighted against each other."""
 
     model_config = ConfigDict(extra="allow")
     weighting: Literal["fixed", "uncertainty"] | None = None
 
     def heads(self) -> dict[str, Any]:
-        """A table of losses a head; those that stand directly under [loss] are the mask's.
+        """One table of losses per head; losses directly under [loss] belong to the mask.
 
         Raises:
             UnknownNameError: With the nearest spelling.
@@ -156,10 +156,10 @@ class Losses(BaseModel):
         return {**({"mask": direct} if direct else {}), **heads}
 
     def build(self, classes: int, ignore_index: int | None = None) -> Any:
-        """The loss of a network with so many classes.
+        """The loss of a network with `classes` classes.
 
         Raises:
-            ConfigError: Losses that refuse their keywords or each other.
+            ConfigError: Losses that reject their arguments or do not go together.
         """
         weighting, heads = self.weighting or "fixed", self.heads()
         return built(
@@ -169,7 +169,7 @@ class Losses(BaseModel):
 
 
 class StageTable(BaseModel):
-    """Some epochs at one size: `size` stands in the place of transform.size for training."""
+    """Some epochs at one size, which replaces transform.size for training."""
 
     model_config = ConfigDict(extra="forbid")
     size: int | list[int]
@@ -185,11 +185,11 @@ class Train(Settings):
     callbacks: list[str | Component] = Field(default_factory=list)
 
     def callback_tables(self) -> list[Component]:
-        """The callbacks, each as a table."""
+        """The callbacks, each as a component."""
         return [Component(name=entry) if isinstance(entry, str) else entry for entry in self.callbacks]
 
     def settings(self) -> dict[str, Any]:
-        """Those of the Trainer."""
+        """The settings of the Trainer."""
         return self.model_dump(include={*Settings.model_fields})
 
     @model_validator(mode="after")
@@ -202,7 +202,7 @@ class Train(Settings):
 
 
 def check_component(section: str, registry: Registry, name: str, options: dict[str, Any]) -> None:
-    """Whether a registry has a name, and what it stands for takes the keywords.
+    """Check that a registry has a name, and that the component takes the keyword arguments.
 
     Raises:
         UnknownNameError: With the nearest spelling.
@@ -214,7 +214,7 @@ def check_component(section: str, registry: Registry, name: str, options: dict[s
 
 
 def bind(section: str, target: Any, options: dict[str, Any]) -> None:
-    """Whether a target takes keywords, and lacks none.
+    """Check that a target takes all keyword arguments, and that no required one is missing.
 
     Raises:
         UnknownNameError: With the nearest spelling.
@@ -228,11 +228,11 @@ def bind(section: str, target: Any, options: dict[str, Any]) -> None:
 
 
 def build_component(section: str, registry: Registry, name: str, **options: Any) -> Any:
-    """What a registry name of the recipe stands for, built.
+    """Build the component that the recipe names.
 
     Raises:
-        ConfigError: It refuses its keywords.
-        PluginContractError: A plugin's factory gives another kind of object.
+        ConfigError: It rejects its arguments.
+        PluginContractError: A plugin's factory returns another kind of object.
     """
     component = built(section, registry.build, name, **options)
     check_built(registry, name, component)
@@ -240,7 +240,7 @@ def build_component(section: str, registry: Registry, name: str, **options: Any)
 
 
 def built(section: str, make: Callable[..., T], *given: Any, **options: Any) -> T:
-    """What a component's factory makes; whatever it raises on its keywords is a fault of the recipe.
+    """Call a component's factory; an error that it raises is reported as a fault of the recipe.
 
     Raises:
         ConfigError: In place of any error that is not ours.
