@@ -9,7 +9,7 @@ from ..wording import printable
 from .layout import ARC, LABEL, LOOP, MARGIN, RISE, Box, Item, Layout, output_names
 from .stages import Edge
 
-PAPER, INK, FAINT, LINE = "#fbfcfe", "#1f2937", "#6b7280", "#d9dee7"
+PAPER, INK, FAINT, LINE, OUTLINE = "#fbfcfe", "#1f2937", "#6b7280", "#d9dee7", "#27364f"
 FILLS = {
     "input": "#ffffff",
     "map": "#ffffff",
@@ -113,17 +113,11 @@ def _captions(box: Box) -> list[str]:
 def _item(box: Box, item: Item, *, output: bool) -> list[str]:
     if item.kind == "sign":
         return _sign(item, box.middle)
-    shape = f'x="{item.x:.1f}" y="{box.y:.1f}" width="{item.width:.1f}" height="{box.height:.1f}" rx="1.5"'
-    fill = FILLS["output" if output else item.kind]
-    stroke = "#8b95a5" if item.kind in ("input", "map") and not output else "#27364f"
-    parts = []
-    if item.kind == "block":
-        for offset in (5, 2.5):
-            parts.append(
-                f'<rect x="{item.x + offset:.1f}" y="{box.y - offset:.1f}" width="{item.width:.1f}" '
-                f'height="{box.height:.1f}" rx="1.5" fill="#8fb2f5" stroke="#27364f" stroke-width=".6"/>'
-            )
-    parts.append(f'<rect {shape} fill="{fill}" stroke="{stroke}" stroke-width=".8"/>')
+    size = item.width, box.height
+    offsets = (5, 2.5) if item.kind == "block" else ()
+    parts = [_rect(item.x + by, box.y - by, *size, "#8fb2f5", line=".6", rx="1.5") for by in offsets]
+    stroke = "#8b95a5" if item.kind in ("input", "map") and not output else OUTLINE
+    parts.append(_rect(item.x, box.y, *size, FILLS["output" if output else item.kind], stroke, rx="1.5"))
     parts += _shares(box, item)
     rise = RISE if item.kind == "block" else 0
     if item.times > 1:
@@ -140,11 +134,7 @@ def _shares(box: Box, item: Item) -> list[str]:
     parts, x = [], item.x + 0.4
     for share, skipped in item.parts:
         width = share * (item.width - 0.8)
-        fill = FILLS["skip" if skipped else "cat"]
-        parts.append(
-            f'<rect x="{x:.1f}" y="{box.y + 0.4:.1f}" width="{width:.1f}" height="{box.height - 0.8:.1f}" '
-            f'fill="{fill}" stroke="#27364f" stroke-width=".4"/>'
-        )
+        parts.append(_rect(x, box.y + 0.4, width, box.height - 0.8, FILLS["skip" if skipped else "cat"], line=".4"))
         x += width
     return parts
 
@@ -154,8 +144,8 @@ def _sign(item: Item, y: float) -> list[str]:
     cross = f"M{item.center - r + 3:.1f} {y:.1f}h{2 * r - 6:.1f}M{item.center:.1f} {y - r + 3:.1f}v{2 * r - 6:.1f}"
     turn = "" if item.under == "+" else f' transform="rotate(45 {item.center:.1f} {y:.1f})"'
     return [
-        f'<circle cx="{item.center:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="#fff" stroke="#27364f"/>',
-        f'<path d="{cross}"{turn} stroke="#27364f" fill="none"/>',
+        f'<circle cx="{item.center:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="#fff" stroke="{OUTLINE}"/>',
+        f'<path d="{cross}"{turn} stroke="{OUTLINE}" fill="none"/>',
     ]
 
 
@@ -277,17 +267,21 @@ def _legend_entry(kind: str, name: str, x: float, y: float) -> list[str]:
     elif kind == "loop":
         mark = "".join(_loop(Item("conv", 0, x=x + 7, times=0), y + 5)[:1])
     elif kind == "cat":
-        mark = (
-            f'<rect x="{x + 2:.1f}" y="{y - 6:.1f}" width="6" height="12" fill="{FILLS["skip"]}" stroke="#27364f" '
-            f'stroke-width=".6"/><rect x="{x + 8:.1f}" y="{y - 6:.1f}" width="6" height="12" fill="{FILLS["cat"]}" '
-            'stroke="#27364f" stroke-width=".6"/>'
-        )
+        mark = "".join(_rect(x + at, y - 6, 6, 12, FILLS[part], line=".6") for at, part in ((2, "skip"), (8, "cat")))
     else:
-        mark = (
-            f'<rect x="{x + 3:.1f}" y="{y - 6:.1f}" width="10" height="12" rx="1.5" fill="{FILLS[kind]}" '
-            'stroke="#27364f" stroke-width=".8"/>'
-        )
+        mark = _rect(x + 3, y - 6, 10, 12, FILLS[kind], rx="1.5")
     return [mark, _text(x + 21, y + 3.5, name, size=10.5, fill="#4b5563")]
+
+
+def _rect(
+    x: float, y: float, width: float, height: float, fill: str, stroke: str = OUTLINE, line: str = ".8", rx: str = ""
+) -> str:
+    wide, high = (f"{side:.1f}" if isinstance(side, float) else side for side in (width, height))
+    corners = f' rx="{rx}"' if rx else ""
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{high}"{corners} fill="{fill}" stroke="{stroke}" '
+        f'stroke-width="{line}"/>'
+    )
 
 
 def _text(

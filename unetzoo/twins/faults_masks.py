@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -11,57 +12,89 @@ from PIL import Image
 from .base import TwinLayout, pixels
 from .planting import PlantedTwin, declared_values, fault, files, has_masks, indexed, raw, stacked
 
-
-def _shown(twin: PlantedTwin, values: np.ndarray) -> np.ndarray:
-    """Values in the colors of their classes (H, W, 3); others in white."""
-    labels = twin.layout.labels
-    table = np.full((256, 3), 255, np.uint8)
-    if labels is not None:
-        table[list(labels.ids)] = labels.palette
-    return table[values]
+Where = Callable[[TwinLayout], bool]
+Change = Callable[[TwinLayout, np.ndarray], np.ndarray]
 
 
-@fault("jpeg-mask", "a mask saved as JPEG", lambda at: files(at) and at.masks not in ("jpeg", "parts"))
-def _jpeg_mask(twin: PlantedTwin) -> None:
-    pair = twin.pick()
-    values = twin.values(pair)
-    twin.save(twin.renamed(pair.masks[0], ".jpg"), values, quality=75)
-
-
-@fault("rgb-mask", "a mask of colors instead of class numbers", raw)
-def _rgb_mask(twin: PlantedTwin) -> None:
-    pair = twin.pick()
-    twin.save(pair.masks[0], _shown(twin, twin.values(pair)))
-
-
-@fault("alpha-mask", "a mask with an alpha channel", raw)
-def _alpha_mask(twin: PlantedTwin) -> None:
-    pair = twin.pick()
-    values = twin.values(pair)
-    twin.save(pair.masks[0], np.dstack([*[values] * 3, np.full_like(values, 255)]))
-
-
-def _deep(at: TwinLayout) -> bool:
+def _numbers(at: TwinLayout) -> bool:
     return raw(at) or stacked(at)
 
 
-@fault("sixteen-bit-mask", "a 16-bit mask: values × 257", lambda at: _deep(at) or at.masks == "parts")
-def _sixteen_bits(twin: PlantedTwin) -> None:
-    pair = twin.pick()
-    if stacked(twin.layout):
-        twin.stack(pair.masks[0], lambda stack: stack.astype(np.uint16) * 257)
-    else:
-        twin.save(pair.masks[0], twin.values(pair).astype(np.uint16) * 257)
+def _several_values(at: TwinLayout) -> bool:
+    values = declared_values(at)
+    return at.masks not in (None, "jpeg") and values[-1] - values[0] > 2  # closer values show no trace
 
 
-@fault("float-mask", "a float32 TIFF as mask", _deep)
-def _float_mask(twin: PlantedTwin) -> None:
+def _colors(at: TwinLayout, values: np.ndarray) -> np.ndarray:
+    """Values in the colors of their classes (H, W, 3); others in white."""
+    table = np.full((256, 3), 255, np.uint8)
+    if at.labels is not None:
+        table[list(at.labels.ids)] = at.labels.palette
+    return table[values]
+
+
+def _through_jpeg(at: TwinLayout, values: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG", quality=75)
+    return np.asarray(Image.open(file))
+
+
+def _resized(at: TwinLayout, values: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(values)
+    small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BILINEAR)
+    return np.asarray(small.resize(image.size, Image.Resampling.BILINEAR))
+
+
+# code, description, where, what is saved instead of the values, suffix of the new file
+ENCODINGS: tuple[tuple[str, str, Where, Change, str | None], ...] = (
+    ("jpeg-mask", "a mask saved as JPEG", lambda at: files(at) and at.masks not in ("jpeg", "parts"),
+     lambda at, values: values, ".jpg"),
+    ("rgb-mask", "a mask of colors instead of class numbers", raw, _colors, None),
+    ("alpha-mask", "a mask with an alpha channel", raw,
+     lambda at, values: np.dstack([*[values] * 3, np.full_like(values, 255)]), None),
+    ("sixteen-bit-mask", "a 16-bit mask: values × 257", lambda at: _numbers(at) or at.masks == "parts",
+     lambda at, values: values.astype(np.uint16) * 257, None),
+    ("float-mask", "a float32 TIFF as mask", _numbers, lambda at, values: values.astype(np.float32), ".tif"),
+)  # fmt: skip
+# code, description, where, what becomes of the values of all masks
+VALUES: tuple[tuple[str, str, Where, Change], ...] = (
+    ("jpeg-values", "masks that were once JPEGs: values close to the original ones", _several_values, _through_jpeg),
+    ("interpolated-ids", "masks resized bilinearly: values between the original ones", _several_values, _resized),
+    ("zero-one", "0 and 1 instead of 0 and 255",
+     lambda at: at.masks in ("binary", "parts") and at.values is not None and at.values.otherwise is None,
+     lambda at, values: values // 255),
+    ("zero-255", "0 and 255 instead of class numbers", lambda at: at.masks == "index",
+     lambda at, values: (values > declared_values(at)[0]) * np.uint8(255)),
+    ("shifted-ids", "all class numbers too high by one", indexed,
+     lambda at, values: np.where(values < 255, values + 1, values)),
+)  # fmt: skip
+
+
+def _encode(twin: PlantedTwin, change: Change, suffix: str | None) -> None:
     pair = twin.pick()
     if stacked(twin.layout):
-        twin.stack(pair.masks[0], lambda stack: stack.astype(np.float32))
-    else:
-        values = twin.values(pair).astype(np.float32)
-        twin.save(twin.renamed(pair.masks[0], ".tif"), values)
+        twin.stack(pair.masks[0], partial(change, twin.layout))
+        return
+    values = change(twin.layout, twin.values(pair))
+    twin.save(pair.masks[0] if suffix is None else twin.renamed(pair.masks[0], suffix), values)
+
+
+def _change_all(twin: PlantedTwin, change: Change) -> None:
+    if stacked(twin.layout):
+        twin.stack(twin.pairs[0].masks[0], lambda stack: np.stack([change(twin.layout, page) for page in stack]))
+        return
+    for pair, path in twin.all_masks():
+        try:
+            values = twin.values(pair, path)
+        except OSError:  # broken by another fault
+            continue
+        twin.set_values(pair, change(twin.layout, values), path)
+
+
+for _code, _about, _where, _change, _suffix in ENCODINGS:
+    fault(_code, _about, _where)(partial(_encode, change=_change, suffix=_suffix))
+for _code, _about, _where, _change in VALUES:
+    fault(_code, _about, _where)(partial(_change_all, change=_change))
 
 
 @fault("multi-frame-mask", "several images in one mask file", lambda at: files(at) and at.masks != "jpeg")
@@ -74,64 +107,10 @@ def _multi_frame(twin: PlantedTwin) -> None:
     twin.note(path)
 
 
-def _change_all(twin: PlantedTwin, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    if stacked(twin.layout):
-        twin.stack(twin.pairs[0].masks[0], lambda stack: np.stack([change(page) for page in stack]))
-        return
-    for pair, path in twin.all_masks():
-        try:
-            values = twin.values(pair, path)
-        except OSError:  # broken by another fault
-            continue
-        twin.set_values(pair, change(values), path)
-
-
 @fault("palette-to-gray", "palette masks converted to the brightness of their colors", lambda at: at.masks == "palette")
 def _palette_to_gray(twin: PlantedTwin) -> None:
     for pair in twin.pairs:
         twin.save(pair.masks[0], pixels(pair.masks[0], "L"))
-
-
-def _several_values(at: TwinLayout) -> bool:
-    values = declared_values(at)
-    return at.masks not in (None, "jpeg") and values[-1] - values[0] > 2  # closer values show no trace
-
-
-@fault("jpeg-values", "masks that were once JPEGs: values close to the original ones", _several_values)
-def _jpeg_values(twin: PlantedTwin) -> None:
-    def through_jpeg(values: np.ndarray) -> np.ndarray:
-        file = io.BytesIO()
-        Image.fromarray(values).save(file, "JPEG", quality=75)
-        return np.asarray(Image.open(file))
-
-    _change_all(twin, through_jpeg)
-
-
-@fault("interpolated-ids", "masks resized bilinearly: values between the original ones", _several_values)
-def _interpolated(twin: PlantedTwin) -> None:
-    def resized(values: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(values)
-        small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BILINEAR)
-        return np.asarray(small.resize(image.size, Image.Resampling.BILINEAR))
-
-    _change_all(twin, resized)
-
-
-@fault("zero-one", "0 and 1 instead of 0 and 255", lambda at: (
-    at.masks in ("binary", "parts") and at.values is not None and at.values.otherwise is None))  # fmt: skip
-def _zero_one(twin: PlantedTwin) -> None:
-    _change_all(twin, lambda values: values // 255)
-
-
-@fault("zero-255", "0 and 255 instead of class numbers", lambda at: at.masks == "index")
-def _zero_255(twin: PlantedTwin) -> None:
-    lowest = declared_values(twin.layout)[0]
-    _change_all(twin, lambda values: (values > lowest) * np.uint8(255))
-
-
-@fault("shifted-ids", "all class numbers too high by one", indexed)
-def _shifted(twin: PlantedTwin) -> None:
-    _change_all(twin, lambda values: np.where(values < 255, values + 1, values))
 
 
 @fault("out-of-range-id", "a few pixels of an undeclared value", lambda at: has_masks(at) and at.masks != "jpeg")
