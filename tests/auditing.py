@@ -1,4 +1,4 @@
-"""What the tests of the audit share."""
+"""Shared by the tests of the audit."""
 
 from PIL import Image
 

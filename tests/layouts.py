@@ -1,4 +1,4 @@
-"""Tiny data in the official layouts, drawn so that the truth is known by position. Each writer returns its root."""
+"""Tiny data in the official layouts, with known classes by position. Each writer returns its root."""
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ def save(path, array, **options):
 
 
 def plain(shape, value):
-    """An image of one color, which survives JPEG nearly unharmed: an image is known by it."""
+    """An image of a single color, which identifies it and is hardly changed by JPEG."""
     return np.full((*shape, 3), value % 256, np.uint8)
 
 
@@ -56,7 +56,7 @@ def celebamask(root, ids=range(12), mapping=None, size=32):
 
 
 def cityscapes(root, ending="labelIds", values=range(34), **cities):
-    """Frames whose label file holds `values` from left to right; `cities` are names and counts by split."""
+    """Frames whose labels are `values` from left to right; `cities` are names and counts by split."""
     labels = np.resize(np.array(values, np.uint8), (16, len(values)))
     for split, counts in (cities or {"train": {"aachen": 3, "ulm": 2}, "val": {"munster": 2}}).items():
         for city, count in counts.items():

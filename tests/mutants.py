@@ -1,4 +1,4 @@
-"""Ways to break bytes: for files that anybody may hand us. A mutant is known by its seeds, seed and number alone."""
+"""Mutations of files from untrusted sources. A mutant is determined by its seed files, seed and number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mutator = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 
 
 class Mutant(NamedTuple):
-    """What became of a file, from which seed, and how."""
+    """A mutated file, its seed file and its mutations."""
 
     data: bytes
     origin: str
@@ -30,12 +30,12 @@ def flip_bits(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> 
 
 
 def truncate(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """Cut off, nothing left included."""
+    """Truncated, possibly to nothing."""
     return data[: rng.randrange(len(data))]
 
 
 def swap_bytes(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """Two bytes, or two stretches, change places."""
+    """Two bytes or ranges swapped."""
     length = rng.choice((1, 1, 2, 4, 16))
     a, b = sorted(rng.randrange(max(1, len(data) - length)) for _ in range(2))
     if b - a < length:
@@ -44,25 +44,25 @@ def swap_bytes(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) ->
 
 
 def edit_header(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """A number of 1, 2 or 4 bytes near the beginning becomes one on the edge of what fits."""
+    """A number of 1, 2 or 4 bytes near the start is replaced by an extreme one."""
     return _with_number(data, rng.randrange(min(HEADER, len(data))), rng)
 
 
 def edit_number(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """The same anywhere, up to three times."""
+    """The same at any position, up to three times."""
     for _ in range(rng.randint(1, 3)):
         data = _with_number(data, rng.randrange(len(data)), rng)
     return data
 
 
 def splice(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """The beginning of one file, the end of another."""
+    """The start of one file and the end of another."""
     donor = rng.choice(donors) if donors else data
     return data[: rng.randrange(len(data))] + donor[rng.randrange(len(donor)) :]
 
 
 def graft(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """A stretch of another file, put in or laid over."""
+    """A range of another file, inserted or overwritten."""
     donor = rng.choice(donors) if donors else data
     start, place = rng.randrange(len(donor)), rng.randrange(len(data))
     piece = donor[start : start + rng.randint(1, 64)]
@@ -70,27 +70,27 @@ def graft(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> byte
 
 
 def repeat(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """A stretch again and again."""
+    """A range repeated."""
     start = rng.randrange(len(data))
     end = min(len(data), start + rng.randint(1, 200))
     return data[:end] + data[start:end] * rng.choice((1, 2, 50)) + data[end:]
 
 
 def drop(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """A stretch is lost."""
+    """A range removed."""
     start = rng.randrange(len(data))
     return data[:start] + data[start + rng.choice((1, 2, 4, 12, 100)) :]
 
 
 def blank(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """A stretch of one value, as a bad disk gives it."""
+    """A range of one value, as from a damaged disk."""
     start = rng.randrange(len(data))
     length = min(len(data) - start, rng.choice((1, 16, 512)))
     return data[:start] + bytes([rng.choice((0, 0xFF, rng.randrange(256)))]) * length + data[start + length :]
 
 
 def garbage(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """Random bytes, often behind the true beginning."""
+    """Random bytes, often after the original start."""
     return data[: rng.choice((0, 4, 8, 16, 32))] + rng.randbytes(rng.choice((0, 1, 10, 100, 5000)))
 
 
@@ -126,7 +126,7 @@ def mutant(seeds: Mapping[str, bytes], seed: int, number: int, mutators: Mapping
 def mutants(
     seeds: Mapping[str, bytes], seed: int, count: int, mutators: Mapping[str, Mutator] = MUTATORS
 ) -> Iterator[Mutant]:
-    """The first `count` of a series."""
+    """The first `count` mutants of a series."""
     return (mutant(seeds, seed, number, mutators) for number in range(count))
 
 

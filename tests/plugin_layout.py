@@ -1,4 +1,4 @@
-"""Plugins laid out on the path as pip would lay them out, and what the command line answers."""
+"""Distributions on the path, laid out as pip does, and the output of commands."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from unetzoo import cli, plugins
 
 @pytest.fixture
 def laid_out(tmp_path, monkeypatch):
-    """laid_out(dist, points, source): a distribution on the path, as pip would lay it out."""
+    """laid_out(dist, points, source): a distribution on the path, laid out as pip does."""
     monkeypatch.syspath_prepend(str(tmp_path))
     modules = []
 
@@ -36,7 +36,7 @@ def laid_out(tmp_path, monkeypatch):
 
 
 def io_of(*args, code):
-    """Stdout, whatever the exit code."""
+    """Stdout of a command, for any exit code."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as ended:
         cli.main(list(args))

@@ -1,4 +1,4 @@
-"""The disagreement atlas: our column is what this version scores, and the page is what was kept."""
+"""The disagreement atlas: our column shows the scores of this version, the page shows the stored results."""
 
 import json
 
@@ -12,13 +12,13 @@ ASKED = [(i, name) for i, case in enumerate(CASES) for name in case.scores if na
 
 
 @pytest.mark.parametrize(("number", "library"), ASKED)
-def test_answers_are_those_on_the_page(number, library):
+def test_scores_are_those_on_the_page(number, library):
     case, kept = CASES[number], KEPT["cases"][number]
     assert (case.title, case.question, case.why) == (kept["title"], kept["question"], kept["why"])
     score, wanted = atlas.plain(atlas.evaluate(case.scores[library])), kept["scores"][library]
     assert score == wanted if isinstance(wanted, str) else score == pytest.approx(wanted, abs=2e-4)
 
 
-def test_the_page_is_made_of_what_was_kept():
+def test_the_page_shows_the_stored_results():
     assert len(CASES) == len(KEPT["cases"])
     assert atlas.PAGE.read_text() == atlas.page(KEPT)

@@ -33,7 +33,7 @@ def test_contenders_take_turns_and_ratios_are_to_the_first():
     assert result["rows"]["a"]["ratio_to_first"] == 1.0 and "extra_mb" in result["rows"]["b"]
 
 
-def test_a_race_tells_its_limit():
+def test_a_race_reports_its_limit():
     limit = Limit(0.002, "4 MB moved once")
     race = Race("copy", {"ours": lambda: None}, check=lambda outputs: None, limit=limit).run(repeats=2, warmup=0)
     assert race["limit"] == {"ms": 2.0, "what": "4 MB moved once"}
@@ -42,7 +42,7 @@ def test_a_race_tells_its_limit():
     assert "| × limit |" in page and "| 1.50 |" in page and "limit 2 ms: 4 MB moved once" in page
 
 
-def test_a_race_tells_calls_while_the_cores_were_apart(monkeypatch):
+def test_a_race_reports_calls_while_the_cores_were_apart(monkeypatch):
     monkeypatch.setattr(harness, "seconds_of", lambda call: call())
     race = Race("work", {"ours": lambda: next(seconds)}, check=lambda outputs: None)
     for states, kept in (
@@ -92,12 +92,12 @@ def test_benchmarks_import_each_other_in_one_direction():
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
-def test_the_page_is_made_of_what_was_kept():
+def test_the_page_shows_the_stored_results():
     assert report.PAGE.read_text() == report.page(harness.load_records())
 
 
 @pytest.mark.parametrize("record", harness.load_records(), ids=lambda record: record["what"])
-def test_figures_are_those_of_what_was_kept(record):
+def test_figures_show_the_stored_results(record):
     assert report.figure(record).read_text() == bars(record)
 
 
@@ -136,7 +136,7 @@ def test_goals_read_the_worst_race_of_their_device():
     assert limited.measured(records, "CPU") == (1.25, "net 2") and limited.met(1.25) and not limited.met(1.6)
 
 
-def test_goals_tell_what_was_reached_while_the_cores_shared_a_cache(monkeypatch):
+def test_goals_report_calls_while_the_cores_shared_a_cache(monkeypatch):
     monkeypatch.setattr(goals, "CPU", (Goal("work", "inference", "^net", "^ours$", "^peer", 1.5),))
     record = made("net", ours=(2.0, 0), peer=(2.8, 0))
     for row, near in zip(record["races"][0]["rows"].values(), (1.0, 2.5), strict=True):
@@ -153,7 +153,7 @@ def test_every_goal_has_a_row():
 
 
 @pytest.mark.parametrize("name", peers.SAME)
-def test_common_definitions_answer_as_ours_with_the_same_weights(name, monkeypatch):
+def test_common_definitions_equal_ours_with_the_same_weights(name, monkeypatch):
     monkeypatch.setattr(peers, "WIDTHS", (4, 8, 8, 8, 8))
     torch.manual_seed(0)
     net = unetzoo.build(name, encoder_channels=(4, 8, 8, 8, 8), classes=2)
@@ -170,7 +170,7 @@ def test_a_training_race_of_small_networks(monkeypatch):
         assert all(row["ms"] > 0 and "extra_mb" in row for row in rows.values())
 
 
-def test_answers_that_differ_stop_a_training_race():
+def test_different_outputs_stop_a_training_race():
     same, other = (1.0, [torch.ones(2)]), (1.0, [torch.tensor([1.0, 1.1])])
     training.equal({"a": same, "b": same}, peer="a", exact={"b"}, rough=set())
     with pytest.raises(AssertionError):

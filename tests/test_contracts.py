@@ -1,4 +1,4 @@
-"""Plugins whose factories give another kind of object: refused by name before anything is trained."""
+"""Plugins whose factories return another kind of object are refused by name before training."""
 
 import plugin_layout
 import pytest
@@ -143,7 +143,7 @@ def test_duck_types_of_a_plugin_are_trained(recipe, tmp_path):
     assert 0 <= result.scores["error"] <= 1
 
 
-def test_what_is_right_is_not_looked_up(monkeypatch):
+def test_correct_names_are_not_looked_up(monkeypatch):
     made = {
         (LOSSES, "dice"): LOSSES.build("dice", mode="binary"),
         (METRICS, "segmentation"): METRICS.build("segmentation", num_classes=2),

@@ -1,4 +1,4 @@
-"""`unetzoo doctor` as a user meets it, and what it says of the installation."""
+"""The command `unetzoo doctor`, with a path and without."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ laid_out = plugin_layout.laid_out
 
 
 def doctor(*args, code=0):
-    """Run the command in this process: what it prints, and what it complains of."""
+    """Run the command in this process and return stdout and stderr."""
     texts = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(texts[0]),
@@ -65,7 +65,7 @@ loss = {ce = 1.0}
 
 
 @pytest.mark.parametrize("layout", ["folder", "folder-binary", "csv", "eva"])
-def test_what_was_proposed_can_be_pasted(tmp_path, layout):
+def test_proposed_commands_work(tmp_path, layout):
     root = write(layout, tmp_path / "my data" / "1")
     if layout == "folder-binary":
         (root / "masks").rename(root / "gt")
@@ -80,14 +80,14 @@ def test_what_was_proposed_can_be_pasted(tmp_path, layout):
         assert len(data) and data[0]["mask"] is not None
 
 
-def test_what_was_proposed_for_a_manifest_can_be_pasted(tmp_path):
+def test_proposed_commands_for_a_manifest_work(tmp_path):
     root = write("csv", tmp_path / "twin")
     audit, training = (line for line in doctor(root / "manifest.csv")[0].splitlines() if line.startswith("    unetzoo"))
     assert "undeclared" not in doctor(*shlex.split(audit)[2:])[0]
     assert {f"data.root={root}", "data.manifest=manifest.csv"} <= set(shlex.split(training))
 
 
-def test_options_come_out_as_the_command_line_takes_them():
+def test_options_are_written_as_the_command_line_reads_them():
     arguments = {"names": ["a b", "c"], "ids": [0, 255], "classes": 2, "masks": "labels", "mask_suffix": "_mask"}
     arguments |= {"root": "2024", "images": "it's", "delimiter": ";", "other": "true", "none": ""}
     assert parse_sets(shlex.split(as_options(arguments))[1::2]) == arguments
@@ -176,7 +176,7 @@ def test_files_outside_of_a_manifests_folder_are_one_finding_with_the_fix(tmp_pa
     assert "outside-folder" not in doctor(*shlex.split(pasted)[2:])[0]
 
 
-def test_what_every_split_refuses_alike_is_said_once(tmp_path):
+def test_the_same_error_of_every_split_is_one_case(tmp_path):
     root = write("csv", tmp_path / "data")
     text = (root / "manifest.csv").read_text().replace(",val", ",test").replace(",train", ",tset")
     (root / "manifest.csv").write_text(text)
@@ -207,7 +207,7 @@ def test_names_of_files_and_classes_are_printed_literally(tmp_path, make):
 
 @pytest.fixture
 def own_names_load(monkeypatch):
-    """The import of our own names is tested once; here, only plugins are imported."""
+    """Do not import our own names again; another test does."""
     monkeypatch.setattr(
         registries, "probe",
         lambda entries, timeout: [Probe(entry) for entry in entries] if entries and entries[0].builtin
@@ -276,7 +276,7 @@ class TestInstallation:
         assert {"unet", "r2unet"} <= set(ours["models"]) and "folder" in ours["datasets"]
 
     @pytest.mark.usefixtures("own_names_load")
-    def test_a_broken_plugin_is_named_with_its_reason_and_hinders_no_other(self, install):
+    def test_a_broken_plugin_is_named_with_its_reason_and_affects_no_other(self, install):
         install("acme-good", ["goodnet"])
         install("acme-raises", ["badnet"], "raise ImportError('libfoo is missing')")
         install("acme-exits", ["exitnet"], "import sys; sys.exit(3)")
@@ -302,7 +302,7 @@ class TestInstallation:
         assert "unetzoo:unet is used" in clash.cases[1].detail
 
     @pytest.mark.usefixtures("own_names_load")
-    def test_what_is_switched_off_is_said_and_not_loaded(self, install, monkeypatch):
+    def test_disabled_plugins_are_reported_and_not_imported(self, install, monkeypatch):
         install("acme-raises", ["badnet"], "raise ImportError('no')")
         monkeypatch.setenv("UNETZOO_PLUGINS", "none")
         report = audit_install()

@@ -1,4 +1,4 @@
-"""Figures: the right stages for networks whose papers print them, for anybody's networks, and well-formed SVG."""
+"""Figures: stages as printed in papers, foreign networks, well-formed SVG."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -52,7 +52,7 @@ def test_recurrence_is_counted_where_it_is():
     assert times[-1] == [1, 1, 4, 4, 1]  # up-convolution, 1×1, two recurrent layers, head
 
 
-def test_dilation_stands_at_the_coarse_levels_alone():
+def test_dilation_is_only_at_the_coarse_levels():
     found = figure("ddunet")
     dilated = {stage.level for stage in found.stages.values() for layer in stage.layers if layer.dilation == 3}
     assert dilated == {2, 3}
@@ -89,7 +89,7 @@ def test_pyramids():
 
 
 class Gated(nn.Module):
-    """One pooling; the skip passes a gate that looks at both maps, and comes last in the concatenation."""
+    """One pooling; the skip passes a gate that reads both maps, and comes last in the concatenation."""
 
     def __init__(self):
         super().__init__()
@@ -131,7 +131,7 @@ class Output(NamedTuple):
 
 
 class Foreign(nn.Module):
-    """A network that knows nothing of ours: gates, in-place sums, tokens, a look at its numbers, several answers."""
+    """A network without our classes: gates, in-place sums, tokens, tensor values, several outputs."""
 
     def __init__(self):
         super().__init__()
@@ -152,7 +152,7 @@ class Foreign(nn.Module):
         return Output(self.head(y), self.edges(y))
 
 
-def test_anybodys_network_is_drawn_and_left_as_it_was():
+def test_foreign_networks_are_drawn_and_unchanged():
     net = Foreign().train()
     net.norm.eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -207,7 +207,7 @@ def luminance(color):
 
 
 @pytest.mark.parametrize("color", [INK, FAINT, FILLS["output"]])
-def test_text_has_the_contrast_that_wcag_asks_for(color):
+def test_text_has_the_contrast_that_wcag_requires(color):
     assert (luminance(PAPER) + 0.05) / (luminance(color) + 0.05) >= 4.5
 
 
@@ -242,7 +242,7 @@ class Broken(nn.Module):
         return x.view(-1, 7)
 
 
-def test_what_cannot_be_drawn_is_an_error_that_says_so():
+def test_what_cannot_be_drawn_is_an_error():
     with pytest.raises(ConfigError) as caught:
         unetzoo.draw(Broken(), 100)
     assert "3×100×100" in caught.value.subject and caught.value.hint
@@ -286,7 +286,7 @@ def test_the_command_writes_the_figure(tmp_path, monkeypatch, capsys):
         (["ddunet", "--size", "-3"], "an integer ≥ 1"),
     ],
 )
-def test_what_the_command_refuses(args, message, tmp_path, monkeypatch, capsys):
+def test_errors_of_the_command(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("draw", *args) == 2
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What networks cost by their structure: against sums made by hand, layer by layer."""
+"""Costs of networks by their structure, compared with sums by hand, layer by layer."""
 
 import json
 
@@ -18,7 +18,7 @@ def conv(pixels, inputs, outputs, kernel=3):
 
 
 def unet_by_hand(size):
-    """Figure 1 of the U-Net paper, 1 channel in, 2 classes; also the first layer's alone."""
+    """Figure 1 of the U-Net paper, 1 channel, 2 classes; also only the first layer."""
     widths, total, inputs = (64, 128, 256, 512, 1024), 0, 1
     first = conv((size - 2) ** 2, 1, 64)
     for level, width in enumerate(widths):
@@ -74,7 +74,7 @@ def test_flops_by_hand(case, by_hand, published):
 
 
 def test_kept_activations_by_hand():
-    """BN-UNet: of every unit the convolution's and the ReLU's map; joined maps, pooled maps and their indices."""
+    """BN-UNet: the maps of the convolution and the ReLU of each unit; concatenated and pooled maps, pooling indices."""
     pixels, kept = 64 * 64, 0
     for level, width in enumerate((64, 128, 256, 512, 1024)):
         area = pixels // 4**level
@@ -99,7 +99,7 @@ def test_floor_is_the_longer_of_work_and_bytes():
 
 
 def test_floors_of_an_h200():
-    """The table of the design: 4.29 ms a step and 1.44 forward for BN-UNet 256², batch 8, within a tenth."""
+    """The design: 4.29 ms per step and 1.44 ms forward for BN-UNet 256², batch 8, within a tenth."""
     counted = Case("bnunet", (256, 256), 8, dtype=torch.bfloat16).count()
     assert 1e3 * floors.floor(counted.forward + counted.backward, floors.H200).kernels == pytest.approx(4.29, rel=0.1)
 
@@ -117,11 +117,11 @@ def test_any_network_and_the_command(capsys, monkeypatch):
 
 
 def test_nothing_grew():
-    """FLOPs, operations, kept and peak bytes; meant so? `python -m benchmarks.counts --update`."""
+    """FLOPs, operations, kept and peak bytes. If a change is intended: `python -m benchmarks.counts --update`."""
     assert counts.worse(counts.counted(), json.loads(counts.KEPT.read_text())) == []
 
 
-def test_growth_is_told():
+def test_growth_is_reported():
     row = {"kept_bytes": 1000, "kernels": {}}
     assert counts.worse({"a": {"kept_bytes": 1100, "kernels": {}}}, {"a": row}) == ["a: kept_bytes 1,000 → 1,100"]
     assert counts.worse({"a": {"kept_bytes": 900, "kernels": {}}}, {"a": row}) == []

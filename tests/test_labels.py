@@ -70,7 +70,7 @@ def test_from_dict_suggests_the_nearest_key():
 
 
 def test_reflections_and_turns():
-    """Where a point of the left half goes says what became of the viewer's left; a mirror image, of the subject's."""
+    """The new position of the left half shows the viewer's left; mirroring, the subject's."""
     spot = np.zeros((5, 5), int)
     spot[0, 1] = 1  # left of the middle; with the corner above it, it has a sense of rotation
     spot[0, 0] = 2

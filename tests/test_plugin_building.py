@@ -1,4 +1,4 @@
-"""Plugins that import, and go wrong when they are built or looked at."""
+"""Plugins that can be imported, but fail when they are built or used."""
 
 import json
 import sys
@@ -53,7 +53,7 @@ class Dicts(Steps):
 """
 
 
-def test_what_a_plugins_factory_raises_is_told_with_its_name_and_kept_as_the_cause(laid_out):
+def test_errors_of_a_factory_name_the_plugin_and_are_kept_as_the_cause(laid_out):
     laid_out("acme-builds", {"losses": {"builds": "make"}}, BUILDS)
     for how, cause, found in (("odd", "Odd", "Odd: no weights"), ("exit", "SystemExit", "SystemExit: 3"),
                               ("type", "TypeError", "TypeError: object of type 'int' has no len")):  # fmt: skip
@@ -69,7 +69,7 @@ def test_what_a_plugins_factory_raises_is_told_with_its_name_and_kept_as_the_cau
     assert unetzoo.LOSSES.build("builds", how="well") == "well"
 
 
-def test_our_own_errors_and_the_users_mistakes_pass_unchanged(laid_out):
+def test_our_errors_and_mistakes_of_the_user_are_not_wrapped(laid_out):
     laid_out("acme-builds", {"losses": {"builds": "make"}, "datasets": {"needy": "needy"}}, BUILDS)
     with pytest.raises(ConfigError) as caught:
         unetzoo.LOSSES.build("builds", how="ours")
@@ -87,7 +87,7 @@ def test_our_own_errors_and_the_users_mistakes_pass_unchanged(laid_out):
     assert "root" in caught.value.hint
 
 
-def test_what_is_registered_in_a_notebook_raises_its_own_errors(monkeypatch):
+def test_errors_of_objects_registered_in_a_notebook_are_not_wrapped(monkeypatch):
     monkeypatch.setattr(MODELS, "_local", {})
 
     @MODELS.register("mine")
@@ -98,7 +98,7 @@ def test_what_is_registered_in_a_notebook_raises_its_own_errors(monkeypatch):
         unetzoo.build("mine")
 
 
-def test_a_network_that_needs_numbers_or_answers_oddly_is_described(laid_out):
+def test_a_network_that_reads_values_or_has_unusual_outputs_is_described(laid_out):
     laid_out("acme-shapes", {"models": {"steps": "Steps", "dicts": "Dicts", "number": "make"}}, BUILDS)
     found = unetzoo.info("steps", classes=2)
     assert found.parameters == 8 and found.output_sizes[256] == (2, 256, 256) and 64 not in found.output_sizes

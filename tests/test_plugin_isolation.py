@@ -1,4 +1,4 @@
-"""P9: a bad plugin hurts only itself. Wheels of bad plugins, really built and installed beside fifty good ones."""
+"""A broken plugin affects only itself: wheels of broken plugins, built and installed beside fifty good ones."""
 
 import json
 import os
@@ -52,7 +52,7 @@ MANY = 50
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Fifty good plugins and every bad one, in a folder on the path of child processes alone."""
+    """Fifty good plugins and all bad ones, in a folder that is only on the path of child processes."""
     folder = tmp_path_factory.mktemp("plugins")
     projects = [
         project(
@@ -160,7 +160,7 @@ def test_a_bad_one_is_an_error_when_it_is_used_and_the_next_one_works(site):
 
 
 def test_one_that_cannot_be_built_is_one_line_that_names_it(site, tmp_path):
-    """In one process, which goes on after each."""
+    """In one process, which continues after each."""
     parts = {"model": "model={{name='{0}'}}", "loss": "loss={{{0}=1.0}}", "metrics": "metrics.mask.name='{0}'",
              "data": "data={{name='{0}'}}"}  # fmt: skip
     runs = {f"{name} info": ["info", name] for name in UNBUILT}
@@ -220,14 +220,14 @@ def test_listing_fifty_plugins_is_quick(site):
 
 
 def cpu_seconds(site, *args):
-    """Not by the clock, which other processes move."""
+    """Elapsed time would depend on other processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child(site, *args)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_plugin_list_says_what_is_wrong_with_each(site):
+def test_plugin_list_shows_the_faults_of_each(site):
     def rows_of(names, *options):
         done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", *options, UNETZOO_PLUGINS=",".join(names))
         return {row["distribution"]: row for row in json.loads(done.stdout) if row["state"] != "off"}
@@ -248,7 +248,7 @@ def test_plugin_list_says_what_is_wrong_with_each(site):
     assert {rows[name]["state"] for name in ("twin-a", "twin-b", "taker", "both-apis", *UNBUILT)} == {"healthy"}
 
 
-def test_damaged_metadata_are_one_plugins_own_fault(tmp_path):
+def test_damaged_metadata_affect_only_their_plugin(tmp_path):
     info = tmp_path / "damaged-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: damaged\nVersion: 1.0\n")
@@ -259,7 +259,7 @@ def test_damaged_metadata_are_one_plugins_own_fault(tmp_path):
     assert row["state"] == "broken" and "unreadable metadata" in row["faults"][0]
 
 
-def test_plugin_check_refuses_what_cannot_be_imported(site):
+def test_plugin_check_of_a_broken_import_is_an_error(site):
     for name in ("bad-dies", "bad-newer", "bad-prints"):
         done = child(site, "-m", "unetzoo.cli", "plugin", "check", name, code=5)
         assert SAYS[name] in done.stderr and done.stdout == ""

@@ -1,4 +1,4 @@
-"""The way of a plugin's author: a new package, its checks, its names in Python, in SMP and on the command line."""
+"""Writing a plugin: a new package, its checks, its names in Python, in SMP and on the command line."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_groups_and_registries_are_the_same():
     assert set(plugins.GROUPS) == {registry.group for registry in REGISTRIES.values()}
 
 
-def test_our_own_plugins_import_what_is_documented_alone():
+def test_our_plugins_import_only_documented_modules():
     documented = set(re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE))
     sources = sorted((ROOT / "plugins").glob("*/src/**/*.py"))
     assert sources
@@ -96,7 +96,7 @@ def test_a_folder_that_exists_or_cannot_be_written_is_refused(tmp_path):
 
 
 def steps():
-    """The commands of the page's first part, and the change it makes, in order."""
+    """The commands and the change in the first part of the page, in order."""
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     part = page[page.index("## Write a plugin") : page.index("## What a package")]
     place = re.search(r"in `(acme-seg/src/\S+\.py)`", part).group(1)
@@ -122,8 +122,8 @@ def walk(folder, run):
             run(step)
 
 
-def test_the_pages_way_leads_to_a_trained_plugin(tmp_path, monkeypatch):
-    """The commands of the page, in this process; slow checks, and processes of their own, are in the slow test."""
+def test_the_commands_of_the_page_train_a_plugin(tmp_path, monkeypatch):
+    """The commands of the page, in this process and without slow checks; the slow test runs all in new processes."""
     site = tmp_path / "site"
     printed = {}
 
@@ -147,7 +147,7 @@ def test_the_pages_way_leads_to_a_trained_plugin(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_page_word_for_word_in_an_environment_of_its_own(tmp_path):
+def test_the_commands_of_the_page_in_a_new_environment(tmp_path):
     here = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(here)], check=True)
     (site,) = here.glob("lib/python*/site-packages")
@@ -186,7 +186,7 @@ def cases():
 """
 
 
-def test_check_names_what_fails_and_why(laid_out):
+def test_check_names_each_failure_and_its_reason(laid_out):
     laid_out("acme-broken", {"losses": {"broken-loss": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
     text = io_of("plugin", "check", "acme-broken", code=5)
     assert "check 'weight-has-effect' failed" in text and "Why it matters: " in text and "failed" in text
@@ -330,7 +330,7 @@ def test_a_broken_sibling_does_not_keep_a_network_from_being_saved(laid_out, tmp
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["_unetzoo"]["name"] == "b-net"
 
 
-def test_a_value_that_tells_no_signature_is_refused(laid_out):
+def test_a_value_without_a_signature_is_refused(laid_out):
     laid_out("acme-odd", {"models": {"odd": "make"}}, "make = type\n")
     with pytest.raises(PluginContractError):
         MODELS.get("odd")

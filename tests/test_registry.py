@@ -1,4 +1,4 @@
-"""Registries against packages laid out on disk as pip would: metadata and modules."""
+"""Registries and packages that are laid out on disk as pip does: metadata and modules."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from unetzoo.plugins import installed
 from unetzoo.registry import MODELS, REGISTRIES, Registry
 
 
-def test_a_plugin_is_there_and_imported_only_when_used(install):
+def test_a_plugin_is_listed_and_imported_when_used(install):
     install("acme-seg", ["tinyunet"])
     assert "tinyunet" in unetzoo.list_models("tiny*")
     assert "acme_seg" not in sys.modules
@@ -53,7 +53,7 @@ def test_unknown_names_and_keywords_suggest_similar_ones(install):
         ("swallows", "def make(**kwargs): pass", PluginContractError, "**kwargs"),
     ],
 )
-def test_a_broken_plugin_fails_alone_when_it_is_used(install, case, source, error, says):
+def test_a_broken_plugin_fails_when_it_is_used(install, case, source, error, says):
     install(f"bad-{case}", [f"bad{case}"], source)
     assert f"bad{case}" in unetzoo.list_models()
     with pytest.raises(error) as caught:
@@ -92,7 +92,7 @@ def test_whatever_an_import_raises_names_the_plugin(install, error):
     assert caught.value.subject == "bad-importing 1.2 (bad_importing:make)"
 
 
-def test_ctrl_c_during_a_build_stays_what_it_is(install):
+def test_ctrl_c_during_a_build_is_not_wrapped(install):
     install("bad-interrupt", ["interrupted"], "def make(classes=1):\n    raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         unetzoo.build("interrupted")

@@ -1,4 +1,4 @@
-"""What the tests of twins share."""
+"""Shared by the tests of twins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def content(root):
 
 
 def plants():
-    """Every layout with every fault that it can have; by default, two layouts of each fault are tried."""
+    """Every layout with every fault that it can have; only two layouts per fault are not slow."""
     for number, (code, fault) in enumerate(FAULTS.items()):
         names = fault.layouts
         sample = {names[number % len(names)], names[(number + len(names) // 2) % len(names)]}

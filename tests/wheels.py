@@ -1,4 +1,4 @@
-"""Plugins as strangers would ship them: projects built into wheels, and installed into a folder of their own."""
+"""Plugins as third parties ship them: projects, built into wheels and installed into a separate folder."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def project(folder, name, source, points, version="1.2"):
 
 
 def install(projects, site, work):
-    """Build the projects' wheels in one process and let pip install them."""
+    """Build the wheels of projects in one process, and install them with pip."""
     work.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-c", BUILD, str(work), *map(str, projects)], check=True, capture_output=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]

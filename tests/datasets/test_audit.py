@@ -1,4 +1,4 @@
-"""What the audit makes of odd folders, and the sheet that it draws."""
+"""Audits of unusual folders, and the contact sheet."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TWO = {"names": ("background", "cell"), "ids": (0, 255)}
 
 
 def pairs(root, count=6, images="images", masks="masks", ending="", values=(0, 255)):
-    """Discs on noise, each elsewhere; masks of two values."""
+    """Discs on noise at different positions; masks of two values."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:40, 0:40]
     for folder in (images, masks):
@@ -53,7 +53,7 @@ class TestFolders:
             audit(tmp_path / name)
         assert caught.value.hint
 
-    def test_an_unknown_layout_says_what_was_looked_for_and_what_is_below(self, tmp_path):
+    def test_the_error_of_an_unknown_layout_names_known_ones_and_subfolders(self, tmp_path):
         write("camvid", tmp_path / "deep" / "CamVid")
         with pytest.raises(DataError) as caught:
             audit(tmp_path / "deep")
@@ -69,7 +69,7 @@ class TestFolders:
         assert report.proposal == {"names": ["background", "foreground"], "ids": [0, 255]}
         assert report.options["masks"] == "labels" and codes(report, "error", "warning") == set()
 
-    def test_other_names_are_recognized_and_said(self, tmp_path):
+    def test_other_folder_names_are_recognized_and_reported(self, tmp_path):
         report = audit(pairs(tmp_path, masks="annotations", ending="_mask"))
         assert report.options == {"masks": "annotations", "mask_suffix": "_mask"}
         (note,) = [finding for finding in report.findings if finding.code == "other-folders"]
@@ -78,18 +78,18 @@ class TestFolders:
         assert len(data) == report.samples
 
     @pytest.mark.parametrize("build", ["cityscapes", "helen", "carvana", "celebamask", "isbi2012", "folder"])
-    def test_a_wrong_folder_is_refused_and_looks_like_what_it_is(self, build, tmp_path):
+    def test_the_error_of_a_wrong_folder_names_its_dataset(self, build, tmp_path):
         root = write("camvid", tmp_path / "x")
         with pytest.raises(LayoutError) as caught:
             unetzoo.DATASETS.build(build, root=root, **({"classes": 2} if build == "folder" else {}))
         assert "'camvid'" in looks_like(caught.value.subject)
 
-    def test_a_dataset_that_was_named_wrongly_says_what_it_looks_like(self, tmp_path):
+    def test_the_error_of_a_wrong_dataset_names_the_likely_one(self, tmp_path):
         with pytest.raises(LayoutError) as caught:
             audit(write("carvana", tmp_path / "x"), "cityscapes")
         assert "'carvana'" in caught.value.found
 
-    def test_unknown_names_and_arguments_are_refused_with_the_nearest(self, tmp_path):
+    def test_unknown_names_and_arguments_suggest_similar_ones(self, tmp_path):
         pairs(tmp_path)
         with pytest.raises(UnknownNameError, match="folder"):
             audit(tmp_path, "foldre")
@@ -118,7 +118,7 @@ class TestFolders:
         with pytest.raises(DataError, match="several manifests"):
             audit(root, "csv")
 
-    def test_a_manifests_faults_are_all_told(self, tmp_path):
+    def test_all_faults_of_a_manifest_are_reported(self, tmp_path):
         pairs(tmp_path, 3)
         (tmp_path / "list.csv").write_text(
             "image;mask\nimages/p0.png;masks/p0.png\nimages/gone.png;masks/p1.png\nimages/p2.png;\nimages/p1.png\n"
@@ -126,7 +126,7 @@ class TestFolders:
         report = audit(tmp_path, "csv", options=TWO)
         assert codes(report, "error") == {"missing-image", "missing-mask", "broken-row"}
 
-    def test_a_fault_of_all_splits_is_told_once(self, tmp_path):
+    def test_a_fault_of_all_splits_is_reported_once(self, tmp_path):
         pairs(tmp_path, 3)
         rows = [f"images/p{i}.png,masks/p{i}.png,other" for i in range(3)]
         (tmp_path / "list.csv").write_text("\n".join(["image,mask,split", *rows]) + "\n")
@@ -155,7 +155,7 @@ class TestFolders:
             os.symlink(tmp_path / "real" / folder, tmp_path / "data" / folder)
         assert audit(tmp_path / "data", options=TWO).samples == 6
 
-    def test_an_unreadable_folder_is_a_finding_and_hinders_nothing(self, tmp_path, monkeypatch):
+    def test_an_unreadable_folder_is_a_finding(self, tmp_path, monkeypatch):
         root = pairs(tmp_path / "data")
         (root / "secret").mkdir()
         scandir = os.scandir
@@ -172,7 +172,7 @@ class TestFolders:
             monkeypatch.setattr(os, "scandir", lambda path: guarded("secret"))
             audit(root)
 
-    def test_what_only_the_dataset_knows_is_said_in_its_words(self, tmp_path):
+    def test_other_errors_of_the_dataset_are_findings(self, tmp_path):
         report = audit(pairs(tmp_path, 1), "folder", options=TWO)  # one image cannot be divided
         assert codes(report, "error") == {"refused"}
         assert "too few images to divide" in report.errors[0].cases[0].detail
@@ -193,7 +193,7 @@ class TestFolders:
         report = audit(root, "folder", options=TWO)
         assert codes(report, "error", "warning") == {"interpolated-ids", "zero-one", "jpeg-mask"}
 
-    def test_declared_classes_that_nobody_shows_cast_doubt_on_the_declaration(self, tmp_path):
+    def test_absent_declared_classes_are_warnings(self, tmp_path):
         report = audit(pairs(tmp_path, values=(0, 1)), "folder", options={"classes": 3})
         assert codes(report, "warning") == {"absent-class"} and report.warnings[0].cases[0].file == "2"
 
@@ -217,7 +217,7 @@ class TestFolders:
         assert plain["findings"][0]["files"] == [{"file": "images/photo_1.jpg", "detail": ""}]
         assert plain["proposal"] == {"classes": 4, "ignore_ids": [255], "ignore_index": 255}
 
-    def test_a_name_that_is_no_text_can_be_told(self, tmp_path):
+    def test_a_file_name_that_is_not_utf_8_can_be_printed(self, tmp_path):
         root = pairs(tmp_path)
         name = os.fsdecode(b"\xff.png")
         Image.new("RGB", (8, 8), "red").save(os.path.join(root, "images", name))

@@ -1,4 +1,4 @@
-"""Every fault in every layout that can have it is found by name, and in sound data nothing is."""
+"""Every fault is found in every layout that can have it, and nothing in correct data."""
 
 import builtins
 import shutil
@@ -19,7 +19,7 @@ NOTES = {"stray-file", "empty-mask", "absent-class", "gray-image"}  # worth know
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """clean(name): a sound twin, written once."""
+    """clean(name): a twin without faults, written once."""
     roots: dict[str, Path] = {}
 
     def twin(name):
@@ -37,7 +37,7 @@ def audited(root, name, **options):
 
 @pytest.fixture
 def denied(monkeypatch):
-    """The superuser may read anything: let him feel the permissions."""
+    """Enforce permissions, which the superuser does not need."""
 
     def guarded(read):
         def reading(path, *args, **kwargs):

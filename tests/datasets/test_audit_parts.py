@@ -1,4 +1,4 @@
-"""The audit's parts against independent arithmetic."""
+"""Parts of the audit, compared with independent computations."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)),
 class TestParts:
     @given(MASKS)
     @settings(max_examples=100, deadline=None)
-    def test_roughness_is_what_a_walk_over_all_lines_counts(self, mask):
+    def test_roughness_equals_a_count_line_by_line(self, mask):
         changes = between = astray = 0
         for line in [*mask.tolist(), *mask.T.tolist()]:
             changes += sum(a != b for a, b in pairwise(line))
@@ -53,7 +53,7 @@ class TestParts:
 
     @given(st.integers(6, 30), st.integers(0, 10**6))
     @settings(max_examples=60, deadline=None)
-    def test_swapped_masks_are_told_from_sound_ones(self, count, seed):
+    def test_swapped_masks_are_found(self, count, seed):
         rng = np.random.default_rng(seed)
         fits = rng.normal(0.1, 0.03, (count, count)) + np.diag(rng.uniform(0.4, 0.6, count))
         assert swapped_pairs(fits) == []
@@ -62,12 +62,12 @@ class TestParts:
         order[[i, j]] = j, i
         assert swapped_pairs(fits[:, order]) == [(i, j)]
 
-    def test_the_test_for_exchange_stays_silent_where_masks_fit_no_image(self):
+    def test_masks_that_fit_no_image_are_not_reported_as_swapped(self):
         assert swapped_pairs(np.random.default_rng(0).normal(0, 0.3, (40, 40))) == []
 
     @given(st.integers(5, 40), st.integers(0, 10**6))
     @settings(max_examples=60, deadline=None)
-    def test_inverted_masks_are_told_from_sound_ones(self, count, seed):
+    def test_inverted_masks_are_found(self, count, seed):
         rng = np.random.default_rng(seed)
         rows = np.clip(rng.normal(0.2, 0.05, (count, 67)), 0, 1)
         assert not inverted(rows).any()
@@ -87,7 +87,7 @@ class TestParts:
             ((), None),
         ],
     )
-    def test_a_proposal_declares_what_is_found(self, values, arguments):
+    def test_a_proposal_declares_the_values_found(self, values, arguments):
         masks = [MaskFacts("a", counts=dict.fromkeys(values, 10)), MaskFacts("b", counts=dict.fromkeys(values[:1], 10))]
         assert proposal(masks) == arguments
         if arguments:

@@ -1,4 +1,4 @@
-"""Real sets are sound: no error, no warning. What is odd about them is noted."""
+"""Real data sets: no errors, no warnings, known notes."""
 
 import shutil
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_real_set_is_recognized_and_found_sound(folder, declared, real):
 
 
 def test_the_two_label_files_of_one_frame_contradict_each_other(real):
-    """Known of this copy: labelTrainIds differs from the table's image of labelIds in 77 pixels along borders."""
+    """In this copy, labelTrainIds differs from the mapped labelIds in 77 pixels along borders."""
     report = audit(real / "cityscapes_mini")
     (note,) = [finding for finding in report.notes if finding.code == "label-files-disagree"]
     assert note.count == 1 and note.cases[0].detail.startswith("77 pixels")
@@ -52,7 +52,7 @@ def test_the_two_label_files_of_one_frame_contradict_each_other(real):
 @pytest.mark.parametrize(
     ("folder", "first", "second"), [("isbi2012", "03", "17"), ("camvid", "0006R0_f00930", "0016E5_00390")]
 )
-def test_two_real_masks_exchanged_are_found(folder, first, second, real, tmp_path):
+def test_two_swapped_real_masks_are_found(folder, first, second, real, tmp_path):
     root = shutil.copytree(real / folder, tmp_path / "data")
     masks = [next((root / "labels").rglob(f"{name}.png")) for name in (first, second)]
     content = [path.read_bytes() for path in masks]

@@ -1,4 +1,4 @@
-"""Datasets that are audited by their samples."""
+"""Audits of datasets by their samples."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from unetzoo.labels import LabelSpec
 
 
 class Plain:
-    """A dataset by contract alone."""
+    """A dataset that only meets the contract."""
 
     labels = LabelSpec(("background", "thing"))
     transform = None
@@ -62,7 +62,7 @@ class TestSamples:
             (DataError("broken file", subject="x.png"), "sample-error"),
         ],
     )
-    def test_a_bad_sample_is_found_and_hinders_no_other(self, bad, code):
+    def test_a_bad_sample_is_a_finding(self, bad, code):
         samples = [sample(i) for i in range(6)]
         report = audit(Plain([*samples, bad]))
         assert code in codes(report, "error", "warning")

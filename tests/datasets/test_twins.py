@@ -1,4 +1,4 @@
-"""Twins: their layouts load, and their truth is known by position."""
+"""Twins: layouts can be loaded, and the class of each position is known."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_encodings_are_the_official_ones(twins):
     assert tifffile.imread(twins("isbi2012-tif") / "train-labels.tif").dtype == np.uint8
 
 
-def test_cityscapes_files_tell_one_truth(twins):
+def test_cityscapes_label_files_agree(twins):
     stem = twins("cityscapes") / "gtFine" / "val" / "frankfurt" / "frankfurt_000000_000019_gtFine"
     ids, train, instances, color = (
         np.asarray(Image.open(f"{stem}_{end}.png")) for end in ("labelIds", "labelTrainIds", "instanceIds", "color")
@@ -108,7 +108,7 @@ def columns(mask, labels, *names):
     [("helen", ("lb", "le"), ("rb", "re")), ("celebamask", ("r_brow", "r_eye", "r_ear"), ("l_brow", "l_eye", "l_ear"))],
 )
 def test_sides_are_known_by_position_and_by_color(layout, left, right, twins):
-    """Left in the image, whoever's left that is: Helen's are the viewer's, CelebAMask's the subject's."""
+    """Left in the image: the viewer's left in Helen, the subject's right in CelebAMask."""
     data = load(layout, twins(layout))
     for sample in data:
         assert (
@@ -134,7 +134,7 @@ def test_a_mirrored_face_is_labeled_as_if_it_had_been_drawn_so(layout, twins):
     assert (after == exchanged).all()
 
 
-def test_depth_lies_farther_the_larger_it_is(twins):
+def test_larger_depth_is_farther(twins):
     for name in ("csv", "eva"):
         for sample in load(name, twins(name)):
             scene = sample["depth"][sample["mask"] == 0]
@@ -156,7 +156,7 @@ def test_pickling_and_loading(name, workers, twins):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_nothing_is_read_before_it_is_asked_for(name, twins, monkeypatch):
+def test_samples_are_read_on_access(name, twins, monkeypatch):
     read = []
 
     def counting(function):
@@ -175,7 +175,7 @@ def test_nothing_is_read_before_it_is_asked_for(name, twins, monkeypatch):
     assert read and len(read) <= (20 if "celeb" in name else 4) and sample["id"]
 
 
-def test_how_to_get_tells_what_to_do():
+def test_how_to_get_names_a_source():
     for name in DATASETS.names():
         text = DATASETS.get(name).how_to_get
         assert len(text.split()) >= 8 and text[0].islower() and not text.endswith("."), name

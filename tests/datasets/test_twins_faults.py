@@ -1,4 +1,4 @@
-"""Faults of twins are what they are called, and touch no more."""
+"""Faults of twins: their content, and the files that they change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOUD = {
 
 
 @pytest.mark.parametrize(("name", "code"), list(plants()))
-def test_faults_touch_what_they_say_and_no_more(name, code, twins, tmp_path):
+def test_faults_change_only_the_reported_files(name, code, twins, tmp_path):
     root = tmp_path / "twin"
     shutil.copytree(twins(name, LAYOUTS[name].least), root)
     before = content(root)
@@ -45,7 +45,7 @@ def test_faults_touch_what_they_say_and_no_more(name, code, twins, tmp_path):
                     pass
 
 
-def test_a_fault_goes_where_the_seed_says(twins, tmp_path):
+def test_the_seed_selects_the_sample_of_a_fault(twins, tmp_path):
     hit = set()
     for seed in (0, 0, 1, 2, 3):
         root = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -90,7 +90,7 @@ def test_leakage_duplicates_and_conflicts(name, twins, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAULTS["misaligned-mask"].layouts)
-def test_misaligned_masks_are_those_of_two_samples_exchanged(name, twins, tmp_path):
+def test_misaligned_masks_are_swapped_masks(name, twins, tmp_path):
     root, _ = planted(name, "misaligned-mask", twins, tmp_path)
     before, after = (list(load(name, place, "train")) for place in (twins(name), root))
     assert all((a["image"] == b["image"]).all() for a, b in zip(before, after, strict=True))
@@ -104,7 +104,7 @@ def values(path):
         return np.asarray(image)
 
 
-def test_what_some_faults_are(twins, tmp_path):
+def test_content_of_some_faults(twins, tmp_path):
     def one(name, code):
         return planted(name, code, twins, tmp_path / code / name)[1][0]
 
@@ -133,7 +133,7 @@ def test_what_some_faults_are(twins, tmp_path):
     assert not any((s["mask"] == 10).any() for split in ("train", "val", "test") for s in load("camvid", root, split))
 
 
-def test_exif_leaves_the_pixels_alone(twins, tmp_path):
+def test_exif_does_not_change_pixels(twins, tmp_path):
     root, (path,) = planted("helen", "exif-one-sided", twins, tmp_path)
     was = twins("helen") / path.relative_to(root)
     assert (values(path) == values(was)).all() and read_image(path).tobytes() != read_image(was).tobytes()

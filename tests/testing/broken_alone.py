@@ -1,4 +1,4 @@
-"""A loss whose module only imports where pytest runs."""
+"""A loss whose module can only be imported by pytest."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A callback that keeps the contract, and one for each check that breaks it in that point alone."""
+"""A callback that meets the contract, and one per check that violates only that check."""
 
 import torch
 
@@ -36,7 +36,7 @@ class DrawsNoise(Good):
 
 
 class WorksOnce(Good):
-    """Gives up at the end what only its constructor makes."""
+    """Deletes at the end what only its constructor creates."""
 
     def on_begin(self, trainer):
         self.losses.clear()

@@ -1,4 +1,4 @@
-"""A dataset that keeps the contract, and one a check that breaks it in that point alone."""
+"""A dataset that meets the contract, and one per check that violates only that check."""
 
 from pathlib import Path
 

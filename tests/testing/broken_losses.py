@@ -1,4 +1,4 @@
-"""A loss that keeps the contract, and one a check that breaks it in that point alone."""
+"""A loss that meets the contract, and one per check that violates only that check."""
 
 import torch
 
@@ -11,7 +11,7 @@ class Good(unetzoo.losses.CELoss):
         super().__init__(ignore_index=ignore_index)
 
     def of(self, output, target, weight):
-        """What the broken ones change."""
+        """Overridden by the broken ones."""
         return super().forward(output, target, weight=weight)
 
     def forward(self, output, target, *, weight=None):

@@ -1,4 +1,4 @@
-"""A metric that keeps the contract, and one a check that breaks it in that point alone."""
+"""A metric that meets the contract, and one per check that violates only that check."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Two networks that keep the contract, and one a check that breaks it in that point alone."""
+"""Two networks that meet the contract, and one per check that violates only that check."""
 
 import torch
 from torch import nn

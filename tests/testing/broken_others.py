@@ -1,4 +1,4 @@
-"""Encoders and recipes that keep the contract, and one a check that breaks it in that point alone."""
+"""Encoders and recipes that meet the contract, and one per check that violates only that check."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""A loss whose import takes two seconds of processor time."""
+"""A loss whose import takes 2.5 seconds of CPU time."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Everything we ship keeps the contracts that we ask of others; what SMP's own parts do otherwise is declared."""
+"""All built-ins meet the contracts; deviations of SMP's parts are declared."""
 
 import pytest
 

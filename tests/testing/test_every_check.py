@@ -1,4 +1,4 @@
-"""Every check can fail: for each there is an object that fails this check alone."""
+"""Every check can fail: for each there is an object that fails only this check."""
 
 import pytest
 from testing_cases import BROKEN, MODULES
