@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from .errors import PluginError
 from .plugins import IMPORT_LIMIT, Distribution, Entry, check_api_version
 
-PATIENCE = 10  # times the limit, by the clock: for an import that sleeps again and again
+PATIENCE = 5  # times the limit, by the clock: for an import that sleeps again and again
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # children run side by side
 HEAVY = ("torch", "numpy", "PIL.Image", "segmentation_models_pytorch", "rich.style")  # rich draws a random number
 

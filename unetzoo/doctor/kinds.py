@@ -157,8 +157,8 @@ KINDS: dict[str, Kind] = {
         "flatten it onto a background",
     ),
     "gray-image": _note("gray images among color images; the gray is repeated", "none, if they are meant to be gray"),
-    "no-alpha": _error("a cutout without transparency has no outline", "save it as PNG with an alpha channel"),
-    "empty-cutout": _error("a cutout without an opaque pixel", "remove the file"),
+    "no-alpha": _error("a cut-out without transparency has no outline", "save it as PNG with an alpha channel"),
+    "empty-cutout": _error("a cut-out without an opaque pixel", "remove the file"),
     # pairs of samples
     "duplicate-image": _warning("the same image twice in one split: it counts twice", "keep one of them"),
     "leakage": _error("the same image in two splits: scores measure memorization", "remove it from one of the splits"),

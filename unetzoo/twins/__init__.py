@@ -28,7 +28,7 @@ def write(name: str, root: PathLike, *, count: int | None = None, size: int | No
     Args:
         name: One of `LAYOUTS`.
         root: A new or empty folder.
-        count: Number of samples in all splits (for composites: of cutouts, and of backgrounds; for carvana: rounded up
+        count: Number of samples in all splits (for composites: of cut-outs, and of scenes; for carvana: rounded up
             to the same number of views per car). At least 5, or 10 for composites and eva.
         size: Height of the masks in pixels, at least 32; by default that of the layout.
         seed: Seed of the drawings, ≥ 0.
