@@ -16,6 +16,7 @@ from unetzoo.doctor import audit, registries
 from unetzoo.doctor.propose import as_options
 from unetzoo.doctor.registries import audit_install
 from unetzoo.probing import Probe, probe
+from unetzoo.registry import MODELS
 from unetzoo.terminal import PlainConsole
 from unetzoo.training.recipe import load, parse_sets
 from unetzoo.twins import plant, write
@@ -290,6 +291,22 @@ class TestInstallation:
             "model acme-raises", "model acme-exits", "model acme-loose", "model acme-quits"
         }  # fmt: skip
         assert report.distributions["acme-good 1.2"] == {"models": ["goodnet"]}
+
+    @pytest.mark.usefixtures("own_names_load")
+    def test_another_distribution_called_unetzoo_is_an_error(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(str(tmp_path))
+        info = tmp_path / "unetzoo-9.9.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unetzoo\nVersion: 9.9\n")
+        (info / "entry_points.txt").write_text("[unetzoo.models]\nbnunet = acme_impostor:make\n")
+        MODELS.refresh()
+        try:
+            report = audit_install()
+        finally:
+            MODELS.refresh()
+        (error,) = report.errors
+        assert error.code == "broken-plugin" and str(tmp_path) in error.cases[0].file
+        assert {"torch", "python"} <= {package.name for package in report.packages if package.wanted}
 
     @pytest.mark.usefixtures("own_names_load")
     def test_names_claimed_twice_are_a_warning(self, install):

@@ -213,6 +213,14 @@ def _resolve_name_clash(candidates: list[tuple[Any, Distribution]]) -> Iterator[
             yield Distribution(name, found.version, fault=f"it is called {BUILTIN!r}, but is not this package")
 
 
+def own_metadata() -> Any:
+    """The `importlib.metadata.Distribution` of this package; None if it was never installed."""
+    from importlib import metadata
+
+    found = sorted(metadata.distributions(name=BUILTIN), key=lambda source: not _contains_this_package(source))
+    return found[0] if found else None
+
+
 def _contains_this_package(source: Any) -> bool:
     import json
     from urllib.parse import urlsplit

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..plugins import BUILTIN, ENV_VAR, IMPORT_LIMIT, Distribution, Entry, installed, is_enabled
+from ..plugins import ENV_VAR, IMPORT_LIMIT, Distribution, Entry, installed, is_enabled, own_metadata
 from ..probing import probe
 from ..registry import REGISTRIES
 from ..wording import describe
@@ -122,14 +122,10 @@ def _check_entries(distribution: Distribution, found: Findings, timeout: float) 
 def _packages() -> list[Package]:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    try:
-        about = metadata.metadata(BUILTIN)
-        wanted = metadata.requires(BUILTIN) or []
-        python = about["Requires-Python"]
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        wanted, python = [], ""
+    ours = own_metadata()
+    python = ours.metadata["Requires-Python"] if ours is not None else ""
     rows = [_package("python", python, platform.python_version())]
-    for text in wanted:
+    for text in ours.requires or [] if ours is not None else []:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
