@@ -48,7 +48,7 @@ def pixels(height, width, channels=3, seed=0):
 def expected(net, image, labels=None, preprocess=None, **options):
     """`Predictor`'s answer for an array, by the names of an exported file."""
     answer = Predictor(net, labels, preprocess or Preprocess(), **options)
-    image, logits, depth = answer._asked(image)
+    image, logits, depth = answer._run(image)
     found = answer._decided(image, logits, depth)
     heads = {} if found.depth is None else {"depth": found.depth[None]}
     return {"labels": found.label_map, "probabilities": found.probabilities.numpy()} | heads

@@ -285,7 +285,7 @@ def test_the_command_reads_a_list(tmp_path, run, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     options = ["--threshold", "foreground=0.2", "--largest-component", "all", "--min-area", "5", "--tile", "256"]
     code, printed = predict(capsys, run, "-", tmp_path / "out", "--write", "json,color", *options)
-    assert code == 3 and "none.png" in printed.err and "1 of the images" in printed.err
+    assert code == 3 and "none.png" in printed.err and "1 of 3 images" in printed.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.json", "a_color.png", "b.json", "b_color.png"}
     settings = json.loads((tmp_path / "out" / "b.json").read_text())["settings"]
     assert settings["thresholds"] == [0.2] and settings["min_area"] == 5 and settings["largest_component"] == ["all"]

@@ -314,22 +314,22 @@ def test_wrong_arguments(tmp_path):
     net, image = small(), random_image(200, 180)
     out = tmp_path / "out.npy"
     (tmp_path / "there.npy").write_bytes(b"mine")
-    for target, options, says in [
-        (tmp_path / "there.npy", {}, "there already"),
-        (tmp_path / "out.png", {}, r"\.npy, \.tif"),
-        (tmp_path / "none" / "out.npy", {}, "no such folder"),
-        (out, {"depth": tmp_path / "d.npy"}, "no depth"),
-        (out, {"probabilities": tmp_path / "p.tif"}, r"as \.npy"),
-        (out, {"probabilities": out}, "one file"),
-        (out, {"tile": 40}, "tile=52"),
-        (out, {"tile": "large"}, "wrong tile"),
-        (out, {"memory": "much"}, "wrong memory"),
-        (out, {"memory": "10KB"}, "too little memory"),
-        (out, {"memory": "1MB", "tile": 160}, "too little memory"),
-        (out, {"tta": "paper"}, "whole image"),
-        (out, {"preprocess": Preprocess(size=(64, 64))}, "keep their size"),
+    for target, options, fields in [
+        (tmp_path / "there.npy", {}, {"subject": "there.npy"}),
+        (tmp_path / "out.png", {}, {"expected": ".npy, .tif", "found": ".png"}),
+        (tmp_path / "none" / "out.npy", {}, {"subject": tmp_path / "none"}),
+        (out, {"depth": tmp_path / "d.npy"}, {"subject": "d.npy"}),
+        (out, {"probabilities": tmp_path / "p.tif"}, {"found": "p.tif"}),
+        (out, {"probabilities": out}, {"found": "out.npy, "}),
+        (out, {"tile": 40}, {"hint": "tile=52"}),
+        (out, {"tile": "large"}, {"found": "large"}),
+        (out, {"memory": "much"}, {"found": "much", "expected": "2GB"}),
+        (out, {"memory": "10KB"}, {"expected": "MB", "hint": "more memory"}),
+        (out, {"memory": "1MB", "tile": 160}, {"expected": "MB", "subject": "windows of"}),
+        (out, {"tta": "paper"}, {"found": "paper", "hint": "d4"}),
+        (out, {"preprocess": Preprocess(size=(64, 64))}, {"expected": "a tensor", "hint": "without resizing"}),
     ]:
-        with pytest.raises(ConfigError, match=says):
+        with refused(ConfigError, **fields):
             predict_to(net, image, target, **options)
     assert (tmp_path / "there.npy").read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["there.npy"]
@@ -362,7 +362,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert agree(tifffile.imread(tmp_path / "out.tif"), classes_of(net, image, tta="flips"))
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)
-    assert ended.value.code == 2 and "there already" in capsys.readouterr().err
+    assert ended.value.code == 2 and "exists already" in capsys.readouterr().err
     monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained._replace(mode="multilabel"))
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)

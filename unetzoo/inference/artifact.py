@@ -1,4 +1,4 @@
-"""Exported files: how they are opened and asked, and what stands in them beside the network."""
+"""Exported files: open and run them, and the metadata that they hold."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Artifact:
     """An exported network: images in, classes and probabilities out.
 
     Args:
-        info: What stands in the file: classes, palette, input, outputs, preprocessing, tiling.
+        info: The file's metadata: classes, palette, input, outputs, preprocessing, tiling.
         run: Array (N, H, W, C) → arrays in the order of `info["outputs"]`.
     """
 
@@ -64,11 +64,11 @@ class Artifact:
         if batch.dtype.name != wanted["dtype"]:
             raise ConfigError("the file takes other numbers", expected=wanted["dtype"], found=batch.dtype)
         try:
-            answers = self._run(np.ascontiguousarray(batch))
+            outputs = self._run(np.ascontiguousarray(batch))
         except Exception as error:  # the runtimes' own
             found = f"{image.shape}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
             raise InputShapeError("the file cannot take this image", found=found, hint="try another size") from error
-        return {name: a[0] if single else a for name, a in zip(self.info["outputs"], answers, strict=True)}
+        return {name: a[0] if single else a for name, a in zip(self.info["outputs"], outputs, strict=True)}
 
 
 def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
@@ -135,7 +135,7 @@ def check_seal(data: bytes, path: Path) -> None:
         raise CheckpointCorruptError(
             "the file is not what export wrote",
             subject=path,
-            expected="to end with the SHA-256 of what stands before",
+            expected="the SHA-256 of all bytes before it at the end",
             found=found,
             hint="restore it from a copy, or export it again; for a file that another tool has changed on purpose "
             "(a quantizer): unetzoo.inference.load_artifact(path, check=False)",
@@ -143,7 +143,7 @@ def check_seal(data: bytes, path: Path) -> None:
 
 
 def need(*modules: str) -> None:
-    """Refuse to begin without these packages.
+    """Check that packages are installed.
 
     Raises:
         ConfigError: With the command that installs them.
@@ -155,7 +155,7 @@ def need(*modules: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What exporters and readers note for their own authors stays unheard; what fails is raised."""
+    """Suppress the log messages and warnings of exporters and readers; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -170,7 +170,7 @@ def quiet() -> Iterator[None]:
 
 
 def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
-    """What a file says of itself; JSON-able."""
+    """The metadata of an exported file; JSON-able."""
     labels, geometry = pipeline.labels, pipeline.geometry
     resized = pipeline.preprocess.size
     outputs = {
@@ -201,7 +201,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
 
 
 def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
-    """How to cut larger images so that the parts give the output of the whole."""
+    """How to tile larger images so that the parts give the output of the whole image."""
     unit = math.lcm(geometry.stride, geometry.out_stride)
     smallest = None if geometry.halo is None else (2 * -(-geometry.halo // unit) + 1) * unit
     statistics = pipeline.preprocess.normalize in ("minmax", "standard")
@@ -218,7 +218,7 @@ def _open_onnx(data: bytes, path: Path) -> Artifact:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised
+    options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = torch.get_num_threads()
     # without its fallback, which prints, and tries the same again
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -226,7 +226,7 @@ def _open_onnx(data: bytes, path: Path) -> Artifact:
     info = _checked({key: _parsed(text) for key, text in texts.items() if key != "sha256"}, path)
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(answer) for answer in session.run(list(info["outputs"]), {"image": batch})]
+        return [np.asarray(output) for output in session.run(list(info["outputs"]), {"image": batch})]
 
     return Artifact(info, run)
 
@@ -239,13 +239,13 @@ def _open_torch(data: bytes, path: Path) -> Artifact:
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            return [answer.numpy() for answer in module(torch.from_numpy(batch))]
+            return [output.numpy() for output in module(torch.from_numpy(batch))]
 
     return Artifact(info, run)
 
 
 def _parsed(text: str) -> Any:
-    """What a text of the file says; other tools (quantizers) add some that are no JSON."""
+    """A metadata entry; other tools (quantizers) add some that are not JSON."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From logits to classes: probabilities, thresholds, and what becomes of specks and holes."""
+"""From logits to classes: probabilities, thresholds, and cleaning of small regions and holes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..labels import LabelSpec
 
 Threshold = float | Sequence[float] | Mapping[str, float] | None
 ALL = "all"
-EIGHT = np.ones((3, 3), bool)  # regions hang together by corners too, so holes do not
+EIGHT = np.ones((3, 3), bool)  # regions are 8-connected, holes therefore 4-connected
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How probabilities become classes.
+    """Converts probabilities to classes.
 
     Args:
-        thresholds: One per channel; None for a class without one; empty for the most probable class.
-        mode: "multilabel" where each channel is a label of its own; None means one class per pixel.
+        thresholds: One per channel, None for a class without a threshold; empty: the most probable class.
+        mode: "multilabel" if each channel is an independent label; None means one class per pixel.
 
     Examples:
         >>> Decision((None, None, 0.3))(torch.tensor([0.5, 0.15, 0.35]).view(3, 1, 1)).item()
@@ -52,24 +52,24 @@ class Decision:
 
     @classmethod
     def of(cls, threshold: Threshold, labels: LabelSpec, channels: int, mode: Mode | None = None) -> Decision:
-        """The decision that a threshold asks for.
+        """Build the decision for a threshold.
 
-        A class with a threshold is given wherever its probability exceeds it, to the most probable of several such;
-        elsewhere the most probable of the classes without one. One number is the threshold of every class but the
-        first; of every label, where a pixel may have several.
+        A pixel gets a class with a threshold if the probability exceeds it (of several, the most probable); otherwise
+        the most probable class without a threshold. A single number is the threshold of every class except the first;
+        with multilabel, of every label.
 
         Args:
-            threshold: One number, one per channel, or one each for some classes by name.
+            threshold: One number, one per channel, or numbers for some classes by name.
             labels: Names of the classes; a network of one channel has two.
-            channels: Of the network's output.
+            channels: Channels of the network's output.
             mode: As in `Decision`.
 
         Raises:
-            ConfigError: No probability; another number of them; no class left without one.
+            ConfigError: Not probabilities; a wrong number of them; every class has one.
             UnknownNameError: With the nearest name.
         """
-        alone = mode == "multilabel" or channels == 1
-        limits: list[float | None] = [0.5] * channels if alone else [None] * channels
+        independent = mode == "multilabel" or channels == 1
+        limits: list[float | None] = [0.5] * channels if independent else [None] * channels
         if isinstance(threshold, Mapping):
             first = labels.classes - channels  # a network of one channel has none for the background
             for name, value in threshold.items():
@@ -84,36 +84,36 @@ class Decision:
             limits = list(threshold)
         elif threshold is not None:
             value = threshold[0] if isinstance(threshold, Sequence) else threshold
-            limits = [value] * channels if alone else [None, *[value] * (channels - 1)]
+            limits = [value] * channels if independent else [None, *[value] * (channels - 1)]
         for value in limits:
             if value is not None and (not isinstance(value, int | float) or not 0 < value < 1):
                 raise ConfigError("wrong threshold", expected="a probability in (0, 1)", found=repr(value))
-        if not alone and None not in limits:
+        if not independent and None not in limits:
             hint = "leave one out, e.g. that of the background"
             raise ConfigError("every class has a threshold", expected="one class that takes the rest", hint=hint)
         return cls(() if not any(limits) else tuple(limits), mode)
 
 
-def probabilities_of(net: nn.Module, answer: Tensor, *, mode: Mode | None = None) -> Tensor:
-    """Probabilities (…, C, H, W) of a network's output; one with a sigmoid or softmax at its end gives them already."""
+def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None) -> Tensor:
+    """Probabilities (…, C, H, W) from a network's output, unless it ends in a sigmoid or softmax itself."""
     head = getattr(net, "segmentation_head", None)
     parts = head.modules() if isinstance(head, nn.Module) else ()
     if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
-        return answer
-    answer = answer.to(torch.promote_types(answer.dtype, torch.float32))  # halves would make equal what is not
-    return answer.sigmoid() if mode == "multilabel" or answer.shape[-3] == 1 else answer.softmax(-3)
+        return output
+    output = output.to(torch.promote_types(output.dtype, torch.float32))  # half precision would create ties
+    return output.sigmoid() if mode == "multilabel" or output.shape[-3] == 1 else output.softmax(-3)
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to predicted regions: small ones go, holes close. Nothing by default.
+    """Cleaning of predicted regions: removes small ones, fills holes. By default it does nothing.
 
-    Regions hang together by sides and corners. A pixel that loses its class takes that of the nearest pixel that keeps
-    its own. A hole is what is enclosed by one class and has the first class (the background).
+    Regions are 8-connected. A removed pixel gets the class of the nearest pixel that is kept. A hole is a region of the
+    first class (the background) that one class encloses.
 
     Args:
-        largest_component: Classes of which only the largest region stays; "all" means every class but the first.
-        min_area: Pixels below which a region goes: one number for every class but the first, or some by name.
+        largest_component: Classes of which only the largest region is kept; "all" means every class except the first.
+        min_area: Smallest number of pixels of a region: for every class except the first, or by name.
         fill_holes: Classes whose holes are filled, or "all".
 
     Examples:
@@ -133,7 +133,7 @@ class Cleaning:
         """The cleaned classes (H, W), or planes (K, H, W).
 
         Raises:
-            ConfigError: An unknown class, no number of pixels.
+            ConfigError: An unknown class; not a number of pixels.
         """
         largest, areas, filled = self.resolved(labels, mode)
         if not largest and not areas and not filled:
@@ -147,7 +147,7 @@ class Cleaning:
         return _cleaned(classes, largest, areas, filled)
 
     def resolved(self, labels: LabelSpec, mode: Mode | None = None) -> tuple[set[int], dict[int, int], set[int]]:
-        """By class index: whose largest region stays, the least areas, whose holes are filled."""
+        """Class indices: largest region only, smallest areas, holes to fill."""
         everything = set(range(0 if mode == "multilabel" else 1, labels.classes))
 
         def chosen(names: str | Sequence[str]) -> set[int]:
@@ -165,9 +165,13 @@ class Cleaning:
         return chosen(self.largest_component), areas, chosen(self.fill_holes)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is asked for, JSON-able; empty where nothing is."""
-        asked = {"largest_component": self.largest_component, "min_area": self.min_area, "fill_holes": self.fill_holes}
-        return {key: dict(v) if isinstance(v, Mapping) else v for key, v in asked.items() if v}
+        """The options that are set; JSON-able."""
+        options = {
+            "largest_component": self.largest_component,
+            "min_area": self.min_area,
+            "fill_holes": self.fill_holes,
+        }
+        return {key: dict(v) if isinstance(v, Mapping) else v for key, v in options.items() if v}
 
 
 def place_of(name: str, labels: LabelSpec) -> int:

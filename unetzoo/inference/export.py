@@ -1,4 +1,4 @@
-"""`export`: a trained network as one file that runs elsewhere, compared with the original before it is left there."""
+"""`export`: write a trained network to one file that runs elsewhere, and compare it with the original."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Kind = Literal["onnx", "torch"]
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` made.
+    """Result of `export`.
 
     Args:
         path: The file.
-        info: What stands in it beside the network.
-        parity: How it compares with the network; None where that was not asked for.
+        info: Its metadata.
+        parity: The comparison with the network; None with `verify=False`.
     """
 
     path: Path
@@ -53,27 +53,27 @@ def export(
     dtype: str = "uint8",
     verify: bool = True,
 ) -> Exported:
-    """Write a network with its preprocessing and its decision into one file.
+    """Write a network with its preprocessing and decision to one file.
 
-    The file takes `image`, uint8 (N, H, W, C) as images are decoded (gray has one channel; image and background
-    are stacked, six channels), resizes and scales it as the run's validation did, mirrors it up to the network's next
-    size, and returns outputs of the image's size: `labels`, `probabilities` and each further head (`depth`). Batch,
-    height and width are free, unless `size` fixes the latter two.
+    The file's input is `image`, decoded images uint8 (N, H, W, C) (gray has one channel; image and background are
+    stacked to six). It resizes and scales them as in validation, mirrors them up to the network's next size, and
+    returns outputs of the image's size: `labels`, `probabilities` and each further head (`depth`). Batch, height and
+    width are free, unless `size` fixes the latter two.
 
-    It is opened again and compared with the network at several sizes before it gets its name: probabilities and other
-    heads to 1e-4, labels in 99.99 % of the pixels.
+    Before the file gets its name it is opened again and compared with the network at several sizes: probabilities and
+    other heads to 1e-4, labels in 99.99 % of the pixels.
 
     Args:
-        network: A network, or a `ModelBundle` (`unetzoo.load`). What a trained or loaded network carries (labels,
-            preprocessing, threshold, mode) is used unless given here.
-        path: The file; one of that name is replaced.
-        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default as the file's suffix says.
+        network: A network, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing, threshold and
+            mode that a trained or loaded network carries are used unless given here.
+        path: The file; an existing one is replaced.
+        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default according to the file's suffix.
         size: (height, width) of all images, for networks that cannot be recorded for every size.
         labels: Names and colors of the classes.
-        preprocess: What validation did to an image.
+        preprocess: The preprocessing of validation.
         threshold: See `Predictor`.
         dtype: Of the images: "uint8", or "float32" for values 0…1.
-        verify: Compare. Needs ONNX Runtime for ONNX.
+        verify: Compare the file with the network. For ONNX this needs ONNX Runtime.
 
     Raises:
         ConfigError: Unknown preprocessing; a network that cannot be recorded, with the reason; wrong options; missing
@@ -85,8 +85,8 @@ def export(
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = unetzoo.export(net, f"{folder}/net.pt2", preprocess=unetzoo.Preprocess())
-        ...     answer = unetzoo.load(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
-        >>> answer["labels"].shape, answer["probabilities"].shape
+        ...     outputs = unetzoo.load(made.path)(torch.zeros(21, 30, 3, dtype=torch.uint8).numpy())
+        >>> outputs["labels"].shape, outputs["probabilities"].shape
         ((21, 30), (3, 21, 30))
     """
     target, kind = Path(path), _kind(path, to)
@@ -156,10 +156,10 @@ def _checked_size(
 
 
 def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
-    """The network as `torch.export` sees it.
+    """The program that `torch.export` records.
 
     Raises:
-        ConfigError: It does not see it for every size; with the reason.
+        ConfigError: It cannot be recorded for every size; with the reason.
     """
     height, width = size or TRIAL
     kind = torch.uint8 if pipeline.dtype == "uint8" else torch.float32
@@ -205,7 +205,7 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
     assert made is not None
     model = made.model_proto
     for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
-        del node.metadata_props[:]  # the exporter's notes, with paths of this machine
+        del node.metadata_props[:]  # the exporter's metadata, with paths of this machine
     for key, value in info.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
@@ -214,7 +214,7 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
 
 
 def _name_axes(model: Any) -> None:
-    """Names in the place of the exporter's symbols."""
+    """Replace the exporter's symbols for free axes by names."""
     axes = model.graph.input[0].type.tensor_type.shape.dim
     names = {axis.dim_param: name for axis, name in zip(axes, ("batch", "height", "width"), strict=False)}
     for value in (*model.graph.input, *model.graph.output):

@@ -1,4 +1,4 @@
-"""The files of a prediction run: which results an image gets, where they go, how they are written."""
+"""The result files of a prediction: their names, how they are written, and checks of inputs and targets."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .results import DEFAULT_PRODUCTS, PRODUCTS, SegmentationResult
 
 @dataclass(frozen=True)
 class Results:
-    """Where results go.
+    """The results to write.
 
     Args:
-        folder: Their folder; made when the first is written.
-        products: Which; see `products_of`.
-        labels: Of masks with several labels per pixel, which are written one by one; else None.
+        folder: Their folder; created when the first is written.
+        products: Kinds of results; see `products_of`.
+        labels: Labels of multilabel masks, which are written to a file each; else None.
     """
 
     folder: Path
@@ -36,14 +36,14 @@ class Results:
     labels: LabelSpec | None = None
 
     def targets(self, stem: str) -> list[Path]:
-        """All files that an image of this stem may get."""
+        """All files that may be written for an image with this stem."""
         return [self.folder / name for product in self.products for name in self._names(product, stem)]
 
-    def write(self, answer: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
-        """Write what is asked for; each file appears under its name only when it is complete.
+    def write(self, result: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
+        """Write the results of an image; each file gets its name only when it is complete.
 
         Raises:
-            OSError: The disk is full, or refuses.
+            OSError: The disk is full, or a file cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +52,9 @@ class Results:
                 if product == "json":
                     self._put(pattern.format(stem), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
                 elif product == "mask":
-                    for name, image in zip(self._names(product, stem), answer.masks().values(), strict=True):
+                    for name, image in zip(self._names(product, stem), result.masks().values(), strict=True):
                         self._put(name, image)
-                elif draw is not None and (image := draw(answer)) is not None:
+                elif draw is not None and (image := draw(result)) is not None:
                     self._put(pattern.format(stem), image)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
@@ -82,9 +82,9 @@ class Results:
 
 
 def mask_suffixes(names: Sequence[str]) -> list[str]:
-    """What distinguishes the mask files of several labels per pixel: their names, safe for files.
+    """Suffixes of the mask files of several labels per pixel: the labels' names, made safe for file names.
 
-    Names that would be the same file (on any system), or that of another product, get their index.
+    Names that would collide (on any file system), also with another product, get their index.
 
     Examples:
         >>> mask_suffixes(("left ear", "T<1", "T>1", "overlay"))
@@ -105,10 +105,10 @@ def mask_suffixes(names: Sequence[str]) -> list[str]:
 
 
 def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Products by name, "all", or several with commas between them, in the order in which they are written.
+    """Products by name: "all", or several separated by commas; in the order in which they are written.
 
     Raises:
-        ConfigError: None, or an unknown one.
+        ConfigError: No product, or an unknown one.
 
     Examples:
         >>> products_of("json,mask")
@@ -125,11 +125,11 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
-    """Background files by stem; under "" the one for all.
+    """Background files by stem; a single file for all images under "".
 
     Raises:
         DataError: No images there.
-        PairingError: Two of one stem.
+        PairingError: Two files with one stem.
     """
     if background is None:
         return None
@@ -139,7 +139,7 @@ def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
     for path in find_images(background):
         if found.setdefault(path.stem, path) != path:
             both = f"{found[path.stem]} and {path}"
-            raise PairingError("two backgrounds of one name", found=both, hint="keep the one that belongs to it")
+            raise PairingError("two backgrounds for one image", found=both, hint="keep one of them")
     return found
 
 
@@ -158,16 +158,16 @@ def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | Non
             subject=path,
             expected=f"a file with the stem {path.stem!r}",
             found=", ".join(list(backgrounds)[:8]),
-            hint="name each background as its image, or give one file for all",
+            hint="give each background the name of its image, or one file for all",
         )
     return found
 
 
 def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
-    """Refuse to write over an input, among the inputs, or one result over another.
+    """Check that no result would replace an input or another result, or be written among the inputs.
 
     Raises:
-        ConfigError: A result would replace an input, or become one of the next run.
+        ConfigError: A result would replace an input, or be in the folder of the inputs.
         DataError: Two images have the same result.
     """
     sources = {path.resolve() for path in inputs}
@@ -175,10 +175,10 @@ def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Resul
     among = next((path for path in inputs if path.parent.resolve() == folder), None)
     if among is not None:
         raise ConfigError(
-            "the results would lie among the images",
+            "the results would be among the images",
             subject=results.folder,
             found=str(among),
-            hint="choose another folder for the results: whoever reads this one would take them for images",
+            hint="choose another folder for the results: in this one they would be read as images",
         )
     taken: dict[Path, Path] = {}
     for path in images:

@@ -1,4 +1,4 @@
-"""What a network takes for each pixel of a window, measured."""
+"""Measure the memory that a network needs per pixel of a window."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .window_predictor import WindowPredictor
 from .windows import canvas_length
 
 TRIAL = 128  # pixels per side of the window that is measured, at least
-MARGIN = 2.0  # libraries lay out copies for their kernels, which nothing here sees
+MARGIN = 2.0  # for copies that libraries make inside kernels, which are not tracked
 
 
 def bytes_per_pixel(predictor: WindowPredictor, channels: int) -> float:
-    """What a network, its views and their merging take for each pixel of a window at the peak, weights apart.
+    """Peak memory per pixel of a window for network, views and merging, not counting weights.
 
-    Measured on a small window: on a GPU by its allocator; elsewhere by following tensors, with a margin for what
-    kernels lay out for themselves.
+    Measured on a small window: on a GPU by its allocator; elsewhere by tracking tensors, with a margin for buffers
+    inside kernels.
     """
     geometry = predictor.geometry
     side = canvas_length(geometry, TRIAL)
@@ -55,7 +55,7 @@ def _peak_of_tensors(predictor: WindowPredictor, views: Sequence[View], shape: S
 
 
 class Following(TorchDispatchMode):
-    """Counts the bytes of the tensors that come and go inside; `peak` is the most at one time."""
+    """Tracks the bytes of live tensors; `peak` is the maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Following(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run an operator and count what is new."""
+        """Run an operator and count new storages."""
         given = {id(s) for s in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):

@@ -1,4 +1,4 @@
-"""What predictions start from: arrays, tensors and image files."""
+"""Inputs of predictions: channels, image files, label maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 
 
 def in_channels_of(net: nn.Module) -> int | None:
-    """What a network takes: its `in_channels`, or what SMP keeps at its encoder; None where neither says."""
+    """Channels that a network takes: its `in_channels`, or those of SMP's encoder; None if it declares neither."""
     for owner, name in ((net, "in_channels"), (getattr(net, "encoder", None), "_in_channels")):
         channels = getattr(owner, name, None)
         if isinstance(channels, int):
@@ -32,7 +32,7 @@ def in_channels_of(net: nn.Module) -> int | None:
 
 
 def check_channels(net: nn.Module, image: Tensor) -> None:
-    """Compare an image's channels with the network's, where it declares them.
+    """Compare an image's channels with those that the network declares.
 
     Raises:
         InputShapeError: They differ.
@@ -53,14 +53,14 @@ def check_channels(net: nn.Module, image: Tensor) -> None:
 
 
 def find_images(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
-    """The files that a file, a folder, a glob or several of these name, in natural order; none twice.
+    """The files that a file, a folder, a glob or several of these stand for, in natural order, each once.
 
-    Of a folder, files with an image's suffix that are not hidden; of a glob (`**` too), all files. Links that lead
-    nowhere, and of several inputs those that name nothing, are kept: reading them will say so, and the others are not
-    stopped by it.
+    In a folder, files with an image's suffix that are not hidden; for a glob (also with `**`), all files. Broken links,
+    and among several inputs those that do not exist, are kept: they fail when they are read, without stopping the
+    others.
 
     Raises:
-        DataError: A folder without images; alone, a glob that nothing matches, no such file.
+        DataError: A folder without images; as the only input, a glob without matches or a missing file.
     """
     if not isinstance(inputs, str | os.PathLike):
         found: dict[str, Path] = {}
@@ -117,7 +117,7 @@ def class_map(logits: Tensor, thresholds: Sequence[float] = (0.5,)) -> np.ndarra
 
 
 def palette_image(classes: np.ndarray, labels: LabelSpec) -> Image.Image:
-    """Classes uint8 (H, W) as a palette image: the number of a pixel is its class, any viewer shows the colors."""
+    """Classes uint8 (H, W) as a palette image: a pixel's value is its class, and any viewer shows the colors."""
     image = Image.fromarray(classes)
     image.putpalette([value for color in labels.palette for value in color])
     return image

@@ -1,4 +1,4 @@
-"""Work in three steps on many things at once: read ahead, work, write behind; in their order."""
+"""Process items in three overlapping steps: read ahead in threads, work in order, write in threads."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ def io_pipeline(
     *,
     workers: int = 2,
 ) -> Generator[Exception | None, None, None]:
-    """Read items in threads, work on one at a time in this thread, write them in other threads.
+    """Read items in threads, process one at a time in this thread, write in other threads.
 
     Args:
-        items: What is read.
-        read: Item → what is worked on.
-        work: Called in the order of the items.
-        write: Item and result.
-        workers: Threads that read, and as many that write. Twice as many items at most wait before the work, and
-            twice as many after it.
+        items: The items.
+        read: Item → input of `work`.
+        work: Input → result; called in the order of the items.
+        write: Called with item and result.
+        workers: Number of reading threads, and of writing threads. At most twice as many items wait before `work`, and
+            after it.
 
     Yields:
-        For each item, in order, None, or what one of the steps raised: an `UnetzooError` or an `OSError`. Others
-        are raised; so are all, if the caller stops to listen: nothing more is read then, but what is being written is
-        written to its end.
+        For each item, in order, None, or the `UnetzooError` or `OSError` that one of the steps raised. Other errors
+        are raised. If the caller closes the generator, nothing more is read, and writes in progress are finished.
 
     Raises:
-        ConfigError: No workers.
+        ConfigError: Fewer than one worker.
 
     Examples:
         >>> written = []

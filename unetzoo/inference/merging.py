@@ -1,4 +1,4 @@
-"""Several outputs for one image become one, and how far they are apart becomes a map."""
+"""Merge several outputs for one image, and measure how much they disagree."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Heads = tuple[Tensor, ...]
 
 
 class TTAMerger:
-    """Takes the outputs for the views one after the other.
+    """Merges the outputs for the views, one at a time.
 
     The first head holds the classes and is merged as `tta` says, the others are averaged.
 
     Args:
-        tta: How.
-        uncertainty: Also measure how far the outputs are apart, by head: for classes the Jensen–Shannon divergence of
-            their distributions as a share of the largest that so many views and classes can have (of the most
-            disputed label, where there are several a pixel); for other values their standard deviation.
+        tta: Views and kind of merging.
+        uncertainty: Also measure the disagreement, per head: for classes the Jensen–Shannon divergence of the
+            distributions as a share of its maximum for this number of views and classes (with multilabel, of the most
+            disputed label); for other values the standard deviation.
     """
 
     def __init__(self, tta: TTA, uncertainty: bool = False) -> None:
@@ -33,7 +33,7 @@ class TTAMerger:
         self._spread: Spread | Moments = Moments() if tta.mode == "raw" else Spread(tta.mode)
 
     def add(self, heads: Heads) -> None:
-        """One more output, turned back."""
+        """Add an output, turned back."""
         self.count += 1
         self._dtypes = [head.dtype for head in heads]
         mask, *others = (head.to(torch.promote_types(head.dtype, torch.float32)) for head in heads)
@@ -46,9 +46,9 @@ class TTAMerger:
             self._spread.add(mask)
 
     def merged(self) -> Heads:
-        """The merged output, head by head, then, if asked for, the disagreement (…, 1, H, W) in each head."""
-        answers = [self._answer(), *(moments.mean for moments in self._others)]
-        merged = [answer.to(dtype) for answer, dtype in zip(answers, self._dtypes, strict=True)]
+        """The merged heads, followed with `uncertainty` by the disagreement (…, 1, H, W) of each head."""
+        means = [self._merged_mask(), *(moments.mean for moments in self._others)]
+        merged = [mean.to(dtype) for mean, dtype in zip(means, self._dtypes, strict=True)]
         if self.uncertainty:
             merged += [self._spread.size(), *(moments.size() for moments in self._others)]
         return tuple(merged)
@@ -65,7 +65,7 @@ class TTAMerger:
             return torch.maximum(one, other)
         return torch.logaddexp(one, other) if self.merge == "mean" and self.mode != "raw" else one + other
 
-    def _answer(self) -> Tensor:
+    def _merged_mask(self) -> Tensor:
         mask = self._mask[0]
         if self.merge == "max":
             return mask.log_softmax(-3) if self.mode != "raw" and not _sigmoid(mask, self.mode) else mask
@@ -81,7 +81,7 @@ class Moments:
         self.count = 0
 
     def add(self, values: Tensor) -> None:
-        """One more map."""
+        """Add a map."""
         self.count += 1
         if self.count == 1:
             self.mean, self._squares = values, torch.zeros_like(values)
@@ -91,7 +91,7 @@ class Moments:
         self._squares = self._squares + off * (values - self.mean)
 
     def size(self) -> Tensor:
-        """Standard deviation, of the channel where it is largest."""
+        """Standard deviation, the largest over the channels."""
         return (self._squares / self.count).sqrt().amax(-3, keepdim=True)
 
 
@@ -102,7 +102,7 @@ class Spread:
         self.mode, self.count = mode, 0
 
     def add(self, mask: Tensor) -> None:
-        """One more map of logits."""
+        """Add a map of logits."""
         self._binary = _sigmoid(mask, self.mode)
         p = mask.sigmoid() if self._binary else mask.softmax(-3)
         entropy = self._entropy(p)
@@ -110,7 +110,7 @@ class Spread:
         self.count += 1
 
     def size(self) -> Tensor:
-        """0 where all agree, 1 where they are as far apart as can be."""
+        """0 where all agree, 1 at the largest possible disagreement."""
         if self.count < 2:
             return torch.zeros_like(self._entropies).amax(-3, keepdim=True)
         most = math.log(min(self.count, 2 if self._binary else self._sum.shape[-3]))

@@ -1,7 +1,7 @@
 """`optimize`: the same outputs with less work.
 
-Which layer feeds which is observed in a trial run, not read off names, so it works for any network; and every optimized
-network has been compared with the original.
+Which layer feeds which is observed in a trial run, so that any network can be optimized; every optimized network is
+compared with the original.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ LEAST_EQUAL_LABELS = 0.995
 
 @dataclass(frozen=True)
 class Report:
-    """What `optimize` did.
+    """Changes made by `optimize`.
 
     Args:
-        folded: Batch norms that went into the convolution before them.
-        merged: 3×3 convolutions that became one transposed convolution with the nearest ×2 up-sampling before them.
-        kept: Batch norms that stay: no convolution can absorb them that is also right at the border.
+        folded: Batch norms that were folded into the convolution before them.
+        merged: 3×3 convolutions that were merged with the nearest ×2 up-sampling before them.
+        kept: Batch norms that cannot be folded exactly, for instance because of the padding.
         error: Largest difference of the outputs, as a share of the largest output.
         equal_labels: Share of pixels of the example whose label is that of the original network.
         dtype: Precision of the weights.
-        channels_last: Whether channels lie innermost in memory.
+        channels_last: Whether the memory format is channels-last.
         compiled: Whether the network is compiled.
     """
 
@@ -61,7 +61,7 @@ class Optimized(nn.Module):
 
     Args:
         net: The network.
-        report: What was done to it.
+        report: The changes made to it.
     """
 
     def __init__(self, net: nn.Module, report: Report) -> None:
@@ -75,7 +75,7 @@ class Optimized(nn.Module):
         return _converted(self._run(self._prepared(x)), x.dtype)
 
     def decode_region(self, x: Tensor, region: Region) -> Any:
-        """A region of the output, where the network `decodes_regions`."""
+        """A region of the output, if the network `decodes_regions`."""
         decoded = self.net.decode_region(self._prepared(x), region)  # pyright: ignore[reportCallIssue]
         return _converted(decoded, x.dtype)
 
@@ -85,14 +85,14 @@ class Optimized(nn.Module):
 
     @property
     def decodes_regions(self) -> bool:
-        """Whether `decode_region` works: not when compiled, which would happen again for each size."""
+        """Whether `decode_region` works: not when compiled, since each size would be compiled anew."""
         return not self.report.compiled and getattr(self.net, "decodes_regions", False)
 
     def train(self, mode: bool = True) -> Optimized:
         """Evaluation mode only.
 
         Raises:
-            ConfigError: Training is asked for.
+            ConfigError: `mode` is true.
         """
         if mode:
             raise ConfigError(
@@ -124,21 +124,21 @@ def optimize(
     compile: bool = False,
     tolerance: float | None = None,
 ) -> Optimized:
-    """A faster copy of a network, for inference, whose outputs have been compared with the original's.
+    """Make a faster copy of a network for inference; its outputs are compared with the original's.
 
-    - A batch norm that a convolution alone feeds is folded into that convolution's weights (exact in evaluation mode;
-      also where both are used repeatedly, as in R2U-Net). A batch norm behind a non-linearity, as in DDU-Net, stays:
+    - A batch norm that only a convolution feeds is folded into that convolution's weights (exact in evaluation mode;
+      also if both are used repeatedly, as in R2U-Net). A batch norm after a non-linearity, as in DDU-Net, stays:
       its shift cannot pass a zero-padded convolution.
-    - Nearest ×2 up-sampling and the 3×3 convolution behind it become one transposed convolution with the sums of the
-      taps that meet the same pixel: 16 products in place of 36.
-    - Channels lie innermost in memory (`channels_last`).
+    - Nearest ×2 up-sampling and the 3×3 convolution after it become one transposed convolution with the sums of the
+      taps that hit the same pixel: 16 products in place of 36.
+    - The memory format is channels-last (`channels_last`).
 
-    Whatever changes the output of the trial run is taken back. The original is left as it is.
+    Any step that changes the output of the trial run is undone. The original is not modified.
 
     Args:
         net: Any network that `predict` takes.
         example: An input (N, C, H, W) for the trial; random numbers by default.
-        channels_last: Whether to move the channels innermost.
+        channels_last: Whether to convert to the channels-last memory format.
         dtype: Precision to convert to; bfloat16 on a GPU, else the network's own, by default. "auto": bfloat16 where
             the device multiplies it natively and images of the example's size gain by it (see `unetzoo.precision`).
         compile: Also compile it (`torch.compile`; on a CPU with constants folded in). The first output of each size
@@ -147,7 +147,7 @@ def optimize(
             precision by default. With an example, half precision must also leave 99.5% of its labels as they were.
 
     Returns:
-        The faster network; its `report` says what was done.
+        The faster network; its `report` lists the changes.
 
     Raises:
         ConfigError: No trial image can be made for this network.

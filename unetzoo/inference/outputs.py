@@ -1,4 +1,4 @@
-"""What is written of a network's output for a streamed image."""
+"""Select and convert what `predict_to` writes of a network's output."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float16": torch.float16, 
 
 
 class Outputs:
-    """What is written of a network's output.
+    """The files that a network's output is written to, and their values.
 
     Args:
-        heads: An output of the network, for its channels.
-        paths: Where to write "classes", "depth", "probabilities".
-        threshold: Probability above which a class is given; None for the most probable class.
+        heads: A sample output of the network, which determines the number of channels.
+        paths: Files for "classes", "depth" and "probabilities".
+        threshold: Probability above which a pixel has a class; None for the most probable class.
         labels: Names of the classes.
 
     Raises:
-        ConfigError: A network without depth; probabilities as TIFF; one file for two of them.
+        ConfigError: Depth of a network without a depth head; probabilities as TIFF; one file for two outputs.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Outputs:
             raise ConfigError("two results would be written to one file", found=", ".join(map(str, paths.values())))
 
     def layers(self, plan: WindowPlan) -> dict[str, Layer]:
-        """The files."""
+        """The files to write, by output."""
         size = plan.rows.output, plan.columns.output
         return {
             name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name))
@@ -56,16 +56,16 @@ class Outputs:
         }
 
     def dtype(self, name: str) -> np.dtype:
-        """Of the values of one file."""
+        """Data type of an output's values."""
         narrow = np.uint8 if self.channels <= 256 else np.uint16
         return np.dtype({"classes": narrow, "depth": np.float32, "probabilities": np.float16}[name])
 
     def row_bytes(self, plan: WindowPlan) -> int:
-        """Bytes of a row of all files."""
+        """Bytes per row, summed over all files."""
         return sum(layer.dtype.itemsize * int(np.prod(layer.shape[1:])) for layer in self.layers(plan).values())
 
     def values(self, heads: Heads) -> Heads:
-        """What is written of an output (C, h, w) each: rows first, where the output is, small before it travels."""
+        """The values to write for heads (C, h, w), rows first; on the output's device, in small types."""
         mask = heads[0]
         single = len(mask) == 1
         found: dict[str, Tensor] = {}
@@ -79,6 +79,6 @@ class Outputs:
         return tuple(found[name].to(KINDS[self.dtype(name).name]) for name in self.paths)
 
     def arrays(self, values: Heads) -> dict[str, np.ndarray]:
-        """`values` as they are written."""
+        """`values` as arrays of the files' data types."""
         written = zip(self.paths, values, strict=True)
         return {name: value.cpu().numpy().astype(self.dtype(name), copy=False) for name, value in written}

@@ -22,8 +22,8 @@ from .windows import Blend, canvas_length, plan_windows
 def predict_batch(net: nn.Module, images: Tensor, *, tile: Any = None, blend: Blend = "exact") -> Any:
     """`unetzoo.predict` for a batch of images of one size: the same mirrored borders, the same output size.
 
-    Validation and reports call it, so that what is measured is what `predict` delivers. `net(images)` itself differs
-    where the sides are no multiples of the network's stride: it resizes or pads inside the network.
+    Validation and reports call it, so that scores describe what `predict` returns. `net(images)` itself differs
+    if the sides are not multiples of the network's stride: it resizes or pads inside the network.
 
     Args:
         net: As for `unetzoo.predict`.
@@ -39,7 +39,7 @@ def predict_batch(net: nn.Module, images: Tensor, *, tile: Any = None, blend: Bl
     Raises:
         InputShapeError: Not a batch, an empty one, or other channels than the network's.
         ConfigError: As `unetzoo.predict`.
-        PluginContractError: The output has another size than the network's geometry says.
+        PluginContractError: The output contradicts the network's geometry.
 
     Examples:
         >>> import unetzoo

@@ -1,4 +1,4 @@
-"""Whether an exported file gives the network's outputs."""
+"""Compare an exported file with its network."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LABELS = 0.9999
 ROUNDED = 0.51  # levels between a resized value and what it is rounded to; a runtime may round a tie up or down
 BOUND = "the network may be bound to a size: size=(height, width), or --size HxW"
 TIES = (
-    "in some pixels classes are equal but for rounding, as in a network that has not learned: "
-    "train it further, or leave the comparison out: verify=False, or --no-verify"
+    "in some pixels classes differ only by rounding, as in an untrained network: train it, or skip the comparison with "
+    "verify=False, or --no-verify"
 )
 SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # images, height, width
 
 
 @dataclass(frozen=True)
 class Parity:
-    """A file beside its network.
+    """Differences between an exported file and its network.
 
     Args:
         error: Largest difference of probabilities and other heads.
@@ -45,7 +45,7 @@ class Parity:
 
 
 def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subject: object = None) -> Parity:
-    """Ask a file and its network about the same images, of several sizes unless one is fixed.
+    """Run a file and its network on the same images, of several sizes unless the size is fixed.
 
     The reference is `unetzoo.predict` on each prepared image, not the recorded module. Where images are resized,
     the preprocessing and the rest are compared apart: the resized image may differ by one of its 255 levels where
@@ -53,9 +53,9 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
 
     Args:
         path: The file.
-        pipeline: What it was made of.
-        size: Of all images; None where it is free.
-        subject: What errors name, `path` by default.
+        pipeline: The network, preprocessing and decision it was exported from.
+        size: Size of all images; None if it is free.
+        subject: Subject of errors, `path` by default.
 
     Raises:
         CheckpointMismatchError: They differ by more than `TOLERANCE`, or in more labels than `LABELS` allows.
@@ -67,11 +67,11 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
     error, labels = 0.0, 1.0
     for number, shape in enumerate(sizes):
         images = example(shape, pipeline, seed=number)
-        answers = _asked(artifact, images.numpy(), subject)
-        expected = reference(pipeline, images, answers.pop("levels", None))
-        labels = min(labels, float((answers["labels"] == expected["labels"]).mean()))
-        for name in (*answers,)[1:]:
-            difference = np.abs(answers[name].astype(np.float64) - expected[name]).max()
+        outputs = _run(artifact, images.numpy(), subject)
+        expected = reference(pipeline, images, outputs.pop("levels", None))
+        labels = min(labels, float((outputs["labels"] == expected["labels"]).mean()))
+        for name in (*outputs,)[1:]:
+            difference = np.abs(outputs[name].astype(np.float64) - expected[name]).max()
             error = max(error, float(difference))
     if not error <= TOLERANCE or labels < LABELS:
         found = f"differences up to {error:.2g}, {labels:.4%} of the labels equal"
@@ -80,7 +80,7 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
 
 
 def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
-    """Images (N, H, W, C) as a camera's are: smooth, with some noise."""
+    """Images (N, H, W, C) like a camera's: smooth, with some noise."""
     count, height, width = shape
     rng = torch.Generator("cpu").manual_seed(seed)
     coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng, dtype=torch.float32, device="cpu") * 255
@@ -91,7 +91,7 @@ def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
 
 
 def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """What the network itself outputs for images, one at a time.
+    """The outputs of the network itself, image by image.
 
     Args:
         pipeline: Its network, preprocessing and decision.
@@ -99,7 +99,7 @@ def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None
         seen: The images as another runtime has resized them, (N, C, h, w) of 0…255.
 
     Raises:
-        CheckpointMismatchError: These are no resized images of ours.
+        CheckpointMismatchError: The other runtime has resized the images in another way.
     """
     levels = images.permute(0, 3, 1, 2).float()
     levels = levels * 255 if pipeline.dtype == FLOATS else levels
@@ -112,8 +112,8 @@ def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None
     size = images.shape[1], images.shape[2]
     rows: list[dict[str, np.ndarray]] = []
     for image in pipeline.preprocess.scaled(levels):
-        answer = predict(pipeline.net, image)
-        heads = (answer,) if isinstance(answer, Tensor) else tuple(answer)
+        output = predict(pipeline.net, image)
+        heads = (output,) if isinstance(output, Tensor) else tuple(output)
         mask, *others = (resized(head, size).float() for head in heads)
         found = probabilities_of(pipeline.net, mask, mode=pipeline.decision.mode)
         row = {"labels": pipeline.decision(found), "probabilities": found}
@@ -122,7 +122,7 @@ def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _asked(artifact: Artifact, images: np.ndarray, subject: object) -> dict[str, np.ndarray]:
+def _run(artifact: Artifact, images: np.ndarray, subject: object) -> dict[str, np.ndarray]:
     try:
         return artifact(images)
     except InputShapeError as error:

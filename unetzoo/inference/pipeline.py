@@ -1,4 +1,4 @@
-"""From pixels to classes as one module: what `export` writes into a file."""
+"""Preprocessing, network and decision as one module, which `export` writes to a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIAL = (131, 165)  # an image's size for trials and records; any will do that t
 
 
 class Shape(NamedTuple):
-    """What a network outputs: its heads by name, and the channels of the first."""
+    """Names of a network's heads, and channels of the first."""
 
     heads: tuple[str, ...]
     channels: int
@@ -34,17 +34,17 @@ class Pipeline(nn.Module):
     """Preprocessing, network and decision on a batch of images of one size: the output of `Predictor`.
 
     Args:
-        trained: The network and what belongs to it; it is used as it is, on its device.
-        threshold: In the place of the run's own.
+        trained: The network with its labels and preprocessing; it stays on its device.
+        threshold: Replaces that of the bundle.
         dtype: Of the images: "uint8", or "float32" for values 0…1.
-        size: (height, width) of an image that the network takes.
+        size: (height, width) of an image that the network accepts.
 
     Shape:
         (N, H, W, C) → `labels` uint8 (N, H, W) (or (N, K, H, W), where a pixel may have several), `probabilities`
         float32 (N, classes, H, W), and each further head (N, C, H, W).
 
     Raises:
-        ConfigError: Preprocessing that is unknown or that no file can hold, labels that do not fit the network.
+        ConfigError: Preprocessing that is unknown or cannot be exported; labels that do not fit the network.
     """
 
     def __init__(
@@ -89,22 +89,22 @@ class Pipeline(nn.Module):
         if self.preprocess.size is not None or self.geometry.out_stride > 1:
             mask, *others = (_enlarged(head, height, width) for head in (mask, *others))
         probabilities = probabilities_of(self.net, mask, mode=self.decision.mode)
-        answers = self.decision(probabilities), probabilities, *others
-        return (*answers, levels) if self.shows_levels else answers
+        outputs = self.decision(probabilities), probabilities, *others
+        return (*outputs, levels) if self.shows_levels else outputs
 
     def _whole(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`unetzoo.predict` for a batch, with sizes that need not be known when it is recorded."""
+        """`unetzoo.predict` for a batch, for sizes that are unknown when it is recorded."""
         height, width = x.shape[2], x.shape[3]
         heads = heads_of(self.net(pad_mirrored(x, self.geometry))).values()
         return tuple(crop(head, self.geometry, height, width).float() for head in heads)
 
     def _tried(self, size: tuple[int, int]) -> Shape:
-        """Heads and channels, found by a trial."""
+        """Heads and channels, from a trial run."""
         like = next(self.net.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
         sides = [canvas_length(self.geometry, n) for n in size]
         with torch.no_grad(), evaluation_mode(self.net):
             try:
-                answer = self.net(torch.zeros(1, self.in_channels, *sides, device=like.device, dtype=like.dtype))
+                output = self.net(torch.zeros(1, self.in_channels, *sides, device=like.device, dtype=like.dtype))
             except Exception as error:  # any code of any network may fail here
                 found = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 raise ConfigError(
@@ -113,7 +113,7 @@ class Pipeline(nn.Module):
                     found=found,
                     hint="give a size that it takes: size=(height, width), or --size HxW",
                 ) from error
-        heads = heads_of(answer)
+        heads = heads_of(output)
         return Shape(tuple(heads), next(iter(heads.values())).shape[1])
 
 

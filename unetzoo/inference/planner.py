@@ -1,4 +1,4 @@
-"""Windows for the memory at hand: the tile that encodes the fewest pixels twice, and how many go at once."""
+"""Choose tile and batch size for a given amount of memory: the tile that encodes the fewest pixels twice."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .windows import Blend, WindowPlan, canvas_length, minimum_tile, plan_window
 Memory = int | str | None
 
 UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-FREE = 0.5  # of what is free, by default
-MOST = 64  # windows at once; more gain nothing
-MOST_ACROSS = 300  # windows side by side
+FREE = 0.5  # share of the free memory to use by default
+MOST = 64  # windows per batch; larger batches are not faster
+MOST_ACROSS = 300  # windows along one axis
 
 
 class TilingPlan(NamedTuple):
     """Windows that fit into a given memory.
 
     Args:
-        plan: How they lie; `plan.tile` and `plan.overhead` (the share of pixels encoded twice) are what one looks for.
-        batch: How many go through the network at once.
-        needed: Bytes that they take while they do.
+        plan: Their positions; `plan.tile` is their size, `plan.overhead` the share of pixels encoded twice.
+        batch: Number of windows per batch.
+        needed: Bytes that a batch takes.
     """
 
     plan: WindowPlan
@@ -59,20 +59,20 @@ def plan_tiles(
     tta: TTALike = None,
     channels: int | None = None,
 ) -> TilingPlan:
-    """Which windows `predict` takes of an image for a given memory, and what they cost; nothing is predicted.
+    """Compute which windows `predict` would use for an image and a given amount of memory, and their cost.
 
     Args:
         net: As for `predict`.
         size: Height and width of the image.
-        memory: What windows may take on the network's device, weights apart: bytes, or a text as "2GB"; by default half
-            of what is free.
-        tile: A size to look at; by default the one of the fewest pixels encoded twice is found.
+        memory: Memory for windows on the network's device, not counting weights: bytes, or text such as "2GB"; by
+            default half of the free memory.
+        tile: A tile to check; by default the one with the fewest pixels encoded twice is chosen.
         blend: As for `predict`.
         tta: As for `predict`.
-        channels: Of the image, where the network does not declare them.
+        channels: Channels of the image, if the network does not declare them.
 
     Raises:
-        ConfigError: Not even the smallest window fits, or not the given one; an image that cannot be cut.
+        ConfigError: The given window, or even the smallest, does not fit; the image cannot be cut into windows.
 
     Examples:
         >>> import unetzoo
@@ -96,72 +96,72 @@ def fit_windows(
     tile: Any,
     blend: Blend,
     memory: Memory,
-    beside: Callable[[WindowPlan], int] = lambda plan: 0,
+    buffers: Callable[[WindowPlan], int] = lambda plan: 0,
     room: int | None = None,
 ) -> TilingPlan:
-    """The windows of an image that fit into `memory`, and how many at once.
+    """The windows of an image that fit into `memory`, and their batch size.
 
     Args:
         predictor: The network.
-        channels: Of the image.
-        size: Its height and width.
-        tile: A window's size; None or "auto" to choose.
-        blend: How windows meet.
-        memory: What they may take; see `parse_memory`.
-        beside: Further bytes that a plan takes.
-        room: What those may take, where they lie elsewhere than the windows; else they count with them.
+        channels: Channels of the image.
+        size: Height and width of the image.
+        tile: Size of a window; None or "auto" to choose it.
+        blend: How windows are combined.
+        memory: Memory for the windows; see `parse_memory`.
+        buffers: Bytes of the buffers that a plan needs.
+        room: Memory for the buffers, if they are not in the same memory as the windows.
 
     Raises:
-        ConfigError: Not even the smallest window fits, or not the given one; and as `plan_windows`.
+        ConfigError: The given window, or even the smallest, does not fit; and as `plan_windows`.
     """
     limit = parse_memory(memory) if memory is not None else _free(predictor.device)
-    budget = Budget(limit, bytes_per_pixel(predictor, channels), beside, room)
+    budget = Budget(limit, bytes_per_pixel(predictor, channels), buffers, room)
     if tile in (None, "auto"):
         plan = _best_plan(predictor, size, blend, budget)
     else:
         plan = plan_windows(predictor.geometry, size, tile, blend)
     if not budget.holds(plan):
         budget.refuse(plan)
-    # on a CPU windows at once only push each other out of its caches
+    # on a CPU, windows of one batch evict each other from the caches
     batch = 1 if predictor.device is None or predictor.device.type == "cpu" else budget.most(plan)
     return TilingPlan(plan, batch, budget.needed(plan, batch))
 
 
 class Budget(NamedTuple):
-    """What windows may take, and what they do.
+    """Memory that windows may take, and how much they need.
 
     Args:
-        limit: Bytes for windows.
-        each: Bytes for each of their pixels.
-        beside: Bytes of the buffers that belong to a plan.
-        room: Bytes for those; None where they count with the windows.
+        limit: Bytes available for windows.
+        per_pixel: Bytes that a window needs per pixel.
+        buffers: Bytes of the buffers that a plan needs.
+        room: Bytes available for buffers; None if they share `limit` with the windows.
     """
 
     limit: int
-    each: float
-    beside: Callable[[WindowPlan], int]
+    per_pixel: float
+    buffers: Callable[[WindowPlan], int]
     room: int | None
 
     def needed(self, plan: WindowPlan, batch: int = 1) -> int:
-        """Bytes of windows and buffers."""
-        return math.ceil(batch * self.each * math.prod(plan.tile)) + self.beside(plan)
+        """Bytes that a batch of windows and the buffers need."""
+        return math.ceil(batch * self.per_pixel * math.prod(plan.tile)) + self.buffers(plan)
 
     def holds(self, plan: WindowPlan) -> bool:
-        """Whether they fit, one window at a time."""
+        """Whether the plan fits with one window at a time."""
         if self.room is None:
             return self.needed(plan) <= self.limit
-        return self.each * math.prod(plan.tile) <= self.limit and self.beside(plan) <= self.room
+        return self.per_pixel * math.prod(plan.tile) <= self.limit and self.buffers(plan) <= self.room
 
     def most(self, plan: WindowPlan) -> int:
-        """Windows that fit at once."""
-        window, buffers = self.each * math.prod(plan.tile), self.beside(plan)
+        """The largest batch that fits."""
+        window, buffers = self.per_pixel * math.prod(plan.tile), self.buffers(plan)
         fitting = int((self.limit - (buffers if self.room is None else 0)) // window)
         if self.room is not None:
             fitting = min(fitting, self.room // max(1, buffers))
         return max(1, min(fitting, plan.total, MOST))
 
     def refuse(self, plan: WindowPlan) -> NoReturn:
-        """Say what is missing.
+        """Raise the error for a plan that does not fit.
 
         Raises:
             ConfigError: Always.
@@ -172,15 +172,15 @@ class Budget(NamedTuple):
             subject=f"windows of {height}×{width} and their buffers",
             expected=f"{math.ceil(self.needed(plan) / 1e6):,} MB",
             found=f"{(self.limit + (self.room or 0)) / 1e6:,.0f} MB",
-            hint="allow more memory, take a smaller network or, if this is not the smallest, a smaller tile",
+            hint="allow more memory, or use a smaller network or tile",
         )
 
 
 def parse_memory(memory: int | str) -> int:
-    """Bytes of a number, or of a text with a unit: B, KB, MB, GB, TB (thousands), KiB … TiB (1024s).
+    """Bytes, from a number or from text with a unit: B, KB, MB, GB, TB (powers of 1000), KiB … TiB (of 1024).
 
     Raises:
-        ConfigError: Neither; or less than a byte.
+        ConfigError: Neither of these, or less than a byte.
 
     Examples:
         >>> parse_memory("1.5 GB"), parse_memory("512MiB"), parse_memory(10_000)
@@ -196,11 +196,11 @@ def parse_memory(memory: int | str) -> int:
         number = round(float(found[1]) * (1024 ** round(math.log(base, 1000)) if found[3] else base))
         if number > 0:
             return number
-    raise ConfigError("wrong memory", expected='bytes, or a text as "2GB" or "512MiB"', found=repr(memory))
+    raise ConfigError("wrong memory", expected='bytes, or text such as "2GB" or "512MiB"', found=repr(memory))
 
 
 def _best_plan(predictor: WindowPredictor, size: tuple[int, int], blend: Blend, budget: Budget) -> WindowPlan:
-    """The plan that fits with the fewest pixels (exact) or the widest windows (blended); of several, the squarest."""
+    """The fitting plan with the fewest pixels (exact) or the largest windows (blended); among equals the squarest."""
     geometry = predictor.geometry
     smallest = minimum_tile(geometry, blend)
     if smallest is None:
@@ -232,7 +232,7 @@ def _best_plan(predictor: WindowPredictor, size: tuple[int, int], blend: Blend, 
 
 
 def _sides(smallest: int, length: int) -> list[int]:
-    """Sizes of windows worth a look: the smallest, then an eighth apart where there are not too many, and the whole."""
+    """Candidate sizes of windows: the smallest, steps of an eighth (larger on a long axis), the whole."""
     sides, side = [smallest] if smallest < length else [], max(float(smallest + 1), length / MOST_ACROSS)
     while side < length:
         sides.append(int(side))
@@ -242,6 +242,6 @@ def _sides(smallest: int, length: int) -> list[int]:
 
 def _free(device: torch.device | None) -> int:
     if device is not None and device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, unused
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reserved by torch, unused
         return int((torch.cuda.mem_get_info(device)[0] + kept) * FREE)
     return int(psutil.virtual_memory().available * FREE)

@@ -1,4 +1,4 @@
-"""`Predictor`: image files in; class maps, overlays, depth and numbers out."""
+"""`Predictor`: label maps, overlays, depth and statistics of image files."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ class Predictor:
 
     Args:
         network: A network that returns logits, as `unetzoo.predict` takes it, or a `ModelBundle` (`unetzoo.load`). It
-            stays on its device. What a trained or loaded network carries (labels, preprocessing, threshold, mode) is
+            stays on its device. Labels, preprocessing, threshold and mode that a trained or loaded network carries are
             used unless given here.
-        labels: Names and colors of the classes; where none are known, classes are named by their index. A network with
+        labels: Names and colors of the classes; by default classes are named by their index. A network with
             one channel has two classes, background and foreground.
-        preprocess: What validation did to an image: uint8 array (H, W, C) → float tensor (C, h, w). Where it changes
-            the size, the output is resized to the file's.
+        preprocess: The preprocessing of validation: uint8 array (H, W, C) → float tensor (C, h, w). If it changes the
+            size, the output is resized to that of the file.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
-        tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) change places here.
-        threshold: Probabilities from which classes are given: one number, one per channel, or some by name; see
+        tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) are exchanged in mirrored views.
+        threshold: Probabilities above which a pixel has a class: one number, one per channel, or some by name; see
             `Decision.of`.
-        cleaning: What is done to small regions and holes.
-        mode: "multilabel" where each channel is a label of its own, and a pixel may have several.
-        name: What the network is called in the results.
+        cleaning: Cleaning of small regions and holes.
+        mode: "multilabel" if each channel is an independent label, so that a pixel may have several.
+        name: Name of the network in the results.
         precision: See `unetzoo.predict`; by default the one that the network was trained in, where the device
             multiplies it natively.
 
     Raises:
-        ConfigError: Unknown preprocessing. Labels, threshold or cleaning that do not fit the network's output (when the
-            first file is predicted).
+        ConfigError: Unknown preprocessing. Labels, threshold or cleaning that do not fit the network's output (raised
+            when the first image is predicted).
 
     Examples:
         >>> import tempfile, unetzoo
@@ -99,17 +99,18 @@ class Predictor:
         """Predict one file.
 
         Args:
-            path: An image of 8 bits a channel; gray or RGB, converted to what the network takes.
+            path: An image of 8 bits per channel, gray or RGB; converted to the network's channels.
             background: The bare background, for networks that take image and background (6 channels, image first).
 
         Raises:
             DataError: The file cannot be read, or the two differ in size.
-            ConfigError: The network takes neither this kind of input nor `labels`; wrong `tile`, `blend`, `tta`.
+            ConfigError: The network does not accept this kind of input; `labels` do not fit; wrong `tile`, `blend` or
+                `tta`.
         """
         return self.segment(path, background).prediction()
 
     def segment(self, image: PathLike | np.ndarray, background: PathLike | None = None) -> SegmentationResult:
-        """Predict one image: label map, probabilities and depth as arrays, and what can be drawn and counted of them.
+        """Predict one image: label map, probabilities, depth, and what can be drawn and computed from them.
 
         Args:
             image: A file, as `predict_file`; or decoded, uint8 (H, W) or (H, W, C) with the network's channels.
@@ -128,7 +129,7 @@ class Predictor:
                 found=f"{image.dtype} {image.shape}",
                 hint="preprocess it yourself, and pass the tensor to unetzoo.predict",
             )
-        return self._decided(*self._asked(image if image.ndim == 3 else image[..., None]))
+        return self._decided(*self._run(image if image.ndim == 3 else image[..., None]))
 
     def predict_files(
         self,
@@ -142,29 +143,28 @@ class Predictor:
     ) -> list[DataError]:
         """Predict files and write their results; images are read and results written while the network works.
 
-        At most `2 * workers` images that wait for the network and as many outputs that wait for the disk are held.
+        At most `2 * workers` images waiting for the network, and as many outputs waiting for the disk, are in memory.
 
         Args:
             inputs: An image, a folder of images, a glob, or several of these.
-            out_dir: Folder for the results; made when it is not there. Older results of the same name are replaced.
+            out_dir: Folder for the results; created if necessary. Existing results of the same name are replaced.
             background: For networks that take image and background: a folder with one of the same stem for each
                 image, or one file for all.
-            products: Of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` each, where a pixel may bear
+            products: Of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` each, if a pixel may have
                 several), "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
-                (`<stem>.json`); or "all". What a network does not output is left out.
+                (`<stem>.json`); or "all". Products that the network has no head for are skipped.
             workers: Threads that read, and as many that draw and write.
-            seen: Called after each image with the number done, the number of all, and its error, in their order.
+            seen: Called after each image, in order, with the number done, the total, and the error or None.
 
         Returns:
-            One error for each image that could not be read, in their order; it names the file. The others were
-            written.
+            One error per image that could not be read, in order; it names the file. All others were written.
 
         Raises:
             DataError: No images; two that would be written to one file.
-            ConfigError: A result would replace an input, or cannot be written (what is done stays; what could not be
-                read before is in the error's notes); and as `predict_file`.
+            ConfigError: A result would replace an input, or cannot be written (finished results are kept; earlier
+                read errors are in the error's notes); and as `predict_file`.
         """
-        self._channels_a_file(background is not None)
+        self._channels_per_file(background is not None)
         images = find_images(inputs)
         backgrounds = backgrounds_of(background)
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
@@ -175,11 +175,11 @@ class Predictor:
         def read(path: Path) -> np.ndarray:
             return self._read(path, background_of(path, backgrounds))
 
-        def write(path: Path, asked: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
-            answer = self._decided(*asked)
-            results.write(answer, path.stem, self._facts(path, answer))
+        def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
+            result = self._decided(*output)
+            results.write(result, path.stem, self._facts(path, result))
 
-        with closing(io_pipeline(images, read, self._asked, write, workers=workers)) as outcomes:
+        with closing(io_pipeline(images, read, self._run, write, workers=workers)) as outcomes:
             for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
                     raise _unwritable(Path(out_dir), error, done - 1, failures, len(images)) from error
@@ -192,8 +192,8 @@ class Predictor:
         return failures
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
-        """The image, and its background behind it, as uint8 (H, W, C)."""
-        channels = self._channels_a_file(background is not None)
+        """The image, stacked with its background if there is one, as uint8 (H, W, C)."""
+        channels = self._channels_per_file(background is not None)
         image = read_image(path, channels)
         if background is None:
             return image
@@ -208,10 +208,10 @@ class Predictor:
             )
         return np.concatenate([image, scene], axis=2)
 
-    def _asked(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
-        """The image with the network's output: masks, and depth if it has that head."""
+    def _run(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
+        """The image and the network's output: logits, and depth if it has that head."""
         try:
-            answer = predict(
+            output = predict(
                 self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels,
                 precision=self.precision,
             )  # fmt: skip
@@ -222,9 +222,9 @@ class Predictor:
             raise ImageTooLargeError(
                 "not enough memory for an image", found=f"{width}×{height}", hint="predict it by tiles: tile=512"
             ) from error
-        if isinstance(answer, Tensor):
-            return image, answer, None
-        return image, answer[0], getattr(answer, "depth", None)
+        if isinstance(output, Tensor):
+            return image, output, None
+        return image, output[0], getattr(output, "depth", None)
 
     def _prepared(self, image: np.ndarray) -> Tensor:
         assert self.preprocess is not None
@@ -238,8 +238,8 @@ class Predictor:
         plane = None if depth is None else resized(depth, size)
         return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane)
 
-    def _facts(self, path: Path, answer: SegmentationResult) -> dict[str, Any]:
-        decision = Decision.of(self.threshold, answer.labels, len(answer.probabilities), self.mode)
+    def _facts(self, path: Path, result: SegmentationResult) -> dict[str, Any]:
+        decision = Decision.of(self.threshold, result.labels, len(result.probabilities), self.mode)
         settings = {
             "network": self.name,
             "unetzoo": __version__,
@@ -249,17 +249,17 @@ class Predictor:
             "precision": self.precision,
             "thresholds": list(decision.thresholds) or None,
         }
-        return {"image": str(path), **answer.facts(), "settings": settings | self.cleaning.to_dict()}
+        return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
 
-    def _channels_a_file(self, pair: bool) -> int:
-        """Channels to read of each file: 1 or 3."""
+    def _channels_per_file(self, pair: bool) -> int:
+        """Channels to read from each file: 1 or 3."""
         taken = in_channels_of(self.net) or (6 if pair else 3)
         if taken in ((2, 6) if pair else (1, 3)):
             return taken // 2 if pair else taken
         if taken in (2, 6):
             hint = "give `background`: this network takes an image and its background"
         elif pair and taken in (1, 3):
-            hint = "leave `background` out: this network takes the image alone"
+            hint = "omit `background`: this network takes only the image"
         else:
             hint = "stack the channels yourself and pass the array to unetzoo.predict"
         raise ConfigError(
@@ -274,7 +274,7 @@ class Predictor:
 
 
 def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarray, **options: Any) -> np.ndarray:
-    """The label map of an image: preprocessed, predicted and decided as `Predictor` does.
+    """Predict the label map of an image as `Predictor` does.
 
     Args:
         network: As for `Predictor`.
@@ -298,10 +298,10 @@ def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarra
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
-    """The label set for an output of so many channels, one channel meaning background and foreground.
+    """The label set for an output with this many channels; one channel means background and foreground.
 
     Raises:
-        ConfigError: A label set of another size; more classes than an 8-bit image holds.
+        ConfigError: A label set of another size; more classes than an 8-bit image can hold.
     """
     several = mode == "multilabel"
     wanted = channels if several else max(channels, 2)
@@ -323,19 +323,19 @@ def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = N
 
 
 def _naming(path: Path, error: DataError) -> DataError:
-    """The error with the file's name in it."""
+    """The error, with the file in its subject."""
     if str(path) in str(error):
         return error
     subject = path if error.subject is None else f"{path} ({error.subject})"
     return type(error)(error.what, subject=subject, expected=error.expected, found=error.found, hint=error.hint)
 
 
-def _unwritable(folder: Path, error: OSError, met: int, failures: Sequence[DataError], total: int) -> ConfigError:
+def _unwritable(folder: Path, error: OSError, tried: int, failures: Sequence[DataError], total: int) -> ConfigError:
     failed = f", {len(failures)} could not be predicted" if failures else ""
     unwritable = ConfigError(
         "cannot write the results",
         subject=folder,
-        found=f"{error} ({met - len(failures)} of {total} images are done and stay{failed})",
+        found=f"{error} ({tried - len(failures)} of {total} images are done and kept{failed})",
         hint="make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to",
     )
     for failure in failures:

@@ -1,4 +1,4 @@
-"""What is written of a prediction: masks, overlays, depth, numbers."""
+"""The results of a prediction: masks, overlays, depth, statistics."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .decide import Cleaning, Decision
 from .images import palette_image
 
 OPACITY = 0.5
-SCALE = "viridis"  # of depth; rises in lightness too, so it can be read without colors
+SCALE = "viridis"  # for depth; its lightness increases too, so that it is readable in gray
 
 
 class Prediction(NamedTuple):
-    """What a network says of one file, in the file's size.
+    """The images of one prediction, in the size of the file.
 
     Args:
-        mask: Palette image ("P"): the number of a pixel is its class.
-        overlay: The image, half covered by the classes' colors; black classes (background) leave it as it is.
-        depth: 16-bit gray image, 0…65535 for 0…1; None from networks without depth.
+        mask: Palette image ("P"): a pixel's value is its class.
+        overlay: The image, blended with the classes' colors; black classes (background) are transparent.
+        depth: 16-bit gray image, 0…65535 for 0…1; None for networks without depth.
     """
 
     mask: Image.Image
@@ -37,14 +37,14 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """A network's output for one image, decided.
+    """The segmentation of one image.
 
     Args:
         image: uint8 (H, W, C).
         label_map: The class of each pixel, uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may have several labels.
         labels: Names and colors.
         probabilities: (C, H, W).
-        depth: float32 (H, W), if the network has that head.
+        depth: float32 (H, W), if the network has a depth head.
     """
 
     image: np.ndarray
@@ -63,7 +63,7 @@ class SegmentationResult:
         cleaning: Cleaning | None = None,
         depth: Tensor | None = None,
     ) -> SegmentationResult:
-        """Probabilities (C, H, W) decided and cleaned."""
+        """Build a result from probabilities (C, H, W)."""
         label_map = decision(probabilities).cpu().numpy()
         if cleaning is not None:
             label_map = cleaning.apply(label_map, labels, decision.mode)
@@ -72,7 +72,7 @@ class SegmentationResult:
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """One class per pixel; of several labels the last one."""
+        """One class per pixel: of several labels the last one."""
         if self.label_map.ndim == 2:
             return self.label_map
         last = len(self.label_map) - 1 - self.label_map[::-1].argmax(0)
@@ -85,14 +85,14 @@ class SegmentationResult:
         return colors if self.label_map.ndim == 2 else colors * self.label_map.max(0)[..., None]
 
     def masks(self) -> dict[str, Image.Image]:
-        """The palette image under ""; or one image of 0 and 255 a label, by its name."""
+        """The palette image under ""; or per label an image of 0 and 255, by name."""
         if self.label_map.ndim == 2:
             return {"": palette_image(self.label_map, self.labels)}
         planes = zip(self.labels.names, self.label_map, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
 
     def overlay(self) -> Image.Image:
-        """The image, half covered by the classes' colors."""
+        """The image, blended with the classes' colors."""
         rgb = np.broadcast_to(self.image[..., :3], self.colors.shape)
         covered = np.where(self.colors.any(axis=2, keepdims=True), np.float32(OPACITY), np.float32(0))
         return Image.fromarray(np.rint(rgb * (1 - covered) + self.colors * covered).astype(np.uint8))
@@ -104,7 +104,7 @@ class SegmentationResult:
         return Image.fromarray(np.rint(np.clip(self.depth, 0, 1) * np.float32(65535)).astype(np.uint16))
 
     def depth_colors(self) -> Image.Image | None:
-        """The depth in colors, from the image's least value to its greatest."""
+        """The depth in colors, scaled from its minimum to its maximum."""
         if self.depth is None:
             return None
         from matplotlib import colormaps
@@ -118,13 +118,13 @@ class SegmentationResult:
         return Prediction(palette_image(self.shown, self.labels), self.overlay(), self.depth_levels())
 
     def facts(self) -> dict[str, Any]:
-        """Size, and for each class its area and the mean probability where it was given; JSON-able.
+        """Size, and for each class its area and mean probability over that area; JSON-able.
 
         Examples:
             >>> spec = LabelSpec(("background", "cell"))
-            >>> answer = SegmentationResult(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8), spec,
+            >>> result = SegmentationResult(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8), spec,
             ...                 torch.tensor([[[0.25, 0.75]]]))
-            >>> answer.facts()["classes"]["cell"]
+            >>> result.facts()["classes"]["cell"]
             {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
         """
         height, width = self.image.shape[:2]
@@ -156,7 +156,7 @@ class SegmentationResult:
         return np.bincount(self.label_map.ravel(), minlength=self.labels.classes)
 
     def _sums(self) -> np.ndarray:
-        """For each class, the sum of its probability over the pixels that bear it."""
+        """For each class, the sum of its probability over its pixels."""
         planes = self.probabilities.float().cpu()
         if self.label_map.ndim == 3:
             return (planes.numpy() * self.label_map).sum((1, 2), dtype=np.float64)
@@ -169,7 +169,7 @@ class SegmentationResult:
 
 PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | None] | None]] = {
     "mask": ("{}.png", None),
-    "color": ("{}_color.png", lambda answer: Image.fromarray(answer.colors)),
+    "color": ("{}_color.png", lambda result: Image.fromarray(result.colors)),
     "overlay": ("{}_overlay.png", SegmentationResult.overlay),
     "depth": ("{}_depth.png", SegmentationResult.depth_levels),
     "depth_color": ("{}_depth_color.png", SegmentationResult.depth_colors),
@@ -179,7 +179,7 @@ DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (C, h, w) in an image's size, where a network outputs at half size or was shown another."""
+    """Planes (C, h, w), resized to an image's size if they have another."""
     if tuple(planes.shape[-2:]) == size:
         return planes
     return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,7 +1,7 @@
-"""Outputs on disk, written as they are ready: `.npy` arrays and tiled TIFF files of a fixed size.
+"""Write `.npy` arrays and tiled TIFF files of a fixed size band by band, so that an interrupted run can be resumed.
 
-A file has the name `<target>.part` until it is complete. Values are written, not mapped: a disk that fills is an
-error that can be told, where a memory map would end the process.
+A file is named `<target>.part` until it is complete. Values are written, not memory-mapped: on a full disk a write
+raises an error, while a memory map would kill the process.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SUFFIXES = (".npy", ".tif", ".tiff")
 
 
 class Layer(NamedTuple):
-    """One file to be written.
+    """A file to write.
 
     Args:
-        path: Where; the suffix says what: `.npy`, `.tif` or `.tiff`.
-        shape: (H, W) or (H, W, C); TIFF files take (H, W) only.
-        dtype: Of its values.
+        path: The file; its suffix decides the format: `.npy`, `.tif` or `.tiff`.
+        shape: (H, W) or (H, W, C); for TIFF files only (H, W).
+        dtype: Type of the values.
     """
 
     path: Path
@@ -44,15 +44,15 @@ class Layer(NamedTuple):
 
 
 class ResumableWriter:
-    """Files that are filled from the top, with a note of how far; they appear under their names when complete.
+    """Fills files from the top and records the progress; files get their names when they are complete.
 
     Args:
-        layers: The files by what they hold.
-        recipe: What makes them: the files of another recipe are never continued.
-        resume: Go on where an unfinished result ends; without one, begin.
+        layers: The files, by content.
+        recipe: Everything that determines the content; files of another recipe are never continued.
+        resume: Continue an unfinished result, if there is one.
 
     Raises:
-        ConfigError: A file that is there; an unfinished result without `resume`, or of another recipe; no room.
+        ConfigError: An existing file; an unfinished result without `resume`, or of another recipe; a full disk.
     """
 
     def __init__(self, layers: Mapping[str, Layer], recipe: Mapping[str, Any], resume: bool) -> None:
@@ -60,14 +60,14 @@ class ResumableWriter:
         self.recipe = json.loads(json.dumps(recipe))
         first = next(iter(self.layers.values()))
         self.note = first.path.with_name(first.path.name + ".part.json")
-        self.left = dict(layers)  # those that do not have their final names yet
+        self.left = dict(layers)  # files without their final names
         try:
             unfinished = self._unfinished()
             if resume and not unfinished:
                 self._check_absent()
             self.done = self._done(resume) if unfinished else 0
             self._check_free()
-        except OSError as error:  # a name that is too long, a folder that may not be looked into
+        except OSError as error:  # a name that is too long, a folder without permission
             hint = "choose another name, or another folder"
             raise ConfigError("cannot write the results", subject=first.path, found=str(error), hint=hint) from error
         if not self.done:
@@ -75,10 +75,10 @@ class ResumableWriter:
         self.places = {name: _place(layer) for name, layer in self.left.items()}
 
     def write(self, start: int, bands: Mapping[str, np.ndarray]) -> None:
-        """Rows from `start` on, of each layer; they are on disk before they are noted as done.
+        """Write rows from `start` on to each layer; they are on disk before they are recorded as done.
 
         Raises:
-            ConfigError: The disk is full or gone; what is done is kept.
+            ConfigError: The disk is full or gone; finished rows are kept.
         """
         try:
             for name, band in bands.items():
@@ -91,10 +91,10 @@ class ResumableWriter:
             raise self._unwritable(error) from error
 
     def finish(self) -> None:
-        """Give the files their names.
+        """Rename the files to their final names.
 
         Raises:
-            ConfigError: One of the names was taken meanwhile; the disk refuses. What is done is kept.
+            ConfigError: A name has been taken, or renaming fails; finished rows are kept.
         """
         self._check_free()
         try:
@@ -110,18 +110,18 @@ class ResumableWriter:
             "cannot write the results",
             subject=self.note.parent,
             found=str(error),
-            hint="make room, then go on with resume=True (unetzoo stream --resume); what is done is kept",
+            hint="make room, then continue with resume=True (unetzoo stream --resume); finished rows are kept",
         )
 
     def _check_absent(self) -> None:
-        """Refuse to resume what has its name: it was complete, if it is ours; the files do not say whose they are."""
+        """Refuse to resume complete files: nothing in them shows which run wrote them."""
         if all(layer.path.exists() for layer in self.layers.values()):
             raise ConfigError(
-                "the target is there already",
+                "the target exists already",
                 subject=self.note.parent,
                 expected="an unfinished result (.part)",
-                found=", ".join(layer.path.name for layer in self.layers.values()) + " under their own names",
-                hint="if an earlier run wrote them they are complete; else delete them, or choose other names",
+                found=", ".join(layer.path.name for layer in self.layers.values()) + " under their final names",
+                hint="if an earlier run wrote them, they are complete; otherwise delete them, or choose other names",
             )
 
     def _check_free(self) -> None:
@@ -129,7 +129,7 @@ class ResumableWriter:
             check_free(layer.path)
 
     def _unfinished(self) -> list[Path]:
-        """What an earlier call has left; a note of files that were deleted says nothing."""
+        """Files of an interrupted call; a note without any of its files is ignored."""
         partial = [layer.partial for layer in self.layers.values() if layer.partial.exists()]
         noted = self.note.exists() and (partial or any(layer.path.exists() for layer in self.layers.values()))
         return [*partial, *([self.note] if noted else [])]
@@ -137,27 +137,27 @@ class ResumableWriter:
     def _done(self, resume: bool) -> int:
         if not resume:
             raise ConfigError(
-                "an unfinished result is there",
+                "there is an unfinished result",
                 subject=self.note.parent,
                 found=", ".join(path.name for path in self._unfinished()),
-                hint="go on with resume=True (unetzoo stream --resume), or delete it",
+                hint="continue it with resume=True (unetzoo stream --resume), or delete it",
             )
         try:
             note = json.loads(self.note.read_text())
             done, recipe, sizes = int(note["rows"]), note["recipe"], dict(note["bytes"])
         except (OSError, ValueError, TypeError, KeyError):
-            return 0  # ended before the first rows were noted
+            return 0  # interrupted before the first rows were recorded
         if recipe != self.recipe:
             other = [key for key in self.recipe if not isinstance(recipe, dict) or recipe.get(key) != self.recipe[key]]
             raise ConfigError(
-                "the unfinished result is of another kind",
+                "the unfinished result belongs to another run",
                 subject=self.note.with_suffix(""),
                 found=f"another {', '.join(other)}",
-                hint="go on with the same network, source and options, or delete it",
+                hint="continue with the same network, source and options, or delete it",
             )
         height = next(iter(self.layers.values())).shape[0]
         left = self.layers
-        if done == height:  # it may have ended between one name and the next
+        if done == height:  # it may have been interrupted between two renames
             left = {name: layer for name, layer in left.items() if layer.partial.exists() or not layer.path.exists()}
         if not 0 <= done <= height or any(_size(layer.partial) != sizes.get(name) for name, layer in left.items()):
             return 0
@@ -195,26 +195,26 @@ def _size(path: Path) -> int | None:
 
 
 def check_free(path: Path) -> None:
-    """Whether a result may be written here.
+    """Check that a result can be written here.
 
     Raises:
-        ConfigError: Another kind of file, something of that name, no such folder.
+        ConfigError: Unknown suffix, existing file, missing folder.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
-            "cannot write this kind of file",
+            "cannot write this file type",
             subject=path,
             expected=", ".join(SUFFIXES),
             found=path.suffix or "no suffix",
         )
     if path.exists():
-        raise ConfigError("the target is there already", subject=path, hint="delete it, or choose another name")
+        raise ConfigError("the target exists already", subject=path, hint="delete it, or choose another name")
     if not path.parent.is_dir():
-        raise ConfigError("no such folder", subject=path.parent, hint="make it, or choose another")
+        raise ConfigError("no such folder", subject=path.parent, hint="create it, or choose another")
 
 
 class _Rows(NamedTuple):
-    """Values in rows, one after the other."""
+    """Row-major layout."""
 
     offset: int
     row: int
@@ -224,7 +224,7 @@ class _Rows(NamedTuple):
 
 
 class _Tiles(NamedTuple):
-    """Values in square tiles, each at its place."""
+    """Layout in square tiles."""
 
     offsets: tuple[int, ...]
     across: int
@@ -249,7 +249,7 @@ def _put(file: Any, place: int, values: np.ndarray) -> None:
 
 
 def _empty(layer: Layer) -> None:
-    """A file of the final size, with room for it taken."""
+    """Create a file of the final size, with its space reserved."""
     if layer.path.suffix.lower() == ".npy":
         with open(layer.partial, "wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(layer.dtype), "fortran_order": False, "shape": layer.shape}
@@ -269,7 +269,7 @@ def _reserve(file: int) -> None:
     try:
         os.posix_fallocate(file, 0, os.fstat(file).st_size)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that cannot
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not supported by the file system
             raise
 
 

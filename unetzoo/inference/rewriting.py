@@ -1,4 +1,4 @@
-"""Changing a network layer by layer: who feeds whom is observed in a run, and what changes the output is taken back."""
+"""Rewrite pairs of layers: which layer feeds which is observed in a run, and changes of the output are undone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
 
 
-def heads(answer: Any) -> list[Tensor]:
+def heads(output: Any) -> list[Tensor]:
     """An output's heads, in double precision."""
-    return [head.double() for head in heads_of(answer).values()]
+    return [head.double() for head in heads_of(output).values()]
 
 
 def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """NaN where anything is."""
+    """The largest difference as a share of the largest output; NaN if anything is NaN."""
     shares = [(f - w).abs().max() / w.abs().max().clamp(min=1e-12) for f, w in zip(found, wanted, strict=True)]
     return float(torch.stack(shares).max())
 
@@ -31,9 +31,9 @@ Pair = tuple[str, str]
 
 
 def fed_alone(net: nn.Module, x: Tensor) -> list[Pair]:
-    """(feeder, fed) for layers that, in a run, got every input from one layer, which fed no other layer."""
+    """Pairs (feeder, fed) of layers: in a run, all inputs of one come from the other, which feeds no other layer."""
     outputs: dict[int, str] = {}
-    alive: list[Tensor] = []  # an identity is only good while its tensor lives
+    alive: list[Tensor] = []  # an id is unique only while its tensor is alive
     feeders: dict[str, set[str | None]] = defaultdict(set)
     fed: dict[str, set[str]] = defaultdict(set)
 
@@ -79,7 +79,7 @@ def apply(
     fits: Callable[[nn.Module, nn.Module], bool],
     change: Callable[[nn.Module, Pair], None],
 ) -> tuple[str, ...]:
-    """Change every pair of layers that fits; where the output suffers, try one after the other and take back."""
+    """Change every pair of layers that fits; if the output differs, pair by pair, undoing those that change it."""
     pairs = [pair for pair in fed_alone(net, x) if fits(*map(net.get_submodule, pair))]
     before = {name: net.get_submodule(name) for pair in pairs for name in pair}
 
@@ -134,7 +134,7 @@ def mergeable(feeder: nn.Module, fed: nn.Module) -> bool:
 
 
 def merge(net: nn.Module, pair: Pair) -> None:
-    """Make one transposed convolution of an up-sampling and the convolution behind it."""
+    """Make one transposed convolution of an up-sampling and the convolution after it."""
     conv = net.get_submodule(pair[1])
     assert isinstance(conv, nn.Conv2d)
     replace_layer(net, pair[0], nn.Identity())

@@ -1,4 +1,4 @@
-"""From the outputs of windows to the output for the image, piece by piece, each as soon as it is final."""
+"""Combine the outputs of windows into the output for the image, in pieces that are yielded once they are final."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .windows import Axis, Blend, Span, WindowPlan
 
 SIGMA = 1 / 8  # of a window's output, as nnU-Net weights its windows (Isensee et al. 2021)
 
-WindowOutputs = Iterable[tuple[Span, Span, Heads]]  # rows, columns, what the network says there
+WindowOutputs = Iterable[tuple[Span, Span, Heads]]  # rows, columns, the kept part of the output
 
 
 class Piece(NamedTuple):
     """A final part of the image's output.
 
     Args:
-        rows: Where it lies.
-        columns: Where it lies.
-        heads: Its values, (C, rows, columns) each.
+        rows: Its rows in the image's output.
+        columns: Its columns.
+        heads: Its values, (C, rows, columns) per head.
     """
 
     rows: range
@@ -31,20 +31,19 @@ class Piece(NamedTuple):
 
 
 def pieces(plan: WindowPlan, windows: WindowOutputs, blend: Blend) -> Iterator[Piece]:
-    """The output in pieces that do not overlap; all of a row of windows have the same rows.
+    """The output in pieces that do not overlap; the pieces of a row of windows have the same rows.
 
     Args:
-        plan: How the windows lie.
-        windows: What they keep of their outputs, in the plan's order.
-        blend: "exact" keeps each pixel from one window; else overlapping windows are summed up with weights that are
-            one in sum at each pixel, in float32 at least. Of what is summed up, only the rows that the next windows
-            overlap are held.
+        plan: Positions of the windows.
+        windows: The kept parts of their outputs, in the plan's order.
+        blend: "exact" takes each pixel from one window; otherwise overlapping windows are added with weights that sum
+            to one at each pixel, in at least float32. Only sums in rows that the next windows overlap are held.
     """
     return _kept(windows) if blend == "exact" else _blended(plan, windows, blend)
 
 
 def arriving(parts: Iterable[Piece]) -> Iterator[Piece]:
-    """The output of a GPU, on the host: each piece travels, and is used, while the GPU is at the next one."""
+    """Copy pieces from a GPU to the host; each is copied, and used, while the GPU computes the next one."""
     waiting: list[tuple[Piece, torch.cuda.Event]] = []
 
     def arrived() -> Piece:
@@ -64,14 +63,14 @@ def arriving(parts: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def overlap(axis: Axis) -> int:
-    """The most pixels of a window's output that the next window overlaps."""
+    """The largest overlap, in pixels, of a window's output with the next one."""
     return max(
         (one.keep.stop - other.keep.start for one, other in zip(axis.spans, axis.spans[1:], strict=False)), default=0
     )
 
 
 def span_weights(axis: Axis, blend: str) -> list[Tensor]:
-    """One weight for each pixel that each window keeps; they sum to one wherever windows overlap."""
+    """Weights of each window's pixels along an axis; at each pixel they sum to one over all windows."""
     distance = torch.arange(axis.window, dtype=torch.float64, device="cpu") - (axis.window - 1) / 2
     window = torch.exp(-0.5 * (distance / (SIGMA * axis.window)) ** 2)
     if blend == "constant":
@@ -121,7 +120,7 @@ def _blended(plan: WindowPlan, windows: WindowOutputs, blend: str) -> Iterator[P
 
 
 def _weights(axis: Axis, blend: str, device: torch.device) -> dict[Span, Tensor]:
-    """`span_weights`, all sent to the device at once: the host waits for it once an image, not in each window."""
+    """`span_weights`, moved to the device together, so that the host waits once per image, not per window."""
     weights = span_weights(axis, blend)
     there = torch.cat(weights).to(device, torch.float32 if device.type == "mps" else torch.float64)
     return dict(zip(axis.spans, there.split([len(w) for w in weights]), strict=True))
@@ -132,12 +131,12 @@ def _weighted(head: Tensor, share: Tensor) -> Tensor:
 
 
 def _final(axis: Axis) -> dict[Span, int]:
-    """For each window, one past the last pixel that no later window changes."""
+    """The end of the pixels of each window that no later window changes."""
     starts = [*(span.keep.start for span in axis.spans[1:]), axis.output]
     return dict(zip(axis.spans, starts, strict=True))
 
 
 def _reached(axis: Axis, span: Span) -> int:
-    """One past the last pixel that windows before this one have computed, from its own first pixel on."""
+    """The end of the pixels that earlier windows have computed, counted from this window's first pixel."""
     number = axis.spans.index(span)
     return axis.spans[number - 1].keep.stop if number else span.keep.start

@@ -1,4 +1,4 @@
-"""`predict_to`: from an image on disk to label maps on disk, one row of windows at a time."""
+"""`predict_to`: predict an image on disk to label maps on disk, one row of windows at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .outputs import Outputs
 from .planner import Memory, TilingPlan, fit_windows
 from .resumable_writer import ResumableWriter
 from .stitching import arriving, overlap, pieces
-from .tiling import Tile, answered, batches
+from .tiling import Tile, batches, predict_windows
 from .tta import TTALike, as_tta
 from .window_predictor import Heads, WindowPredictor
 from .window_reader import WindowReader
@@ -41,12 +41,12 @@ T = TypeVar("T")
 
 
 class Streamed(NamedTuple):
-    """What `predict_to` did.
+    """Summary of a `predict_to` call.
 
     Args:
         tiling: The windows, how many at once, and the bytes they took.
-        rows: Rows of the output that were computed now; fewer than all after `resume`.
-        seconds: How long it took.
+        rows: Rows of the output that this call computed; fewer than all after `resume`.
+        seconds: Duration.
     """
 
     tiling: TilingPlan
@@ -72,30 +72,30 @@ def predict_to(
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
-    """Predict an image that is read in windows, and write its class map as it is ready; neither is ever held whole.
+    """Predict an image window by window and write its label map as it becomes ready; neither is ever fully in memory.
 
-    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results have the name `<target>.part` until
-    they are complete; after an interruption, a kill or a full disk, `resume=True` goes on from the last finished row of
-    windows.
+    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results are named `<target>.part` until
+    they are complete; after an interruption, a kill or a full disk, `resume=True` continues after the last finished row
+    of windows.
 
     Args:
-        network: As for `predict`, or a `ModelBundle` (`unetzoo.load`). What a trained or loaded network carries
-            (labels, preprocessing, threshold) is used unless given here.
-        source: A TIFF file in tiles (or strips), a `.npy` file, or anything that has `shape`, `dtype` and slices:
-            (H, W) or (H, W, C). Of an 8-bit TIFF file, a network of 1 or 3 channels gets the pixels that `Predictor`
-            gives it.
-        target: `.npy` (a memory-mapped array) or `.tif` (in tiles, uncompressed) for the classes (H, W): uint8, uint16
-            beyond 256 classes; 0 and 1 from a network of one channel.
-        depth: `.npy` or `.tif` for the depth, float32 (H, W), of networks that have it.
+        network: As for `predict`, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing and threshold
+            that a trained or loaded network carries are used unless given here.
+        source: A TIFF file in tiles (or strips), a `.npy` file, or any object with `shape`, `dtype` and slicing:
+            (H, W) or (H, W, C). From an 8-bit TIFF file, a network with 1 or 3 channels gets the same pixels as from
+            `Predictor`.
+        target: `.npy` (a memory-mapped array) or `.tif` (in tiles, uncompressed) for the label map (H, W): uint8, or
+            uint16 for more than 256 classes; 0 and 1 for a network with one channel.
+        depth: `.npy` or `.tif` for the depth, float32 (H, W), for networks with a depth head.
         probabilities: `.npy` for the probabilities, float16 (H, W, classes).
         tile: As for `predict`.
         blend: As for `predict`.
         tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole image.
         labels: As for `predict`.
-        preprocess: What validation did to an image: array (h, w, C) as in the source → float tensor (C, h, w). It gets
-            windows, so it must treat every pixel alike and keep the size. A `Preprocess` that normalizes by the whole
-            image's values has them read beforehand.
-        threshold: Probability above which a class is given, as for `Predictor`; where none is known, the most probable
+        preprocess: The preprocessing of validation: array (h, w, C) as in the source → float tensor (C, h, w). It is
+            called with windows, so it must treat every pixel alike and keep the size. For a `Preprocess` that
+            normalizes by the whole image's values, the image is read once beforehand.
+        threshold: Probability above which a pixel has a class, as for `Predictor`; without one, the most probable
             class.
         memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
             half of what is free there, for the windows, and 1 GB on the host.
@@ -104,11 +104,11 @@ def predict_to(
         progress: Show a bar with the time left.
 
     Raises:
-        ConfigError: Unknown preprocessing; a target that is there, cannot be written or has no room; an unfinished
-            result without `resume`, or of another network, source or setting; views that cannot be streamed; and as
-            `predict`.
+        ConfigError: Unknown preprocessing; a target that exists, cannot be written or does not fit on the disk; an
+            unfinished result without `resume`, or of another network, source or setting; views that cannot be
+            streamed; and as `predict`.
         DataError: A source of an unknown kind, broken or truncated.
-        InputShapeError: Other channels than the network's.
+        InputShapeError: The source has another number of channels than the network.
 
     Examples:
         >>> import tempfile, unetzoo
@@ -126,7 +126,7 @@ def predict_to(
     bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess, threshold=threshold)
     if bundle.mode == "multilabel":
         raise ConfigError(
-            "the network gives several labels per pixel, a class map holds one",
+            "a label map cannot hold several labels per pixel",
             subject=bundle.name,
             hint="unetzoo.predict in parts, or a network of exclusive classes",
         )
@@ -191,8 +191,8 @@ def _run(
     with shown as bar:
         skipped = first * len(plan.columns.spans)
         task = bar.add_task("", total=plan.total, completed=skipped)
-        answers = pieces(plan, answered(predictor, plan, windows, predictor.views, blend), blend)
-        parts = (piece._replace(heads=outputs.values(piece.heads)) for piece in answers)
+        outputs_of_windows = predict_windows(predictor, plan, windows, predictor.views, blend)
+        parts = (piece._replace(heads=outputs.values(piece.heads)) for piece in pieces(plan, outputs_of_windows, blend))
         for rows, across, values in arriving(parts) if predictor.on_gpu else parts:
             bar.advance(task)
             start = max(rows.start, writer.done)
@@ -208,7 +208,7 @@ def _run(
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each made in another thread while the one before it is used."""
+    """The same items, each computed in another thread while the one before it is used."""
     source = iter(items)
     end = object()
     with ThreadPoolExecutor(1) as pool:
@@ -219,7 +219,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def _probed(predictor: WindowPredictor, reader: WindowReader) -> Heads:
-    """The output for a small input; checks that the network takes this image."""
+    """The output for a small input; checks that the network accepts this image."""
     corner = reader.corner()
     check_channels(predictor.net, corner)
     side = canvas_length(predictor.geometry, 1)
@@ -245,7 +245,7 @@ def _tiling(
 
 
 def _noted_tile(path: Path) -> Tile:
-    """The windows of an unfinished result."""
+    """The tile of an unfinished result."""
     try:
         height, width = json.loads(path.with_name(path.name + ".part.json").read_text())["recipe"]["tile"]
         return int(height), int(width)
@@ -254,7 +254,7 @@ def _noted_tile(path: Path) -> Tile:
 
 
 def _fingerprint(net: nn.Module) -> str:
-    """Of what decides a network's output: its structure, options and tensors."""
+    """A hash of everything that determines a network's output: structure, options and tensors."""
     config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
     digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
     for name, value in net.state_dict().items():
@@ -264,7 +264,7 @@ def _fingerprint(net: nn.Module) -> str:
 
 
 def _preprocessing(preprocess: Callable[[np.ndarray], Tensor], image: ImageSource) -> Any:
-    """What identifies a preprocessing: its settings, or what a function makes of a ramp over the range of values."""
+    """Identifies a preprocessing: its settings, or for a function the hash of its output for a ramp of values."""
     if isinstance(preprocess, Preprocess):
         return preprocess.to_dict()
     height, width, channels = 64, 64, image.shape[2]

@@ -36,12 +36,12 @@ Tile = int | Sequence[int] | Literal["auto"] | None
 
 
 class Uncertain(NamedTuple):
-    """An output, and how far those that it was merged from are apart.
+    """A merged output and how much the outputs that it was merged from disagree.
 
     Args:
-        output: As `predict` gives it.
-        disagreement: (H, W), or a NamedTuple of such where the network has several heads. For classes 0 where all
-            agree … 1 where they are as far apart as so many outputs can be; for depth the standard deviation.
+        output: As `predict` returns it.
+        disagreement: (H, W), or a NamedTuple of these for a network with several heads. For classes from 0 (all agree)
+            to 1 (the largest possible disagreement of this number of outputs); for depth the standard deviation.
     """
 
     output: Any
@@ -59,55 +59,55 @@ def predict(
     memory: Memory = None,
     precision: Precision | None = None,
 ) -> Any:
-    """SegmentationResult for every pixel of one image of any size ≥ 1.
+    """Predict one image of any size; the output has a value for every pixel.
 
-    Whole: the image is mirrored to the right and at the bottom up to the network's next size (a multiple of its
-    stride), and the output cropped. A valid U-Net gets its margin mirrored on all sides. With `tile`, the same canvas
-    is cut into windows, and `blend="exact"` gives the output of the whole, up to rounding. For a valid U-Net in float32
-    on the CPU it is bitwise the same wherever a convolution sums in one order for all window sizes: PyTorch's own
-    kernels do; oneDNN's do at the paper's widths but for the smallest tiles.
+    Without `tile`, the image is mirrored to the right and at the bottom up to the network's next size (a multiple of
+    its stride), and the output is cropped. For a valid U-Net the margin is mirrored on all sides. With `tile`, the same
+    canvas is cut into windows, and `blend="exact"` gives the output of the whole image, up to rounding. For a valid
+    U-Net in float32 on the CPU it is bitwise the same wherever a convolution sums in one order for all window sizes:
+    PyTorch's own kernels do; oneDNN's do at the paper's widths except for the smallest tiles.
 
-    The network is put into evaluation mode meanwhile; nothing is recorded for gradients. Windows travel to the
-    network's device and in its precision; the output stays where the image is. Labels of a classification head are
-    left out.
+    The network predicts in evaluation mode and without gradients; its mode is restored afterwards. Windows are moved
+    to the network's device and precision; the output is on the image's device. The output of a classification head is
+    dropped.
 
     Args:
-        net: Any segmentation network, or a `ModelBundle`. One without `geometry` (SMP's own, plugins' tier 1) is taken
-            to keep its input's size, for multiples of `net.encoder.output_stride` (1 where there is none); where that
-            is not so, set `net.geometry`.
-        image: A preprocessed float tensor; or an array. Of uint8, it is preprocessed as the network's validation did,
-            where the network carries that (trained or loaded networks do), else divided by 255; uint16 is divided by
-            65535, bool taken as 0 and 1, floats as they are.
+        net: Any segmentation network, or a `ModelBundle`. One without `geometry` (SMP's own, plugins' tier 1) is
+            assumed to keep its input's size, for multiples of `net.encoder.output_stride` (1 where there is none);
+            where that is wrong, set `net.geometry`.
+        image: A preprocessed float tensor, or an array. A uint8 array is preprocessed as in the network's validation
+            if the network carries its preprocessing (trained or loaded networks do), else divided by 255; uint16 is
+            divided by 65535, bool becomes 0 and 1, floats are unchanged.
         tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
-            side that covers the image and its padding is not cut. Exact windows are made smaller where as many of
-            them still cover the image. "auto": what fits into `memory` and computes the
-            fewest pixels twice. None: the whole, or "auto" where `memory` is given.
-        blend: How windows meet. "exact" writes every pixel once, from a window that holds all its context;
-            "constant" averages windows that overlap by a quarter, "gaussian" weights them by a bell over each window.
-            Without `tile` it has no effect.
-        tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (three mirrorings too), "d4" (all eight
-            mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter turns
-            are done window by window, so that exact tiles stay exact; other angles and scales make images of their
-            own, each predicted as `tile` and `blend` say. How far the outputs are apart:
-            `unetzoo.inference.predict_with_uncertainty`.
-        labels: The label set, whose left and right change places in mirrored images; that of the network by default,
-            where it carries one.
-        memory: What windows may take on the network's device, beside image, output and weights: bytes, or a text as
-            "2GB". By default half of what is free when `tile` is "auto". With a `tile` of your own, so many windows go
-            through the network at once on a GPU.
+            side that covers the image and its padding is not cut. Exact windows are made smaller if the same number
+            still covers the image. "auto": the size that fits into `memory` and encodes the fewest pixels twice.
+            None: the whole image, or "auto" if `memory` is given.
+        blend: How windows are combined. "exact" takes every pixel from one window that contains all its context;
+            "constant" averages windows that overlap by a quarter, "gaussian" weights them by a Gaussian over each
+            window. Without `tile` it has no effect.
+        tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (also the three mirrored images), "d4" (all
+            eight mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter
+            turns are done window by window, so that exact tiles stay exact; for other angles and scales whole images
+            are resampled, each predicted with `tile` and `blend`. `unetzoo.inference.predict_with_uncertainty` also
+            returns how much the outputs disagree.
+        labels: The label set, whose left and right labels are exchanged in mirrored images; the network's own by
+            default, if it carries one.
+        memory: Memory for windows on the network's device, not counting image, output and weights: bytes, or text such
+            as "2GB". By default half of the free memory when `tile` is "auto". With a fixed `tile`, it limits how many
+            windows go through the network at once on a GPU.
         precision: In which the network computes: "fp32", "bf16", "fp16", or "auto" for bf16 where the device multiplies
             it natively; the output is float32 then. None: in the format of its weights.
 
     Shape:
-        image: (C, H, W) tensor, or (H, W) or (H, W, C) array. Returns (classes, H, W), or a NamedTuple of such where
-        the network has several heads; (classes, H // 2, W // 2), 1 at least, from a network with `out_stride=2`.
+        image: (C, H, W) tensor, or (H, W) or (H, W, C) array. Returns (classes, H, W), or a NamedTuple of these for a
+        network with several heads; (classes, H // 2, W // 2), at least 1, for a network with `out_stride=2`.
 
     Raises:
         ConfigError: Unknown `blend` or `tta`; a tile that is too small, with the smallest; too little memory; exact
             windows of a network that has none; labels that cannot be turned, or of another number of classes.
         InputShapeError: A batch, other channels than the network's, an empty image.
         DataError: Integers other than those above.
-        PluginContractError: The network's output is not as its geometry says.
+        PluginContractError: The output contradicts the network's geometry.
 
     Examples:
         >>> import unetzoo
@@ -133,9 +133,9 @@ def predict_with_uncertainty(
 ) -> Uncertain:
     """`predict` over several views, and where they disagree.
 
-    Of classes, the Jensen–Shannon divergence of the views' probabilities, divided by the largest that so many views and
-    classes can have; of depth, the standard deviation. Where they disagree, the prediction depends on the view
-    more than on the image.
+    For classes, the Jensen–Shannon divergence of the views' probabilities, divided by its maximum for this number of
+    views and classes; for depth, the standard deviation. Where they disagree, the prediction depends more on the view
+    than on the image.
 
     Args:
         net: As for `predict`.
@@ -201,7 +201,7 @@ def _predict(
 
 
 def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
-    """A decoded image as the network's own preprocessing makes it, where that is known; others by `as_tensor`."""
+    """A decoded image, preprocessed by the network's own preprocessing if it is known; others by `as_tensor`."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size:
         preprocess = bundle.preprocess or as_tensor
         return preprocess(image if image.ndim == 3 else image[..., None])
@@ -211,23 +211,23 @@ def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
 def batches(
     windows: Iterable[tuple[Span, Span]], cut: Callable[[Span, Span], Tensor], size: int, *, pinned: bool = False
 ) -> Iterator[tuple[list[tuple[Span, Span]], Tensor]]:
-    """So many windows at once, with what `cut` gives for them, stacked; pinned, they travel while a GPU works."""
+    """Windows in batches, each with the stacked pixels that `cut` returns, pinned for a copy in the background."""
     waiting = iter(windows)
     while some := list(islice(waiting, size)):
         stack = torch.stack([cut(row, column) for row, column in some])
         yield some, stack.pin_memory() if pinned else stack
 
 
-def answered(
+def predict_windows(
     predictor: WindowPredictor,
     plan: WindowPlan,
     batched: Iterable[tuple[list[tuple[Span, Span]], Tensor]],
     views: Sequence[View],
     blend: Blend,
 ) -> Iterator[tuple[Span, Span, Heads]]:
-    """What each window keeps of the network's output for it; of exact ones little more than that is decoded."""
+    """The part of each window's output that is kept; of exact windows little more than that is decoded."""
     for some, stack in batched:
-        region = _kept_of(some) if blend == "exact" and plan.total > 1 else None
+        region = _kept_region(some) if blend == "exact" and plan.total > 1 else None
         top, left = (region[0].start, region[1].start) if region else (0, 0)
         heads = predictor.predict(stack, views, region)
         for number, (row, column) in enumerate(some):
@@ -235,8 +235,8 @@ def answered(
             yield row, column, tuple(part(head[number], own) for head in heads)
 
 
-def _kept_of(windows: Sequence[tuple[Span, Span]]) -> Region:
-    """The part of their outputs that holds what any of some windows keeps."""
+def _kept_region(windows: Sequence[tuple[Span, Span]]) -> Region:
+    """The smallest region of the outputs that contains what each window keeps."""
     rows, columns = ([span.kept for span in spans] for spans in zip(*windows, strict=True))
     return _hull(rows), _hull(columns)
 
@@ -256,7 +256,7 @@ def _predicted(
     else:
         plan, batch = plan_windows(predictor.geometry, size, tile, blend), 1
     pixels = [host_positions(axis.size, axis.before, axis.length) for axis in plan]
-    there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # here: once an image, not in each window
+    there = [torch.from_numpy(axis).to(image.device) for axis in pixels]  # once per image, not per window
 
     def cut(*window: Span) -> Tensor:
         cutting = image
@@ -266,20 +266,20 @@ def _predicted(
         return cutting
 
     travels = predictor.on_gpu and image.device.type == "cpu" and plan.total > 1
-    windows = answered(predictor, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
+    windows = predict_windows(predictor, plan, batches(plan.windows(), cut, batch, pinned=travels), views, blend)
     parts = pieces(plan, windows, blend)
     return _filled(plan, arriving(parts) if travels else parts, image.device)
 
 
 def _merged(predictor: WindowPredictor, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
-    """The output for views that are images of their own."""
+    """The output for views that resample the whole image."""
     assert predictor.tta is not None
     size = image.shape[-2], image.shape[-1]
     merger = TTAMerger(predictor.tta, predictor.uncertainty)
     one = WindowPredictor(predictor.net, predictor.tta, predictor.labels, precision=predictor.precision)
     for view in predictor.views:
-        answer = _predicted(one, view.resampled(image), (view,), tile, blend, memory)
-        merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in answer))
+        output = _predicted(one, view.resampled(image), (view,), tile, blend, memory)
+        merger.add(tuple(view.resampled_back(head, size, one.geometry.out_stride) for head in output))
     predictor.rebuild = one.rebuild
     return list(merger.merged())
 
@@ -296,7 +296,7 @@ def _filled(plan: WindowPlan, parts: Iterable[Piece], device: torch.device) -> l
 
 
 def _taken(image: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tensor:
-    """Some rows or columns, given on the host and on the device; without a copy where none is mirrored."""
+    """Rows or columns by their positions (on the host and on the device); a view where none is mirrored."""
     first, last = int(pixels[0]), int(pixels[-1])
     if last - first == len(pixels) - 1:
         return image.narrow(axis, first, len(pixels))

@@ -1,8 +1,8 @@
-"""Test-time augmentation: which versions of an image are asked, and how each is made and turned back.
+"""Test-time augmentation: which views of an image a network is run on.
 
-A *view* is one version: scaled, mirrored, turned. Mirrorings and quarter turns only move pixels, so they are done on
-each window and tiles stay exact; other angles and scales resample the whole image before it is cut, and the output
-after it is joined.
+A *view* is a version of the image: scaled, mirrored, turned. Mirrorings and quarter turns only move pixels, so
+they are done on each window and tiles stay exact; other angles and scales resample the whole image before it is cut,
+and the output after it is stitched.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def _check(holds: bool, subject: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True)
 class TTA:
-    """Which versions of an image a network is run on, and how its outputs become one.
+    """The views of an image that a network is run on, and how its outputs are merged.
 
     All combinations of `flips`, `rotations` and `scales` are used, each once: `TTA(flips=True, rotations=4)` has 8
-    versions, since two mirrorings are half a turn.
+    views, since two mirrorings are half a turn.
 
     The U-Net paper (arXiv:1505.04597, section 4) says of its EM result that it was "averaged over 7 rotated versions
     of the input data", and no more: neither the angles, nor whether the upright image is one of them, nor what fills
@@ -42,22 +42,22 @@ class TTA:
     center, bilinear, corners mirrored, the probabilities averaged.
 
     Args:
-        flips: The image, mirrored left to right, top to bottom, and both.
-        rotations: So many angles, evenly spread over a turn, counter-clockwise, the upright image first. 1, 2 and 4
-            move pixels only.
+        flips: Also mirror the image left to right, top to bottom, and both.
+        rotations: Number of angles, evenly spread over a full turn, counter-clockwise, the upright image first. 1, 2
+            and 4 only move pixels.
         scales: Sizes as multiples of the image's; the output is brought back to its size.
         merge: "gmean": geometric mean of the probabilities, that is the mean of the logits, for every mode;
-            "mean": arithmetic mean of the probabilities; "max": the largest probability of each class. What is
-            returned are logits: their softmax (sigmoid) gives the merged probabilities, with sum one where there are
-            several classes.
-        mode: What the output's channels are. "multiclass": softmax over them, sigmoid where there is one; "multilabel":
-            sigmoid of each; "raw": no logits (an output `activation`), so they are merged as they are; "gmean"
-            is refused there.
+            "mean": arithmetic mean of the probabilities; "max": the largest probability of each class. The
+            result is logits: their softmax (sigmoid) gives the merged probabilities, with sum one for several
+            classes.
+        mode: What the output's channels are. "multiclass": softmax over them, sigmoid for one channel; "multilabel":
+            sigmoid of each; "raw": not logits (an output `activation`), merged without conversion; excludes
+            "gmean".
 
-    A depth head is averaged whatever `merge` says.
+    A depth head is always averaged.
 
     Raises:
-        ConfigError: Parts of a wrong kind; nothing to do.
+        ConfigError: Invalid values.
 
     Examples:
         >>> len(TTA(flips=True).views()), len(TTA(flips=True, rotations=4, scales=(0.75, 1, 1.25)).views())
@@ -93,7 +93,7 @@ class TTA:
             )
 
     def views(self) -> tuple[View, ...]:
-        """All versions, the upright image at its own size first where it is one of them."""
+        """All views; the unchanged image, if it is one of them, comes first."""
         mirrorings = ((False, 0), (True, 0), (True, 2), (False, 2)) if self.flips else ((False, 0),)
         views: dict[View, None] = {}
         for scale in sorted(self.scales, key=lambda s: s != 1):
@@ -114,10 +114,10 @@ PRESETS = {
 
 
 def as_tta(tta: TTALike) -> TTA | None:
-    """The augmentation that a user's word means: "flips", "d4" (all 8 mirrorings and quarter turns), "paper".
+    """The augmentation that a name stands for: "flips", "d4" (all 8 mirrorings and quarter turns), "paper".
 
     Raises:
-        ConfigError: Another word.
+        ConfigError: Unknown name.
     """
     if tta is None or isinstance(tta, TTA):
         return tta

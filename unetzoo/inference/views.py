@@ -1,4 +1,4 @@
-"""One version of an image: how it is made, and how the output for it is turned back."""
+"""A view of an image: its transformation, and the inverse for the output."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class View(NamedTuple):
     """An image scaled, turned by less than a quarter, mirrored left to right, then turned by quarters.
 
     Args:
-        scale: Its size as a multiple of the image's.
+        scale: Size as a multiple of the image's.
         angle: Degrees, counter-clockwise, 0 ≤ angle < 90.
-        mirror: Whether left and right change places.
+        mirror: Whether left and right are exchanged.
         turns: Quarter turns, counter-clockwise.
     """
 
@@ -30,15 +30,15 @@ class View(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether it moves pixels only."""
+        """Whether it only moves pixels."""
         return self.scale == 1 and self.angle == 0
 
     def turned(self, x: Tensor) -> Tensor:
-        """The part that moves pixels only, of an image or a batch (…, H, W)."""
+        """Apply the part that only moves pixels to an image or a batch (…, H, W)."""
         return _quarters(x.flip(-1) if self.mirror else x, self.turns)
 
     def turned_region(self, region: Region, size: Sequence[int]) -> Region:
-        """Where a region of an output of (height, width) lies after `turned`."""
+        """The position of a region of an output of (height, width) after `turned`."""
         (rows, columns), (height, width) = region, size
         columns = _mirrored(columns, width) if self.mirror else columns
         for _ in range(self.turns % 4):
@@ -51,7 +51,7 @@ class View(NamedTuple):
         return output.flip(-1) if self.mirror else output
 
     def resampled(self, image: Tensor) -> Tensor:
-        """The other part, of an image (C, H, W): bilinear; the corners of a turned one are mirrored from it."""
+        """Apply the other part to an image (C, H, W), bilinearly; corners are filled by reflection."""
         if self.scale != 1:
             size = [max(1, round(n * self.scale)) for n in image.shape[-2:]]
             image = _resized(image, size)
@@ -64,7 +64,7 @@ class View(NamedTuple):
         return image
 
     def resampled_back(self, output: Tensor, size: tuple[int, int], out_stride: int = 1) -> Tensor:
-        """The output (C, h, w) for a resampled image, for the image of `size` as it was.
+        """The inverse of `resampled`, for an output (C, h, w) and an original image of `size`.
 
         Args:
             output: One value for `out_stride` pixels.
@@ -91,7 +91,7 @@ def _mirrored(span: range, size: int) -> range:
 
 
 def _quarters(x: Tensor, turns: int) -> Tensor:
-    return torch.rot90(x, turns, (-2, -1)) if turns else x  # no turn at all would be a copy
+    return torch.rot90(x, turns, (-2, -1)) if turns else x  # rot90 copies even for no turn
 
 
 def _resized(values: Tensor, size: list[int]) -> Tensor:
@@ -100,7 +100,7 @@ def _resized(values: Tensor, size: list[int]) -> Tensor:
 
 
 def _box(height: int, width: int, angle: float) -> tuple[int, int]:
-    """The size that holds a rectangle turned about its middle."""
+    """The size of the bounding box of a turned rectangle."""
     sin, cos = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
     return math.ceil(height * cos + width * sin), math.ceil(height * sin + width * cos)
 
@@ -110,7 +110,7 @@ def _middle(size: int) -> float:
 
 
 def _center(position: Tensor, out_stride: int) -> Tensor:
-    """Where in the image the middle of an output's pixel lies."""
+    """The center of an output's pixel, in pixels of the image."""
     return (position + 0.5) * out_stride - 0.5
 
 
@@ -123,13 +123,13 @@ def _grid(size: tuple[int, int] | list[int], like: Tensor) -> tuple[Tensor, Tens
 
 
 def _rotated(y: Tensor, x: Tensor, angle: float) -> tuple[Tensor, Tensor]:
-    """Offsets from the middle (y downwards), turned counter-clockwise as one sees them."""
+    """Offsets from the middle (y downwards), turned counter-clockwise as displayed."""
     sin, cos = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     return y * cos - x * sin, y * sin + x * cos
 
 
 def _sampled(values: Tensor, y: Tensor, x: Tensor, beyond: str) -> Tensor:
-    """Bilinear values at places given in pixels."""
+    """Bilinear samples at positions in pixels."""
     height, width = values.shape[-2:]
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     wide = values.to(grid.dtype)[None]

@@ -1,4 +1,4 @@
-"""How a network is run on windows: in evaluation mode, in its own precision, in several views if wanted."""
+"""Run a network on batches of windows, in its own precision and, with test-time augmentation, in several views."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .windows import geometry_of
 
 
 class WindowPredictor:
-    """Asks a network about windows, in several views if wanted.
+    """Runs a network on batches of windows, in several views with test-time augmentation.
 
     Args:
         net: The network.
-        tta: Its views.
-        labels: What changes places in them.
-        uncertainty: Whether to give the disagreement of the views as further heads.
+        tta: The views; None for the image as it is.
+        labels: Label set whose left and right labels are exchanged in mirrored views.
+        uncertainty: Whether to add the disagreement of the views as further heads.
         precision: In which the network computes ("auto": whatever is fastest); its outputs are float32 then. None: in
             the format of its weights.
 
@@ -76,14 +76,14 @@ class WindowPredictor:
                 windows = windows.to(device=self.device, non_blocking=True)
             windows = windows.to(device=self.device, dtype=self.dtype)
             if self.tta is None or (len(views) == 1 and not self.uncertainty):
-                return self._answer(windows, views[0], region)
+                return self._forward_view(windows, views[0], region)
             merger = TTAMerger(self.tta, self.uncertainty)
             for view in views:
-                merger.add(self._answer(windows, view, region))
+                merger.add(self._forward_view(windows, view, region))
             return merger.merged()
 
-    def _answer(self, windows: Tensor, view: View, region: Region | None) -> Heads:
-        heads = self._turned_answer(view.turned(windows), region and view.turned_region(region, self._size(windows)))
+    def _forward_view(self, windows: Tensor, view: View, region: Region | None) -> Heads:
+        heads = self._forward_region(view.turned(windows), region and view.turned_region(region, self._size(windows)))
         if self.labels:
             mask, *others = heads
             if mask.shape[1] != self.labels.classes:
@@ -97,7 +97,7 @@ class WindowPredictor:
             heads = (_exchanged(mask, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)), *others)
         return tuple(view.turned_back(head) for head in heads)
 
-    def _turned_answer(self, windows: Tensor, region: Region | None) -> Heads:
+    def _forward_region(self, windows: Tensor, region: Region | None) -> Heads:
         precision = resolve(self.precision, self.net, windows.device, windows[0, 0].numel())
         if precision == "fp32":
             return self._run(windows, region)
@@ -126,7 +126,7 @@ class WindowPredictor:
         for head in heads:
             if head.ndim != 4 or tuple(head.shape[-2:]) != expected:
                 raise PluginContractError(
-                    "the network's output has another size than its geometry says",
+                    "the size of the network's output contradicts its geometry",
                     subject=type(self.net).__name__,
                     expected=f"(N, classes, {expected[0]}, {expected[1]}) for {tuple(window.shape)}",
                     found=tuple(head.shape),
@@ -135,7 +135,7 @@ class WindowPredictor:
 
 
 def _exchanged(mask: Tensor, names: tuple[int, ...]) -> Tensor:
-    """Channels in another order; a list as an index would travel to the device, and the host wait for it."""
+    """Channels in another order, without an index tensor that would have to be copied to the device."""
     if names == tuple(range(len(names))):
         return mask
     channels = mask.unbind(1)

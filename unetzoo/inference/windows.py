@@ -1,8 +1,8 @@
-"""Where windows lie on an image, from a network's `Geometry` alone: one axis at a time, then the product.
+"""Divide an image into windows, from a network's `Geometry` only: one axis at a time, then the product.
 
-The *canvas* is what the network sees of an image: the image with `margin` mirrored pixels before it and at least as
-many after it, up to the next size on the network's pooling grid. A *window* is a part of the canvas that the network
-takes at once. Windows of a padded network lie flush with the canvas; nothing is added around them.
+The *canvas* is the network's input for a whole image: the image with `margin` mirrored pixels before it and at least
+as many after it, up to the next size on the network's pooling grid. A *window* is a part of the canvas that the network
+processes at once. Windows of a padded network are flush with the canvas; nothing is added around them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Span(NamedTuple):
     Args:
         start: Its first pixel of the canvas.
         stop: One past its last.
-        first: The pixel of the image's output that its own output begins at.
-        keep: The pixels of the image's output that it writes.
+        first: The pixel of the image's output at which its own output begins.
+        keep: The pixels of the image's output that are taken from it.
     """
 
     start: int
@@ -41,20 +41,20 @@ class Span(NamedTuple):
 
     @property
     def kept(self) -> range:
-        """The pixels of its own output that it writes."""
+        """`keep`, as pixels of its own output."""
         return range(self.keep.start - self.first, self.keep.stop - self.first)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an image, laid out.
+    """The windows along one axis of an image.
 
     Args:
         size: Pixels of the image.
         before: Mirrored pixels before it.
         length: Pixels of the canvas.
         output: Pixels of the output.
-        window: Pixels of one window's own output.
+        window: Pixels of a window's output.
         spans: The windows, all of one size, in order.
     """
 
@@ -67,7 +67,7 @@ class Axis:
 
 
 class WindowPlan(NamedTuple):
-    """Both axes of an image; its windows are the product of theirs."""
+    """Both axes of an image; the windows are the product of the two."""
 
     rows: Axis
     columns: Axis
@@ -97,9 +97,9 @@ class WindowPlan(NamedTuple):
 def geometry_of(net: Any) -> Geometry:
     """A network's geometry; without one, whole images padded to its encoder's stride, and no exact windows.
 
-    A network that has no `geometry` (SMP's own, plugins of tier 1) is taken to keep its input's size, for every
-    multiple of `net.encoder.output_stride`, or for every size where it has no such encoder either. Setting `geometry`
-    on it says otherwise (a fixed size, a larger minimum).
+    A network that has no `geometry` (SMP's own, plugins of tier 1) is assumed to keep its input's size, for
+    every multiple of `net.encoder.output_stride`, or for every size if it has no such encoder. Set `geometry` on it
+    where that is wrong (a fixed size, a larger minimum).
 
     Examples:
         >>> geometry_of(object())
@@ -116,21 +116,21 @@ def geometry_of(net: Any) -> Geometry:
 def plan_windows(
     geometry: Geometry, size: Sequence[int], tile: int | Sequence[int] | None = None, blend: str = "exact"
 ) -> WindowPlan:
-    """Lay the windows on an image.
+    """Divide an image into windows.
 
     Args:
-        geometry: The network's.
+        geometry: Geometry of the network.
         size: Height and width of the image.
         tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
-            A side that covers the canvas is not cut. Exact windows are made smaller where as many of them still cover
+            A side that covers the canvas is not cut. Exact windows are made smaller if the same number still covers
             the canvas. None: one window.
-        blend: "exact": every pixel of the output is written once, from a window that has its whole context;
+        blend: "exact": every pixel of the output is taken from one window that contains its whole context;
             "constant" or "gaussian": windows overlap by a quarter of their output or more.
 
     Raises:
-        ConfigError: Unknown blend; a tile that is no size or too small, with the smallest one; exact windows of a
-            network that has none.
-        InputShapeError: An empty image; one that is larger than the network takes, without `tile`.
+        ConfigError: Unknown blend; an invalid tile, or one that is too small (the error names the smallest); exact
+            windows of a network that has none.
+        InputShapeError: An empty image; without `tile`, an image larger than the network accepts.
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -169,14 +169,14 @@ def plan_windows(
 
 
 def canvas_length(geometry: Geometry, size: Any) -> Any:
-    """What one axis of an image is padded to: its margins, then up to the network's grid. `size` may be symbolic."""
+    """Length of an axis of the canvas: image and margins, up to the network's grid. `size` may be symbolic."""
     first, period = _grid(geometry)
     wanted = torch.sym_max(size, geometry.out_stride) + 2 * geometry.margin
     return first + torch.sym_max(0, (wanted - first + period - 1) // period) * period
 
 
 def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
-    """The smallest window with any output; None when there are no exact ones.
+    """The smallest window that keeps any output; None if there are no exact windows.
 
     Examples:
         >>> minimum_tile(Geometry(minimum=16, stride=16, halo=94))
@@ -193,10 +193,10 @@ def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
 
 
 def _grid(geometry: Geometry) -> tuple[int, int]:
-    """Smallest size and distance of the sizes that windows and canvases have.
+    """The smallest size of windows and canvases, and the step between sizes.
 
-    They are the legal multiples of the stride: there every pooling meets an even size, so that no window is resized or
-    padded inside the network. Where no legal size is a multiple (valid convolutions), legal sizes mean just that.
+    Sizes are the legal multiples of the stride: every pooling then gets an even size, so that no window is resized or
+    padded inside the network. If no legal size is a multiple (valid convolutions), all legal sizes have this property.
     """
     unit = _unit(geometry)
     period = math.lcm(geometry.step, unit)
@@ -207,22 +207,22 @@ def _grid(geometry: Geometry) -> tuple[int, int]:
 
 
 def _unit(geometry: Geometry) -> int:
-    """What offsets of exact windows are multiples of."""
+    """The unit of the offsets of exact windows."""
     return math.lcm(geometry.stride, geometry.out_stride)
 
 
 def _guard(geometry: Geometry) -> int:
-    """Input pixels of an output's inner edge that a window does not write, since its own border changed them.
+    """Input pixels at an inner edge of a window whose outputs are discarded, since the window's border affects them.
 
-    `halo` counts from the blocks of one stride, so what is kept consists of such blocks. Where the output is smaller
-    than the window by the halo itself (valid convolutions) every pixel of it is good.
+    `halo` is counted from blocks of one stride, so the kept part consists of whole blocks. If the output is smaller
+    than the window by the halo itself (valid convolutions), all of it is valid.
     """
     assert geometry.halo is not None
     return -(-max(0, geometry.halo - geometry.margin) // _unit(geometry)) * _unit(geometry)
 
 
 def _advance(geometry: Geometry, tile: int, blend: str) -> int:
-    """Distance of neighboring windows in input pixels; 0 or less where the tile is too small."""
+    """Distance of neighboring windows in input pixels; 0 or less if the tile is too small."""
     unit, out = _unit(geometry), geometry.output(tile) * geometry.out_stride
     if blend == "exact":
         return (out - 2 * _guard(geometry)) // unit * unit
@@ -232,30 +232,30 @@ def _advance(geometry: Geometry, tile: int, blend: str) -> int:
 
 
 def _axis(geometry: Geometry, size: int, length: int, side: int, blend: str) -> Axis:
-    answer = max(1, size // geometry.out_stride)
+    output = max(1, size // geometry.out_stride)
     tile = _round_down(geometry, side)
     if side >= length and (geometry.maximum is None or length <= geometry.maximum):
-        span = Span(0, length, 0, range(answer))
-        return Axis(size, geometry.margin, length, answer, geometry.output(length), (span,))
+        span = Span(0, length, 0, range(output))
+        return Axis(size, geometry.margin, length, output, geometry.output(length), (span,))
     tile = _evened(geometry, tile, length) if blend == "exact" else tile
     starts = [*range(0, length - tile, _advance(geometry, tile, blend)), length - tile]
     spans, written = [], 0
     for start in starts:
         first = start // geometry.out_stride
-        stop = min(answer, first + geometry.output(tile))
+        stop = min(output, first + geometry.output(tile))
         begin = first
         if blend == "exact":
             begin = written
             if start != starts[-1]:
-                stop = min(answer, _kept_until(geometry, start, tile))
+                stop = min(output, _kept_until(geometry, start, tile))
             written = max(written, stop)
         if begin < stop:
             spans.append(Span(start, start + tile, first, range(begin, stop)))
-    return Axis(size, geometry.margin, length, answer, geometry.output(tile), tuple(spans))
+    return Axis(size, geometry.margin, length, output, geometry.output(tile), tuple(spans))
 
 
 def _evened(geometry: Geometry, tile: int, length: int) -> int:
-    """The smallest window of which no more are needed."""
+    """The smallest window that does not increase the number of windows."""
 
     def following(tile: int) -> int:
         return len(range(0, length - tile, _advance(geometry, tile, "exact")))
@@ -267,7 +267,7 @@ def _evened(geometry: Geometry, tile: int, length: int) -> int:
 
 
 def _kept_until(geometry: Geometry, start: int, tile: int) -> int:
-    """One past the last output pixel that an exact window writes when another follows it."""
+    """The end of the output pixels that are taken from an exact window which is followed by another."""
     stop = start + geometry.output(tile) * geometry.out_stride
     guard = _guard(geometry)
     if guard:
@@ -306,12 +306,12 @@ def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int]
             expected=f"at least {least} for this image" + (f", {smallest} for any" if max(needed) < smallest else ""),
             found=sides[0] if sides[0] == sides[1] else f"({sides[0]}, {sides[1]})",
             hint=f"tile={least}"
-            + (f" (its context alone is {geometry.halo} pixels on each side)" if blend == "exact" else ""),
+            + (f" (the context is {geometry.halo} pixels on each side)" if blend == "exact" else ""),
         )
 
 
 def host_positions(size: int, before: int, length: int) -> np.ndarray:
-    """`padding.mirror_positions` as an array; no tensor operation, so that nothing waits for a device."""
+    """`padding.mirror_positions` as an array; no tensor operation, so that nothing has to wait for a device."""
     period = max(2 * (size - 1), 1)
     folded = (np.arange(length) - before) % period
     return np.minimum(np.minimum(folded, period - folded), size - 1)
