@@ -1,4 +1,4 @@
-"""A page a dataset: how to get it, its layout on disk (its twin's), labels, traps, recipes."""
+"""One page per dataset: how to get it, its layout on disk, labels, traps, recipes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .markdown import first_paragraph, page, swatch, table
 
 TOLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 PUBLISHED = ("isbi2012", "helen", "celebamask", "cityscapes", "carvana", "camvid")
-TERMS = " Its terms are its owners'; nothing is downloaded for you."
+TERMS = " The terms of its owners apply; nothing is downloaded automatically."
 
 
 def files() -> Iterator[tuple[str, Callable[[], str]]]:
@@ -54,7 +54,7 @@ def _twin(layout: str) -> str:
         listing = "\n".join(["root/", *_tree(root)])
     kinds = "\n".join(f"- {file.role}: `{file.path}`" for file in LAYOUTS[layout].layout.files)
     declared = "" if LAYOUTS[layout].layout.table else f"{kinds}\n\n"
-    return f"{declared}`unetzoo twin {layout} OUT` writes a miniature of this:\n\n```text\n{listing}\n```"
+    return f"{declared}`unetzoo twin {layout} OUT` writes a miniature:\n\n```text\n{listing}\n```"
 
 
 def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
@@ -72,7 +72,7 @@ def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
 
 def _labels(name: str, twins: list[str]) -> list[str]:
     if name in ("folder", "csv"):
-        return ["## Labels", "Yours: `names` and `ids` (see [Transforms and label sets](../transforms.md))."]
+        return ["## Labels", "You declare them: `names` and `ids` (see [Transforms and label sets](../transforms.md))."]
     spec = _spec(name, twins)
     rows = [
         (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))
@@ -80,13 +80,13 @@ def _labels(name: str, twins: list[str]) -> list[str]:
     ]
     parts = ["## Labels", table(["class", "value in files", "name", "color (red, green, blue)"], rows)]
     if spec.ignore_ids:
-        parts.append(f"Not counted: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} once loaded.")
+        parts.append(f"Ignored: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} in loaded masks.")
     if spec.swap_pairs:
         pairs = ", ".join(f"{spec.names[a]} with {spec.names[b]}" for a, b in spec.swap_pairs)
-        parts.append(f"Exchanged by a mirror, left and right being the {spec.side}'s: {pairs}.")
+        parts.append(f"Swapped by mirroring (left and right are the {spec.side}'s): {pairs}.")
     if spec.groups:
         groups = (f"{group} = {' + '.join(spec.names[i] for i in members)}" for group, members in spec.groups.items())
-        parts.append(f"Merged regions with a score of their own: {'; '.join(groups)}.")
+        parts.append(f"Merged regions with their own scores: {'; '.join(groups)}.")
     return parts
 
 
@@ -136,7 +136,7 @@ def _example(name: str, twins: list[str]) -> str:
             "import unetzoo",
             "from unetzoo.twins import write",
             "",
-            f'root = write("{twins[0]}", tempfile.mkdtemp())  # your copy of the data instead',
+            f'root = write("{twins[0]}", tempfile.mkdtemp())  # use your copy of the data',
             f"data = unetzoo.DATASETS.build({call})",
             'assert data[0]["image"].shape[:2] == data[0]["mask"].shape[:2]',
         ]

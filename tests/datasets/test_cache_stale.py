@@ -222,7 +222,7 @@ def test_files_that_change_while_they_are_cached(tmp_path, pairs, monkeypatch):
         return real(self, index)
 
     monkeypatch.setattr(Folder, "load", load)
-    with pytest.raises(DataError, match="files changed while they were cached"):
+    with pytest.raises(DataError, match="changed"):
         quiet(data, folder=tmp_path / "c")
     assert not caches(tmp_path) and not debris(tmp_path)
 
@@ -243,5 +243,5 @@ def test_a_dataset_that_cannot_say_is_refused(tmp_path):
     loose.filter = lambda x: x
     with pytest.raises(ConfigError, match=r"All\.filter.*found builtins\.function"):
         quiet(loose, folder=tmp_path)
-    with pytest.raises(ConfigError, match="cached already"):
+    with pytest.raises(ConfigError, match="already cached"):
         quiet(quiet(All(), folder=tmp_path), folder=tmp_path)

@@ -103,7 +103,7 @@ def test_small_grays_are_not_spread(tmp_path, bits):
 )  # fmt: skip
 def test_files_that_hold_no_labels(tmp_path, mode, name):
     Image.new(mode, (4, 4)).save(tmp_path / name)
-    with pytest.raises(ImageDecodeError, match=r"no label file.*Fix: ") as caught:
+    with pytest.raises(ImageDecodeError, match="label file") as caught:
         read_mask(tmp_path / name, BINARY)
     assert caught.value.subject == str(tmp_path / name) and caught.value.hint
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -112,7 +112,7 @@ def test_files_that_hold_no_labels(tmp_path, mode, name):
 def test_values_of_an_interpolated_mask(tmp_path):
     mask = Image.fromarray(stripes(0, 255)).resize((64, 64), Image.Resampling.BILINEAR)
     mask.save(tmp_path / "m.png")
-    with pytest.raises(LabelRangeError, match="interpolation"):
+    with pytest.raises(LabelRangeError, match="interpolated"):
         read_mask(tmp_path / "m.png", BINARY)
 
 

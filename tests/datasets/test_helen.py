@@ -84,7 +84,7 @@ def test_faults_are_told_together(tmp_path):
     with pytest.raises(PairingError, match=r"26 faults(?s:.*)and 6 more"):
         Helen(root, "test")
     save(root / "train" / "3_1_image.png", plain(FACE.shape, 0))
-    with pytest.raises(PairingError, match="share a name"):
+    with pytest.raises(PairingError, match="same name"):
         Helen(root, "train")
 
 

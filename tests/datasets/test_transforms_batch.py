@@ -173,7 +173,7 @@ def test_bad_input():
     ready = {"image": torch.zeros(1, 3, 4, 4), "id": ["a"]}
     assert BatchTransform(Transform(on="device"))(ready) == ready  # validation stays with the loader
     for wrong in (Transform(), Albumentations([{"name": "HorizontalFlip"}]), None):
-        with pytest.raises(ConfigError, match='Fix: give the samples\' Transform\\(…, on="device"\\)'):
+        with pytest.raises(ConfigError, match='on="device"'):
             BatchTransform(wrong)
     with pytest.raises(SizeMismatchError, match="smaller than the crop"):
         Transform(size=20, crop=24, on="device")(drawn(30, 30, 3, 0), sample_rng(0, 0, 0))

@@ -1,4 +1,4 @@
-"""From a dataset's arrays to a network's tensors, with augmentation."""
+"""The built-in transform: augmentation, and conversion from arrays to tensors."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from .settings import check, pair, span, statistics, wrong
 
 
 class AugmentParams(NamedTuple):
-    """What chance decided for one sample.
+    """The random parameters of one sample.
 
     Args:
-        window: top, left, height, width of what is cut out of the resized image; it may reach beyond it.
-        degrees: Turn of the content, counter-clockwise.
-        scale: Its enlargement.
-        knots: The elastic deformation's 3×3 vectors, or None.
-        hflip: Mirror left and right.
-        vflip: Mirror top and bottom.
-        turns: Quarter turns that follow, counter-clockwise.
-        names: What each class is called afterwards; empty where nothing changes.
+        window: top, left, height and width of the crop of the resized image; it may extend beyond the image.
+        degrees: Counter-clockwise rotation.
+        scale: Enlargement.
+        knots: The 3×3 vectors of the elastic deformation, or None.
+        hflip: Flip left and right.
+        vflip: Flip top and bottom.
+        turns: Counter-clockwise rotations by 90° after the flips.
+        names: The new class of each class; empty if unchanged.
         light: brightness, contrast, saturation, hue.
     """
 
@@ -55,52 +55,53 @@ class AugmentParams(NamedTuple):
 
     @property
     def bends(self) -> bool:
-        """Whether pixels are to be interpolated."""
+        """Whether pixels are interpolated."""
         return bool(self.degrees) or self.scale != 1 or self.knots is not None
 
 
 class Transform:
-    """The built-in pipeline: geometry, light, scaling, tensors. Each step is off unless asked for.
+    """The built-in pipeline: geometry, light, normalization, tensors. Every step is optional.
 
-    In this order: `size` → `mirror` → `crop`, with `rotate`, `scale` and `elastic` resampled together in one go →
-    `hflip`, `vflip`, `rot90` → `saturation`, `hue` → `brightness`, `contrast` → `normalize`. All chance comes from the
-    `rng` of the call; with `train=False` there is none: the crop is taken from the center, and only size, mirror, crop
-    and normalize act. Any number of channels.
+    The order is `size` → `mirror` → `crop`, with `rotate`, `scale` and `elastic` in the same resampling → `hflip`,
+    `vflip`, `rot90` → `saturation`, `hue` → `brightness`, `contrast` → `normalize`. All random numbers come from the
+    `rng` of the call. With `train=False` there are none: the crop is centered, and only size, mirror, crop and
+    normalize are applied. Images may have any number of channels.
 
-    Images and weights are interpolated bilinearly (averaged when shrinking), masks take the nearest pixel, depth
-    never mixes with invalid pixels. What comes in from outside an image is its mirror image.
+    Images and weights are interpolated bilinearly (averaged when shrinking), masks use the nearest pixel, and depth is
+    never mixed with invalid pixels. Outside the image, its mirror image is used.
 
     Args:
-        size: Resize to this side, or to (height, width).
-        mirror: Reflect this many pixels beyond every edge: image, mask, weight and all. For valid convolutions.
-        crop: Cut a window of this side, or (height, width): a random place in training.
-        hflip: Chance of mirroring left and right.
-        vflip: Chance of mirroring top and bottom.
-        rot90: Turn by a random multiple of 90°.
-        rotate: Largest turn in degrees, both ways.
-        scale: Smallest and largest enlargement, e.g. (0.8, 1.25).
-        elastic: σ in pixels of the U-Net paper's deformation (10 there).
-        brightness: Largest change, as a share of full scale.
-        contrast: Largest relative change about the image's mean.
-        saturation: Largest relative change of colors about gray.
-        hue: Largest turn of the colors in degrees, both ways.
+        size: Side, or (height, width), to resize to.
+        mirror: Number of mirrored pixels to add at every border of all planes, for valid convolutions.
+        crop: Side, or (height, width), of the crop; at a random position in training.
+        hflip: Probability of a left-right flip.
+        vflip: Probability of a top-bottom flip.
+        rot90: Rotate by a random multiple of 90°.
+        rotate: Maximum rotation in degrees, in both directions.
+        scale: Minimum and maximum enlargement, e.g. (0.8, 1.25).
+        elastic: σ in pixels of the deformation of the U-Net paper (10 there).
+        brightness: Maximum change, relative to full scale.
+        contrast: Maximum relative change about the mean of the image.
+        saturation: Maximum relative change of colors about gray.
+        hue: Maximum rotation of hue in degrees, in both directions.
         normalize: "unit" (0…1), "minmax" (each image to 0…1), "standard" (each image to mean 0, deviation 1), or
-            {"mean": …, "std": …} one a channel, or one for all, of images scaled to 0…1.
+            {"mean": …, "std": …} per channel, or one for all, of images scaled to 0…1.
         train: Whether to augment.
-        labels: The dataset's label set, or its `to_dict()`; needed only where it has swap pairs, which
-            `LabelSpec.swapped_by` exchanges.
-        on: "loader" does all the work where the sample is loaded. "device" only draws the random numbers there, which
-            travel with the untouched planes as `moves`; `BatchTransform` does the rest for a batch at once. `elastic`
-            stays with the loader, and what must precede it.
+        labels: The label set of the dataset, or its `to_dict()`; needed only with swap pairs, which
+        `LabelSpec.swapped_by`
+            exchanges.
+        on: "loader" applies everything when a sample is loaded. "device" only draws the random numbers, which are in
+            the sample as `moves`; `BatchTransform` does the rest for a whole batch. `elastic` and the steps before it
+            remain in the loader.
 
     Shape:
-        Takes `image` uint8 (H, W, C), `mask` (H, W), or (H, W, K) multilabel, `depth`, `valid`, `weight` (H, W); gives
-        `image` float32 (C, H, W), `mask` int64 (H, W) or (K, H, W), `depth` float32 (1, H, W), `valid` bool (H, W),
-        `weight` float32 (H, W).
+        Takes `image` uint8 (H, W, C), `mask` (H, W), or (H, W, K) multilabel, `depth`, `valid`, `weight` (H, W);
+        returns `image` float32 (C, H, W), `mask` int64 (H, W) or (K, H, W), `depth` float32 (1, H, W), `valid` bool (H,
+        W), `weight` float32 (H, W).
 
     Raises:
-        ConfigError: Values out of range or at odds.
-        SizeMismatchError: On an image smaller than the crop, or planes of several sizes.
+        ConfigError: Invalid or inconsistent values.
+        SizeMismatchError: On access, an image smaller than the crop, or planes of different sizes.
 
     Examples:
         >>> move = Transform(crop=16, hflip=0.5, normalize="unit")
@@ -142,7 +143,7 @@ class Transform:
         if not isinstance(self.labels, LabelSpec | None):
             raise wrong("labels", labels, "a LabelSpec, or its to_dict()")
         if train and self.labels and (rot90 or rotate > 45):
-            self.labels.swapped_by(turns=1)  # raises where a quarter turn means nothing
+            self.labels.swapped_by(turns=1)  # raises if a rotation by 90° is undefined
         window = self.crop or self.size
         if train and rot90 and window and window[0] != window[1]:
             raise wrong("rot90", f"a window of {window[0]}×{window[1]}", "a square one")
@@ -153,11 +154,11 @@ class Transform:
 
     @property
     def bends_in_loader(self) -> bool:
-        """Whether geometry up to the window is the loader's, even with `on="device"`."""
+        """Whether geometry up to the crop is applied in the loader, even with `on="device"`."""
         return self.on == "loader" or (self.train and self.elastic > 0)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Apply the pipeline with the random numbers of `rng` alone."""
+        """Apply the pipeline with the random numbers of `rng`."""
         planes = planes_of(sample)
         height, width = self.size or planes["image"].shape[:2]
         params = self.draw(height, width, rng)
@@ -171,10 +172,10 @@ class Transform:
         return {**sample, **_tensors(planes), "image": self.painted(image, light)[0]}
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> AugmentParams:
-        """What chance decides for a (resized) image of this size.
+        """Draw the random parameters for a (resized) image of this size.
 
         Raises:
-            SizeMismatchError: The image is smaller than the crop, or not square where `rot90` needs it.
+            SizeMismatchError: The image is smaller than the crop, or not square with `rot90`.
         """
         rows, columns = height + 2 * self.mirror, width + 2 * self.mirror
         h, w = self.crop or (rows, columns)
@@ -207,7 +208,7 @@ class Transform:
         )  # fmt: skip
 
     def painted(self, images: Tensor, light: Tensor | None) -> Tensor:
-        """Float images (N, C, H, W) of 0…255 after light (N, 4), color and scaling; they are overwritten."""
+        """Apply color, light (N, 4) and normalization to float images (N, C, H, W) of 0…255, in place."""
         colors, lights = self.saturation or self.hue, self.brightness or self.contrast
         if light is not None and self.train and (colors or lights):
             brightness, contrast, saturation, hue = light.unbind(1)
@@ -217,7 +218,7 @@ class Transform:
         return normalize(images, self.normalize)
 
     def _windowed(self, planes: Planes, params: AugmentParams) -> Planes:
-        """Resizing, crop, rotation, scale and deformation: the last four in one resampling, or none."""
+        """Resize, then crop, rotate, scale and deform with at most one resampling."""
         if self.size:
             planes = resize(planes, *self.size)
         top, left, height, width = params.window
@@ -228,7 +229,7 @@ class Transform:
         return warp(planes, *source_grid(matrix, height, width, shift))
 
     def _packed(self, params: AugmentParams, planes: Planes) -> dict[str, Tensor]:
-        """What `BatchTransform` needs: a matrix (output → source), a swap or none, light; and for the host, sizes."""
+        """The parameters for `BatchTransform`: matrix (output → source), swap, light; and sizes for the host."""
         top, left, height, width = params.window
         if self.bends_in_loader:
             matrix = source_matrix(0, 0, height, width)
@@ -241,7 +242,7 @@ class Transform:
 
 
 def _mirrored(planes: Planes, params: AugmentParams) -> Planes:
-    """Flips, then turns; classes that change places with them."""
+    """Flip, then rotate by multiples of 90°, and swap classes accordingly."""
     if params.hflip:
         planes = {k: v[:, ::-1] for k, v in planes.items()}
     if params.vflip:
@@ -254,14 +255,16 @@ def _mirrored(planes: Planes, params: AugmentParams) -> Planes:
 
 
 def renamed(mask: np.ndarray, names: Sequence[int]) -> np.ndarray:
-    """A mask (H, W) whose class i is now `names[i]`; or (H, W, K), whose planes change places.
+    """Rename class i of a mask (H, W) to `names[i]`, or permute the planes of a mask (H, W, K).
 
     Raises:
-        DataError: Another number of planes.
+        DataError: Wrong number of planes.
     """
     if mask.ndim == 3:
         if mask.shape[2] != len(names):
-            raise DataError("a multilabel mask of other classes", expected=f"{len(names)} planes", found=mask.shape[2])
+            raise DataError(
+                "a multilabel mask with other classes", expected=f"{len(names)} planes", found=mask.shape[2]
+            )
         return mask[..., list(names)]
     swapped = mask.copy()
     for old, new in enumerate(names):
@@ -279,7 +282,7 @@ def _within(most: float, rng: np.random.Generator) -> float:
 
 
 def _tensors(planes: Planes) -> Sample:
-    # converted by NumPy, as torch would start its threads for every small plane; `array` copies the dataset's own
+    # converted by NumPy, since torch would start threads for small planes; `array` copies the dataset's planes
     out: Sample = {}
     for name, kind in (("mask", np.int64), ("depth", np.float32), ("valid", np.bool_), ("weight", np.float32)):
         if name in planes:
@@ -289,7 +292,7 @@ def _tensors(planes: Planes) -> Sample:
 
 
 def _raw_tensors(planes: Planes) -> Sample:
-    """Tensors of the arrays as they are, planes first; as small as they can travel."""
+    """Unchanged arrays as tensors, channels first."""
     arrays = {name: np.array(_planes_first(plane), order="C") for name, plane in planes.items()}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

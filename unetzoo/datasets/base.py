@@ -1,7 +1,7 @@
-"""The dataset contract, and the randomness every sample may use.
+"""The contract of datasets, and random numbers per sample.
 
 A sample is a dict. Before transforms it holds arrays: `image` uint8 (H, W, C), `mask` integer (H, W) of class indices,
-optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a text. After transforms it
+optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a string. After transforms it
 holds tensors: `image` float32 (C, H, W), `mask` int64 (H, W), `depth` float32 (1, H, W), `valid` bool (H, W), `weight`
 float32 (H, W).
 """
@@ -24,12 +24,12 @@ SampleTransform = Callable[[Sample, np.random.Generator], Sample]
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one sample in one epoch: the same on any machine, in any worker, in any order.
+    """The random generator of a sample in an epoch, independent of machine, worker and order.
 
     Args:
-        seed: The run's seed, ≥ 0.
+        seed: Seed of the run, ≥ 0.
         epoch: The epoch, ≥ 0.
-        index: The sample's index in its dataset, ≥ 0.
+        index: Index of the sample, ≥ 0.
 
     Examples:
         >>> int(sample_rng(0, 3, 7).integers(1000)) == int(sample_rng(0, 3, 7).integers(1000))
@@ -39,19 +39,19 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 class SegmentationDataset(ABC):
-    """Base of the datasets: a subclass says how many samples there are and loads one.
+    """Base class of datasets: a subclass implements `__len__` and `load`.
 
-    Anything with `__len__`, `__getitem__`, `labels` and `transform` is a dataset to the rest of the library; this class
-    saves the writing. Datasets pickle, and load nothing before it is asked for.
+    The rest of the library accepts any object with `__len__`, `__getitem__`, `labels` and `transform`; this class is a
+    convenience. Datasets are picklable and load samples on access.
 
     Args:
-        labels: What the classes are called.
-        split: Which part of the data this is, or None for data without parts.
-        transform: `transform(sample, rng) -> sample`, or None. A training loop that wants every epoch to differ
-            takes it off and calls it with `sample_rng(seed, epoch, index)` itself; here the epoch is always 0.
+        labels: The label set.
+        split: The split, or None for data without splits.
+        transform: `transform(sample, rng) -> sample`, or None. On access the epoch is always 0; the Trainer calls the
+            transform itself, with `sample_rng(seed, epoch, index)`.
 
     Raises:
-        IndexError: On access beyond the end.
+        IndexError: On access, index out of range.
 
     Examples:
         >>> class Ones(SegmentationDataset):
@@ -78,19 +78,19 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def load(self, index: int) -> Sample:
-        """The sample before transforms; `index` lies in 0…len−1."""
+        """Load a sample before transforms; `index` is in 0…len−1."""
 
     def sources(self) -> Iterable[Path]:
-        """All files that samples are read from: a cache is made anew when one of them changes.
+        """All files that samples are read from; a cache is rebuilt when one of them changes.
 
-        A subclass that makes its samples from its options alone gives `()`.
+        `()` for a dataset whose samples depend only on its options.
 
         Raises:
-            ConfigError: The subclass does not say.
+            ConfigError: The subclass does not implement it.
         """
         raise ConfigError(
-            "the dataset does not name its files", subject=type(self).__name__, expected="a method sources()",
-            hint="give it one: all paths that its samples are read from, or () if they are made from options alone",
+            "the dataset does not list its files", subject=type(self).__name__, expected="a method sources()",
+            hint="return all paths that samples are read from, or () if they depend only on options",
         )  # fmt: skip
 
     def __getitem__(self, index: int) -> Sample:
@@ -109,10 +109,10 @@ class SegmentationDataset(ABC):
 
 
 def check_split(split: Any, known: Sequence[str], subject: str) -> str:
-    """A split that the dataset has.
+    """Check that a dataset has a split.
 
     Raises:
-        ConfigError: With the nearest spelling.
+        ConfigError: Unknown split, with the closest name.
     """
     if split not in known:
         hint = did_you_mean(str(split), known, "split")
@@ -121,9 +121,9 @@ def check_split(split: Any, known: Sequence[str], subject: str) -> str:
 
 
 def seeded_split(names: Sequence[str], split: str, val_fraction: float, seed: int) -> list[str]:
-    """The names of `"train"` or `"val"`: val takes the first `val_fraction` of a seeded shuffle of the sorted names.
+    """The names of `"train"` or `"val"`: val is the first `val_fraction` of a seeded shuffle of the sorted names.
 
-    Both parts keep the order of `names`, and each holds one name at least where there are two.
+    Both keep the order of `names`, and neither is empty if there are at least two names.
 
     Examples:
         >>> seeded_split(["a", "b", "c", "d"], "val", 0.25, 0) + seeded_split(["a", "b", "c", "d"], "train", 0.25, 0)

@@ -1,7 +1,7 @@
-"""Decoded and resized samples, kept in one file per split, so that the work is done once.
+"""A cache of decoded and resized samples, one file per split.
 
-A cache is never stale: it is used only while the dataset's options, its code, the decoding libraries and the content of
-every file it reads are those it was made of.
+A cache is never stale: it is valid only for the same options and code of the dataset, the same versions of the decoding
+libraries and the same contents of all files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .parallel import processes
 from .settings import pair
 from .store import building, cache_root
 
-FEW = 32  # samples for which starting processes does not pay
+FEW = 32  # up to this many samples, processes take longer to start than they save
 
 
 def cached(
@@ -40,25 +40,25 @@ def cached(
     workers: int | None = None,
     progress: bool = True,
 ) -> CachedDataset:
-    """The same dataset, its samples decoded and resized once and then read from one file.
+    """Decode and resize the samples of a dataset once, and read them from one file afterwards.
 
-    The file is built by the first call and used by all later ones, in any process, until options, code or files of the
-    dataset change. Of several processes that call together one builds and the others wait for it. A build that is
-    killed leaves nothing that a later one takes for whole.
+    The first call builds the file, and later calls in any process use it until options, code or files of the dataset
+    change. If several processes call at the same time, one of them builds and the others wait. A killed build leaves no
+    file that could be mistaken for a complete one.
 
-    Files are compared by content: all are read when the cache is built, and later those whose size, times or place on
-    the disk have changed.
+    Files are compared by content: all are read when the cache is built, and later those whose size, times or inode have
+    changed.
 
     Args:
-        dataset: The dataset; it names its files by `sources()`. Its transform goes on to the cached one.
-        size: Resize to this side, or to (height, width), as `Transform(size=…)` does, which then has nothing to do.
-        folder: Where the file goes; `$UNETZOO_CACHE/samples`, or that of the user's cache folder, by default.
-        workers: Processes that build; one a CPU by default, 0 for none beside this one.
-        progress: Show a bar while files are read and samples are made, and say when another process is waited for.
+        dataset: The dataset; `sources()` lists its files. Its transform becomes that of the cached dataset.
+        size: Side, or (height, width), to resize to, as by `Transform(size=…)`, which then does nothing.
+        folder: Folder of the file; by default `$UNETZOO_CACHE/samples`, or `samples` in the user's cache folder.
+        workers: Number of worker processes; by default one per CPU, 0 for none.
+        progress: Show progress, and a message while waiting for another process.
 
     Raises:
-        ConfigError: The dataset does not say which files it reads, or has options that cannot be compared.
-        DataError: Faults of the samples, all together; files that changed meanwhile.
+        ConfigError: Wrong size or workers; the dataset does not list its files, or has options that cannot be compared.
+        DataError: Faults of samples, in one error; files that changed while they were cached.
         CacheError: The cache cannot be written.
 
     Examples:
@@ -70,7 +70,7 @@ def cached(
         ((32, 32, 6), True)
     """
     if isinstance(dataset, CachedDataset):
-        raise ConfigError("the dataset is cached already", subject=dataset, hint="cache the dataset itself")
+        raise ConfigError("the dataset is already cached", subject=dataset, hint="cache the original dataset")
     sides = pair("size", size, subject="cached")
     processes(workers)  # refuses a wrong number before any work
     raw = copy.copy(dataset)
@@ -87,27 +87,27 @@ def cached(
         with building(path, usable=lambda path: _usable(path, key), say=display.say) as draft:
             if draft is not None:
                 if path.exists():
-                    display.say(f"{path} is damaged, or its dataset has changed: it is made anew")
+                    display.say(f"{path} is damaged, or its dataset has changed: building it again")
                 count = _processes(workers, len(raw))
                 _build(raw, sides, draft, key, count, display.track(f"caching {type(raw).__name__}"))
                 if fingerprint.digest("key", identity, sources.digest()) != key:
-                    raise DataError("files changed while they were cached", subject=dataset, hint="start again")
+                    raise DataError("files changed while they were cached", subject=dataset, hint="run it again")
     return CachedDataset(dataset, path, key)
 
 
 class CachedDataset(SegmentationDataset):
-    """A dataset whose samples come from a cache file; made by `cached`.
+    """A dataset whose samples are in a cache file; created by `cached`.
 
-    Label set, split, transform and, if there is one, the baseline are the original's. Each process opens the file when
-    it first reads from it.
+    Label set, split, transform and, if any, the baseline are those of the original. Each process opens the file on
+    first access.
 
     Args:
-        source: The dataset whose samples were kept.
-        path: The file.
-        key: What the file must have been made of.
+        source: The original dataset.
+        path: The cache file.
+        key: The required key of the file.
 
     Raises:
-        CacheError: On access, where the file has been deleted, replaced, cut or altered.
+        CacheError: On access, if the file was deleted, replaced, truncated or modified.
     """
 
     def __init__(self, source: Any, path: Path, key: bytes) -> None:
@@ -127,20 +127,20 @@ class CachedDataset(SegmentationDataset):
         return len(self.source)
 
     def load(self, index: int) -> Sample:
-        """Copy one sample out of the file."""
-        if self._reader is None or self._reader.process != os.getpid():  # a forked process shares the place in a file
+        """Copy a sample out of the file."""
+        if self._reader is None or self._reader.process != os.getpid():  # forked processes share the position in a file
             self._reader = CacheReader(self.path, self.key)
         return self._reader[index]
 
     def sources(self) -> list[Path]:
-        """The original's files."""
+        """The files of the original dataset."""
         return [Path(file) for file in self.source.sources()]
 
 
 class _Samples:
-    """A dataset as those who build see it: sample i as it is kept.
+    """Samples in the form in which they are stored.
 
-    Faults are handed on too: raised in a process of its own, an error would lose its parts.
+    Errors are returned, since an error raised in a worker process loses its attributes.
     """
 
     def __init__(self, dataset: Any, sides: tuple[int, int] | None) -> None:
@@ -155,10 +155,10 @@ class _Samples:
             return cachefile.pack(self._sample(index), self.mask_type)
         except UnetzooError as error:
             return error
-        except Exception as error:  # a dataset that we did not write may raise anything
+        except Exception as error:  # third-party datasets may raise anything
             return DataError(
-                "the dataset failed on a sample", subject=f"{type(self.dataset).__name__}[{index}]",
-                found=f"{type(error).__name__}: {error}", hint="load this sample alone to see where",
+                "the dataset raises an error for a sample", subject=f"{type(self.dataset).__name__}[{index}]",
+                found=f"{type(error).__name__}: {error}", hint="load this sample to see the traceback",
             )  # fmt: skip
 
     def _sample(self, index: int) -> Sample:
@@ -176,14 +176,14 @@ def _build(
     """Write all samples into `draft`.
 
     Raises:
-        DataError: Faults of samples, all together, 20 at most.
+        DataError: Faults of samples, at most 20, in one error.
         CacheError: It cannot be written, or a process died.
     """
     samples = _Samples(dataset, sides)
     faults: list[UnetzooError] = []
 
-    def sound(made: Iterator[Packed | UnetzooError]) -> Iterator[Packed]:
-        """The samples up to the first fault; behind it, more faults."""
+    def valid(made: Iterator[Packed | UnetzooError]) -> Iterator[Packed]:
+        """Yield the samples before the first fault, and collect faults after it."""
         for found in track(made, total=len(samples)):
             if isinstance(found, UnetzooError):
                 faults.append(found)
@@ -193,7 +193,7 @@ def _build(
                 yield found
 
     with contextlib.closing(_each(samples, workers, draft)) as made:
-        cachefile.write(draft, key, sound(made))
+        cachefile.write(draft, key, valid(made))
     if len(faults) == 1 or (faults and isinstance(faults[-1], CacheError)):
         raise faults[-1]
     if faults:
@@ -209,14 +209,14 @@ def _each(samples: _Samples, workers: int, draft: Path) -> Generator[Packed | Un
     from torch.utils.data import DataLoader
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
-        warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)  # of the bar
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
+        warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)  # from the progress bar
         loader = DataLoader(
-            samples,  # pyright: ignore[reportArgumentType] -- length and items are all it asks for
+            samples,  # pyright: ignore[reportArgumentType] -- it needs only length and items
             batch_size=None,
             num_workers=workers,
-            collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType] -- there are no batches
-            generator=torch.Generator(),  # the global one stays where it is
+            collate_fn=_unchanged,  # pyright: ignore[reportArgumentType] -- there are no batches
+            generator=torch.Generator(),  # leaves the global state alone
             prefetch_factor=4,
         )
         iterator = iter(loader)
@@ -224,10 +224,10 @@ def _each(samples: _Samples, workers: int, draft: Path) -> Generator[Packed | Un
         yield from iterator
     except RuntimeError as error:
         raise CacheError("a process that builds the cache died", subject=draft, found=str(error),
-                         hint="for want of memory? try fewer workers") from error  # fmt: skip
+                         hint="if memory ran out, use fewer workers") from error  # fmt: skip
 
 
-def _as_it_is(found: Packed | UnetzooError) -> Packed | UnetzooError:
+def _unchanged(found: Packed | UnetzooError) -> Packed | UnetzooError:
     return found
 
 
@@ -244,7 +244,7 @@ def _usable(path: Path, key: bytes) -> bool:
 
 
 def _mask_type(labels: LabelSpec) -> np.dtype:
-    """The smallest type for class indices and the ignored value.
+    """The smallest integer type for class indices and the ignored value.
 
     Examples:
         >>> _mask_type(LabelSpec.indexed(19, 255)), _mask_type(LabelSpec.indexed(2, -100))
@@ -263,7 +263,7 @@ def _processes(workers: int | None, samples: int) -> int:
 
 
 class _Display:
-    """Bars and notes on the terminal, if they are wanted."""
+    """Progress bars and messages on the terminal."""
 
     def __init__(self, enabled: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,7 +1,7 @@
-"""The one file that holds a split's samples: an uncompressed NumPy archive (.npz), an entry for each plane.
+"""The cache file of a split: an uncompressed NumPy archive (.npz) with one entry per plane.
 
-`numpy.load` reads it, too: `"12/image"` is the image of sample 12. Sizes, places and CRC-32 checksums are those of the
-zip format. `samples.json` comes last: what the file was made of, and what else each sample says.
+`numpy.load` can read it: `"12/image"` is the image of sample 12. Sizes, offsets and CRC-32 checksums are those of the
+zip format. The last entry, `samples.json`, has the key of the file and the other values of each sample.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _SAMPLES = "samples.json"
 
 
 class Packed(NamedTuple):
-    """A sample as it is kept: its planes, and what else it says, as JSON."""
+    """A sample in the form in which it is stored: planes, and the other values as JSON."""
 
     planes: dict[str, np.ndarray]
     extra: str
 
 
 def pack(sample: Sample, mask_type: np.dtype) -> Packed:
-    """A sample in the types that are kept.
+    """Convert a sample to the types that are stored.
 
     Raises:
-        DataError: Planes of types that samples do not have, or extras that JSON does not keep.
+        DataError: Planes of unexpected types, or values that JSON cannot represent.
     """
     planes = planes_of(sample)
     extra = {name: value for name, value in sample.items() if name not in PLANES}
@@ -47,24 +47,24 @@ def pack(sample: Sample, mask_type: np.dtype) -> Packed:
     except (TypeError, ValueError):
         text, kept = "", False
     if not kept:
-        raise DataError("a cache cannot keep all of a sample", subject=sample.get("id"), found=repr(extra)[:200],
-                        expected="beside its planes only texts, numbers, lists and tables of them",
-                        hint="change the dataset's samples")  # fmt: skip
+        raise DataError("a sample has values that cannot be cached", subject=sample.get("id"), found=repr(extra)[:200],
+                        expected="planes, and strings, numbers, lists and dicts",
+                        hint="change the samples of the dataset")  # fmt: skip
     types = _types(mask_type)
     return Packed({name: _narrowed(plane, types[name], name, sample.get("id")) for name, plane in planes.items()}, text)
 
 
 def _narrowed(plane: np.ndarray, kind: np.dtype, name: str, subject: object) -> np.ndarray:
-    """A plane in the type it is kept in, unless that would change its values."""
+    """Convert a plane to its stored type, if that preserves its values."""
     if name == "mask" and plane.dtype.kind in "iu":
         limits = np.iinfo(kind)
         if plane.size and (int(plane.min()) < limits.min or int(plane.max()) > limits.max):
-            raise DataError("mask values beyond the label set", subject=subject, expected=f"{limits.min}…{limits.max}",
-                            found=f"{plane.min()}…{plane.max()}", hint="correct the dataset's labels")  # fmt: skip
+            raise DataError("mask values outside the label set", subject=subject, expected=f"{limits.min}…{limits.max}",
+                            found=f"{plane.min()}…{plane.max()}", hint="correct the labels of the dataset")  # fmt: skip
         return plane.astype(kind)
     if plane.dtype != kind:
-        raise DataError("a plane that a cache cannot keep", subject=subject, expected=f"{name} as {kind}",
-                        found=str(plane.dtype), hint="give samples as unetzoo.datasets.base says")  # fmt: skip
+        raise DataError("a plane that cannot be cached", subject=subject, expected=f"{name} as {kind}",
+                        found=str(plane.dtype), hint="see unetzoo.datasets.base for the types of samples")  # fmt: skip
     return plane
 
 
@@ -77,7 +77,7 @@ def write(place: Path, key: bytes, samples: Iterable[Packed]) -> None:
     """Write all samples into a new file.
 
     Raises:
-        CacheError: The disk is full, or will not be written.
+        CacheError: The disk is full or cannot be written.
     """
     said: list[tuple[str, list[str]]] = []
     with our_errors(place), zipfile.ZipFile(place, "w") as archive:
@@ -91,18 +91,18 @@ def write(place: Path, key: bytes, samples: Iterable[Packed]) -> None:
 
 
 class Damage(CacheError):
-    """A cache file that is not as it was written."""
+    """A damaged cache file."""
 
 
 class CacheReader:
-    """Samples of a finished file, for one process.
+    """Reads samples of a cache file in one process.
 
     Args:
         path: The file.
-        key: What it must have been made of.
+        key: Its required key.
 
     Raises:
-        Damage: Another key, or not whole.
+        Damage: A wrong key, or a damaged file.
         CacheError: It cannot be read.
     """
 
@@ -117,17 +117,17 @@ class CacheReader:
             self._archive = zipfile.ZipFile(self._file)
             about = json.loads(self._archive.read(_SAMPLES))
             self._said, found = about["samples"], about["key"]
-        except Exception as error:  # whatever a broken archive makes zipfile raise
+        except Exception as error:  # zipfile raises anything for a broken archive
             raise self._damage(f"{type(error).__name__}: {error}") from error
         if found != key.hex():
-            raise Damage("the cache was made of other data", subject=path, hint="start again: it is made anew")
+            raise Damage("the cache is of other data", subject=path, hint="run it again: the cache is rebuilt")
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # it was never opened
+        with contextlib.suppress(AttributeError):  # never opened
             self._file.close()
 
     def _damage(self, found: str) -> Damage:
-        return Damage("the cache is damaged", subject=self.path, found=found, hint="delete it: it is made anew")
+        return Damage("the cache is damaged", subject=self.path, found=found, hint="delete it: the cache is rebuilt")
 
     def __len__(self) -> int:
         return len(self._said)
@@ -136,18 +136,18 @@ class CacheReader:
         """One sample.
 
         Raises:
-            Damage: The file has been cut or altered. It is deleted, so that the next start makes it anew.
+            Damage: The file was truncated or modified. It is deleted, so that the next call rebuilds it.
         """
         extra, names = self._said[index]
         try:
             planes = {name: self._plane(f"{index}/{name}.npy") for name in names}
-        except Exception as error:  # whatever a broken archive makes zipfile and NumPy raise
+        except Exception as error:  # zipfile and NumPy raise anything for a broken archive
             with contextlib.suppress(OSError):
                 self.path.unlink()
-            raise self._damage(f"sample {index} cut or altered: {type(error).__name__}: {error}") from error
+            raise self._damage(f"sample {index}: {type(error).__name__}: {error}") from error
         found: dict[str, Any] = {name: planes[name] for name in PLANES if name in planes}
         return found | json.loads(extra)
 
     def _plane(self, name: str) -> np.ndarray:
-        content = io.BytesIO(self._archive.read(name))  # zipfile compares the checksum
+        content = io.BytesIO(self._archive.read(name))  # zipfile verifies the checksum
         return np.lib.format.read_array(content, allow_pickle=False)

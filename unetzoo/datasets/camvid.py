@@ -42,7 +42,7 @@ class CamVid(FileDataset):
     are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbors are alike.
 
     Args:
-        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -51,7 +51,8 @@ class CamVid(FileDataset):
 
     Raises:
         ConfigError: Unknown split.
-        DataError: Another layout; `PairingError` for files that do not pair. On access also `ImageDecodeError`,
+        DataError: Wrong layout; `PairingError` for images and labels that do not match. On access also
+        `ImageDecodeError`,
             `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:

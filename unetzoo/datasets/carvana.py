@@ -44,7 +44,7 @@ class Carvana(FileDataset):
     them. A gray file that holds the numbers 0 and 1 alone is taken as numbers. Any other value is an error.
 
     Args:
-        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         hq: Take the images from `train_hq/`.
         split_seed: Seed of the division into splits.
@@ -55,7 +55,7 @@ class Carvana(FileDataset):
 
     Raises:
         ConfigError: Unknown split.
-        DataError: Another layout, or fewer than three cars; `PairingError` for files that do not pair. On access also
+        DataError: Wrong layout, or fewer than three cars; `PairingError` for unmatched files. On access also
             `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:

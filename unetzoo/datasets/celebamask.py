@@ -68,7 +68,7 @@ class CelebAMask(FileDataset):
     Images (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
 
     Args:
-        root: The folder that holds these, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         task: "parts" or "eyes-lips".
         bad_parts: What becomes of a part file that cannot be read or holds other values than 0 and 255 (copies of the
@@ -82,7 +82,7 @@ class CelebAMask(FileDataset):
 
     Raises:
         ConfigError: Unknown split or task.
-        DataError: Another layout, or a broken mapping file; `PairingError` for part files of unknown names or places,
+        DataError: Wrong layout, or an invalid mapping file; `PairingError` for part files of unknown names or places,
             and files that do not pair. On access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`,
             `SizeMismatchError`.
 
@@ -202,7 +202,7 @@ class CelebAMask(FileDataset):
                 mask[present] = values.get(part, 0)
         if mask is None:
             raise ImageDecodeError("no readable part file", subject=self.root / PART_FILES / _part_file(number, "*"),
-                                   hint="fetch the files again")  # fmt: skip
+                                   hint="download the files again")  # fmt: skip
         return mask
 
 
@@ -230,7 +230,7 @@ def _official(path: Path, names: set[str], split: str) -> set[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            "cannot read the mapping file", subject=path, found=str(error), hint="fetch it again"
+            "cannot read the mapping file", subject=path, found=str(error), hint="download it again"
         ) from error
     origin: dict[str, int] = {}
     faults: list[str] = []

@@ -55,7 +55,7 @@ class Cityscapes(FileDataset):
     defined there. Asking for it warns. The coarse labels (`gtCoarse`, split "train_extra") are not supported.
 
     Args:
-        root: The folder that holds `leftImg8bit/` and `gtFine/`, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder that holds `leftImg8bit/` and `gtFine/`, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -64,7 +64,8 @@ class Cityscapes(FileDataset):
 
     Raises:
         ConfigError: Unknown split.
-        DataError: Another layout; `PairingError` for files that do not pair. On access also `ImageDecodeError`,
+        DataError: Wrong layout; `PairingError` for images and labels that do not match. On access also
+        `ImageDecodeError`,
             `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:

@@ -1,6 +1,6 @@
-"""Light and color of images, for tensors (N, C, H, W) of 0…255, each image by its own numbers.
+"""Light and color of images (N, C, H, W) of 0…255, with parameters per image.
 
-The input may be overwritten: images are large, and fresh memory is slow.
+The input may be overwritten, since allocating large images is slow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.52
 
 
 def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Add a share of full scale to each image, and stretch it about its mean.
+    """Change brightness, relative to full scale, and contrast, about the mean of each image.
 
     Shape:
         images: (N, C, H, W), others (N,). Not clamped.
@@ -27,7 +27,7 @@ def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
 
 
 def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Stretch each image's colors about gray, and turn their hue; luminance stays.
+    """Change saturation and hue of each image, at constant luminance.
 
     Args:
         images: RGB, or several RGB images in one, such as image and background.
@@ -38,12 +38,12 @@ def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
         images: (N, 3·k, H, W), others (N,). Not clamped.
 
     Raises:
-        ConfigError: Channels that are no RGB.
+        ConfigError: The channels are not RGB.
     """
     if images.shape[1] % 3:
         raise ConfigError(
             "saturation and hue need colors", subject="Transform", expected="3 channels, or a multiple",
-            found=images.shape[1], hint="leave them out for gray images",
+            found=images.shape[1], hint="omit them for gray images",
         )  # fmt: skip
     to_yiq = torch.tensor(YIQ, dtype=torch.float64)
     back, forth = (constant_like(images, matrix) for matrix in (torch.linalg.inv(to_yiq), to_yiq))

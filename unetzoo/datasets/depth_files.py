@@ -1,4 +1,4 @@
-"""Reading depth from image files: the numbers as stored, never a color map."""
+"""Reading stored depth values from image files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
 
     Args:
         path: A gray PNG, TIFF, JPEG, BMP, GIF or WebP of 8 or 16 bits, a TIFF of float32 or int32, or a gray image
-            saved as RGB whose three channels are equal. Which of its pixels mean "not measured" is the caller's to say.
-        scale: What one unit of the file is worth, e.g. 0.001 for millimeters that shall be meters. By default 8 bits
-            are divided by 255, 16 bits by 65,535, and float values stay as they are.
+            saved as RGB with three equal channels. The caller decides which values mean "not measured".
+        scale: Value of one unit of the file, e.g. 0.001 to convert millimeters to meters. By default 8 bits are divided
+            by 255, 16 bits by 65,535, and float values are unchanged.
 
     Shape:
         Returns float32 (H, W).
@@ -41,18 +41,18 @@ def read_depth(path: PathLike, scale: float | None = None) -> np.ndarray:
     check_scale(scale)
     with opened(path, first_frame=True) as found:
         if found.image.mode not in _GRAYS:
-            check_bits(found, os.fspath(path))  # of 16-bit colors only the high bytes are left
+            check_bits(found, os.fspath(path))  # Pillow drops the low bytes of 16-bit colors
         values = _numbers(found.image, os.fspath(path))
     if scale is None:
         scale = {"u1": 1 / 255, "u2": 1 / 65535, "f4": 1.0}.get(values.dtype.str[1:])
         if scale is None:
             raise ImageDecodeError("depth of unknown scale", subject=os.fspath(path), expected="8 or 16 bits, or float",
-                                   found="32 bit integers", hint="say what one unit is worth by scale=")  # fmt: skip
+                                   found="32 bit integers", hint="set scale to the value of one unit")  # fmt: skip
     return (values * scale).astype(np.float32)
 
 
 def check_scale(scale: float | None) -> None:
-    """Refuse what is no worth of a unit.
+    """Check the value of a unit.
 
     Raises:
         ConfigError: Not a positive number.
@@ -62,7 +62,7 @@ def check_scale(scale: float | None) -> None:
 
 
 def _numbers(image: Image.Image, subject: str) -> np.ndarray:
-    """The stored values (H, W) of a gray image, in whatever mode it is packed."""
+    """The stored values (H, W) of a gray image in any mode."""
     found = f"mode {image.mode}"
     if image.mode in _GRAYS:
         return np.asarray(image)
@@ -71,5 +71,5 @@ def _numbers(image: Image.Image, subject: str) -> np.ndarray:
         if (channels == channels[..., :1]).all():
             return channels[..., 0]
         found = "colors"
-    raise ImageDecodeError("not a depth file", subject=subject, expected="one number a pixel (gray, or equal channels)",
+    raise ImageDecodeError("not a depth file", subject=subject, expected="one value per pixel (gray or equal channels)",
                            found=found, hint="save depth as gray PNG of 8 or 16 bits, or as float TIFF")  # fmt: skip

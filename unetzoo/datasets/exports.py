@@ -56,7 +56,7 @@ class CompositesExport(SegmentationDataset):
 
     Raises:
         ConfigError: Invalid arguments; too few cut-outs or scenes to divide.
-        DataError: Wrong layout, an unfinished export, lossy masks; `PairingError` for files that do not pair. On
+        DataError: Wrong layout, an unfinished export, lossy masks; `PairingError` for missing files. On
             access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:

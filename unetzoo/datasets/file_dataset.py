@@ -1,4 +1,4 @@
-"""The base of datasets that lie on disk: it finds, checks and reads the files that a `FileLayout` declares."""
+"""The base class of datasets on disk: finds, checks and reads the files declared by a `FileLayout`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .tree import Item, list_files, sort_files
 
 
 class FileSample(NamedTuple):
-    """The files of a sample: its id, and the path of each role."""
+    """A sample on disk: its id, and the path of each role."""
 
     name: str
     files: dict[str, Path]
 
     @property
     def image(self) -> Path:
-        """Its image."""
+        """The image file."""
         return self.files["image"]
 
     @property
@@ -37,22 +37,22 @@ class FileSample(NamedTuple):
 
 
 class FileDataset(SegmentationDataset):
-    """Base of datasets of image and label files: a subclass declares how they lie, and gets the rest.
+    """Base class of datasets of image and label files; a subclass declares its layouts.
 
-    That is: loading, with all faults of a folder in one error; `unetzoo doctor`, which recognizes such a folder and
-    says what is wrong with it; `unetzoo twin`, which writes one in miniature.
+    From these follow loading, with all faults of a folder in one error; `unetzoo doctor`, which recognizes such folders
+    and finds their faults; and `unetzoo twin`, which writes one in miniature.
 
     Args:
-        root: The folder that holds the data, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder of the data, or an archive (.zip, .tar, .tar.gz, …).
         split: One of `splits`.
-        labels: The label set, where the layout leaves it to the user.
+        labels: The label set, if the user declares it.
         transform: `transform(sample, rng) -> sample`, or None.
-        options: Arguments of the subclass that `layouts_for` and `divide` take.
+        options: Arguments of the subclass for `layouts_for` and `divide`.
 
     Raises:
         ConfigError: Unknown split.
-        LayoutError: Other things lie in the folder than the layouts say.
-        PairingError: Files that do not belong together one to one; all in one error.
+        LayoutError: The folder fits none of the layouts.
+        PairingError: Missing or duplicate files of samples; all in one error.
 
     Examples:
         >>> import tempfile; from PIL import Image; from unetzoo import LabelSpec
@@ -96,18 +96,18 @@ class FileDataset(SegmentationDataset):
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """The layouts under these arguments of the dataset; a subclass whose arguments matter overrides it."""
+        """The layouts for these arguments; overridden by subclasses with arguments that change them."""
         return cls.layouts
 
     @classmethod
     def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
-        """Which of the samples in a folder belong to a split; all of them, unless a subclass divides them itself.
+        """Select the samples of a split; all of them, unless a subclass divides a folder into splits.
 
         Args:
-            names: The samples of the folder (or list) that the split is read from, in order.
+            names: The samples in the folder or list of the split, in order.
             split: The split.
-            root: The data's folder.
-            options: Arguments of the dataset that matter.
+            root: The folder of the data.
+            options: Arguments of the dataset.
         """
         return names
 
@@ -132,19 +132,19 @@ class FileDataset(SegmentationDataset):
         return {"image": image, "mask": mask, "id": sample.name}
 
     def _choose(self, layouts: Sequence[FileLayout], split: str | None) -> FileLayout:
-        """The first layout whose folders are there.
+        """The first layout whose folders exist.
 
         Raises:
-            LayoutError: None.
+            LayoutError: There is none.
         """
-        list_folder(self.root, self.how_to_get)  # a missing folder raises its own error
+        list_folder(self.root, self.how_to_get)  # raises if the folder is missing
         for layout in layouts:
             if layout.fits(self.root, split):
                 return layout
         raise self._wrong_layout(self.root, ", or ".join(dict.fromkeys(one.expected(split) for one in layouts)))
 
     def _wrong_layout(self, folder: Path, expected: str, hint: str = "") -> LayoutError:
-        """The error for a folder in which other things lie than should."""
+        """The error for a folder with another layout."""
         there = shown(sorted(path.name + "/" * path.is_dir() for path in list_folder(folder, self.how_to_get)))
         split = f", split {self.split!r}" if self.split else ""
         what = f"not the layout of {type(self).__name__}{split}"
@@ -159,7 +159,7 @@ class FileDataset(SegmentationDataset):
         faults += self._faults_of(items) + pairing_faults(items, self.layout, self.root)
         if faults:
             raise PairingError(
-                "images and labels do not pair", subject=self.root, expected="one label file for each image",
+                "images and labels do not match", subject=self.root, expected="one label file per image",
                 found=summary(faults), hint="add, remove or rename the named files",
             )  # fmt: skip
         chosen = set(self._part([item.name for item in items], split, options))
@@ -169,29 +169,29 @@ class FileDataset(SegmentationDataset):
                 for item in items if item.name in chosen]  # fmt: skip
 
     def _refuse_lossy(self, masks: Iterable[str]) -> None:
-        """Refuse class numbers in JPEG files before any is read."""
+        """Refuse class indices in JPEG files before any is read."""
         lossy = [str(self.root / path) for path in masks if path.lower().endswith((".jpg", ".jpeg"))
                  and ((values := self.layout.values_of(path)) is None or values.how == "numbers")]  # fmt: skip
         if lossy:
             raise ImageDecodeError(
                 "labels in JPEG files, which are lossy", subject=self.root, expected="PNG", found=summary(lossy),
-                hint="fetch or export the labels as PNG: those in a JPEG are damaged beyond repair",
+                hint="download or export the labels as PNG; those in a JPEG cannot be recovered",
             )  # fmt: skip
 
     def _part(self, names: Sequence[str], split: str | None, options: dict[str, Any]) -> Collection[str]:
-        """Which samples of the folder that a split is read from belong to it."""
+        """Select the samples of a split."""
         return self.divide(names, str(split), self.root, **options)
 
     def _faults_of(self, items: Sequence[Item]) -> list[str]:
-        """What a subclass finds wrong with samples beyond their pairing."""
+        """Further faults of samples, found by a subclass."""
         return []
 
 
 def find_items(layout: FileLayout, root: Path, split: str | None, how_to_get: str = "") -> tuple[list[Item], list[str]]:
-    """The samples that lie in the folders of a split, and what is wrong with their names.
+    """Find the samples in the folders of a split, and faults of their names.
 
     Raises:
-        DataError: A folder is missing or unreadable; a list is broken.
+        DataError: Missing or unreadable folder; invalid list.
     """
     part = layout.part_of(split)
     folders: dict[str, int] = {}
@@ -206,7 +206,7 @@ def find_items(layout: FileLayout, root: Path, split: str | None, how_to_get: st
         try:
             paths += list_files(root, folder, depth)
         except OSError:
-            list_folder(root / folder, how_to_get)  # which raises ours
+            list_folder(root / folder, how_to_get)  # raises our error
             raise
     found = sort_files(dict.fromkeys(paths), layout)
     items = [item for item in found.items if part is None or not layout.files[0].path.count("{split}")
@@ -219,13 +219,13 @@ def find_items(layout: FileLayout, root: Path, split: str | None, how_to_get: st
 
 
 def pairing_faults(items: Iterable[Item], layout: FileLayout, root: Path) -> list[str]:
-    """Files that are missing, and files that claim one sample."""
+    """Missing files, and several files for the same role of a sample."""
     faults = []
     for item in items:
         for role, paths in item.files.items():
             claim = layout.read_first(paths) if role == "mask" else paths
             if not (role == "mask" and layout.joined):
-                faults += [f"{root / claim[0]} and {other} share a name" for other in claim[1:]]
+                faults += [f"{root / claim[0]} and {other} have the same name" for other in claim[1:]]
         for role in layout.needs:
             if role not in item.files:
                 there = next(iter(item.files.values()))[0]
@@ -236,20 +236,20 @@ def pairing_faults(items: Iterable[Item], layout: FileLayout, root: Path) -> lis
 def _listed(
     items: Sequence[Item], layout: FileLayout, root: Path, split: str | None, how_to_get: str
 ) -> tuple[list[Item], list[str]]:
-    """The items that the list of a split names, in its order, and the names that have no files."""
+    """The items in the list of a split, in its order, and the listed names without files."""
     file = next(file for file, splits in layout.lists.items() if split in splits)
     by_name = {item.name: item for item in items}
     names = read_list(root / file, layout.list_line, how_to_get)
     return [by_name[name] for name in names if name in by_name], [
-        f"{name} is listed in {file} and not there" for name in names if name not in by_name
+        f"{name} is listed in {file} but does not exist" for name in names if name not in by_name
     ]
 
 
 def read_list(path: Path, line: str, how_to_get: str = "") -> list[str]:
-    """The names that a text file lists; a # begins a remark.
+    """Read the names in a text file; lines with # are comments.
 
     Raises:
-        DataError: It cannot be read, is empty, names a sample twice, or holds other lines.
+        DataError: Unreadable or empty file, duplicate names, or other lines.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -264,22 +264,22 @@ def read_list(path: Path, line: str, how_to_get: str = "") -> list[str]:
         wrong += [f"{name} twice" for name in sorted({name for name in names if names.count(name) > 1})]
     if wrong or not names:
         raise DataError(
-            "a broken list of a split", subject=path, expected=f"lines such as {line.format(name='NAME')!r}",
-            found="; ".join(wrong[:5]) or "no names", hint=how_to_get or "fetch the list again",
+            "invalid list of a split", subject=path, expected=f"lines such as {line.format(name='NAME')!r}",
+            found="; ".join(wrong[:5]) or "no names", hint=how_to_get or "download the list again",
         )  # fmt: skip
     return names
 
 
 def divided(names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object) -> set[str]:
-    """The names of `"train"`, `"val"` or `"test"`, by a seeded shuffle of the sorted names; no part is empty.
+    """Divide names into train, val and test by a seeded shuffle of the sorted names; no part is empty.
 
     Args:
         names: All names.
-        split: The part.
+        split: "train", "val" or "test".
         seed: Seed of the shuffle.
         val: Share of val.
         test: Share of test.
-        subject: Where they lie, for the error.
+        subject: Their place, for errors.
 
     Raises:
         DataError: Fewer than three names.

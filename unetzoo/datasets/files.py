@@ -1,7 +1,7 @@
-"""Reading image files safely: shared by all datasets that stand on files.
+"""Reading image and label files, with our errors.
 
-Masks are numbers, not images: they are decoded raw, so a palette keeps its indices and 16 bits stay 16 bits, and a
-file that cannot hold class numbers (JPEG, RGB, alpha, several frames) is refused. Every fault is one of our errors.
+Masks are decoded to stored values, so palettes keep their indices and 16 bits remain 16 bits. Files that cannot contain
+class indices (JPEG, RGB, alpha, several frames) are refused.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ SMALL_GRAYS = {"L;1": 255, "L;2": 85, "L;4": 17}
 
 
 def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
-    """Decode a label file raw and map its values to class indices through `labels.lookup()`.
+    """Decode the stored values of a label file, and map them to class indices with `labels.lookup()`.
 
     Args:
-        path: A PNG, TIFF, BMP or GIF of mode P (the palette's indices count), L, 1 or I;16.
-        labels: Declares which file value stands for which class.
+        path: A PNG, TIFF, BMP or GIF of mode P (palette indices), L, 1 or I;16.
+        labels: Declares the file value of each class.
 
     Shape:
-        Returns (H, W), uint8 where the classes and the ignored value fit, else int32.
+        Returns (H, W), uint8 if the classes and the ignored value fit, else int32.
 
     Raises:
-        ImageDecodeError: Broken, missing, or a file that cannot hold class numbers.
+        ImageDecodeError: Broken, missing, or a file that cannot contain class indices.
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
-        LabelRangeError: Values that `labels` does not declare, with their counts.
+        LabelRangeError: Undeclared values, with their counts.
     """
     with opened(path) as (image, kind, packing, _):
         refused = None
         if kind in LOSSY:
-            refused = f"{kind}, which is lossy", "labels as PNG; those in a JPEG are damaged beyond repair"
+            refused = f"{kind}, which is lossy", "export the labels as PNG; those in a JPEG cannot be recovered"
         elif image.mode not in RAW_MODES:
-            refused = f"mode {image.mode}", "save one class number a pixel as an 8 or 16 bit gray or palette PNG"
+            refused = f"mode {image.mode}", "save class indices as an 8 or 16 bit gray or palette PNG"
         if refused:
             raise ImageDecodeError(
-                "no label file",
+                "not a label file",
                 subject=os.fspath(path),
-                expected="one class number a pixel (mode P, L, 1 or I;16)",
+                expected="one class index per pixel (mode P, L, 1 or I;16)",
                 found=refused[0],
                 hint=refused[1],
             )
-        if image.mode == "1":  # asarray gives bools whose bytes are 255
+        if image.mode == "1":  # asarray returns bools with bytes of 255
             image, packing = image.convert("L"), "L;1"
         array = np.asarray(image)
-        if packing in SMALL_GRAYS:  # Pillow spreads small grays over 0…255
+        if packing in SMALL_GRAYS:  # Pillow scales 1, 2 and 4 bits to 0…255
             array = array // SMALL_GRAYS[packing]
     return map_labels(array, labels, os.fspath(path))
 
 
 def map_labels(array: np.ndarray, labels: LabelSpec, subject: object) -> np.ndarray:
-    """File values → class indices.
+    """Map file values to class indices.
 
     Raises:
-        LabelRangeError: Values that `labels` does not declare, with their counts.
+        LabelRangeError: Undeclared values, with their counts.
     """
     table = {raw: index for raw, index in labels.lookup().items() if raw >= 0}
     length = max(256, int(array.max(initial=0)) + 1, max(table, default=0) + 1)
@@ -87,9 +87,9 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
     if set(values.tolist()) <= {0, 255} and labels.classes == 2:
         hint = "declare ids=[0, 255]"
     elif len(strange) == 1 and strange[0][0] == 255:
-        hint = "if 255 means not labeled, declare ignore_ids=[255], ignore_index=255; if it is a class, name it in ids"
+        hint = "if 255 means unlabeled, set ignore_ids=[255], ignore_index=255; if it is a class, add it to ids"
     elif len(strange) > 10:
-        hint = "this looks like an image, or labels once resized with interpolation; else declare the values in ids"
+        hint = "this looks like an image or interpolated labels; otherwise declare the values in ids"
     else:
         hint = "declare these values in ids or ignore_ids, or correct the file"
     expected = ", ".join(map(str, list(labels.lookup())[:12])) + (", …" if len(labels.lookup()) > 12 else "")
@@ -97,10 +97,10 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
 
 
 def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: object, mask_path: object) -> None:
-    """Image and mask must have one size.
+    """Check that image and mask have the same size.
 
     Raises:
-        SizeMismatchError: They do not.
+        SizeMismatchError: They differ.
     """
     if image.shape[:2] != mask.shape[:2]:
         raise SizeMismatchError(
@@ -108,7 +108,7 @@ def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: object, mas
             subject=mask_path,
             expected=f"{image.shape[1]}×{image.shape[0]} as {image_path}",
             found=f"{mask.shape[1]}×{mask.shape[0]}",
-            hint="the mask belongs to another image, or one of them was resized or turned",
+            hint="the mask belongs to another image, or one of them was resized or rotated",
         )
 
 
@@ -137,7 +137,7 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
 
     subject = os.fspath(path)
     with our_errors(subject):
-        read_pages(path, subject)  # pages that link in a circle, tags beyond the end
+        read_pages(path, subject)  # refuses page loops and tags beyond the end
     with our_errors(subject), tifffile.TiffFile(path) as file:
         series = file.series[0]
         shape = tuple(int(n) for n in series.shape)
@@ -147,7 +147,7 @@ def _stack(path: PathLike, *, load: bool) -> tuple[tuple[int, int, int], np.ndar
                 subject=subject,
                 expected="uint8 (slices, H, W)",
                 found=f"{series.dtype} {shape}",
-                hint="fetch the original file again",
+                hint="download the original file again",
             )
         if Image.MAX_IMAGE_PIXELS and math.prod(shape) > 8 * Image.MAX_IMAGE_PIXELS:
             raise too_large(subject, f"{shape}")

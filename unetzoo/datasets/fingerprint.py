@@ -1,6 +1,6 @@
-"""What a dataset's samples depend on, as one number: its options, its code, the libraries that decode, its files.
+"""A digest of everything that the samples of a dataset depend on: options, code, decoding libraries and files.
 
-Whatever cannot be told for sure is refused: a cache that is wrong without a word is worse than none.
+Values that cannot be compared reliably are refused, since a silently wrong cache is worse than none.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..errors import ConfigError, DataError
 from .listing import summary
 from .store import draft_of
 
-READERS = ("file_dataset", "depth_files", "geometry", "weights", "cachefile")  # what any dataset may read by
+READERS = ("file_dataset", "depth_files", "geometry", "weights", "cachefile")  # modules that any dataset may use
 LIBRARIES = ("numpy", "pillow", "tifffile", "torch")
-SETTLED = 2_000_000_000  # ns: the coarsest clock of a file system; a younger file may yet change within one tick
+SETTLED = 2_000_000_000  # ns, the coarsest file system clock: a younger file may still change without a new time
 Stat = tuple[int, int, int, int, int]
 
 
 def digest(tag: str, *parts: bytes) -> bytes:
-    """16 bytes that stand for a tag and its parts, without ambiguity.
+    """An unambiguous digest of a tag and its parts, 16 bytes.
 
     Examples:
         >>> digest("a", b"bc") == digest("a", b"b", b"c")
@@ -46,12 +46,12 @@ def digest(tag: str, *parts: bytes) -> bytes:
 
 
 def of_dataset(dataset: Any) -> bytes:
-    """Digest of a dataset's class, options and code, its transform apart.
+    """Digest of the class, options and code of a dataset, without its transform.
 
-    Options are what the dataset pickles: `__getstate__`, or all of its attributes.
+    Options are what the dataset pickles: `__getstate__`, or all attributes.
 
     Raises:
-        ConfigError: An option that is no plain value, or code that cannot be read.
+        ConfigError: An option that is not a plain value, or code that cannot be read.
     """
     state = dataset.__getstate__()
     if isinstance(state, dict):
@@ -61,14 +61,14 @@ def of_dataset(dataset: Any) -> bytes:
 
 
 def of_value(value: Any, subject: str) -> bytes:
-    """Digest of a plain value: numbers, texts, paths, arrays, dataclasses, and containers of them.
+    """Digest of a plain value: a number, string, path, array or dataclass, or a container of them.
 
     Args:
         value: The value.
-        subject: What to call it in the error.
+        subject: Its name in errors.
 
     Raises:
-        ConfigError: A value of another type.
+        ConfigError: Another type.
     """
     kind = type(value).__name__
     if isinstance(value, enum.Enum):
@@ -87,26 +87,26 @@ def of_value(value: Any, subject: str) -> bytes:
         return digest("dataclass", _name(type(value)).encode(), of_value(fields, subject))
     if isinstance(value, Mapping):
         pairs = ((of_value(key, subject), of_value(inner, f"{subject}.{key}")) for key, inner in value.items())
-        return digest(kind, *(part for pair in pairs for part in pair))  # samples may come in its order
+        return digest(kind, *(part for pair in pairs for part in pair))  # the order may decide that of samples
     if isinstance(value, Set):
         return digest("set", *sorted(of_value(inner, subject) for inner in value))
     if isinstance(value, list | tuple):
         return digest(kind, *(of_value(inner, f"{subject}[{i}]") for i, inner in enumerate(value)))
-    if all(hasattr(value, name) for name in ("labels", "__len__", "__getitem__")):  # what a wrapper wraps
+    if all(hasattr(value, name) for name in ("labels", "__len__", "__getitem__")):  # a wrapped dataset
         return digest("inner", of_dataset(value), of_value(getattr(value, "transform", None), f"{subject}.transform"))
     raise ConfigError(
-        "a cache cannot tell when this option changes", subject=subject,
-        expected="numbers, texts, paths, arrays, dataclasses, or containers of them", found=_name(type(value)),
-        hint="keep plain values in the dataset, or leave it out in __getstate__ if samples do not depend on it",
+        "changes of this option cannot be detected", subject=subject,
+        expected="numbers, strings, paths, arrays, dataclasses, or containers of them", found=_name(type(value)),
+        hint="use plain values, or omit it from __getstate__ if samples do not depend on it",
     )  # fmt: skip
 
 
 def of_code(cls: type) -> bytes:
-    """Digest of the code of a class and of its bases, of all that this code imports from its own package, of what reads
-    and resizes files here, and of the libraries that decode images.
+    """Digest of the code of a class and its bases, of everything this code imports from its own package, of our modules
+    that read and resize files, and of the versions of the decoding libraries.
 
     Raises:
-        ConfigError: The source cannot be read.
+        ConfigError: The source code is not available.
     """
     modules = {f"{__package__}.{name}" for name in READERS}
     files: set[Path] = set()
@@ -123,7 +123,7 @@ def of_code(cls: type) -> bytes:
             texts.append(inspect.getsource(base).encode())
         except (OSError, TypeError) as error:
             raise ConfigError(
-                "a cache cannot tell when this code changes", subject=_name(base), expected="its source",
+                "changes of this code cannot be detected", subject=_name(base), expected="its source code",
                 found=str(error), hint="define the class in a file",
             ) from error  # fmt: skip
     files |= _imported(modules)
@@ -133,7 +133,7 @@ def of_code(cls: type) -> bytes:
 
 
 def _imported(modules: set[str]) -> set[Path]:
-    """The files of modules and of all that they import, directly or not, from their own top-level packages."""
+    """The files of modules and of their direct and indirect imports from the same top-level packages."""
     files: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
@@ -147,7 +147,7 @@ def _imported(modules: set[str]) -> set[Path]:
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:
-    """The modules that a file imports; of a package that names are imported from, those of its modules, else itself."""
+    """The modules that a file imports; `from package import module` counts as that module, if it is one."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -161,23 +161,23 @@ def _imports(file: Path, package: str) -> Iterator[str]:
 
 
 def _file_of(module: str) -> Path | None:
-    """A module's source, found without importing it."""
+    """The source file of a module, found without importing it."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):  # no such module; a class of that name in a module
+    except (ImportError, ValueError, AttributeError):  # not a module, e.g. a class in one
         return None
     return Path(spec.origin) if spec is not None and spec.origin is not None and spec.origin.endswith(".py") else None
 
 
 class Sources:
-    """The content of a dataset's files, read again only where size, times or place on the disk have changed.
+    """Contents of the files of a dataset; only files whose size, times or inode changed are read again.
 
     Args:
-        files: The files; names given twice count once.
-        receipt: Where what is known of them is kept between runs.
+        files: The files; duplicates count once.
+        receipt: A file that stores digests between runs.
 
     Raises:
-        DataError: Files that cannot be read, all together.
+        DataError: Unreadable files, all in one error.
     """
 
     def __init__(self, files: Iterable[os.PathLike[str]], receipt: Path) -> None:
@@ -186,31 +186,31 @@ class Sources:
         self._known = _read_receipt(receipt)
 
     def digest(self, track: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> bytes:
-        """Digest of all names and contents as they are now.
+        """Digest of the current names and contents.
 
         Args:
-            track: Wraps the pieces of work, to show progress.
+            track: Wraps the tasks, to show progress.
 
         Raises:
-            DataError: Files that cannot be read, all together.
+            DataError: Unreadable files, all in one error.
         """
         began, faults = time.time_ns(), []
         stats = {name: _attempt(_stat, name, faults) for name in self.names}
         dirty = [n for n, stat in stats.items() if stat and (n not in self._known or self._known[n][0] != stat)]
         chunks = [dirty[start : start + 64] for start in range(0, len(dirty), 64)]
-        with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:  # hashing and reading let others run
+        with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:  # hashing and reading release the GIL
             jobs = [pool.submit(lambda chunk: [_attempt(_hash, name, faults) for name in chunk], c) for c in chunks]
             try:
                 fresh = [found for job in track(jobs) for found in job.result()]
-            except BaseException:  # Ctrl-C need not wait for the rest
+            except BaseException:  # do not wait for the rest after Ctrl-C
                 pool.shutdown(cancel_futures=True)
                 raise
         if faults:
-            raise DataError("files of the dataset cannot be read", found=summary(sorted(faults)),
-                            hint="make the dataset anew, or fetch the files again")  # fmt: skip
+            raise DataError("unreadable files of the dataset", found=summary(sorted(faults)),
+                            hint="build the dataset again, or download the files again")  # fmt: skip
         known = {name: self._known[name] for name in self.names if name in self._known}
         known |= dict(zip(dirty, fresh, strict=True))
-        # git's "racily clean": what was written just before it was read may change and keep its times
+        # as in git ("racily clean"): a file written just before it was read may change without a new time
         self._known = {name: (s, d) for name, (s, d) in known.items() if max(s[1], s[2]) + SETTLED < began}
         if dirty:
             _write_receipt(self.receipt, self._known)
@@ -234,13 +234,13 @@ def _stat(name: str) -> Stat:
 
 
 def _hash(name: str) -> tuple[Stat, bytes]:
-    stat = _stat(name)  # before reading: a change meanwhile is found by the next look
+    stat = _stat(name)  # before reading, so that a change in between is noticed next time
     with open(name, "rb") as file:
         return stat, file_digest(file, lambda: blake2b(digest_size=16)).digest()
 
 
 def _read_receipt(path: Path) -> dict[str, tuple[Stat, bytes]]:
-    """What was known; nothing where the receipt is missing or broken."""
+    """The stored digests; empty if the file is missing or broken."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             names = file["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
@@ -249,12 +249,12 @@ def _read_receipt(path: Path) -> dict[str, tuple[Stat, bytes]]:
             name: ((stat[0], stat[1], stat[2], stat[3], stat[4]), number.tobytes())
             for name, stat, number in zip(names, stats, digests, strict=True)
         }
-    except Exception:  # whatever a broken file makes NumPy raise
+    except Exception:  # NumPy raises anything for a broken file
         return {}
 
 
 def _write_receipt(path: Path, known: dict[str, tuple[Stat, bytes]]) -> None:
-    """Best effort: without a receipt the files are read again."""
+    """Store digests; on failure the files are read again next time."""
     arrays = {
         "names": np.frombuffer("\0".join(known).encode("utf-8", "surrogateescape"), np.uint8),
         "stats": np.array([stat for stat, _ in known.values()], np.uint64).reshape(-1, 5),

@@ -18,19 +18,20 @@ from .listing import list_folder
 class Folder(FileDataset):
     """Images and masks that share a stem, in two folders.
 
-    Which files a split has is decided so:
+    The files of a split are:
 
-    1. `split=None`: every pair of `root/images` and `root/masks`.
-    2. Folders of the split's name win: `root/<split>/images` with `root/<split>/masks`, or `root/images/<split>` with
-       `root/masks/<split>`.
-    3. Without any folders of splits, `"train"` and `"val"` share `root/images`: val takes `val_fraction` of a shuffle
-       of the sorted names that depends on `split_seed` alone. Give both the same two values.
+    1. `split=None`: all pairs in `root/images` and `root/masks`.
+    2. If there are folders with the name of the split: `root/<split>/images` and `root/<split>/masks`, or
+       `root/images/<split>` and `root/masks/<split>`.
+    3. Without folders of splits, `root/images` is divided into `"train"` and `"val"`: val is the first `val_fraction`
+    of
+       the sorted names, shuffled with `split_seed`. Use the same values for both.
 
-    What the mask files hold is declared, never guessed: classes 0, 1, 2, … unless `ids` says otherwise.
+    Mask values are declared, never guessed: 0, 1, 2, … unless `ids` is given.
 
     Args:
-        root: The folder that holds the others, or an archive of it (.zip, .tar, .tar.gz, …).
-        split: None, or the name of a part.
+        root: The folder with the other folders, or an archive (.zip, .tar, .tar.gz, …).
+        split: None, or the name of a split.
         images: Name of the folder of images.
         masks: Name of the folder of masks.
         names: Class names; alternatively `classes`.
@@ -41,14 +42,14 @@ class Folder(FileDataset):
         swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
         side: Whether left and right are the viewer's or the subject's.
         channels: 3 for RGB images, 1 for gray ones.
-        mask_suffix: What a mask's stem has beyond its image's, e.g. "_mask".
-        val_fraction: Share of "val" where no folder says.
-        split_seed: Seed of that division.
+        mask_suffix: Suffix of the stems of masks, e.g. "_mask".
+        val_fraction: Share of "val" without folders of splits.
+        split_seed: Seed of this division.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Raises:
-        ConfigError: Arguments that contradict each other.
-        DataError: Missing or empty folders; `PairingError` for files that do not pair. On access also
+        ConfigError: Inconsistent arguments.
+        DataError: Missing or empty folders; `PairingError` for images and masks that do not match. On access also
             `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
@@ -63,7 +64,7 @@ class Folder(FileDataset):
         (1, (6, 8, 3), 1)
     """
 
-    splits = ()  # whatever the folders are called
+    splits = ()  # the names of the folders
     how_to_get: ClassVar[str] = "put images into root/images and masks of the same stems into root/masks"
 
     def __init__(
@@ -98,7 +99,7 @@ class Folder(FileDataset):
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """The two folders with the splits inside them, in folders of the splits, or without folders of splits."""
+        """Folders of splits with the two folders, the two folders with folders of splits, or only the two folders."""
         images, masks = (str(options.get(kind, kind)) for kind in ("images", "masks"))
         ending = str(options.get("mask_suffix", ""))
         given = {"images": images, "masks": masks, "mask_suffix": ending}
@@ -125,7 +126,7 @@ class Folder(FileDataset):
     ) -> Collection[str]:  # fmt: skip
         """A seeded share of the pairs is val."""
         if len(names) < 2:
-            raise DataError("too few images to divide", subject=root, expected="2", found=len(names),
+            raise DataError("too few images to divide", subject=root, expected="at least 2", found=len(names),
                             hint="use split=None, or add images")  # fmt: skip
         return seeded_split(names, split, val_fraction, split_seed)
 

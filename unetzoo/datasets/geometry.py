@@ -1,8 +1,7 @@
-"""Moving images, masks, depth and weights together: resizing, and resampling on a deformed grid.
+"""Resizing and resampling images, masks, depth and weights together.
 
-Images and weights are sampled bilinearly, class indices take the nearest pixel, depth is the mean of the valid pixels
-among its neighbors, so that no value of an invalid pixel ever enters. Beyond the edge an image goes on mirrored; the
-edge itself is not repeated.
+Images and weights are sampled bilinearly, class indices use the nearest pixel, and depth is the mean of the valid
+pixels among the neighbors. Beyond its border an image is mirrored, without repeating the border pixels.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ PLANES = ("image", "mask", "depth", "valid", "weight")
 
 
 def planes_of(sample: Sample) -> Planes:
-    """The arrays of a sample that share its geometry.
+    """The planes of a sample: its arrays with height and width.
 
     Raises:
-        DataError: An array nobody knows how to move, or an image that is not uint8 (H, W, C).
-        SizeMismatchError: Arrays of several sizes.
+        DataError: An unknown array, or an image that is not uint8 (H, W, C).
+        SizeMismatchError: Arrays of different sizes.
     """
     planes = {name: sample[name] for name in PLANES if sample.get(name) is not None}
     strange = [k for k, v in sample.items() if isinstance(v, np.ndarray) and k not in PLANES]
@@ -36,20 +35,20 @@ def planes_of(sample: Sample) -> Planes:
     if image is None or image.dtype != np.uint8 or image.ndim != 3:
         found = "none" if image is None else f"{image.dtype} {image.shape}"
         raise DataError("not an image", subject=sample.get("id"), expected="uint8 (H, W, C)", found=found,
-                        hint="datasets give images as uint8; scaling comes last")  # fmt: skip
+                        hint="datasets return uint8 images; transforms scale them")  # fmt: skip
     if strange:
         raise DataError("unknown array in a sample", subject=sample.get("id"), expected=", ".join(PLANES),
-                        found=", ".join(strange), hint="no transform knows how to move it")  # fmt: skip
+                        found=", ".join(strange), hint="rename it to one of these, or remove it")  # fmt: skip
     sizes = {name: plane.shape[:2] for name, plane in planes.items()}
     if len(set(sizes.values())) > 1:
         raise SizeMismatchError(
-            "planes of several sizes", subject=sample.get("id"), found=sizes, hint="correct the dataset"
+            "planes of different sizes", subject=sample.get("id"), found=sizes, hint="correct the dataset"
         )
     return planes
 
 
 def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
-    """A window, which may reach beyond the image: it goes on mirrored there."""
+    """Crop a window; beyond its border the image is mirrored."""
     rows, columns = planes["image"].shape[:2]
     above, before = max(-top, 0), max(-left, 0)
     beyond = (above, max(top + height - rows, 0)), (before, max(left + width - columns, 0))
@@ -60,7 +59,7 @@ def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
 
 
 def resize(planes: Planes, height: int, width: int) -> Planes:
-    """Resize all arrays; shrinking averages (antialias), masks take the nearest pixel."""
+    """Resize all planes, with antialiasing; masks use the nearest pixel."""
     if planes["image"].shape[:2] == (height, width):
         return planes
     resized = _as_arrays(resize_batch(_as_batch(planes), height, width), planes)
@@ -78,14 +77,14 @@ def resize_batch(planes: Planes, height: int, width: int) -> Planes:
         return F.interpolate(plane, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
     resized = resample(planes, sample)
-    return resized | {"image": resized["image"].round()}  # images keep their 8 bits, whoever resizes them, and when
+    return resized | {"image": resized["image"].round()}  # images keep 8 bits, wherever they are resized
 
 
 def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:
-    """Take each output pixel from (row, column) of the input; beyond the edge the image goes on mirrored.
+    """Sample each output pixel at (row, column) of the input; beyond its border the image is mirrored.
 
     Args:
-        planes: Arrays that share height and width.
+        planes: Arrays with the same height and width.
         rows: Source rows, (h, w), in pixels.
         columns: Source columns, (h, w), in pixels.
     """
@@ -102,7 +101,7 @@ def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:
 
 
 def resample(planes: Planes, sample: Sampler) -> Planes:
-    """Apply a sampler to float tensors (N, C, H, W), `valid` bool: each kind of plane by its own rule."""
+    """Apply a sampler to float tensors (N, C, H, W), `valid` bool, with the rule of each kind of plane."""
     moved = dict(planes)
     for name in ("image", "weight"):
         if name in planes:
@@ -111,7 +110,7 @@ def resample(planes: Planes, sample: Sampler) -> Planes:
         moved["mask"] = sample(planes["mask"], "nearest")
     if "depth" in planes and "valid" in planes:
         valid = planes["valid"]
-        # an invalid pixel may hold anything, NaN too, and NaN · 0 is NaN
+        # an invalid pixel may be NaN, and NaN · 0 is NaN
         pair = torch.cat([planes["depth"].masked_fill(~valid, 0), valid.to(planes["depth"].dtype)], 1)
         total, share = sample(pair, "bilinear").split(1, dim=1)
         moved["valid"] = share >= 0.5
@@ -124,7 +123,7 @@ def resample(planes: Planes, sample: Sampler) -> Planes:
 
 
 def _as_batch(planes: Planes) -> Planes:
-    """Arrays (H, W[, C]) → float tensors (1, C, H, W), `valid` bool; class indices fit exactly below 2²⁴."""
+    """Arrays (H, W[, C]) → float tensors (1, C, H, W), `valid` bool; class indices below 2²⁴ are exact."""
 
     def tensor(name: str, array: np.ndarray) -> Tensor:
         stack = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -135,7 +134,7 @@ def _as_batch(planes: Planes) -> Planes:
 
 
 def _as_arrays(batch: Planes, like: Planes) -> Planes:
-    """The way back; masks get the dtype that they had."""
+    """The inverse of `_as_batch`; masks get their original data type."""
 
     def array(name: str, tensor: Tensor) -> np.ndarray:
         stack = tensor[0].numpy()
@@ -146,9 +145,10 @@ def _as_arrays(batch: Planes, like: Planes) -> Planes:
 
 
 def elastic_displacement(knots: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The U-Net paper's deformation: (2, height, width) displacements in pixels, rows first.
+    """The deformation of the U-Net paper: (2, height, width) displacements in pixels, rows first.
 
-    Vectors on a 3×3 grid over the window, (2, 3, 3), interpolated bicubically; in the paper from N(0, 10 px).
+    Vectors on a 3×3 grid over the window, (2, 3, 3), are interpolated bicubically; in the paper they are from N(0, 10
+    px).
 
     Source:
         Ronneberger et al. 2015, arXiv 1505.04597, section 3.1.
@@ -165,9 +165,9 @@ def elastic_displacement(knots: np.ndarray, height: int, width: int) -> np.ndarr
 def source_matrix(
     top: float, left: float, height: int, width: int, degrees: float = 0.0, scale: float = 1.0
 ) -> np.ndarray:
-    """(2, 3): (row, column, 1) of a window's pixel → the row and column that it shows.
+    """Matrix (2, 3) from (row, column, 1) in a window to row and column in the source.
 
-    The content is turned counter-clockwise about the window's center and enlarged by `scale`.
+    The content is rotated counter-clockwise about the center of the window and enlarged by `scale`.
 
     Examples:
         >>> source_matrix(5, 7, 3, 3, degrees=90) @ (0, 0, 1)  # the top left shows the top right
@@ -182,7 +182,7 @@ def source_matrix(
 
 
 def source_grid(matrix: np.ndarray, height: int, width: int, displacement: np.ndarray | None = None) -> Any:
-    """(rows, columns) that a window's pixels show, each (height, width), after a displacement within the window."""
+    """Source (rows, columns) of the pixels of a window, each (height, width), after a displacement in the window."""
     y, x = np.arange(height, dtype=np.float64)[:, None], np.arange(width, dtype=np.float64)[None]
     if displacement is not None:
         y, x = y + displacement[0], x + displacement[1]
@@ -190,7 +190,7 @@ def source_grid(matrix: np.ndarray, height: int, width: int, displacement: np.nd
 
 
 def reflection_matrix(hflip: bool, vflip: bool, turns: int, height: int, width: int) -> np.ndarray:
-    """(3, 3): (row, column, 1) of an image flipped, then turned by quarters → the row and column before that.
+    """Matrix (3, 3) from (row, column, 1) in a flipped, then rotated image to row and column before that.
 
     Examples:
         >>> reflection_matrix(False, False, 1, 3, 3) @ (0, 0, 1)  # turned once, the top left is the former top right
@@ -203,11 +203,10 @@ def reflection_matrix(hflip: bool, vflip: bool, turns: int, height: int, width: 
 
 
 def orientation(places: np.ndarray) -> tuple[bool, int]:
-    """Whether an image was mirrored left to right, and by how many quarters it was turned after that.
+    """Whether an image was mirrored left to right, and the number of rotations by 90° after that.
 
     Args:
-        places: For each pixel the row and column that it came from, (H, W, 2), counted from 1; 0 where it came from
-            nowhere.
+        places: Original row and column of each pixel, (H, W, 2), counted from 1; 0 if it has none.
 
     Examples:
         >>> places = 1 + np.stack(np.mgrid[:8, :8], -1)
@@ -220,7 +219,7 @@ def orientation(places: np.ndarray) -> tuple[bool, int]:
     right = (places[:, step:] - places[:, :-step].astype(np.float64))[known[:, step:] & known[:, :-step]]
     if not len(down) or not len(right):
         return False, 0
-    # medians: a fold at a mirrored border, or a hole, does not count
+    # medians ignore mirrored borders and holes
     (a, c), (b, d) = np.median(down, axis=0), np.median(right, axis=0)
     mirrored = a * d - b * c < 0
     sign = -1 if mirrored else 1

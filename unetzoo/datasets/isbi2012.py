@@ -31,7 +31,7 @@ class ISBI2012(FileDataset):
     never published labels of its test slices: hand those to `unetzoo predict`.
 
     Args:
-        root: The folder that holds the stacks or the two folders, or an archive of it (.zip, .tar, .tar.gz, …).
+        root: The folder that holds the stacks or the two folders, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "all".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -98,7 +98,7 @@ class ISBI2012(FileDataset):
         if images != labels:
             raise SizeMismatchError(
                 "stacks of different shape", subject=self.root, expected=f"{images} as in {VOLUME}",
-                found=f"{labels} in {VOLUME_LABELS}", hint="fetch both files again",
+                found=f"{labels} in {VOLUME_LABELS}", hint="download both files again",
             )  # fmt: skip
         names = [f"{number:02d}" for number in range(images[0])]
         return [FileSample(name, files) for name in self.divide(names, str(split), self.root)]

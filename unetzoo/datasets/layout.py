@@ -1,7 +1,7 @@
-"""How a data set lies on disk, declared once.
+"""The layout of a dataset on disk, declared once.
 
 A dataset declares its layouts as `FileLayout`s. Loading, recognizing a folder, `unetzoo doctor`, `unetzoo twin` and the
-docs page of the dataset all read this one declaration.
+docs page of the dataset all use this declaration.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")
 
 @dataclass(frozen=True)
 class MaskValues:
-    """What the values in a label file mean.
+    """The meaning of the values in a label file.
 
     Args:
-        labels: The file values of the classes; None where the user declares them.
-        how: "numbers": the stored numbers, raw. "shown": the gray that a viewer shows, whatever a palette numbers it.
-            "thresholded": gray of at least `threshold` is class 1; lossy files are accepted.
-        otherwise: Values that a file may hold throughout instead of those of `labels`.
-        threshold: The least gray of class 1, where masks are thresholded.
+        labels: The file values of the classes; None if the user declares them.
+        how: "numbers": the stored values. "shown": the displayed gray, independent of palette indices. "thresholded":
+            gray of at least `threshold` is class 1; lossy files are accepted.
+        otherwise: Alternative values, if they are the only ones in a file.
+        threshold: Least gray of class 1, for thresholded masks.
     """
 
     labels: LabelSpec | None
@@ -43,7 +43,7 @@ class MaskValues:
     threshold: int = 128
 
     def of(self, values: Iterable[int]) -> MaskValues:
-        """The meaning of the values in a file that holds these."""
+        """The meaning for a file with these values."""
         if self.otherwise is None or not set(values) <= set(self.otherwise.ids):
             return self
         return replace(self, labels=self.otherwise, otherwise=None)
@@ -52,8 +52,8 @@ class MaskValues:
         """Decode a label file to class indices.
 
         Raises:
-            ImageDecodeError: Broken, missing, or a file that cannot hold class numbers.
-            LabelRangeError: Values that are not declared.
+            ImageDecodeError: Broken, missing, or a file that cannot contain class indices.
+            LabelRangeError: Undeclared values.
         """
         if self.labels is not None and self.how == "numbers":
             return read_mask(path, self.labels)
@@ -67,15 +67,15 @@ class MaskValues:
 
 @dataclass(frozen=True)
 class FilePattern:
-    """One kind of file of a layout.
+    """The path pattern of one kind of file.
 
     Args:
-        role: What it is to a sample: "image", "mask", "depth", or another name (such as "valid").
-        path: Its path below the root, with fields in braces: `"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png"`.
-            `{name:05d}` is a number, with zeros in front. The ending is the official one; any image suffix is read.
-        values: What label files hold; by default the label set of the dataset, as numbers.
-        fallback: Read only where a sample has no other file of the role.
-        suffixes: The endings that are read, where not every image format is.
+        role: Role in a sample: "image", "mask", "depth", or another name (such as "valid").
+        path: Path relative to the root, with fields in braces: `"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png"`.
+            `{name:05d}` is a number with leading zeros. The suffix is the official one; any image suffix is read.
+        values: Values of label files; by default the stored values of the label set of the dataset.
+        fallback: Read only if a sample has no other file of the role.
+        suffixes: Suffixes that are read, if not those of all image formats.
     """
 
     role: str
@@ -86,7 +86,7 @@ class FilePattern:
 
     @property
     def fields(self) -> list[str]:
-        """The fields of its path, in order, each once."""
+        """The distinct fields of the path, in order."""
         return list(dict.fromkeys(_FIELD.findall(self.path)))
 
     def fill(self, **fields: str) -> str:
@@ -102,32 +102,33 @@ class FilePattern:
 
 @dataclass(frozen=True, eq=False)
 class FileLayout:
-    """A layout of a data set on disk.
+    """A layout of a dataset on disk.
 
     Args:
         name: Its name, unique among all layouts; `unetzoo twin NAME` writes it in miniature.
-        about: The layout in a line.
-        files: Its kinds of files. The fields of the first one tell samples apart.
-        labels: The label set of samples; None where the user declares it.
-        needs: The roles that every sample has.
-        parts: The folders that `{split}` stands for, each with the splits that are read from it. Empty: the folders are
-            called as the splits are.
-        lists: Text files that name the samples of the splits given, a sample a line.
-        list_line: A line of these, e.g. `"{name} 1 1 1"`; other words than the name are numbers.
-        fields: What a field may be, as regular expressions; by default any text without a slash.
-        aside: Regular expressions of paths that belong to the data and are not read.
-        strict: Whether an image in these folders whose name fits no pattern is a fault.
-        sample_names: Names of samples as the twin calls them: a format of a number, e.g. `"ISIC_{:07d}"`.
-        options: Arguments of the dataset that mean this layout.
-        joined: Where several label files, one for each `{part}`, make one label map: the class of each part, in the
-            order of painting. Parts that are not named are not painted.
+        about: The layout in one line.
+        files: Kinds of files. The fields of the first one identify samples.
+        labels: The label set of samples; None if the user declares it.
+        needs: Roles that every sample has.
+        parts: The folders for `{split}`, each with the splits that are read from it. Empty if the folders have the
+        names
+            of the splits.
+        lists: Text files that list the samples of the given splits, one sample per line.
+        list_line: Format of a line, e.g. `"{name} 1 1 1"`; words other than the name are numbers.
+        fields: Regular expressions of fields; by default any text without a slash.
+        aside: Regular expressions of paths that belong to the data but are not read.
+        strict: Whether an image in these folders that fits no pattern is a fault.
+        sample_names: Format of the names of samples in the twin, e.g. `"ISIC_{:07d}"`.
+        options: Arguments of the dataset that select this layout.
+        joined: The class of each `{part}`, in painting order, if several label files form one label map. Other parts
+            are not painted.
         gray: Whether images have one channel.
         stacked: Whether all samples are in one file of images and one of labels.
         table: The CSV file that lists the files of samples; they may then be anywhere, `files` is how a twin has them.
         withheld: Splits whose labels are not published.
-        certainty: How sure the layout is when every file fits, in [0, 1].
-        telltale: Names of samples that settle it where the folders do not, as a regular expression.
-        told: How sure it is if all names are such.
+        certainty: Confidence in the layout if every file fits, in [0, 1].
+        telltale: Regular expression of names of samples that are typical of the layout.
+        told: Confidence if all names are typical.
     """
 
     name: str
@@ -153,17 +154,17 @@ class FileLayout:
     told: float = 0.95
 
     def of(self, role: str) -> list[FilePattern]:
-        """The patterns of a role, those that are read first before their fallbacks."""
+        """The patterns of a role, fallbacks last."""
         return sorted((file for file in self.files if file.role == role), key=lambda file: file.fallback)
 
     @cached_property
     def patterns(self) -> list[tuple[FilePattern, re.Pattern[str]]]:
-        """The kinds of files with the regular expressions of their paths."""
+        """The kinds of files, with regular expressions of their paths."""
         return [(file, re.compile(self._expression(file.path, file.suffixes))) for file in self.files]
 
     @cached_property
     def asides(self) -> re.Pattern[str] | None:
-        """Matches what is passed over."""
+        """A regular expression of paths that are ignored."""
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.aside)) if self.aside else None
 
     @cached_property
@@ -172,13 +173,13 @@ class FileLayout:
         return re.compile("|".join(f"(?:{self._expression(folder, ('',), named=False)})" for folder in folders))
 
     def is_misnamed(self, path: str) -> bool:
-        """Whether an image lies where samples do and fits no pattern."""
+        """Whether an image is in a folder of samples but fits no pattern."""
         folder, file = posixpath.split(path)
         image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
         return self.strict and image and bool(self._folders.fullmatch(folder))
 
     def pattern_for(self, path: str) -> str:
-        """How a misnamed image should be called."""
+        """The pattern that the name of a misnamed image should fit."""
         folder = posixpath.dirname(path)
         for file in self.files:
             if re.fullmatch(self._expression(posixpath.dirname(file.path), ("",), named=False), folder):
@@ -186,7 +187,7 @@ class FileLayout:
         return self.files[0].path
 
     def _expression(self, path: str, suffixes: tuple[str, ...], *, named: bool = True) -> str:
-        """The regular expression of a path; without suffixes its ending is that of any image."""
+        """The regular expression of a path; without suffixes, any image suffix matches."""
         if not suffixes:
             path = posixpath.splitext(path)[0]
         text, place, seen = "", 0, set()
@@ -211,12 +212,12 @@ class FileLayout:
         return text + _ANY_IMAGE
 
     def part_in(self, path: str) -> str:
-        """The `{part}` that a label file holds."""
+        """The `{part}` in a label file."""
         matches = (expression.fullmatch(path) for file, expression in self.patterns if file.role == "mask")
         return next((match["part"] for match in matches if match), "")
 
     def values_of(self, path: str) -> MaskValues | None:
-        """What the label file at a path holds; None where the user declares it."""
+        """The meaning of the values in a label file; None if the user declares it."""
         if self.stacked or self.joined:
             return self.of("mask")[0].values
         fitting = (file for file, expression in self.patterns if file.role == "mask" and expression.fullmatch(path))
@@ -224,7 +225,7 @@ class FileLayout:
         return own or (MaskValues(self.labels) if self.labels else None)
 
     def read_first(self, masks: Sequence[str]) -> list[str]:
-        """The label files of a sample that are read: one if all is well, or all its parts."""
+        """The label files of a sample that are read: one, or one per part; more are a fault."""
         read = [path for path in masks if not self._is_fallback(path)]
         return read or list(masks)
 
@@ -234,15 +235,15 @@ class FileLayout:
         return file is not None and file.fallback
 
     def part_of(self, split: str | None) -> str | None:
-        """The folder that `{split}` stands for when a split is read."""
+        """The folder `{split}` of a split."""
         return next((part for part, splits in self.parts.items() if split in splits), split)
 
     def splits_of(self, folder: str | None) -> tuple[str, ...]:
-        """The splits that are read from a folder of `{split}`."""
+        """The splits that are read from a folder `{split}`."""
         return self.parts.get(folder or "", (folder,) if folder else ())
 
     def folders(self, split: str | None) -> list[str]:
-        """The folders that must be there when a split is read, as far as they are known without looking."""
+        """The folders that a split requires, as far as they follow from the patterns."""
         part, found = self.part_of(split), []
         for role in self.needs:
             for file in self.of(role)[:1]:
@@ -253,13 +254,13 @@ class FileLayout:
         return list(dict.fromkeys(found))
 
     def fits(self, root: Path, split: str | None) -> bool:
-        """Whether the folders that a split needs are there."""
+        """Whether the folders that a split requires exist."""
         if self.stacked:
             return all((root / file.fill(**self.fields)).is_file() for file in self.files)
         return all((root / folder).is_dir() for folder in self.folders(split))
 
     def expected(self, split: str | None) -> str:
-        """What a split needs, in words."""
+        """The folders or files that a split requires, as text."""
         if self.stacked:
             return " and ".join(file.fill(**self.fields) for file in self.files)
         return " and ".join(f"{folder}/" for folder in self.folders(split) if folder) or self.about

@@ -239,7 +239,7 @@ def find_maps(scenes: Sequence[Path], folder: Path) -> list[Path]:
     counts = [(scene, len(found.get(scene.stem, ()))) for scene in scenes]
     faults = [f"{scene} has {count or 'no'} depth map{'s' * (count > 1)}" for scene, count in counts if count != 1]
     if faults:
-        raise PairingError("scenes and depth maps do not pair", subject=folder, expected="one map per scene",
+        raise PairingError("scenes and depth maps do not match", subject=folder, expected="one map per scene",
                            found=summary(faults), hint="add or remove the named files")  # fmt: skip
     return [found[scene.stem][0] for scene in scenes]
 

@@ -1,7 +1,7 @@
-"""Where derived data are kept, and how they are made once: whole or not at all, whoever else makes them.
+"""The cache folder, and building its files and folders atomically, once, in concurrent processes.
 
-A file or folder is built beside its place under a lock, synced, and renamed. What a killed builder left is removed by
-the next one.
+A file or folder is built under a temporary name and a lock, synced and renamed. The next builder removes the remains of
+a killed one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..io import DISK, disk_errors
 
 
 def cache_root() -> Path:
-    """The folder of everything that can be made again: `$UNETZOO_CACHE`, or `unetzoo` in the user's cache folder.
+    """The folder of all caches: `$UNETZOO_CACHE`, or `unetzoo` in the user's cache folder.
 
     Source:
         XDG Base Directory Specification 0.8: `$XDG_CACHE_HOME`, an absolute path, or `~/.cache`.
@@ -35,7 +35,7 @@ def cache_root() -> Path:
     try:
         return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "unetzoo"
     except RuntimeError as error:
-        raise CacheError("no place for caches", found=str(error), hint="set UNETZOO_CACHE to a folder") from error
+        raise CacheError("no cache folder", found=str(error), hint="set UNETZOO_CACHE to a folder") from error
 
 
 @contextlib.contextmanager
@@ -45,19 +45,19 @@ def building(
     usable: Callable[[Path], bool] = Path.exists,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Path | None]:
-    """Make `target`, a file or a folder, once: one process builds, the others wait and take what it made.
+    """Build `target`, a file or folder, once: one process builds it, others wait and use it.
 
-    Gives the path to build at, or None when there is nothing left to do. On leaving the block what stands there is
-    synced to the disk and renamed to `target`, in place of what was there; if the block raises, it is removed. The
-    block's own errors pass as they are: put its writing under `our_errors`.
+    Yields the path to build at, or None if `target` is usable. When the block ends, the result is synced to the disk
+    and replaces `target`; if the block raises, it is removed. Errors of the block are raised unchanged, so its writing
+    needs `our_errors`.
 
     Args:
         target: The file or folder.
-        usable: Whether an existing `target` will do.
-        say: Where to tell that another process is waited for.
+        usable: Whether an existing `target` is valid.
+        say: Called with a message while waiting for another process.
 
     Raises:
-        CacheError: The place cannot be written, or is full.
+        CacheError: The folder cannot be written, or the disk is full.
 
     Examples:
         >>> import tempfile
@@ -77,7 +77,7 @@ def building(
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"another process is making {target}: waiting for it")
+            say(f"waiting for another process that is building {target}")
             lock.acquire()
     try:
         if usable(target):
@@ -106,9 +106,9 @@ def our_errors(subject: object) -> contextlib.AbstractContextManager[None]:
 
 def _put(place: Path, target: Path) -> None:
     if place.is_dir():
-        os.sync()  # one call for any number of files
+        os.sync()  # one call for all files
         if target.exists():
-            os.replace(target, draft_of(target))  # a folder cannot be renamed onto another
+            os.replace(target, draft_of(target))  # a folder cannot replace another one
     else:
         DISK.sync(place)
     os.replace(place, target)
@@ -116,12 +116,12 @@ def _put(place: Path, target: Path) -> None:
 
 
 def draft_of(target: Path) -> Path:
-    """An unused name that `building` removes where a process died."""
+    """An unused temporary name, which `building` removes if a process was killed."""
     return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _clear(target: Path) -> None:
-    """Remove what builders left; the lock is ours, so all but we are dead."""
+    """Remove the remains of killed builders; this process holds the lock."""
     for debris in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         if debris.is_dir() and not debris.is_symlink():
             shutil.rmtree(debris, ignore_errors=True)

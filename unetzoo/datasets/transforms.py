@@ -1,4 +1,4 @@
-"""Other libraries' transforms: albumentations a sample, kornia a batch. The only file that knows the two."""
+"""Transforms of other libraries: albumentations per sample, kornia per batch. No other module imports them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from .augment import Transform, renamed
 from .base import Sample
 from .geometry import PLANES, Planes, orientation, planes_of, resample, resize_batch
 
-# What a batch's planes become, as the sample contract says.
+# Data types of the planes of a batch, by the contract of samples.
 DTYPES = {"mask": torch.int64, "depth": torch.float32, "valid": torch.bool, "weight": torch.float32}
 
 
 class BatchTransform:
-    """The second half of a `Transform(on="device")`: a batch at once, on the device where it is.
+    """The second half of a `Transform(on="device")`, for a whole batch on its device.
 
-    Resizing, crop, flips, turns, rotation and scale in one resampling by `kornia.geometry`, then light and scaling,
-    with the random numbers that each sample brought along; left and right labels are exchanged sample by sample. The
-    answer is that of `on="loader"`, up to rounding; no step waits for the device. Batches without `moves` pass
-    unchanged, so that validation may stay with the loader.
+    Resizing, crop, flips, rotation and scale in one resampling by `kornia.geometry`, then light and normalization, with
+    the random numbers in each sample; left and right labels are swapped per sample. The result equals that of
+    `on="loader"`, up to rounding. No step waits for the device. Batches without `moves` are returned unchanged, so that
+    validation can use the loader.
 
     Args:
-        transform: The transform of the samples: a `Transform`, or an `Albumentations` that ends in one. The samples'
-            own may differ from it in `size` and `crop`, as in stages of growing images.
+        transform: The transform of the samples: a `Transform`, or an `Albumentations` that ends in one. Samples may
+        have
+            another `size` and `crop`, e.g. in stages with growing images.
 
     Shape:
-        Takes a batch as the loader stacks it, images of one size; gives `image` float32 (N, C, H, W), `mask` int64
+        Takes a batch from the loader, with images of one size; returns `image` float32 (N, C, H, W), `mask` int64
         (N, H, W), `depth` float32 (N, 1, H, W), `valid` bool (N, H, W), `weight` float32 (N, H, W).
 
     Raises:
-        ConfigError: Not such a transform.
+        ConfigError: Another kind of transform.
 
     Examples:
         >>> move = Transform(crop=16, rotate=20, on="device")
@@ -51,18 +52,18 @@ class BatchTransform:
         last = transform.then if isinstance(transform, Albumentations) else transform
         if not isinstance(last, Transform) or last.on != "device":
             raise ConfigError(
-                "no transform for batches", found=repr(last), hint='give the samples\' Transform(…, on="device")'
+                "not a transform for batches", found=repr(last), hint='use the Transform(…, on="device") of the samples'
             )
         self.transform = last
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply what the samples' random numbers ask for."""
+        """Apply the transform with the random numbers of the samples."""
         if "moves" not in batch:
             return dict(batch)
         move, moves = self.transform, batch["moves"]["numbers"].to(batch["image"].device, non_blocking=True)
         matrices, swap, light = moves[:, :6].unflatten(1, (2, 3)), moves[:, 6] > 0, moves[:, 7:]
-        *resized, height, width = map(int, batch["moves"]["sizes"][0])  # in the host's memory: no wait
+        *resized, height, width = map(int, batch["moves"]["sizes"][0])  # on the host, so this does not wait
         with torch.autocast(moves.device.type, enabled=False):
             planes = {name: _as_planes(name, batch[name]) for name in PLANES if name in batch}
             if not move.bends_in_loader:
@@ -70,30 +71,30 @@ class BatchTransform:
             planes = _warp(planes, matrices, height, width)
             planes["image"] = move.painted(planes["image"], light)
         rest = {name: value for name, value in batch.items() if name != "moves"}
-        answer = rest | {name: plane.to(DTYPES.get(name, plane.dtype)) for name, plane in planes.items()}
+        result = rest | {name: plane.to(DTYPES.get(name, plane.dtype)) for name, plane in planes.items()}
         for name in ("mask", "valid", "weight"):
-            if name in answer and batch[name].ndim == 3:
-                answer[name] = answer[name][:, 0]
-        if "mask" in answer and move.labels:
-            answer["mask"] = _exchanged(answer["mask"], move.labels.swap_pairs, swap)
-        return answer
+            if name in result and batch[name].ndim == 3:
+                result[name] = result[name][:, 0]
+        if "mask" in result and move.labels:
+            result["mask"] = _exchanged(result["mask"], move.labels.swap_pairs, swap)
+        return result
 
 
 def _as_planes(name: str, plane: Tensor) -> Tensor:
-    """(N, H, W) or (N, C, H, W) → (N, C, H, W), of floats but for `valid`."""
+    """(N, H, W) or (N, C, H, W) → (N, C, H, W), float except `valid`."""
     plane = plane if plane.ndim == 4 else plane[:, None]
     return plane if name == "valid" else plane.float()
 
 
 def _warp(planes: Planes, matrices: Tensor, height: int, width: int) -> Planes:
-    """Each pixel of the answer from where its sample's matrix says; beyond the edge goes on mirrored."""
+    """Sample each output pixel by the matrix of its sample; beyond its border the image is mirrored."""
     from kornia.geometry import remap
 
     rows = torch.arange(height, device=matrices.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=matrices.device, dtype=torch.float32)
     down, right, start = matrices[..., None, None].unbind(2)
     places = (down * rows + right * columns + start).unbind(1)
-    # in −1…1, else kornia would send the size to the device, six times a batch, and the host would wait each time
+    # in −1…1: for pixels, kornia would send the size to the device six times per batch, and the host would wait
     y, x = (2 * at / max(n - 1, 1) - 1 for at, n in zip(places, planes["image"].shape[-2:], strict=True))
 
     def sample(plane: Tensor, mode: str) -> Tensor:
@@ -103,34 +104,34 @@ def _warp(planes: Planes, matrices: Tensor, height: int, width: int) -> Planes:
 
 
 def _exchanged(mask: Tensor, pairs: Sequence[tuple[int, int]], swap: Tensor) -> Tensor:
-    """Masks (N, H, W) of labels, or (N, K, H, W) of planes, with the pairs exchanged where `swap` (N,) says so."""
-    chosen, answer = swap.view(-1, 1, 1), mask.clone()
+    """Swap pairs of classes in masks (N, H, W), or (N, K, H, W), for samples with `swap` (N,)."""
+    chosen, result = swap.view(-1, 1, 1), mask.clone()
     for one, other in pairs:
         if mask.ndim == 4:
-            answer[:, one] = torch.where(chosen, mask[:, other], mask[:, one])
-            answer[:, other] = torch.where(chosen, mask[:, one], mask[:, other])
+            result[:, one] = torch.where(chosen, mask[:, other], mask[:, one])
+            result[:, other] = torch.where(chosen, mask[:, one], mask[:, other])
         else:
-            answer = torch.where(chosen & (mask == one), other, answer)
-            answer = torch.where(chosen & (mask == other), one, answer)
-    return answer
+            result = torch.where(chosen & (mask == one), other, result)
+            result = torch.where(chosen & (mask == other), one, result)
+    return result
 
 
 class Albumentations:
-    """An albumentations pipeline as a transform, seeded for each sample, then our own `Transform`.
+    """An albumentations pipeline, seeded per sample, followed by our `Transform`.
 
-    Mask, depth, valid and weight are moved as masks are (nearest pixel), so nothing is mixed. Labels with left and
-    right are exchanged where the pipeline mirrored the image, by whatever transform it did: the sense of rotation is
-    read from where the pixels came from.
+    Mask, depth, valid and weight are transformed as masks (nearest pixel). Left and right labels are swapped if the
+    pipeline mirrored the image, by any of its transforms; the orientation is found from the coordinates of pixels.
 
     Args:
-        pipeline: An `albumentations.Compose`, any single transform, what `albumentations.to_dict` gave, or a list of
-            tables such as `[{"name": "GaussNoise", "p": 0.3}]`, each a transform's name and its keywords (a group's
-            members under "transforms").
-        then: What turns the arrays into tensors, and knows the labels; `Transform()` by default.
+        pipeline: An `albumentations.Compose`, a single transform, the output of `albumentations.to_dict`, or a list of
+            dicts such as `[{"name": "GaussNoise", "p": 0.3}]`, with the name and keywords of a transform (members of a
+            group under "transforms").
+        then: The transform that creates tensors and has the labels; `Transform()` by default.
 
     Raises:
-        ConfigError: Not a pipeline, an unknown transform or keyword; on a sample, the viewer's left and right after a
-            quarter turn.
+        ConfigError: Not a pipeline; an unknown transform or keyword; on access, a rotation by 90° with the left and
+        right
+            of the viewer.
         PluginError: The pipeline failed on a sample.
 
     Examples:
@@ -145,13 +146,13 @@ class Albumentations:
         if isinstance(pipeline, Mapping | list | tuple):
             pipeline = _built(albumentations, pipeline)
         if not isinstance(pipeline, albumentations.BasicTransform | albumentations.BaseCompose):
-            raise ConfigError("not an albumentations pipeline", found=type(pipeline).__name__, hint="give a Compose")
+            raise ConfigError("not an albumentations pipeline", found=type(pipeline).__name__, hint="use a Compose")
         targets = dict.fromkeys(("depth", "valid", "weight", "places"), "mask")
         self.pipeline = albumentations.Compose([pipeline], additional_targets=targets)
         self.then = then or Transform()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Apply the pipeline with a seed drawn from `rng`."""
+        """Apply the pipeline with a seed from `rng`."""
         planes = planes_of(sample)
         self.pipeline.set_random_seed(int(rng.integers(2**31)))
         arrays = {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in planes.items()}
@@ -160,10 +161,10 @@ class Albumentations:
             arrays["places"] = 1 + np.indices(planes["mask"].shape[:2]).transpose(1, 2, 0).astype(np.float32)
         try:
             moved = self.pipeline(**arrays)
-        except Exception as error:  # third-party code, and a pipeline we did not write
+        except Exception as error:  # third-party code
             raise PluginError(
                 "the albumentations pipeline failed", subject=sample.get("id"),
-                found=f"{type(error).__name__}: {error}", hint="try it on this sample alone",
+                found=f"{type(error).__name__}: {error}", hint="run it on this sample",
             ) from error  # fmt: skip
         if "valid" in moved:
             moved["valid"] = moved["valid"] > 0
@@ -174,20 +175,20 @@ class Albumentations:
 
 
 def _built(albumentations: Any, pipeline: Mapping[str, Any] | Sequence[Any]) -> Any:
-    """A pipeline from albumentations' own tables, or from a list of ours.
+    """Build a pipeline from the output of `albumentations.to_dict`, or from a list of dicts.
 
     Raises:
-        ConfigError: Unknown names or keywords, values that albumentations refuses.
+        ConfigError: Unknown names or keywords, or invalid values.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # its way of refusing a keyword
+            warnings.simplefilter("error", UserWarning)  # for unknown keywords
             if isinstance(pipeline, Mapping):
                 return albumentations.from_dict(dict(pipeline))
             return albumentations.Compose([_step(albumentations, table) for table in pipeline])
     except ConfigError:
         raise
-    except Exception as error:  # whatever its parsers meet
+    except Exception as error:  # from its parsers
         raise ConfigError(
             "not an albumentations pipeline", found=f"{type(error).__name__}: {error}",
             hint='give what albumentations.to_dict wrote, or a list of {"name": …, keywords}',
@@ -209,7 +210,7 @@ def _step(albumentations: Any, table: Any) -> Any:
 
 
 def _albumentations() -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks PyPI for news otherwise
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import queries PyPI
     import albumentations
 
     return albumentations

@@ -1,4 +1,4 @@
-"""Walking a folder once, and sorting its files into samples by the patterns of a layout."""
+"""Listing the files of a folder, and sorting them into samples by the patterns of a layout."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .layout import FileLayout
 from .listing import natural_key
 
 Key = tuple[str, ...]
-JUNK = re.compile(r"\.|__MACOSX$")  # what file managers leave, passed over by the datasets too
+JUNK = re.compile(r"\.|__MACOSX$")  # files of file managers and operating systems
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files under a folder, as POSIX paths relative to it; hidden ones are passed over.
+    """The files below a folder, as relative POSIX paths, without hidden ones.
 
     Args:
         root: The folder.
-        files: What lies in it, sorted.
+        files: Its files, sorted.
         unreadable: Folders that could not be listed, with the reason.
-        whole: Whether these are all files; False where the walk was cut short.
+        whole: Whether these are all files; False if the walk was limited.
     """
 
     root: Path
@@ -34,11 +34,11 @@ class Tree:
 
     @classmethod
     def walk(cls, root: Path, *, glance: bool = False) -> Tree:
-        """List a folder; links are followed, as the datasets do.
+        """List a folder; links are followed, as by the datasets.
 
         Args:
             root: The folder.
-            glance: Look at the first 1,000 files of each of the first 500 folders alone.
+            glance: List only the first 1,000 files of each of the first 500 folders.
         """
         files: list[str] = []
         unreadable: dict[str, str] = {}
@@ -49,7 +49,7 @@ class Tree:
             visited += 1
             try:
                 status = os.stat(root / place)
-                if (status.st_dev, status.st_ino) in seen:  # a link back to where we have been
+                if (status.st_dev, status.st_ino) in seen:  # a link to a visited folder
                     continue
                 seen.add((status.st_dev, status.st_ino))
                 with os.scandir(root / place) as entries:
@@ -65,13 +65,13 @@ class Tree:
         return cls(root, tuple(sorted(files)), unreadable, whole and not waiting)
 
     def folders(self) -> set[str]:
-        """The names of all folders that hold something."""
+        """The names of all folders that are not empty."""
         return {part for file in self.files for part in file.split("/")[:-1]}
 
 
 @dataclass
 class Item:
-    """The files of one sample, by role; `absent`: those that a manifest names and nobody has."""
+    """The files of one sample by role; `absent`: files in a manifest that do not exist."""
 
     key: Key
     split: str | None = None
@@ -80,17 +80,17 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The sample's name, without its split."""
+        """The name of the sample, without its split."""
         return self.key[-1]
 
     def of(self, role: str) -> list[str]:
-        """Its files of one role."""
+        """The files of a role."""
         return self.files.get(role, [])
 
 
 @dataclass
 class Inventory:
-    """The samples of a tree as a layout sees them, and the files that are no part of any."""
+    """The samples of a tree for a layout, and the files that belong to none."""
 
     items: list[Item] = field(default_factory=list)
     misnamed: list[str] = field(default_factory=list)
@@ -99,9 +99,9 @@ class Inventory:
 
 
 def list_files(root: Path, folder: str, depth: int) -> list[str]:
-    """The files of a folder and of those below it, `depth` folders deep, as sorted POSIX paths relative to the root.
+    """List a folder and its subfolders down to `depth`, as sorted POSIX paths relative to the root.
 
-    By names alone: to ask the disk about each of 390,000 files takes long.
+    Only names are read, since a stat call for each of 390,000 files takes long.
 
     Raises:
         OSError: The folder is missing or unreadable.
@@ -117,7 +117,7 @@ def list_files(root: Path, folder: str, depth: int) -> list[str]:
 
 
 def sort_files(files: Iterable[str], layout: FileLayout) -> Inventory:
-    """Give every file to the first pattern of a layout that it matches; samples come in natural order.
+    """Assign every file to the first pattern of a layout that it matches; samples are in natural order.
 
     Examples:
         >>> from unetzoo.datasets import FileLayout, FilePattern

@@ -1,4 +1,4 @@
-"""Samples with the U-Net paper's border weights."""
+"""Samples with the border weights of the U-Net paper."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .base import Sample, SegmentationDataset
 def with_border_weights(
     dataset: Any, w0: float = 10.0, sigma: float = 5.0, *, memory: int = 2**28
 ) -> BorderWeightedDataset:
-    """The same dataset, each sample with `weight`: the paper's map of its whole mask, computed once.
+    """Add `weight` to each sample: the weight map of the paper for the whole mask, computed once.
 
-    Every loss takes that weight; with `ce` it is the loss `border_ce`, whose maps then cost nothing a step. The two
-    differ where a transform bends or crops: here the whole image's map is moved with the image, so that a gap
-    between cells keeps its weight when it is stretched or a cell is cut off; there the map is made of what is seen.
+    Every loss accepts the weight; `ce` with it is the loss `border_ce` without the cost per step. The two differ after
+    transforms: here the map of the whole image is transformed with the image, so a gap between cells keeps its weight
+    if it is stretched or a cell is cropped; `border_ce` computes the map of the transformed mask.
 
-    Maps stay in the memory of each process, up to a limit. `cached(with_border_weights(dataset))` keeps them in a file
-    for all processes and runs.
+    Each process keeps maps in memory, up to a limit. `cached(with_border_weights(dataset))` stores them in a file for
+    all processes and runs.
 
     Args:
-        dataset: The dataset; its transform goes on to the new one.
-        w0: Height of the weight between cells.
+        dataset: The dataset; its transform becomes that of the new one.
+        w0: Peak weight between cells.
         sigma: Its width, in pixels of the untransformed image.
-        memory: Bytes of maps to keep in each process; those that were not asked for longest go first.
+        memory: Bytes of maps to keep in each process; the least recently used are dropped.
 
     Raises:
-        ConfigError: Unusable constants.
+        ConfigError: Invalid constants.
         DataError: On access, a sample without a mask (H, W).
 
     Examples:
@@ -50,14 +50,14 @@ def with_border_weights(
 
 
 class BorderWeightedDataset(SegmentationDataset):
-    """A dataset whose samples carry border weights; made by `with_border_weights`.
+    """A dataset whose samples have border weights; created by `with_border_weights`.
 
-    Pixels of `ignore_index` and of weight 0 belong to no cell; a weight that a sample has already is multiplied.
+    Pixels with `ignore_index` or weight 0 belong to no cell. An existing weight of a sample is multiplied.
 
     Args:
         dataset: The dataset.
-        w0: Height of the weight between cells.
-        sigma: Its width.
+        w0: Peak weight between cells.
+        sigma: Width of the weight.
         memory: Bytes of maps to keep.
     """
 
@@ -73,7 +73,7 @@ class BorderWeightedDataset(SegmentationDataset):
         self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __getstate__(self) -> dict[str, object]:
-        """Each process makes the maps that it needs."""
+        """Each process computes its own maps."""
         return self.__dict__ | {"_maps": OrderedDict()}
 
     def __copy__(self) -> BorderWeightedDataset:
@@ -83,7 +83,7 @@ class BorderWeightedDataset(SegmentationDataset):
         return twin
 
     def __getattr__(self, name: str) -> Any:
-        """What else the dataset offers, such as a baseline."""
+        """Other attributes of the dataset, such as a baseline."""
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.dataset, name)
@@ -92,7 +92,7 @@ class BorderWeightedDataset(SegmentationDataset):
         return len(self.dataset)
 
     def load(self, index: int) -> Sample:
-        """The dataset's sample, with its weights."""
+        """The sample of the dataset, with weights."""
         sample = self.dataset[index]
         weight = self._maps.get(index)
         if weight is None:
@@ -104,14 +104,14 @@ class BorderWeightedDataset(SegmentationDataset):
         return {**sample, "weight": weight}
 
     def sources(self) -> Iterable[Path]:
-        """The dataset's files."""
+        """The files of the dataset."""
         return self.dataset.sources()
 
     def _weigh(self, sample: Sample) -> np.ndarray:
         mask, given = sample.get("mask"), sample.get("weight")
         if mask is None or mask.ndim != 2:
             raise DataError(
-                "border weights need a mask", subject=sample.get("id"), expected="one label a pixel, (H, W)",
+                "border weights need a mask", subject=sample.get("id"), expected="one label per pixel, (H, W)",
                 found="none" if mask is None else mask.shape,
             )  # fmt: skip
         counts = mask != self.labels.ignore_index if given is None else (mask != self.labels.ignore_index) & (given > 0)
