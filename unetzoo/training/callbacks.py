@@ -1,12 +1,12 @@
-"""What accompanies a run: progress, logs, warnings, checkpoints, and whatever users add.
+"""Callbacks of a run: progress, logs, warnings, checkpoints, and your own.
 
 A callback overrides any of these methods; each is given the `Trainer`:
 
-    on_begin(trainer)                   the run begins, or goes on after `trainer.steps` optimizer steps
+    on_begin(trainer)                   the run begins, or continues after `trainer.steps` optimizer steps
     on_step(trainer, samples)           an optimizer step is done; must not wait for the device (`Trainer.mean_loss`)
     on_evaluate(trainer, output, batch) one more batch is validated, targets on the output's grid; must not wait either
     on_epoch(trainer, row, better)      an epoch is scored; better: it is the best so far
-    on_message(trainer, event, text)    something that a reader should know, e.g. that predictions have collapsed
+    on_message(trainer, event, text)    a message for the user, e.g. that predictions have collapsed
     on_end(trainer)                     the run ends, also by an error (`trainer.finished` is False then)
 
 `Trainer(callbacks=[…])` takes objects; a recipe names them: `[train] callbacks = ["tensorboard"]`. Packages register
@@ -39,18 +39,18 @@ IMAGES = 4  # samples that TensorBoard shows after every epoch
 
 
 class RunningTrainer:
-    """What callbacks may use of the `Trainer` that they accompany."""
+    """The part of the `Trainer` that callbacks may use."""
 
     net: nn.Module
     state: TrainState
     metrics: dict[str, Any]  # by head
-    labels: LabelSpec | None  # of the data, where it has some
+    labels: LabelSpec | None  # of the data, if it has any
     monitor: str  # the score that decides what is best
     plan: Plan  # where each epoch lies: plan.steps, plan.epochs
     out: Path | None  # the run folder, in every process
-    folder: RunFolder  # its writer, which writes in the main process alone
+    folder: RunFolder  # its writer, which writes in the main process only
     nonfinite: NonFiniteMonitor
-    finished: bool  # whether the run came to its end
+    finished: bool  # whether the run was completed
 
     @property
     def steps(self) -> int:
@@ -74,17 +74,17 @@ class RunningTrainer:
 
     @property
     def network(self) -> nn.Module:
-        """What is evaluated and kept as the best: the network, or the moving average of its weights."""
+        """The network that is evaluated and kept as the best: the trained one, or the moving average of its weights."""
         return self.state.network
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal came to some process, which ends the run after this step."""
+        """Whether a process received a signal, which ends the run after this step."""
         return bool(self.nonfinite.signal)
 
     @property
     def ended(self) -> bool:
-        """Whether no further epoch will be trained."""
+        """Whether no more epochs will be trained."""
         return len(self.history) >= self.plan.epochs or self.best.is_over or self.stopping
 
     def mean_loss(self) -> float:
@@ -120,10 +120,10 @@ class Callback:
         epoch 1: True
     """
 
-    every_process = False  # otherwise the methods are called in the main process alone
+    every_process = False  # the methods are called in the main process only
 
     def on_begin(self, trainer: RunningTrainer) -> None:
-        """The run begins, or goes on: what was logged of steps after `trainer.steps` no longer counts."""
+        """The run begins, or continues: logs of steps after `trainer.steps` are no longer valid."""
 
     def on_step(self, trainer: RunningTrainer, samples: int) -> None:
         """An optimizer step is done, over so many samples of all processes."""
@@ -135,7 +135,7 @@ class Callback:
         """An epoch is scored; the metrics hold the counts of all processes."""
 
     def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
-        """Something that a reader should know."""
+        """A message for the user."""
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """The run ends."""
@@ -145,7 +145,7 @@ class Callbacks:
     """Calls several callbacks in order.
 
     Args:
-        callbacks: Which.
+        callbacks: The callbacks.
         main: Whether this is the main process.
     """
 
@@ -153,7 +153,7 @@ class Callbacks:
         self.all = [callback for callback in callbacks if main or callback.every_process]
 
     def call(self, method: str, trainer: RunningTrainer, *given: Any) -> None:
-        """Call a method of all.
+        """Call a method of every callback.
 
         Raises:
             CheckpointWriteError: In place of an `OSError`.
@@ -173,13 +173,13 @@ class Callbacks:
 
 
 class Checkpoints(Callback):
-    """When checkpoints are written: every so many steps and epochs, after the last epoch, and after a signal.
+    """Writes checkpoints: every `epochs` epochs and `steps` steps, after the last epoch, and after a signal.
 
     The best network is written as soon as an epoch is the best so far, the log after every epoch.
 
     Args:
-        epochs: Write one after so many epochs.
-        steps: Write one after so many optimizer steps, too.
+        epochs: Epochs from one checkpoint to the next.
+        steps: Optimizer steps from one checkpoint to the next, if any.
     """
 
     every_process = True  # the random states of all processes are saved
@@ -188,12 +188,12 @@ class Checkpoints(Callback):
         self.epochs, self.steps = epochs, steps
 
     def on_step(self, trainer: RunningTrainer, samples: int) -> None:
-        """Write one where it is due."""
+        """Write a checkpoint if one is due."""
         if trainer.stopping or (self.steps and trainer.steps % self.steps == 0):
             trainer.save()
 
     def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
-        """Write what is due."""
+        """Write the best network, the log, and a checkpoint if one is due."""
         if better:
             trainer.folder.save_best(trainer.network)
         epoch = len(trainer.history)
@@ -205,7 +205,7 @@ class Checkpoints(Callback):
 class CollapseMonitor(Callback):
     """Warns when predictions are the same everywhere, with the likely causes (see `collapse`)."""
 
-    every_process = True  # what they found is added up
+    every_process = True  # their findings are added up
 
     def on_begin(self, trainer: RunningTrainer) -> None:
         """Continue from what the run has reported already."""
@@ -213,7 +213,7 @@ class CollapseMonitor(Callback):
         self._begin_evaluation()
 
     def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
-        """Add up the spread of predicted planes; nobody waits for the device."""
+        """Add up the spread of predicted planes; the host does not wait."""
         from ..report.samples import is_plane
 
         if self._input is None:
@@ -225,7 +225,7 @@ class CollapseMonitor(Callback):
                 self._spreads[head] = self._spreads[head] + part if head in self._spreads else part
 
     def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
-        """Look for collapses, and say what has changed."""
+        """Look for collapses, and report changes."""
         found: dict[str, Collapse | None] = {
             head: class_collapse(metric.confusion, metric.names)
             for head, metric in trainer.metrics.items()
@@ -297,7 +297,7 @@ class TensorBoard(Callback):
         self._samples: Any = None
 
     def on_begin(self, trainer: RunningTrainer) -> None:
-        """Open the event file; what a killed run logged of later steps is hidden."""
+        """Open the event file; logs of later steps, from a run that was killed, are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         if self.folder is None and trainer.out is None:
@@ -311,7 +311,7 @@ class TensorBoard(Callback):
         self._samples.add(output, dict(batch))
 
     def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
-        """Every score that is a number, and the first samples beside their predictions as `samples/<name>`."""
+        """Log all finite scores, and the first samples with their predictions as `samples/<name>`."""
         for name, value in row.items():
             if math.isfinite(value):
                 self._writer.add_scalar(name, value, trainer.steps)
@@ -321,11 +321,11 @@ class TensorBoard(Callback):
         self._begin_evaluation(trainer)
 
     def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
-        """As a text."""
+        """Log it as text."""
         self._writer.add_text(event, text.replace("\n", "  \n"), trainer.steps)
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """Write what is left."""
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

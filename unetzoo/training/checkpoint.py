@@ -1,9 +1,9 @@
-"""The folder of a run, and checkpoints that survive a kill: written aside, synced, renamed; verified when read.
+"""The folder of a run, and checkpoints that survive a kill: synced before they are renamed, verified when read.
 
     checkpoints/step-000123/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-The manifest (sizes and hashes, and its own) is written last, and the folder takes its name by one rename after
-everything is on disk; only then are older ones dropped. A second checkpoint of the same step is `step-000123-1`.
+The manifest (sizes and hashes, its own included) is written last, and the folder is renamed once everything is on disk;
+only then are older ones removed. A second checkpoint of the same step is `step-000123-1`.
 Nothing that could run code is stored or read.
 """
 
@@ -42,21 +42,21 @@ DESCRIPTION = ("recipe.json", "labels.json", "environment.json")  # the files th
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds: named groups of tensors, and plain values."""
+    """The content of a checkpoint: named groups of tensors, and plain values."""
 
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk: Disk = DISK) -> Path:
-    """Write a checkpoint durably, then drop the oldest ones.
+    """Write a checkpoint durably, then remove the oldest ones.
 
     Args:
         folder: The run's `checkpoints` folder.
         step: Optimizer steps done, which names it.
         checkpoint: Its content.
-        keep: How many to keep, at least two.
-        disk: What writes.
+        keep: Number of checkpoints to keep, at least two.
+        disk: The disk operations to use.
 
     Raises:
         CheckpointWriteError: The disk refused; earlier checkpoints are untouched.
@@ -88,7 +88,7 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        CheckpointCorruptError: A file is missing, or is not what was written.
+        CheckpointCorruptError: A file is missing or was changed.
         CheckpointError: It was written by another version.
     """
     try:
@@ -112,10 +112,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read and verify a checkpoint's plain values alone.
+    """Read and verify only the plain values of a checkpoint.
 
     Raises:
-        CheckpointCorruptError: They are not what was written.
+        CheckpointCorruptError: They were changed.
     """
     try:
         data = (path / "state.json").read_bytes()
@@ -127,7 +127,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def latest_state(folder: Path) -> dict[str, Any] | None:
-    """The plain values of the newest checkpoint whose values are whole; None where there is none."""
+    """The plain values of the newest checkpoint with intact values; None if there is none."""
     for path in reversed(found(folder)):
         with contextlib.suppress(CheckpointError):
             return load_state(path)
@@ -141,7 +141,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path) -> Checkpoint:
-    """The newest checkpoint that is whole; damaged ones are passed over with a warning.
+    """The newest intact checkpoint; damaged ones are skipped with a warning.
 
     Raises:
         CheckpointError: There is none.
@@ -155,7 +155,7 @@ def latest(folder: Path) -> Checkpoint:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a killed writer left behind."""
+    """Remove temporary files of a killed writer."""
     for aside in folder.glob(".tmp-*"):
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -164,10 +164,10 @@ def clean(folder: Path) -> None:
 
 
 class RunFolder:
-    """Where a run is kept.
+    """The folder of a run.
 
     Args:
-        path: The folder; None keeps nothing.
+        path: The folder; None writes nothing.
         keep: Checkpoints to keep.
     """
 
@@ -176,13 +176,13 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """The folder of the checkpoints."""
         if self.path is None:
             raise ConfigError("cannot resume without a run folder", hint="give out=")
         return self.path / "checkpoints"
 
     def lock(self) -> RunLock:
-        """Held while the run is written; makes the folder."""
+        """The lock to hold while the run is written; creates the folder."""
         return RunLock(self.path)
 
     def check(self, resume: bool) -> None:
@@ -197,13 +197,13 @@ class RunFolder:
             )
 
     def begin(self) -> None:
-        """Remove what a killed writer left behind."""
+        """Remove temporary files of a killed writer."""
         if self.path is not None:
             clean(self.checkpoints)
             clean(self.path)
 
     def describe(self, files: Mapping[str, Any]) -> None:
-        """Write those JSON files whose content is new, and `manifest.json` for them."""
+        """Write the JSON files whose content has changed, and `manifest.json` for them."""
         if self.path is None:
             return
         texts = {self.path / name: as_json(content) for name, content in files.items()}
@@ -220,7 +220,7 @@ class RunFolder:
             save(self.checkpoints, step, content, keep=self.keep)
 
     def save_best(self, net: nn.Module) -> None:
-        """Keep a network as the best (of a plain module the weights); the folder is whole at any moment."""
+        """Save the best network (only the weights of a plain module); the folder is complete at any moment."""
         if self.path is None:
             return
         save_network = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
@@ -228,7 +228,7 @@ class RunFolder:
 
         def write() -> None:
             save_network(aside)
-            if not (aside / MANIFEST).is_file():  # networks of ours have done it themselves
+            if not (aside / MANIFEST).is_file():  # our own networks have written it
                 ModelBundle.of(net).save(aside)
             io.replace_folder(aside, aside.with_name("best"))
 
@@ -242,13 +242,13 @@ class RunFolder:
                 self._write("the log", lambda path=path, text=text: write_text(path, text))
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a file of facts."""
+        """Write a JSON file."""
         if self.path is not None:
             path = self.path / name
             self._write(name, lambda: write_json(path, content))
 
     def load_latest(self) -> Checkpoint:
-        """The newest whole checkpoint."""
+        """The newest intact checkpoint."""
         return latest(self.checkpoints)
 
     def note(self, event: str, **facts: Any) -> None:
@@ -284,7 +284,7 @@ def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Give an optimizer the state that `pack_optimizer` took, in the memory layout of its parameters.
+    """Restore the state that `pack_optimizer` returned, in the memory layout of the parameters.
 
     Raises:
         CheckpointMismatchError: It belongs to another optimizer.

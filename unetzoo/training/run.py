@@ -1,4 +1,4 @@
-"""Runs: a recipe becomes objects, a folder with everything needed to repeat it, images and scores.
+"""Runs of recipes: from a recipe to a folder with everything needed to repeat it, images and scores.
 
 RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  best/
 checkpoints/  report.html  curves.png  predictions/  tensorboard/
@@ -40,7 +40,7 @@ from .trainer import Trainer
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: its folder, the scores of its best network, and those of the dataset's own baseline."""
+    """The result of a run: its folder, the scores of its best network, and those of the dataset's own baseline."""
 
     out: Path
     scores: dict[str, float]
@@ -58,12 +58,12 @@ def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
 
 
 def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> SampleTransform:
-    """The transform of one split; only the training split's augments, unless the recipe says otherwise."""
+    """The transform of one split; only that of the training split augments, unless the recipe differs."""
     return recipe.transform.build(split, labels)
 
 
 def make_batch_transform(recipe: Recipe, labels: LabelSpec) -> BatchTransform | None:
-    """What of the training transform is left for the device; None where the loader does it all."""
+    """The part of the training transform that runs on the device; None if the loader does it all."""
     on_device = recipe.transform.of("train").get("on") == "device"
     return BatchTransform(recipe.transform.build("train", labels)) if on_device else None
 
@@ -77,7 +77,7 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Trainer:
-    """The Trainer that a recipe describes.
+    """Build the Trainer of a recipe.
 
     Args:
         recipe: The recipe.
@@ -144,12 +144,12 @@ def make_callbacks(recipe: Recipe) -> list[Callback]:
 
 
 class Report(Callback):
-    """Writes what a run of a recipe leaves: `recipe.json` first, in the end scores and report of its best network.
+    """Writes `recipe.json` at the start, and the scores and the report of the best network at the end.
 
     Args:
         recipe: The recipe.
-        data: What the best network is scored on.
-        command: How the run was started, for the report.
+        data: The dataset on which the best network is scored.
+        command: The command that started the run, for the report.
     """
 
     every_process = True  # an evaluation needs them all
@@ -164,7 +164,7 @@ class Report(Callback):
         trainer.folder.describe({"recipe.json": self.recipe.to_dict()})
 
     def on_end(self, trainer: Trainer) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Score the best network and write the report, unless the run broke off."""
+        """Score the best network and write the report, unless the run was interrupted."""
         if not trainer.finished or trainer.out is None:
             return
         from ..report.gallery import Gallery  # the report reads training's records, so it is imported last
@@ -201,16 +201,16 @@ def train(
     """Train a recipe into a run folder and score its best network.
 
     Args:
-        source: A recipe's name, its file, or a run folder whose recipe is to be run again.
+        source: The name of a recipe, its file, or a run folder whose recipe is run again.
         sets: Overrides, `section.key=value`.
-        out: Run folder; `runs/<recipe>` by default (`runs/<recipe>-fast`), with a number where that exists.
+        out: Run folder. Default: `runs/<recipe>` (`runs/<recipe>-fast`), with a number if that exists.
         fast: Train the recipe's fast variant.
-        resume: Go on with the run in `out` (or `source`, when that is a run folder).
+        resume: Continue the run in `out` (or in `source` if that is a run folder).
         progress: Show a progress bar.
-        say: Where to tell what is done.
+        say: Called with a line of text about the run.
 
     Raises:
-        ConfigError: A wrong recipe, or a run folder that holds another run.
+        ConfigError: An invalid recipe, or a run folder that holds another run.
         RunLockedError: Another process writes to the folder.
     """
     recipe = load(source, sets, fast=fast)
@@ -241,7 +241,7 @@ def evaluate(
         progress: Show a progress bar.
         report: Folder for what the metrics report: that of the mask there, those of other heads in a folder each; and
             data.json, which says what was scored on which data.
-        say: Where to tell which data were scored.
+        say: Called with a line of text about the scored data.
 
     Returns:
         `<split>/<term>` of the loss, with the split that was scored, and each metric's scores as

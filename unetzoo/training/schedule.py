@@ -1,7 +1,6 @@
-"""How long a run is, and how its learning rate moves.
+"""The length of a run and the schedule of its learning rate.
 
-`Plan` says where each epoch lies: in which stage of growing images, and at which optimizer steps. `Schedule` sets the
-rate of every optimizer step.
+`Plan` maps epochs to stages of growing images and to optimizer steps. `Schedule` sets the rate of every optimizer step.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SCHEDULERS: dict[str, Any] = {
 }
 SPAN = {"cosine": "T_max", "polynomial": "total_iters", "onecycle": "total_steps"}  # keywords for the run's length
 PLATEAU, ONECYCLE = lr_scheduler.ReduceLROnPlateau, lr_scheduler.OneCycleLR
-MOVING = ("last_epoch", "_step_count", "base_lrs")  # what a scheduler keeps when the length of the run changes
+MOVING = ("last_epoch", "_step_count", "base_lrs")  # kept by a scheduler when the length of the run changes
 Unit = Literal["epoch", "step"]
 
 
@@ -40,7 +39,7 @@ class Stage:
     """Some epochs on images of one size.
 
     Args:
-        epochs: How many.
+        epochs: Their number.
         batch_size: Batch size per process; the run's own by default.
         transform: Transform of the training data; the dataset's own by default.
 
@@ -60,14 +59,14 @@ class Stage:
 
 
 class Plan:
-    """Where each epoch of a run lies: its stage, its optimizer steps.
+    """Stage and optimizer steps of each epoch of a run.
 
     Args:
-        stages: One after the other.
+        stages: The stages, in order.
         samples: Training samples of one process.
-        batch_size: For stages without their own.
+        batch_size: Batch size of stages without their own.
         accumulate: Batches per optimizer step.
-        drop_last: Leave out the last batch of an epoch where it is smaller.
+        drop_last: Leave out the last batch of an epoch if it is smaller.
         steps: Optimizer steps after which the run ends; the last stage is repeated until then.
 
     Examples:
@@ -114,7 +113,7 @@ class Plan:
         return (self.stages[self.stage(epoch)].batch_size or 1) * self.accumulate
 
     def samples_in(self, epoch: int) -> int:
-        """Samples that one process has seen when an epoch ends; fewer in the last one of a run that ends by steps."""
+        """Samples of one process in an epoch; fewer in the last one if the run ends by steps."""
         return min(self.steps_in(epoch) * self.step_size(epoch), self._samples[self.stage(epoch)])
 
     def smallest_batch(self, stage: int) -> int:
@@ -131,7 +130,7 @@ class Plan:
         return steps + max(epoch - before, 0) * self._lengths[-1]
 
     def steps_in(self, epoch: int) -> int:
-        """Optimizer steps of an epoch; fewer in the last one of a run that ends by steps."""
+        """Optimizer steps of an epoch; fewer in the last one if the run ends by steps."""
         return min(self._lengths[self.stage(epoch)], self.steps - self.first_step(epoch))
 
     def is_whole(self, epoch: int) -> bool:
@@ -140,13 +139,12 @@ class Plan:
 
 
 class Schedule:
-    """How the learning rate moves: a scheduler of torch by name, perhaps after a linear rise.
+    """The schedule of the learning rate: a scheduler of torch by name, optionally after a linear warm-up.
 
     Args:
-        name: One of `SCHEDULERS`; None keeps the rate after its rise.
-        unit: What the scheduler counts, "epoch" or "step" (an optimizer step). By default epochs; steps for
-            "onecycle".
-        warmup: Optimizer steps in which the rate rises linearly to what the scheduler says.
+        name: One of `SCHEDULERS`; None keeps the rate constant after the warm-up.
+        unit: What the scheduler counts, "epoch" or "step" (an optimizer step). Default: "epoch"; "step" for "onecycle".
+        warmup: Optimizer steps in which the rate rises linearly to that of the scheduler.
         options: torch's keywords. The length of the run is filled in for "cosine", "polynomial" and "onecycle".
 
     Raises:
@@ -183,7 +181,7 @@ class Schedule:
 
     @classmethod
     def of(cls, scheduler: Any) -> Schedule:
-        """A ready scheduler of torch, or a schedule as it is."""
+        """The schedule of a scheduler that torch built; a `Schedule` is returned unchanged."""
         if isinstance(scheduler, Schedule):
             return scheduler
         schedule = cls(unit="step" if isinstance(scheduler, ONECYCLE | lr_scheduler.CyclicLR) else "epoch")
@@ -191,7 +189,7 @@ class Schedule:
         return schedule
 
     def build(self, optimizer: Optimizer, *, epochs: int, steps: int, mode: str = "max") -> None:
-        """Make the scheduler for a run of so many epochs and optimizer steps.
+        """Build the scheduler for the length of a run.
 
         Args:
             optimizer: Whose rate it sets.
@@ -241,25 +239,25 @@ class Schedule:
             self.scheduler.step()
 
     def rate(self, step: int) -> float:
-        """The first group's rate at an optimizer step, as the scheduler now says."""
+        """The current rate of the first parameter group at an optimizer step."""
         return self.optimizer.param_groups[0]["lr"] * self._rise(step)
 
     def _rise(self, step: int) -> float:
         return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
 
     def after_epoch(self, score: float) -> None:
-        """An epoch has ended with this monitored score."""
+        """Move on after an epoch with this monitored score."""
         if isinstance(self.scheduler, PLATEAU):
             self.scheduler.step(score)
         elif self.scheduler is not None and self.unit == "epoch":
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Where the scheduler stands, as JSON can hold it."""
+        """The state of the scheduler, JSON-able."""
         return None if self.scheduler is None else _pairs(self.scheduler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from there; a run whose length has changed takes the rates of its new length from here on."""
+        """Continue from a saved state; a run whose length has changed follows the new length from here on."""
         if self.scheduler is None or state is None:
             return
         vars(self.optimizer)["_opt_called"] = True  # it stepped before the stop; torch would warn that it never did
@@ -276,7 +274,7 @@ class Schedule:
 
 
 def _pairs(value: Any) -> Any:
-    """JSON's keys are texts; mappings with other keys become lists of pairs."""
+    """JSON keys are strings: mappings with other keys become lists of pairs."""
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
             return {key: _pairs(inner) for key, inner in value.items()}

@@ -16,34 +16,34 @@ MOST_WORKERS = 1024  # a mistyped number would start processes until the system 
 
 
 class Settings(BaseModel):
-    """How a run is trained: the keywords of `unetzoo.Trainer` and the table `[train]` of recipes.
+    """Settings of a run: the keyword arguments of `unetzoo.Trainer` and the table `[train]` of recipes.
 
     Args:
-        epochs: Passes over the training data; 10 unless `steps` or stages say how long to train.
+        epochs: Passes over the training data; 10 unless `steps` or stages give the length.
         steps: Optimizer steps.
         batch_size: Batch size per process.
         accumulate: Batches per optimizer step; gradients are averaged over their samples.
-        drop_last: Leave out the last batch of an epoch where it is smaller.
-        seed: Of order, augmentation and dropout.
+        drop_last: Leave out the last batch of an epoch if it is smaller.
+        seed: Seed of order, augmentation and dropout.
         precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU), or "auto": "bf16" with
             `channels_last` where the hardware multiplies it and the network is large enough to gain, else "fp32".
-        workers: Loader processes.
+        workers: Number of loader processes.
         clip: Largest gradient norm.
-        ema: Decay of the moving average of the weights, which is then what is evaluated and kept as the best.
-        freeze_encoder: Epochs in which the encoder is frozen.
+        ema: Decay of the moving average of the weights, which is then evaluated and kept as the best.
+        freeze_encoder: Number of first epochs in which the encoder is frozen.
         channels_last: Keep weights and images in this memory layout.
         compile: Compile the forward pass of training.
         save_memory: Recompute cheap maps in the backward pass: less memory for a little more time, the same gradients
             (`unetzoo.recompute.save_memory`); a compiled network chooses by itself.
         sync_bn: Batch-norm statistics over all processes (on GPUs).
         find_unused_parameters: Let several processes train a network of which not all parameters get a gradient.
-        monitor: The score that says which epoch is best; the first of the metric by default.
-        mode: Whether a larger ("max") or smaller ("min") score is better; by default smaller for losses.
+        monitor: The score that decides which epoch is best. Default: the first of the metric.
+        mode: Whether a larger ("max") or smaller ("min") score is better. Default: "min" for losses.
         patience: Epochs without a better score after which training stops.
         tile: Evaluate by exact tiles of this size, for images that do not fit as a whole.
         keep: Checkpoints to keep, at least two.
-        checkpoint_epochs: Write one after so many epochs, and after the last.
-        checkpoint_steps: Write one after so many optimizer steps, too.
+        checkpoint_epochs: Epochs from one checkpoint to the next; the last epoch always writes one.
+        checkpoint_steps: Optimizer steps from one checkpoint to the next, if any.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -78,11 +78,11 @@ class Settings(BaseModel):
         return self
 
     def mode_of(self, monitor: str) -> str:
-        """Whether a larger ("max") or smaller ("min") score is better: of losses the smaller, unless `mode` says."""
+        """Whether a larger ("max") or smaller ("min") score is better; "min" for losses unless `mode` is set."""
         return self.mode or ("min" if monitor.startswith(("train/", "val/")) else "max")
 
     def monitor_among(self, names: Sequence[str]) -> str:
-        """Which of the scores says what is best: the first of the metrics, unless `monitor` says.
+        """The score that decides which epoch is best: the first of the metrics unless `monitor` is set.
 
         Raises:
             ConfigError: There is no such score.
@@ -94,7 +94,7 @@ class Settings(BaseModel):
 
     @classmethod
     def signature_of(cls, function: Callable[..., Any]) -> inspect.Signature:
-        """A function's signature with the settings in the place of its `**settings`."""
+        """A function's signature with the settings instead of its `**settings`."""
         signature = inspect.signature(function, eval_str=False)
         kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         added = [
@@ -105,10 +105,10 @@ class Settings(BaseModel):
 
     @classmethod
     def checked(cls, given: Mapping[str, Any]) -> Self:
-        """Check settings that are given as keywords.
+        """Check settings given as keyword arguments.
 
         Raises:
-            ConfigError: An unknown or wrong one.
+            ConfigError: An unknown or invalid setting.
         """
         try:
             return cls(**given)
@@ -118,11 +118,11 @@ class Settings(BaseModel):
 
 
 def faults(error: ValidationError, model: type[BaseModel]) -> str:
-    """What pydantic found, in one line, with the nearest spelling of unknown keys.
+    """The faults that pydantic found, in one line, with the nearest spelling of unknown keys.
 
     Args:
-        error: pydantic's.
-        model: The table that the unknown keys were given to.
+        error: The error of pydantic.
+        model: The table with the faults.
     """
     lines = []
     for fault in error.errors():
@@ -138,7 +138,7 @@ def faults(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], places: Sequence[str | int]) -> list[str]:
-    """The keys of the table that lies at a place inside another."""
+    """The keys of an inner table."""
     for place in places:
         field = model.model_fields.get(str(place))
         held = () if field is None else (field.annotation, *get_args(field.annotation))

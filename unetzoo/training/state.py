@@ -1,4 +1,4 @@
-"""The state of a run: everything that its next steps depend on, as one object that checkpoints hold."""
+"""The state of a run: everything that its next steps depend on, in one object that checkpoints store."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Best:
 
     Args:
         mode: Whether a larger ("max") or smaller ("min") score is better.
-        patience: Epochs without a better score after which it is time to stop.
-        latest: Take the latest epoch for the best, for a run that is not evaluated.
+        patience: Epochs without a better score after which to stop.
+        latest: The latest epoch counts as the best, for runs without evaluation.
 
     Examples:
         >>> best = Best("max", patience=2)
@@ -43,7 +43,7 @@ class Best:
         self.epoch = self.epochs = 0
 
     def follow(self, value: float) -> bool:
-        """Take in the score of one more epoch; whether it is the best so far."""
+        """Add the score of an epoch; returns whether it is the best so far."""
         self.epochs += 1
         score = float(self.epochs) if self.latest else value if self.mode == "max" else -value
         better = not math.isnan(score) and (self.score is None or score > self.score)
@@ -66,7 +66,7 @@ class Best:
 
 
 class Buffers:
-    """A network's buffers, looked up anew each time: moving a network replaces them.
+    """The buffers of a network, looked up at each call, since moving a network replaces them.
 
     Args:
         net: The network.
@@ -83,7 +83,7 @@ class Buffers:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Put the buffers back after the block."""
+        """Restore the buffers after the block."""
         saved = [buffer.clone() for buffer in self.now()]
         try:
             yield
@@ -121,7 +121,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the network as it is after optimizer step number `step`, counted from 1."""
+        """Add the network after optimizer step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         means, values = list(self._means), list(self._values)
         for mean, value in zip(self._mean_buffers.now(), self._buffers.now(), strict=True):
@@ -135,7 +135,7 @@ class EMA:
 
 @dataclass
 class TrainState:
-    """What a run has come to, and the objects whose states belong to it.
+    """The progress of a run, and the objects whose states belong to it.
 
     Args:
         net: The network that is trained.
@@ -152,7 +152,7 @@ class TrainState:
         seconds: Time spent in the current epoch.
         micro_batches: Parts that each batch is split into; more after memory ran out.
         skipped: Steps of the current epoch that the scaler skipped.
-        skipped_in_a_row: The latest of them without one in between that was not.
+        skipped_in_a_row: Skipped steps since the last one that was not skipped.
     """
 
     net: nn.Module
@@ -173,7 +173,7 @@ class TrainState:
 
     @property
     def network(self) -> nn.Module:
-        """What is evaluated and kept as the best: the network, or the moving average of its weights."""
+        """The network that is evaluated and kept as the best: the trained one, or the moving average of its weights."""
         return self.net if self.ema is None else self.ema.net
 
     def begin_anew(self) -> None:
@@ -211,7 +211,7 @@ class TrainState:
                 "the weights are not finite",
                 subject=f"step {self.steps}",
                 found=", ".join(spoiled[:3]),
-                hint="lower the learning rate; the last checkpoint stands",
+                hint="lower the learning rate; the last checkpoint is kept",
             )
         tensors["optimizer"], plain = checkpoint.pack_optimizer(self.optimizer)
         own = {"rng": rng.pack(rng.take()), "sums": [] if self.sums is None else self.sums.tolist()}

@@ -1,8 +1,8 @@
 """One optimizer step: forward, backward, finite check, clipping, optimizer, moving average.
 
-A step counts as a whole or not at all. When memory runs out, buffers and random streams are put back and its batches
-are taken again in smaller parts. What is not finite is undone on the device, before the optimizer sees it; the host
-reads of it one step late and never waits for the device.
+A step is taken as a whole or not at all. When memory runs out, buffers and random streams are restored and the batches
+are processed again in smaller parts. A step that is not finite is undone on the device, before the optimizer sees it;
+the host reads the flags one step later and never waits for the device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .batches import Batch
 from .evaluate import Objective
 from .state import Buffers, TrainState
 
-SKIPS = 25  # gradients that stay infinite for so many steps in a row are no matter of the scale
+SKIPS = 25  # steps in a row after which infinite gradients are not caused by the scale
 
 
 class Flags(NamedTuple):
-    """What all processes together found in one optimizer step."""
+    """The findings of all processes in one optimizer step."""
 
     loss: bool
     gradient: bool
@@ -79,7 +79,7 @@ class TrainStep:
         self._frozen: bool | None = None
 
     def __call__(self, group: Sequence[Batch], received: int = 0) -> Flags | None:
-        """Take a step; returns what was found in the step before, if there was one.
+        """Take a step; returns the flags of the step before, if there was one.
 
         Args:
             group: Batches as they were loaded; gradients are averaged over their samples.
@@ -118,7 +118,7 @@ class TrainStep:
         self.objective.train()
 
     def flush(self) -> Flags | None:
-        """What was found in the last step; the host waits for it."""
+        """The flags of the last step; the host waits for them."""
         return self._swap(None)
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class TrainStep:
 
 
 class NonFiniteMonitor:
-    """Reads the flags of a run: ends it at what is not finite, and tells a scaler's skipped steps from that.
+    """Reads the flags of a run: ends it when something is not finite, other than steps that a scaler skips.
 
     Args:
         state: Where skipped steps are counted.
@@ -260,11 +260,11 @@ class NonFiniteMonitor:
         self._expected: deque[tuple[int, list[Any]]] = deque()
 
     def expect(self, step: int, samples: list[Any]) -> None:
-        """Announce a step whose flags will come; they come in order."""
+        """Announce a step whose flags will follow; they follow in order."""
         self._expected.append((step, samples))
 
     def read(self, flags: Flags | None) -> None:
-        """Take the flags of the oldest expected step, if they have come. All processes call it together.
+        """Process the flags of the oldest expected step, if they have arrived. All processes call it together.
 
         Raises:
             NonFiniteError: The run must end. `nonfinite.json` names the samples of every process.
@@ -282,11 +282,11 @@ class NonFiniteMonitor:
             subject=f"step {step}, samples {samples}",
             found="NaN or infinity",
             hint="look at these samples, lower the learning rate, set train.clip, or train in fp32; "
-            "the last checkpoint stands",
+            "the last checkpoint is kept",
         )
 
     def fault(self, flags: Flags) -> str | None:
-        """What is not finite and must end the run, or None; counts skipped steps and keeps signals."""
+        """The non-finite quantity that must end the run, or None; counts skipped steps and keeps signals."""
         state, scaled = self.state, self.state.scaler.is_enabled()
         state.skipped_in_a_row = state.skipped_in_a_row + 1 if scaled and flags.gradient else 0
         state.skipped += state.skipped_in_a_row > 0

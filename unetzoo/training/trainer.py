@@ -1,8 +1,8 @@
 """The Trainer: one loop over epochs and optimizer steps, with plain objects.
 
 accelerate places the network and joins the processes; precision, loaders and schedulers are ours, since its own are
-global to the process. What a run depends on is its `TrainState` (`state`), an optimizer step is `TrainStep` (`step`),
-and what accompanies the run are callbacks (`callbacks`).
+global to the process. `TrainState` (`state`) holds all that a run depends on, `TrainStep` (`step`) takes an optimizer
+step, and progress, logs and checkpoints are callbacks (`callbacks`).
 """
 
 from __future__ import annotations
@@ -54,27 +54,26 @@ from .step import NonFiniteMonitor, TrainStep
 class Trainer(RunningTrainer):
     """Trains and evaluates a network.
 
-    Keywords beside these are settings: `epochs`, `batch_size`, `precision`, …; see `unetzoo.training.Settings`.
+    Further keyword arguments are settings: `epochs`, `batch_size`, `precision`, …; see `unetzoo.training.Settings`.
 
     Args:
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict` (see the loss
-            `multitask`), whose terms are summed and logged by name. Parameters of its own are trained too.
+            `multitask`), whose terms are summed and logged by name. Its own parameters are trained, too.
         metrics: A metric or a list of metrics for each head ("mask", "depth"); given without a head, for the mask.
             torchmetrics' work too.
         optimizer: A torch optimizer over the parameters of network and loss; AdamW at 1e-3 by default.
         scheduler: A `Schedule`, or a torch scheduler, stepped once an epoch (OneCycleLR and CyclicLR: once a step;
             ReduceLROnPlateau with the monitored score).
         stages: Progressive resizing: epochs, batch size and transform of each `Stage`.
-        out: Run folder, for log, checkpoints and the best network; nothing is written without it.
+        out: Run folder for log, checkpoints and the best network. Default: nothing is written.
         batch_transform: Applied to every training batch on its device, before the network.
-        record: What stands in every checkpoint beside the weights, e.g. the recipe; a resumed run must match it.
-        callbacks: What accompanies the run (see `unetzoo.training.callbacks`), e.g.
-            `unetzoo.training.TensorBoard("runs/one")`.
+        record: Stored in every checkpoint, e.g. the recipe; a resumed run must have the same.
+        callbacks: See `unetzoo.training.callbacks`; e.g. `[unetzoo.training.TensorBoard("runs/one")]`.
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: Wrong settings, or ones that do not fit together.
+        ConfigError: Invalid settings or parts, or ones that do not fit together.
 
     Examples:
         >>> import unetzoo
@@ -156,7 +155,7 @@ class Trainer(RunningTrainer):
         Args:
             train: A dataset with length and index, or a plain `DataLoader` of one, whose batch size is taken.
             val: A dataset to evaluate; without it the last epoch counts as the best.
-            resume: Go on from the newest whole checkpoint in `out`, at the very step.
+            resume: Continue from the newest intact checkpoint in `out`, at the exact step.
 
         Returns:
             One row per epoch: `epoch`, `lr`, `seconds`, `train/<term>`, and the scores of `evaluate`.
@@ -167,7 +166,7 @@ class Trainer(RunningTrainer):
             MemoryExhaustedError: Not even one sample at a time fits.
             CheckpointError: Nothing to resume from, a checkpoint of another network or recipe, or a full disk.
             RunLockedError: Another process writes to `out`.
-            SystemExit: SIGTERM or SIGINT came: the checkpoint is written, the code is 143 or 130.
+            SystemExit: After SIGTERM or SIGINT, with code 143 or 130; the checkpoint is written.
         """
         if isinstance(train, DataLoader) and train.batch_size:
             given = {"batch_size": train.batch_size, "drop_last": train.drop_last}
@@ -191,7 +190,7 @@ class Trainer(RunningTrainer):
         return self.history
 
     def _prepare(self, train: Any, val: Any) -> None:
-        """Plan the run, and let a few samples through network, loss and metrics; nothing is written."""
+        """Plan the run and rehearse it with a few samples; nothing is written."""
         settings = self.settings
         self._begin_anew()
         self.samples = len(train)
@@ -256,10 +255,10 @@ class Trainer(RunningTrainer):
         self.state.seconds += time.perf_counter() - started
 
     def _close_epoch(self, val: Any, epoch: int) -> None:
-        """Score, log, and keep what is to be kept."""
+        """Score the epoch and pass its row to the callbacks."""
         state = self.state
         if not self.plan.is_whole(epoch):
-            self.save()  # a longer run goes on inside this epoch
+            self.save()  # a longer run continues inside this epoch
         started = time.perf_counter()
         row = {"epoch": epoch + 1.0, "lr": state.schedule.rate(self.steps - 1)}
         row |= state.mean_terms(self.plan.samples_in(epoch) * self.world, self._summed)
@@ -278,12 +277,12 @@ class Trainer(RunningTrainer):
         self.accelerator.wait_for_everyone()
 
     def evaluate(self, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
-        """Scores over a dataset, whole images at their own size. All processes call it together.
+        """Score a dataset, whole images at their own size. All processes call it together.
 
         Args:
             dataset: The dataset.
             seen: Called with every (output, batch) that is scored, targets on the output's grid.
-            split: Which part of the data that is, to stand before the loss.
+            split: Name of the data, which prefixes the loss.
 
         Returns:
             `<split>/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
@@ -300,7 +299,7 @@ class Trainer(RunningTrainer):
             yield from self.evaluator.outputs(self.network, self._to_evaluate(dataset))
 
     def save(self) -> None:
-        """Write a checkpoint, once it is known that the last step was finite. All processes call it together."""
+        """Write a checkpoint, after checking that the last step was finite. All processes call it together."""
         self.nonfinite.read(self.train_step.flush())
         if self.out is not None:
             saved = self.state.state_dict()
@@ -328,7 +327,7 @@ class Trainer(RunningTrainer):
         return fastest_precision(self.net, self.device, batch_size, first_batch(data, self.settings.seed)["image"])
 
     def _stopped(self, signal: int) -> SystemExit:
-        """The end of a run that a signal stopped; its checkpoint is written."""
+        """The exit of a run that a signal stopped; its checkpoint is written."""
         if self.out is not None:
             best = f"; epoch {self.best.epoch} is kept in best/" if self.best.epoch else ""
             go_on = f"unetzoo train {self.out} --resume" if self.record else "fit(…, resume=True)"
