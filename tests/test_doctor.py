@@ -91,6 +91,7 @@ def test_proposed_commands_for_a_manifest_work(tmp_path):
 def test_options_are_written_as_the_command_line_reads_them():
     arguments = {"names": ["a b", "c"], "ids": [0, 255], "classes": 2, "masks": "labels", "mask_suffix": "_mask"}
     arguments |= {"root": "2024", "images": "it's", "delimiter": ";", "other": "true", "none": ""}
+    arguments |= {"manifest": "[/x]", "mask": "{a", "image": '"quoted"'}
     assert parse_sets(shlex.split(as_options(arguments))[1::2]) == arguments
     assert parse_sets(shlex.split(as_options(arguments, "data."))[1::2]) == {"data": arguments}
 

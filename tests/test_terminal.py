@@ -56,7 +56,7 @@ def test_class_names_and_folders_that_look_like_markup_train_and_evaluate(tmp_pa
     names = ["[/x]", "person [sitting]"]
     draw_folder(tmp_path / "[/data]", count=4, size=16)
     (tmp_path / "cells.toml").write_text(FOLDER.replace("epochs = 2", "epochs = 1"))
-    sets = ["--set", "data.root=[/data]", "--set", f"data.names={names}".replace("'", '"')]
+    sets = ["--set", 'data.root="[/data]"', "--set", f"data.names={names}".replace("'", '"')]
     run = tmp_path / "runs" / "[" / "foo]"
     text = unetzoo("train", "cells.toml", *sets, "--out", "runs/[/foo]", cwd=tmp_path)
     assert all(name in text for name in names) and "runs/[/foo]" in text

@@ -87,7 +87,7 @@ def as_options(arguments: Mapping[str, Any], section: str = "") -> str:
 
 def _toml(value: Any) -> str:
     """A value as `--set` reads it: strings without quotes, unless they would be read as something else."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.lstrip().startswith(("[", "{", '"', "'")):
         try:
             tomllib.loads(f"value = {value}")
         except tomllib.TOMLDecodeError:
