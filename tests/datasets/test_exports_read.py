@@ -108,7 +108,7 @@ def test_faults_of_an_export(original):
     Image.new("RGB", (41, 30)).save(original / "bg" / "bg3.jpg")
     (original / "fg_bg" / "fg001_bg4_05.jpg").write_bytes(b"\xff\xd8\xff broken")
     data = read()
-    for stem, what in (("fg001_bg2_05", r"fg_bg_depth and fg_bg differ.*40×30.*40×31"), ("fg001flip_bg3_05", "bg and")):
+    for stem, what in (("fg001_bg2_05", r"fg_bg_depth.*40×30.*40×31"), ("fg001flip_bg3_05", "bg and")):
         with pytest.raises(SizeMismatchError, match=what):
             data[data.stems.index(stem)]
     with pytest.raises(ImageDecodeError, match="fg001_bg4"):

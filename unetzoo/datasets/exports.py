@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, LabelRangeError, SizeMismatchError
+from ..errors import ConfigError, DataError, LabelRangeError
 from ..labels import LabelSpec
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split
@@ -18,7 +18,7 @@ from .blending import beside
 from .depth_files import read_depth
 from .export_files import COMPOSITE, DEPTH, MANIFEST, MASK, SCENE, THRESHOLD, find_export, identities
 from .file_dataset import divided
-from .files import PathLike, read_image, read_mask
+from .files import PathLike, check_same_size, read_image, read_mask
 from .layout import FileLayout, FilePattern, MaskValues
 from .listing import natural_key, shown
 from .sources import division
@@ -154,7 +154,8 @@ class CompositesExport(SegmentationDataset):
         planes[MASK] = self._mask(paths[MASK])
         if DEPTH in paths:
             planes[DEPTH] = read_depth(paths[DEPTH], self.depth_scale)
-        _check_sizes(planes, paths)
+        for kind, plane in planes.items():
+            check_same_size(planes[COMPOSITE], plane, paths[COMPOSITE], paths[kind], kind)
         sample: Sample = {"image": beside([planes[kind] for kind in self.image_kinds]), "mask": planes[MASK]}
         if DEPTH in planes:
             sample["depth"] = planes[DEPTH]
@@ -202,14 +203,3 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise DataError("unreadable file", subject=path, found=error.strerror, hint="check its permissions") from error
-
-
-def _check_sizes(planes: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> None:
-    height, width = planes[COMPOSITE].shape[:2]
-    for kind, plane in planes.items():
-        if plane.shape[:2] != (height, width):
-            raise SizeMismatchError(
-                f"{kind} and {COMPOSITE} differ in size", subject=paths[kind],
-                expected=f"{width}×{height} as {paths[COMPOSITE]}", found=f"{plane.shape[1]}×{plane.shape[0]}",
-                hint="the file belongs to another composite, or one of them was resized",
-            )  # fmt: skip

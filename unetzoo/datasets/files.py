@@ -96,19 +96,21 @@ def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, sub
     return LabelRangeError("unknown label values", subject=subject, expected=expected, found=found, hint=hint)
 
 
-def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: object, mask_path: object) -> None:
-    """Check that image and mask have the same size.
+def check_same_size(
+    image: np.ndarray, plane: np.ndarray, image_path: object, plane_path: object, role: str = "mask"
+) -> None:
+    """Check that an image and another plane of its sample have the same size.
 
     Raises:
         SizeMismatchError: They differ.
     """
-    if image.shape[:2] != mask.shape[:2]:
+    if image.shape[:2] != plane.shape[:2]:
         raise SizeMismatchError(
-            "mask and image differ in size",
-            subject=mask_path,
+            f"{role} and image differ in size",
+            subject=plane_path,
             expected=f"{image.shape[1]}×{image.shape[0]} as {image_path}",
-            found=f"{mask.shape[1]}×{mask.shape[0]}",
-            hint="the mask belongs to another image, or one of them was resized or rotated",
+            found=f"{plane.shape[1]}×{plane.shape[0]}",
+            hint="the file belongs to another image, or one of them was resized or rotated",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, SizeMismatchError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, seeded_split
 from .declared import check_reading, declared_labels
@@ -195,7 +195,8 @@ class Csv(SegmentationDataset):
         sample: Sample = {"image": image, "mask": read_mask(paths["mask"], self.labels)}
         check_same_size(image, sample["mask"], paths["image"], paths["mask"])
         if "depth" in paths:
-            depth = _sized(read_depth(paths["depth"], self.depth_scale), "depth", image, paths)
+            depth = read_depth(paths["depth"], self.depth_scale)
+            check_same_size(image, depth, paths["image"], paths["depth"], "depth")
             if self.depth_gaps:
                 valid = np.isfinite(depth) & (depth != 0)
                 sample["valid"], depth = valid, np.where(valid, depth, np.float32(0))
@@ -204,7 +205,8 @@ class Csv(SegmentationDataset):
                                 "measured, set depth_gaps=True")  # fmt: skip
             sample["depth"] = depth
         if "weight" in paths:
-            weight = _sized(read_depth(paths["weight"]), "weight", image, paths)
+            weight = read_depth(paths["weight"])
+            check_same_size(image, weight, paths["image"], paths["weight"], "weight")
             if not (np.isfinite(weight) & (weight >= 0)).all():
                 raise DataError("wrong weights", subject=paths["weight"], expected="finite numbers ≥ 0",
                                 found=f"{weight.min()}…{weight.max()}", hint="correct the file")  # fmt: skip
@@ -289,15 +291,3 @@ def _checked_columns(columns: Mapping[str, str]) -> dict[str, str]:
             raise ConfigError("wrong column", subject=role, expected="a header", found=repr(header),
                               hint='e.g. columns={"image": "photo"}')  # fmt: skip
     return dict(columns)
-
-
-def _sized(array: np.ndarray, role: str, image: np.ndarray, paths: Mapping[str, Path]) -> np.ndarray:
-    """The array, after a check that it has the size of the image."""
-    if array.shape != image.shape[:2]:
-        raise SizeMismatchError(
-            f"{role} and image differ in size", subject=paths[role],
-            expected=f"{image.shape[1]}×{image.shape[0]} as {paths['image']}",
-            found=f"{array.shape[1]}×{array.shape[0]}",
-            hint="the file belongs to another image, or one of them was resized or rotated",
-        )  # fmt: skip
-    return array
