@@ -285,6 +285,13 @@ def test_wrong_inputs_are_refused_with_the_fix(model_name):
     assert str(net.geometry.minimum) in error.value.expected
 
 
+def test_colors_for_a_gray_network_name_both_fixes():
+    net = unetzoo.build("bnunet", in_channels=1, encoder_channels=(2, 4, 8))
+    with pytest.raises(InputShapeError) as error:
+        net(torch.zeros(1, 3, 32, 32))
+    assert "in_channels=3" in error.value.hint and "data.channels=1" in error.value.hint
+
+
 @pytest.mark.parametrize("depth", [2, 3, 6])
 def test_any_depth(model_name, depth):
     net = tiny(model_name, encoder_channels=(4, *[6] * depth)).eval()
