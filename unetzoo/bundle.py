@@ -1,4 +1,4 @@
-"""A network with all that belongs to it: labels, preprocessing and decision, in memory and in a saved folder."""
+"""A network with its labels, preprocessing and decision, in memory and in a saved folder."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ModelBundle(NamedTuple):
     Args:
         model: The network.
         labels: Names and colors of its classes; None names them by their index.
-        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None where it is not known.
+        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None if it is unknown.
         threshold: The probabilities that the run was evaluated with; None means 0.5.
         mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); None: by the number of channels.
-        name: What it is called in results.
+        name: Name of the network in results.
         precision: In which the network was trained; predictions use it where the device multiplies it natively.
     """
 
@@ -46,9 +46,9 @@ class ModelBundle(NamedTuple):
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
-        """What is known of a network: what `attach` or a saved folder gave it, or the network alone.
+        """The bundle of a network: the one that `attach` or a saved folder attached, else only the network.
 
-        A bundle is returned as it is.
+        A bundle is returned unchanged.
         """
         if isinstance(model, cls):
             return model
@@ -58,10 +58,10 @@ class ModelBundle(NamedTuple):
         return cls(model, name=getattr(model, "name", type(model).__name__))
 
     def known(self, **given: Any) -> ModelBundle:
-        """The bundle with what the caller gives in its place; None gives nothing.
+        """The bundle with some fields replaced; None keeps a field.
 
         Args:
-            given: Fields.
+            given: Fields to replace.
 
         Raises:
             ConfigError: The preprocessing is still unknown: a wrong guess would give wrong predictions silently.
@@ -72,7 +72,7 @@ class ModelBundle(NamedTuple):
                 "the preprocessing of this network is unknown",
                 subject=bundle.name or type(bundle.model).__name__,
                 expected="what validation did to an image",
-                hint='give it: preprocess=unetzoo.Preprocess(normalize="unit") divides by 255; networks that a Trainer '
+                hint='pass it: preprocess=unetzoo.Preprocess(normalize="unit") divides by 255; networks that a Trainer '
                 "trained, or that unetzoo.load opened, know theirs",
             )
         return bundle
@@ -85,14 +85,14 @@ class ModelBundle(NamedTuple):
         return supported(self.precision, tensor.device)
 
     def attach(self) -> None:
-        """Keep this with the network in memory, so that whoever predicts with or saves the network knows it."""
-        # Not a module or parameter: the state dict stays as it is.
+        """Attach this to the network, so that predicting with the network and saving it can use it."""
+        # Not a module or parameter: the state dict is unchanged.
         object.__setattr__(self.model, _ATTRIBUTE, self._replace(model=None))
 
     def save(self, folder: Path) -> None:
-        """Complete a folder that holds the network: `preprocess.json` with what is known, `manifest.json` last.
+        """Complete a folder that holds the network: write `preprocess.json`, and `manifest.json` last.
 
-        Preprocessing that only code describes (albumentations, a function) is not written.
+        Preprocessing that cannot be described (albumentations, a function) is not written.
         """
         preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
         if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode)):
@@ -111,7 +111,7 @@ class ModelBundle(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path, model: nn.Module) -> ModelBundle:
-        """Read what a saved folder says of its network; the network alone where it says nothing.
+        """Read the bundle of a network from its saved folder; only the network if the folder has none.
 
         Raises:
             CheckpointError: The file is damaged.

@@ -1,4 +1,4 @@
-"""Checks and shapes of what losses are given, and the arithmetic they share.
+"""Checks and shapes of the losses' inputs, and the arithmetic they share.
 
 Inside the losses everything is (N, ·, H, W): labels (N, 1, H, W) for one label per pixel, (N, K, H, W) for multilabel,
 weights (N, 1, H, W) or (N, K, H, W).
@@ -21,7 +21,7 @@ class Truth(NamedTuple):
     Args:
         labels: int64, every value inside the classes (0 where ignored).
         weight: Weight of each label, 0 where ignored; None when all weigh 1.
-        fault: On accelerators, a 0-dimensional bool: was a label outside the classes? None when that was checked.
+        fault: On accelerators, a 0-dimensional bool: whether a label was outside the classes; None if that was checked.
     """
 
     labels: Tensor
@@ -29,7 +29,7 @@ class Truth(NamedTuple):
     fault: Tensor | None
 
     def settle(self, loss: Tensor) -> Tensor:
-        """NaN instead of a plausible number when a label was outside the classes; no wait for the device."""
+        """The loss, or NaN if a label was outside the classes; does not wait for the device."""
         return settled(loss, self.fault)
 
 
@@ -44,7 +44,7 @@ def outside_autocast(output: Tensor) -> torch.autocast:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """fp32, or fp64 when that came in."""
+    """Values in float32; float64 is kept."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -71,7 +71,7 @@ def check_output(output: Tensor, *, many: bool = False, hint: str = 'mode="binar
 def fit_target(
     output: Tensor, target: Tensor, *, mode: Mode, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Target and weight as (N, ·, H, W), checked against the output's shape; their values are as they came.
+    """Target and weight as (N, ·, H, W), checked against the output's shape; values are unchanged.
 
     Raises:
         InputShapeError: Several channels for binary labels.

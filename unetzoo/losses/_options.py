@@ -14,7 +14,7 @@ Mode = Literal["binary", "multiclass", "multilabel"]
 
 
 def check_mode(mode: str) -> Mode:
-    """Refuse a mode that is none of SMP's three.
+    """Check that a mode is one of SMP's three.
 
     Raises:
         ConfigError: With the nearest spelling.
@@ -26,7 +26,7 @@ def check_mode(mode: str) -> Mode:
 
 
 def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> None:
-    """Refuse a policy (for empty classes, mostly) that does not exist.
+    """Check the name of a policy, mostly of that for empty classes.
 
     Raises:
         ConfigError: With the choices.
@@ -55,10 +55,10 @@ def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor |
 def check_classes(
     mode: str, classes: Sequence[int] | None, class_weights: Sequence[float] | Tensor | None
 ) -> list[int] | None:
-    """A choice of classes as a list; neither that nor weights make sense for one class.
+    """The chosen classes as a list; binary labels allow neither a choice nor weights.
 
     Raises:
-        ConfigError: With what was given.
+        ConfigError: `classes` or `class_weights` for binary labels; unusable indices.
     """
     if mode == "binary" and (classes is not None or class_weights is not None):
         raise ConfigError(
@@ -71,7 +71,7 @@ def check_classes(
 
 
 def check_class_range(classes: Sequence[int], count: int) -> None:
-    """Refuse indices beyond the output's classes.
+    """Check that indices are classes of the output.
 
     Raises:
         ConfigError: With the indices.
@@ -81,10 +81,10 @@ def check_class_range(classes: Sequence[int], count: int) -> None:
 
 
 def class_shares(class_weights: Tensor | None, chosen: Sequence[int] | None, like: Tensor, count: int) -> Tensor:
-    """What each of `count` classes counts: its weight (1 by default), 0 for those that are not chosen.
+    """The weight of each of `count` classes (1 by default), 0 for those that are not chosen.
 
     Raises:
-        ConfigError: Weights or chosen indices that do not suit the number of classes.
+        ConfigError: Weights or indices that do not fit the number of classes.
     """
     shares = for_classes(class_weights, like, count, "class_weights")
     shares = like.new_ones(count) if shares is None else shares

@@ -34,7 +34,7 @@ class BorderCELoss(nn.Module):
 
     Without `class_weights` that is `CELoss` with `weight=border_weights(target)`. Making the map costs CPU time for
     each cell in every step, and on an accelerator the host waits for the labels: where targets come from disk, a data
-    set that gives the map as `weight` to `CELoss` is faster. (The paper sums over pixels; this is a mean.)
+    set that passes the map as `weight` to `CELoss` is faster. (The paper sums over pixels; this is a mean.)
 
     Args:
         w0: Height of the weight between cells.

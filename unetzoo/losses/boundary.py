@@ -21,7 +21,7 @@ def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArra
 
     Outside it is the distance to the nearest pixel of the mask, inside 1 less the distance to the nearest pixel that
     is outside: 1 and 0 along the boundary. Pixels that do not count are neither inside nor outside: distances are to
-    the nearest pixels that do count. A mask with no boundary (nothing inside, or nothing outside) gives NaN.
+    the nearest pixels that do count. A mask without a boundary (nothing inside, or nothing outside) has NaN distances.
 
     Args:
         mask: True inside.
@@ -63,7 +63,7 @@ def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArra
 # An operator of its own, so that `torch.compile` need not look inside.
 @torch.library.custom_op("unetzoo::signed_distances", mutates_args=())
 def _signed_distances(labels: Tensor, counted: Tensor, classes: int) -> Tensor:
-    """(N, 1, H, W) labels of so many classes, or (N, K, H, W) labels {0, 1} where `classes` is 0 → (N, ·, H, W)."""
+    """(N, 1, H, W) labels, or (N, K, H, W) labels {0, 1} where `classes` is 0 → (N, ·, H, W)."""
     of, here = labels.cpu().numpy(), counted.cpu().numpy()
     values = np.arange(classes) if classes else np.ones(labels.shape[1], np.int64)
     maps = np.empty((len(of), len(values), *of.shape[2:]), np.float32)
@@ -83,12 +83,12 @@ class BoundaryLoss(nn.Module):
     r"""Mean of the probability of each pixel times its distance from the class's true boundary: `Σ w·c·φ·p / Σ w·c`.
 
     φ is `signed_distance`: a false positive costs the more the farther away it lies, a true positive earns the more the
-    deeper it lies. So the least value is below 0 and differs from image to image; and with little or nothing
+    deeper it is inside. So the least value is below 0 and differs from image to image; and with little or nothing
     predicted the gradient is weak: the paper adds this loss to a region loss, at a weight that grows from 0.01.
     w is the pixel's weight (0 where ignored), c the class's. Pixels that do not count are neither inside nor outside.
 
     The distances are computed from each batch by SciPy on the CPU, for each class of each image: on an accelerator the
-    host waits for the labels. They depend on the target alone: computed beforehand they may be given as `distance`.
+    host waits for the labels. They depend only on the target: computed beforehand, they can be passed as `distance`.
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).

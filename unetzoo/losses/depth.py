@@ -199,7 +199,7 @@ class GradientLoss(nn.Module):
     none, count as 0. A difference weighs as the lighter of its two pixels: edges of the valid area are none.
 
     Args:
-        scales: Sum of the same over so many scales, each of which takes every second pixel of the one before.
+        scales: Number of scales to sum over; each takes every second pixel of the one before.
 
     Shape:
         - output: (N, 1, H, W)

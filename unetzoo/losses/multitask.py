@@ -46,7 +46,7 @@ class MultiTaskLoss(nn.Module):
         num_classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more,
             unless their table names one.
         ignore_index: Passed to the losses that take it, unless their table names one.
-        weighting: "fixed": the tables' weights alone. "uncertainty": each head's weighted sum L is multiplied by a
+        weighting: "fixed": only the tables' weights. "uncertainty": each head's weighted sum L is multiplied by a
             learned weight, `exp(−s)·L + s/2`, with one parameter s per head, `log_variance`, 0 at first. It belongs to
             the loss: give the optimizer `loss.parameters()` too, without weight decay. Among the terms `s/2` is called
             `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A head that may fall below 0

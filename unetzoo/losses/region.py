@@ -30,7 +30,7 @@ class Sums(NamedTuple):
 
 
 class RegionLoss(nn.Module):
-    """What Dice, Jaccard and Tversky share; a subclass gives `overlap`, the score of a class in [0, 1].
+    """Base of Dice, Jaccard and Tversky; a subclass defines `overlap`, the score of a class in [0, 1].
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).

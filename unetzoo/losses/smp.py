@@ -33,14 +33,14 @@ class SMPLoss(nn.Module):
         loss: SMP's.
         mode: How targets are read; None for one that takes a channel a label, as many as the output has.
         floats: Whether SMP's loss wants the target as floats of the output's shape.
-        probabilities: Whether SMP's loss wants probabilities, where ours are given logits.
+        probabilities: Whether SMP's loss takes probabilities instead of logits.
 
     Shape:
         - output: logits (N, C, H, W)
         - target: integers (N, H, W) or (N, 1, H, W); (N, C, H, W) for multilabel
 
     Raises:
-        ConfigError: A weight was given.
+        ConfigError: A weight was passed.
         SizeMismatchError: A target of another size.
         LabelRangeError: Labels outside the classes (CPU).
     """

@@ -23,7 +23,7 @@ class SegmentationMetric(SummedState):
 
     With tp, fp, fn, tn of a class against all others, over all pixels counted: IoU = tp/(tp+fp+fn),
     F1 = Dice = 2tp/(2tp+fp+fn), precision = tp/(tp+fp), sensitivity = tp/(tp+fn), specificity = tn/(tn+fp),
-    accuracy = (tp+tn)/all. `compute` gives, flat:
+    accuracy = (tp+tn)/all. `compute` returns, flat:
 
     - `miou`, `mdice`: means of IoU and F1 over classes; `miou_defined`: over how many, those that occur in truth or
       prediction; `fwiou`: mean IoU, each class by its share of the true pixels
@@ -47,11 +47,11 @@ class SegmentationMetric(SummedState):
             all, or one each).
         mode: "multilabel" where a pixel may have several labels: (N, K, H, W), one 2×2 matrix per label. The others
             follow from the number of classes.
-        per_image: Also score each image alone: `image/iou/<class>` and `image/f1/<class>`, means over the images
+        per_image: Also score each image separately: `image/iou/<class>` and `image/f1/<class>`, means over the images
             where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over images of
             the image's mean over its classes; `image/count`.
-        one_vs_rest: Also give `one_vs_rest/<score>`: classes as separate yes-or-no decisions, yes where softmax exceeds
-            this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
+        one_vs_rest: Also return `one_vs_rest/<score>`: classes as separate yes-or-no decisions, yes where softmax
+            exceeds this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
             At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
             starts high: of 19 classes, predicting nothing at all is right in 18 of 19 cells.
 
@@ -159,8 +159,8 @@ class SegmentationMetric(SummedState):
         """All scores of what was counted.
 
         Raises:
-            LabelRangeError: Labels outside the classes were met.
-            NonFiniteError: NaN was met in the logits.
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
         """
         self.check()
         matrix = self._bins.matrix(self._sums["counts"].cpu())
@@ -192,11 +192,11 @@ class SegmentationMetric(SummedState):
         return scores | (imagewise.means(self._sums, self.names) if self.per_image else {})
 
     def check(self) -> None:
-        """Report what was met that cannot be scored.
+        """Raise an error if labels or logits were counted that cannot be scored.
 
         Raises:
-            LabelRangeError: Labels outside the classes were met.
-            NonFiniteError: NaN was met in the logits.
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
         """
         self._bins.check(self._sums["counts"].sum(0).tolist())
 
@@ -213,13 +213,13 @@ class SegmentationMetric(SummedState):
         }
 
     def counts(self) -> dict[str, Tensor]:
-        """All that was counted of what can be scored: `confusion`, one matrix a table, `ignored`, and further sums."""
+        """All counts that can be scored: `confusion`, one matrix per table, `ignored`, and further sums."""
         state = self.state()
         counts = state.pop("counts")
         return {"confusion": self._bins.matrix(counts), "ignored": counts[:, self._bins.cells], **state}
 
     def add_counts(self, counts: Mapping[str, Tensor]) -> None:
-        """Add what `counts` of another metric of the same rules gave."""
+        """Add the `counts` of another metric with the same rules."""
         state = torch.zeros_like(self._zeros["counts"])
         state[:, : self._bins.cells] = counts["confusion"].flatten(1)
         state[:, self._bins.cells] = counts["ignored"]
@@ -230,8 +230,8 @@ class SegmentationMetric(SummedState):
         """Write names, rules and counts as JSON, to be merged with others or scored anew later; see `load`.
 
         Raises:
-            LabelRangeError: Labels outside the classes were met.
-            NonFiniteError: NaN was met in the logits.
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
             DataError: A file that cannot be written.
         """
         from .saved import save
@@ -240,7 +240,7 @@ class SegmentationMetric(SummedState):
 
     @staticmethod
     def load(path: str | Path, empty: Literal["nan", 0, 1] | None = None) -> SegmentationMetric:
-        """The metric that `save` wrote.
+        """Load a metric that `save` wrote.
 
         Args:
             path: The file.
@@ -255,11 +255,11 @@ class SegmentationMetric(SummedState):
         return load(SegmentationMetric, path, empty)
 
     def report(self, folder: str | Path) -> dict[str, float]:
-        """Write scores.json, confusion.json, confusion.png and classes.png, and give the scores.
+        """Write scores.json, confusion.json, confusion.png and classes.png, and return the scores.
 
         Raises:
-            LabelRangeError: Labels outside the classes were met.
-            NonFiniteError: NaN was met in the logits.
+            LabelRangeError: Labels outside the classes.
+            NonFiniteError: NaN in the logits.
             DataError: A folder that cannot be written.
         """
         from . import figures

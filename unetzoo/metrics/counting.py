@@ -188,7 +188,7 @@ class PixelBins:
 
 
 def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor:
-    """How often each pair of values occurs, int64 (rows, columns); what lies beyond a range counts at its end.
+    """How often each pair of values occurs, int64 (rows, columns); values beyond a range count at its end.
 
     Values are brought to 16 bits before they meet, in blocks that stay in the cache: a quarter of the bytes, and no
     large temporaries. Neighboring pixels, mostly alike, go to different histograms: an addition need not wait for the

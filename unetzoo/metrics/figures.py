@@ -23,7 +23,7 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
     """A confusion matrix, each row as shares of its true pixels; rows of classes without any are empty.
 
     A multilabel matrix (labels, 2, 2) is drawn with one row per label: of its true pixels the share found, of the
-    others the share wrongly given it.
+    others the share wrongly assigned to it.
 
     Args:
         confusion: Counts, rows = truth.

@@ -72,7 +72,7 @@ class SSIMMetric(_ImageMetric):
     """Structural similarity, the mean over images.
 
     Gaussian window of σ = 1.5, 11×11 pixels, variances of the population, K₁ = 0.01, K₂ = 0.03; only windows that lie
-    wholly inside the image (and, with a weight, hold counted pixels alone) count; channels are averaged. As
+    wholly inside the image (and, with a weight, contain only counted pixels) count; channels are averaged. As
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
 
     `compute` gives `ssim` and the number of `images` it is the mean of.

@@ -1,4 +1,4 @@
-"""Scores of each image alone, as sums over images: of every class, and of the image's mean over its classes."""
+"""Scores per image, as sums over images: of every class, and of the image's mean over its classes."""
 
 from __future__ import annotations
 

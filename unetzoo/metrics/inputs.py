@@ -1,4 +1,4 @@
-"""What metrics are given: names of classes, logits or label maps, and the truth beside them."""
+"""Inputs of metrics: names of classes, logits or label maps, and the target."""
 
 from __future__ import annotations
 

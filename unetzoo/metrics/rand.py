@@ -47,7 +47,7 @@ class RandMetric(SummedState):
       adapted Rand error
     - `rand_split` = both / true: 1 when no object is split; `rand_merge` = both / predicted: 1 when none are merged
     - `rand_index`: share of pairs that are rightly together or rightly apart
-    - `rand_threshold`: of the thresholds, that of the best `rand_f`, at which all of these are given
+    - `rand_threshold`: of the thresholds, that of the best `rand_f`, at which all of these are computed
     - `image/rand_f`: at that threshold, the mean over images
     - `pixel_error`: share of pixels (of all that are not ignored) that are wrong, at the best threshold for it,
       `pixel_threshold`

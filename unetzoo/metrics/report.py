@@ -50,7 +50,7 @@ def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = N
 
 
 def write_scores(scores: dict[str, float], folder: str | Path) -> dict[str, float]:
-    """Write scores.json, and give the scores.
+    """Write scores.json, and return the scores.
 
     Raises:
         DataError: A folder that cannot be written.

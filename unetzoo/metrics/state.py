@@ -1,4 +1,4 @@
-"""The state that metrics share: named tensors that add up over batches and over processes."""
+"""The state of metrics: named tensors that add up over batches and processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 class SummedState:
     """A metric whose whole state is a few tensors of sums.
 
-    To sum over processes, add up every tensor of `state()` over them and give the result to `load_state`.
+    To sum over processes, add up every tensor of `state()` over them and pass the result to `load_state`.
 
     Args:
         zeros: The state before anything was counted. It fixes names, shapes and dtypes.
@@ -57,11 +57,11 @@ class SummedState:
         self._sums = {name: state[name].clone() for name in self._zeros}
 
     def rules(self) -> dict[str, Any]:
-        """What two metrics must share, beside the form of their states, for their sums to add up."""
+        """What two metrics must have in common, besides the shapes of their states, for their sums to add up."""
         return {}
 
     def merge(self, other: Self) -> Self:
-        """Add what another metric of the same arguments has counted.
+        """Add the counts of another metric with the same arguments.
 
         Raises:
             ConfigError: A metric of another kind or of other rules.

@@ -41,7 +41,7 @@ class SurfaceMetric(SummedState):
     - `assd`: average symmetric surface distance, the mean d over the pixels of both outlines
     - `nsd`: normalized surface Dice, the share of the pixels of both outlines with d ≤ tolerance
 
-    Each is averaged over the images in which the class is in truth or prediction; `images/<class>` says how many.
+    Each is averaged over the images in which the class is in truth or prediction; `images/<class>` is their number.
     A class that is in neither is not scored. One that is in one of them only is never rewarded: its distances are the
     image's diagonal, more than any two of its pixels are apart, and its surface Dice is 0; `missed/<class>` and
     `invented/<class>` count these images. `hausdorff`, `hd95`, `assd` and `nsd` alone are means over the classes that

@@ -190,7 +190,7 @@ class SweepMetric(SummedState):
         return sweep_figure(self.curve(), self.calibration(), self.compute())
 
     def report(self, folder: str | Path) -> dict[str, float]:
-        """Write scores.json and sweep.png, and give the scores.
+        """Write scores.json and sweep.png, and return the scores.
 
         Raises:
             LabelRangeError: Labels other than 0, 1 and the ignored one.

@@ -113,7 +113,7 @@ class SegmentationModel(SMPModel):
     A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
     `classification_head`, `in_channels`, `name` and, where it is known, `geometry`, ends its `__init__` with
     `self.initialize()`, and defines `forward`. Where that is encoder → decoder → heads and nothing else, the class says
-    so with `plain_forward = True`, and regions of the output can be decoded alone.
+    so with `plain_forward = True`, and single regions of the output can be decoded.
 
     Shape:
         Input (N, in_channels, H, W); output logits (N, classes, H', W'), with `geometry` relating the sizes;
@@ -214,7 +214,7 @@ class SegmentationModel(SMPModel):
         return decodes_regions(self)
 
     def decode_region(self, x: Tensor, region: Region) -> Any:
-        """A region of the output; the decoder computes no more than it needs. In evaluation mode.
+        """Decode only a region of the output; the decoder skips what the region does not need. In evaluation mode.
 
         Args:
             x: Images whose sides are multiples of the stride.

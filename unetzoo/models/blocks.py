@@ -1,4 +1,4 @@
-"""What two or more of our networks share: activations, He's initialization, units, encoder and decoder."""
+"""Building blocks that several networks share: activations, He's initialization, units, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class ConvUnit(nn.Sequential):
 
 
 def join(maps: Sequence[Tensor]) -> Tensor:
-    """Concatenate maps (N, C, H, W) along the channels; a single map is returned as it is."""
+    """Concatenate maps (N, C, H, W) along the channels; a single map is returned unchanged."""
     return torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0]
 
 
@@ -224,7 +224,7 @@ class Encoder(nn.Module, EncoderMixin):
         return features
 
     def make_dilated(self, output_stride: int) -> None:
-        """Nothing to do where the depth alone gives that stride; else refused: max-pooling cannot be dilated away.
+        """Check the stride, which is fixed by the depth: max-pooling cannot be replaced by dilation.
 
         Raises:
             ConfigError: The stride is not 2^depth.

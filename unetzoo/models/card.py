@@ -75,7 +75,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Info:
-    """What `info` returns."""
+    """Result of `info`."""
 
     name: str
     distribution: str
@@ -101,7 +101,7 @@ class Info:
 
 
 def info(name: str, **config: Any) -> Info:
-    """What is known of a model without training it.
+    """Describe a model: signature, parameters, sizes, card.
 
     Args:
         name: Its registry name.
@@ -205,7 +205,7 @@ def pretrained_text(
 
 
 def _without_memory(name: str, config: dict[str, Any]) -> Any:
-    """The network on the meta device: shapes and counts alone.
+    """The network on the meta device: only shapes and counts.
 
     Raises:
         PluginContractError: It is not a network.

@@ -63,6 +63,6 @@ class Cityscapes:
         return AddingDecoder(ups, [self.unit(coarse, fine) for coarse, fine in upwards], align)
 
     def geometry(self, depth: int) -> Geometry:
-        """Sizes and reach: a layer is applied t times, and a 3×3 convolution stands before them."""
+        """Sizes and reach: a layer is applied t times, after a 3×3 convolution."""
         reach = 2 * self.t + 1
         return Geometry.of_unet(encoder=[reach] * (depth + 1), decoder=[reach] * depth, up=[(0, 0)] * depth)

@@ -27,7 +27,7 @@ class DDUNet(SegmentationModel):
     Args:
         encoder_channels: As everywhere; dilated are the last two levels and the decoder level above them.
         variant: "padded" (any size), or "original": the printed network, whose dilated convolutions are padded by 1
-            and repaired by up-convolutions of stride 3; it fits together at 256×256 alone.
+            and repaired by up-convolutions of stride 3; its sizes fit only at 256×256.
 
     The other arguments are every network's: see `SegmentationModel`.
 
@@ -133,7 +133,7 @@ class Padded:
 
 
 class Original(Padded):
-    """The printed network: padding 1 everywhere, repaired by up-convolutions of stride 3; 256×256 alone."""
+    """The printed network: padding 1 everywhere, repaired by up-convolutions of stride 3; only for 256×256."""
 
     def __init__(self, depth: int, hidden_act: HiddenAct) -> None:
         one_of("depth of the original", depth, (3,))

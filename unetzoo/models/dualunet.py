@@ -30,14 +30,14 @@ class DualUNet(SegmentationModel):
     """Two-headed U-Net: `MaskDepth(mask, depth)`.
 
     Args:
-        in_channels: Channels of the input: 6 for image and background, 3 for the image alone.
+        in_channels: Channels of the input: 6 for image and background, 3 for only the image.
         encoder_channels: Channels of each level, finest first (default 64…1024); excludes `encoder_name`.
         encoder_name: An encoder of SMP's table, or `tu-<timm name>`; excludes `encoder_channels`.
         encoder_depth: Poolings of that encoder.
         encoder_weights: Its pre-trained weights; None downloads nothing.
         decoder_channels: Output channels of the decoder levels, coarsest first.
         out_stride: 1, or 2 for heads at half the input's size.
-        variant: "dual", or "original": the printed single-headed network (mask alone, 192 → 66).
+        variant: "dual", or "original": the printed single-headed network (only the mask, 192 → 66).
 
     The other arguments are every network's: see `SegmentationModel`.
 
@@ -167,7 +167,7 @@ def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, hidden_
 
 
 def foreign_encoder(name: str, in_channels: int, depth: int, weights: str | None) -> Any:
-    """An encoder of SMP's table or of timm (`tu-…`), when it gives maps at strides 1, 2, 4, …
+    """An encoder of SMP's table or of timm (`tu-…`), if its maps have strides 1, 2, 4, …
 
     Raises:
         UnknownNameError: No such encoder.
@@ -192,7 +192,7 @@ def foreign_encoder(name: str, in_channels: int, depth: int, weights: str | None
 
 
 def pyramid(net: Any, in_channels: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(channels, stride) of each map, as an encoder declares them and as it really gives them."""
+    """(channels, stride) of each map, declared by an encoder, and measured."""
     size = 4 * 2 ** (len(net.out_channels) - 1)
     probe = torch.zeros(1, in_channels, size, size, device=next(net.parameters()).device)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Weights that other code trained, in our networks.
 
-A checkpoint says by the names of its tensors whose network it is (`WeightLayout`); the layout says where each tensor
-belongs and which arguments of ours compute the same. Whatever names and shapes do not prove is refused, not guessed.
+The names of a checkpoint's tensors identify its network (`WeightLayout`); the layout maps each tensor to a network of
+ours and knows the arguments that compute the same. What names and shapes do not prove is refused, not guessed.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def from_foreign(
         source: A safetensors file, a PyTorch file (read with `weights_only=True`: no code in it is run), a state dict,
             or a module.
         layout: Whose naming it is, e.g. "milesial"; recognized by the tensors' names otherwise. With `into` also a
-            table from the checkpoint's module names to the network's; a name stands for everything below it.
+            table from the checkpoint's module names to the network's; a name applies to everything below it.
         into: A network to fill, instead of building one; any `nn.Module`. It is changed only when everything fits, and
             keeps its mode.
         key: Which of several sets of weights in a checkpoint to load, e.g. "ema"; dots lead into nested tables.
         overrides: Arguments of the network to build, e.g. `activation=None` for logits where the original returns
-            probabilities, or what the weights do not say (`t` of R2U-Net).
+            probabilities, or what the weights do not determine (`t` of R2U-Net).
 
     Returns:
         The network: a new one in evaluation mode, or `into`.
@@ -78,7 +78,7 @@ def from_foreign(
         CheckpointError: An unreadable file, or one that holds no weights; NaN or infinity in it.
 
     Warns:
-        UserWarning: Names of no known layout, whose shapes alone prove the match; tensors without a place.
+        UserWarning: Names of no known layout, matched by shape only; tensors without a place.
 
     Examples:
         >>> import unetzoo
@@ -94,11 +94,13 @@ def from_foreign(
         check_layout_name(layout)
     if into is not None:
         if overrides:
-            raise ConfigError("into= takes a network as it is", found=", ".join(overrides), hint="build it with these")
+            raise ConfigError(
+                "into= takes a network that is already built", found=", ".join(overrides), hint="build it with these"
+            )
         fill(into, state, module_names(into, state, layout, ordered))
         return into
     if isinstance(layout, Mapping):
-        raise ConfigError("a table of names needs a network", expected="into=net", found="layout= alone")
+        raise ConfigError("a table of names needs a network", expected="into=net", found="only layout=")
     found = recognize(state, layout)
     try:
         config = found.layout.configure(state)
@@ -156,7 +158,7 @@ def check_layout_name(name: str) -> None:
 
 
 def recognize(state: State, layout: str | None = None) -> Candidate:
-    """The one layout that a checkpoint has, or that its name stands for.
+    """The layout of a checkpoint, recognized by its tensors unless it is given by name.
 
     Raises:
         CheckpointMismatchError: No known layout, or several that the tensors do not tell apart.
@@ -174,7 +176,7 @@ def recognize(state: State, layout: str | None = None) -> Candidate:
         if fitting:
             return fitting[0]
     raise CheckpointMismatchError(
-        "whose network is this?",
+        "unknown checkpoint layout",
         expected=f"one of {', '.join(every_layout())}",
         found=", ".join(list(state)[:5]) + (", …" if len(state) > 5 else ""),
         hint="name its layout=, or build the network and use from_foreign(source, into=net)",
@@ -184,7 +186,7 @@ def recognize(state: State, layout: str | None = None) -> Candidate:
 def module_names(
     net: nn.Module, state: State, layout: str | Mapping[str, str] | None, ordered: bool
 ) -> Mapping[str, str]:
-    """The checkpoint's module names → a given network's.
+    """Map the checkpoint's module names to those of a given network.
 
     Raises:
         CheckpointMismatchError: The network is another one, or nothing proves which tensor belongs where.

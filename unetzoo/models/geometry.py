@@ -1,4 +1,4 @@
-"""How a network's output lies on its input: legal sizes, what is lost at the border, the pooling grid, the reach."""
+"""How a network's output relates to its input: legal sizes, loss at the border, pooling grid, reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALIGNED = 4  # pixels, 16 bytes: rows of other lengths take a processor's convol
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a network's output lies on its input; the same along both axes.
+    """How a network's output relates to its input; the same along both axes.
 
     Args:
         minimum: Smallest input size.

@@ -22,7 +22,7 @@ class WeightLayout:
         title: Whose network it is.
         has: Tensors that every such checkpoint holds.
         configure: Arguments of our network, from the tensors.
-        names: The author's module names → ours, from the tensors. A name stands for everything below it.
+        names: The author's module names → ours, from the tensors. A name applies to everything below it.
         lacks: Beginnings of names that only a relative of this network has.
         asks: Arguments that the tensors do not determine, each with a hint where to find its value.
 
@@ -73,7 +73,7 @@ def block(theirs: str, ours: str, inner: Mapping[str, str] = CONV_NORM_ACT) -> d
 
 
 def count_levels(state: State, name: str, start: int = 1) -> int:
-    """How many consecutive numbers, put into `name`, give a tensor of the checkpoint."""
+    """Count the consecutive numbers for which `name`, formatted with the number, is a tensor of the checkpoint."""
     found = 0
     while name.format(start + found) in state:
         found += 1

@@ -277,7 +277,7 @@ R2UNet.card = Card(
             ours="One norm's running statistics mix all steps (default variant), while training normalizes each "
             'step by its own: scores in evaluation fall behind the training loss. variant="stepwise" keeps a norm '
             "for each step.",
-            reason="The default loads published weights and gives their outputs; "
+            reason="The default loads published weights and reproduces their outputs; "
             "one norm per step is Cooijmans et al.'s remedy (arXiv:1603.09025).",
         ),
         Deviation(
@@ -288,7 +288,7 @@ R2UNet.card = Card(
         Deviation(
             paper="About 1.04 M parameters for widths 16–128, by the paper's own count.",
             ours='1,046,529 (variant="paper", 1 channel in, 1 class).',
-            reason="The paper does not give the layers exactly enough to reproduce its count.",
+            reason="The paper does not specify the layers exactly enough to reproduce its count.",
         ),
     ),
     facts=(

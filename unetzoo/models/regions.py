@@ -1,4 +1,4 @@
-"""Decoding a region of the output alone: the decoder gets the part of each level's map that the region depends on."""
+"""Decode only a region of the output: the decoder gets the part of each level's map that the region depends on."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def _with_children(module: nn.Module, **children: nn.Module) -> Any:
 
 
 def decodes_regions(net: Any) -> bool:
-    """Whether a region of a network's output can be decoded alone.
+    """Whether single regions of a network's output can be decoded.
 
-    Its geometry has to say what each level needs, its decoder has to be made of `Decoder`s, and the class that defines
-    its `forward` has to declare `plain_forward`.
+    Its geometry has to state the reach of each level, its decoder has to be made of `Decoder`s, and the class that
+    defines its `forward` has to declare `plain_forward`.
     """
     geometry = getattr(net, "geometry", None)
     owner = next(kind for kind in type(net).__mro__ if "forward" in vars(kind))

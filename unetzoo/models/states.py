@@ -225,7 +225,7 @@ def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], subjec
 
     Args:
         own: Tensors of the network.
-        state: Tensors of the checkpoint; names that the network lacks are not looked at.
+        state: Tensors of the checkpoint; names that the network lacks are ignored.
         subject: What the errors name.
 
     Raises:

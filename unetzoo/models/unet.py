@@ -155,7 +155,7 @@ UNet.card = Card(
     "the contracting path.",
     deviations=(
         Deviation(
-            paper="The paper does not say where dropout stands exactly.",
+            paper="The paper does not state exactly where dropout is applied.",
             ours="After the 512 level (before pooling and skip) and after the 1024 level, p = 0.5.",
             reason="So it is in the authors' released network.",
         ),
