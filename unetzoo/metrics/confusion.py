@@ -51,7 +51,7 @@ class SegmentationMetric(SummedState):
             where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over images of
             the image's mean over its classes; `image/count`.
         one_vs_rest: Also return `one_vs_rest/<score>`: classes as separate yes-or-no decisions, yes where softmax
-            exceeds this probability (at least 0.5, so that a pixel has one class or none), counts of all classes summed.
+            exceeds this probability (at least 0.5, so that a pixel has at most one class), summed over classes.
             At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
             starts high: of 19 classes, predicting nothing at all is right in 18 of 19 cells.
 
