@@ -1,4 +1,4 @@
-"""Loaders whose samples depend on (seed, epoch, index) alone: not on workers, processes or the global RNG."""
+"""Loaders whose samples depend only on (seed, epoch, index), not on workers, processes or the global random state."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def with_transform(dataset: Any, transform: Any) -> Any:
 
 
 def without_transform(dataset: Any) -> Any:
-    """The same dataset, giving its samples as they are before transforms."""
+    """The same dataset without its transform."""
     return with_transform(dataset, None)
 
 
 class EpochView(Dataset):
     """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`.
 
-    A dataset that says it is `endless` goes on where the epoch before ended; others begin anew.
+    An `endless` dataset continues where the epoch before ended; others start again.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.transform, self.seed = getattr(dataset, "transform", None), seed
-        self.dataset = without_transform(dataset)  # it would draw the same numbers in every epoch
+        self.dataset = without_transform(dataset)  # the dataset would draw the same numbers in every epoch
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Any:
-        """The sample, or our error in its place: raised in a worker it would lose its parts (see `Loader`)."""
+        """The sample, or our error instead: raised in a worker, it would lose its attributes (see `Loader`)."""
         epoch, index = key
         try:
             endless = getattr(self.dataset, "endless", False)
@@ -75,8 +75,8 @@ class EpochSampler(Sampler[Key]):
 
     def __init__(self, length: int, seed: int, rank: int, world: int, shuffle: bool) -> None:
         self.length, self.seed, self.rank, self.world, self.shuffle = length, seed, rank, world, shuffle
-        self.epoch, self.skip = 0, 0  # skip: samples of this epoch that are done already
-        self.multiple = 1  # of the samples of a training share; the rest waits for another epoch's order
+        self.epoch, self.skip = 0, 0  # skip: samples of this epoch that are already done
+        self.multiple = 1  # of the number of samples of a training share; the remainder is left out of the epoch
 
     @property
     def share(self) -> int:
@@ -98,13 +98,13 @@ class EpochSampler(Sampler[Key]):
 
 
 class Collate:
-    """Samples → what `join` makes of them, or the first error among them."""
+    """Joins samples to a batch, or returns the first error among them."""
 
     def __init__(self, join: Callable[[Sequence[dict[str, Any]]], Any]) -> None:
         self.join = join
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        """Join; an error of ours is handed on, not raised."""
+        """Join samples; our errors are returned, not raised."""
         try:
             return next((s for s in samples if isinstance(s, UnetzooError)), None) or self.join(samples)
         except UnetzooError as error:
@@ -112,15 +112,15 @@ class Collate:
 
 
 class Loader(DataLoader):
-    """A DataLoader that raises, in the main process, the errors its workers hand on."""
+    """A DataLoader that raises the errors of its workers in the main process."""
 
     @property
     def keys(self) -> EpochSampler:
-        """What is loaded."""
+        """The sampler."""
         return cast(EpochSampler, self.sampler)
 
     def stop(self) -> None:
-        """End the workers, if they were kept."""
+        """Stop persistent workers."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             cast(Any, iterator)._shutdown_workers()
@@ -137,7 +137,7 @@ def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
     """The first samples as a batch.
 
     Raises:
-        DataError: The dataset is empty, or gives no samples; and whatever of ours the samples raise.
+        DataError: The dataset is empty, or its samples cannot be stacked.
     """
     if not len(dataset):
         raise DataError("nothing to load", subject=repr(dataset), found="0 samples")
@@ -149,10 +149,10 @@ def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
 
 
 def dataset_of(data: Any) -> Any:
-    """The dataset that the Trainer is given, or that a plain `DataLoader` loads.
+    """The dataset of a plain `DataLoader`; a dataset is returned unchanged.
 
     Raises:
-        ConfigError: Data without length or index; a loader whose order or batches are its own.
+        ConfigError: Data without length or index; a loader with its own order or batches.
     """
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         own = [
@@ -164,7 +164,7 @@ def dataset_of(data: Any) -> Any:
             own.append("collate_fn")
         if own:
             raise ConfigError(
-                "a DataLoader of its own order or batches",
+                "a DataLoader with its own order or batches",
                 subject="fit",
                 found=", ".join(own),
                 hint="give the dataset itself; order, batches and workers are the Trainer's",
@@ -209,10 +209,10 @@ def make_loader(
 
 
 class Loaders:
-    """The loaders of a run: inside its `with` blocks workers stay from one epoch, or evaluation, to the next.
+    """The loaders of a run; inside its `with` blocks, workers are kept between epochs and evaluations.
 
     Args:
-        drop_last: Leave out the last training batch of an epoch where it is smaller.
+        drop_last: Leave out the last training batch of an epoch if it is smaller.
         options: `seed`, `workers`, `rank` and `world` of `make_loader`.
     """
 
@@ -225,7 +225,7 @@ class Loaders:
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        """Let the workers go, in order: the garbage collector would take their queues from them first."""
+        """Stop the workers in order; the garbage collector would destroy their queues first."""
         self._depth -= 1
         if not self._depth:
             for _, loader in self._held.values():
@@ -233,7 +233,7 @@ class Loaders:
             self._held = {}
 
     def get(self, dataset: Any, batch_size: int, *, train: bool) -> Loader:
-        """The loader of a dataset, made anew when dataset or batch size are others than before."""
+        """The loader of a dataset, built again if dataset or batch size have changed."""
         held, loader = self._held.get(train, (None, None))
         if loader is None or held is not dataset or loader.batch_size != batch_size:
             if loader is not None:
@@ -243,7 +243,7 @@ class Loaders:
         return loader
 
     def epoch(self, dataset: Any, batch_size: int, epoch: int, skip: int) -> Loader:
-        """The training loader of an epoch, from the sample after `skip` on."""
+        """The training loader of an epoch without its first `skip` samples."""
         loader = self.get(dataset, batch_size, train=True)
         loader.keys.epoch, loader.keys.skip = epoch, skip
         loader.keys.multiple = batch_size if self.drop_last else 1

@@ -1,4 +1,4 @@
-"""Scores over a dataset: what `unetzoo.predict` returns, each sample once, whole images or exact tiles."""
+"""Scores of a dataset: the predictions of `unetzoo.predict`, each sample once, whole images or exact tiles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Objective(nn.Module):
-    """Network and loss as one module, so that the gradients of both are averaged over processes alike.
+    """Network and loss as one module, so that the gradients of both are averaged over processes.
 
     Args:
         net: The network.
@@ -69,7 +69,7 @@ class Objective(nn.Module):
         return autocast(images.device, self.precision)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Every term of the loss, weighted."""
+        """All weighted terms of the loss."""
         with self.autocast(batch["image"]), self._saving():
             output = (self._forward if self.training else self.net)(batch["image"])
         return self.terms(output, batch)
@@ -84,7 +84,7 @@ class Objective(nn.Module):
 
         Raises:
             DataError: The samples hold no mask.
-            ConfigError: The loss is no scalar.
+            ConfigError: The loss is not a scalar, or has no gradient.
         """
         output, batch = self.fitted(output, batch)
         if (compute := getattr(self.loss, "terms", None)) is not None:
@@ -142,7 +142,7 @@ def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
     """The batch with its targets on the output's grid: the center for a smaller output, every n-th pixel for a coarser.
 
     Raises:
-        SizeMismatchError: The output does not lie inside the target.
+        SizeMismatchError: The output is larger than the target.
     """
     step = geometry.out_stride if geometry is not None else 1
     rows, columns = output.shape[-2] * step, output.shape[-1] * step
@@ -167,9 +167,9 @@ class Evaluator:
         objective: Whose loss is reported.
         metrics: A metric for each head.
         accelerator: The processes.
-        loader: Dataset → batches of this process's share.
+        loader: Returns the batches of this process's share of a dataset.
         tile: Evaluate by exact tiles of this size.
-        between: Called before every batch; what it raises ends the evaluation.
+        between: Called before every batch; an exception ends the evaluation.
     """
 
     def __init__(
@@ -191,9 +191,9 @@ class Evaluator:
 
         Args:
             net: The network.
-            dataset: What it is scored on.
+            dataset: The dataset.
             seen: Called with every (output, batch) that is scored, targets on the output's grid.
-            split: Which part of the data that is.
+            split: Name of the data, which prefixes the loss.
         """
         for buffer in (
             net.buffers() if self.accelerator.num_processes > 1 else ()
@@ -212,10 +212,10 @@ class Evaluator:
         return row
 
     def names(self, net: nn.Module, batch: Batch) -> list[str]:
-        """The names that `scores` will give, from one batch: parts that do not fit together are found by it.
+        """The names of the scores, from one batch, which also shows whether the parts fit together.
 
         Raises:
-            UnetzooError: What the batch meets.
+            UnetzooError: They do not.
         """
         with as_config_error("validation", batch):
             row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
@@ -259,7 +259,7 @@ class Evaluator:
                 yield ready(batch, self.accelerator.device)
 
     def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[T]:
-        """Work on a batch, in smaller parts where memory runs out."""
+        """Process a batch, in smaller parts if memory runs out."""
         waiting = memory.cut(batch, self.parts)
         while waiting:
             part = waiting.pop(0)

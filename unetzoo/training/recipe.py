@@ -1,21 +1,21 @@
-"""Recipes: one TOML file says what is trained on what. Read with `tomllib`, checked by pydantic and the registries.
+"""Recipes: one TOML file describes a training run. Read with `tomllib`, checked by pydantic and the registries.
 
-Components are named, never coded; nothing is interpolated or inherited. Sections:
+Components are given by name; recipes contain no code, interpolation or inheritance. Sections:
 
     [model]      name and keywords of a model
-    [data]       name and keywords of a dataset; [data.train] and [data.val] differ from it per split
+    [data]       name and keywords of a dataset; [data.train] and [data.val] override it per split
                  border_weights = true, or {w0 = 10, sigma = 5}: the U-Net paper's map as each sample's weight
                  cache = true, or a folder: keep decoded and resized samples on the disk (`unetzoo.datasets.cached`)
-    [transform]  keywords of `unetzoo.datasets.Transform`; [transform.train] and [transform.val] differ per split;
-                 albumentations = [{name = "GaussNoise", p = 0.3}, …]: a pipeline that comes before it
+    [transform]  keywords of `unetzoo.datasets.Transform`; [transform.train] and [transform.val] override it per split;
+                 albumentations = [{name = "GaussNoise", p = 0.3}, …]: a pipeline applied before it
     [loss]       losses with weights, e.g. dice = 0.5, or [loss.mask] and [loss.depth]; weighting = "uncertainty" beside
-                 those: how much each head counts is learned
+                 those: the weights of the heads are learned
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
     [metrics]    one table per head, mask = { name = "segmentation" }, or a list of tables for several metrics
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
                  images, each with size, epochs and perhaps batch_size; callbacks = ["tensorboard"], or tables with a
                  name and keywords
-    [fast]       what `--fast` changes, e.g. train.steps = 100: the recipe in minutes on a CPU
+    [fast]       overrides for `--fast`, e.g. train.steps = 100: the recipe in minutes on a CPU
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ class Recipe(BaseModel):
         return given if isinstance(given, list) else [given]
 
     def schedule(self) -> Schedule:
-        """How the learning rate moves; it does not, without [scheduler]."""
+        """The schedule of the learning rate; constant without [scheduler]."""
         if self.scheduler is None:
             return Schedule()
         return built("[scheduler]", Schedule, self.scheduler.name, **self.scheduler.options)
 
     def at_stage(self, stage: StageTable) -> Recipe:
-        """The recipe with a stage's size in the place of transform.size, for the training split."""
+        """The recipe with a stage's size instead of transform.size, for the training split."""
         split = self.transform.model_copy(update={"train": {**self.transform.train, "size": stage.size}})
         return self.model_copy(update={"transform": split})
 
@@ -124,19 +124,19 @@ class Recipe(BaseModel):
             )
 
     def loss_heads(self) -> dict[str, Any]:
-        """The loss as a table a head; losses that stand directly under [loss] are the mask's."""
+        """One table of losses per head; losses directly under [loss] belong to the mask."""
         return self.loss.heads()
 
     def make_loss(self, ignore_index: int | None = None) -> Any:
         """The loss.
 
         Args:
-            ignore_index: Label that does not count.
+            ignore_index: Label of pixels that are not counted.
         """
         return self.loss.build(self.model.options.get("classes", 1), ignore_index)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, which `load` reads back."""
+        """The recipe as JSON-able tables, which `load` reads."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
@@ -145,11 +145,11 @@ def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) ->
 
     Args:
         source: A recipe's registry name, a `.toml` or `.json` file, or a run folder.
-        sets: Overrides such as `optimizer.lr=1e-3`; values are TOML, and texts need no quotes.
-        fast: Apply the recipe's table [fast] first.
+        sets: Overrides such as `optimizer.lr=1e-3`; values are TOML, and strings need no quotes.
+        fast: Apply the table [fast] of the recipe first.
 
     Raises:
-        ConfigError: No such recipe, no valid TOML, unknown or wrong keys.
+        ConfigError: Unknown recipe, invalid TOML, unknown keys or invalid values.
 
     Examples:
         >>> load("demo", ["train.epochs=3", "model.encoder_channels=[8, 16, 32]"]).train.epochs
@@ -182,10 +182,10 @@ def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) ->
 
 
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
-    """Assignments such as `classes=19` as a table.
+    """A table of assignments such as `classes=19`.
 
     Raises:
-        ConfigError: No assignment.
+        ConfigError: Not an assignment.
     """
     table: dict[str, Any] = {}
     for assignment in sets:
@@ -194,19 +194,19 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
 
 
 def saved_recipe(folder: Path) -> dict[str, Any]:
-    """The resolved recipe of a run; where `recipe.json` is damaged, that in the newest checkpoint, with a warning.
+    """The resolved recipe of a run; if `recipe.json` is damaged, that of the newest checkpoint, with a warning.
 
     Raises:
-        ConfigError: No run folder, or one without a recipe.
-        CheckpointCorruptError: A damaged file, and no checkpoint to take its place.
+        ConfigError: Not a run folder, or one without a recipe.
+        CheckpointCorruptError: The file is damaged, and there is no checkpoint to replace it.
     """
     path = folder / "recipe.json"
     if not path.exists() and (folder / "best").is_dir():
         raise ConfigError(
             "the run has no recipe",
             subject=folder,
-            found="a run of a Trainer used from Python, which only Python can repeat",
-            hint="unetzoo predict and export take it as it is; score it from Python: "
+            found="a run of a Trainer in Python, which only Python can repeat",
+            hint="unetzoo predict and export accept it; score it from Python: "
             "Trainer(unetzoo.load(run).model, loss, metrics=…).evaluate(dataset)",
         )
     if not path.exists():
@@ -268,7 +268,7 @@ def _override(table: dict[str, Any], assignment: str) -> None:
 
 
 def _apply_fast(table: dict[str, Any], name: str, *, wanted: bool, resolved: bool) -> None:
-    """Put the values of [fast] in the place of the recipe's own, and note that they are there."""
+    """Override the recipe by the values of [fast], and note that they are applied."""
     changes = table.get("fast")
     if changes is True and resolved:  # a run's own recipe: they are in it
         return
@@ -296,7 +296,7 @@ def _merge(table: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def _one_length(table: dict[str, Any], given: Sequence[str]) -> None:
-    """Of the lengths of a run, one that changes to [train] name takes the place of the others."""
+    """A length of the run that is given as an override replaces the others."""
     train = table.get("train")
     lengths = ("epochs", "steps", "stages")
     chosen = [key for key in lengths if key in given]
