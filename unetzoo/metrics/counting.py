@@ -16,7 +16,9 @@ from torch import Tensor
 
 from .inputs import nan_error, range_error
 
-BLOCK = 2**18  # pixels that are worked on at once on the CPU: few enough for its caches
+# Pixels counted at once on the CPU: they fit into its caches, and torch uses one thread for so few elements. Several
+# threads would wait for each other after every operation, which takes ten times as long where a core is busy.
+BLOCK = 2**15
 LEAST, GREATEST = -128, 255  # all that 8 bits can hold, signed or not
 
 
