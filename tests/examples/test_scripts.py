@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image
 
 import unetzoo
+from unetzoo.bundle import ModelBundle
 from unetzoo.errors import PluginError
 from unetzoo.inference import Predictor
 from unetzoo.registry import REGISTRIES
@@ -89,8 +90,10 @@ def test_gigapixel(example):
     defined, text, out = example("gigapixel", "--side", "768", "--steps", "30")
     assert numbers(r"IoU ([\d.]+) over 1 megapixels", text)[0] > 0.6
     classes = np.load(out / "classes.npy")
-    whole = unetzoo.predict(defined["net"], tifffile.imread(out / "slide.tif"))[0] > 0
-    assert (classes == whole.numpy()).mean() > 0.9999  # but for rounding at the threshold
+    precision = ModelBundle.of(defined["net"]).predicting_precision()
+    whole = unetzoo.predict(defined["net"], tifffile.imread(out / "slide.tif"), precision=precision)[0] > 0
+    least = 0.9999 if precision == "fp32" else 0.995  # windows of bf16 are rounded more coarsely
+    assert (classes == whole.numpy()).mean() > least
     assert (np.asarray(Image.open(out / "classes.png")) == classes[::8, ::8] * 255).all()
 
 
