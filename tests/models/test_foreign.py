@@ -206,6 +206,7 @@ DAMAGE = {
     "int8": lambda x: x.to(torch.int8),
     "complex": lambda x: x.to(torch.complex64),
     "meta": lambda x: x.to("meta"),
+    "sparse": lambda x: x.to_sparse(),
     "another shape": lambda x: x[:1],
 }
 

@@ -78,6 +78,17 @@ def test_a_metric_of_torchmetrics_is_a_metric():
         assert expected <= row.keys() and all(0 <= row[name] <= 1 for name in expected)
 
 
+def test_a_binary_metric_of_torchmetrics_takes_a_single_channel():
+    torchmetrics = pytest.importorskip("torchmetrics")
+    net, metric = nn.Conv2d(1, 1, 3, padding=1), torchmetrics.JaccardIndex("binary")
+    trainer = Trainer(net, LOSSES.build("bce"), metrics=metric, epochs=1, progress=False)
+    val = Squares(3, 16)
+    row = trainer.fit(Squares(4, 16), val)[0]
+    masks = torch.stack([val[index]["mask"] for index in range(3)])
+    outputs = torch.cat([output for _, output in trainer.outputs(val)])[:, 0]
+    assert row["binaryjaccardindex"] == pytest.approx(float(torchmetrics.JaccardIndex("binary")(outputs, masks)))
+
+
 CE = nn.CrossEntropyLoss()
 
 
@@ -157,9 +168,10 @@ def test_several_metrics_of_one_head(tmp_path):
 
 def test_optimizers_and_schedulers_that_do_not_fit_are_refused():
     net = Small()
-    with pytest.raises(ConfigError) as caught:
-        make(net, optimizer=torch.optim.LBFGS(net.parameters()))
-    assert caught.value.subject == "optimizer"
+    for unsuitable in (torch.optim.LBFGS(net.parameters()), torch.optim.SparseAdam(list(net.parameters()))):
+        with pytest.raises(ConfigError) as caught:
+            make(net, optimizer=unsuitable)
+        assert caught.value.subject == "optimizer"
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     short = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2)
     with pytest.raises(ConfigError) as caught:
@@ -240,6 +252,9 @@ def test_a_last_batch_of_one_sample_is_refused_at_once_or_left_out(tmp_path):
     with pytest.raises(ConfigError) as caught:
         pooled(1, drop_last=True)
     assert caught.value.subject == "train.drop_last"
+    with pytest.raises(ConfigError) as caught:
+        pooled(1)
+    assert "batch_size" in caught.value.hint and "drop_last" not in caught.value.hint
 
 
 def test_a_share_is_cut_to_whole_batches(tmp_path):

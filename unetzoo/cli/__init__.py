@@ -5,6 +5,7 @@ Exit codes: 2 usage or recipe, 3 data, 4 checkpoint, 5 plugin, 6 training, 75 lo
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -61,7 +62,8 @@ def main(args: list[str] | None = None) -> None:
         if os.environ.get("UNETZOO_DEBUG"):
             raise
         file = f": {error.filename}" if error.filename else ""
-        complain(f"{error.strerror or error}{file}. Fix: --debug before the command shows where it happened")
+        fix = "make room" if error.errno == errno.ENOSPC else "--debug before the command shows where it happened"
+        complain(f"{error.strerror or error}{file}. Fix: {fix}")
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")

@@ -82,7 +82,6 @@ def too_large(subject: str, found: str) -> ImageTooLargeError:
     return ImageTooLargeError(
         "image too large",
         subject=subject,
-        expected=f"at most {Image.MAX_IMAGE_PIXELS or 0:,} pixels",
         found=found,
         hint="cut it into tiles; to predict on it, save it as a tiled TIFF and run `unetzoo stream`",
     )

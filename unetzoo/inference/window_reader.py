@@ -38,8 +38,7 @@ class WindowReader:
                     subject=source.name,
                     expected="uint8",
                     found=source.dtype,
-                    hint="scale the image to 0…255 as in training; preprocess=unetzoo.images.as_tensor divides "
-                    "integers by their full scale",
+                    hint="convert the image to 8 bits with the scale that the training images had",
                 )
             self.preprocess = replace(preprocess, normalize=_of_the_whole(source, preprocess.normalize))
 

@@ -229,7 +229,8 @@ def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], subjec
         subject: What the errors name.
 
     Raises:
-        CheckpointMismatchError: Another shape or kind of number, or a tensor without values (on the meta device).
+        CheckpointMismatchError: Another shape or kind of number, a sparse tensor, or one without values (on the
+            meta device).
         CheckpointCorruptError: NaN or infinity, in the network's own precision.
     """
     wrong = []
@@ -238,6 +239,8 @@ def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], subjec
         mine, theirs = own[name], state[name]
         if mine.shape != theirs.shape:
             wrong.append(f"{name}: network {tuple(mine.shape)}, checkpoint {tuple(theirs.shape)}")
+        elif theirs.layout != torch.strided:
+            wrong.append(f"{name}: {str(theirs.layout).removeprefix('torch.')}; only dense tensors are loaded")
         elif theirs.is_meta or mine.is_meta:
             wrong.append(f"{name}: on the meta device, which holds no values")
         elif mine.is_floating_point() != theirs.is_floating_point() or mine.is_complex() != theirs.is_complex():

@@ -121,6 +121,14 @@ def _smp_class(name: Any, file: Path) -> Any:
     return model
 
 
+def _config_hint(folder: Path) -> str:
+    if (folder / "config.json").exists():
+        return "restore it from a copy, or save the network again"
+    if (folder / WEIGHTS).exists():
+        return f"a plain module's weights: build it, then unetzoo.from_foreign({str(folder / WEIGHTS)!r}, into=net)"
+    return "give the folder that save_pretrained wrote"
+
+
 def _config(folder: Path, revision: str | None) -> tuple[Path, dict[str, Any]]:
     file = folder / "config.json"
     try:
@@ -134,9 +142,7 @@ def _config(folder: Path, revision: str | None) -> tuple[Path, dict[str, Any]]:
             "cannot read the network's configuration",
             subject=file,
             found=f"{type(error).__name__}: {error}",
-            hint="a plain module's weights: build it, then unetzoo.from_foreign('model.safetensors', into=net)"
-            if (folder / WEIGHTS).exists()
-            else "give the folder that save_pretrained wrote",
+            hint=_config_hint(folder),
         ) from error
     if not isinstance(config, dict):
         raise CheckpointError("wrong configuration", subject=file, expected="a JSON table", found=type(config).__name__)

@@ -23,7 +23,9 @@ class TorchMetric:
         self.metric, self.name = metric, type(metric).__name__.lower()
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Add a batch."""
+        """Add a batch; binary metrics of torchmetrics expect logits of the target's shape."""
+        if output.shape[1] == 1 and target.ndim == output.ndim - 1:
+            output = output[:, 0]
         self.metric.to(output.device).update(output, target)
 
     def compute(self) -> dict[str, float]:

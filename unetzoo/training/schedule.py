@@ -121,6 +121,10 @@ class Plan:
         size = self.stages[stage].batch_size or 1
         return min(self._samples[stage] % size or size, size)
 
+    def has_larger_batches(self, stage: int) -> bool:
+        """Whether a stage has batches of more than one sample."""
+        return min(self.stages[stage].batch_size or 1, self._samples[stage]) > 1
+
     def first_step(self, epoch: int) -> int:
         """Optimizer steps before an epoch."""
         before, steps = 0, 0

@@ -152,6 +152,12 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
             found="none of them",
             hint="make it from this network: make_optimizer(net, 'adamw')",
         )
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise ConfigError(
+            "SparseAdam takes sparse gradients only, and those of convolutions are dense",
+            subject="optimizer",
+            hint="make_optimizer(net, 'adam')",
+        )
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ConfigError(
             "LBFGS evaluates the loss several times per step, which the Trainer does not",
@@ -206,7 +212,9 @@ def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], pla
                     subject="the smallest batch of an epoch",
                     expected="two samples or more, or larger images",
                     found=f"{pluralize(samples, 'sample')}: {error}",
-                    hint="--set train.drop_last=true, or a batch size that leaves no single sample over",
+                    hint="--set train.drop_last=true, or a batch size that leaves no single sample over"
+                    if plan.has_larger_batches(stage)
+                    else "at least two samples, and --set train.batch_size=2 or more",
                 ) from error
             if not is_out_of_memory(error):
                 raise
