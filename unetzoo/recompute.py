@@ -88,7 +88,7 @@ class _Step:
         depth: Number of operations from maps that are kept.
         at_hand: The results that are at hand, of all steps.
         overwrites: Whether it works in place on its first argument.
-        asked: Positions of its results in the order in which autograd saved maps.
+        saved_at: Positions of its results in the order in which autograd saved maps.
     """
 
     run: Callable[..., Any]
@@ -97,7 +97,7 @@ class _Step:
     depth: int
     at_hand: dict[_Step, Any]
     overwrites: bool = False
-    asked: list[int] = field(default_factory=list)
+    saved_at: list[int] = field(default_factory=list)
 
     def result(self) -> Any:
         if self not in self.at_hand:
@@ -188,7 +188,7 @@ class _Tape(TorchDispatchMode):
         return step
 
     def handle(self, tensor: Tensor) -> _Kept | _Made:
-        """What keeps a tensor, or what makes it again."""
+        """The tensor's holder, or the call that recomputes it."""
         made = self.made.get(_storage(tensor))
         if made is None:
             return _Kept(tensor, tensor._version)
@@ -199,16 +199,18 @@ class _Tape(TorchDispatchMode):
         handle = self.handle(tensor)
         self.saved += 1
         if isinstance(handle, _Made):
-            handle.step.asked.append(self.saved)
+            handle.step.saved_at.append(self.saved)
         return self.saved, handle
 
     def unpack(self, packed: tuple[int, _Kept | _Made]) -> Tensor:
         place, handle = packed
         with torch.no_grad():
             value = handle.value()
-        if isinstance(handle, _Made) and place in handle.step.asked:
-            handle.step.asked.remove(place)
-        for step in [step for step in self.at_hand if not any(abs(place - asked) <= SOON for asked in step.asked)]:
+        if isinstance(handle, _Made) and place in handle.step.saved_at:
+            handle.step.saved_at.remove(place)
+        for step in [
+            step for step in self.at_hand if not any(abs(place - position) <= SOON for position in step.saved_at)
+        ]:
             del self.at_hand[step]
         return value
 

@@ -114,7 +114,7 @@ PRESETS = {
 
 
 def as_tta(tta: TTALike) -> TTA | None:
-    """The augmentation that a name stands for: "flips", "d4" (all 8 mirrorings and quarter turns), "paper".
+    """Return the augmentation for a name: "flips", "d4" (all 8 mirrorings and quarter turns), "paper".
 
     Raises:
         ConfigError: Unknown name.

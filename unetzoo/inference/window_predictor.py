@@ -26,7 +26,7 @@ class WindowPredictor:
 
     Args:
         net: The network.
-        tta: The views; None for the image as it is.
+        tta: The views; None for the unchanged image.
         labels: Label set whose left and right labels are exchanged in mirrored views.
         uncertainty: Whether to add the disagreement of the views as further heads.
         precision: In which the network computes ("auto": whatever is fastest); its outputs are float32 then. None: in
@@ -130,7 +130,7 @@ class WindowPredictor:
                     subject=type(self.net).__name__,
                     expected=f"(N, classes, {expected[0]}, {expected[1]}) for {tuple(window.shape)}",
                     found=tuple(head.shape),
-                    hint="set `net.geometry` (unetzoo.models.Geometry) to how its output lies on the input",
+                    hint="set `net.geometry` (unetzoo.models.Geometry) to how its output is aligned with the input",
                 )
 
 

@@ -200,7 +200,7 @@ class SegmentationModel(SMPModel):
         return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"
 
     def with_labels(self, masks: Any, coarsest: Tensor) -> Any:
-        """What `forward` returns: the masks, or with SMP's classification head the tuple (masks, labels).
+        """The output of `forward`: the masks, or with SMP's classification head the tuple (masks, labels).
 
         Args:
             masks: Output of the segmentation head, or a NamedTuple with it first.

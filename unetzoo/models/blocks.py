@@ -279,7 +279,7 @@ class Decoder(nn.Module):
         """Maps of all levels, finest first → one map at the finest size."""
         x = features[-1]
         for level, (up, skip) in enumerate(zip(self.ups, features[-2::-1], strict=True)):
-            x = self.fit(level, up(x), skip.shape[-2:])  # a line of its own: the coarser map is freed before the block
+            x = self.fit(level, up(x), skip.shape[-2:])  # on a separate line: the coarser map is freed before the block
             x = self.merge(level, x, skip)
         return x
 

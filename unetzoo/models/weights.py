@@ -74,7 +74,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
 
 
 def _registered(origin: Any, file: Path) -> Any:
-    """The class that a saved network's registry name stands for."""
+    """Return the class registered under a saved network's name."""
     known = origin if isinstance(origin, dict) else {}
     name, distribution = known.get("name"), known.get("distribution", ...)
     if not isinstance(name, str) or not isinstance(distribution, str | None):
