@@ -333,7 +333,7 @@ def test_wrong_arguments(tmp_path):
             predict_to(net, image, target, **options)
     assert (tmp_path / "there.npy").read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["there.npy"]
-    with refused(DataError, expected="uint8", found="uint16", hint="as_tensor"):
+    with refused(DataError, expected="uint8", found="uint16", hint="8 bits"):
         predict_to(net, image.astype(np.uint16), out, preprocess=Preprocess())
 
 

@@ -87,20 +87,20 @@ def test_streams_that_are_killed_lose_nothing(tmp_path):
         assert process.stdout and process.stdout.readline() == b"ready\n"
         return process
 
-    began = time.monotonic()
-    assert start(tmp_path / "once.tif").wait() == 0
+    with start(tmp_path / "once.tif") as process:
+        began = time.monotonic()
+        assert process.wait() == 0
     whole = time.monotonic() - began
     rng, kills = np.random.default_rng(1), 0
     for number in range(20):
         target = tmp_path / f"{number}.tif"
         while not target.exists():
-            process = start(target)
-            try:
-                process.wait(rng.uniform(0.05, whole))
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-            process.wait()
+            with start(target) as process:
+                try:
+                    process.wait(rng.uniform(0.05, whole))
+                except subprocess.TimeoutExpired:
+                    os.kill(process.pid, signal.SIGKILL)
+                    kills += 1
         assert target.read_bytes() == (tmp_path / "once.tif").read_bytes()
         target.unlink()
         assert not list(tmp_path.glob(f"{number}.tif.*"))
