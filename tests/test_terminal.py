@@ -1,6 +1,7 @@
 """Names, paths and messages reach the terminal as they are: never as markup, never as control characters."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -86,3 +87,11 @@ def test_tables_of_scores_print_on_any_console():
     for table in tables({"miou": 0.5, "iou/[/x]": 0.5, "iou/[red]": 0.25, "image/iou/[/x]": 0.5}):
         Console(file=file, width=80).print(table)
     assert "[/x]" in file.getvalue() and "[red]" in file.getvalue()
+
+
+def test_a_warning_of_the_command_line_is_a_line_without_its_source(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda args: warnings.warn("the recipe is damaged", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main([])
+    assert capsys.readouterr().err == "warning: the recipe is damaged\n"

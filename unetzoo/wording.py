@@ -15,10 +15,11 @@ def pluralize(number: int, one: str) -> str:
     """A number with its noun, in the plural unless it is 1.
 
     Examples:
-        >>> pluralize(1, "window"), pluralize(0, "window"), pluralize(1234, "window")
-        ('1 window', '0 windows', '1,234 windows')
+        >>> pluralize(1, "window"), pluralize(0, "loss"), pluralize(1234, "window")
+        ('1 window', '0 losses', '1,234 windows')
     """
-    return f"{number:,} {one}" + "s" * (number != 1)
+    ending = "es" if one.endswith("s") else "s"
+    return f"{number:,} {one}" + ending * (number != 1)
 
 
 def format_score(value: float | None) -> str:

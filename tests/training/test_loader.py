@@ -104,7 +104,7 @@ def test_faults_of_the_data_are_named():
         make_loader(Noise(0), batch_size=1, seed=0, workers=0, rank=0, world=1, train=True)
     raw = Noise()
     raw.transform = None
-    with pytest.raises(DataError, match="give the dataset a transform"):
+    with pytest.raises(DataError, match="need a transform"):
         next(iter(make_loader(raw, batch_size=1, seed=0, workers=0, rank=0, world=1, train=True)))
 
 

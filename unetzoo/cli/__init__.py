@@ -9,7 +9,8 @@ import errno
 import os
 import shlex
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -50,7 +51,17 @@ def _seen_from_outside(error: UnetzooError) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: our errors are printed as one line and become an exit code."""
+    """Entry point: our errors are printed as one line and become an exit code, and warnings are lines too."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        _run(args)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    complain(message, "warning", "yellow")
+
+
+def _run(args: list[str] | None) -> None:
     try:
         app(args)
     except UnetzooError as error:

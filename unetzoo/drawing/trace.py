@@ -214,8 +214,13 @@ def traced(model: str | nn.Module, size: int | None = None, **config: Any) -> tu
             already built.
         UnknownNameError: No such model.
     """
-    if size is not None and size < 1:
-        raise ConfigError("wrong size", expected="an integer ≥ 1", found=size)
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigError(
+            "wrong size",
+            expected="an integer ≥ 1",
+            found=size if isinstance(size, int) else repr(size),
+            hint="one number for height and width, e.g. size=256; draw returns the figure as text to write to a file",
+        )
     if isinstance(model, nn.Module) and config.keys() - {"in_channels"}:
         raise ConfigError("a network that is already built takes no argument but in_channels", found=", ".join(config))
     net = model if isinstance(model, nn.Module) else _build(model, config)

@@ -166,6 +166,8 @@ def optimize(
         pixels = x[0, 0].numel() if example is not None else TYPICAL
         reduced = resolve("auto", net, weight.device, pixels) == "bf16"
         dtype = torch.bfloat16 if reduced else weight.dtype
+    elif dtype is not None and not isinstance(dtype, torch.dtype):
+        raise ConfigError("wrong dtype", expected='a torch.dtype, or "auto"', found=repr(dtype))
     elif dtype is None:
         dtype = torch.bfloat16 if weight.device.type == "cuda" else weight.dtype
     with evaluation_mode(net), torch.no_grad(), full_float32():

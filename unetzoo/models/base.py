@@ -78,7 +78,7 @@ def output_activation(activation: str | None) -> nn.Module:
 def segmentation_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
     """1×1 convolution and output activation; `[0]` is the convolution, where code written for SMP looks for it."""
     if not isinstance(classes, int) or classes < 1:
-        raise ConfigError("wrong classes", expected="an integer ≥ 1", found=classes)
+        raise ConfigError("wrong classes", expected="an integer ≥ 1", found=repr(classes))
     return nn.Sequential(nn.Conv2d(in_channels, classes, 1), output_activation(activation))
 
 

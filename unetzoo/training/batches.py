@@ -30,10 +30,11 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if not isinstance(sample, Mapping) or not isinstance(sample.get("image"), torch.Tensor):
             items = sample.items() if isinstance(sample, Mapping) else [("sample", sample)]
             raise DataError(
-                "samples hold no tensors",
+                "samples hold no image tensor",
                 expected="{'image': tensor, 'mask': tensor, …}, or (image, mask)",
                 found={key: type(value).__name__ for key, value in items},
-                hint="give the dataset a transform, e.g. unetzoo.datasets.Transform()",
+                hint="datasets of this library need a transform, e.g. unetzoo.datasets.Transform(); in your own, name "
+                "the keys image and mask, and convert arrays by torch.from_numpy",
             )
         if not sample["image"].is_floating_point() and "moves" not in sample:
             raise DataError(

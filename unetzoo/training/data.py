@@ -140,7 +140,7 @@ def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
         DataError: The dataset is empty, or its samples cannot be stacked.
     """
     if not len(dataset):
-        raise DataError("nothing to load", subject=repr(dataset), found="0 samples")
+        raise DataError("nothing to load", subject=type(dataset).__name__, found="0 samples")
     view = EpochView(dataset, seed)
     batch = Collate(stack)([view[0, index] for index in range(min(samples, len(dataset)))])
     if isinstance(batch, UnetzooError):
@@ -193,7 +193,7 @@ def make_loader(
         DataError: The dataset is empty.
     """
     if len(dataset) < (world if train else 1):
-        raise DataError("nothing to load", subject=repr(dataset), found=f"{len(dataset)} samples")
+        raise DataError("nothing to load", subject=type(dataset).__name__, found=f"{len(dataset)} samples")
     sampler = EpochSampler(len(dataset), seed, rank, world, shuffle=train)
     return Loader(
         EpochView(dataset, seed),

@@ -29,7 +29,12 @@ class RunLock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError("cannot make the run folder", subject=folder, found=str(error)) from error
+            raise ConfigError(
+                "cannot make the run folder",
+                subject=folder,
+                found=str(error),
+                hint="give a folder that can be written to",
+            ) from error
         self.lock = FileLock(folder.resolve() / ".lock", is_singleton=True)
 
     def __enter__(self) -> None:

@@ -85,11 +85,12 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
     return net.to(device)
 
 
-def check_parts(net: Any, optimizer: Any, scheduler: Any, callbacks: Any, *, scored: bool) -> None:
+def check_parts(net: Any, loss: Any, optimizer: Any, scheduler: Any, callbacks: Any, *, scored: bool) -> None:
     """Check that the parts of a Trainer are objects of the right kind, not names, classes or functions.
 
     Args:
         net: The network.
+        loss: The loss.
         optimizer: The optimizer.
         scheduler: The scheduler.
         callbacks: The callbacks.
@@ -100,14 +101,21 @@ def check_parts(net: Any, optimizer: Any, scheduler: Any, callbacks: Any, *, sco
     """
     rates = scheduler is None or (hasattr(scheduler, "state_dict") and not isinstance(scheduler, type))
     several = isinstance(callbacks, Sequence) and all(hasattr(one, "on_begin") for one in callbacks)
-    for name, value, fits, expected in (
-        ("net", net, isinstance(net, nn.Module), "an nn.Module"),
-        ("optimizer", optimizer, isinstance(optimizer, torch.optim.Optimizer | None), "a torch.optim.Optimizer"),
-        ("scheduler", scheduler, rates, "a Schedule or a scheduler of torch"),
-        ("callbacks", callbacks, several, "a list of Callback objects"),
+    is_optimizer = isinstance(optimizer, torch.optim.Optimizer | None)
+    for name, value, fits, expected, hint in (
+        ("net", net, isinstance(net, nn.Module), "an nn.Module", 'unetzoo.build("bnunet")'),
+        (
+            "optimizer",
+            optimizer,
+            is_optimizer,
+            "a torch.optim.Optimizer",
+            'unetzoo.training.make_optimizer(net, "adamw")',
+        ),
+        ("scheduler", scheduler, rates, "a Schedule or a scheduler of torch", 'unetzoo.training.Schedule("cosine")'),
+        ("callbacks", callbacks, several, "a list of Callback objects", "callbacks=[MyCallback()]"),
+        ("loss", loss, not isinstance(loss, type), "a loss, not its class", "call it: CrossEntropyLoss()"),
     ):
         if not fits:
-            hint = "build it first, e.g. unetzoo.build, make_optimizer or Schedule"
             raise ConfigError(f"wrong {name}", subject="Trainer", expected=expected, found=value, hint=hint)
     config = getattr(net, "config", None)
     activation = config.get("activation") if isinstance(config, Mapping) else None

@@ -103,7 +103,7 @@ class Trainer(RunningTrainer):
         self.stages = list(stages or ())
         if self.stages and (given.epochs or given.steps):
             raise ConfigError("two lengths of a run", found="stages beside epochs or steps", hint="leave one out")
-        check_parts(net, optimizer, scheduler, callbacks, scored=bool(metrics))
+        check_parts(net, loss, optimizer, scheduler, callbacks, scored=bool(metrics))
         self.accelerator = accelerator = join_processes(net, given)
         self.device, self.world = accelerator.device, accelerator.num_processes
         self.net = make_ready(net, given, self.device, self.world)
