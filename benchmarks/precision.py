@@ -17,7 +17,7 @@ import unetzoo
 from unetzoo.precision import bf16_units, resolve
 
 from .harness import Race
-from .training import DEVICE, Answer, Step, batch_of
+from .training import DEVICE, Result, Step, batch_of
 
 WIDTHS = ((4, 8, 16), (16, 32, 64), (64, 128, 256))
 SIZES = ((32, 8), (64, 8), (256, 1))  # images of a batch
@@ -52,7 +52,7 @@ def inference(widths: tuple[int, ...], size: int) -> Race:
     return Race(f"prediction, bnunet of width {widths[0]}, 3×{size}×{size}", contenders, _near, notes={"bf16": note})
 
 
-def _same_direction(outputs: dict[str, Answer]) -> None:
+def _same_direction(outputs: dict[str, Result]) -> None:
     """The losses are equal to 2%, and the gradients point the same way."""
     loss, slopes = outputs["fp32"]
     other, others = outputs["bf16"]

@@ -1,6 +1,7 @@
 """The benchmarks' harness refuses unequal outputs and incomplete records; the page shows the stored results."""
 
 import copy
+import importlib
 from graphlib import TopologicalSorter
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 
 import unetzoo
 from benchmarks import goals, harness, imports, peers, report, tiling, training
+from benchmarks.__main__ import NAMES
 from benchmarks.figures import bars
 from benchmarks.goals import Goal
 from benchmarks.harness import Limit, Race, check_schema
@@ -94,6 +96,11 @@ def test_benchmarks_import_each_other_in_one_direction():
 
 def test_the_page_shows_the_stored_results():
     assert report.PAGE.read_text() == report.page(harness.load_records())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_benchmark_has_races(name):
+    assert callable(importlib.import_module(f"benchmarks.{name}").races)
 
 
 @pytest.mark.parametrize("record", harness.load_records(), ids=lambda record: record["what"])

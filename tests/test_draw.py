@@ -249,6 +249,9 @@ def test_what_cannot_be_drawn_is_an_error():
     with pytest.raises(ConfigError) as caught:
         unetzoo.draw("unet", 0)
     assert caught.value.found == 0
+    for no_size in ("net.svg", (3, 64, 64)):
+        with pytest.raises(ConfigError):
+            unetzoo.draw("unet", no_size)
     with pytest.raises(ConfigError) as caught:
         unetzoo.draw(Foreign(), classes=3)
     assert caught.value.found == "classes"

@@ -173,6 +173,8 @@ def test_labels_of_the_example_must_stay():
 
 def test_misuse_is_refused(tmp_path):
     fast = unetzoo.optimize(tiny("bnunet"))
+    with pytest.raises(ConfigError):
+        unetzoo.optimize(tiny("bnunet"), dtype="foo")
     for refused in (fast.train, lambda: fast.save_pretrained(tmp_path)):
         with pytest.raises(ConfigError) as caught:
             refused()
