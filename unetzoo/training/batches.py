@@ -1,6 +1,6 @@
-"""Batches: samples are stacked, moved to the device, and transformed there.
+"""Stack samples to batches, move them to the device, and transform them there.
 
-On a GPU, batches are copied while the network still works on the one before.
+On a GPU, a batch is copied while the network still processes the previous one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples → one batch.
+    """Stack samples to a batch.
 
     Raises:
-        SizeMismatchError: Images of different sizes in one batch.
-        DataError: Samples that differ in their keys, or hold no tensors.
+        SizeMismatchError: The images have different sizes.
+        DataError: The samples have different keys or no tensors.
     """
     for sample in samples:
         if not isinstance(sample, Mapping) or not isinstance(sample.get("image"), torch.Tensor):
@@ -50,7 +50,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         )
     subject = [sample.get("id") for sample in samples]
     unlike = next((sample for sample in samples if sample.keys() != samples[0].keys()), None)
-    if unlike is not None:  # torch would drop what the first one lacks
+    if unlike is not None:  # torch would drop keys missing from the first sample
         found = f"{sorted(samples[0])} and {sorted(unlike)}"
         raise DataError("samples of different keys cannot share a batch", subject=subject, found=found)
     try:
@@ -61,7 +61,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _widened(batch: Batch) -> Batch:
-    """Images in float32 and class indices in int64, as networks and losses take them; raw samples stay as they are."""
+    """Convert images to float32 and class indices to int64 for network and loss; raw samples are left unchanged."""
     if "moves" in batch:
         return batch
     batch["image"] = batch["image"].float()
@@ -72,13 +72,13 @@ def _widened(batch: Batch) -> Batch:
 
 
 def _one_size(sample: dict[str, Any]) -> str:
-    if "moves" in sample:  # its size and crop are applied to the batch, which needs one before
+    if "moves" in sample:  # its size and crop are applied to the batch, which needs images of equal size first
         return 'resize before batches are made: data.cache=true, or transform.train.on="loader"'
     return "set transform.size or transform.crop, or train.batch_size=1"
 
 
 def by_shape(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Samples → batches of equal shapes, in order (for evaluation at each image's own size)."""
+    """Stack samples to batches of equal shapes, in order (to evaluate images at their original sizes)."""
     batches: list[list[dict[str, Any]]] = []
     for sample in samples:
         if batches and batches[-1][0]["image"].shape == sample["image"].shape:
@@ -89,7 +89,7 @@ def by_shape(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def in_groups(batches: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Batches, so many at a time; the last group may have fewer.
+    """Yield groups of `size` batches; the last group may have fewer.
 
     Examples:
         >>> list(in_groups("abcde", 2))
@@ -107,16 +107,16 @@ def ready(
     *,
     channels_last: bool = False,
 ) -> Batch:
-    """A batch as the network takes it: on the device (the host does not wait), transformed there, in its memory layout.
+    """Prepare a batch for the network: move it to the device without waiting, transform it and set its memory layout.
 
     Args:
-        batch: As it was loaded.
-        device: Where the network is.
+        batch: A batch from the loader.
+        device: The device of the network.
         transform: The batch transform.
-        channels_last: Give the images this layout, whatever the transform has left.
+        channels_last: Convert the images to this layout after the transform.
 
     Raises:
-        ConfigError: The samples' transform was to be finished here, and is not.
+        ConfigError: The samples need a batch transform to finish their transform, and there is none.
     """
     batch = transferred(batch, device)
     if transform is not None:
@@ -132,15 +132,15 @@ def ready(
 
 
 def transferred(batch: Batch, device: torch.device) -> Batch:
-    """A batch on the device; the host does not wait.
+    """Move a batch to the device without blocking the host.
 
-    On a GPU what lies in the host's memory is copied on a stream of its own, so that the copy of one batch overlaps
-    with the work on the one before; the working stream waits for the copy alone. From pinned memory, that is: other
-    memory makes the host wait.
+    To a GPU, tensors are copied on a separate stream, so that the copy of a batch overlaps with the computation on the
+    previous one. The current stream waits only for the copy. This requires pinned memory; copies from other memory
+    block the host.
 
     Args:
-        batch: Tensors, and what else belongs to the samples.
-        device: Where the network is.
+        batch: Tensors, and other values that belong to the samples.
+        device: The device of the network.
 
     Examples:
         >>> transferred({"image": torch.ones(1), "id": ["a"]}, torch.device("cpu"))
@@ -159,7 +159,7 @@ def _copied(tensors: dict[str, torch.Tensor], device: torch.device) -> dict[str,
         done = side.record_event()
     working.wait_event(done)
     for copy in copies.values():
-        copy.record_stream(working)  # the side stream owns its memory, and would give it away before the work is done
+        copy.record_stream(working)  # otherwise the side stream reuses this memory too early
     return copies
 
 

@@ -1,4 +1,4 @@
-"""What belongs to a trained network beside its weights, found on the data and metrics that it is trained with."""
+"""Collect what a trained network needs besides its weights from the data and metrics of its training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None, precision: Prec
 
     Args:
         net: The network.
-        data: What it is validated on, or trained on where it is not validated.
+        data: The validation data, or the training data if there is none.
         metric: The metric of the mask.
-        precision: In which the network is trained.
+        precision: The precision the network is trained in.
     """
     labels = getattr(data, "labels", None)
     counts = hasattr(metric, "confusion")
@@ -39,11 +39,10 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None, precision: Prec
 
 
 def preprocess_of(transform: Any) -> Callable[[np.ndarray], Tensor] | None:
-    """What a transform does to a whole image: `mirror`, `crop` and augmentation left out.
+    """Return the preprocessing of whole images by a transform, without `mirror`, `crop` and augmentation.
 
     Returns:
-        A `Preprocess` for a `Transform`; a function for an `Albumentations` that does not augment; None where it is not
-        known.
+        A `Preprocess` for a `Transform`, a function for an `Albumentations` that does not augment, or None if unknown.
 
     Examples:
         >>> preprocess_of(Transform(64, crop=32, hflip=0.5, normalize="standard"))
@@ -60,7 +59,7 @@ def preprocess_of(transform: Any) -> Callable[[np.ndarray], Tensor] | None:
 
 
 def decisive(threshold: float | Sequence[float] | Mapping[str, float] | None) -> Any:
-    """A threshold that says anything; 0.5 is what it is anyway."""
+    """Return a threshold, or None if it is the default of 0.5."""
     if isinstance(threshold, tuple | list):
         return None if all(value == 0.5 for value in threshold) else list(threshold)
     return None if threshold == 0.5 else threshold

@@ -1,9 +1,11 @@
-"""The folder of a run, and checkpoints that survive a kill: synced before they are renamed, verified when read.
+"""Run folders, and checkpoints that survive a killed process.
+
+Checkpoints are synced before they are renamed, and verified when read.
 
     checkpoints/step-000123/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-The manifest (sizes and hashes, its own included) is written last, and the folder is renamed once everything is on disk;
-only then are older ones removed. A second checkpoint of the same step is `step-000123-1`.
+The manifest (sizes and hashes, including its own) is written last, and the folder is renamed once everything is on
+disk. Only then are older checkpoints removed. A second checkpoint of the same step is `step-000123-1`.
 Nothing that could run code is stored or read.
 """
 
@@ -38,28 +40,28 @@ from .logs import as_csv, as_jsonl
 
 SCHEMA = 3
 NAME = re.compile(r"step-(\d{6,})(?:-(\d+))?")
-DESCRIPTION = ("recipe.json", "labels.json", "environment.json")  # the files that a run's manifest lists
+DESCRIPTION = ("recipe.json", "labels.json", "environment.json")  # the files listed in the manifest of a run
 
 
 class Checkpoint(NamedTuple):
-    """The content of a checkpoint: named groups of tensors, and plain values."""
+    """Content of a checkpoint: named groups of tensors, and plain values."""
 
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int = 2, disk: Disk = DISK) -> Path:
-    """Write a checkpoint durably, then remove the oldest ones.
+    """Write a checkpoint durably, then remove old ones.
 
     Args:
         folder: The run's `checkpoints` folder.
-        step: Optimizer steps done, which names it.
-        checkpoint: Its content.
+        step: Number of optimizer steps taken, used in the name.
+        checkpoint: Content of the checkpoint.
         keep: Number of checkpoints to keep, at least two.
         disk: The disk operations to use.
 
     Raises:
-        CheckpointWriteError: The disk refused; earlier checkpoints are untouched.
+        CheckpointWriteError: Writing failed; earlier checkpoints are untouched.
     """
     target, aside = _free_name(folder, step), temporary_name(folder / "step")
     try:
@@ -115,7 +117,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read and verify only the plain values of a checkpoint.
 
     Raises:
-        CheckpointCorruptError: They were changed.
+        CheckpointCorruptError: The values were changed or cannot be read.
     """
     try:
         data = (path / "state.json").read_bytes()
@@ -127,7 +129,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def latest_state(folder: Path) -> dict[str, Any] | None:
-    """The plain values of the newest checkpoint with intact values; None if there is none."""
+    """Return the plain values of the newest checkpoint in which they are intact; None if there is none."""
     for path in reversed(found(folder)):
         with contextlib.suppress(CheckpointError):
             return load_state(path)
@@ -135,16 +137,16 @@ def latest_state(folder: Path) -> dict[str, Any] | None:
 
 
 def found(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(((int(match[1]), int(match[2] or 0)), path) for match, path in matches)]
 
 
 def latest(folder: Path) -> Checkpoint:
-    """The newest intact checkpoint; damaged ones are skipped with a warning.
+    """Load the newest intact checkpoint; damaged ones are skipped with a warning.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no intact checkpoint.
     """
     for path in reversed(found(folder)):
         try:
@@ -155,7 +157,7 @@ def latest(folder: Path) -> Checkpoint:
 
 
 def clean(folder: Path) -> None:
-    """Remove temporary files of a killed writer."""
+    """Remove temporary files left by a killed process."""
     for aside in folder.glob(".tmp-*"):
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -167,8 +169,8 @@ class RunFolder:
     """The folder of a run.
 
     Args:
-        path: The folder; None writes nothing.
-        keep: Checkpoints to keep.
+        path: The folder; with None, nothing is written.
+        keep: Number of checkpoints to keep.
     """
 
     def __init__(self, path: Path | None, keep: int) -> None:
@@ -182,14 +184,14 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def lock(self) -> RunLock:
-        """The lock to hold while the run is written; creates the folder."""
+        """Return the lock to hold while writing to the folder, which is created if missing."""
         return RunLock(self.path)
 
     def check(self, resume: bool) -> None:
         """Refuse to mix two runs.
 
         Raises:
-            ConfigError: A new run in the folder of another.
+            ConfigError: A new run would write to the folder of another.
         """
         if self.path is not None and not resume and found(self.checkpoints):
             raise ConfigError(
@@ -197,13 +199,13 @@ class RunFolder:
             )
 
     def begin(self) -> None:
-        """Remove temporary files of a killed writer."""
+        """Remove temporary files left by a killed process."""
         if self.path is not None:
             clean(self.checkpoints)
             clean(self.path)
 
     def describe(self, files: Mapping[str, Any]) -> None:
-        """Write the JSON files whose content has changed, and `manifest.json` for them."""
+        """Write the JSON files whose content has changed, and update `manifest.json`."""
         if self.path is None:
             return
         texts = {self.path / name: as_json(content) for name, content in files.items()}
@@ -220,7 +222,7 @@ class RunFolder:
             save(self.checkpoints, step, content, keep=self.keep)
 
     def save_best(self, net: nn.Module) -> None:
-        """Save the best network (only the weights of a plain module); the folder is complete at any moment."""
+        """Save the best network (only the weights for a plain module). The folder is complete at all times."""
         if self.path is None:
             return
         save_network = getattr(net, "save_pretrained", None) or partial(_save_weights, net)
@@ -228,7 +230,7 @@ class RunFolder:
 
         def write() -> None:
             save_network(aside)
-            if not (aside / MANIFEST).is_file():  # our own networks have written it
+            if not (aside / MANIFEST).is_file():  # networks of this library have already written it
                 ModelBundle.of(net).save(aside)
             io.replace_folder(aside, aside.with_name("best"))
 
@@ -248,7 +250,7 @@ class RunFolder:
             self._write(name, lambda: write_json(path, content))
 
     def load_latest(self) -> Checkpoint:
-        """The newest intact checkpoint."""
+        """Load the newest intact checkpoint."""
         return latest(self.checkpoints)
 
     def note(self, event: str, **facts: Any) -> None:
@@ -274,7 +276,7 @@ class RunFolder:
 
 
 def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as (tensors, plain values)."""
+    """Return the state of an optimizer as (tensors, plain values)."""
     packed = optimizer.state_dict()
     tensors, values = {}, {}
     for index, slots in packed["state"].items():
@@ -284,10 +286,10 @@ def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Restore the state that `pack_optimizer` returned, in the memory layout of the parameters.
+    """Restore the state returned by `pack_optimizer`, in the memory layout of the parameters.
 
     Raises:
-        CheckpointMismatchError: It belongs to another optimizer.
+        CheckpointMismatchError: The state belongs to another optimizer.
     """
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain["values"]}.items():

@@ -16,11 +16,11 @@ from .batches import by_shape, stack
 from .signals import outlive_in_worker
 
 Key = tuple[int, int]
-WEIGHTED = ("WeightedRandomSampler", "SubsetRandomSampler")  # torch's samplers that choose
+WEIGHTED = ("WeightedRandomSampler", "SubsetRandomSampler")  # torch samplers that select or weight samples
 
 
 def with_transform(dataset: Any, transform: Any) -> Any:
-    """The same dataset with another transform."""
+    """Return a copy of the dataset with another transform."""
     if getattr(dataset, "transform", None) is transform:
         return dataset
     other = copy.copy(dataset)
@@ -29,32 +29,32 @@ def with_transform(dataset: Any, transform: Any) -> Any:
 
 
 def without_transform(dataset: Any) -> Any:
-    """The same dataset without its transform."""
+    """Return a copy of the dataset without its transform."""
     return with_transform(dataset, None)
 
 
 class EpochView(Dataset):
     """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`.
 
-    An `endless` dataset continues where the epoch before ended; others start again.
+    An `endless` dataset continues where the previous epoch ended; others start again.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.transform, self.seed = getattr(dataset, "transform", None), seed
-        self.dataset = without_transform(dataset)  # the dataset would draw the same numbers in every epoch
+        self.dataset = without_transform(dataset)  # the dataset would draw the same random numbers in every epoch
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Any:
-        """The sample, or our error instead: raised in a worker, it would lose its attributes (see `Loader`)."""
+        """Return the sample, or an UnetzooError: raised in a worker, it would lose its attributes (see `Loader`)."""
         epoch, index = key
         try:
             endless = getattr(self.dataset, "endless", False)
             sample = self.dataset[index + epoch * len(self.dataset) if endless else index]
             if self.transform is not None:
                 sample = self.transform(sample, sample_rng(self.seed, epoch, index))
-            if isinstance(sample, tuple | list) and len(sample) == 2:  # (image, mask), as torchvision's datasets
+            if isinstance(sample, tuple | list) and len(sample) == 2:  # (image, mask), as in torchvision
                 sample = dict(zip(("image", "mask"), sample, strict=True))
             return sample
         except UnetzooError as error:
@@ -62,25 +62,25 @@ class EpochView(Dataset):
 
 
 class EpochSampler(Sampler[Key]):
-    """(epoch, index) for one process's share of an epoch.
+    """Yields (epoch, index) for one process's share of an epoch.
 
     Args:
-        length: Samples in the dataset.
+        length: Number of samples in the dataset.
         seed: Seed of the order.
-        rank: This process.
+        rank: Index of this process.
         world: Number of processes.
-        shuffle: Draw a new order each epoch, every process the same number of samples; otherwise each sample once, in
-            order, shares differing by one where they must.
+        shuffle: Draw a new order in each epoch, with the same number of samples for every process. Otherwise each
+            sample is visited once, in order, and shares may differ by one sample.
     """
 
     def __init__(self, length: int, seed: int, rank: int, world: int, shuffle: bool) -> None:
         self.length, self.seed, self.rank, self.world, self.shuffle = length, seed, rank, world, shuffle
         self.epoch, self.skip = 0, 0  # skip: samples of this epoch that are already done
-        self.multiple = 1  # of the number of samples of a training share; the remainder is left out of the epoch
+        self.multiple = 1  # the size of a training share is rounded down to a multiple of this
 
     @property
     def share(self) -> int:
-        """Training samples of each process in an epoch."""
+        """Number of training samples per process in an epoch."""
         return self.length // self.world
 
     def _indices(self) -> Sequence[int]:
@@ -98,13 +98,13 @@ class EpochSampler(Sampler[Key]):
 
 
 class Collate:
-    """Joins samples to a batch, or returns the first error among them."""
+    """Joins samples into a batch, or returns the first error among them."""
 
     def __init__(self, join: Callable[[Sequence[dict[str, Any]]], Any]) -> None:
         self.join = join
 
     def __call__(self, samples: Sequence[Any]) -> Any:
-        """Join samples; our errors are returned, not raised."""
+        """Join samples. An UnetzooError is returned, not raised."""
         try:
             return next((s for s in samples if isinstance(s, UnetzooError)), None) or self.join(samples)
         except UnetzooError as error:
@@ -126,7 +126,7 @@ class Loader(DataLoader):
             cast(Any, iterator)._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] -- a generator will do
-        """Batches."""
+        """Yield batches."""
         for batch in super().__iter__():
             if isinstance(batch, UnetzooError):
                 raise batch
@@ -134,7 +134,7 @@ class Loader(DataLoader):
 
 
 def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
-    """The first samples as a batch.
+    """Return the first samples as a batch.
 
     Raises:
         DataError: The dataset is empty, or its samples cannot be stacked.
@@ -149,10 +149,10 @@ def first_batch(dataset: Any, seed: int, samples: int = 1) -> dict[str, Any]:
 
 
 def dataset_of(data: Any) -> Any:
-    """The dataset of a plain `DataLoader`; a dataset is returned unchanged.
+    """Return the dataset of a plain `DataLoader`; a dataset is returned unchanged.
 
     Raises:
-        ConfigError: Data without length or index; a loader with its own order or batches.
+        ConfigError: The data is not map-style, or the loader has a custom sampler or collate function.
     """
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         own = [
@@ -187,7 +187,7 @@ def dataset_of(data: Any) -> Any:
 def make_loader(
     dataset: Any, *, batch_size: int, seed: int, workers: int, rank: int, world: int, train: bool
 ) -> Loader:
-    """A loader over one process's share.
+    """Build a loader over one process's share of a dataset.
 
     Raises:
         DataError: The dataset is empty.
@@ -209,7 +209,7 @@ def make_loader(
 
 
 class Loaders:
-    """The loaders of a run; inside its `with` blocks, workers are kept between epochs and evaluations.
+    """Loaders of a run. Inside its `with` blocks, workers are kept between epochs and evaluations.
 
     Args:
         drop_last: Leave out the last training batch of an epoch if it is smaller.
@@ -225,7 +225,7 @@ class Loaders:
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        """Stop the workers in order; the garbage collector would destroy their queues first."""
+        """Stop the workers; left to the garbage collector, their queues would be destroyed first."""
         self._depth -= 1
         if not self._depth:
             for _, loader in self._held.values():
@@ -233,7 +233,7 @@ class Loaders:
             self._held = {}
 
     def get(self, dataset: Any, batch_size: int, *, train: bool) -> Loader:
-        """The loader of a dataset, built again if dataset or batch size have changed."""
+        """Return the loader of a dataset, rebuilt if dataset or batch size have changed."""
         held, loader = self._held.get(train, (None, None))
         if loader is None or held is not dataset or loader.batch_size != batch_size:
             if loader is not None:
@@ -243,7 +243,7 @@ class Loaders:
         return loader
 
     def epoch(self, dataset: Any, batch_size: int, epoch: int, skip: int) -> Loader:
-        """The training loader of an epoch without its first `skip` samples."""
+        """Return the training loader of an epoch without its first `skip` samples."""
         loader = self.get(dataset, batch_size, train=True)
         loader.keys.epoch, loader.keys.skip = epoch, skip
         loader.keys.multiple = batch_size if self.drop_last else 1

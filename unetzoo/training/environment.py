@@ -1,4 +1,4 @@
-"""On what a run is made: versions and machine."""
+"""The environment of a run: versions and machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PACKAGES = ("numpy", "accelerate", "albumentations", "kornia", "segmentation-mod
 def environment(
     net: nn.Module, device: torch.device, processes: int = 1, precision: Precision = "fp32"
 ) -> dict[str, Any]:
-    """Versions and machine, JSON-able.
+    """Return versions and machine as JSON-serializable values.
 
     Args:
         net: The network, whose parameters are counted.
-        device: On which the network is trained.
-        processes: How many train it.
-        precision: In which the network computes.
+        device: The device the network is trained on.
+        processes: Number of training processes.
+        precision: The precision the network computes in.
 
     Examples:
         >>> environment(nn.Linear(1, 1), torch.device("cpu"))["device"]

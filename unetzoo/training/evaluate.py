@@ -1,4 +1,4 @@
-"""Scores of a dataset: the predictions of `unetzoo.predict`, each sample once, whole images or exact tiles."""
+"""Score a dataset with the predictions of `unetzoo.predict`, each sample once, on whole images or exact tiles."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 
 class Objective(nn.Module):
-    """Network and loss as one module, so that the gradients of both are averaged over processes.
+    """Network and loss as one module, so that the gradients of both are averaged across processes.
 
     Args:
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict`.
-        precision: Of the network's forward pass: "fp32", "bf16" or "fp16". Losses are computed in float32.
+        precision: Precision of the network's forward pass: "fp32", "bf16" or "fp16". Losses are computed in float32.
         channels_last: Keep weights and images in this memory layout.
         compile: Compile the network's forward pass for training.
-        save_memory: Recompute cheap maps of the network in the backward pass, unless it is compiled.
+        save_memory: Recompute cheap feature maps in the backward pass, unless the network is compiled.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Objective(nn.Module):
         self._forward: Callable[[Tensor], Any] = torch.compile(net.forward) if compile else net
 
     def compute_in(self, precision: Precision) -> None:
-        """Set the precision; in place of "auto", bf16 comes with the memory layout in which it is fast."""
+        """Set the precision. If "auto" resolved to bf16, also use channels_last, in which bf16 is fast."""
         self.precision = precision
         self.channels_last = self._channels_last or (self._automatic and precision == "bf16")
         if self.channels_last:
@@ -69,21 +69,21 @@ class Objective(nn.Module):
         return autocast(images.device, self.precision)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """All weighted terms of the loss."""
+        """Return all weighted terms of the loss."""
         with self.autocast(batch["image"]), self._saving():
             output = (self._forward if self.training else self.net)(batch["image"])
         return self.terms(output, batch)
 
     def fitted(self, output: Any, batch: Batch) -> tuple[Any, Batch]:
-        """An output in float32 without its classification head, and the targets on its grid."""
+        """Return an output in float32 without its classification head, and the targets on its grid."""
         output = as_float(output)
         return output, fit_targets(batch, heads_of(output)["mask"], getattr(self.net, "geometry", None))
 
     def terms(self, output: Any, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss for an output of the network.
+        """Return the terms of the loss for an output of the network.
 
         Raises:
-            DataError: The samples hold no mask.
+            DataError: The samples have no mask.
             ConfigError: The loss is not a scalar, or has no gradient.
         """
         output, batch = self.fitted(output, batch)
@@ -109,17 +109,17 @@ class Objective(nn.Module):
 
 @contextlib.contextmanager
 def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[None]:
-    """Turn errors of torch or of a user's own code, on samples that do not fit, into one that describes the samples.
+    """Turn errors of torch or of user code into a ConfigError that describes the samples.
 
-    Exhausted memory and norms of a single value are left to the caller.
+    Out-of-memory errors and errors of norm layers over a single value are left to the caller.
 
     Args:
-        what: What works on the samples.
+        what: Name of what processes the samples, for the message.
         batch: The samples.
-        output: What the network returned for them.
+        output: The output of the network for them.
 
     Raises:
-        ConfigError: In place of any error that is not ours.
+        ConfigError: In place of any error other than an UnetzooError.
     """
     try:
         yield
@@ -139,7 +139,9 @@ def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[Non
 
 
 def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
-    """The batch with its targets on the output's grid: the center for a smaller output, every n-th pixel for a coarser.
+    """Return the batch with its targets on the output's grid.
+
+    Targets are cropped to the center for a smaller output, and reduced to every n-th pixel for a coarser one.
 
     Raises:
         SizeMismatchError: The output is larger than the target.
@@ -161,14 +163,14 @@ def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
 
 
 class Evaluator:
-    """Scores a network on one process's share of a dataset, and adds up over processes.
+    """Scores a network on each process's share of a dataset and combines the results across processes.
 
     Args:
-        objective: Whose loss is reported.
+        objective: Network and loss; the loss is reported.
         metrics: A metric for each head.
         accelerator: The processes.
-        loader: Returns the batches of this process's share of a dataset.
-        tile: Evaluate by exact tiles of this size.
+        loader: Returns a loader for this process's share of a dataset.
+        tile: Evaluate in exact tiles of this size.
         between: Called before every batch; an exception ends the evaluation.
     """
 
@@ -187,35 +189,34 @@ class Evaluator:
         self.parts = 1
 
     def scores(self, net: nn.Module, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
-        """`<split>/<term>` of the loss and each metric's scores; those of other heads than the mask as `head/score`.
+        """Return the loss terms as `<split>/<term>`, and the scores of each metric (see `Trainer.evaluate`).
 
         Args:
             net: The network.
             dataset: The dataset.
-            seen: Called with every (output, batch) that is scored, targets on the output's grid.
-            split: Name of the data, which prefixes the loss.
+            seen: Called with every scored (output, batch), with targets on the output's grid.
+            split: Name of the data, used as prefix of the loss.
         """
-        for buffer in (
-            net.buffers() if self.accelerator.num_processes > 1 else ()
-        ):  # each has its own share's statistics
+        # the statistics of batch norm differ between processes
+        for buffer in net.buffers() if self.accelerator.num_processes > 1 else ():
             broadcast(buffer)
         sums = self._count(net, self._batches(dataset), seen)
         totals: Counter[str] = Counter()
-        for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no sample
+        for share in gather_object([{name: float(value) for name, value in sums.items()}]):  # one may have no samples
             totals.update(share)
         row = {f"{split}/{name}": total / len(dataset) for name, total in totals.items()}
         row[f"{split}/loss"] = sum(totals.values()) / len(dataset)
         for name, metric in self.metrics.items():
-            if self.accelerator.num_processes > 1 and hasattr(metric, "state"):  # torchmetrics' add up by themselves
+            if self.accelerator.num_processes > 1 and hasattr(metric, "state"):  # torchmetrics combines its own
                 metric.load_state({part: self._summed(value) for part, value in metric.state().items()})
             row |= self._named(name, metric.compute())
         return row
 
     def names(self, net: nn.Module, batch: Batch) -> list[str]:
-        """The names of the scores, from one batch, which also shows whether the parts fit together.
+        """Return the names of the scores by scoring one batch, which also checks that the parts fit together.
 
         Raises:
-            UnetzooError: They do not.
+            UnetzooError: The parts do not fit together.
         """
         with as_config_error("validation", batch):
             row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
@@ -225,13 +226,13 @@ class Evaluator:
         return row
 
     def outputs(self, net: nn.Module, dataset: Any) -> Iterator[tuple[Batch, Any]]:
-        """(batch, output) pairs in evaluation mode; the network's modes are restored afterwards."""
+        """Yield (batch, output) pairs in evaluation mode; the network's modes are restored afterwards."""
         with evaluation_mode(net):
             for batch in self._batches(dataset):
                 yield from self._in_parts(batch, lambda part: (part, self._predict(net, part["image"])))
 
     def _count(self, net: nn.Module, batches: Iterable[Batch], seen: Seen | None = None) -> dict[str, Tensor]:
-        """Update the metrics; returns each term of the loss, summed over samples."""
+        """Update the metrics and return each term of the loss, summed over samples."""
         sums: dict[str, Tensor] = {}
 
         def score(part: Batch) -> tuple[int, dict[str, Tensor]]:
@@ -283,7 +284,7 @@ class Evaluator:
             waiting[:0] = memory.cut(part, 2)
 
     def _predict(self, net: nn.Module, images: Tensor) -> Any:
-        """What `unetzoo.predict` returns for each image, as a batch."""
+        """Return the outputs of `unetzoo.predict` for each image, as a batch."""
         with self.objective.autocast(images):
             return predict_batch(net, images, tile=self.tile)
 

@@ -1,4 +1,4 @@
-"""One writer for a run folder."""
+"""Lock a run folder for a single writer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..errors import ConfigError, RunLockedError
 
 
 class RunLock:
-    """Holds a run folder inside its `with` block; freed by the system when the process dies, however it dies.
+    """Locks a run folder inside its `with` block. The system releases the lock if the process dies.
 
-    The same process may hold it more than once.
+    The same process may acquire it more than once.
 
     Args:
-        folder: The run folder, made when it is not there; None holds nothing.
+        folder: The run folder, created if missing; None locks nothing.
 
     Raises:
-        ConfigError: The folder cannot be made.
-        RunLockedError: On entering, when another process holds it.
+        ConfigError: The folder cannot be created.
+        RunLockedError: On entering, if another process holds the lock.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""The log of a run, one row per epoch, as JSONL and CSV."""
+"""Read and write the log of a run, one row per epoch, as JSONL and CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import DataError
 
 
 def columns_of(rows: Iterable[Mapping[str, float]]) -> list[str]:
-    """The names in rows, in the order in which they first appear: a later one never moves the others.
+    """Return the names in rows in order of first appearance, so that later names never move earlier ones.
 
     Examples:
         >>> columns_of([{"epoch": 1, "miou": 0.5}, {"epoch": 2, "iou/car": 0.1, "miou": 0.6}])
@@ -24,7 +24,7 @@ def columns_of(rows: Iterable[Mapping[str, float]]) -> list[str]:
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON has it: what is not a finite number becomes None.
+    """Convert a row for JSON: numbers that are not finite become None.
 
     Examples:
         >>> plain({"miou": 0.5, "iou/car": float("nan")})
@@ -34,12 +34,12 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_jsonl(rows: Sequence[Mapping[str, float]]) -> str:
-    """One line per row; a score that is not defined is null."""
+    """Format rows as JSON, one line per row; undefined scores are null."""
     return "".join(json.dumps(plain(row)) + "\n" for row in rows)
 
 
 def as_csv(rows: Sequence[Mapping[str, float]]) -> str:
-    r"""A header and one line per row; empty where a row lacks a column, `nan` where a score is not defined.
+    r"""Format rows as CSV with a header. Missing values are empty, undefined scores are `nan`.
 
     Examples:
         >>> as_csv([{"epoch": 1.0}, {"epoch": 2.0, "iou/car": float("nan")}])
@@ -54,12 +54,12 @@ def as_csv(rows: Sequence[Mapping[str, float]]) -> str:
 
 
 class Written(NamedTuple):
-    """What was read of a log.
+    """Content of a log.
 
     Args:
-        rows: The whole rows; values that are null are NaN.
-        broken: Numbers of the lines that are no JSON objects: a last line that a killed writer cut off, for one.
-        lines: How many lines there are.
+        rows: The complete rows; null values are NaN.
+        broken: Numbers of the lines that are not JSON objects, such as a last line cut off when the writer was killed.
+        lines: Number of lines.
     """
 
     rows: list[dict[str, Any]]
@@ -68,10 +68,10 @@ class Written(NamedTuple):
 
 
 def read_jsonl(path: str | Path) -> Written:
-    """Read a log that `as_jsonl`, or anything that appends JSON objects line by line, wrote.
+    """Read a log of one JSON object per line, as written by `as_jsonl`.
 
     Raises:
-        DataError: A file that cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Metrics as a Trainer takes them: ours, torchmetrics', one or several per head."""
+"""Adapters for the metrics of a Trainer: our own or those of torchmetrics, one or several per head."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..registry import keywords
 
 
 class TorchMetric:
-    """A torchmetrics metric with our contract: scores by name.
+    """Adapter that returns the scores of a torchmetrics metric by name.
 
     Args:
-        metric: A `torchmetrics.Metric`, or a collection of them; it adds up over processes by itself.
+        metric: A `torchmetrics.Metric` or `MetricCollection`, which synchronizes across processes itself.
     """
 
     def __init__(self, metric: Any) -> None:
         self.metric, self.name = metric, type(metric).__name__.lower()
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Add a batch; binary metrics of torchmetrics expect logits of the target's shape."""
+        """Add a batch. Logits with one channel are reshaped to the target, as binary metrics of torchmetrics expect."""
         if output.shape[1] == 1 and target.ndim == output.ndim - 1:
             output = output[:, 0]
         self.metric.to(output.device).update(output, target)
 
     def compute(self) -> dict[str, float]:
-        """The scores; those of classes are numbered."""
+        """Return the scores; scores per class are numbered."""
         computed = self.metric.compute()
         scores: dict[str, float] = {}
         for name, value in (computed if isinstance(computed, Mapping) else {self.name: computed}).items():
@@ -44,13 +44,13 @@ class TorchMetric:
 
 
 class MetricGroup:
-    """Several metrics of one head as one.
+    """Combines several metrics of one head.
 
-    Further attributes, such as `confusion` and `names`, are those of the first metric that has them.
+    Other attributes, such as `confusion` and `names`, are taken from the first metric that has them.
 
     Args:
-        metrics: The metrics. Where two compute a score of the same name, the later one's is numbered: `miou_2`, and
-            `iou_2/car` of classes.
+        metrics: The metrics. If two compute a score of the same name, the later one is numbered, e.g. `miou_2`, or
+            `iou_2/car` for a class.
     """
 
     def __init__(self, metrics: Sequence[Any]) -> None:
@@ -63,13 +63,13 @@ class MetricGroup:
         raise AttributeError(name)
 
     def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Add a batch, weighted in the metrics that take a weight."""
+        """Add a batch, passing the weight to metrics that accept one."""
         for metric in self.metrics:
             weighted = weight is not None and "weight" in keywords(metric.update)
             metric.update(output, target, **({"weight": weight} if weighted else {}))
 
     def compute(self) -> dict[str, float]:
-        """The scores of all metrics."""
+        """Return the scores of all metrics."""
         scores: dict[str, float] = {}
         for number, metric in enumerate(self.metrics, start=1):
             for name, value in metric.compute().items():
@@ -83,7 +83,7 @@ class MetricGroup:
             metric.reset()
 
     def state(self) -> dict[str, Tensor]:
-        """The counts of those metrics whose counts add up over processes."""
+        """Return the counts of the metrics whose counts are summed over processes."""
         return {
             f"{number}.{name}": value
             for number, metric in enumerate(self.metrics)
@@ -92,7 +92,7 @@ class MetricGroup:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Set what `state` returned."""
+        """Restore the counts returned by `state`."""
         for number, metric in enumerate(self.metrics):
             own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{number}.")}
             if own:
@@ -100,10 +100,10 @@ class MetricGroup:
 
 
 def by_head(metrics: Any) -> dict[str, Any]:
-    """Metrics by head; those given without a head are the mask's.
+    """Return metrics by head; metrics given without a head belong to the mask.
 
     Raises:
-        ConfigError: An object that is no metric.
+        ConfigError: An object is not a metric.
     """
     table = metrics if isinstance(metrics, Mapping) and not _is_foreign(metrics) else {"mask": metrics}
     return {head: _metric(given, head) for head, given in table.items() if given is not None}

@@ -1,4 +1,4 @@
-"""Optimizers by name, from torch."""
+"""Build torch optimizers by name."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options: Any) -> Optimizer:
-    """One of torch's optimizers over the trainable parameters.
+    """Build a torch optimizer over the trainable parameters.
 
-    Weights decay; vectors (norms and biases) and the loss's own parameters do not. The fused implementation is used
-    where there is one, unless `fused`, `foreach` or `differentiable` is given.
+    Weight decay applies to weights, but not to vectors (norms and biases) or parameters of the loss. The fused
+    implementation is used if available, unless `fused`, `foreach` or `differentiable` is given.
 
     Args:
         net: The network.
         name: One of `OPTIMIZERS`.
-        loss: A loss, whose own parameters, if it has any, are trained too.
-        options: torch's keywords.
+        loss: A loss, whose parameters, if any, are trained too.
+        options: Keyword arguments of the torch optimizer.
 
     Raises:
-        UnknownNameError: No such optimizer or keyword.
-        ConfigError: A value that torch refuses.
+        UnknownNameError: There is no such optimizer or keyword.
+        ConfigError: torch rejects a value.
 
     Examples:
         >>> adam = make_optimizer(nn.Conv2d(1, 1, 3), "adamw", weight_decay=0.1)
@@ -53,29 +53,29 @@ def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options:
     groups = [{"params": plain[0]}, {"params": plain[1], "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if "fused" in keywords(OPTIMIZERS[name]) and not {"fused", "foreach", "differentiable"} & set(options):
-        with contextlib.suppress(ConfigError):  # this torch has none for the device
+        with contextlib.suppress(ConfigError):  # not available for this device in this version of torch
             return build_from_torch("optimizer", OPTIMIZERS[name], name, groups, {**options, "fused": True})
     return build_from_torch("optimizer", OPTIMIZERS[name], name, groups, options)
 
 
 def follow(optimizer: Optimizer) -> None:
-    """Move state that an optimizer made beforehand, as Adagrad does, to where its parameters are now."""
+    """Move state created at construction, as by Adagrad, to the device of the parameters."""
     stale = (
         value.device != parameter.device
         for parameter, held in optimizer.state.items()
         for value in held.values()
-        if isinstance(value, torch.Tensor) and value.ndim  # the number of steps may stay on the host
+        if isinstance(value, torch.Tensor) and value.ndim  # step counters may stay on the host
     )
     if any(stale):
         optimizer.load_state_dict(optimizer.state_dict())
 
 
 def check_options(kind: str, table: dict[str, Any], name: str, options: dict[str, Any]) -> None:
-    """Check a name of torch's and its keywords.
+    """Check the name and keywords of a torch optimizer or scheduler.
 
     Raises:
-        UnknownNameError: No such name or keyword.
-        ConfigError: A keyword that is filled in.
+        UnknownNameError: There is no such name or keyword.
+        ConfigError: A keyword is filled in automatically and must not be given.
     """
     if name not in table:
         raise UnknownNameError(f"unknown {kind} {name!r}", hint=did_you_mean(str(name), table, kind))
@@ -85,12 +85,12 @@ def check_options(kind: str, table: dict[str, Any], name: str, options: dict[str
 
 
 def build_from_torch(kind: str, target: Any, name: str, subject: Any, options: dict[str, Any]) -> Any:
-    """Build an optimizer or scheduler of torch.
+    """Build a torch optimizer or scheduler.
 
     Raises:
-        ConfigError: torch refuses the keywords.
+        ConfigError: torch rejects the keywords.
     """
     try:
         return target(subject, **options)
-    except Exception as error:  # torch checks its keywords, some of them only by failing
+    except Exception as error:  # torch validates some keywords only by failing
         raise ConfigError(f"the {kind} {name!r} refuses its keywords", found=f"{options}: {error}") from error

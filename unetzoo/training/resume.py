@@ -1,4 +1,4 @@
-"""What must be the same for a run to go on as if it had never stopped."""
+"""Check that a resumed run continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .schedule import Stage
 from .settings import Settings
 from .state import TrainState
 
-# What a resumed run may change: its length, and what does not change results. The root of the data may move, too.
+# Settings a resumed run may change: its length, and those that do not affect results. The data root may change too.
 FREE = {
     "train.epochs", "train.steps", "train.patience", "train.workers", "train.keep", "train.checkpoint_epochs",
     "train.checkpoint_steps", "train.find_unused_parameters", "train.tensorboard", "train.callbacks",
@@ -22,14 +22,14 @@ FREE = {
 def fingerprint(
     settings: Settings, stages: Sequence[Stage], samples: int, processes: int, state: TrainState
 ) -> dict[str, Any]:
-    """What must be the same for a run to continue as if it had never stopped, besides its record.
+    """Return what must be the same, besides the record, for a run to continue as if it had never stopped.
 
     Args:
-        settings: Of the Trainer.
-        stages: Its stages.
+        settings: Settings of the Trainer.
+        stages: Stages of the run.
         samples: Length of the training data.
-        processes: How many train together.
-        state: Has the optimizer and the schedule.
+        processes: Number of training processes.
+        state: State of the run, with optimizer and schedule.
     """
     return {
         "train": settings.model_dump(mode="json"),
@@ -49,17 +49,17 @@ def check_resumable(
     steps: int,
     out: Path | None,
 ) -> None:
-    """Compare a checkpoint's plain values with the run that is to continue from it.
+    """Compare a checkpoint's plain values with the run that continues from it.
 
     Args:
-        saved: The values.
+        saved: Plain values of the checkpoint.
         record: The run's record.
         settings: The run's `fingerprint`.
         steps: Optimizer steps of the whole run.
         out: The run folder.
 
     Raises:
-        CheckpointMismatchError: Naming what differs.
+        CheckpointMismatchError: They differ, or the checkpoint has more steps than the run.
     """
     check_same(saved["record"], record, out)
     check_same(saved["settings"], settings, out)
@@ -74,10 +74,10 @@ def check_resumable(
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], subject: Path | None) -> None:
-    """Refuse to continue a run with settings that would change its results; it may become longer.
+    """Refuse to continue a run with settings that would change its results. Its length may change.
 
     Raises:
-        CheckpointMismatchError: Naming what differs.
+        CheckpointMismatchError: Settings differ; the message names them.
     """
     before, after = flat(saved), flat(json.loads(json.dumps(now)))
     missing = object()
@@ -97,7 +97,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], subject: Path |
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A table of tables as one, with dotted keys.
+    """Flatten nested tables into one with dotted keys.
 
     Examples:
         >>> flat({"train": {"epochs": 3}, "name": "one"})

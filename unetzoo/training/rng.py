@@ -1,4 +1,4 @@
-"""The global random states of a process: Python's, NumPy's, torch's on CPU and device."""
+"""The global random states of a process: Python, NumPy, and torch on CPU and CUDA."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 
 
 def seed_all(seed: int) -> None:
-    """Start every global stream anew."""
+    """Seed all global random generators."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def take() -> dict[str, Any]:
-    """The states, to be given back by `give`; the host does not wait for the device."""
+    """Return the states, to be restored with `give`. The host does not wait for the device."""
     states = {"python": random.getstate(), "numpy": np.random.get_state(legacy=False), "torch": torch.get_rng_state()}
     return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def give(states: Mapping[str, Any]) -> None:
-    """Set the states that `take` took."""
+    """Restore the states returned by `take`."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
@@ -34,7 +34,7 @@ def give(states: Mapping[str, Any]) -> None:
 
 
 def pack(states: Mapping[str, Any]) -> dict[str, Any]:
-    """States as JSON can hold them."""
+    """Convert states to JSON-serializable values."""
     version, numbers, gauss = states["python"]
     numpy = states["numpy"]
     packed = {
@@ -47,7 +47,7 @@ def pack(states: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any]) -> dict[str, Any]:
-    """What `pack` packed, through JSON or not."""
+    """Restore states converted by `pack`, whether or not they went through JSON."""
     version, numbers, gauss = packed["python"]
     numpy = packed["numpy"]
     key = np.asarray(numpy["state"]["key"], np.uint32)

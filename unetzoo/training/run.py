@@ -1,4 +1,4 @@
-"""Runs of recipes: from a recipe to a folder with everything needed to repeat it, images and scores.
+"""Train and evaluate recipes, each in a run folder with scores, images and everything needed to repeat the run.
 
 RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  best/
 checkpoints/  report.html  curves.png  predictions/  tensorboard/
@@ -40,7 +40,7 @@ from .trainer import Trainer
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run: its folder, the scores of its best network, and those of the dataset's own baseline."""
+    """Result of a run: its folder, the scores of its best network, and those of the dataset's baseline."""
 
     out: Path
     scores: dict[str, float]
@@ -48,7 +48,7 @@ class Result:
 
 
 def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
-    """The dataset of one split, from its cache if the recipe keeps one, with its transform."""
+    """Build the dataset of one split with its transform, cached if the recipe requires it."""
     dataset = recipe.data.build(split)
     if recipe.data.cache:
         folder = recipe.data.cache if isinstance(recipe.data.cache, str) else None
@@ -58,12 +58,12 @@ def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
 
 
 def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> SampleTransform:
-    """The transform of one split; only that of the training split augments, unless the recipe differs."""
+    """Build the transform of one split. By default, only the training transform augments."""
     return recipe.transform.build(split, labels)
 
 
 def make_batch_transform(recipe: Recipe, labels: LabelSpec) -> BatchTransform | None:
-    """The part of the training transform that runs on the device; None if the loader does it all."""
+    """Build the part of the training transform that runs on the device; None if all of it runs in the loader."""
     on_device = recipe.transform.of("train").get("on") == "device"
     return BatchTransform(recipe.transform.build("train", labels)) if on_device else None
 
@@ -77,18 +77,18 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Trainer:
-    """Build the Trainer of a recipe.
+    """Build the Trainer for a recipe.
 
     Args:
         recipe: The recipe.
         labels: The dataset's label set.
         out: Run folder.
-        net: A ready network; built from the recipe otherwise.
-        callbacks: Further callbacks.
+        net: A network to use instead of building one from the recipe.
+        callbacks: Additional callbacks.
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: Parts that do not fit together.
+        ConfigError: Parts do not fit together.
     """
     classes = recipe.model.options.get("classes", 1)
     if classes != labels.classes and not (classes == 1 and labels.classes == 2):
@@ -124,7 +124,7 @@ def make_trainer(
 
 
 def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
-    """The recipe's metrics by head, with the label set where they take it."""
+    """Build the recipe's metrics by head, passing the label set to those that accept it."""
 
     def make(head: str, component: Component) -> Any:
         options = {"labels": labels} if "labels" in keywords(METRICS.get(component.name)) else {}
@@ -135,7 +135,7 @@ def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
 
 
 def make_callbacks(recipe: Recipe) -> list[Callback]:
-    """The recipe's callbacks."""
+    """Build the recipe's callbacks."""
     named = [
         build_component("[train] callbacks", CALLBACKS, entry.name, **entry.options)
         for entry in recipe.train.callback_tables()
@@ -152,7 +152,7 @@ class Report(Callback):
         command: The command that started the run, for the report.
     """
 
-    every_process = True  # an evaluation needs them all
+    every_process = True  # evaluation needs all processes
 
     def __init__(self, recipe: Recipe, data: Any, command: str) -> None:
         self.recipe, self.data, self.command = recipe, data, command
@@ -201,16 +201,16 @@ def train(
     """Train a recipe into a run folder and score its best network.
 
     Args:
-        source: The name of a recipe, its file, or a run folder whose recipe is run again.
+        source: Name or file of a recipe, or a run folder whose recipe is run again.
         sets: Overrides, `section.key=value`.
-        out: Run folder. Default: `runs/<recipe>` (`runs/<recipe>-fast`), with a number if that exists.
+        out: Run folder. Default: `runs/<recipe>` (`runs/<recipe>-fast`), with a number appended if that exists.
         fast: Train the recipe's fast variant.
         resume: Continue the run in `out` (or in `source` if that is a run folder).
         progress: Show a progress bar.
         say: Called with a line of text about the run.
 
     Raises:
-        ConfigError: An invalid recipe, or a run folder that holds another run.
+        ConfigError: The recipe is invalid, or the run folder holds another run.
         RunLockedError: Another process writes to the folder.
     """
     recipe = load(source, sets, fast=fast)
@@ -233,24 +233,24 @@ def evaluate(
     report: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
-    """Score a run's best network on its validation data (or other data, by `sets`).
+    """Score a run's best network on its validation data, or on other data selected by `sets`.
 
     Args:
         run: The run folder.
         sets: Overrides, `section.key=value`.
         progress: Show a progress bar.
-        report: Folder for what the metrics report: that of the mask there, those of other heads in a folder each; and
-            data.json, which says what was scored on which data.
+        report: Folder for the reports of the metrics, with a subfolder for each head other than the mask, and for
+            data.json, which records the run and the data that were scored.
         say: Called with a line of text about the scored data.
 
     Returns:
-        `<split>/<term>` of the loss, with the split that was scored, and each metric's scores as
-        [`Trainer.evaluate`][unetzoo.training.trainer.Trainer.evaluate] names them.
+        `<split>/<term>` of the loss for the split that was scored, and the scores of each metric, named as in
+        [`Trainer.evaluate`][unetzoo.training.trainer.Trainer.evaluate].
 
     Raises:
-        ConfigError: Not a run folder.
-        CheckpointError: No network in it.
-        DataError: Faulty data; a report that cannot be written.
+        ConfigError: The folder is not a run folder.
+        CheckpointError: The folder has no network.
+        DataError: The data is faulty, or the report cannot be written.
     """
     recipe = load(run, sets)
     dataset = make_dataset(recipe, "val", progress=progress)
@@ -278,7 +278,7 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
-    """Scores of the dataset's own `baseline(sample) -> labels`, by the mask's metric; empty when it offers none."""
+    """Score the dataset's `baseline(sample) -> labels` with the metric of the mask; empty if there is no baseline."""
     if not hasattr(dataset, "baseline") or "mask" not in recipe.metrics:
         return {}
     metric = make_metrics(recipe, dataset.labels)["mask"]

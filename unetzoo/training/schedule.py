@@ -1,6 +1,7 @@
 """The length of a run and the schedule of its learning rate.
 
-`Plan` maps epochs to stages of growing images and to optimizer steps. `Schedule` sets the rate of every optimizer step.
+`Plan` maps epochs to stages of progressive resizing and to optimizer steps. `Schedule` sets the learning rate of every
+optimizer step.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ Unit = Literal["epoch", "step"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs on images of one size.
+    """A number of epochs on images of one size.
 
     Args:
-        epochs: Their number.
-        batch_size: Batch size per process; the run's own by default.
-        transform: Transform of the training data; the dataset's own by default.
+        epochs: Number of epochs.
+        batch_size: Batch size per process. Default: that of the run.
+        transform: Transform of the training data. Default: that of the dataset.
 
     Raises:
-        ConfigError: Values below 1.
+        ConfigError: A value is below 1.
     """
 
     epochs: int
@@ -63,8 +64,8 @@ class Plan:
 
     Args:
         stages: The stages, in order.
-        samples: Training samples of one process.
-        batch_size: Batch size of stages without their own.
+        samples: Training samples per process.
+        batch_size: Batch size of stages that do not set one.
         accumulate: Batches per optimizer step.
         drop_last: Leave out the last batch of an epoch if it is smaller.
         steps: Optimizer steps after which the run ends; the last stage is repeated until then.
@@ -105,19 +106,19 @@ class Plan:
         self.steps = self.first_step(self.epochs) if steps is None else steps
 
     def stage(self, epoch: int) -> int:
-        """The stage that an epoch, counted from 0, belongs to."""
+        """Return the stage of an epoch, counted from 0."""
         return next((n for n, end in enumerate(self.ends) if epoch < end), len(self.ends) - 1)
 
     def step_size(self, epoch: int) -> int:
-        """Samples of an optimizer step in an epoch, of one process."""
+        """Return the number of samples per process in an optimizer step of an epoch."""
         return (self.stages[self.stage(epoch)].batch_size or 1) * self.accumulate
 
     def samples_in(self, epoch: int) -> int:
-        """Samples of one process in an epoch; fewer in the last one if the run ends by steps."""
+        """Return the number of samples per process in an epoch; fewer in the last one if `steps` ends the run."""
         return min(self.steps_in(epoch) * self.step_size(epoch), self._samples[self.stage(epoch)])
 
     def smallest_batch(self, stage: int) -> int:
-        """Samples of the smallest batch of a stage."""
+        """Return the number of samples in the smallest batch of a stage."""
         size = self.stages[stage].batch_size or 1
         return min(self._samples[stage] % size or size, size)
 
@@ -126,7 +127,7 @@ class Plan:
         return min(self.stages[stage].batch_size or 1, self._samples[stage]) > 1
 
     def first_step(self, epoch: int) -> int:
-        """Optimizer steps before an epoch."""
+        """Return the number of optimizer steps before an epoch."""
         before, steps = 0, 0
         for end, length in zip(self.ends[:-1], self._lengths, strict=False):
             steps += (min(epoch, end) - min(epoch, before)) * length
@@ -134,7 +135,7 @@ class Plan:
         return steps + max(epoch - before, 0) * self._lengths[-1]
 
     def steps_in(self, epoch: int) -> int:
-        """Optimizer steps of an epoch; fewer in the last one if the run ends by steps."""
+        """Return the number of optimizer steps in an epoch; fewer in the last one if `steps` ends the run."""
         return min(self._lengths[self.stage(epoch)], self.steps - self.first_step(epoch))
 
     def is_whole(self, epoch: int) -> bool:
@@ -143,17 +144,19 @@ class Plan:
 
 
 class Schedule:
-    """The schedule of the learning rate: a scheduler of torch by name, optionally after a linear warm-up.
+    """Schedule of the learning rate: a torch scheduler by name, optionally after a linear warm-up.
 
     Args:
         name: One of `SCHEDULERS`; None keeps the rate constant after the warm-up.
-        unit: What the scheduler counts, "epoch" or "step" (an optimizer step). Default: "epoch"; "step" for "onecycle".
-        warmup: Optimizer steps in which the rate rises linearly to that of the scheduler.
-        options: torch's keywords. The length of the run is filled in for "cosine", "polynomial" and "onecycle".
+        unit: What the scheduler counts, "epoch" or "step" (optimizer step). Default: "epoch", or "step"
+            for "onecycle".
+        warmup: Optimizer steps over which the rate rises linearly to that of the scheduler.
+        options: Keyword arguments of the torch scheduler. The length of the run is filled in for "cosine",
+            "polynomial" and "onecycle".
 
     Raises:
-        UnknownNameError: No such scheduler or keyword.
-        ConfigError: A value that torch refuses.
+        UnknownNameError: There is no such scheduler or keyword.
+        ConfigError: torch rejects a value.
 
     Examples:
         >>> schedule = Schedule("cosine", warmup=2)
@@ -180,12 +183,12 @@ class Schedule:
         self.name, self.warmup, self.options = name, warmup, options
         self.unit: Unit = unit or ("step" if name == "onecycle" else "epoch")
         self.scheduler: Any = None
-        if name is not None:  # what torch refuses is refused now
+        if name is not None:  # raise now for values that torch rejects
             self.build(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9), epochs=2, steps=2)
 
     @classmethod
     def of(cls, scheduler: Any) -> Schedule:
-        """The schedule of a scheduler that torch built; a `Schedule` is returned unchanged."""
+        """Wrap a torch scheduler; a `Schedule` is returned unchanged."""
         if isinstance(scheduler, Schedule):
             return scheduler
         schedule = cls(unit="step" if isinstance(scheduler, ONECYCLE | lr_scheduler.CyclicLR) else "epoch")
@@ -196,7 +199,7 @@ class Schedule:
         """Build the scheduler for the length of a run.
 
         Args:
-            optimizer: Whose rate it sets.
+            optimizer: The optimizer whose rate it sets.
             epochs: Epochs of the run.
             steps: Optimizer steps of the run.
             mode: For "plateau", whether the monitored score is better when larger or smaller.
@@ -231,7 +234,7 @@ class Schedule:
 
     @contextlib.contextmanager
     def rates(self, step: int) -> Iterator[None]:
-        """The learning rates for an optimizer step, counted from 0; then the scheduler moves on, if it counts steps."""
+        """Set the learning rates for an optimizer step, counted from 0; then step the scheduler if it counts steps."""
         groups = self.optimizer.param_groups
         held = [group["lr"] for group in groups]
         for group in groups:
@@ -243,28 +246,28 @@ class Schedule:
             self.scheduler.step()
 
     def rate(self, step: int) -> float:
-        """The current rate of the first parameter group at an optimizer step."""
+        """Return the current rate of the first parameter group at an optimizer step."""
         return self.optimizer.param_groups[0]["lr"] * self._rise(step)
 
     def _rise(self, step: int) -> float:
         return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
 
     def after_epoch(self, score: float) -> None:
-        """Move on after an epoch with this monitored score."""
+        """Step the scheduler after an epoch, given the monitored score."""
         if isinstance(self.scheduler, PLATEAU):
             self.scheduler.step(score)
         elif self.scheduler is not None and self.unit == "epoch":
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The state of the scheduler, JSON-able."""
+        """Return the state of the scheduler as JSON-serializable values."""
         return None if self.scheduler is None else _pairs(self.scheduler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Continue from a saved state; a run whose length has changed follows the new length from here on."""
+        """Continue from a saved state, following the new length if the length of the run has changed."""
         if self.scheduler is None or state is None:
             return
-        vars(self.optimizer)["_opt_called"] = True  # it stepped before the stop; torch would warn that it never did
+        vars(self.optimizer)["_opt_called"] = True  # it stepped before the stop; torch would warn that it did not
         saved, key = _unpairs(dict(state)), SPAN.get(self.name or "", "")
         if key in saved and saved[key] != getattr(self.scheduler, key):
             self.scheduler.load_state_dict({name: saved[name] for name in MOVING if name in saved})
@@ -278,7 +281,7 @@ class Schedule:
 
 
 def _pairs(value: Any) -> Any:
-    """JSON keys are strings: mappings with other keys become lists of pairs."""
+    """Convert mappings with keys that are not strings to lists of pairs, since keys in JSON are strings."""
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
             return {key: _pairs(inner) for key, inner in value.items()}

@@ -1,4 +1,4 @@
-"""The settings of a training run: one table, checked in one place, for recipes and for the Trainer's keywords."""
+"""Settings of a training run, shared by recipes and the keyword arguments of the Trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigError, did_you_mean
 from ..precision import Precision
 
 LARGEST_SEED = 2**63 - 1
-MOST_WORKERS = 1024  # a mistyped number would start processes until the system refuses
+MOST_WORKERS = 1024  # a typo would otherwise start processes until the system fails
 
 
 class Settings(BaseModel):
@@ -24,26 +24,26 @@ class Settings(BaseModel):
         batch_size: Batch size per process.
         accumulate: Batches per optimizer step; gradients are averaged over their samples.
         drop_last: Leave out the last batch of an epoch if it is smaller.
-        seed: Seed of order, augmentation and dropout.
+        seed: Seed of sample order, augmentation and dropout.
         precision: "fp32", "bf16" or "fp16" (autocast; fp16 with gradient scaling, on a GPU), or "auto": "bf16" with
-            `channels_last` where the hardware multiplies it and the network is large enough to gain, else "fp32".
+            `channels_last` if the hardware supports it and the network is large enough to benefit, else "fp32".
         workers: Number of loader processes.
-        clip: Largest gradient norm.
-        ema: Decay of the moving average of the weights, which is then evaluated and kept as the best.
-        freeze_encoder: Number of first epochs in which the encoder is frozen.
+        clip: Maximum gradient norm.
+        ema: Decay of the moving average of the weights. The average is then evaluated and kept as the best network.
+        freeze_encoder: Number of epochs at the start in which the encoder is frozen.
         channels_last: Keep weights and images in this memory layout.
-        compile: Compile the forward pass of training.
-        save_memory: Recompute cheap maps in the backward pass: less memory for a little more time, the same gradients
-            (`unetzoo.recompute.save_memory`); a compiled network chooses by itself.
-        sync_bn: Batch-norm statistics over all processes (on GPUs).
-        find_unused_parameters: Let several processes train a network of which not all parameters get a gradient.
-        monitor: The score that decides which epoch is best. Default: the first of the metric.
+        compile: Compile the forward pass for training.
+        save_memory: Recompute cheap feature maps in the backward pass. Saves memory for slightly longer steps, with the
+            same gradients (`unetzoo.recompute.save_memory`). Ignored if the network is compiled.
+        sync_bn: Synchronize batch norm statistics across processes (on GPUs).
+        find_unused_parameters: Allow several processes to train a network in which some parameters get no gradient.
+        monitor: The score that decides which epoch is best. Default: the first score of the metrics.
         mode: Whether a larger ("max") or smaller ("min") score is better. Default: "min" for losses.
         patience: Epochs without a better score after which training stops.
-        tile: Evaluate by exact tiles of this size, for images that do not fit as a whole.
-        keep: Checkpoints to keep, at least two.
-        checkpoint_epochs: Epochs from one checkpoint to the next; the last epoch always writes one.
-        checkpoint_steps: Optimizer steps from one checkpoint to the next, if any.
+        tile: Evaluate in exact tiles of this size, for images that do not fit into memory as a whole.
+        keep: Number of checkpoints to keep, at least two.
+        checkpoint_epochs: Epochs between checkpoints; the last epoch always writes one.
+        checkpoint_steps: Optimizer steps between checkpoints, if any.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -78,11 +78,11 @@ class Settings(BaseModel):
         return self
 
     def mode_of(self, monitor: str) -> str:
-        """Whether a larger ("max") or smaller ("min") score is better; "min" for losses unless `mode` is set."""
+        """Return whether a larger ("max") or smaller ("min") score is better; "min" for losses unless `mode` is set."""
         return self.mode or ("min" if monitor.startswith(("train/", "val/")) else "max")
 
     def monitor_among(self, names: Sequence[str]) -> str:
-        """The score that decides which epoch is best: the first of the metrics unless `monitor` is set.
+        """Return the score that decides which epoch is best: the first of the metrics unless `monitor` is set.
 
         Raises:
             ConfigError: There is no such score.
@@ -94,7 +94,7 @@ class Settings(BaseModel):
 
     @classmethod
     def signature_of(cls, function: Callable[..., Any]) -> inspect.Signature:
-        """A function's signature with the settings instead of its `**settings`."""
+        """Return a function's signature with the settings in place of its `**settings`."""
         signature = inspect.signature(function, eval_str=False)
         kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         added = [
@@ -108,7 +108,7 @@ class Settings(BaseModel):
         """Check settings given as keyword arguments.
 
         Raises:
-            ConfigError: An unknown or invalid setting.
+            ConfigError: A setting is unknown or invalid.
         """
         try:
             return cls(**given)
@@ -118,11 +118,11 @@ class Settings(BaseModel):
 
 
 def faults(error: ValidationError, model: type[BaseModel]) -> str:
-    """The faults that pydantic found, in one line, with the nearest spelling of unknown keys.
+    """Format the errors of pydantic in one line, with suggestions for unknown keys.
 
     Args:
         error: The error of pydantic.
-        model: The table with the faults.
+        model: The table that was validated.
     """
     lines = []
     for fault in error.errors():
@@ -138,7 +138,7 @@ def faults(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], places: Sequence[str | int]) -> list[str]:
-    """The keys of an inner table."""
+    """Return the keys of a nested table."""
     for place in places:
         field = model.model_fields.get(str(place))
         held = () if field is None else (field.annotation, *get_args(field.annotation))

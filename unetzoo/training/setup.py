@@ -1,4 +1,4 @@
-"""Checks and prepares what a Trainer is given: processes, network, optimizer, metrics."""
+"""Check and prepare the parts of a Trainer: processes, network, optimizer, metrics."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .state import Buffers
 
 
 def join_processes(net: nn.Module, settings: Settings) -> Accelerator:
-    """The processes that train a network together, or the only one."""
+    """Connect the processes that train a network together, if there are several."""
     unused = settings.find_unused_parameters or getattr(net, "classification_head", None) is not None
     accelerator = Accelerator(
         mixed_precision="no",
-        cpu=not torch.accelerator.is_available(),  # unless told, accelerate joins no processes there
+        cpu=not torch.accelerator.is_available(),  # otherwise accelerate does not connect processes on a CPU
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
@@ -39,10 +39,10 @@ def join_processes(net: nn.Module, settings: Settings) -> Accelerator:
 
 
 def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: int) -> nn.Module:
-    """A network on its device, in its memory layout, with batch norm over processes where asked for.
+    """Move a network to its device, and synchronize batch norm across processes if the settings require it.
 
     Raises:
-        ConfigError: Settings that the network or the device cannot follow; a network of another precision.
+        ConfigError: The network or the device does not support a setting, or the weights are not in float32.
     """
     wrong = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
     if wrong is not None:
@@ -94,10 +94,10 @@ def check_parts(net: Any, loss: Any, optimizer: Any, scheduler: Any, callbacks: 
         optimizer: The optimizer.
         scheduler: The scheduler.
         callbacks: The callbacks.
-        scored: Whether there are metrics; they compute scores from logits.
+        scored: Whether there are metrics, which compute scores from logits.
 
     Raises:
-        ConfigError: Naming the part that is not; a network with an output activation that is to be scored.
+        ConfigError: A part is of the wrong kind, or a network with an output activation is to be scored.
     """
     rates = scheduler is None or (hasattr(scheduler, "state_dict") and not isinstance(scheduler, type))
     several = isinstance(callbacks, Sequence) and all(hasattr(one, "on_begin") for one in callbacks)
@@ -130,22 +130,22 @@ def check_parts(net: Any, loss: Any, optimizer: Any, scheduler: Any, callbacks: 
 
 
 def fastest_precision(net: nn.Module, device: torch.device, batch_size: int, images: Tensor) -> Precision:
-    """The precision that is fastest for batches of such images, if it is so for every process; else "fp32"."""
+    """Return the fastest precision for batches of these images if all processes agree on it, else "fp32"."""
     chosen = gather_object([resolve("auto", net, device, batch_size * images[0, 0].numel())])
     return chosen[0] if len(set(chosen)) == 1 else "fp32"
 
 
 def trained_precision(net: nn.Module, device: torch.device) -> Precision | None:
-    """The precision that a network was trained in, as far as the device has it; None where it is not known."""
+    """Return the precision a network was trained in, if the device supports it; None if unknown."""
     precision = ModelBundle.of(net).precision
     return None if precision is None else supported(precision, device)
 
 
 def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Check that the optimizer trains the network, and the loss's own parameters.
+    """Check that the optimizer trains the parameters of the network and of the loss.
 
     Raises:
-        ConfigError: It does not, or there is nothing to train.
+        ConfigError: The optimizer does not, or there is nothing to train.
     """
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
@@ -182,22 +182,23 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
 
 
 def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], plan: Plan, buffers: Buffers) -> list[str]:
-    """Let a few training samples of every stage through network and loss in training mode, without a step.
+    """Run a few training samples of every stage through network and loss in training mode, without a step.
 
-    What does not fit together is found now. Buffers are put back; random streams are the caller's.
+    This finds parts that do not fit together before training starts. Buffers are restored. Random states are left to
+    the caller.
 
     Args:
         objective: Network and loss.
-        stages: Return a batch of so many samples of each stage.
-        plan: Says how few samples the smallest batch of a stage has.
-        buffers: Of the objective.
+        stages: One function per stage, which returns a batch of the given number of samples.
+        plan: The plan of the run, for the size of the smallest batch of a stage.
+        buffers: The buffers of the objective.
 
     Returns:
-        The names of the scores of training.
+        The names of the training scores.
 
     Raises:
-        ConfigError: A norm that cannot be trained on so few samples.
-        UnetzooError: What else does not fit.
+        ConfigError: A norm layer cannot be trained on so few samples.
+        UnetzooError: Something else does not fit.
     """
 
     def terms(first: Callable[[int], Batch], samples: int, *, training: bool) -> list[str]:
@@ -227,5 +228,5 @@ def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], pla
             if not is_out_of_memory(error):
                 raise
             names = []
-        names = names or terms(first, 1, training=False)  # the step itself will take smaller parts
+        names = names or terms(first, 1, training=False)  # the step itself will split the batch into smaller parts
     return ["train/loss", *(f"train/{name}" for name in names)]

@@ -1,4 +1,4 @@
-"""The state of a run: everything that its next steps depend on, in one object that checkpoints store."""
+"""The state of a run: everything its next steps depend on, in one object that checkpoints store."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PLAIN = ("steps", "history", "term_names", "seconds", "micro_batches", "skipped"
 
 
 class Best:
-    """Follows one score over the epochs.
+    """Tracks the best value of a score over epochs.
 
     Args:
         mode: Whether a larger ("max") or smaller ("min") score is better.
         patience: Epochs without a better score after which to stop.
-        latest: The latest epoch counts as the best, for runs without evaluation.
+        latest: Count the latest epoch as the best, for runs without evaluation.
 
     Examples:
         >>> best = Best("max", patience=2)
@@ -43,7 +43,7 @@ class Best:
         self.epoch = self.epochs = 0
 
     def follow(self, value: float) -> bool:
-        """Add the score of an epoch; returns whether it is the best so far."""
+        """Add the score of an epoch and return whether it is the best so far."""
         self.epochs += 1
         score = float(self.epochs) if self.latest else value if self.mode == "max" else -value
         better = not math.isnan(score) and (self.score is None or score > self.score)
@@ -57,7 +57,7 @@ class Best:
         return self.patience is not None and self.epochs - self.epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Its state, JSON-able."""
+        """Return the state as JSON-serializable values."""
         return {"score": self.score, "epoch": self.epoch, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Best:
 
 
 class Buffers:
-    """The buffers of a network, looked up at each call, since moving a network replaces them.
+    """Buffers of a network, looked up at each call since moving a network replaces them.
 
     Args:
         net: The network.
@@ -78,7 +78,7 @@ class Buffers:
         ]
 
     def now(self) -> list[Tensor]:
-        """The current buffers."""
+        """Return the current buffers."""
         return [cast(Tensor, held[name]) for held, name in self._slots]
 
     @contextlib.contextmanager
@@ -94,13 +94,13 @@ class Buffers:
 
 
 class EMA:
-    """Exponential moving average of a network: parameters and floating buffers; counters are copied.
+    """Exponential moving average of the parameters and floating-point buffers of a network; other buffers are copied.
 
-    The first steps average over fewer: the decay of step n is `min(decay, (1 + n) / (10 + n))`.
+    The decay is smaller in the first steps: at step n it is `min(decay, (1 + n) / (10 + n))`.
 
     Args:
         net: The network that is trained.
-        decay: Share of the old average that a step keeps, e.g. 0.999.
+        decay: Fraction of the previous average kept in each step, e.g. 0.999.
 
     Examples:
         >>> net = nn.Linear(1, 1, bias=False)
@@ -121,7 +121,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Add the network after optimizer step number `step`, counted from 1."""
+        """Update the average after optimizer step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         means, values = list(self._means), list(self._values)
         for mean, value in zip(self._mean_buffers.now(), self._buffers.now(), strict=True):
@@ -135,24 +135,24 @@ class EMA:
 
 @dataclass
 class TrainState:
-    """The progress of a run, and the objects whose states belong to it.
+    """Progress of a run, and the objects whose states belong to it.
 
     Args:
         net: The network that is trained.
-        loss: The loss; its parameters and buffers, if it is a module, are part of the state.
+        loss: The loss. If it is a module, its parameters and buffers are part of the state.
         optimizer: The optimizer.
-        schedule: The learning rate's.
-        scaler: Of half-precision gradients; a disabled one does nothing.
+        schedule: The learning rate schedule.
+        scaler: The gradient scaler for fp16; does nothing if disabled.
         ema: The moving average of the weights, if there is one.
         best: The best epoch so far.
-        steps: Optimizer steps done.
+        steps: Number of optimizer steps taken.
         history: One row per epoch.
-        term_names: Names of the loss's terms.
+        term_names: Names of the loss terms.
         sums: The loss and its terms, summed over the samples of the current epoch; on the device.
         seconds: Time spent in the current epoch.
-        micro_batches: Parts that each batch is split into; more after memory ran out.
-        skipped: Steps of the current epoch that the scaler skipped.
-        skipped_in_a_row: Skipped steps since the last one that was not skipped.
+        micro_batches: Number of parts each batch is split into; increases when memory runs out.
+        skipped: Number of steps in the current epoch that the scaler skipped.
+        skipped_in_a_row: Number of steps skipped since the last one that was not.
     """
 
     net: nn.Module
@@ -177,31 +177,31 @@ class TrainState:
         return self.net if self.ema is None else self.ema.net
 
     def begin_anew(self) -> None:
-        """Forget a former run; weights and the optimizer's state stay."""
+        """Reset the progress of a previous run; weights and the state of the optimizer are kept."""
         self.best, self.steps, self.history, self.term_names = Best(), 0, [], []
         self.sums, self.seconds, self.micro_batches, self.skipped, self.skipped_in_a_row = None, 0.0, 1, 0, 0
 
     def mean_terms(self, samples: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The loss and its terms, averaged over the current epoch.
+        """Return the loss and its terms, averaged over the current epoch.
 
         Args:
-            samples: Samples that all processes have seen in it.
+            samples: Number of samples that all processes have seen in it.
             reduce: Sums a tensor over the processes.
         """
         sums, names = reduce(cast(Tensor, self.sums)).tolist(), ["loss", *self.term_names]
         return {f"train/{name}": value / samples for name, value in zip(names, sums, strict=True)}
 
     def close_epoch(self, row: dict[str, float], score: float) -> None:
-        """Add an epoch's row to the history, move the rate by its monitored score, and begin the next epoch's sums."""
+        """Add an epoch's row to the history, step the schedule with its monitored score, and reset the epoch's sums."""
         self.history.append(row)
         self.schedule.after_epoch(score)
         self.sums, self.seconds, self.skipped = None, 0.0, 0
 
     def state_dict(self) -> checkpoint.Checkpoint:
-        """Everything that the rest of the run depends on. All processes call it together.
+        """Return everything the rest of the run depends on. All processes must call it together.
 
         Raises:
-            NonFiniteError: Weights that are not finite are never saved.
+            NonFiniteError: Weights are not finite; these are never saved.
         """
         tensors = {group: module.state_dict() for group, module in self._modules().items()}
         named = ((f"{group}.{name}", value) for group, held in tensors.items() for name, value in held.items())
@@ -229,12 +229,12 @@ class TrainState:
         """Continue from a checkpoint.
 
         Args:
-            saved: What `state_dict` returned.
+            saved: The checkpoint returned by `state_dict`.
             process: The index of this process.
-            device: Where the network is.
+            device: The device of the network.
 
         Raises:
-            CheckpointMismatchError: It belongs to another network, loss or optimizer.
+            CheckpointMismatchError: The checkpoint belongs to another network, loss or optimizer.
         """
         state = saved.state
         for group, module in self._modules().items():

@@ -1,8 +1,8 @@
 """One optimizer step: forward, backward, finite check, clipping, optimizer, moving average.
 
-A step is taken as a whole or not at all. When memory runs out, buffers and random streams are restored and the batches
-are processed again in smaller parts. A step that is not finite is undone on the device, before the optimizer sees it;
-the host reads the flags one step later and never waits for the device.
+A step is taken as a whole or not at all. When memory runs out, buffers and random states are restored and the batches
+are processed again in smaller parts. A step that is not finite is undone on the device before the optimizer sees it.
+The host reads the flags one step later and never waits for the device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .batches import Batch
 from .evaluate import Objective
 from .state import Buffers, TrainState
 
-SKIPS = 25  # steps in a row after which infinite gradients are not caused by the scale
+SKIPS = 25  # after this many skipped steps in a row, the scale is not the cause of infinite gradients
 
 
 class Flags(NamedTuple):
-    """The findings of all processes in one optimizer step."""
+    """Flags of one optimizer step, combined over all processes."""
 
     loss: bool
     gradient: bool
@@ -40,7 +40,7 @@ class Flags(NamedTuple):
 
     @property
     def signal(self) -> int:
-        """The signal that some process received, or 0."""
+        """The signal that any process received, or 0."""
         return signal.SIGTERM if self.sigterm else signal.SIGINT if self.sigint else 0
 
 
@@ -49,11 +49,11 @@ class TrainStep:
 
     Args:
         objective: Network and loss.
-        state: What a step changes.
+        state: The state that a step changes.
         accelerator: The processes.
-        ready: Brings a batch to the device and through its transform.
+        ready: Moves a batch to the device and applies its transform.
         reduce: Sums a tensor over the processes.
-        clip: Largest gradient norm.
+        clip: Maximum gradient norm.
         say: Called with a message when batches are split further.
     """
 
@@ -71,7 +71,7 @@ class TrainStep:
         self.objective, self.state, self.accelerator = objective, state, accelerator
         self.ready, self.reduce, self.clip, self.say = ready, reduce, clip, say
         self.several = accelerator.num_processes > 1
-        self.model: nn.Module = objective  # what is called: over several processes in DistributedDataParallel
+        self.model: nn.Module = objective  # wrapped in DistributedDataParallel if there are several processes
         self.parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
         self.buffers = Buffers(objective)
         self._saved = [torch.empty_like(buffer) for buffer in self.buffers.now()]
@@ -79,14 +79,14 @@ class TrainStep:
         self._frozen: bool | None = None
 
     def __call__(self, group: Sequence[Batch], received: int = 0) -> Flags | None:
-        """Take a step; returns the flags of the step before, if there was one.
+        """Take a step and return the flags of the previous step, if there was one.
 
         Args:
-            group: Batches as they were loaded; gradients are averaged over their samples.
+            group: Batches from the loader; gradients are averaged over their samples.
             received: The signal that this process received, or 0.
 
         Raises:
-            MemoryExhaustedError: Smaller parts do not help.
+            MemoryExhaustedError: Memory runs out even with smaller parts.
         """
         state = self.state
         sums, samples = self._gradients(group)
@@ -102,10 +102,10 @@ class TrainStep:
         return flags
 
     def begin_epoch(self, frozen: bool | None, example: Callable[[], Batch]) -> None:
-        """Set training mode, freeze or thaw the encoder, and join the processes.
+        """Set training mode, freeze or unfreeze the encoder, and wrap the objective for several processes.
 
         Args:
-            frozen: Whether the encoder is frozen; None leaves it as it is.
+            frozen: Whether the encoder is frozen; None leaves it unchanged.
             example: Returns a batch.
         """
         if frozen is not None and frozen != self._frozen:
@@ -118,19 +118,19 @@ class TrainStep:
         self.objective.train()
 
     def flush(self) -> Flags | None:
-        """The flags of the last step; the host waits for them."""
+        """Wait for the flags of the last step and return them."""
         return self._swap(None)
 
     def close(self) -> None:
-        """Drop the wrapper: it holds the group of processes, whose threads abort an interpreter that ends."""
+        """Drop the wrapper, which holds the process group, whose threads abort the interpreter at exit."""
         wrapped, self.model = self.model is not self.objective, self.objective
         if wrapped:
-            self.accelerator.free_memory()  # it would keep the wrapper
+            self.accelerator.free_memory()  # otherwise it keeps the wrapper
 
     def _join(self, example: Callable[[], Batch]) -> None:
-        """Wrap the objective, and let DistributedDataParallel fix the order of its sums by one backward pass.
+        """Wrap the objective, and run one backward pass to fix the order of summation of DistributedDataParallel.
 
-        Sums of floats depend on their order, so a resumed run must not begin with another one.
+        Sums of floats depend on their order, so a resumed run must start with the same one.
         """
         held = rng.take()
         with evaluation_mode(self.objective):
@@ -153,7 +153,7 @@ class TrainStep:
         torch.stack(list(model(batch).values())).sum().backward()
 
     def _gradients(self, group: Sequence[Batch]) -> tuple[Tensor, int]:
-        """Gradients of the mean over all samples of a group; returns the summed loss and terms, and their number."""
+        """Compute gradients of the mean over a group's samples; return the summed terms and the sample count."""
         self._remember()
         held = rng.take()
         while True:
@@ -161,7 +161,7 @@ class TrainStep:
             try:
                 return self._backward(group)
             except (RuntimeError, ValueError) as error:
-                failure = str(error)  # the error itself would hold on to the memory
+                failure = str(error)  # keeping the error itself would keep its memory
                 self._restore()
                 if not is_out_of_memory(error):
                     if self.state.micro_batches > 1 and memory.ONE_VALUE in failure:
@@ -191,7 +191,7 @@ class TrainStep:
 
     @torch.no_grad()
     def _remember(self) -> None:
-        """Keep the buffers (a few kilobytes of batch-norm statistics) as they are before a step."""
+        """Save the buffers (a few kilobytes of batch norm statistics) before a step."""
         if self._saved:
             torch._foreach_copy_(self._saved, self.buffers.now())  # pyright: ignore[reportPrivateImportUsage]
 
@@ -202,10 +202,10 @@ class TrainStep:
 
     @torch.no_grad()
     def _check(self, loss: Tensor, received: int = 0) -> Flags | None:
-        """Clip the gradients, and undo the step on the device where loss, gradients or buffers are not finite.
+        """Clip the gradients, and undo the step on the device if loss, gradients or buffers are not finite.
 
-        Gradients become 0 and buffers what they were, on all processes alike. With a gradient scaler, infinite
-        gradients alone are its business. Returns the flags of the step before.
+        On all processes, gradients are set to 0 and buffers are restored. A gradient scaler, if there is one, handles
+        infinite gradients itself. Returns the flags of the previous step.
         """
         scaled = self.state.scaler.is_enabled()
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -229,7 +229,7 @@ class TrainStep:
         return self._swap(flags)
 
     def _swap(self, flags: Tensor | None) -> Flags | None:
-        """Send flags to the host without waiting, and read those that were sent before."""
+        """Send flags to the host without waiting, and read those sent before."""
         late, self._late = self._late, None
         if flags is not None:
             host, event = flags.to("cpu", non_blocking=True), None
@@ -246,10 +246,10 @@ class TrainStep:
 
 
 class NonFiniteMonitor:
-    """Reads the flags of a run: ends it when something is not finite, other than steps that a scaler skips.
+    """Reads the flags of a run and ends it if something is not finite, except for steps skipped by a scaler.
 
     Args:
-        state: Where skipped steps are counted.
+        state: The state, which counts skipped steps.
         write: Writes a JSON file into the run folder.
         process: The index of this process.
     """
@@ -260,11 +260,11 @@ class NonFiniteMonitor:
         self._expected: deque[tuple[int, list[Any]]] = deque()
 
     def expect(self, step: int, samples: list[Any]) -> None:
-        """Announce a step whose flags will follow; they follow in order."""
+        """Register a step whose flags will be read later. Flags arrive in the order of their steps."""
         self._expected.append((step, samples))
 
     def read(self, flags: Flags | None) -> None:
-        """Process the flags of the oldest expected step, if they have arrived. All processes call it together.
+        """Process the flags of the oldest expected step, if they have arrived. All processes must call it together.
 
         Raises:
             NonFiniteError: The run must end. `nonfinite.json` names the samples of every process.
@@ -286,7 +286,7 @@ class NonFiniteMonitor:
         )
 
     def fault(self, flags: Flags) -> str | None:
-        """The non-finite quantity that must end the run, or None; counts skipped steps and keeps signals."""
+        """Return the non-finite quantity that must end the run, or None. Count skipped steps and keep signals."""
         state, scaled = self.state, self.state.scaler.is_enabled()
         state.skipped_in_a_row = state.skipped_in_a_row + 1 if scaled and flags.gradient else 0
         state.skipped += state.skipped_in_a_row > 0

@@ -1,4 +1,4 @@
-"""What a run has trained, for whoever uses it: the best network with all that belongs to it."""
+"""Load the best network of a run with its labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .sections import build_component
 
 
 def load_run(run: str | Path) -> ModelBundle:
-    """What predictions need of a run: the best network, its labels, its preprocessing of images, its threshold.
+    """Load what prediction needs from a run: the best network, its labels, image preprocessing and threshold.
 
-    The preprocessing is what validation does, but for `mirror` and `crop`: whole images are predicted. A run of a
-    `Trainer` used from Python is loaded too; what its data did not tell stays unknown.
+    The preprocessing is that of validation without `mirror` and `crop`, since whole images are predicted. Runs of a
+    `Trainer` used from Python can be loaded too; anything their data did not provide remains unknown.
 
     Args:
-        run: A folder that `unetzoo train` or a `Trainer` wrote.
+        run: A folder written by `unetzoo train` or a `Trainer`.
 
     Raises:
-        ConfigError: Not a run folder.
-        CheckpointError: No network in it, or damaged files.
+        ConfigError: The folder is not a run folder.
+        CheckpointError: The folder has no network, or its files are damaged.
     """
     folder = Path(run)
     recipe = load(folder) if (folder / "recipe.json").is_file() else None
@@ -56,14 +56,14 @@ def load_run(run: str | Path) -> ModelBundle:
 
 
 def best_network(folder: Path, recipe: Recipe | None = None) -> Any:
-    """The best network of a run, in evaluation mode.
+    """Return the best network of a run, in evaluation mode.
 
     Args:
-        folder: Of the run.
-        recipe: Its recipe; needed for networks that cannot save themselves.
+        folder: The run folder.
+        recipe: The recipe of the run; needed for networks without `save_pretrained`.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: There is no network, or it cannot be read.
     """
     best = folder / "best"
     if not best.exists():
@@ -78,7 +78,7 @@ def best_network(folder: Path, recipe: Recipe | None = None) -> Any:
         try:
             return _loaded(best, recipe)
         except CheckpointCorruptError:
-            if _manifest(best) == before:  # else the run is going on, and has just replaced it
+            if _manifest(best) == before:  # otherwise the run is still going, and has just replaced it
                 raise
 
 
@@ -91,7 +91,7 @@ def _loaded(best: Path, recipe: Recipe | None) -> Any:
     check_manifest(best)
     net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
     try:
-        load_model(net, best / WEIGHTS)  # which knows tensors that are shared, and kept once
+        load_model(net, best / WEIGHTS)  # handles shared tensors, which are stored once
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError("cannot read the weights", subject=best, found=str(error)) from error
     if (best / FILE).is_file():

@@ -1,8 +1,8 @@
-"""The Trainer: one loop over epochs and optimizer steps, with plain objects.
+"""The Trainer: one loop over epochs and optimizer steps, built from plain objects.
 
-accelerate places the network and joins the processes; precision, loaders and schedulers are ours, since its own are
-global to the process. `TrainState` (`state`) holds all that a run depends on, `TrainStep` (`step`) takes an optimizer
-step, and progress, logs and checkpoints are callbacks (`callbacks`).
+accelerate places the network and connects the processes. Precision, loaders and schedulers are our own, since those of
+accelerate are global to the process. `TrainState` (`state`) holds everything a run depends on, `TrainStep` (`step`)
+takes an optimizer step, and progress, logs and checkpoints are callbacks (`callbacks`).
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ class Trainer(RunningTrainer):
     Args:
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict` (see the loss
-            `multitask`), whose terms are summed and logged by name. Its own parameters are trained, too.
-        metrics: A metric or a list of metrics for each head ("mask", "depth"); given without a head, for the mask.
-            torchmetrics' work too.
-        optimizer: A torch optimizer over the parameters of network and loss; AdamW at 1e-3 by default.
-        scheduler: A `Schedule`, or a torch scheduler, stepped once an epoch (OneCycleLR and CyclicLR: once a step;
-            ReduceLROnPlateau with the monitored score).
-        stages: Progressive resizing: epochs, batch size and transform of each `Stage`.
-        out: Run folder for log, checkpoints and the best network. Default: nothing is written.
+            `multitask`), whose terms are summed and logged by name. Parameters of the loss are trained too.
+        metrics: A metric or a list of metrics for each head ("mask", "depth"); without a head, for the mask.
+            Metrics of torchmetrics work too.
+        optimizer: A torch optimizer over the parameters of network and loss. Default: AdamW with learning rate 1e-3.
+        scheduler: A `Schedule`, or a torch scheduler, stepped once per epoch (OneCycleLR and CyclicLR: once per step;
+            ReduceLROnPlateau: with the monitored score).
+        stages: Stages of progressive resizing, each a `Stage` with epochs, batch size and transform.
+        out: Run folder for logs, checkpoints and the best network. By default, nothing is written.
         batch_transform: Applied to every training batch on its device, before the network.
-        record: Stored in every checkpoint, e.g. the recipe; a resumed run must have the same.
+        record: Stored in every checkpoint, e.g. the recipe. A resumed run must have the same record.
         callbacks: See `unetzoo.training.callbacks`; e.g. `[unetzoo.training.TensorBoard("runs/one")]`.
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: Invalid settings or parts, or ones that do not fit together.
+        ConfigError: Settings or parts are invalid or do not fit together.
 
     Examples:
         >>> import unetzoo
@@ -146,27 +146,28 @@ class Trainer(RunningTrainer):
     def _begin_anew(self) -> None:
         self.state.begin_anew()
         self.nonfinite = NonFiniteMonitor(self.state, self.folder.write_json, self.accelerator.process_index)
-        self.train_step.flush()  # a run that ended by an error may have left flags behind
+        self.train_step.flush()  # a run that ended with an error may have left flags behind
         self.finished = False
 
     def fit(self, train: Any, val: Any = None, *, resume: bool = False) -> list[dict[str, float]]:
         """Train, evaluating after every epoch.
 
         Args:
-            train: A dataset with length and index, or a plain `DataLoader` of one, whose batch size is taken.
-            val: A dataset to evaluate; without it the last epoch counts as the best.
+            train: A map-style dataset, or a plain `DataLoader` over one, whose batch size is used.
+            val: A dataset to evaluate on. Without it, the last epoch counts as the best.
             resume: Continue from the newest intact checkpoint in `out`, at the exact step.
 
         Returns:
             One row per epoch: `epoch`, `lr`, `seconds`, `train/<term>`, and the scores of `evaluate`.
 
         Raises:
-            ConfigError: Parts that do not fit together, found before the first step and before anything is written.
-            NonFiniteError: The loss is no longer finite; nothing of that step reaches weights or files.
-            MemoryExhaustedError: Not even one sample at a time fits.
-            CheckpointError: Nothing to resume from, a checkpoint of another network or recipe, or a full disk.
+            ConfigError: Parts do not fit together. Raised before the first step and before anything is written.
+            NonFiniteError: The loss is no longer finite. That step changes neither weights nor files.
+            MemoryExhaustedError: Not even a single sample fits into memory.
+            CheckpointError: There is nothing to resume from, the checkpoint belongs to another network or recipe, or
+                the disk is full.
             RunLockedError: Another process writes to `out`.
-            SystemExit: After SIGTERM or SIGINT, with code 143 or 130; the checkpoint is written.
+            SystemExit: After SIGTERM or SIGINT, with code 143 or 130, once the checkpoint is written.
         """
         if isinstance(train, DataLoader) and train.batch_size:
             given = {"batch_size": train.batch_size, "drop_last": train.drop_last}
@@ -190,7 +191,7 @@ class Trainer(RunningTrainer):
         return self.history
 
     def _prepare(self, train: Any, val: Any) -> None:
-        """Plan the run and rehearse it with a few samples; nothing is written."""
+        """Plan the run and rehearse it with a few samples, without writing anything."""
         settings = self.settings
         self._begin_anew()
         self.samples = len(train)
@@ -216,8 +217,8 @@ class Trainer(RunningTrainer):
         self._fingerprint = fingerprint(settings, self.stages, self.samples, self.world, self.state)
 
     def _begin(self, data: Any, resuming: bool) -> None:
-        """Seed or restore everything that the first step depends on."""
-        self.folder.check(resuming)  # now that nobody else writes to it
+        """Seed or restore everything the first step depends on."""
+        self.folder.check(resuming)  # again, now that no other process can write to it
         self.folder.begin()
         rng.seed_all(self.settings.seed + self.accelerator.process_index)
         if resuming:
@@ -277,29 +278,29 @@ class Trainer(RunningTrainer):
         self.accelerator.wait_for_everyone()
 
     def evaluate(self, dataset: Any, seen: Seen | None = None, *, split: str = "val") -> dict[str, float]:
-        """Score a dataset, whole images at their own size. All processes call it together.
+        """Score a dataset on whole images at their original size. All processes must call it together.
 
         Args:
             dataset: The dataset.
-            seen: Called with every (output, batch) that is scored, targets on the output's grid.
-            split: Name of the data, which prefixes the loss.
+            seen: Called with every scored (output, batch), with targets on the output's grid.
+            split: Name of the data, used as prefix of the loss.
 
         Returns:
-            `<split>/<term>` of the loss, and each metric's scores (those of other heads than the mask as `head/score`).
+            `<split>/<term>` of the loss, and the scores of each metric (as `head/score` for heads other than the mask).
         """
         with self.loaders:
             return self.evaluator.scores(self.network, self._to_evaluate(dataset), seen, split=split)
 
     def outputs(self, dataset: Any) -> Iterator[tuple[Batch, Any]]:
-        """(batch, output) over this process's share of a dataset, in evaluation mode.
+        """Yield (batch, output) over this process's share of a dataset, in evaluation mode.
 
-        Outputs are those of `unetzoo.predict`: mirrored borders, a value for every pixel.
+        Outputs are the same as those of `unetzoo.predict`: borders are mirrored, and every pixel has a value.
         """
         with self.loaders:
             yield from self.evaluator.outputs(self.network, self._to_evaluate(dataset))
 
     def save(self) -> None:
-        """Write a checkpoint, after checking that the last step was finite. All processes call it together."""
+        """Write a checkpoint after checking that the last step was finite. All processes must call it together."""
         self.nonfinite.read(self.train_step.flush())
         if self.out is not None:
             saved = self.state.state_dict()
@@ -307,17 +308,17 @@ class Trainer(RunningTrainer):
             self.folder.save(self.steps, saved)
 
     def say(self, event: str, text: str, **facts: Any) -> None:
-        """Print a message, note it in `events.jsonl`, and pass it to all callbacks."""
+        """Print a message, record it in `events.jsonl`, and pass it to all callbacks."""
         self.folder.note(event, step=self.steps, **{"said": text} | facts)
         self.callbacks.call("on_message", self, event, text)
 
     @property
     def precision(self) -> Precision:
-        """The precision that the network computes in; "auto" before it has seen data."""
+        """The precision the network computes in; "auto" before it has seen data."""
         return self.objective.precision
 
     def _to_evaluate(self, data: Any) -> Any:
-        """The dataset of a `DataLoader`; sets the precision if there was no run before."""
+        """Return the dataset of a `DataLoader`, and set the precision if nothing was trained before."""
         data = dataset_of(data)
         if self.precision == "auto":
             self.objective.compute_in(trained_precision(self.net, self.device) or self._fastest(data, 1))
@@ -327,7 +328,7 @@ class Trainer(RunningTrainer):
         return fastest_precision(self.net, self.device, batch_size, first_batch(data, self.settings.seed)["image"])
 
     def _stopped(self, signal: int) -> SystemExit:
-        """The exit of a run that a signal stopped; its checkpoint is written."""
+        """Return the exit of a run stopped by a signal, whose checkpoint is already written."""
         if self.out is not None:
             best = f"; epoch {self.best.epoch} is kept in best/" if self.best.epoch else ""
             go_on = f"unetzoo train {self.out} --resume" if self.record else "fit(…, resume=True)"
