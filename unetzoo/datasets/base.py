@@ -1,9 +1,9 @@
-"""The contract of datasets, and random numbers per sample.
+"""The dataset contract, and random numbers per sample.
 
-A sample is a dict. Before transforms it holds arrays: `image` uint8 (H, W, C), `mask` integer (H, W) of class indices,
-optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a string. After transforms it
-holds tensors: `image` float32 (C, H, W), `mask` int64 (H, W), `depth` float32 (1, H, W), `valid` bool (H, W), `weight`
-float32 (H, W).
+A sample is a dict. Before transforms it contains arrays: `image` uint8 (H, W, C), `mask` integer (H, W) of class
+indices, optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a string. After
+transforms it contains tensors: `image` float32 (C, H, W), `mask` int64 (H, W), `depth` float32 (1, H, W), `valid` bool
+(H, W), `weight` float32 (H, W).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SampleTransform = Callable[[Sample, np.random.Generator], Sample]
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random generator of a sample in an epoch, independent of machine, worker and order.
+    """Return the random generator of a sample in an epoch, independent of machine, worker and order.
 
     Args:
         seed: Seed of the run, ≥ 0.
@@ -41,17 +41,17 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 class SegmentationDataset(ABC):
     """Base class of datasets: a subclass implements `__len__` and `load`.
 
-    The rest of the library accepts any object with `__len__`, `__getitem__`, `labels` and `transform`; this class is a
-    convenience. Datasets are picklable and load samples on access.
+    The rest of the library accepts any object with `__len__`, `__getitem__`, `labels` and `transform`; this class is
+    only a convenience. Datasets are picklable and load samples on access.
 
     Args:
-        labels: The label set.
+        labels: The labels.
         split: The split, or None for data without splits.
         transform: `transform(sample, rng) -> sample`, or None. On access the epoch is always 0; the Trainer calls the
             transform itself, with `sample_rng(seed, epoch, index)`.
 
     Raises:
-        IndexError: On access, index out of range.
+        IndexError: On access, if the index is out of range.
 
     Examples:
         >>> class Ones(SegmentationDataset):
@@ -74,23 +74,23 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of samples."""
+        """Return the number of samples."""
 
     @abstractmethod
     def load(self, index: int) -> Sample:
-        """Load a sample before transforms; `index` is in 0…len−1."""
+        """Load a sample before transforms; `index` is in 0…len − 1."""
 
     def sources(self) -> Iterable[Path]:
-        """All files that samples are read from; a cache is rebuilt when one of them changes.
+        """Return all files that samples are read from; a cache is rebuilt when one of them changes.
 
-        `()` for a dataset whose samples depend only on its options.
+        Return `()` if samples depend only on the options of the dataset.
 
         Raises:
-            ConfigError: The subclass does not implement it.
+            ConfigError: The subclass does not implement this method.
         """
         raise ConfigError(
             "the dataset does not list its files", subject=type(self).__name__, expected="a method sources()",
-            hint="return all paths that samples are read from, or () if they depend only on options",
+            hint="return all paths that samples are read from, or () if samples depend only on options",
         )  # fmt: skip
 
     def __getitem__(self, index: int) -> Sample:
@@ -109,10 +109,10 @@ class SegmentationDataset(ABC):
 
 
 def check_split(split: Any, known: Sequence[str], subject: str) -> str:
-    """Check that a dataset has a split.
+    """Check that a split exists.
 
     Raises:
-        ConfigError: Unknown split, with the closest name.
+        ConfigError: Unknown split; the hint suggests the closest name.
     """
     if split not in known:
         hint = did_you_mean(str(split), known, "split")
@@ -121,9 +121,10 @@ def check_split(split: Any, known: Sequence[str], subject: str) -> str:
 
 
 def seeded_split(names: Sequence[str], split: str, val_fraction: float, seed: int) -> list[str]:
-    """The names of `"train"` or `"val"`: val is the first `val_fraction` of a seeded shuffle of the sorted names.
+    """Return the names in `"train"` or `"val"`.
 
-    Both keep the order of `names`, and neither is empty if there are at least two names.
+    Val is the first `val_fraction` of a seeded shuffle of the sorted names. Both keep the order of `names`. With at
+    least two names, neither is empty.
 
     Examples:
         >>> seeded_split(["a", "b", "c", "d"], "val", 0.25, 0) + seeded_split(["a", "b", "c", "d"], "train", 0.25, 0)

@@ -36,13 +36,14 @@ def _layout(name: str, about: str, image: str, mask: str, certainty: float) -> F
 
 
 class CamVid(FileDataset):
-    """The 11 classes of street scenes; unlabeled pixels (11 in the files) are ignored (255).
+    """Street scenes in 11 classes; unlabeled pixels (11 in the files) are ignored (255).
 
-    Layouts read: SegNet's `train/` with `trainannot/`, and so on, or `images/train/` with `labels/train/`. The splits
-    are the published ones: 367 / 101 / 233 frames. They are of the same few drives, so neighbors are alike.
+    Supported layouts: `train/` with `trainannot/` as in SegNet, or `images/train/` with `labels/train/`; likewise for
+    the other splits. The splits are the published ones (367 / 101 / 233 frames). All frames come from the same
+    few drives, so neighboring frames are similar.
 
     Args:
-        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
+        root: The folder that contains these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -52,8 +53,7 @@ class CamVid(FileDataset):
     Raises:
         ConfigError: Unknown split.
         DataError: Wrong layout; `PairingError` for images and labels that do not match. On access also
-        `ImageDecodeError`,
-            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+            `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile; from pathlib import Path; from PIL import Image
@@ -70,9 +70,9 @@ class CamVid(FileDataset):
     )
 
     layouts = (
-        _layout("camvid", "CamVid as SegNet has it: train/ and trainannot/, and so on",
+        _layout("camvid", "CamVid in the SegNet layout: train/ and trainannot/, etc.",
                 "{split}/{name}.png", "{split}annot/{name}.png", 0.9),
-        _layout("camvid-folders", "CamVid by kind: images/train/ and labels/train/, and so on",
+        _layout("camvid-folders", "CamVid by kind: images/train/ and labels/train/, etc.",
                 "images/{split}/{name}.png", "labels/{split}/{name}.png", 0.5),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Carvana cars: 5,088 studio images of 1918×1280, 318 cars from 16 sides each.
+"""Carvana cars: 5,088 studio images of 1918×1280, 16 views of each of 318 cars.
 
 Kaggle's Carvana Image Masking Challenge, 2017.
 """
@@ -32,21 +32,21 @@ def _layout(name: str, folder: str, other: str, about: str) -> FileLayout:
 
 
 class Carvana(FileDataset):
-    """Cars against their background.
+    """Cars and background.
 
-    Layout read: `train/{car}_{01..16}.jpg` with `train_masks/{car}_{01..16}_mask.gif`.
+    Supported layout: `train/{car}_{01..16}.jpg` with `train_masks/{car}_{01..16}_mask.gif`.
 
-    The 16 images of a car are nearly one image, so whole cars are divided: of a seeded shuffle of the car ids, the
-    first tenth is test, the next tenth val, the rest train, and one car at least in each. Kaggle's own test images
-    have no masks: hand those to `unetzoo predict`.
+    The 16 images of a car are nearly identical, so splits are divided by car: in a seeded shuffle of the car ids, the
+    first tenth is test, the next tenth val and the rest train, with at least one car in each. Kaggle's own test images
+    have no masks; use `unetzoo predict` for them.
 
-    A mask means what it shows: black (0) is background, white (255) car, whatever numbers a GIF's palette gives to
-    them. A gray file that holds the numbers 0 and 1 alone is taken as numbers. Any other value is an error.
+    Masks are read by color: black (0) is background and white (255) is car, regardless of their palette indices in a
+    GIF. A gray file that contains only 0 and 1 is read as class numbers. Any other value is an error.
 
     Args:
-        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
+        root: The folder that contains these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
-        hq: Take the images from `train_hq/`.
+        hq: Whether to read the images from `train_hq/`.
         split_seed: Seed of the division into splits.
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -93,14 +93,14 @@ class Carvana(FileDataset):
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """`train/` or `train_hq/`; both where `hq` is not given."""
+        """Return the layout with `train/` or `train_hq/`, or both if `hq` is not given."""
         return tuple(one for one in cls.layouts if options.get("hq") in (None, bool(one.options)))
 
     @classmethod
     def divide(
         cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, **options: Any
     ) -> Collection[str]:
-        """Divide whole cars."""
+        """Divide the names by car."""
         if split == "all":
             return names
         cars = {name.rpartition("_")[0] for name in names}

@@ -1,4 +1,4 @@
-"""CelebAMask-HQ: 30,000 faces with a mask file for each of up to 18 parts.
+"""CelebAMask-HQ: 30,000 faces, each with up to 18 mask files, one per part.
 
 Lee et al. 2020, "MaskGAN: towards diverse and interactive facial image manipulation", CVPR, arXiv 1907.11922.
 """
@@ -23,7 +23,7 @@ from .layout import FileLayout, FilePattern, MaskValues
 from .listing import list_folder, summary
 from .tree import Item
 
-# in the order of the paper's code: a part's class is its position, from 1, and a later part paints over an earlier one
+# in the order of the paper's code: the class of a part is its position, from 1; later parts overwrite earlier ones
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip", "hair",
     "hat", "ear_r", "neck_l", "neck", "cloth",
@@ -36,7 +36,7 @@ LABELS = {
 VALUES = {"parts": {part: i for i, part in enumerate(PARTS, 1)}, "eyes-lips": dict.fromkeys(EYES_LIPS, 1)}
 PRESENCE = LabelSpec(("absent", "present"), ids=(0, 255))
 IMAGES, PART_FILES, MAPPING = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno", "CelebA-HQ-to-CelebA-mapping.txt"
-FIRST_VAL, FIRST_TEST = 162_771, 182_638  # numbers in CelebA at which its val and its test begin
+FIRST_VAL, FIRST_TEST = 162_771, 182_638  # first CelebA numbers of its val and test splits
 
 
 def _layout(name: str, about: str, task: str) -> FileLayout:
@@ -53,28 +53,28 @@ def _layout(name: str, about: str, task: str) -> FileLayout:
 
 
 class CelebAMask(FileDataset):
-    """Faces with their parts, put together from the part files by *name*: two orders of the ids circulate.
+    """Faces and their parts, with part files matched by *name*, since two orders of the ids are in circulation.
 
-    Layout read: `CelebA-HQ-img/{id}.jpg` with `CelebAMask-HQ-mask-anno/{id//2000}/{id:05d}_{part}.png`. A part without
-    a file is absent. A part file holds 0 and 255 (as gray, palette or RGB); any other value is an error.
+    Supported layout: `CelebA-HQ-img/{id}.jpg` with `CelebAMask-HQ-mask-anno/{id//2000}/{id:05d}_{part}.png`. A part
+    without a file is absent. Part files contain only 0 and 255 (as gray, palette or RGB); any other value is an error.
 
-    - Task `"parts"`: 19 classes, 0 background and 1…18 in the order of the paper's code, later parts painted over
+    - Task `"parts"`: 19 classes, 0 for background and 1…18 in the order of the paper's code; later parts overwrite
       earlier ones. Left and right (`l_eye`, `r_eye`, …) are the *subject's*.
     - Task `"eyes-lips"`: `u_lip`, `l_lip`, `l_eye` and `r_eye` merged into class 1. Hair and glasses do not cover them.
 
-    The split is CelebA's own, by `CelebA-HQ-to-CelebA-mapping.txt` in the root (24,183 / 2,993 / 2,824). Without
-    that file it is 81 / 9 / 10 % of a seeded shuffle of the ids.
+    Splits are those of CelebA, read from `CelebA-HQ-to-CelebA-mapping.txt` in the root (24,183 / 2,993 / 2,824).
+    Without that file, they are 81 / 9 / 10 % of a seeded shuffle of the ids.
 
-    Images (1024²) are brought to the size of their masks (512²) by bilinear interpolation, averaging.
+    Images (1024²) are resized to their masks (512²) by bilinear interpolation with antialiasing.
 
     Args:
-        root: The folder that holds these, or an archive (.zip, .tar, .tar.gz, …).
+        root: The folder that contains these, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         task: "parts" or "eyes-lips".
-        bad_parts: What becomes of a part file that cannot be read or holds other values than 0 and 255 (copies of the
-            release with a few such files are about): "raise" an error that names it, or "skip" it as if the part were
-            absent. Part files of several sizes for one face are always an error.
-        split_seed: Seed of the division where the mapping file is missing.
+        bad_parts: How to handle a part file that is unreadable or has values other than 0 and 255 (some copies of the
+            release contain a few): "raise" an error that names the file, or "skip" it as if the part were absent.
+            Part files of one face that differ in size are always an error.
+        split_seed: Seed of the split if the mapping file is missing.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -82,9 +82,9 @@ class CelebAMask(FileDataset):
 
     Raises:
         ConfigError: Unknown split or task.
-        DataError: Wrong layout, or an invalid mapping file; `PairingError` for part files of unknown names or places,
-            and files that do not pair. On access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`,
-            `SizeMismatchError`.
+        DataError: Wrong layout, or an invalid mapping file; `PairingError` for part files with unknown names or in
+            the wrong folder, and for unmatched files. On access also `ImageDecodeError`, `ImageTooLargeError`,
+            `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile
@@ -99,8 +99,8 @@ class CelebAMask(FileDataset):
     """
 
     how_to_get: ClassVar[str] = (
-        "fetch CelebAMask-HQ.zip, named at https://github.com/switchablenorms/CelebAMask-HQ, and give its folder with "
-        f"{IMAGES}/ and {PART_FILES}/"
+        "download CelebAMask-HQ.zip, linked from https://github.com/switchablenorms/CelebAMask-HQ; root is its folder "
+        f"with {IMAGES}/ and {PART_FILES}/"
     )
 
     splits = ("train", "val", "test", "all")
@@ -119,14 +119,14 @@ class CelebAMask(FileDataset):
         for name, value, known in (("task", task, tuple(LABELS)), ("bad_parts", bad_parts, ("raise", "skip"))):
             if value not in known:
                 raise ConfigError(f"unknown {name}", subject="CelebAMask", expected=" | ".join(known),
-                                  found=repr(value), hint=f"give one of these as {name}")  # fmt: skip
+                                  found=repr(value), hint=f"set {name} to one of these")  # fmt: skip
         super().__init__(root, split, transform=transform, task=task, split_seed=split_seed)
         self.task, self.bad_parts = task, bad_parts
-        self.files = [sample.image.name for sample in self.files]  # 30,000 samples of 18 paths are much to pickle
+        self.files = [sample.image.name for sample in self.files]  # pickling 30,000 samples of 18 paths is slow
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """With and without the mapping file, for a task."""
+        """Return the layouts of a task, with and without the mapping file."""
         task = str(options.get("task", "parts"))
         return (
             _layout("celebamask", "CelebAMask-HQ with the mapping file of CelebA's official split", task),
@@ -137,15 +137,15 @@ class CelebAMask(FileDataset):
     def divide(
         cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, **options: Any
     ) -> Collection[str]:
-        """The official split by the mapping file, or a seeded one."""
+        """Return the official split from the mapping file, or else a seeded split."""
         if split == "all":
             return names
         if (root / MAPPING).exists():
-            return _official(root / MAPPING, set(names), split)
+            return _official_split(root / MAPPING, set(names), split)
         return divided(names, split, split_seed, val=0.09, test=0.1, subject=root / IMAGES)
 
     def _faults_of(self, items: Sequence[Item]) -> list[str]:
-        """Part files that lie in another folder than their id says."""
+        """List part files in a folder that does not match their id."""
         faults = []
         for item in items:
             for path in item.files.get("mask", ()):
@@ -155,15 +155,15 @@ class CelebAMask(FileDataset):
         return faults
 
     def sources(self) -> list[Path]:
-        """The split's images and all part files that they have."""
+        """Return the images of the split and all their part files."""
         numbers = {int(Path(file).stem) for file in self.files}
         folders = [self.root / PART_FILES / str(number) for number in sorted({n // 2000 for n in numbers})]
-        # by name alone: to ask the disk about each of 18 × 30,000 places takes long
+        # list folders, since checking 18 × 30,000 paths one by one is slow
         parts = [path for folder in folders for path in list_folder(folder) if _number(path) in numbers]
         return [*(self.root / IMAGES / file for file in self.files), *parts]
 
     def load(self, index: int) -> Sample:
-        """Put one face together."""
+        """Load one face."""
         path = self.root / IMAGES / self.files[index]
         mask = self._paint(int(path.stem))
         image, (height, width) = read_image(path), mask.shape
@@ -177,7 +177,7 @@ class CelebAMask(FileDataset):
         return {"image": image, "mask": mask, "id": path.stem}
 
     def _paint(self, number: int) -> np.ndarray:
-        """The label map of a face; parts that the task does not want serve for its size, if no other is there."""
+        """Merge the part files of a face into a mask; parts outside the task are read only if its size is unknown."""
         values = VALUES[self.task]
         mask: np.ndarray | None = None
         for part in sorted(PARTS, key=lambda part: part not in values):
@@ -195,8 +195,9 @@ class CelebAMask(FileDataset):
                     mask = np.zeros(present.shape, np.uint8)
                 if present.shape != mask.shape:
                     raise SizeMismatchError(
-                        "part files of one face differ in size", subject=path, hint="fetch the face's files again",
-                        expected=f"{mask.shape[1]}×{mask.shape[0]} as its others",
+                        "part files of one face differ in size", subject=path,
+                        hint="download the files of this face again",
+                        expected=f"{mask.shape[1]}×{mask.shape[0]}, as the others",
                         found=f"{present.shape[1]}×{present.shape[0]}",
                     )  # fmt: skip
                 mask[present] = values.get(part, 0)
@@ -216,16 +217,16 @@ def _part_file(number: int, part: str) -> str:
 
 
 def _read_part(path: Path) -> np.ndarray:
-    """Where a part is, bool (H, W)."""
+    """Read where a part is present, bool (H, W)."""
     try:
         return map_labels(read_image(path, channels=1)[..., 0], PRESENCE, path).astype(bool)
     except DataError as error:
-        hint = 'fetch it again, or count it as absent with bad_parts="skip"'
+        hint = 'download it again, or treat it as absent with bad_parts="skip"'
         raise type(error)(error.what, subject=path, expected=error.expected, found=error.found, hint=hint) from error
 
 
-def _official(path: Path, names: set[str], split: str) -> set[str]:
-    """The ids of a split by the mapping file: rows of id, number in CelebA and file name, below a header."""
+def _official_split(path: Path, names: set[str], split: str) -> set[str]:
+    """Read the ids of a split from the mapping file: a header, then rows of id, number in CelebA and file name."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -243,6 +244,6 @@ def _official(path: Path, names: set[str], split: str) -> set[str]:
     faults += [f"{IMAGES}/{name}.jpg is not in it" for name in sorted(names - set(origin), key=int)]
     if faults:
         raise DataError("the mapping file does not fit the images", subject=path, found=summary(faults),
-                        hint="fetch it again; or remove it for a seeded split")  # fmt: skip
+                        hint="download it again, or remove it to use a seeded split")  # fmt: skip
     ranges = {"train": range(FIRST_VAL), "val": range(FIRST_VAL, FIRST_TEST), "test": range(FIRST_TEST, 10**9)}
     return {name for name in names if origin[name] in ranges[split]}

@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes of 2048×1024, finely labeled; 2,975 + 500 + 1,525 frames, 19 classes.
+"""Cityscapes: 2,975 + 500 + 1,525 street scenes of 2048×1024 with fine labels, 19 classes.
 
 Cordts et al. 2016, "The Cityscapes dataset for semantic urban scene understanding", CVPR, arXiv 1604.01685.
 """
@@ -42,20 +42,21 @@ IDS, NAMES, PALETTE = zip(*TABLE, strict=True)
 IGNORED = (-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 LABELS = LabelSpec(names=NAMES, ids=IDS, ignore_ids=IGNORED, ignore_index=255, palette=PALETTE)
 TRAIN_ID_LABELS = LabelSpec(names=NAMES, ignore_ids=(255,), ignore_index=255, palette=PALETTE)
-_PLACE = "{split}/{city}/{name}"
+_PATH = "{split}/{city}/{name}"
 
 
 class Cityscapes(FileDataset):
-    """The 19 classes that are scored; all else is ignored (255), never a class.
+    """Street scenes in the 19 scored classes; all other pixels are ignored (255).
 
-    Layout read: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`. An
-    image without labelIds takes its `*_gtFine_labelTrainIds.png`. Other files are passed over.
+    Supported layout: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with
+    `gtFine/{split}/{city}/*_gtFine_labelIds.png`. Images without labelIds use `*_gtFine_labelTrainIds.png`. Other files
+    are skipped.
 
-    The labels of the test split are kept secret: the files given hold ignored values alone, so that no score is
-    defined there. Asking for it warns. The coarse labels (`gtCoarse`, split "train_extra") are not supported.
+    The labels of the test split are not public: its label files contain only ignored values, so scores are undefined,
+    and a warning is issued. The coarse labels (`gtCoarse`, split "train_extra") are not supported.
 
     Args:
-        root: The folder that holds `leftImg8bit/` and `gtFine/`, or an archive (.zip, .tar, .tar.gz, …).
+        root: The folder that contains `leftImg8bit/` and `gtFine/`, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "test".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -65,8 +66,7 @@ class Cityscapes(FileDataset):
     Raises:
         ConfigError: Unknown split.
         DataError: Wrong layout; `PairingError` for images and labels that do not match. On access also
-        `ImageDecodeError`,
-            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+            `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile; from PIL import Image
@@ -88,9 +88,9 @@ class Cityscapes(FileDataset):
         FileLayout(
             "cityscapes", "Cityscapes: leftImg8bit/SPLIT/CITY/ and gtFine/SPLIT/CITY/",
             (
-                FilePattern("image", f"leftImg8bit/{_PLACE}_leftImg8bit.png"),
-                FilePattern("mask", f"gtFine/{_PLACE}_gtFine_labelIds.png", MaskValues(LABELS)),
-                FilePattern("mask", f"gtFine/{_PLACE}_gtFine_labelTrainIds.png", MaskValues(TRAIN_ID_LABELS),
+                FilePattern("image", f"leftImg8bit/{_PATH}_leftImg8bit.png"),
+                FilePattern("mask", f"gtFine/{_PATH}_gtFine_labelIds.png", MaskValues(LABELS)),
+                FilePattern("mask", f"gtFine/{_PATH}_gtFine_labelTrainIds.png", MaskValues(TRAIN_ID_LABELS),
                             fallback=True),
             ),
             LABELS, fields={"split": "train|val|test"}, strict=False, withheld=("test",),
@@ -114,7 +114,7 @@ class Cityscapes(FileDataset):
         if split == "test":
             warnings.warn(
                 "Cityscapes keeps the labels of its test split secret: every pixel is ignored and no score is defined. "
-                "Use it for predictions alone; validate on val",
+                "Use it only for predictions; validate on val",
                 stacklevel=2,
             )
         super().__init__(root, split, transform=transform)

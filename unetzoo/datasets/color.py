@@ -1,4 +1,4 @@
-"""Light and color of images (N, C, H, W) of 0…255, with parameters per image.
+"""Changes of light and color for images (N, C, H, W) in 0…255, with parameters per image.
 
 The input may be overwritten, since allocating large images is slow.
 """
@@ -11,15 +11,15 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..images.normalize import constant_like
 
-# Luminance and two axes of color from red, green and blue: the YIQ of NTSC television (FCC, 1953).
+# RGB to luminance and two color axes: the YIQ of NTSC television (FCC, 1953).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
 def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Change brightness, relative to full scale, and contrast, about the mean of each image.
+    """Change brightness (relative to full scale) and contrast (around the mean of each image).
 
     Shape:
-        images: (N, C, H, W), others (N,). Not clamped.
+        images: (N, C, H, W); parameters: (N,). The output is not clamped.
     """
     mean = images.mean((1, 2, 3), keepdim=True)
     gain, lift = (1 + contrast).view(-1, 1, 1, 1), (255 * brightness).view(-1, 1, 1, 1)
@@ -27,18 +27,18 @@ def shift_light(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
 
 
 def shift_color(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Change saturation and hue of each image, at constant luminance.
+    """Change the saturation and hue of each image at constant luminance.
 
     Args:
-        images: RGB, or several RGB images in one, such as image and background.
+        images: RGB, or several concatenated RGB images, such as image and background.
         saturation: Relative change.
-        hue: Degrees.
+        hue: Rotation in degrees.
 
     Shape:
-        images: (N, 3·k, H, W), others (N,). Not clamped.
+        images: (N, 3·k, H, W); parameters: (N,). The output is not clamped.
 
     Raises:
-        ConfigError: The channels are not RGB.
+        ConfigError: The number of channels is not a multiple of 3.
     """
     if images.shape[1] % 3:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The files of an export of composites: folders, names, manifest."""
+"""Files of an export of composites: folders, names and manifest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .listing import IMAGE_SUFFIXES, list_folder, natural_key, shown, summary
 MANIFEST = "composites.json"
 FORMAT = 1
 COMPOSITE, MASK, DEPTH, SCENE = "fg_bg", "fg_bg_mask", "fg_bg_depth", "bg"
-THRESHOLD = "set mask_threshold=128, the least gray of the foreground, as in the JPEG masks of an EVA export"
-# fg021flip_bg94_05, or the long form flip_fg_fg021_bg_bg94_05: names with a digit and without underscore
+THRESHOLD = "set mask_threshold=128, the minimum gray of the foreground in the JPEG masks of an EVA export"
+# fg021flip_bg94_05, or the long form flip_fg_fg021_bg_bg94_05: names contain a digit and no underscore
 ORIGINAL = re.compile(r"(?:.*?fg_)?(?P<fg>[^_]*\d[^_]*?)(?:flip)?_(?:bg_)?(?P<bg>[^_]*\d[^_]*)_\d+")
 LONG_FORM = re.compile(r"(?:.*_)?fg_(?P<fg>.+)_bg")  # the part before the name of the scene
 
 
 class Files(NamedTuple):
-    """The images of one folder by stem; only suffixes other than the most common one are stored."""
+    """Images of a folder by stem; only suffixes that differ from the most common one are stored."""
 
     folder: Path
     stems: list[str]
@@ -31,14 +31,14 @@ class Files(NamedTuple):
     others: dict[str, str]
 
     def path(self, stem: str) -> Path:
-        """The file of a stem."""
+        """Return the file with this stem."""
         return self.folder / (stem + self.others.get(stem, self.ending))
 
     def refuse_lossy(self) -> None:
-        """Check that masks are not lossy.
+        """Reject lossy masks.
 
         Raises:
-            DataError: JPEG files.
+            DataError: Some masks are JPEG files.
         """
         lossy = [stem for stem in self.stems if self.path(stem).suffix.lower() in (".jpg", ".jpeg")]
         if lossy:
@@ -47,13 +47,13 @@ class Files(NamedTuple):
 
 
 class Export(NamedTuple):
-    """The contents of an export.
+    """Contents of an export.
 
     Args:
-        kinds: The files by folder.
-        stems: The composites, in natural order.
-        scenes: Names of scenes in stems; empty if there are none.
-        by_stem: Whether every composite has a scene file with its stem.
+        kinds: Files by folder.
+        stems: Stems of the composites, in natural order.
+        scenes: Names of scenes that occur in stems; empty if there are none.
+        by_stem: Whether every composite has a scene file with the same stem.
         manifest: The manifest of `unetzoo compose`; empty for other exports.
     """
 
@@ -64,7 +64,7 @@ class Export(NamedTuple):
     manifest: dict[str, Any]
 
     def paths(self, stem: str) -> dict[str, Path]:
-        """The files of a composite by folder."""
+        """Return the files of a composite by folder."""
         scene = stem
         if not self.by_stem and (names := identities(stem, self.scenes)):
             scene = names[1]
@@ -72,16 +72,16 @@ class Export(NamedTuple):
 
 
 def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
-    """List an export.
+    """List the files of an export.
 
     Args:
-        root: Its folder.
-        scenes: Whether the bare scenes are needed.
-        how_to_get: Hint for errors.
+        root: Folder of the export.
+        scenes: Whether scene files are required.
+        how_to_get: Hint in errors.
 
     Raises:
         DataError: Wrong layout, or an unfinished export.
-        PairingError: Missing files; all in one error.
+        PairingError: Missing files, all reported in one error.
     """
     present = {path.name for path in list_folder(root, how_to_get) if path.is_dir()}
     needed = {COMPOSITE, MASK, *([SCENE] if scenes else [])}
@@ -112,10 +112,10 @@ def find_export(root: Path, *, scenes: bool, how_to_get: str) -> Export:
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest written by `unetzoo compose`; empty if there is none.
+    """Read the manifest written by `unetzoo compose`; empty if there is none.
 
     Raises:
-        DataError: It is unreadable.
+        DataError: The manifest is unreadable.
     """
     path = root / MANIFEST
     try:
@@ -133,11 +133,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def identities(stem: str, scenes: Collection[str] = ()) -> tuple[str, str] | None:
-    """The names of cut-out and scene in the stem of a composite, or None.
+    """Return the names of the cut-out and the scene in the stem of a composite, or None.
 
     Args:
         stem: The stem.
-        scenes: Names of scenes, if known; without them names must not contain underscores.
+        scenes: Names of scenes, if known; otherwise names must not contain underscores.
 
     Examples:
         >>> identities("fg021flip_bg94_05"), identities("flip_fg_fg021_bg_bg94_05")
@@ -174,11 +174,11 @@ def _files(folder: Path, how_to_get: str, faults: list[str]) -> Files:
 
 
 def _names(folder: Path, how_to_get: str) -> list[str]:
-    """File names as strings: a million paths would take seconds and a gigabyte."""
+    """List file names as strings, since a million `Path` objects would take seconds and a gigabyte."""
     try:
         return os.listdir(folder)
     except OSError:
-        return [path.name for path in list_folder(folder, how_to_get)]  # raises our error
+        return [path.name for path in list_folder(folder, how_to_get)]  # raises a DataError
 
 
 def _unpaired(layout: Export) -> list[str]:

@@ -1,4 +1,4 @@
-"""Composites in files: the original export, or one written by `unetzoo compose`."""
+"""Composites read from files: the original export, or one written by `unetzoo compose`."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ LABELS = LabelSpec(("background", "foreground"), ids=(0, 255))
 
 
 class CompositesExport(SegmentationDataset):
-    """Composites from files: `fg_bg/`, `fg_bg_mask/`, `bg/` and `fg_bg_depth/`, by stem.
+    """Composites from the folders `fg_bg/`, `fg_bg_mask/`, `bg/` and `fg_bg_depth/`, matched by stem.
 
     - **Scene**: the file in `bg/` with the stem of the composite, or with the name of the scene in that stem (`bg94` in
-      `fg021flip_bg94_05`), so that a scene needs to be stored only once.
-    - **Mask**: 1 where the file is 255. JPEG masks contain other grays and are refused unless `mask_threshold=128`
-      gives the least value of the foreground.
-    - **Depth**: as stored; *larger is farther* in EVA's files. 8 and 16 bits become 0…1; an export by `unetzoo compose`
-      records its scale. Without `fg_bg_depth/`, samples have no depth. `depth_source` is the kind of depth.
-    - **Splits** divide cut-outs *and* scenes as in `Composites`, if the stems contain both names; composites that mix
-      two splits belong to none. Otherwise scenes are divided (8 : 1 : 1, by a seeded shuffle; identical files are one
-      scene), and splits may share cut-outs.
+      `fg021flip_bg94_05`), so that each scene needs to be stored only once.
+    - **Mask**: 1 where the file is 255. JPEG masks contain other grays and are rejected unless `mask_threshold=128`
+      sets the minimum gray of the foreground.
+    - **Depth**: as stored; *larger is farther* in EVA's files. Values of 8 and 16 bits are scaled to 0…1; an export by
+      `unetzoo compose` records its scale. Without `fg_bg_depth/`, samples have no depth. `depth_source` is the kind of
+      depth.
+    - **Splits** divide cut-outs *and* scenes as in `Composites` if the stems contain both names; composites that mix
+      two splits are in neither. Otherwise only scenes are divided (8 : 1 : 1, by a seeded shuffle; identical files
+      count as one scene), and splits may share cut-outs.
 
     Args:
         root: The folder of the export, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val", "test" or "all".
         channels: 6, or 3 for composites without the scene.
-        mask_threshold: Least gray of the foreground, 1…255. None if masks contain only 0 and 255.
-        depth_scale: Value of one unit of depth files; by default that of the export.
-        depth_gaps: Whether 0 in a depth file means "not measured"; by default as recorded in the export, else no.
-        split_seed: Seed of the division of scenes, if stems do not contain names.
+        mask_threshold: Minimum gray of the foreground, 1…255. None if masks contain only 0 and 255.
+        depth_scale: Depth of one unit in the files; by default the scale recorded in the export.
+        depth_gaps: Whether 0 in a depth file means "not measured"; by default as recorded in the export, or False.
+        split_seed: Seed of the division of scenes, used if stems do not contain names.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
         `image` uint8 (H, W, channels), `mask` uint8 (H, W), `depth` float32 (H, W), `valid` bool (H, W) if depth has
-        gaps.
+            gaps.
 
     Raises:
         ConfigError: Invalid arguments; too few cut-outs or scenes to divide.
-        DataError: Wrong layout, an unfinished export, lossy masks; `PairingError` for missing files. On
-            access also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+        DataError: Wrong layout, an unfinished export, or lossy masks; `PairingError` for missing files. On access
+            also `ImageDecodeError`, `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile
@@ -100,14 +101,14 @@ class CompositesExport(SegmentationDataset):
         self.layout = find_export(self.root, scenes=channels == 6, how_to_get=self.how_to_get)
         if mask_threshold is None:
             self.layout.kinds[MASK].refuse_lossy()
-        told = self.layout.manifest.get("depth", {})
-        self.depth_scale = depth_scale if depth_scale is not None else told.get("unit")
-        self.depth_gaps = bool(told.get("gaps")) if depth_gaps is None else depth_gaps
+        recorded = self.layout.manifest.get("depth", {})
+        self.depth_scale = depth_scale if depth_scale is not None else recorded.get("unit")
+        self.depth_gaps = bool(recorded.get("gaps")) if depth_gaps is None else depth_gaps
         self.stems = self.layout.stems if split == "all" else self._part(split, split_seed)
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
-        """The folders of an export; with `mask_threshold`, masks are gray images."""
+        """Return the layout of an export; with `mask_threshold`, masks are gray images."""
         threshold, scenes = options.get("mask_threshold"), options.get("channels", 6) == 6
         values = MaskValues(LABELS, "numbers" if threshold is None else "thresholded", threshold=threshold or 128)
         return (
@@ -126,14 +127,14 @@ class CompositesExport(SegmentationDataset):
 
     @property
     def depth_source(self) -> str:
-        """The kind of depth: as recorded in the export, or "files"; "none" without depth."""
+        """The kind of depth recorded in the export, "files" if none is recorded, or "none" without depth."""
         if DEPTH not in self.layout.kinds:
             return "none"
         return self.layout.manifest.get("depth", {}).get("source", "files")
 
     @property
     def image_kinds(self) -> dict[str, int]:
-        """The images in the channels of `image`, with their numbers of channels."""
+        """The images that are concatenated in `image`, with their numbers of channels."""
         return {COMPOSITE: 3, SCENE: 3} if self.channels == 6 else {COMPOSITE: 3}
 
     def __len__(self) -> int:
@@ -143,7 +144,7 @@ class CompositesExport(SegmentationDataset):
         return f"CompositesExport(split={self.split!r}, samples={len(self)}, depth={self.depth_source!r})"
 
     def sources(self) -> Iterable[Path]:
-        """The files of all samples."""
+        """Return the files of all samples."""
         return sorted({path for stem in self.stems for path in self.layout.paths(stem).values()})
 
     def load(self, index: int) -> Sample:
@@ -173,14 +174,14 @@ class CompositesExport(SegmentationDataset):
                                   hint=f"{THRESHOLD}, or correct the file") from error  # fmt: skip
 
     def _part(self, split: str, seed: int) -> list[str]:
-        """The stems of a split."""
+        """Return the stems of a split."""
         stems, manifest = self.layout.stems, self.layout.manifest
         pairs = [pair for stem in stems if (pair := identities(stem, self.layout.scenes))]
         if len(pairs) < len(stems):
             return self._part_by_content(split, seed)
         chosen = []
-        for kind, told in zip(("foregrounds", "backgrounds"), zip(*pairs, strict=True), strict=True):
-            names = manifest.get(kind) or sorted(set(told), key=natural_key)
+        for kind, found in zip(("foregrounds", "backgrounds"), zip(*pairs, strict=True), strict=True):
+            names = manifest.get(kind) or sorted(set(found), key=natural_key)
             chosen.append({names[i] for i in division(len(names), split, kind)})
         part = [stem for stem, (fg, bg) in zip(stems, pairs, strict=True) if fg in chosen[0] and bg in chosen[1]]
         if not part:

@@ -41,21 +41,21 @@ def _layout(name: str, about: str, image: str, mask: str) -> FileLayout:
 class Helen(FileDataset):
     """Faces in 11 classes: background, skin, brows, eyes, nose, lips, inner mouth and hair.
 
-    Left and right are the *viewer's*: `lb` lies left in the image. `groups` are the merged regions of the published
-    scores: eyes, brows, mouth, overall.
+    Left and right are the *viewer's*: `lb` is on the left in the image. `groups` are the merged regions of the
+    published scores: eyes, brows, mouth and overall.
 
-    Layouts read: the release's `train/` and `test/` with `NAME_image.jpg` and `NAME_label.png` (other files, such as
-    `NAME_viz.jpg`, are passed over), or re-sorted: `splitted_Data/{train,test}/{images,labels}`. Labels in JPEG files
-    are refused; one beside a PNG of the same name is passed over.
+    Supported layouts: `train/` and `test/` with `NAME_image.jpg` and `NAME_label.png` as in the release, or the
+    re-sorted `splitted_Data/{train,test}/{images,labels}`. Other files, such as `NAME_viz.jpg`, are skipped. JPEG
+    labels are rejected, unless there is a PNG with the same name.
 
-    The release has no val. Here it is a seeded share of its train, and "train" is the rest; "trainval" is all of the
-    release's train, "test" the release's test.
+    The release has no validation split. "val" is a seeded share of its train split and "train" the rest; "trainval" is
+    the whole train split, and "test" is the test split of the release.
 
     Args:
-        root: The folder that holds `train/` and `test/`, or `splitted_Data/`; or an archive of it (.zip, .tar, …).
+        root: The folder that contains `train/` and `test/`, or `splitted_Data/`; or an archive of it (.zip, .tar, …).
         split: "train", "val", "trainval" or "test".
-        val_fraction: Share of "val" in the release's train.
-        split_seed: Seed of that division.
+        val_fraction: Share of "val" in the train split of the release.
+        split_seed: Seed of the division into "train" and "val".
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -63,8 +63,8 @@ class Helen(FileDataset):
 
     Raises:
         ConfigError: Unknown split, or a share out of range.
-        DataError: Another layout; `ImageDecodeError` for labels in JPEG files; `PairingError` for files that do not
-            pair. On access also `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
+        DataError: Wrong layout; `ImageDecodeError` for JPEG labels; `PairingError` for unmatched files. On access also
+            `ImageTooLargeError`, `LabelRangeError`, `SizeMismatchError`.
 
     Examples:
         >>> import tempfile; from PIL import Image
@@ -78,8 +78,8 @@ class Helen(FileDataset):
     """
 
     how_to_get: ClassVar[str] = (
-        "fetch the HelenStar release (the relabeled Helen of arXiv 1906.01342) and give the folder that holds its "
-        "train/ and test/, with NAME_image.jpg and NAME_label.png"
+        "download the HelenStar release (the relabeled Helen of arXiv 1906.01342); root is the folder that contains "
+        "its train/ and test/, with NAME_image.jpg and NAME_label.png"
     )
 
     layouts = (
@@ -111,7 +111,7 @@ class Helen(FileDataset):
         cls, names: Sequence[str], split: str, root: Path, *, val_fraction: float = 0.1, split_seed: int = 0,
         **options: Any,
     ) -> Collection[str]:  # fmt: skip
-        """Take val from the release's train."""
+        """Divide the train split of the release into train and val."""
         if split not in ("train", "val"):
             return names
         if len(names) < 2:

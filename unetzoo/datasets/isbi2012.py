@@ -1,4 +1,4 @@
-"""ISBI 2012 EM segmentation challenge: the original U-Net task. 30 slices, 512×512, membranes against cells.
+"""ISBI 2012 EM segmentation challenge: the original U-Net task, 30 slices of 512×512 with membranes and cells.
 
 Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image segmentation algorithms for connectomics",
 Frontiers in Neuroanatomy 9:142; images by Cardona et al. 2010, PLoS Biology 8(10):e1000502.
@@ -24,14 +24,14 @@ LABELS = LabelSpec(("membrane", "cell"), ids=(0, 255))
 
 
 class ISBI2012(FileDataset):
-    """The 30 labeled slices, from the challenge's two stacks or from folders of PNGs.
+    """The 30 labeled slices, read from the two stacks of the challenge or from folders of PNGs.
 
-    Layouts read: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighboring
-    slices are nearly the same image, so the split is contiguous: the last fifth (slices 24…29) is val. The challenge
-    never published labels of its test slices: hand those to `unetzoo predict`.
+    Supported layouts: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighboring
+    slices are nearly identical, so the split is contiguous: the last fifth (slices 24…29) is val. The labels of the
+    test slices were never published; use `unetzoo predict` for them.
 
     Args:
-        root: The folder that holds the stacks or the two folders, or an archive (.zip, .tar, .tar.gz, …).
+        root: The folder that contains the stacks or the two folders, or an archive (.zip, .tar, .tar.gz, …).
         split: "train", "val" or "all".
         transform: `transform(sample, rng) -> sample`, or None.
 
@@ -40,7 +40,7 @@ class ISBI2012(FileDataset):
 
     Raises:
         ConfigError: Unknown split.
-        DataError: Another layout, and all that the files may be guilty of.
+        DataError: Wrong layout, or invalid files.
 
     Examples:
         >>> import tempfile; from PIL import Image
@@ -60,7 +60,7 @@ class ISBI2012(FileDataset):
 
     layouts = (
         FileLayout(
-            "isbi2012-tif", f"ISBI 2012 as the challenge has it: {VOLUME} and {VOLUME_LABELS}",
+            "isbi2012-tif", f"ISBI 2012 as released: {VOLUME} and {VOLUME_LABELS}",
             (
                 FilePattern("image", "{name}-volume.tif", suffixes=(".tif",)),
                 FilePattern("mask", "{name}-labels.tif", suffixes=(".tif",)),
@@ -86,7 +86,7 @@ class ISBI2012(FileDataset):
 
     @classmethod
     def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
-        """The last fifth is val."""
+        """Divide the names; the last fifth is val."""
         first_val = len(names) - max(1, round(len(names) / 5))
         return {"train": names[:first_val], "val": names[first_val:], "all": names}[split]
 
@@ -104,15 +104,15 @@ class ISBI2012(FileDataset):
         return [FileSample(name, files) for name in self.divide(names, str(split), self.root)]
 
     def __getstate__(self) -> dict[str, object]:
-        """Workers read the stacks again: cheaper than sending them."""
+        """Drop the stacks: workers read them again, which is cheaper than sending them."""
         return self.__dict__ | {"_stacks": None}
 
     def sources(self) -> list[Path]:
-        """Both stacks, or the split's images and labels."""
+        """Return both stacks, or the images and labels of the split."""
         return list(dict.fromkeys(super().sources()))
 
     def load(self, index: int) -> Sample:
-        """One slice."""
+        """Load one slice."""
         if not self.layout.stacked:
             return super().load(index)
         name, files = self.files[index]
@@ -123,5 +123,5 @@ class ISBI2012(FileDataset):
         return {"image": images[int(name)][..., None], "mask": mask, "id": name}
 
     def baseline(self, sample: Sample) -> np.ndarray:
-        """What a network must beat: cell everywhere, which is right for 78 % of the pixels and finds no membrane."""
+        """Predict cell everywhere, a baseline that is right for 78 % of the pixels but finds no membrane."""
         return np.full_like(sample["mask"], self.labels.names.index("cell"))

@@ -1,4 +1,4 @@
-"""Listing folders, with our errors."""
+"""Listing of folders, with errors converted to `DataError`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import DataError
 from .files import PathLike
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
-SHOWN = 20  # maximum number of faults that are listed
+SHOWN = 20  # maximum number of faults listed in an error
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
-    """Sort key that puts 2 before 10.
+    """Sort key that orders 2 before 10.
 
     Examples:
         >>> sorted(["10", "2", "b1"], key=natural_key)
@@ -27,10 +27,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def list_images(folder: PathLike, how_to_get: str = "") -> list[Path]:
-    """The image files of a folder in natural order, without hidden files.
+    """Return the image files of a folder in natural order, without hidden files.
 
     Raises:
-        DataError: The folder is missing, unreadable or without images.
+        DataError: The folder is missing, unreadable or contains no images.
     """
     folder = Path(folder)
     found = sorted(list_folder(folder, how_to_get), key=lambda path: natural_key(path.name))
@@ -44,10 +44,10 @@ def list_images(folder: PathLike, how_to_get: str = "") -> list[Path]:
 
 
 def list_folder(folder: PathLike, how_to_get: str = "") -> list[Path]:
-    """The contents of a folder.
+    """Return the contents of a folder.
 
     Raises:
-        DataError: It is missing, unreadable or not a folder.
+        DataError: The folder is missing, unreadable or not a folder.
     """
     folder = Path(folder)
     hint = how_to_get or "check the path"
@@ -64,12 +64,12 @@ def list_folder(folder: PathLike, how_to_get: str = "") -> list[Path]:
 
 
 def shown(names: Iterable[str]) -> str:
-    """The first names as text, or "nothing"."""
+    """Join the first names as text, or return "nothing"."""
     names = list(names)
     return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "") if names else "nothing"
 
 
 def summary(faults: Sequence[str]) -> str:
-    """The number of faults, and the first ones, one per line."""
+    """Format the number of faults and the first ones, one per line."""
     more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
     return "\n  ".join([f"{len(faults)} fault{'s' * (len(faults) != 1)}", *faults[:SHOWN], *more])

@@ -1,4 +1,4 @@
-"""Work in several processes, with results in order."""
+"""Ordered parallel map over worker processes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..errors import ConfigError, DataError
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-MOST = 256  # worker processes that any machine may be told to start
-_work: Callable[[Any], Any]  # set in each worker process
+MOST = 256  # worker processes that are allowed on any machine
+_work: Callable[[Any], Any]  # set in each worker
 
 
 def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -32,15 +32,15 @@ def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def spread(work: Callable[[Piece], Result], todo: Sequence[Piece], workers: int | None = 0) -> Iterator[Result]:
-    """Apply `work` to each piece, and yield the results in order.
+    """Apply `work` to each piece and yield the results in order.
 
-    Processes are spawned, so `work` must be picklable, and a script that calls this needs `if __name__ == "__main__":`.
-    They end with the parent process, even if that is killed.
+    Workers are spawned, so `work` must be picklable and a calling script needs `if __name__ == "__main__":`. They exit
+    with the parent process, even if it is killed.
 
     Args:
-        work: Function of a piece.
+        work: Function that takes a piece.
         todo: The pieces.
-        workers: Number of processes; 0 for none, None for one per CPU.
+        workers: Number of processes. 0 runs in this process, None starts one per CPU.
 
     Raises:
         ConfigError: Invalid number of processes.
@@ -51,9 +51,9 @@ def spread(work: Callable[[Piece], Result], todo: Sequence[Piece], workers: int 
         yield from map(work, todo)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_init_worker, initargs=(work,))
     try:
-        yield from pool.map(_run, todo)
+        yield from pool.map(_run_piece, todo)
     except BrokenProcessPool as error:
         raise DataError("a worker process died", found=str(error), hint="try fewer workers") from error
     finally:
@@ -61,10 +61,10 @@ def spread(work: Callable[[Piece], Result], todo: Sequence[Piece], workers: int 
 
 
 def processes(workers: int | None) -> int:
-    """The number of worker processes that a setting means; one per CPU for None, none in a daemonic process.
+    """Resolve a number of worker processes: None means one per CPU; always 0 in a daemonic process.
 
     Raises:
-        ConfigError: Not a number of processes, or far more than this machine can use.
+        ConfigError: Not an integer ≥ 0, or far more processes than this machine can use.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(MOST, 8 * cpus)
@@ -72,18 +72,18 @@ def processes(workers: int | None) -> int:
         raise ConfigError("wrong workers", expected=f"an integer in 0…{most}", found=repr(workers),
                           hint=f"0 starts none; this machine has {cpus} CPUs")  # fmt: skip
     if multiprocessing.current_process().daemon:
-        return 0  # a loader's worker may not have children
+        return 0  # workers of a DataLoader cannot start processes
     return cpus if workers is None else workers
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
+def _init_worker(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops its workers
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         with contextlib.suppress(OSError):
@@ -91,5 +91,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run(piece: Any) -> Any:
+def _run_piece(piece: Any) -> Any:
     return _work(piece)

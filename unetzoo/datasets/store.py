@@ -1,7 +1,7 @@
-"""The cache folder, and building its files and folders atomically, once, in concurrent processes.
+"""The cache folder, and atomic builds of its files and folders, once across concurrent processes.
 
-A file or folder is built under a temporary name and a lock, synced and renamed. The next builder removes the remains of
-a killed one.
+A file or folder is built under a temporary name while holding a lock, then synced and renamed. The next builder removes
+what a killed process left behind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..io import DISK, disk_errors
 
 
 def cache_root() -> Path:
-    """The folder of all caches: `$UNETZOO_CACHE`, or `unetzoo` in the user's cache folder.
+    """Return the folder of all caches: `$UNETZOO_CACHE`, or `unetzoo` in the user's cache folder.
 
     Source:
         XDG Base Directory Specification 0.8: `$XDG_CACHE_HOME`, an absolute path, or `~/.cache`.
@@ -45,11 +45,11 @@ def building(
     usable: Callable[[Path], bool] = Path.exists,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Path | None]:
-    """Build `target`, a file or folder, once: one process builds it, others wait and use it.
+    """Build the file or folder `target` once: one process builds it, the others wait and use it.
 
-    Yields the path to build at, or None if `target` is usable. When the block ends, the result is synced to the disk
-    and replaces `target`; if the block raises, it is removed. Errors of the block are raised unchanged, so its writing
-    needs `our_errors`.
+    Yields the path to build at, or None if `target` is usable. When the block ends, the result is synced to disk and
+    replaces `target`; if the block raises, the result is removed. Errors raised in the block are not converted, so it
+    should write under `our_errors`.
 
     Args:
         target: The file or folder.
@@ -83,28 +83,28 @@ def building(
         if usable(target):
             yield None
             return
-        _clear(target)
+        _remove_drafts(target)
         place = draft_of(target)
         try:
             yield place
             with our_errors(target):
-                _put(place, target)
+                _publish(place, target)
         finally:
-            _clear(target)
+            _remove_drafts(target)
     finally:
         lock.release()
 
 
 def our_errors(subject: object) -> contextlib.AbstractContextManager[None]:
-    """Turn the system's errors about a cache's files into ours."""
+    """Convert OS errors about cache files to `CacheError`."""
     return disk_errors(
         subject, CacheError, what="cannot write the cache",
         full="free some space, or set UNETZOO_CACHE to a folder on a larger disk",
-        other="set UNETZOO_CACHE to a folder that you may write",
+        other="set UNETZOO_CACHE to a folder that you can write to",
     )  # fmt: skip
 
 
-def _put(place: Path, target: Path) -> None:
+def _publish(place: Path, target: Path) -> None:
     if place.is_dir():
         os.sync()  # one call for all files
         if target.exists():
@@ -116,15 +116,15 @@ def _put(place: Path, target: Path) -> None:
 
 
 def draft_of(target: Path) -> Path:
-    """An unused temporary name, which `building` removes if a process was killed."""
+    """Return an unused temporary path; `building` removes it if the process is killed."""
     return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
 
 
-def _clear(target: Path) -> None:
-    """Remove the remains of killed builders; this process holds the lock."""
-    for debris in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        if debris.is_dir() and not debris.is_symlink():
-            shutil.rmtree(debris, ignore_errors=True)
+def _remove_drafts(target: Path) -> None:
+    """Remove drafts of killed processes; the caller holds the lock."""
+    for draft in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
-                debris.unlink()
+                draft.unlink()

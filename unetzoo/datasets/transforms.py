@@ -1,4 +1,4 @@
-"""Transforms of other libraries: albumentations per sample, kornia per batch. No other module imports them."""
+"""Transforms built on other libraries: albumentations per sample, kornia per batch. No other module imports them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from .augment import Transform, renamed
 from .base import Sample
 from .geometry import PLANES, Planes, orientation, planes_of, resample, resize_batch
 
-# Data types of the planes of a batch, by the contract of samples.
+# Data types of the planes in a batch, as the sample contract requires.
 DTYPES = {"mask": torch.int64, "depth": torch.float32, "valid": torch.bool, "weight": torch.float32}
 
 
 class BatchTransform:
-    """The second half of a `Transform(on="device")`, for a whole batch on its device.
+    """The second half of a `Transform(on="device")`, applied to a whole batch on its device.
 
-    Resizing, crop, flips, rotation and scale in one resampling by `kornia.geometry`, then light and normalization, with
-    the random numbers in each sample; left and right labels are swapped per sample. The result equals that of
-    `on="loader"`, up to rounding. No step waits for the device. Batches without `moves` are returned unchanged, so that
-    validation can use the loader.
+    Resizing, crop, flips, rotation and scale are one resampling with `kornia.geometry`, followed by light and
+    normalization. The random numbers come with each sample, and left and right labels are swapped per sample. The
+    result equals that of `on="loader"`, up to rounding. No step synchronizes with the device. Batches without `moves`
+    are returned unchanged, so that validation can run in the loader.
 
     Args:
         transform: The transform of the samples: a `Transform`, or an `Albumentations` that ends in one. Samples may
-        have
-            another `size` and `crop`, e.g. in stages with growing images.
+            have a different `size` and `crop`, e.g. in stages with growing images.
 
     Shape:
-        Takes a batch from the loader, with images of one size; returns `image` float32 (N, C, H, W), `mask` int64
-        (N, H, W), `depth` float32 (N, 1, H, W), `valid` bool (N, H, W), `weight` float32 (N, H, W).
+        Takes a batch from the loader, with images of the same size. Returns `image` float32 (N, C, H, W), `mask`
+        int64 (N, H, W), `depth` float32 (N, 1, H, W), `valid` bool (N, H, W), `weight` float32 (N, H, W).
 
     Raises:
-        ConfigError: Another kind of transform.
+        ConfigError: The transform is of another kind.
 
     Examples:
         >>> move = Transform(crop=16, rotate=20, on="device")
@@ -58,12 +57,12 @@ class BatchTransform:
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply the transform with the random numbers of the samples."""
+        """Apply the transform, using the random numbers stored in the samples."""
         if "moves" not in batch:
             return dict(batch)
         move, moves = self.transform, batch["moves"]["numbers"].to(batch["image"].device, non_blocking=True)
         matrices, swap, light = moves[:, :6].unflatten(1, (2, 3)), moves[:, 6] > 0, moves[:, 7:]
-        *resized, height, width = map(int, batch["moves"]["sizes"][0])  # on the host, so this does not wait
+        *resized, height, width = map(int, batch["moves"]["sizes"][0])  # on the host, so no synchronization
         with torch.autocast(moves.device.type, enabled=False):
             planes = {name: _as_planes(name, batch[name]) for name in PLANES if name in batch}
             if not move.bends_in_loader:
@@ -76,25 +75,25 @@ class BatchTransform:
             if name in result and batch[name].ndim == 3:
                 result[name] = result[name][:, 0]
         if "mask" in result and move.labels:
-            result["mask"] = _exchanged(result["mask"], move.labels.swap_pairs, swap)
+            result["mask"] = _swap_classes(result["mask"], move.labels.swap_pairs, swap)
         return result
 
 
 def _as_planes(name: str, plane: Tensor) -> Tensor:
-    """(N, H, W) or (N, C, H, W) → (N, C, H, W), float except `valid`."""
+    """Convert (N, H, W) or (N, C, H, W) to (N, C, H, W), as float except for `valid`."""
     plane = plane if plane.ndim == 4 else plane[:, None]
     return plane if name == "valid" else plane.float()
 
 
 def _warp(planes: Planes, matrices: Tensor, height: int, width: int) -> Planes:
-    """Sample each output pixel by the matrix of its sample; beyond its border the image is mirrored."""
+    """Sample each output pixel with the matrix of its sample; images are mirrored beyond their borders."""
     from kornia.geometry import remap
 
     rows = torch.arange(height, device=matrices.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=matrices.device, dtype=torch.float32)
     down, right, start = matrices[..., None, None].unbind(2)
     places = (down * rows + right * columns + start).unbind(1)
-    # in −1…1: for pixels, kornia would send the size to the device six times per batch, and the host would wait
+    # normalized to −1…1: given pixels, kornia would copy the size to the device six times per batch and synchronize
     y, x = (2 * at / max(n - 1, 1) - 1 for at, n in zip(places, planes["image"].shape[-2:], strict=True))
 
     def sample(plane: Tensor, mode: str) -> Tensor:
@@ -103,8 +102,8 @@ def _warp(planes: Planes, matrices: Tensor, height: int, width: int) -> Planes:
     return resample(planes, sample)
 
 
-def _exchanged(mask: Tensor, pairs: Sequence[tuple[int, int]], swap: Tensor) -> Tensor:
-    """Swap pairs of classes in masks (N, H, W), or (N, K, H, W), for samples with `swap` (N,)."""
+def _swap_classes(mask: Tensor, pairs: Sequence[tuple[int, int]], swap: Tensor) -> Tensor:
+    """Swap pairs of classes in masks (N, H, W) or (N, K, H, W), for the samples where `swap` (N,) is true."""
     chosen, result = swap.view(-1, 1, 1), mask.clone()
     for one, other in pairs:
         if mask.ndim == 4:
@@ -119,19 +118,18 @@ def _exchanged(mask: Tensor, pairs: Sequence[tuple[int, int]], swap: Tensor) -> 
 class Albumentations:
     """An albumentations pipeline, seeded per sample, followed by our `Transform`.
 
-    Mask, depth, valid and weight are transformed as masks (nearest pixel). Left and right labels are swapped if the
-    pipeline mirrored the image, by any of its transforms; the orientation is found from the coordinates of pixels.
+    Mask, depth, valid and weight are transformed as masks (nearest pixel). Left and right labels are swapped if any
+    transform of the pipeline mirrored the image; the orientation is detected from pixel coordinates.
 
     Args:
         pipeline: An `albumentations.Compose`, a single transform, the output of `albumentations.to_dict`, or a list of
-            dicts such as `[{"name": "GaussNoise", "p": 0.3}]`, with the name and keywords of a transform (members of a
-            group under "transforms").
-        then: The transform that creates tensors and has the labels; `Transform()` by default.
+            dicts such as `[{"name": "GaussNoise", "p": 0.3}]`, with the name and keywords of each transform (the
+            members of a group under "transforms").
+        then: The transform that creates tensors and holds the labels; `Transform()` by default.
 
     Raises:
-        ConfigError: Not a pipeline; an unknown transform or keyword; on access, a rotation by 90° with the left and
-        right
-            of the viewer.
+        ConfigError: Not a pipeline; an unknown transform or keyword. On access, a rotation by 90° with labels of the
+            viewer's left and right.
         PluginError: The pipeline failed on a sample.
 
     Examples:
@@ -142,9 +140,9 @@ class Albumentations:
     """
 
     def __init__(self, pipeline: Any, then: Transform | None = None) -> None:
-        albumentations = _albumentations()
+        albumentations = _import_albumentations()
         if isinstance(pipeline, Mapping | list | tuple):
-            pipeline = _built(albumentations, pipeline)
+            pipeline = _build_pipeline(albumentations, pipeline)
         if not isinstance(pipeline, albumentations.BasicTransform | albumentations.BaseCompose):
             raise ConfigError("not an albumentations pipeline", found=type(pipeline).__name__, hint="use a Compose")
         targets = dict.fromkeys(("depth", "valid", "weight", "places"), "mask")
@@ -152,7 +150,7 @@ class Albumentations:
         self.then = then or Transform()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Apply the pipeline with a seed from `rng`."""
+        """Apply the pipeline, seeded from `rng`."""
         planes = planes_of(sample)
         self.pipeline.set_random_seed(int(rng.integers(2**31)))
         arrays = {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in planes.items()}
@@ -174,7 +172,7 @@ class Albumentations:
         return self.then({**sample, **{k: moved[k] for k in planes}}, rng)
 
 
-def _built(albumentations: Any, pipeline: Mapping[str, Any] | Sequence[Any]) -> Any:
+def _build_pipeline(albumentations: Any, pipeline: Mapping[str, Any] | Sequence[Any]) -> Any:
     """Build a pipeline from the output of `albumentations.to_dict`, or from a list of dicts.
 
     Raises:
@@ -182,20 +180,20 @@ def _built(albumentations: Any, pipeline: Mapping[str, Any] | Sequence[Any]) -> 
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # for unknown keywords
+            warnings.simplefilter("error", UserWarning)  # raised for unknown keywords
             if isinstance(pipeline, Mapping):
                 return albumentations.from_dict(dict(pipeline))
-            return albumentations.Compose([_step(albumentations, table) for table in pipeline])
+            return albumentations.Compose([_build_transform(albumentations, table) for table in pipeline])
     except ConfigError:
         raise
-    except Exception as error:  # from its parsers
+    except Exception as error:  # raised by its parsers
         raise ConfigError(
             "not an albumentations pipeline", found=f"{type(error).__name__}: {error}",
-            hint='give what albumentations.to_dict wrote, or a list of {"name": …, keywords}',
+            hint='pass the output of albumentations.to_dict, or a list of {"name": …, keywords}',
         ) from error  # fmt: skip
 
 
-def _step(albumentations: Any, table: Any) -> Any:
+def _build_transform(albumentations: Any, table: Any) -> Any:
     bases = albumentations.BasicTransform, albumentations.BaseCompose
     known = {k: v for k, v in vars(albumentations).items() if isinstance(v, type) and issubclass(v, bases)}
     if not isinstance(table, Mapping) or "name" not in table:
@@ -205,11 +203,11 @@ def _step(albumentations: Any, table: Any) -> Any:
         hint = did_you_mean(str(table["name"]), known, "transform")
         raise ConfigError(f"unknown albumentations transform {table['name']!r}", hint=hint)
     if "transforms" in options:
-        options["transforms"] = [_step(albumentations, inner) for inner in options["transforms"]]
+        options["transforms"] = [_build_transform(albumentations, inner) for inner in options["transforms"]]
     return known[table["name"]](**options)
 
 
-def _albumentations() -> Any:
+def _import_albumentations() -> Any:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import queries PyPI
     import albumentations
 

@@ -1,4 +1,4 @@
-"""Arrays as tensors."""
+"""Conversion of arrays to tensors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 
 
 def as_tensor(image: Tensor | np.ndarray) -> Tensor:
-    """One image as a float tensor (C, H, W): integers divided by their full scale, floats as they are.
+    """Convert an image to a float tensor (C, H, W). Integers are divided by their full scale; floats are unchanged.
 
     Raises:
-        InputShapeError: A batch, or too few axes.
-        DataError: Neither tensor nor array; integers without a known full scale.
+        InputShapeError: The image is a batch, or has too few axes.
+        DataError: Not a tensor or array, or integers of unknown full scale.
 
     Examples:
         >>> as_tensor(np.full((1, 2), 255, np.uint8))

@@ -1,7 +1,7 @@
-"""Decoding image files through Pillow, every fault as one of our errors.
+"""Decoding of image files with Pillow, with all failures converted to errors of this library.
 
-Pillow reduces 16-bit colors to their high bytes without a word, so the bits that a file stores are read from the file,
-not from `Image.mode`.
+Pillow silently reduces 16-bit colors to their high bytes, so the bit depth is read from the file, not from
+`Image.mode`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tiff import is_tiff, read_pages
 PathLike = str | os.PathLike[str]
 
 ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
-# How files begin that Pillow cannot read, and what they are.
+# Signatures of files that Pillow cannot read, and their formats.
 _OTHER_IMAGES = (
     (rb".{4}ftyp(?:hei|hev|mif|avi)", "HEIC or AVIF"), (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
     (rb"\x76\x2f\x31\x01", "OpenEXR"), (rb".{128}DICM", "DICOM"), (rb".{344}n[i+]1\0", "NIfTI"),
@@ -34,11 +34,11 @@ _NO_IMAGES = (
 
 
 class Opened(NamedTuple):
-    """A decoded image, upright by its EXIF orientation.
+    """A decoded image, rotated upright by its EXIF orientation.
 
     Args:
         image: The image.
-        format: The file's, as Pillow names it.
+        format: The file format, as named by Pillow.
         packing: How the file packs its pixels ("L;2": gray of 2 bits).
         bits: Bits per channel in the file.
     """
@@ -51,7 +51,7 @@ class Opened(NamedTuple):
 
 @contextmanager
 def our_errors(subject: str) -> Iterator[None]:
-    """Turn whatever decoders raise into our errors."""
+    """Convert all exceptions of decoders to errors of this library."""
     try:
         yield
     except UnetzooError:
@@ -68,17 +68,17 @@ def our_errors(subject: str) -> Iterator[None]:
         raise ImageDecodeError(
             "no permission to read", subject=subject, hint="change the file's permissions"
         ) from error
-    except Exception as error:  # decoders raise whatever they please on broken files
+    except Exception as error:  # on broken files, decoders raise exceptions of any type
         raise ImageDecodeError(
             "unreadable image",
             subject=subject,
             found=f"{type(error).__name__}: {error}",
-            hint="the file is broken or no image; fetch or save it again",
+            hint="the file is damaged or not an image; download or save it again",
         ) from error
 
 
 def too_large(subject: str, found: str) -> ImageTooLargeError:
-    """The error for an image of more pixels than Pillow's limit."""
+    """Return the error for an image with more pixels than Pillow's limit."""
     return ImageTooLargeError(
         "image too large",
         subject=subject,
@@ -89,24 +89,25 @@ def too_large(subject: str, found: str) -> ImageTooLargeError:
 
 @contextmanager
 def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
-    """The decoded image of a file.
+    """Open and decode an image file.
 
     Args:
         path: The file. Smaller versions and masks of the image in a TIFF file (its "internal" overviews and mask) are
-            passed over.
-        first_frame: Accept an MPO, a camera's JPEG with previews behind it.
+            skipped.
+        first_frame: Whether to accept an MPO file, a JPEG from a camera with previews appended, and read its first
+            image.
 
     Raises:
-        ImageDecodeError: Broken, missing, several images.
-        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+        ImageDecodeError: The file is damaged, missing or contains several images.
+        ImageTooLargeError: The image has more pixels than Pillow's decompression bomb limit.
     """
     subject = os.fspath(path)
     with our_errors(subject), warnings.catch_warnings():
-        # Pillow warns above its limit and fails at twice that: one clear limit is kinder. What else it may
-        # complain of (odd EXIF, palettes with transparency) leaves the pixels alone.
+        # Pillow warns above its limit and fails at twice that; one limit is clearer. Its other warnings (invalid
+        # EXIF, palettes with transparency) do not affect pixels.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # by file object, not by name: Pillow's memory-mapped path scrambles TIFFs turned by 90° (seen in 13.0)
+        # a file object, not a name: with memory mapping, Pillow corrupts TIFFs rotated by 90° (seen in 13.0)
         with open(path, "rb") as file:
             image, frames = open_image(file, subject)
             with image:
@@ -116,7 +117,7 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
                         subject=subject,
                         expected="one",
                         found=f"{frames} frames",
-                        hint="save each frame as a file of its own",
+                        hint="save each frame as a separate file",
                     )
                 kind, packing, bits = image.format or "", packing_of(image), bits_of(image)
                 image.load()
@@ -124,11 +125,11 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
 
 
 def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
-    """The image of an open file, not yet decoded, and how many the file holds.
+    """Return the image of an open file, not yet decoded, and the number of images in the file.
 
     Raises:
-        ImageDecodeError: A TIFF file whose pages are broken.
-        UnsupportedImageError: A kind of file that Pillow cannot decode.
+        ImageDecodeError: The pages of a TIFF file are damaged.
+        UnsupportedImageError: Pillow cannot decode this kind of file.
     """
     if not is_tiff(file):
         try:
@@ -137,14 +138,14 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
             file.seek(0)
             start = file.read(512)
             for kinds, error in ((_OTHER_IMAGES, UnsupportedImageError), (_NO_IMAGES, ImageDecodeError)):
-                for beginning, name in kinds:
-                    if re.match(beginning, start, re.DOTALL):
+                for signature, name in kinds:
+                    if re.match(signature, start, re.DOTALL):
                         raise error(
                             "not an image that can be read",
                             subject=subject,
                             expected="PNG, JPEG, TIFF, BMP, GIF or WebP",
                             found=name,
-                            hint="convert the file to one of these, or fetch it again",
+                            hint="convert the file to one of these, or download it again",
                         ) from None
             raise
         return image, getattr(image, "n_frames", 1)
@@ -155,7 +156,7 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
         image.seek(images[0].number)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise
-    except Exception as error:  # for Pillow, a kind that it does not know is no image at all
+    except Exception as error:  # Pillow reports an unknown kind as not an image
         page = images[0]
         raise UnsupportedImageError(
             "unsupported kind of TIFF",
@@ -168,14 +169,14 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
 
 
 def packing_of(image: Image.Image) -> str:
-    """How the file packs its pixels ("L;2": gray of 2 bits); loading forgets it."""
+    """Return how the file packs its pixels ("L;2": gray of 2 bits); not available after loading."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def bits_of(image: Image.Image) -> int:
-    """Bits per channel that the file stores, of an image not yet loaded.
+    """Return the bits per channel in the file, for an image that is not yet loaded.
 
     Examples:
         >>> import io
@@ -190,17 +191,17 @@ def bits_of(image: Image.Image) -> int:
     args = tiles[0].args if tiles else ()
     if image.format == "PPM" and isinstance(args, tuple) and args and isinstance(args[-1], int):
         return args[-1].bit_length()  # the largest value
-    packed = re.fullmatch(r"(?!BGR).*;(\d+)\D*", packing_of(image))  # of BGR it says the bits of a whole pixel
+    packed = re.fullmatch(r"(?!BGR).*;(\d+)\D*", packing_of(image))  # for BGR, this is the number of bits per pixel
     if packed:
         return int(packed[1])
     return {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
 
 
 def check_bits(found: Opened, subject: str) -> None:
-    """Refuse an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
+    """Reject an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
 
     Raises:
-        UnsupportedImageError: It has more.
+        UnsupportedImageError: The image has more than 8 bits per channel.
     """
     if found.bits > 8:
         raise UnsupportedImageError(
@@ -208,12 +209,12 @@ def check_bits(found: Opened, subject: str) -> None:
             subject=subject,
             expected="8 bits",
             found=f"{found.bits} bits",
-            hint="scale it to 0…255 yourself: only you know its range",
+            hint="scale it to 0…255 first, since its range is not stored in the file",
         )
 
 
 def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
-    """Decode an image, upright by its EXIF orientation; transparency is dropped.
+    """Decode an image, rotated upright by its EXIF orientation and without transparency.
 
     Args:
         path: A PNG, JPEG, TIFF, BMP, GIF or WebP file.
@@ -223,8 +224,8 @@ def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
         Returns uint8 (H, W, channels).
 
     Raises:
-        ImageDecodeError: Broken, missing, several images, or more than 8 bits per channel.
-        ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
+        ImageDecodeError: The file is damaged or missing, or has several images or more than 8 bits per channel.
+        ImageTooLargeError: The image has more pixels than Pillow's decompression bomb limit.
 
     Examples:
         >>> import tempfile
@@ -239,8 +240,8 @@ def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
 
 
 def as_channels(image: Image.Image, channels: int) -> np.ndarray:
-    """Pixels uint8 (H, W, channels): RGB where `channels` is 3, luminance where it is 1."""
-    if image.mode == "La":  # premultiplied gray, which Pillow converts to nothing else
+    """Return the pixels as uint8 (H, W, channels): RGB if `channels` is 3, luminance if it is 1."""
+    if image.mode == "La":  # premultiplied gray, which Pillow converts only to LA
         image = image.convert("LA")
     array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     return array if channels == 3 else array[..., None]
@@ -250,8 +251,8 @@ def read_rgba(path: PathLike) -> np.ndarray:
     """Decode a cut-out with transparency as uint8 (H, W, 4).
 
     Raises:
-        ImageDecodeError: As `read_image`, or a file without transparency.
-        ImageTooLargeError: As `read_image`.
+        ImageDecodeError: As in `read_image`, or the file has no transparency.
+        ImageTooLargeError: As in `read_image`.
     """
     with opened(path) as found:
         check_bits(found, os.fspath(path))

@@ -1,4 +1,4 @@
-"""Scaling of images of 0…255, each image by its own numbers or all by given statistics."""
+"""Normalization of images in 0…255, by the statistics of each image or by given ones."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def normalize(images: Tensor, how: Normalize) -> Tensor:
     """Normalize images in place.
 
     Args:
-        images: Values of 0…255, float; overwritten, since fresh memory is slow for large images.
+        images: Float values in 0…255; overwritten, since allocating large images is slow.
         how: "unit" divides by 255; "minmax" maps each image's smallest and largest value to 0 and 1; "standard" gives
             each image mean 0 and standard deviation 1; {"mean": …, "std": …} are statistics in 0…1, one per channel
             or one for all.
 
     Shape:
-        (N, C, H, W), also of the result.
+        images, output: (N, C, H, W).
 
     Raises:
-        ConfigError: Statistics for another number of channels.
+        ConfigError: The statistics are for a different number of channels.
 
     Examples:
         >>> normalize(torch.tensor([[[[0.0, 51.0, 255.0]]]]), "unit")
@@ -55,7 +55,7 @@ def normalize(images: Tensor, how: Normalize) -> Tensor:
 
 
 def constant_like(images: Tensor, constant: Tensor) -> Tensor:
-    """A host constant on the device of images and in their precision, copied without a wait for the device."""
+    """Convert a constant on the host to the device and dtype of images, without synchronizing with the device."""
     if not images.is_cuda:
         return constant.to(images)
     return constant.to(images.dtype).pin_memory().to(images.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""What validation does to an image, as an object that can be saved and exported."""
+"""Preprocessing of images in validation, as an object that can be saved and exported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .normalize import normalize
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What validation does to an image: resizing to 8-bit levels, then scaling.
+    """Preprocessing of an image in validation: resizing, rounding to 8-bit levels and normalization.
 
     Args:
         size: (height, width) that images are resized to; None keeps their size.
@@ -40,31 +40,32 @@ class Preprocess:
         return self.scaled(self.resized(levels))[0]
 
     def resized(self, levels: Tensor) -> Tensor:
-        """Images (N, C, H, W) of 0…255 at the size that the network sees, rounded to whole levels."""
+        """Resize images (N, C, H, W) in 0…255 to the input size of the network, and round to integer levels."""
         return levels if self.size is None else self.unrounded(levels).round()
 
     def unrounded(self, levels: Tensor) -> Tensor:
-        """The same before rounding.
+        """Resize images without rounding.
 
-        There is no branch for images of that size already: it would bind exported programs to other sizes.
+        Images that already have this size take no shortcut, since such a branch would specialize exported programs on
+        the input size.
         """
         if self.size is None:
             return levels
         return F.interpolate(levels, self.size, mode="bilinear", align_corners=False, antialias=True)
 
     def scaled(self, levels: Tensor) -> Tensor:
-        """Images of 0…255, normalized; the input may be overwritten."""
+        """Normalize images in 0…255; the input may be overwritten."""
         return normalize(levels, self.normalize)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the settings as a JSON-serializable dict."""
         how = self.normalize
         plain = {key: list(values) for key, values in how.items()} if isinstance(how, Mapping) else how
         return {"size": None if self.size is None else list(self.size), "normalize": plain}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """The counterpart of `to_dict`."""
+        """Create an instance from the output of `to_dict`."""
         size, how = values["size"], values["normalize"]
         how = {key: tuple(numbers) for key, numbers in how.items()} if isinstance(how, Mapping) else how
         return cls(None if size is None else (int(size[0]), int(size[1])), how)

@@ -1,7 +1,7 @@
-"""The structure of a TIFF file, checked before anything is decoded.
+"""Checks of the structure of a TIFF file before it is decoded.
 
-Pages are linked lists inside the file, and their tags say how many bytes to read where. Decoders follow both, so a few
-bytes can make them loop or allocate without end; `read_pages` follows them once, within the file's size.
+Pages form a linked list in the file, and their tags contain offsets and sizes. Decoders follow both, so a few bytes can
+make them loop or allocate without limit. `read_pages` follows each once, within the size of the file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import BinaryIO, NamedTuple
 from ..errors import ImageDecodeError
 
 CLASSIC, BIG = 42, 43
-FORMS = {CLASSIC: ("H", "HHI", "I"), BIG: ("Q", "HHQ", "Q")}  # number of tags, a tag but for its value, a place
+# struct formats of the number of tags, of a tag without its value, and of an offset
+FORMS = {CLASSIC: ("H", "HHI", "I"), BIG: ("Q", "HHQ", "Q")}
 MAX_PAGES = 100_000
-MAX_TAGS = 4096  # per page, as tifffile
+MAX_TAGS = 4096  # per page, as in tifffile
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller version of another page, a transparency mask
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -29,11 +30,11 @@ _COMPRESSIONS = {
 
 
 class TiffPage(NamedTuple):
-    """What one page of a TIFF file says of itself.
+    """Tags of a page in a TIFF file.
 
     Args:
-        number: Its place in the file, from 0.
-        tags: Values of the tags that describe its pixels.
+        number: Index of the page in the file, from 0.
+        tags: Values of the tags that describe the pixels.
     """
 
     number: int
@@ -41,12 +42,12 @@ class TiffPage(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Whether it holds an image of its own, no smaller version or mask of another page."""
+        """Whether the page is an image, not a smaller version or mask of another page."""
         return not self.tags.get(254, (0,))[0] & (_REDUCED | _MASK)
 
     @property
     def bits(self) -> int:
-        """Bits per sample, of the widest."""
+        """Maximum number of bits per sample."""
         return max(self.tags.get(258, (1,)))
 
     @property
@@ -56,27 +57,27 @@ class TiffPage(NamedTuple):
 
     @property
     def compression(self) -> str:
-        """The name of its compression, or the number where it has none here."""
+        """Name of the compression, or its number if the name is unknown."""
         number = self.tags.get(259, (1,))[0]
         return _COMPRESSIONS.get(number, f"compression {number}")
 
 
 def is_tiff(file: BinaryIO) -> bool:
-    """Whether a file begins as TIFF files do; it is rewound."""
+    """Whether a file starts with a TIFF signature. The file is rewound."""
     start = file.read(4)
     file.seek(0)
     return start[:2] in (b"II", b"MM") and start[2:] in (b"*\0", b"\0*", b"+\0", b"\0+")
 
 
 def read_pages(source: str | os.PathLike[str] | BinaryIO, subject: object = "the file") -> list[TiffPage]:
-    """The pages of a TIFF file, none decoded; every page and tag lies inside the file, and no page comes twice.
+    """Read the pages of a TIFF file without decoding; all pages and tags are within the file, and no page is repeated.
 
     Args:
-        source: The file; one that is open is rewound.
-        subject: What errors name.
+        source: The file; an open file is rewound.
+        subject: Name of the file in errors.
 
     Raises:
-        ImageDecodeError: Pages that link in a circle, tags beyond the end of the file, too many pages, no TIFF.
+        ImageDecodeError: Not a TIFF file, pages linked in a cycle, tags beyond the end of the file, or too many pages.
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
@@ -99,8 +100,8 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
     (version,) = struct.unpack_from(order + "H", head, 2)
     if head[:2] not in (b"II", b"MM") or version not in (CLASSIC, BIG):
         raise _broken(subject, "no TIFF header")
-    count, entry, place = (struct.Struct(order + form) for form in FORMS[version])
-    (offset,) = place.unpack_from(head, place.size)
+    count, entry, pointer = (struct.Struct(order + form) for form in FORMS[version])
+    (offset,) = pointer.unpack_from(head, pointer.size)
     seen: set[int] = set()
     while offset:
         index = len(seen)
@@ -113,15 +114,15 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
         (tags,) = count.unpack(file.read(count.size))
         if tags > MAX_TAGS:
             raise _broken(subject, f"{tags:,} tags in page {index}")
-        width = entry.size + place.size
-        table = file.read(tags * width + place.size)
+        width = entry.size + pointer.size
+        table = file.read(tags * width + pointer.size)
         values = {}
         for start in range(0, tags * width, width):
             code, kind, number = entry.unpack_from(table, start)
             length = number * _SIZES.get(kind, 1)
             data = table[start + entry.size : start + width]
-            if length > place.size:
-                (where,) = place.unpack(data)
+            if length > pointer.size:
+                (where,) = pointer.unpack(data)
                 if where + length > size:
                     raise _broken(subject, f"tag {code} of page {index} ends beyond the file")
                 if code in _READ:
@@ -131,10 +132,10 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
                 one = struct.calcsize("=" + _INTEGERS[kind])
                 values[code] = struct.unpack_from(f"{order}{min(number, len(data) // one)}{_INTEGERS[kind]}", data)
         yield TiffPage(index, {code: found for code, found in values.items() if found})
-        (offset,) = place.unpack_from(table, tags * width)
+        (offset,) = pointer.unpack_from(table, tags * width)
 
 
 def _broken(subject: object, found: str) -> ImageDecodeError:
     return ImageDecodeError(
-        "broken TIFF file", subject=subject, found=found, hint="the file is damaged; fetch or save it again"
+        "broken TIFF file", subject=subject, found=found, hint="the file is damaged; download or save it again"
     )
