@@ -1,9 +1,10 @@
-"""Losses: `loss(output, target, *, weight=None) -> scalar`, under SMP's parameter names.
+"""Losses, called as `loss(output, target, *, weight=None) -> scalar`, with SMP's parameter names.
 
-`pixel` and `focal` are means over pixels, `border` one with the original U-Net's weight map. `region` holds ratios of
-sums per class, `composite` adds cross entropy to them, `mcc` is a correlation of the same sums; `fused` computes these
-sums (on CUDA with `kernels`), block by block (`blocks`). `lovasz` extends the hard IoU, `boundary` weights by distance,
-`depth` compares depth maps, `structure` windows, `multitask` is a weighted sum over heads, `smp` holds SMP's losses.
+`pixel` and `focal` are means over pixels, and `border` is one with the original U-Net's weight map. `region` contains
+ratios of sums per class, `composite` adds cross entropy to them, and `mcc` is a correlation of the same sums. `fused`
+computes these sums block by block (`blocks`), on CUDA with `kernels`. `lovasz` extends the hard IoU, `boundary` weights
+by distance, `depth` compares depth maps and `structure` compares windows. `multitask` is a weighted sum over heads, and
+`smp` contains SMP's losses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Checks and shapes of the losses' inputs, and the arithmetic they share.
+"""Checks and reshaping of the losses' inputs, and shared arithmetic.
 
-Inside the losses everything is (N, ·, H, W): labels (N, 1, H, W) for one label per pixel, (N, K, H, W) for multilabel,
-weights (N, 1, H, W) or (N, K, H, W).
+Inside the losses all tensors are (N, ·, H, W): labels (N, 1, H, W) for one label per pixel, (N, K, H, W) for
+multilabel; weights (N, 1, H, W) or (N, K, H, W).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ._options import Mode
 
 
 class Truth(NamedTuple):
-    """A target that is safe to compute with.
+    """A checked target.
 
     Args:
-        labels: int64, every value inside the classes (0 where ignored).
-        weight: Weight of each label, 0 where ignored; None when all weigh 1.
-        fault: On accelerators, a 0-dimensional bool: whether a label was outside the classes; None if that was checked.
+        labels: int64, all values within the classes (0 where ignored).
+        weight: Weight of each label, 0 where ignored; None if all weigh 1.
+        fault: On accelerators, a 0-dimensional bool, true if a label was outside the classes; None if already checked.
     """
 
     labels: Tensor
@@ -29,31 +29,31 @@ class Truth(NamedTuple):
     fault: Tensor | None
 
     def settle(self, loss: Tensor) -> Tensor:
-        """The loss, or NaN if a label was outside the classes; does not wait for the device."""
+        """Return the loss, or NaN if a label was outside the classes; does not wait for the device."""
         return settled(loss, self.fault)
 
 
 def settled(loss: Tensor, fault: Tensor | None) -> Tensor:
-    """The loss, or NaN where `fault` is true; see `Truth`."""
+    """Return the loss, or NaN where `fault` is true; see `Truth`."""
     return loss if fault is None else loss * torch.where(fault, torch.nan, 1.0).to(loss.dtype)
 
 
 def outside_autocast(output: Tensor) -> torch.autocast:
-    """Sums over an image overflow fp16 and lose all but three digits in bf16, so losses switch autocast off."""
+    """Disable autocast: sums over an image overflow fp16 and keep only about three digits in bf16."""
     return torch.autocast(device_type=output.device.type, enabled=False)
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Values in float32; float64 is kept."""
+    """Convert values to float32; float64 is kept."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def check_output(output: Tensor, *, many: bool = False, hint: str = 'mode="binary"') -> None:
-    """Refuse an output that is not (N, C, H, W) floats; `many` asks for C ≥ 2.
+    """Check that an output is (N, C, H, W) floats; `many` requires C ≥ 2.
 
     Raises:
-        InputShapeError: Another shape.
-        DataError: Another dtype.
+        InputShapeError: Any other shape.
+        DataError: Any other dtype.
     """
     if output.ndim != 4:
         raise InputShapeError("unusable output", expected="shape (N, C, H, W)", found=tuple(output.shape))
@@ -71,12 +71,12 @@ def check_output(output: Tensor, *, many: bool = False, hint: str = 'mode="binar
 def fit_target(
     output: Tensor, target: Tensor, *, mode: Mode, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Target and weight as (N, ·, H, W), checked against the output's shape; values are unchanged.
+    """Return target and weight as (N, ·, H, W), checked against the output's shape; values are unchanged.
 
     Raises:
         InputShapeError: Several channels for binary labels.
-        SizeMismatchError: Shapes that do not belong together.
-        DataError: A target that does not hold integers, or is on another device.
+        SizeMismatchError: Shapes that do not match.
+        DataError: A target without integer labels, or is on another device.
     """
     if target.device != output.device:
         raise DataError(
@@ -100,15 +100,15 @@ def fit_target(
 
 
 def mask_ignored(output: Tensor, weight: Tensor | None) -> Tensor:
-    """The output with 0 where the weight is 0.
+    """Set the output to 0 where the weight is 0.
 
-    Not a product with the weight: 0·NaN is NaN, forward and backward.
+    Multiplying by the weight would not do: 0·NaN is NaN, forward and backward.
     """
     return output if weight is None else torch.where(weight == 0, 0.0, output)
 
 
 def _labels_of_floats(target: Tensor, mode: Mode) -> Tensor:
-    """A binary or multilabel mask of floats as integers; a fraction is an error, or on accelerators no known label."""
+    """Convert a binary or multilabel mask to integers; fractions raise, or become invalid labels on accelerators."""
     whole = target == target.round() if target.is_floating_point() and mode != "multiclass" else None
     if whole is None or (target.device.type == "cpu" and not torch.compiler.is_compiling() and not whole.all()):
         also = "" if mode == "multiclass" else ", or floats that are exactly 0 or 1"
@@ -122,15 +122,15 @@ def _labels_of_floats(target: Tensor, mode: Mode) -> Tensor:
 def read_inputs(
     output: Tensor, target: Tensor, *, mode: Mode, ignore_index: int | None = None, weight: Tensor | None = None
 ) -> tuple[Tensor, Truth]:
-    """The output in full precision, 0 where ignored; labels and weights of the target, checked against it.
+    """Return the output in full precision, 0 where ignored, and the checked labels and weights of the target.
 
-    Label values are checked on the CPU, where that costs little. On an accelerator the check would make the host
-    wait in every step: there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
+    Label values are checked on the CPU, where this is cheap. On an accelerator the check would make the host wait in
+    every step, so there, and in compiled code, a wrong label turns the loss into NaN (`Truth.settle`).
 
     Raises:
         InputShapeError: Several channels for binary labels.
-        SizeMismatchError: Shapes that do not belong together.
-        DataError: A target that does not hold integers.
+        SizeMismatchError: Shapes that do not match.
+        DataError: A target without integer labels.
         LabelRangeError: Labels outside the classes (CPU).
     """
     output = full_precision(output)
@@ -154,31 +154,31 @@ def read_inputs(
 
 
 def pixel_weight(weight: Tensor, output: Tensor) -> Tensor:
-    """A weight map or valid mask as (N, 1, H, W) in the output's dtype.
+    """Return a weight map or valid mask as (N, 1, H, W) in the output's dtype.
 
     Raises:
-        SizeMismatchError: Another shape.
+        SizeMismatchError: Any other shape.
     """
     return _with_channels(weight, output, 1, "weight").to(output)
 
 
 def map_like(values: Tensor, output: Tensor, what: str = "target") -> Tensor:
-    """A map of the output's own shape and dtype; (N, H, W) is taken for one channel.
+    """Return a map with the output's shape and dtype; (N, H, W) is accepted for one channel.
 
     Raises:
-        SizeMismatchError: Another shape.
+        SizeMismatchError: Any other shape.
     """
     return _with_channels(values, output, output.shape[1], what).to(output)
 
 
 def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Output, target and weight of a comparison of two maps; both maps hold 0 where the weight is 0.
+    """Return output, target and weight for a comparison of two maps; both maps are 0 where the weight is 0.
 
-    Sensors write NaN or infinity where they measured nothing.
+    This also removes the NaN and infinity that sensors write where they have no measurement.
 
     Raises:
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
     """
     output = full_precision(output)
     target = map_like(target, output)
@@ -187,13 +187,13 @@ def depth_pair(output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[T
 
 
 def safe_sqrt(values: Tensor) -> Tensor:
-    """A square root whose gradient at 0 is 0, not infinite."""
+    """Square root whose gradient at 0 is 0, not infinite."""
     zero = values == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, values).sqrt())
 
 
 def weighted_mean(loss: Tensor, weight: Tensor | None, norm: Tensor | None = None) -> Tensor:
-    """Σ weight·loss / Σ weight·norm; 0, with zero gradient, when nothing weighs anything."""
+    """Σ weight·loss / Σ weight·norm; 0 with zero gradient if all weights are 0."""
     if weight is None and norm is None:
         return loss.mean() if loss.numel() else loss.sum()
     if weight is not None:
@@ -204,7 +204,7 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, norm: Tensor | None = Non
 
 
 def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """A quotient that is `numerator` (here always 0) where the denominator is 0, with finite gradient."""
+    """Quotient that is `numerator` (always 0 here) where the denominator is 0, with finite gradient."""
     return numerator / torch.where(denominator == 0, torch.ones_like(denominator), denominator)
 
 
@@ -226,14 +226,14 @@ def _with_channels(values: Tensor, output: Tensor, channels: int, what: str) -> 
 
 
 def check_labels(labels: Tensor, ignore_index: int | None, classes: int) -> None:
-    """Refuse labels that are neither classes nor ignored.
+    """Check that labels are classes or ignored.
 
     Raises:
-        LabelRangeError: How many, of which values.
+        LabelRangeError: Any other labels; the message has their number and values.
     """
     if not labels.numel():
         return
-    labels = labels.long()  # unsigned kinds know few operations
+    labels = labels.long()  # unsigned types support few operations
     low, high = torch.aminmax(labels)
     if low >= 0 and high < classes:
         return

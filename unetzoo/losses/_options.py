@@ -1,4 +1,4 @@
-"""Checks of the options that several losses share: mode, classes, weights of classes."""
+"""Checks of the options shared by several losses: mode, classes, class weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_mode(mode: str) -> Mode:
     """Check that a mode is one of SMP's three.
 
     Raises:
-        ConfigError: With the nearest spelling.
+        ConfigError: An unknown mode; the hint has the nearest name.
     """
     modes = get_args(Mode)
     if mode not in modes:
@@ -26,10 +26,10 @@ def check_mode(mode: str) -> Mode:
 
 
 def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> None:
-    """Check the name of a policy, mostly of that for empty classes.
+    """Check the name of a policy, by default the one for empty classes.
 
     Raises:
-        ConfigError: With the choices.
+        ConfigError: An unknown policy; the message has the choices.
     """
     if policy not in policies:
         choices = " or ".join(f'"{known}"' for known in policies)
@@ -37,10 +37,10 @@ def check_policy(policy: str, policies: Sequence[str], name: str = "empty") -> N
 
 
 def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor | None:
-    """One non-negative number per class.
+    """Return a vector of one non-negative number per class.
 
     Raises:
-        ConfigError: Not such a list.
+        ConfigError: Anything else.
     """
     if values is None:
         return None
@@ -55,7 +55,7 @@ def class_vector(values: Sequence[float] | Tensor | None, name: str) -> Tensor |
 def check_classes(
     mode: str, classes: Sequence[int] | None, class_weights: Sequence[float] | Tensor | None
 ) -> list[int] | None:
-    """The chosen classes as a list; binary labels allow neither a choice nor weights.
+    """Return the chosen classes as a list; binary labels allow neither a choice nor weights.
 
     Raises:
         ConfigError: `classes` or `class_weights` for binary labels; unusable indices.
@@ -74,14 +74,14 @@ def check_class_range(classes: Sequence[int], count: int) -> None:
     """Check that indices are classes of the output.
 
     Raises:
-        ConfigError: With the indices.
+        ConfigError: Indices out of range.
     """
     if max(classes) >= count:
         raise ConfigError("unusable classes", expected=f"0…{count - 1}", found=list(classes))
 
 
 def class_shares(class_weights: Tensor | None, chosen: Sequence[int] | None, like: Tensor, count: int) -> Tensor:
-    """The weight of each of `count` classes (1 by default), 0 for those that are not chosen.
+    """Return the weight of each of `count` classes (1 by default), 0 for those not chosen.
 
     Raises:
         ConfigError: Weights or indices that do not fit the number of classes.
@@ -92,16 +92,16 @@ def class_shares(class_weights: Tensor | None, chosen: Sequence[int] | None, lik
         return shares
     check_class_range(chosen, count)
     counts = torch.zeros_like(shares)
-    for index in chosen:  # a list as an index would be copied to the device, and the host wait for it
+    for index in chosen:  # indexing with a list would copy it to the device and make the host wait
         counts[index].fill_(1.0)
     return shares * counts
 
 
 def for_classes(vector: Tensor | None, like: Tensor, count: int, name: str) -> Tensor | None:
-    """`vector` in the dtype and on the device of `like`.
+    """Return `vector` with the dtype and device of `like`.
 
     Raises:
-        ConfigError: It does not hold `count` numbers.
+        ConfigError: A vector without exactly `count` numbers.
     """
     if vector is None:
         return None

@@ -1,7 +1,7 @@
-"""Logits, labels and weights of a batch, one block of pixels after another.
+"""Iteration over a batch of logits, labels and weights in blocks of pixels.
 
-A block stays in the processor's cache while something is computed from it. Ignored pixels have label 0 and weight 0,
-and no NaN or infinity among their logits: what the network wrote there reaches neither a sum nor a gradient.
+A block stays in the processor's cache while it is processed. Ignored pixels have label 0, weight 0 and finite logits,
+so that the network's output there reaches neither a sum nor a gradient.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._inputs import check_labels, mask_ignored
 
-BLOCK = 2**20  # numbers per buffer, 4 MB in fp32: more leave the cache, fewer make threads meet too often
+BLOCK = 2**20  # numbers per buffer, 4 MB in fp32: larger blocks miss the cache, smaller ones sync threads too often
 LARGE = 1e30
 COMPARABLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -24,12 +24,12 @@ class Block(NamedTuple):
 
     Args:
         n: Index of the image.
-        pixels: Which of its pixels, counted row by row.
+        pixels: Slice of its pixels, in row-major order.
         logits: (C, B), in fp32 or fp64.
         labels: (1, B) or (C, B), usable as indices.
-        weight: (1, B) or (C, B), 0 where ignored; None when all weigh 1.
-        faults: How many labels are outside the classes.
-        buffers: Room for intermediate values, (count, C, B).
+        weight: (1, B) or (C, B), 0 where ignored; None if all weigh 1.
+        faults: Number of labels outside the classes.
+        buffers: Buffers for intermediate values, (count, C, B).
     """
 
     n: int
@@ -44,16 +44,16 @@ class Block(NamedTuple):
 def blocks(
     logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, *, one_label: bool, buffers: int
 ) -> Iterator[Block]:
-    """The blocks of a batch.
+    """Iterate over the blocks of a batch.
 
     Args:
         logits: (N, C, H, W).
         labels: (N, 1, H, W) or (N, C, H, W) integers.
         weight: (N, 1, H, W).
         ignore_index: Label that does not count.
-        one_label: Whether a label is the index of a class; else it is 0 or 1.
-        buffers: How many buffers to provide. The blocks share them, as new memory costs more than the arithmetic
-            done in it.
+        one_label: Whether a label is the index of a class; otherwise it is 0 or 1.
+        buffers: Number of buffers to provide. The blocks share them, because allocating memory takes longer than the
+            arithmetic.
     """
     flat, labels, weight = logits.flatten(2), labels.flatten(2), None if weight is None else weight.flatten(2)
     images, classes, pixels = flat.shape
@@ -72,10 +72,10 @@ def blocks(
 
 
 def _masked(logits: Tensor, weight: Tensor | None) -> Tensor:
-    """`mask_ignored` where it matters: moderate numbers vanish anyway when they are multiplied by a weight of 0."""
-    if weight is not None and logits.is_cpu:  # reading costs a third of writing
+    """Like `mask_ignored`, but skipped for moderate values, which a weight of 0 cancels anyway."""
+    if weight is not None and logits.is_cpu:  # reading takes a third of the time of writing
         low, high = logits.aminmax()
-        if low > -LARGE and high < LARGE:  # not so with a NaN
+        if low > -LARGE and high < LARGE:  # false for NaN
             return logits
     return mask_ignored(logits, weight)
 
@@ -84,7 +84,7 @@ def _read_labels(
     labels: Tensor, weight: Tensor | None, ignore_index: int | None, classes: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None, Tensor | int]:
     labels = labels if labels.dtype in COMPARABLE else labels.long()
-    if labels.is_cpu:  # where looking is cheap: most blocks need no mask
+    if labels.is_cpu:  # the check is cheap here, and most blocks need no mask
         low, high = (int(end) for end in labels.aminmax())
         if low >= 0 and high < classes and (ignore_index is None or not low <= ignore_index <= high):
             return labels, weight, 0
@@ -97,28 +97,28 @@ def _read_labels(
 
 
 def needs_gradient(logits: Tensor) -> bool:
-    """Whether autograd records; where it does not, `torch.compile` need not see an `autograd.Function`.
+    """Whether autograd is recording; otherwise the `autograd.Function` is hidden from `torch.compile`.
 
-    torch 2.10 to 2.14 fail on one, or warn, outside of autograd.
+    torch 2.10 to 2.14 fail on it, or warn, outside of autograd.
     """
     return torch.is_grad_enabled() and logits.requires_grad
 
 
 def block_dtype(logits: Tensor) -> torch.dtype:
-    """fp32, or fp64 for logits of that type."""
+    """Return fp32, or fp64 for logits in fp64."""
     return torch.promote_types(logits.dtype, torch.float32)
 
 
 def sum_dtype(logits: Tensor) -> torch.dtype:
-    """The widest there is."""
-    return torch.float32 if logits.device.type == "mps" else torch.float64  # which knows no double
+    """Return the widest floating-point dtype of the device."""
+    return torch.float32 if logits.device.type == "mps" else torch.float64  # MPS lacks double
 
 
 def wrong_labels(faults: Tensor, labels: Tensor, ignore_index: int | None, classes: int) -> Tensor | None:
     """Handle labels outside the classes: raise on the CPU, elsewhere return a flag; see `Truth`.
 
     Raises:
-        LabelRangeError: How many labels are wrong, of which values (CPU).
+        LabelRangeError: Labels outside the classes (CPU); the message has their number and values.
     """
     if labels.device.type != "cpu" or torch.compiler.is_compiling():
         return faults > 0

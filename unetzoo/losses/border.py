@@ -1,4 +1,4 @@
-"""The original U-Net's loss: cross entropy with more weight in the gaps between neighboring cells."""
+"""Loss of the original U-Net: cross entropy with more weight in the gaps between neighboring cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._inputs import check_output, outside_autocast, read_inputs, weighted_mean
 from ._options import class_vector, for_classes
 
 
-# An operator of its own, so that `torch.compile` need not look inside.
+# A custom operator, so that `torch.compile` does not trace it.
 @torch.library.custom_op("unetzoo::border_weights", mutates_args=())
 def _border_weights_of_batch(labels: Tensor, w0: float, sigma: float) -> Tensor:
     maps = [border_weights(image, w0, sigma) for image in labels.cpu().numpy()]
@@ -27,18 +27,18 @@ def _(labels: Tensor, w0: float, sigma: float) -> Tensor:
 
 
 class BorderCELoss(nn.Module):
-    r"""Cross entropy weighted by the U-Net paper's map, which is made from the target: `Σ w·v·l / Σ w·v`.
+    r"""Cross entropy weighted by the U-Net paper's map, computed from the target: `Σ w·v·l / Σ w·v`.
 
-    `w(x) = w_c(x) + w0·exp(−(d₁ + d₂)² / 2σ²)`, see `border_weights`; v is the pixel's own weight (0 where ignored),
+    `w(x) = w_c(x) + w0·exp(−(d₁ + d₂)² / 2σ²)`, see `border_weights`; v is the pixel's weight (0 where ignored),
     w_c its class's weight, `l = −ln p[t]`. Label 0 is the background. Pixels that do not count belong to no cell.
 
-    Without `class_weights` that is `CELoss` with `weight=border_weights(target)`. Making the map costs CPU time for
-    each cell in every step, and on an accelerator the host waits for the labels: where targets come from disk, a data
-    set that passes the map as `weight` to `CELoss` is faster. (The paper sums over pixels; this is a mean.)
+    Without `class_weights` this is `CELoss` with `weight=border_weights(target)`. Computing the map takes CPU time for
+    each cell in every step, and on an accelerator the host waits for the labels. If targets come from disk, a data set
+    that passes the map as `weight` to `CELoss` is faster. (The paper sums over pixels; this is a mean.)
 
     Args:
         w0: Height of the weight between cells.
-        sigma: Its width, in pixels.
+        sigma: Width of the weight between cells, in pixels.
         class_weights: w_c, one number ≥ 0 per class; 1 by default.
         ignore_index: Label of the pixels that do not count.
 
@@ -50,21 +50,21 @@ class BorderCELoss(nn.Module):
     Raises:
         ConfigError: Unusable w0, sigma or class weights.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator the loss is NaN.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU; on an accelerator the loss is NaN instead.
 
     Examples:
         >>> import torch
         >>> logits = torch.zeros(1, 2, 1, 3)
         >>> round(BorderCELoss()(logits, torch.tensor([[[1, 0, 1]]])).item(), 4)  # ln 2
         0.6931
-        >>> logits[0, 0, 0, 1] = 4.0  # sure of the gap
+        >>> logits[0, 0, 0, 1] = 4.0  # confident in the gap
         >>> round(BorderCELoss()(logits, torch.tensor([[[1, 0, 1]]])).item(), 4)
         0.1285
 
     Source:
-        Ronneberger et al., "U-Net", 2015, eqs. 1 and 2, with its w0 = 10 and σ = 5.
+        Ronneberger et al., "U-Net", 2015, eqs. 1 and 2, with w0 = 10 and σ = 5 as in the paper.
     """
 
     class_weights: Tensor | None
@@ -82,7 +82,7 @@ class BorderCELoss(nn.Module):
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             if output.shape[1] == 1:  # a sigmoid is a softmax against a background of logit 0

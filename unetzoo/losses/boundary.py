@@ -1,4 +1,4 @@
-"""The boundary loss: probabilities weighed by their distance from the true boundary."""
+"""Boundary loss: probabilities weighted by their distance from the true boundary."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ._options import Mode, check_classes, check_mode, check_policy, class_share
 
 
 def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float32]:
-    """Distance of every pixel to the boundary of a mask, in pixels: > 0 outside, ≤ 0 inside.
+    """Compute the distance of every pixel to the boundary of a mask, in pixels: > 0 outside, ≤ 0 inside.
 
-    Outside it is the distance to the nearest pixel of the mask, inside 1 less the distance to the nearest pixel that
-    is outside: 1 and 0 along the boundary. Pixels that do not count are neither inside nor outside: distances are to
-    the nearest pixels that do count. A mask without a boundary (nothing inside, or nothing outside) has NaN distances.
+    Outside, it is the distance to the nearest pixel of the mask; inside, 1 minus the distance to the nearest pixel
+    outside. Along the boundary it is 1 and 0. Pixels that do not count are neither inside nor outside: distances are
+    measured to the nearest pixels that count. A mask without a boundary (nothing inside or nothing
+    outside) has NaN distances.
 
     Args:
         mask: True inside.
@@ -33,15 +34,15 @@ def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArra
 
     Raises:
         InputShapeError: A mask that is not (H, W).
-        SizeMismatchError: `counted` of another size.
+        SizeMismatchError: `counted` of a different size.
 
     Examples:
         >>> print(signed_distance([[0, 0, 1, 1, 1, 0]]))
         [[ 2.  1.  0. -1.  0.  1.]]
 
     Source:
-        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5: φ_G, with their release's
-        distances.
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5: φ_G, with the
+        distances of their released code.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -60,10 +61,10 @@ def signed_distance(mask: ArrayLike, counted: ArrayLike | None = None) -> NDArra
     return np.where(to_inside > 0, to_inside, 1.0 - to_outside).astype(np.float32)
 
 
-# An operator of its own, so that `torch.compile` need not look inside.
+# A custom operator, so that `torch.compile` does not trace it.
 @torch.library.custom_op("unetzoo::signed_distances", mutates_args=())
 def _signed_distances(labels: Tensor, counted: Tensor, classes: int) -> Tensor:
-    """(N, 1, H, W) labels, or (N, K, H, W) labels {0, 1} where `classes` is 0 → (N, ·, H, W)."""
+    """Map (N, 1, H, W) labels, or (N, K, H, W) labels {0, 1} if `classes` is 0, to (N, ·, H, W) distances."""
     of, here = labels.cpu().numpy(), counted.cpu().numpy()
     values = np.arange(classes) if classes else np.ones(labels.shape[1], np.int64)
     maps = np.empty((len(of), len(values), *of.shape[2:]), np.float32)
@@ -82,36 +83,36 @@ def _(labels, counted, classes):
 class BoundaryLoss(nn.Module):
     r"""Mean of the probability of each pixel times its distance from the class's true boundary: `Σ w·c·φ·p / Σ w·c`.
 
-    φ is `signed_distance`: a false positive costs the more the farther away it lies, a true positive earns the more the
-    deeper it is inside. So the least value is below 0 and differs from image to image; and with little or nothing
-    predicted the gradient is weak: the paper adds this loss to a region loss, at a weight that grows from 0.01.
-    w is the pixel's weight (0 where ignored), c the class's. Pixels that do not count are neither inside nor outside.
+    φ is `signed_distance`: a false positive costs more the farther away it is, and a true positive gains more the
+    deeper inside it is. The minimum is therefore below 0 and differs between images. With little or nothing predicted
+    the gradient is weak, so the paper adds this loss to a region loss, with a weight that grows from 0.01. w is the
+    pixel's weight (0 where ignored), c the class's. Pixels that do not count are neither inside nor outside.
 
-    The distances are computed from each batch by SciPy on the CPU, for each class of each image: on an accelerator the
-    host waits for the labels. They depend only on the target: computed beforehand, they can be passed as `distance`.
+    The distances of each class and image are computed by SciPy on the CPU, so on an accelerator the host waits for the
+    labels. They depend only on the target, so they can be computed beforehand and passed as `distance`.
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
         classes: Indices of the classes that count; all by default.
-        from_logits: Whether the output is logits; else it is probabilities.
-        ignore_index: Label that does not count; for multilabel, label by label.
+        from_logits: Whether the output is logits; otherwise it is probabilities.
+        ignore_index: Label that does not count; for multilabel, per label.
         class_weights: One number ≥ 0 per class.
-        empty: What a class without a boundary in an image (none of its pixels, or nothing else) contributes. "skip":
-            nothing, it leaves the mean. "penalize": its boundary counts as one diagonal of the image away.
+        empty: Contribution of a class without a boundary in an image (none of its pixels, or only its pixels). "skip":
+            it is left out of the mean. "penalize": its boundary is taken to be one image diagonal away.
 
     Shape:
-        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
-        - distance: as the output, `signed_distance` of each class, NaN where it has no boundary; for binary also
+        - distance: shape of the output, `signed_distance` of each class, NaN where it has no boundary; for binary also
           (N, H, W)
 
     Raises:
-        ConfigError: Arguments that contradict each other or the output's channels.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target, weight or distance of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator the loss is NaN.
+        ConfigError: Arguments that are inconsistent or do not fit the output's channels.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target, weight or distance of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU; on an accelerator the loss is NaN instead.
 
     Examples:
         >>> logits = torch.full((1, 1, 1, 6), 100.0)  # distances 2, 1, 0, −1, 0, 1
@@ -119,8 +120,8 @@ class BoundaryLoss(nn.Module):
         0.5
 
     Source:
-        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5; the mean, as in their release,
-        where the paper has a sum.
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, eq. 5; a mean, as in their released
+        code, where the paper has a sum.
     """
 
     class_weights: Tensor | None
@@ -144,7 +145,7 @@ class BoundaryLoss(nn.Module):
     def forward(
         self, output: Tensor, target: Tensor, *, weight: Tensor | None = None, distance: Tensor | None = None
     ) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
             output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)

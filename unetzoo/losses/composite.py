@@ -1,7 +1,7 @@
 """Cross entropy plus a region loss as one loss: `dice_ce`, `jaccard_ce`.
 
-The values are those of `ce` (or `bce`) and `dice` (or `jaccard`) added up, at the price of one of them: both come from
-the same sums over each class, so logits are read once forward and once backward (`fused.py`).
+The value is the sum of `ce` (or `bce`) and `dice` (or `jaccard`) at the cost of one of them. Both are computed from the
+same sums over each class, so logits are read once in the forward pass and once in the backward pass (`fused.py`).
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ class RegionCELoss(nn.Module):
     """`region_weight·(region loss) + ce_weight·(cross entropy)` in two passes over the logits.
 
     Cross entropy is `CELoss` for "multiclass" and `BCELoss` for "binary" and "multilabel". The region loss is
-    `DiceLoss` or `JaccardLoss`. The extra memory is the gradient's: one buffer of the logits' size and type, made in
-    the backward pass. There is no second derivative.
+    `DiceLoss` or `JaccardLoss`. The only extra memory is the gradient: one buffer with the size and dtype of the
+    logits, allocated in the backward pass. Second derivatives are not supported.
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
         region_weight: Weight of the region loss, ≥ 0.
         ce_weight: Weight of the cross entropy, ≥ 0.
-        classes: Indices of the classes that count in the region loss; all by default. Cross entropy takes them all.
-        log_loss: `ln(1 + eps) − ln(score + eps)` instead of `1 − score` in the region loss.
-        smooth: Added above and below the region loss's fraction.
-        ignore_index: Label that does not count; for multilabel, label by label.
-        eps: Least denominator.
-        class_weights: One number ≥ 0 per class, in both terms: weights of the classes' mean in the region loss, of the
-            pixels with that label in the cross entropy (for multilabel: of the channels in its mean).
-        per_image: Take the region loss of each image and average, instead of over the whole batch.
-        empty: What a class without true pixels contributes to the region loss: "penalize", "skip" or "formula"; see
+        classes: Indices of the classes that count in the region loss; all by default. Cross entropy always uses all.
+        log_loss: Use `ln(1 + eps) − ln(score + eps)` instead of `1 − score` in the region loss.
+        smooth: Added to numerator and denominator of the region loss.
+        ignore_index: Label that does not count; for multilabel, per label.
+        eps: Smallest denominator.
+        class_weights: One number ≥ 0 per class, used in both terms: they weight the mean over classes in the region
+            loss, and the pixels with that label in the cross entropy (for multilabel: the mean over channels).
+        per_image: Compute the region loss per image and average, instead of over the whole batch.
+        empty: Contribution of a class without true pixels to the region loss: "penalize", "skip" or "formula"; see
             `RegionLoss`.
         label_smoothing: Share of the target that the cross entropy spreads evenly over all classes, in [0, 1);
             multiclass only.
 
     Shape:
-        - output: logits (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: logits (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
 
     Raises:
-        ConfigError: Arguments that contradict each other or the output's channels.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        ConfigError: Arguments that are inconsistent or do not fit the output's channels.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
     """
 
     kind: ClassVar[type[RegionLoss]]
@@ -98,7 +98,7 @@ class RegionCELoss(nn.Module):
         return self.region.ignore_index
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         softmax = self.mode == "multiclass"
         check_output(output, many=softmax)
         with outside_autocast(output):
@@ -115,7 +115,7 @@ class RegionCELoss(nn.Module):
 
 
 class DiceCELoss(RegionCELoss):
-    """Cross entropy and soft Dice in one: `region_weight·dice + ce_weight·ce`, the value of the two losses apart.
+    """Cross entropy and soft Dice in one: `region_weight·dice + ce_weight·ce`, equal to the two separate losses.
 
     The parameters are those of `RegionCELoss`; `mode` is required.
 
@@ -134,14 +134,14 @@ class DiceCELoss(RegionCELoss):
         True
 
     Source:
-        Isensee et al., "nnU-Net", 2021, whose training loss is such a sum.
+        Isensee et al., "nnU-Net", 2021, whose training loss is this kind of sum.
     """
 
     kind = DiceLoss
 
 
 class JaccardCELoss(RegionCELoss):
-    """Cross entropy and soft Jaccard in one: `region_weight·jaccard + ce_weight·ce`, as `DiceCELoss`.
+    """Cross entropy and soft Jaccard in one: `region_weight·jaccard + ce_weight·ce`, like `DiceCELoss`.
 
     The parameters are those of `RegionCELoss`; `mode` is required.
 

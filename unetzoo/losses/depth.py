@@ -1,7 +1,7 @@
 """Losses that compare depth maps.
 
-A pixel of weight 0 counts for nothing whatever it holds: sensors write NaN or infinity where they measured nothing.
-With no valid pixel at all a loss is 0, with zero gradient. Means are over all valid pixels of the batch.
+Pixels of weight 0 do not count, regardless of their values: sensors write NaN or infinity where they have no
+measurement. Without valid pixels a loss is 0 with zero gradient. Means are over all valid pixels of the batch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .structure import SSIMLoss
 class L1Loss(nn.Module):
     """Mean absolute difference of two depth maps: `Σ w·|output − target| / Σ w`.
 
-    A pixel of weight 0 counts for nothing whatever it holds: sensors write NaN or infinity where they measured
-    nothing. No valid pixel at all: 0, with zero gradient.
+    Pixels of weight 0 do not count, regardless of their values: sensors write NaN or infinity where they have no
+    measurement. Without valid pixels the loss is 0 with zero gradient.
 
     Shape:
         - output: (N, 1, H, W)
@@ -29,7 +29,7 @@ class L1Loss(nn.Module):
 
     Raises:
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -42,11 +42,11 @@ class L1Loss(nn.Module):
         The L1 term of Alhashim and Wonka, "High Quality Monocular Depth Estimation via Transfer Learning", 2018, eq. 2.
     """
 
-    def __init__(self) -> None:  # nn.Module's own takes **kwargs, which the registry refuses
+    def __init__(self) -> None:  # nn.Module's takes **kwargs, which the registry rejects
         super().__init__()
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output, target, pixels = depth_pair(output, target, weight)
@@ -56,7 +56,8 @@ class L1Loss(nn.Module):
 class RMSELoss(nn.Module):
     """Root mean square difference of two depth maps: `√(Σ w·(output − target)² / Σ w)`.
 
-    The mean is over the valid pixels of the whole batch, the root comes last. Equal maps: 0, with zero gradient.
+    The mean is over the valid pixels of the whole batch, and the root is taken last. For equal maps the loss is 0 with
+    zero gradient.
 
     Shape:
         - output: (N, 1, H, W)
@@ -65,7 +66,7 @@ class RMSELoss(nn.Module):
 
     Raises:
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -80,7 +81,7 @@ class RMSELoss(nn.Module):
         super().__init__()
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output, target, pixels = depth_pair(output, target, weight)
@@ -90,11 +91,11 @@ class RMSELoss(nn.Module):
 class BerHuLoss(nn.Module):
     """Reverse Huber loss: the mean of `|d|` where `|d| ≤ c` and `(d² + c²) / 2c` beyond, d = output − target.
 
-    c is `threshold` times the largest |d| of the valid pixels of the batch. It is held constant in the gradient: else a
-    smaller largest error would lower c, raise the others' loss, and so be punished.
+    c is `threshold` times the largest |d| of the valid pixels of the batch. It is constant in the gradient: otherwise
+    reducing the largest error would lower c and raise the loss of the other pixels.
 
     Args:
-        threshold: Share of the largest difference from which on differences count squared, in (0, 1].
+        threshold: Share of the largest difference above which differences are squared, in (0, 1].
 
     Shape:
         - output: (N, 1, H, W)
@@ -104,7 +105,7 @@ class BerHuLoss(nn.Module):
     Raises:
         ConfigError: An unusable threshold.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -124,7 +125,7 @@ class BerHuLoss(nn.Module):
         self.threshold = threshold
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output, target, pixels = depth_pair(output, target, weight)
@@ -136,13 +137,13 @@ class BerHuLoss(nn.Module):
 class SILogLoss(nn.Module):
     """Scale-invariant logarithmic loss: `10·√(mean d² − λ·(mean d)²)`, d = ln output − ln target.
 
-    At λ = 1 only the shape of the depth counts, at 0 its scale as much as its shape. Depth has to be > 0: a target
-    below `eps` counts as `eps` (mask it where it means "not measured"), and for an output below `eps` the logarithm
-    goes on along its tangent, so that even there it has a gradient that leads back.
+    With λ = 1 only the shape of the depth counts; with λ = 0 its scale counts as much as its shape. Depth must be > 0:
+    a target below `eps` counts as `eps` (mask it if it means "not measured"). For an output below `eps` the logarithm
+    is continued along its tangent, so that there is still a gradient toward valid depth.
 
     Args:
         variance_focus: λ, in [0, 1].
-        eps: Least depth.
+        eps: Smallest depth.
 
     Shape:
         - output: (N, 1, H, W)
@@ -152,7 +153,7 @@ class SILogLoss(nn.Module):
     Raises:
         ConfigError: Unusable constants.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -177,15 +178,15 @@ class SILogLoss(nn.Module):
         self.variance_focus, self.eps = variance_focus, eps
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output, target, pixels = depth_pair(output, target, weight)
             tangent = math.log(self.eps) + (output - self.eps) / self.eps
             difference = torch.where(output < self.eps, tangent, output.clamp_min(self.eps).log())
             difference = difference - target.clamp_min(self.eps).log()
-            # The variance from the deviations: as a difference of squares it could come out below 0.
-            # The mean's own rounding error would pass for variance: once more, on what is left.
+            # Compute the variance from deviations: a difference of squares could be negative.
+            # The rounding error of the mean would count as variance, so the mean is refined once.
             mean = weighted_mean(difference, pixels)
             mean = mean + weighted_mean(difference - mean, pixels)
             variance = weighted_mean((difference - mean) ** 2, pixels)
@@ -195,11 +196,12 @@ class SILogLoss(nn.Module):
 class GradientLoss(nn.Module):
     """Mean difference of the slopes of two depth maps: `(Σ|∂y e| + Σ|∂x e|) / Σ w`, e = output − target.
 
-    The slopes are differences of a pixel and its next one, below and to the right; the last row and column, which have
-    none, count as 0. A difference weighs as the lighter of its two pixels: edges of the valid area are none.
+    The slopes are differences between a pixel and the next one below and to the right; they are 0 in the last row and
+    column. A difference has the smaller weight of its two pixels, so the borders of the valid area do not count as
+    edges.
 
     Args:
-        scales: Number of scales to sum over; each takes every second pixel of the one before.
+        scales: Number of scales to sum over; each uses every second pixel of the previous one.
 
     Shape:
         - output: (N, 1, H, W)
@@ -209,7 +211,7 @@ class GradientLoss(nn.Module):
     Raises:
         ConfigError: An unusable number of scales.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -229,7 +231,7 @@ class GradientLoss(nn.Module):
         self.scales = scales
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output, target, pixels = depth_pair(output, target, weight)
@@ -249,15 +251,15 @@ def _lighter(weight: Tensor, dim: int) -> Tensor:
 
 
 class DepthSSIMLoss(nn.Module):
-    """DenseDepth's sum: `ssim·clip((1 − SSIM) / 2, 0, 1) + gradient·(slopes) + l1·|output − target|`.
+    """Loss of DenseDepth: `ssim·clip((1 − SSIM) / 2, 0, 1) + gradient·(slopes) + l1·|output − target|`.
 
-    The terms are `SSIMLoss` (window 11, σ 1.5), `GradientLoss` and `L1Loss`, with what they do about weights.
+    The terms are `SSIMLoss` (window 11, σ 1.5), `GradientLoss` and `L1Loss`, and handle weights as these do.
 
     Args:
         ssim: Weight of the structural term.
         gradient: Weight of the slopes.
         l1: Weight of the differences.
-        data_range: Span of the depth, for SSIM.
+        data_range: Range of the depth, for SSIM.
 
     Shape:
         - output: (N, 1, H, W)
@@ -265,9 +267,9 @@ class DepthSSIMLoss(nn.Module):
         - weight: (N, H, W) or (N, 1, H, W): a valid mask (bool, or 0 and 1), or numbers ≥ 0
 
     Raises:
-        ConfigError: Unusable weights or span.
+        ConfigError: Unusable weights or range.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -279,7 +281,7 @@ class DepthSSIMLoss(nn.Module):
 
     Source:
         Alhashim and Wonka, "High Quality Monocular Depth Estimation via Transfer Learning", 2018, eqs. 1 to 4, and
-        their release, from which the clip comes.
+        the clipping of their released code.
     """
 
     def __init__(self, ssim: float = 1.0, gradient: float = 1.0, l1: float = 0.1, data_range: float = 1.0) -> None:
@@ -291,7 +293,7 @@ class DepthSSIMLoss(nn.Module):
         self.ssim, self.gradient, self.l1 = SSIMLoss(data_range), GradientLoss(), L1Loss()
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         structure = (self.ssim(output, target, weight=weight) / 2.0).clamp(0.0, 1.0)
         slopes = self.gradient(output, target, weight=weight)
         difference = self.l1(output, target, weight=weight)

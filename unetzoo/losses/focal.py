@@ -1,4 +1,4 @@
-"""The focal loss: cross entropy with less weight on what is already right."""
+"""Focal loss: cross entropy with less weight on labels that are already predicted well."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from .blocks import Block, block_dtype, blocks, needs_gradient, sum_dtype, wrong
 
 
 class FocalLoss(nn.Module):
-    r"""Focal loss of a sigmoid for each channel: cross entropy with less weight on what is already right.
+    r"""Focal loss of a sigmoid per channel: cross entropy with less weight on labels already predicted well.
 
-    With w the pixel's weight (0 where ignored), c the channel's, q the probability that the channel's sigmoid gives
-    the truth, and a = alpha for positive labels and 1 − alpha for the others: `loss = Σ w·c·a·f·(−ln q) / Σ w·c`,
-    `f = (1 − q)^gamma`, over all pixels and channels. Multiclass labels too are one sigmoid per class against the rest
-    (as in the paper and in SMP), not a softmax. When everything is ignored the loss is 0, with zero gradient.
+    With w the pixel's weight (0 where ignored), c the channel's, q the probability of the truth by the channel's
+    sigmoid, and a = alpha for positive labels and 1 − alpha for others: `loss = Σ w·c·a·f·(−ln q) / Σ w·c`,
+    `f = (1 − q)^gamma`, over all pixels and channels. Multiclass labels also use one sigmoid per class against the rest
+    (as in the paper and in SMP), not a softmax. If everything is ignored, the loss is 0 with zero gradient.
 
     Args:
         mode: "binary" (one channel), "multiclass" or "multilabel".
-        alpha: Weight of the positive labels, in [0, 1]; without it both kinds weigh 1.
+        alpha: Weight of the positive labels, in [0, 1]; by default all labels weigh 1.
         gamma: Power of the factor f, ≥ 0; 0 is binary cross entropy.
-        ignore_index: Label that does not count; for multilabel, label by label.
-        from_logits: Whether the output is logits; else it is the probability of each channel. (For "multiclass" SMP
-            takes `ln p` for the logit, which is smaller.)
+        ignore_index: Label that does not count; for multilabel, per label.
+        from_logits: Whether the output is logits; otherwise it is the probability of each channel. (For "multiclass"
+            SMP takes `ln p` as the logit, which is smaller.)
         eps: Probabilities are clamped to [eps, 1 − eps].
         reduction: "mean", or "sum": `Σ w·c·a·f·(−ln q) / Σ c`, summed over pixels and averaged over channels, as in
             SMP.
-        normalized: Divide by `Σ w·c·f` instead. (SMP does so for each channel, and then once more by the pixels.)
+        normalized: Divide by `Σ w·c·f` instead. (SMP does this per channel and then divides by the number of pixels.)
         reduced_threshold: A number r in (0, 1]: f is 1 where q < r and `((1 − q) / r)^gamma` elsewhere.
         class_weights: One number ≥ 0 per channel.
 
     Shape:
-        - output: logits (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: logits (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
 
     Raises:
         ConfigError: Unusable constants or class weights.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> import torch
@@ -98,7 +98,7 @@ class FocalLoss(nn.Module):
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
             if not self.from_logits:
@@ -154,7 +154,7 @@ class FocalLoss(nn.Module):
 
 
 def _below_its_largest(log_factor: Tensor, weight: Tensor | None) -> Tensor:
-    """Less its largest counted value, which a normalized sum does not feel: the sum cannot underflow."""
+    """Subtract the largest counted value, which cancels in a normalized sum, so that the sum cannot underflow."""
     if weight is None:
         return log_factor - log_factor.detach().amax()
     ignored = weight == 0
@@ -163,13 +163,13 @@ def _below_its_largest(log_factor: Tensor, weight: Tensor | None) -> Tensor:
     return torch.where(ignored, 0.0, log_factor - largest)
 
 
-# An operator of its own: `torch.compile` need not look inside.
+# A custom operator, so that `torch.compile` does not trace it.
 @torch.library.custom_op("unetzoo::focal_sums", mutates_args=())
 def _focal_sums(
     logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, one_label: bool,
     gamma: float, threshold: float, positive: float, negative: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Of each image and channel `Σ w·a·f·(−ln q)` and `Σ w`; then how many labels were wrong."""
+    """Return `Σ w·a·f·(−ln q)` and `Σ w` of each image and channel, and the number of wrong labels."""
     sums, counted = (logits.new_zeros(logits.shape[:2], dtype=sum_dtype(logits)) for _ in range(2))
     faults = torch.zeros((), dtype=torch.int64, device=logits.device)
     for block in blocks(logits, labels, weight, ignore_index, one_label=one_label, buffers=3):
@@ -209,7 +209,7 @@ def _(slopes, logits, *_):
     return torch.empty_like(logits.flatten(2)).view(logits.shape)
 
 
-class _Sums(torch.autograd.Function):  # register_autograd would do for all but torch.func
+class _Sums(torch.autograd.Function):  # register_autograd does not support torch.func
     @staticmethod
     def forward(*arguments):
         return _focal_sums(*arguments)
@@ -221,18 +221,18 @@ class _Sums(torch.autograd.Function):  # register_autograd would do for all but 
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, slopes, *_):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+    def backward(ctx, slopes, *_):  # pyright: ignore[reportIncompatibleMethodOverride]: due to the decorator
         return _focal_gradient(slopes, *ctx.saved_tensors, *ctx.constants), *[None] * 8
 
 
 def _parts(block: Block, one_label: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The labels {0, 1} of each channel, 1 − q and −ln q."""
+    """Return the labels {0, 1} of each channel, 1 − q and −ln q."""
     truly, wrong, surprise = block.buffers
     if one_label:
         truly.zero_().scatter_(0, block.labels.long(), 1.0)
     else:
         truly.copy_(block.labels)
-    away = torch.addcmul(block.logits, block.logits, truly, value=-2, out=wrong)  # the logit of what is not the label
+    away = torch.addcmul(block.logits, block.logits, truly, value=-2, out=wrong)  # the logit of the opposite label
     torch.ops.aten.softplus.out(away, 1.0, 50.0, out=surprise)
     return truly, away.sigmoid_(), surprise
 

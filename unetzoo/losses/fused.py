@@ -1,11 +1,11 @@
-"""The sums over each class that cross entropy, Dice, Jaccard, Tversky and MCC are made of, without a map of them.
+"""Sums over each class for cross entropy, Dice, Jaccard, Tversky and MCC, without maps of per-pixel values.
 
-`class_sums` reads the logits once and gives a few numbers a class; its gradient reads them once more and writes one
-buffer of the logits' size. Nothing else of that size is made or kept: between the passes autograd holds the logits,
-labels and weights that it was given, probabilities are computed anew. On CUDA both passes are Triton kernels
-(`kernels.py`), elsewhere torch's own operations on blocks of pixels that stay in the cache.
+`class_sums` reads the logits once and returns a few numbers per class. Its gradient reads them again and writes one
+buffer of the logits' size. No other tensor of that size is allocated or kept: between the passes autograd stores the
+given logits, labels and weights, and probabilities are recomputed. On CUDA both passes are Triton kernels
+(`kernels.py`), on other devices torch operations on blocks of pixels that stay in the cache.
 
-Sums are kept in double precision where the device has it; no atomic adds, so every run gives the same bits.
+Sums are in double precision if the device supports it. There are no atomic adds, so results are bitwise reproducible.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class ClassSums(NamedTuple):
     """Sums over the pixels of each image and class, (N, C), with w the weight (0 where ignored), p the probability.
 
     Args:
-        intersection: `Σ w·p·y`, y whether the label is this class; 0 unless requested.
+        intersection: `Σ w·p·y`, with y = 1 if the label is this class; 0 unless requested.
         predicted: `Σ w·p`; 0 unless requested.
         true: `Σ w·y`.
         counted: `Σ w`.
         entropy: `Σ w·y·(−ln p)`; 0 unless requested.
-        rest: Of a softmax `Σ w·(−ln p)`, of a sigmoid `Σ w·(1 − y)·(−ln(1 − p))`; 0 unless requested.
-        fault: Whether a label was outside the classes, where that was not checked; see `Truth`.
+        rest: For a softmax `Σ w·(−ln p)`, for a sigmoid `Σ w·(1 − y)·(−ln(1 − p))`; 0 unless requested.
+        fault: Whether a label was outside the classes, if not checked before; see `Truth`.
     """
 
     intersection: Tensor
@@ -50,7 +50,7 @@ class ClassSums(NamedTuple):
     fault: Tensor | None
 
     def settle(self, loss: Tensor, like: Tensor) -> Tensor:
-        """The loss as a number of the output's precision (at least fp32); NaN where a label was wrong."""
+        """Return the loss in the output's precision (at least fp32); NaN if a label was wrong."""
         return settled(loss, self.fault).to(torch.promote_types(like.dtype, torch.float32))
 
 
@@ -65,7 +65,7 @@ def class_sums(
     entropy: bool = False,
     rest: bool = False,
 ) -> ClassSums:
-    """The sums of a batch of logits: softmax for "multiclass", one sigmoid per channel otherwise.
+    """Compute the sums of a batch of logits: softmax for "multiclass", one sigmoid per channel otherwise.
 
     Args:
         output: Logits (N, C, H, W), in any floating point type.
@@ -78,9 +78,9 @@ def class_sums(
         rest: Whether to compute `ClassSums.rest`.
 
     Raises:
-        InputShapeError: Channels that do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
+        InputShapeError: Channels that do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
         LabelRangeError: Labels outside the classes (CPU; on accelerators and in compiled code see `ClassSums.settle`).
     """
     labels, weight = fit_target(output, target, mode=mode, weight=weight)
@@ -91,7 +91,7 @@ def class_sums(
     return ClassSums(*sums.unbind(1), fault=fault)
 
 
-# An operator of its own: `torch.compile` need not look inside.
+# A custom operator, so that `torch.compile` does not trace it.
 @torch.library.custom_op("unetzoo::class_sums", mutates_args=())
 def _class_sums(
     logits: Tensor,
@@ -140,7 +140,7 @@ def _(slopes, logits, labels, weight, ignore_index, softmax):
     return torch.empty_like(logits.flatten(2)).view(logits.shape)
 
 
-class _Sums(torch.autograd.Function):  # register_autograd would do for all but torch.func
+class _Sums(torch.autograd.Function):  # register_autograd does not support torch.func
     @staticmethod
     def forward(*arguments):
         return _class_sums(*arguments)
@@ -152,13 +152,13 @@ class _Sums(torch.autograd.Function):  # register_autograd would do for all but 
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, slopes, _):  # pyright: ignore[reportIncompatibleMethodOverride]: what the decorator makes
+    def backward(ctx, slopes, _):  # pyright: ignore[reportIncompatibleMethodOverride]: due to the decorator
         return _gradient(slopes, *ctx.saved_tensors, ctx.ignore_index, ctx.softmax), *[None] * 7
 
 
 @cache
 def _triton(device: torch.device) -> ModuleType | None:
-    """The kernels, if they run on this device."""
+    """Return the module of kernels if they run on this device."""
     if find_spec("triton") is None:
         return None
     try:
@@ -166,9 +166,9 @@ def _triton(device: torch.device) -> ModuleType | None:
 
         logits, labels = torch.zeros(1, 2, 1, 1, device=device), torch.zeros(1, 1, 1, 1, device=device).long()
         kernels.class_sums(logits, labels, None, None, softmax=True, entropy=True, rest=True)
-    except Exception as error:  # whatever a compiler that is not there may raise
+    except Exception as error:  # a missing compiler may raise anything
         warnings.warn(
-            f"Triton does not run here ({type(error).__name__}: {error}): losses take the slower path", stacklevel=2
+            f"Triton does not run here ({type(error).__name__}: {error}): losses use the slower path", stacklevel=2
         )
         return None
     return kernels
@@ -180,7 +180,7 @@ def _triton_for(logits: Tensor) -> ModuleType | None:
 
 
 def _shifted(x: Tensor, buffer: Tensor) -> Tensor:
-    """`x − max x` over the classes: an exponent that cannot overflow."""
+    """Return `x − max x` over the classes, an exponent that cannot overflow."""
     return torch.sub(x, x.amax(0), out=buffer)
 
 
@@ -189,12 +189,12 @@ def _softmax_sums(block: Block, sums: Tensor, overlap: bool, entropy: bool, rest
     shifted = _shifted(block.logits, block.buffers[0])
     at_label = shifted.gather(0, label[None])[0] if entropy else label
     of_shifted = (shifted.sum(1) if weight is None else _dot(shifted, weight)) if rest else sums[5]
-    exponentials = shifted.mul_(LOG2_E).exp2_()  # a third of exp's time
+    exponentials = shifted.mul_(LOG2_E).exp2_()  # takes a third of the time of exp
     total = exponentials.sum(0)
     if overlap:
         probability = exponentials.mul_(total.reciprocal() if weight is None else weight / total)
         sums[0] += _by_label(probability.gather(0, label[None])[0], label, sums)
-        sums[1] += probability.sum(1)  # torch adds pairwise here; a matrix product would lose a digit
+        sums[1] += probability.sum(1)  # torch sums pairwise here; a matrix product would lose a digit
     true = _by_label(weight, label, sums)
     sums[2] += true
     sums[3] += true.sum()
@@ -215,7 +215,7 @@ def _softmax_gradient(block: Block, slopes: Tensor) -> Tensor:
     exponentials = _shifted(block.logits, block.buffers[0]).mul_(LOG2_E).exp2_()
     share, at_label = exponentials.sum(0).reciprocal_(), -entropy[label]
     common = rest.sum() - at_label
-    if overlap := _matter(slopes[:2]):
+    if overlap := _any_nonzero(slopes[:2]):
         of_label = exponentials.gather(0, label[None])[0].mul_(share).mul_(intersection[label])
         at_label += of_label
         common -= torch.mv(exponentials.t(), predicted).mul_(share).add_(of_label)
@@ -225,7 +225,7 @@ def _softmax_gradient(block: Block, slopes: Tensor) -> Tensor:
     if overlap:
         common = torch.addr(common.expand_as(exponentials), predicted, share, out=block.buffers[1])
     gradient = _add_at_label(exponentials.mul_(common), label, at_label)
-    if _matter(rest):
+    if _any_nonzero(rest):
         gradient.addr_(rest, torch.ones_like(share) if weight is None else weight, alpha=-1)
     return gradient
 
@@ -234,7 +234,7 @@ def _sigmoid_sums(block: Block, sums: Tensor, overlap: bool, entropy: bool, rest
     x, weight = block.logits, block.weight
     label, probability, product = block.buffers
     label.copy_(block.labels)
-    if entropy or rest:  # ln(1 + e^z), z the logit of what is not the label
+    if entropy or rest:  # ln(1 + e^z), z the logit of the opposite label
         away = torch.addcmul(x, x, label, value=-2, out=product)
         surprise = torch.ops.aten.softplus.out(away, 1.0, 50.0, out=probability)
         surprise = surprise if weight is None else surprise.mul_(weight)
@@ -257,13 +257,13 @@ def _sigmoid_gradient(block: Block, slopes: Tensor) -> Tensor:
     intersection, predicted, _, _, entropy, rest = slopes.unsqueeze(-1)
     torch.sigmoid(block.logits, out=probability)
     torch.addcmul(rest, entropy - rest, label, out=gradient)
-    if _matter(slopes[:2]):
+    if _any_nonzero(slopes[:2]):
         gradient.add_((predicted + intersection * label).mul_(1.0 - probability))
     gradient.mul_(probability).addcmul_(label, entropy, value=-1)
     return gradient if block.weight is None else gradient.mul_(block.weight)
 
 
-def _matter(slopes: Tensor) -> bool:
+def _any_nonzero(slopes: Tensor) -> bool:
     """Whether any slope is not 0; always true on accelerators, where a check would make the host wait."""
     return not slopes.is_cpu or bool(slopes.any())
 
@@ -273,11 +273,11 @@ def _dot(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_label(values: Tensor | None, label: Tensor, sums: Tensor) -> Tensor:
-    """The sum of the values (1 by default) of each label."""
+    """Sum the values (1 by default) of each label."""
     classes = sums.shape[-1]
     if label.is_cpu:
         return torch.bincount(label, None if values is None else values.double(), classes)
-    own = label == torch.arange(classes, device=label.device)[:, None]  # bincount's order of adding is not fixed there
+    own = label == torch.arange(classes, device=label.device)[:, None]  # bincount is not deterministic there
     return own.sum(1) if values is None else torch.where(own, values, 0.0).sum(1)
 
 

@@ -1,10 +1,10 @@
-"""`fused.py` on CUDA: two Triton kernels for a softmax and two for sigmoids, one pass over the logits each.
+"""Triton kernels of `fused.py` for CUDA: two for a softmax and two for sigmoids, one pass over the logits each.
 
-A program of the sums adds up tiles of (classes, pixels) in registers and writes what it has into its own row of a
-buffer; torch adds the rows up. No atomic adds, and the number of programs does not depend on the device.
+Each program sums tiles of (classes, pixels) in registers and writes the result to a separate row of a buffer, and
+torch sums the rows. There are no atomic adds, and the number of programs does not depend on the device.
 """
 
-# The language of the kernels is not Python's.
+# The kernel language differs from Python.
 # pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST_CLASSES = 512  # a tile holds all classes of its pixels
+MOST_CLASSES = 512  # a tile has all classes of its pixels
 TILE = 1024
-STAGES = tl.constexpr(4)  # tiles on their way while one is worked on
-PROGRAMS = 2048  # for the whole batch: some for each processor of the largest devices
+STAGES = tl.constexpr(4)  # number of tiles loaded ahead (software pipelining)
+PROGRAMS = 2048  # for the whole batch: several per multiprocessor of the largest devices
 PARTS = tl.constexpr(6)  # rows of the sums
 
 
 def serves(logits: Tensor) -> bool:
-    """Whether the kernels can take these logits: offsets inside an image are 32-bit."""
+    """Whether the kernels support these logits: offsets inside an image are 32-bit."""
     _, classes, height, width = logits.shape
     reach = sum((size - 1) * stride for size, stride in zip(logits.shape[1:], logits.stride()[1:], strict=True))
     fits = max(reach, classes * height * width) < 2**31 - PROGRAMS * TILE
@@ -38,7 +38,7 @@ def class_sums(
     entropy: bool,
     rest: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The sums (N, 6, C) in double precision and how many labels were wrong; see `fused.ClassSums`."""
+    """Compute the sums (N, 6, C) in double precision and the number of wrong labels; see `fused.ClassSums`."""
     batch, classes = logits.shape[:2]
     arguments, options, pixels = _arguments(logits, labels, weight, ignore_index)
     planes, width, tile, warps = _shape(batch, classes, softmax)
@@ -60,7 +60,7 @@ def class_sums(
 def gradient(
     slopes: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None, softmax: bool
 ) -> Tensor:
-    """The gradient of logits whose sums have these slopes (N, 6, C)."""
+    """Compute the gradient of the logits from the gradient (N, 6, C) of their sums."""
     batch, classes = logits.shape[:2]
     arguments, options, pixels = _arguments(logits, labels, weight, ignore_index)
     planes, width, tile, warps = _shape(batch, classes, softmax)
@@ -79,7 +79,7 @@ def gradient(
 
 def _arguments(logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int | None):
     flat, labels = logits.flatten(2), _known(labels).flatten(2)
-    weights = labels if weight is None else _known(weight).flatten(2)  # never read when there is none
+    weights = labels if weight is None else _known(weight).flatten(2)  # not read if there is none
     arguments = (flat, *flat.stride(), labels, *labels.stride(), weights, weights.stride(0), weights.stride(2))
     options = {
         "PRECISION": tl.float64 if logits.dtype == torch.float64 else tl.float32,
@@ -101,7 +101,7 @@ def _precision(logits: Tensor) -> torch.dtype:
 
 
 def _shape(batch: int, classes: int, softmax: bool) -> tuple[int, int, int, int]:
-    """Planes that programs work on, classes and pixels of a tile, warps of a program."""
+    """Return the number of planes, the classes and pixels of a tile, and the warps of a program."""
     if not softmax:
         return batch * classes, 1, TILE, 4
     width = triton.next_power_of_2(classes)
@@ -111,7 +111,7 @@ def _shape(batch: int, classes: int, softmax: bool) -> tuple[int, int, int, int]
 
 @triton.jit
 def _read(labels, label_p, weights, weight_p, pixel, inside, classes, ignore_index, PRECISION, WEIGHTED, IGNORING):
-    """Labels of pixels, their weights (0 where ignored, wrong or outside the image), and which are wrong."""
+    """Read labels of pixels, their weights (0 where ignored, wrong or outside the image), and which are wrong."""
     label = tl.load(labels + pixel * label_p, mask=inside, other=0).to(tl.int64)
     wrong = (label < 0) | (label >= classes)
     ignored = wrong
@@ -128,7 +128,7 @@ def _read(labels, label_p, weights, weight_p, pixel, inside, classes, ignore_ind
 
 @triton.jit
 def _log1p(x):
-    """ln(1 + x) for x ≥ 0, to the last digit where 1 + x forgets x."""
+    """ln(1 + x) for x ≥ 0, accurate even where 1 + x rounds to 1."""
     above = 1.0 + x
     return tl.where(above == 1.0, x, tl.log(above) * x / tl.where(above == 1.0, 1.0, above - 1.0))
 

@@ -1,4 +1,4 @@
-"""The Lovász losses: the convex extension of the Jaccard loss, exact for the hard IoU where Jaccard's own is soft."""
+"""Lovász losses: the convex extension of the Jaccard loss, exact for the hard IoU."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ._options import Mode, check_mode, check_policy
 
 
 class LovaszLoss(nn.Module):
-    r"""Lovász extension of the Jaccard loss: errors in falling order, each times what it adds to `1 − IoU`.
+    r"""Lovász extension of the Jaccard loss: errors in descending order, each times its increment of `1 − IoU`.
 
-    With errors m₁ ≥ m₂ ≥ … and Jₖ the Jaccard loss when the first k pixels are wrong, `loss = Σ mₖ·(Jₖ − Jₖ₋₁)`, the
-    mean over classes. Weights count pixels: intersection and union are sums of them. The errors are `|y − p|` for
+    With errors m₁ ≥ m₂ ≥ … and Jₖ the Jaccard loss when the first k pixels are wrong, `loss = Σ mₖ·(Jₖ − Jₖ₋₁)`,
+    averaged over classes. Intersection and union are sums of the weights. The errors are `|y − p|` for
     probabilities (Lovász-Softmax), and for logits of "binary" and "multilabel" the hinge `max(0, 1 − (2y − 1)·x)`.
 
     Args:
         mode: "binary" (one channel, hinge), "multiclass" (softmax) or "multilabel" (one hinge each).
-        per_image: Sort the pixels of each image and average, instead of those of the whole batch.
-        ignore_index: Label that does not count; for multilabel, label by label.
-        from_logits: Whether the output is logits; else it is probabilities, in every mode.
-        empty: What a class without true pixels contributes. "penalize": its largest error, which is what the formula
-            gives: a gradient against the worst false positive. "skip": nothing, it leaves the mean (the reference's
-            softmax). A class without counted pixels is always skipped; when all are, the loss is 0 with zero gradient.
+        per_image: Sort the pixels of each image and average, instead of sorting those of the whole batch.
+        ignore_index: Label that does not count; for multilabel, per label.
+        from_logits: Whether the output is logits; otherwise it is probabilities, in every mode.
+        empty: Contribution of a class without true pixels. "penalize": its largest error, the value of the formula,
+            with a gradient against the worst false positive. "skip": it is left out of the mean (as in the reference's
+            softmax). A class without counted pixels is always skipped; if all are, the loss is 0 with zero gradient.
 
     Shape:
-        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
 
     Raises:
         ConfigError: An unknown mode or policy.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> import torch
@@ -49,8 +49,8 @@ class LovaszLoss(nn.Module):
         0.75
 
     Source:
-        Berman et al., "The Lovász-Softmax loss", 2018, eq. 9 (hinge: eq. 7). Signature: SMP's, whose `from_logits` does
-        nothing.
+        Berman et al., "The Lovász-Softmax loss", 2018, eq. 9 (hinge: eq. 7). Signature: SMP's, where `from_logits` has
+        no effect.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LovaszLoss(nn.Module):
         self.per_image, self.ignore_index, self.from_logits, self.empty = per_image, ignore_index, from_logits, empty
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
             output, truth = read_inputs(output, target, mode=self.mode, ignore_index=self.ignore_index, weight=weight)
@@ -94,13 +94,13 @@ class LovaszLoss(nn.Module):
         return values.transpose(0, 1).flatten(1).unsqueeze(0)
 
 
-# An operator of its own: `torch.compile` need not unroll it, and nothing in it has a gradient.
+# A custom operator, so that `torch.compile` does not unroll it; nothing in it has a gradient.
 @torch.library.custom_op("unetzoo::lovasz_steps", mutates_args=())
 def _steps(errors: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What each pixel's error is worth, Jₖ − Jₖ₋₁ at its place in the order; and each line's true and counted weight.
+    """Return the step Jₖ − Jₖ₋₁ of each pixel by its place in the order, and the true and counted weight of each line.
 
-    (groups, C, pixels); labels (groups, 1, pixels) of C classes, or (groups, C, pixels) of {0, 1}. Line by line, which
-    keeps the working set small.
+    Errors are (groups, C, pixels); labels (groups, 1, pixels) of C classes, or (groups, C, pixels) of {0, 1}. Lines are
+    processed one by one, which keeps the working set small.
     """
     steps = torch.empty_like(errors)
     totals = errors.new_empty((2, *errors.shape[:2]))
@@ -125,8 +125,8 @@ def _steps_of_line(errors: Tensor, truly: Tensor, weight: Tensor | None, out: Te
     true = hits.sum()
     intersection = hits.cumsum(0).neg_().add_(true).clamp_min_(0.0)
     union = others.cumsum(0).add_(true)
-    # J's steps in closed form (differences of J would lose their digits): a miss takes w of the intersection, a false
-    # positive adds w to the union. The first pixel of an empty class takes J from 0 to 1.
+    # The steps of J in closed form (differences of J would lose precision): a miss takes w from the intersection, a
+    # false positive adds w to the union. The first pixel of an empty class takes J from 0 to 1.
     before = union - others
     step_up = torch.where(before == 0, union, intersection.mul_(weight).div_(before))
     out[order] = torch.where(truly, weight, step_up).div_(union.clamp_min_(torch.finfo(union.dtype).tiny))
@@ -134,10 +134,10 @@ def _steps_of_line(errors: Tensor, truly: Tensor, weight: Tensor | None, out: Te
 
 
 def _falling_order(values: Tensor) -> Tensor:
-    """Indices of the values from the largest on; equal values keep their order, so the gradient is always the same."""
+    """Return the indices that sort values in descending order; stable, so that the gradient is deterministic."""
     if not values.is_cpu or values.dtype != torch.float32 or len(values) > 2**32:
         return values.sort(descending=True, stable=True).indices
-    # Half the time of torch's sort: integers of which the upper half orders as the values do, the lower by index.
+    # Takes half the time of torch's sort: 64-bit integers whose upper half sorts like the values, the lower by index.
     bits = values.contiguous().view(torch.int32).numpy()
     falling = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF))
     keys = (falling.astype(np.int64) << 32) | np.arange(len(bits))

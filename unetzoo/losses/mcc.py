@@ -1,4 +1,4 @@
-"""A loss that is a correlation: Matthews' coefficient, from the same sums as Dice and Jaccard."""
+"""Matthews correlation loss, from the same sums as Dice and Jaccard."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ class MCCLoss(RegionLoss):
 
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
-        from_logits: Whether the output is logits; else it is probabilities.
-        ignore_index: Label that does not count; for multilabel, label by label.
-        eps: Least value under the root. (SMP adds its eps to each count instead.)
+        from_logits: Whether the output is logits; otherwise it is probabilities.
+        ignore_index: Label that does not count; for multilabel, per label.
+        eps: Smallest value under the root. (SMP adds its eps to each count instead.)
         per_image: One coefficient per image, averaged, instead of one over the whole batch.
-        empty: Where the truth holds one label only there is no correlation. "penalize": the mean probability of the
-            other labels, 0 for a perfect prediction, 1 when all is wrong. "skip": it leaves the mean. What has no
-            counted pixel is always skipped; when all are, the loss is 0 with zero gradient.
+        empty: Contribution if the truth has only one label, where the correlation is undefined. "penalize": the mean
+            probability of the other labels, 0 for a perfect prediction, 1 if everything is wrong. "skip": it is left
+            out of the mean. A channel or image without counted pixels is always skipped; if all are, the loss is 0
+            with zero gradient.
 
     Shape:
-        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
 
     Raises:
-        ConfigError: An unknown mode or policy, an eps that is not > 0.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        ConfigError: An unknown mode or policy; an eps that is not > 0.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The weighted sum of several losses on several heads, from a table that JSON and TOML can hold."""
+"""Weighted sum of several losses on several heads, built from a table that fits into JSON and TOML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..registry import LOSSES, check_keywords, keywords, missing_keywords
 from ._options import check_policy
 from .boundary import BoundaryLoss
 
-# Where a sample holds the weight of a head's pixels.
+# Key of a head's pixel weights in a sample.
 WEIGHT_KEYS = {"mask": "weight", "depth": "valid"}
 
 
@@ -32,34 +32,35 @@ class Term(NamedTuple):
 class MultiTaskLoss(nn.Module):
     """Weighted sum of losses over the heads of a network.
 
-    A head `h` is the field `h` of the network's NamedTuple output, or `mask` when that is a plain tensor; its target
-    is `batch[h]`. The pixels of `mask` are weighted by `batch["weight"]` and those of `depth` by `batch["valid"]`,
-    where the batch has them.
+    A head `h` is the field `h` of the network's NamedTuple output, or `mask` if that is a plain tensor; its target
+    is `batch[h]`. The pixels of `mask` are weighted by `batch["weight"]` and those of `depth` by `batch["valid"]`, if
+    the batch has them.
 
-    A loss with a method `terms(output, batch) -> dict` of its own, as the Trainer knows it, gets the whole output and
-    batch instead of one head: a loss of side outputs, or one that compares heads. Its terms are weighted alike.
+    A loss with a method `terms(output, batch) -> dict`, which the Trainer also uses, gets the whole output and batch
+    instead of one head. Examples are a loss of side outputs, or one that compares heads. All its terms get the same
+    weight.
 
     Args:
-        heads: For each head a table of losses, by registry name: `{"mask": {"ce": 1.0, "dice": 0.5}}`. A value is
+        heads: A table of losses per head, by registry name: `{"mask": {"ce": 1.0, "dice": 0.5}}`. A value is
             the loss's weight, or a table `{"weight": 0.5, **keywords}` of its weight (1 by default) and its keywords.
-            Instead of the table, a ready loss (any callable of the losses' contract), of weight 1.
+            Instead of the table, a loss object (any callable with the signature of a loss), with weight 1.
         num_classes: Channels of the mask; losses that take a `mode` get "binary" for 1 and "multiclass" for more,
-            unless their table names one.
-        ignore_index: Passed to the losses that take it, unless their table names one.
+            unless set in their table.
+        ignore_index: Passed to the losses that take it, unless set in their table.
         weighting: "fixed": only the tables' weights. "uncertainty": each head's weighted sum L is multiplied by a
-            learned weight, `exp(−s)·L + s/2`, with one parameter s per head, `log_variance`, 0 at first. It belongs to
-            the loss: give the optimizer `loss.parameters()` too, without weight decay. Among the terms `s/2` is called
-            `head/uncertainty`, so a head's weight can be read there: `exp(−2·term)`. A head that may fall below 0
-            (by `boundary`) or is always 0 must not be used with it: its weight would grow without bound.
+            learned weight, `exp(−s)·L + s/2`, with one parameter s per head, `log_variance`, initially 0. It is a
+            parameter of the loss: pass `loss.parameters()` to the optimizer as well, without weight decay. The term
+            `head/uncertainty` is `s/2`, so the weight of a head is `exp(−2·term)`. Heads whose loss may be negative
+            (`boundary`) or is always 0 cannot be used with it: their weight would grow without bound.
 
     Shape:
         - output: a tensor (N, C, H, W), or a NamedTuple of them
-        - batch: a mapping with the target of each head, and perhaps `weight` and `valid`
+        - batch: a mapping with the target of each head, and optionally `weight` and `valid`
 
     Raises:
         ConfigError: No head, no loss, an unusable weight, a batch without a target, learned weights with a single
-            head, or with a loss that makes them grow without bound.
-        UnknownNameError: A loss, keyword or head that does not exist, with the nearest spelling.
+            head or with a loss that makes them grow without bound.
+        UnknownNameError: A loss, keyword or head that does not exist; the hint has the nearest name.
 
     Examples:
         >>> import torch
@@ -74,8 +75,8 @@ class MultiTaskLoss(nn.Module):
     Source:
         Fixed weights, as in DenseDepth (Alhashim and Wonka, 2018, eq. 1). Learned: Kendall et al., "Multi-Task Learning
         Using Uncertainty to Weigh Losses", 2018, s = ln σ²: its eq. 10 for classification, `exp(−s)·L + s/2`. Its
-        `exp(−s)/2·L + s/2` for regression (eq. 5) is the same with s larger by ln 2, but for a constant: the same
-        weights are learned, so all heads share one form.
+        `exp(−s)/2·L + s/2` for regression (eq. 5) is the same with s larger by ln 2, except for a constant. The
+        same weights are learned, so all heads use one form.
     """
 
     log_variance: nn.Parameter | None
@@ -115,14 +116,14 @@ class MultiTaskLoss(nn.Module):
             _check_learnable(self.heads, self._terms)
         learned = nn.Parameter(torch.zeros(len(self.heads))) if weighting == "uncertainty" else None
         self.register_parameter("log_variance", learned)
-        # Known to the module, so that buffers follow `.to(device)`.
+        # Registered as submodules, so that buffers follow `.to(device)`.
         self._modules_of_terms = nn.ModuleList(t.loss for t in self._terms if isinstance(t.loss, nn.Module))
 
     def terms(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Every term, weighted: `head/loss` → scalar; just `loss` where the mask is the only head.
+        """Compute every weighted term: `head/loss` → scalar; just `loss` if the mask is the only head.
 
-        A loss with terms of its own adds `loss/term` for each. With learned weights there is also `head/uncertainty`,
-        so that the sum of all is the loss.
+        A loss with a method `terms` adds `loss/term` for each of them. With learned weights there is also
+        `head/uncertainty`, so that the sum of all terms is the loss.
         """
         terms: dict[str, Tensor] = {}
         for term in self._terms:
@@ -137,13 +138,13 @@ class MultiTaskLoss(nn.Module):
         return terms
 
     def forward(self, output: Any, batch: Mapping[str, Any]) -> Tensor:
-        """The sum of all terms, a scalar."""
+        """Compute the sum of all terms, a scalar."""
         first, *others = self.terms(output, batch).values()
         return sum(others, start=first)
 
 
 def _check_learnable(heads: Sequence[str], terms: Sequence[Term]) -> None:
-    """Refuse heads whose weights cannot be learned."""
+    """Raise an error for heads whose weights cannot be learned."""
     subject, hint = 'weighting="uncertainty"', 'use weighting="fixed"'
     if len(heads) < 2:
         raise ConfigError(
@@ -169,7 +170,7 @@ def _may_be_negative(loss: Callable[..., Tensor]) -> bool:
 
 
 def _values(term: Term, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The value of a loss by its name, or of each of its own terms."""
+    """Return the value of a loss by its name, or of each of its terms."""
     heads, head = heads_of(output), term.head
     if head not in heads:
         raise UnknownNameError(

@@ -1,4 +1,4 @@
-"""Losses that are a mean over pixels: cross entropy and binary cross entropy. The focal loss: `focal.py`."""
+"""Losses that are means over pixels: cross entropy and binary cross entropy. See `focal.py` for the focal loss."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class CELoss(nn.Module):
 
     With w the pixel's weight (0 where ignored), c the class weights and t the label:
     `loss = Σ w·l / Σ w·c[t]`, `l = (1 − s)·c[t]·(−ln p[t]) + s/C·Σ_k c[k]·(−ln p[k])`, s the label smoothing. Without
-    `weight` that is `torch.nn.CrossEntropyLoss`. When everything is ignored the loss is 0, with zero gradient.
+    `weight` this equals `torch.nn.CrossEntropyLoss`. If everything is ignored, the loss is 0 with zero gradient.
 
     Args:
         class_weights: One number ≥ 0 per class.
         ignore_index: Label of the pixels that do not count.
-        label_smoothing: Share of the target that is spread evenly over all classes, in [0, 1).
+        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
 
     Shape:
         - output: logits (N, C, H, W), C ≥ 2
@@ -32,10 +32,10 @@ class CELoss(nn.Module):
     Raises:
         ConfigError: Unusable class weights or smoothing.
         InputShapeError: An output that is not (N, C, H, W) with C ≥ 2.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> import torch
@@ -63,7 +63,7 @@ class CELoss(nn.Module):
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output, many=True, hint="'bce'")
         with outside_autocast(output):
             sums = class_sums(
@@ -74,17 +74,17 @@ class CELoss(nn.Module):
 
 
 def check_label_smoothing(share: float) -> None:
-    """Refuse a share that is not in [0, 1).
+    """Check that a share is in [0, 1).
 
     Raises:
-        ConfigError: With the value.
+        ConfigError: Any other value.
     """
     if not 0.0 <= share < 1.0:
         raise ConfigError("unusable label_smoothing", expected="a number in [0, 1)", found=share)
 
 
 def mean_cross_entropy(sums: ClassSums, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """`CELoss` from the sums of a softmax."""
+    """Compute `CELoss` from the sums of a softmax."""
     entropy, true, rest = sums.entropy.sum(0), sums.true.sum(0), sums.rest.sum(0)
     weights = for_classes(class_weights, entropy, len(entropy), "class_weights")
     if weights is not None:
@@ -94,15 +94,15 @@ def mean_cross_entropy(sums: ClassSums, class_weights: Tensor | None, label_smoo
 
 
 class BCELoss(nn.Module):
-    r"""Binary cross entropy of a sigmoid: one channel (binary), or several that do not exclude each other (multilabel).
+    r"""Binary cross entropy of a sigmoid: one channel (binary), or several independent ones (multilabel).
 
     With w the pixel's weight (0 where ignored), q the positive weight of the channel and y in {0, 1}:
-    `loss = Σ w·l / Σ w`, `l = −q·y·ln σ(x) − (1 − y)·ln(1 − σ(x))`, over all pixels and channels. Ignored labels are
-    outside the mean's denominator as well. When everything is ignored the loss is 0, with zero gradient.
+    `loss = Σ w·l / Σ w`, `l = −q·y·ln σ(x) − (1 − y)·ln(1 − σ(x))`, over all pixels and channels. Ignored labels
+    do not count in the denominator either. If everything is ignored, the loss is 0 with zero gradient.
 
     Args:
         pos_weight: Weight of the positive labels: a number, or one per channel.
-        ignore_index: Label that does not count; for multilabel, label by label.
+        ignore_index: Label that does not count; for multilabel, per label.
 
     Shape:
         - output: logits (N, K, H, W)
@@ -112,10 +112,10 @@ class BCELoss(nn.Module):
     Raises:
         ConfigError: Unusable positive weights.
         InputShapeError: An output that is not (N, K, H, W).
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels other than 0 and 1, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels other than 0 and 1, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> import torch
@@ -124,7 +124,7 @@ class BCELoss(nn.Module):
         0.6931
 
     Source:
-        `torch.nn.BCEWithLogitsLoss`, whose mean it is when nothing is ignored and `weight` is not given.
+        `torch.nn.BCEWithLogitsLoss` with mean reduction, which it equals without `weight` and ignored labels.
     """
 
     pos_weight: Tensor | None
@@ -139,7 +139,7 @@ class BCELoss(nn.Module):
         self.register_buffer("pos_weight", class_vector(values, "pos_weight"), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             sums = class_sums(
@@ -155,7 +155,7 @@ class BCELoss(nn.Module):
 def mean_binary_cross_entropy(
     sums: ClassSums, *, pos_weight: Tensor | None = None, class_weights: Tensor | None = None
 ) -> Tensor:
-    """`BCELoss` from the sums of a sigmoid; with class weights, the channels' weighted mean."""
+    """Compute `BCELoss` from the sums of a sigmoid; with class weights, the weighted mean over channels."""
     entropy, rest, counted = sums.entropy.sum(0), sums.rest.sum(0), sums.counted.sum(0)
     positive = for_classes(pos_weight, entropy, len(entropy), "pos_weight")
     loss = rest + (entropy if positive is None else entropy * positive)

@@ -1,8 +1,8 @@
-"""Losses that are a ratio of sums over a class: Dice, Jaccard, Tversky.
+"""Losses that are ratios of sums over a class: Dice, Jaccard, Tversky.
 
-All of them read the same four sums, with w the pixel's weight (0 where ignored), p the probability, y in {0, 1}:
-`intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is made: from logits
-they come in one pass over them (`fused.py`), from probabilities by the value at each label.
+All of them use the same four sums, with w the pixel's weight (0 where ignored), p the probability, y in {0, 1}:
+`intersection = Σ w·p·y`, `predicted = Σ w·p`, `true = Σ w·y`, `counted = Σ w`. No one-hot map is created: sums of
+logits are computed in one pass (`fused.py`), sums of probabilities from the value at each label.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .fused import class_sums
 
 
 class Sums(NamedTuple):
-    """The sums over each class, (N, C), or (1, C) over the whole batch."""
+    """Sums over each class, (N, C), or (1, C) over the whole batch."""
 
     intersection: Tensor
     predicted: Tensor
@@ -35,32 +35,32 @@ class RegionLoss(nn.Module):
     Args:
         mode: "binary" (one channel, sigmoid), "multiclass" (softmax) or "multilabel" (sigmoids).
         classes: Indices of the classes that count; all by default.
-        log_loss: `ln(1 + eps) − ln(score + eps)` instead of `1 − score`: 0 for a perfect prediction, finite for the
+        log_loss: Use `ln(1 + eps) − ln(score + eps)` instead of `1 − score`: 0 for a perfect prediction, finite for the
             worst.
-        from_logits: Whether the output is logits; else it is probabilities.
-        smooth: Added above and below the fraction, as SMP does.
-        ignore_index: Label that does not count; for multilabel, label by label.
-        eps: Least denominator.
+        from_logits: Whether the output is logits; otherwise it is probabilities.
+        smooth: Added to numerator and denominator, as in SMP.
+        ignore_index: Label that does not count; for multilabel, per label.
+        eps: Smallest denominator.
         class_weights: One number ≥ 0 per class; the loss is the weighted mean over classes.
-        per_image: Take the sums over each image and average, instead of over the whole batch.
-        empty: What a class without true pixels contributes. "penalize": `predicted / counted`, its mean probability:
-            0 for a perfect prediction, 1 when all is wrong, with a gradient against every false positive. "skip":
-            nothing, it leaves the mean. "formula": what the formula gives, 1 when `smooth` is 0, whatever is
-            predicted. (In SMP it counts as a perfect 0.) A class without counted pixels is always skipped; when all
+        per_image: Compute the sums over each image and average, instead of over the whole batch.
+        empty: Contribution of a class without true pixels. "penalize": `predicted / counted`, its mean probability:
+            0 for a perfect prediction, 1 if everything is wrong, with a gradient against every false positive. "skip":
+            the class is left out of the mean. "formula": the value of the formula, which is 1 for any prediction if
+            `smooth` is 0. (In SMP it counts as a perfect 0.) A class without counted pixels is always skipped; if all
             are, the loss is 0 with zero gradient.
 
     Shape:
-        - output: (N, 1, H, W) for binary, (N, C, H, W) else
+        - output: (N, 1, H, W) for binary, (N, C, H, W) otherwise
         - target: integers, (N, H, W) or (N, 1, H, W); for multilabel (N, C, H, W)
         - weight: (N, H, W) or (N, 1, H, W), numbers ≥ 0 or bool
 
     Raises:
-        ConfigError: Arguments that contradict each other or the output's channels.
-        InputShapeError: An output that is not (N, C, H, W), or whose channels do not suit the mode.
-        SizeMismatchError: A target or weight of another size.
-        DataError: A target that is not of integers.
-        LabelRangeError: Labels outside the classes, checked on the CPU only: on an accelerator, where a check
-            would make the host wait, the loss is NaN.
+        ConfigError: Arguments that are inconsistent or do not fit the output's channels.
+        InputShapeError: An output that is not (N, C, H, W), or whose channels do not fit the mode.
+        SizeMismatchError: A target or weight of a different size.
+        DataError: A target without integer labels.
+        LabelRangeError: Labels outside the classes, on the CPU. On an accelerator, where the check would make the host
+            wait, the loss is NaN instead.
 
     Examples:
         >>> class Precision(RegionLoss):
@@ -70,7 +70,7 @@ class RegionLoss(nn.Module):
         0.25
 
     Source:
-        The signature is SMP's (`segmentation_models_pytorch.losses.DiceLoss`), `per_image` and `empty` are ours.
+        The signature is SMP's (`segmentation_models_pytorch.losses.DiceLoss`) plus `per_image` and `empty`.
     """
 
     class_weights: Tensor | None
@@ -99,11 +99,11 @@ class RegionLoss(nn.Module):
         self.register_buffer("class_weights", class_vector(class_weights, "class_weights"), persistent=False)
 
     def overlap(self, sums: Sums) -> Tensor:
-        """The score of each class."""
+        """Compute the score of each class."""
         raise NotImplementedError
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output, many=self.mode == "multiclass")
         with outside_autocast(output):
             if self.from_logits:
@@ -113,7 +113,7 @@ class RegionLoss(nn.Module):
             return truth.settle(self.from_sums(self._sums(output, truth)))
 
     def from_sums(self, sums: Sums) -> Tensor:
-        """The loss of a batch, from the sums over each of its images and classes."""
+        """Compute the loss of a batch from the sums over each image and class."""
         if not self.per_image:
             sums = Sums(*(part.sum(0, keepdim=True) for part in sums))
         return self._mean_over_classes(sums)
@@ -123,8 +123,8 @@ class RegionLoss(nn.Module):
         weighted = probability if weight is None else probability * weight
         everywhere = torch.ones_like(probability[:, :1]) if weight is None else weight
         if self.mode == "multiclass":
-            # One accumulator a row of the image: each adds up W numbers only, so fp32 keeps its precision on any
-            # image and the device's atomic adds seldom meet.
+            # One accumulator per row of the image: each sums only W numbers, so fp32 keeps its precision on any
+            # image and the device's atomic adds rarely collide.
             rows = probability.new_zeros(probability.shape[0], probability.shape[2], probability.shape[1])
             intersection = rows.scatter_add(2, labels[:, 0], weighted.gather(1, labels)[:, 0]).sum(1)
             true = rows.scatter_add(2, labels[:, 0], everywhere[:, 0]).sum(1)
@@ -140,7 +140,7 @@ class RegionLoss(nn.Module):
         overlap, false = self.overlap(sums), safe_ratio(sums.predicted, sums.counted)
         by_formula = present | (self.empty == "formula")
         if self.log_loss:
-            # −ln(score), shifted by eps rather than cut off at it: a cut has no gradient where the error is largest.
+            # −ln(score), shifted by eps rather than clamped: a clamp has no gradient where the error is largest.
             loss = math.log1p(self.eps) - torch.log(torch.where(by_formula, overlap, 1.0 - false) + self.eps)
         else:
             loss = torch.where(by_formula, 1.0 - overlap, false)
@@ -152,8 +152,8 @@ class RegionLoss(nn.Module):
 class DiceLoss(RegionLoss):
     """Soft Dice loss: 1 − the mean over classes of `(I + s) / ((P + T) / 2 + s)`.
 
-    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
-    pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
+    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. If every class has true
+    pixels, this is SMP's value; a class without them contributes its mean probability (`empty`).
 
     The parameters are those of `RegionLoss`; `mode` is required.
 
@@ -172,11 +172,11 @@ class DiceLoss(RegionLoss):
         0.0
 
     Source:
-        Milletari et al., "V-Net", 2016, section 3, without the squares in the denominator (as SMP).
+        Milletari et al., "V-Net", 2016, section 3, without the squares in the denominator (as in SMP).
     """
 
     def overlap(self, sums: Sums) -> Tensor:
-        """Dice of each class."""
+        """Compute Dice of each class."""
         half = (sums.predicted + sums.true) / 2
         return (sums.intersection + self.smooth) / (half + self.smooth).clamp_min(self.eps)
 
@@ -184,8 +184,8 @@ class DiceLoss(RegionLoss):
 class JaccardLoss(RegionLoss):
     """Soft Jaccard (IoU) loss: 1 − the mean over classes of `(I + s) / (P + T − I + s)`.
 
-    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. Where every class has true
-    pixels that is SMP's value; a class without them contributes its mean probability (`empty`).
+    I, P and T are `intersection`, `predicted` and `true` of a class, s is `smooth`. If every class has true
+    pixels, this is SMP's value; a class without them contributes its mean probability (`empty`).
 
     The parameters are those of `RegionLoss`; `mode` is required.
 
@@ -205,7 +205,7 @@ class JaccardLoss(RegionLoss):
     """
 
     def overlap(self, sums: Sums) -> Tensor:
-        """Jaccard index of each class."""
+        """Compute the Jaccard index of each class."""
         union = sums.predicted + sums.true - sums.intersection
         return (sums.intersection + self.smooth) / (union + self.smooth).clamp_min(self.eps)
 
@@ -214,10 +214,10 @@ class TverskyLoss(RegionLoss):
     """Soft Tversky loss: `L^gamma`, L = 1 − the mean over classes of `(I + s) / (I + alpha·F + beta·M + s)`.
 
     I is `intersection` of a class, `F = P − I` its false positives, `M = T − I` its misses, s is `smooth`.
-    `alpha = beta = 0.5` is Dice, `alpha = beta = 1` is Jaccard. Where every class has true pixels that is SMP's value;
+    `alpha = beta = 0.5` is Dice, `alpha = beta = 1` is Jaccard. If every class has true pixels, this is SMP's value;
     a class without them contributes its mean probability (`empty`).
 
-    The parameters are those of `RegionLoss`, and:
+    The parameters are those of `RegionLoss` and:
 
     Args:
         alpha: Weight of the false positives.
@@ -237,7 +237,7 @@ class TverskyLoss(RegionLoss):
         >>> round(loss(logits, torch.tensor([[[1, 0, 0]]])).item(), 4)  # 1 − 1 / 1.3
         0.2308
 
-        `1 − Σpt / (0.7Σp + 0.3Σt)` of each image and class:
+        `1 − Σpt / (0.7Σp + 0.3Σt)` per image and class:
 
         >>> loss = TverskyLoss("multiclass", alpha=0.7, beta=0.3, per_image=True, empty="formula")
 
@@ -274,7 +274,7 @@ class TverskyLoss(RegionLoss):
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
 
     def overlap(self, sums: Sums) -> Tensor:
-        """Tversky index of each class."""
+        """Compute the Tversky index of each class."""
         false, missed = sums.predicted - sums.intersection, sums.true - sums.intersection
         below = sums.intersection + self.alpha * false + self.beta * missed
         return (sums.intersection + self.smooth) / (below + self.smooth).clamp_min(self.eps)

@@ -1,8 +1,8 @@
-"""SMP's own losses in the registry, as `smp-<name>`.
+"""SMP's losses, registered as `smp-<name>`.
 
-They keep SMP's numbers, faults included (`unetzoo.testing.builtin` lists them). What is ours: shapes, label values and
-keywords are checked, and the call is `loss(output, target)` on logits for all of them. They take no `weight`; the
-losses of our own do.
+They return the same values as SMP, bugs included (listed in `unetzoo.testing.builtin`). In addition, shapes, label
+values and keywords are checked, and all of them are called as `loss(output, target)` on logits. Unlike unetzoo's other
+losses, they do not support `weight`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NO_WEIGHT = dict.fromkeys(
 
 
 class SMPLoss(nn.Module):
-    """One of SMP's losses, called as ours are.
+    """Adapter that gives one of SMP's losses the signature of unetzoo's losses.
 
     Args:
-        loss: SMP's.
-        mode: How targets are read; None for one that takes a channel a label, as many as the output has.
-        floats: Whether SMP's loss wants the target as floats of the output's shape.
+        loss: SMP's loss.
+        mode: How to interpret targets; None if the loss takes one channel per label, as many as the output has.
+        floats: Whether SMP's loss requires the target as floats with the output's shape.
         probabilities: Whether SMP's loss takes probabilities instead of logits.
 
     Shape:
@@ -41,7 +41,7 @@ class SMPLoss(nn.Module):
 
     Raises:
         ConfigError: A weight was passed.
-        SizeMismatchError: A target of another size.
+        SizeMismatchError: A target of a different size.
         LabelRangeError: Labels outside the classes (CPU).
     """
 
@@ -54,19 +54,19 @@ class SMPLoss(nn.Module):
         self.loss, self.mode, self.floats, self.probabilities = loss, mode, floats, probabilities
         self.ignore_index: int | None = getattr(loss, "ignore_index", None)
         for name, value in list(vars(loss).items()):
-            if isinstance(value, Tensor):  # class weights: held so they would stay on the host, and travel in each step
+            if isinstance(value, Tensor):  # class weights; plain attributes would be copied in each step
                 delattr(loss, name)
                 loss.register_buffer(name, value, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """SMP's number."""
+        """Compute SMP's loss of a batch."""
         if weight is not None:
             raise ConfigError(
                 "SMP's losses take no weight",
                 subject=type(self.loss).__name__,
                 expected="weight=None",
                 found=f"a weight of shape {tuple(weight.shape)}",
-                hint="use a loss of our own, which does, or data without weights",
+                hint="use one of unetzoo's own losses, or data without weights",
             )
         check_output(output, many=self.mode == "multiclass")
         by_channels: Mode = "binary" if output.shape[1] == 1 else "multilabel"
@@ -84,7 +84,7 @@ class SMPLoss(nn.Module):
 
 
 def _by_mode(smps: type[nn.Module], *, without: tuple[str, ...] = ()) -> Callable[..., SMPLoss]:
-    """A function with the keywords of one of SMP's losses that takes a mode."""
+    """Return a function with the keywords of one of SMP's losses that takes a mode."""
     native = inspect.signature(smps.__init__).parameters.values()
     kept = [p.replace(kind=p.KEYWORD_ONLY) for p in native if p.name not in ("self", *without)]
     name = smps.__name__.removesuffix("Loss").lower()
@@ -98,7 +98,7 @@ def _by_mode(smps: type[nn.Module], *, without: tuple[str, ...] = ()) -> Callabl
             check_policy(given["reduction"], ("mean", "sum"), "reduction")
         try:
             return SMPLoss(smps(**given), mode)
-        except AssertionError as error:  # how SMP refuses arguments
+        except AssertionError as error:  # raised by SMP for invalid arguments
             raise ConfigError(f"smp-{name} refuses its keywords", found=str(error)) from error
 
     make.__name__ = make.__qualname__ = name
@@ -135,13 +135,13 @@ def softbce(
 
 
 def softce(smooth_factor: float = 0.0, ignore_index: int | None = -100, reduction: str = "mean") -> SMPLoss:
-    """SMP's SoftCrossEntropyLoss; SMP's own default of `smooth_factor`, None, raises a TypeError when it is called."""
+    """SMP's SoftCrossEntropyLoss; SMP's default `smooth_factor=None` raises a TypeError when called."""
     check_policy(reduction, ("mean", "sum"), "reduction")
     return SMPLoss(smp.SoftCrossEntropyLoss(reduction, smooth_factor, ignore_index), "multiclass")
 
 
 def mcc(eps: float = 1e-5) -> SMPLoss:
-    """SMP's MCCLoss, for binary labels; it wants probabilities, so the logits go through a sigmoid first."""
+    """SMP's MCCLoss, for binary labels; it takes probabilities, so a sigmoid is applied to the logits first."""
     return SMPLoss(smp.MCCLoss(eps), "binary", floats=True, probabilities=True)
 
 

@@ -1,11 +1,11 @@
 """Losses that compare structure in windows: SSIM and its multi-scale form.
 
-Both compute in double precision (single where the device has no other): a window's variance is a difference of
-squares, which loses its digits in fp32 and turns into NaN in half precision.
+Both compute in double precision (single if the device does not support double): a window's variance is a difference of
+squares, which loses precision in fp32 and becomes NaN in half precision.
 
-What does not count: a window's statistics are those of its counted pixels, each by its weight times the Gaussian, and
-the window itself weighs as much as they do together. So a pixel of weight 0 changes nothing, whatever it holds.
-The same rule serves small images: what lies beyond the image has weight 0.
+Statistics of a window are computed from its counted pixels, each with its weight times the Gaussian, and the weight of
+the window is the sum of these. A pixel of weight 0 therefore has no effect, regardless of its value. The same rule
+handles small images: pixels beyond the image have weight 0.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from ..errors import ConfigError
 from ._inputs import check_output, depth_pair, full_precision, outside_autocast, safe_ratio, weighted_mean
 
 K1, K2 = 0.01, 0.03
-# Of the five scales, finest first: Wang et al. 2003, section 3.2.
+# For five scales, finest first: Wang et al. 2003, section 3.2.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-# A scale's contrast term may be ≤ 0, where its fractional power has no finite slope.
+# The contrast term of a scale may be ≤ 0, where a fractional power has no finite slope.
 LEAST = 1e-6
 
 
 class SSIMLoss(nn.Module):
     """Structural dissimilarity: 1 − the mean SSIM over all windows that fit into the image.
 
-    Statistics are those of a Gaussian window, without sample correction (scikit-image:
-    `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`). A window weighs what its pixels weigh together;
-    pixels of weight 0 enter no statistic, and may hold NaN. Images smaller than the window are compared in the
-    window's part that they fill. No valid pixel at all: 0, with zero gradient.
+    Statistics use a Gaussian window, without sample correction (as scikit-image with
+    `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`). The weight of a window is the sum of the weights
+    of its pixels; pixels of weight 0 do not count and may be NaN. Images smaller than the window are compared within
+    the part of the window that they fill. Without valid pixels the loss is 0 with zero gradient.
 
     Args:
-        data_range: Span of the values: 1 for depth in [0, 1] and for probabilities.
+        data_range: Range of the values: 1 for depth in [0, 1] and for probabilities.
         win_size: Side of the window in pixels, odd.
-        win_sigma: σ of its Gaussian, in pixels.
-        from_logits: Whether the output is logits, which a sigmoid makes comparable with a mask. (Labels to be ignored
-            are those of weight 0: there is no `ignore_index`.)
+        win_sigma: σ of the Gaussian window, in pixels.
+        from_logits: Whether the output is logits, to be compared with a mask after a sigmoid. (There is no
+            `ignore_index`: give ignored labels a weight of 0.)
 
     Shape:
         - output: (N, C, H, W)
-        - target: the same; for C = 1 also (N, H, W)
+        - target: same as output; for C = 1 also (N, H, W)
         - weight: (N, H, W) or (N, 1, H, W): a valid mask (bool, or 0 and 1), or numbers ≥ 0
 
     Raises:
         ConfigError: Unusable constants.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -77,7 +77,7 @@ class SSIMLoss(nn.Module):
         self.from_logits = from_logits
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output = full_precision(output)
@@ -92,29 +92,29 @@ class SSIMLoss(nn.Module):
 class MSSSIMLoss(nn.Module):
     """Multi-scale structural dissimilarity: 1 − the mean over images and channels of the product over scales.
 
-    Each scale halves the image; all but the coarsest give the mean of the contrast-structure term, the coarsest that
-    of the whole SSIM, each to the power of its scale's weight. A term below 1e-6 counts as 1e-6, without gradient.
-    An image weighs as much as its pixels together. A halved pixel is the weighted mean of its (up to) four, so any size
-    will do: where a scale is smaller than the window, the window's part that it fills is compared. From
-    `(win_size − 1)·16 + 1` pixels a side on, and at sizes that 16 divides, the value is pytorch-msssim's.
+    Each scale halves the image. The coarsest scale contributes the mean SSIM, the others the mean contrast-structure
+    term, each raised to the weight of its scale. A term below 1e-6 counts as 1e-6, without gradient. The weight of an
+    image is the sum of the weights of its pixels. A halved pixel is the weighted mean of up to four pixels, so any size
+    works: a scale smaller than the window is compared within the part of the window that it fills. For sides of at
+    least `(win_size − 1)·16 + 1` pixels that are divisible by 16, the value equals that of pytorch-msssim.
 
     Args:
-        data_range: Span of the values: 1 for depth in [0, 1] and for probabilities.
+        data_range: Range of the values: 1 for depth in [0, 1] and for probabilities.
         win_size: Side of the window in pixels, odd.
-        win_sigma: σ of its Gaussian, in pixels.
+        win_sigma: σ of the Gaussian window, in pixels.
         weights: Exponents of the scales, finest first; their number is the number of scales.
-        from_logits: Whether the output is logits, which a sigmoid makes comparable with a mask. (Labels to be ignored
-            are those of weight 0: there is no `ignore_index`.)
+        from_logits: Whether the output is logits, to be compared with a mask after a sigmoid. (There is no
+            `ignore_index`: give ignored labels a weight of 0.)
 
     Shape:
         - output: (N, C, H, W)
-        - target: the same; for C = 1 also (N, H, W)
+        - target: same as output; for C = 1 also (N, H, W)
         - weight: (N, H, W) or (N, 1, H, W): a valid mask (bool, or 0 and 1), or numbers ≥ 0
 
     Raises:
         ConfigError: Unusable constants.
         InputShapeError: An output that is not (N, C, H, W).
-        SizeMismatchError: A target or weight of another size.
+        SizeMismatchError: A target or weight of a different size.
 
     Examples:
         >>> import torch
@@ -144,7 +144,7 @@ class MSSSIMLoss(nn.Module):
             raise ConfigError("unusable weights", expected="numbers > 0, one per scale", found=list(self.weights))
 
     def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         check_output(output)
         with outside_autocast(output):
             output = full_precision(output)
@@ -166,7 +166,7 @@ class MSSSIMLoss(nn.Module):
 def _similarity(
     x: Tensor, y: Tensor, weight: Tensor | None, data_range: float, win_size: int, win_sigma: float
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Luminance and contrast-structure terms of every window, and the windows' weights (None: all 1)."""
+    """Return luminance and contrast-structure terms of every window, and the windows' weights (None: all 1)."""
     from pytorch_msssim.ssim import gaussian_filter
 
     high, wide = (max(0, win_size - side) for side in x.shape[2:])
@@ -186,7 +186,7 @@ def _similarity(
         return safe_ratio(gaussian_filter(values * weight, every), share)
 
     mean_x, mean_y = mean(x), mean(y)
-    # In single precision a variance can come out below 0, and the sum at −c2.
+    # In single precision a variance can be negative, and the sum can be −c2.
     variance = (mean(x * x) - mean_x**2).clamp_min(0.0) + (mean(y * y) - mean_y**2).clamp_min(0.0)
     covariance = mean(x * y) - mean_x * mean_y
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
@@ -212,7 +212,7 @@ def _halved(x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor
 
 
 def _widest(x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    if x.device.type == "mps":  # knows no double
+    if x.device.type == "mps":  # does not support double
         return x, y, weight
     return x.double(), y.double(), None if weight is None else weight.double()
 

@@ -1,4 +1,4 @@
-"""Segmentation scores: one integer confusion matrix, every score from it."""
+"""Segmentation scores, all computed from one integer confusion matrix."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from .state import SummedState
 
 
 class SegmentationMetric(SummedState):
-    """Confusion matrix of a segmentation, and the scores that follow from it.
+    """Confusion matrix of a segmentation and the scores computed from it.
 
-    With tp, fp, fn, tn of a class against all others, over all pixels counted: IoU = tp/(tp+fp+fn),
+    With tp, fp, fn, tn of one class against all others, over all counted pixels: IoU = tp/(tp+fp+fn),
     F1 = Dice = 2tp/(2tp+fp+fn), precision = tp/(tp+fp), sensitivity = tp/(tp+fn), specificity = tn/(tn+fp),
-    accuracy = (tp+tn)/all. `compute` returns, flat:
+    accuracy = (tp+tn)/all. `compute` returns a flat dict:
 
-    - `miou`, `mdice`: means of IoU and F1 over classes; `miou_defined`: over how many, those that occur in truth or
-      prediction; `fwiou`: mean IoU, each class by its share of the true pixels
-    - `pixel_accuracy`: share of pixels that are right (of pixels and labels, when multilabel)
+    - `miou`, `mdice`: means of IoU and F1 over classes; `miou_defined`: the number of classes in these means, those
+      that occur in truth or prediction; `fwiou`: mean IoU, each class weighted by its share of the true pixels
+    - `pixel_accuracy`: share of correct pixels (of all pixels and labels if multilabel)
     - `iou/<class>`, `f1/…`, `precision/…`, `sensitivity/…`, `specificity/…`, `accuracy/…`
-    - the same of `<group>`: of the merged classes, what they are mistaken for among themselves being right
-    - `micro/<score>`: of the tp, fp, fn, tn summed over classes; `macro/…`: the mean over classes; `weighted/…`: by
-      their true pixels; `defined/…`: over how many classes
+    - the same for each `<group>`: its classes merged, so that confusing them with each other is no error
+    - `micro/<score>`: from tp, fp, fn, tn summed over classes; `macro/…`: the mean over classes; `weighted/…`: the mean
+      weighted by true pixels; `defined/…`: the number of classes in the mean
     - `image/…` with `per_image`; `one_vs_rest/…` with `one_vs_rest`
 
-    `update` never waits for the device. What it finds wrong is counted there and reported by `compute`.
+    `update` never waits for the device. Invalid values are counted on the device and reported by `compute`.
 
     Args:
-        num_classes: Number of classes; 1 means binary: one logit per pixel, two classes to count.
+        num_classes: Number of classes; 1 means binary: one logit per pixel, two classes.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
-        labels: Names and groups of the classes; two names for binary. Without it classes are named by their index,
-            binary ones `background` and `foreground`.
-        empty: Value of a score whose denominator is 0, as IoU and F1 of a class that neither truth nor prediction
-            has: "nan" (not counted in the means), 0 or 1.
+        labels: Names and groups of the classes; two names for binary. By default classes are named by their index,
+            and binary ones `background` and `foreground`.
+        empty: Value of a score whose denominator is 0, such as IoU and F1 of a class that is in neither truth nor
+            prediction: "nan" (not counted in the means), 0 or 1.
         threshold: The probability above which a pixel is foreground (binary) or has a label (multilabel; one for
-            all, or one each).
-        mode: "multilabel" where a pixel may have several labels: (N, K, H, W), one 2×2 matrix per label. The others
-            follow from the number of classes.
+            all labels, or one per label).
+        mode: "multilabel" if a pixel may have several labels: (N, K, H, W), one 2×2 matrix per label. The other
+            modes follow from the number of classes.
         per_image: Also score each image separately: `image/iou/<class>` and `image/f1/<class>`, means over the images
             where they are defined (`image/defined/<class>`); `image/miou` and `image/mdice`, means over images of
-            the image's mean over its classes; `image/count`.
-        one_vs_rest: Also return `one_vs_rest/<score>`: classes as separate yes-or-no decisions, yes where softmax
+            each image's mean over classes; `image/count`.
+        one_vs_rest: Also return `one_vs_rest/<score>`: classes as separate binary decisions, positive where softmax
             exceeds this probability (at least 0.5, so that a pixel has at most one class), summed over classes.
-            At 0.5 these are the scores by which a known comparison of U-Nets on Cityscapes is reported. Accuracy
-            starts high: of 19 classes, predicting nothing at all is right in 18 of 19 cells.
+            At 0.5 these are the scores reported by a well-known comparison of U-Nets on Cityscapes. Accuracy
+            starts high: with 19 classes, predicting nothing at all is correct in 18 of 19 cells.
 
     Raises:
-        ConfigError: Neither num_classes nor labels, or both and they contradict each other; settings that do not fit
-            the mode.
+        ConfigError: Neither num_classes nor labels, or both and they are inconsistent; settings that do not fit the
+            mode.
 
     Examples:
         >>> metric = SegmentationMetric(num_classes=3, ignore_index=255)
@@ -72,7 +72,7 @@ class SegmentationMetric(SummedState):
 
     Source:
         IoU as in Everingham et al., "The PASCAL Visual Object Classes Challenge", 2015, section 4.3; merged regions
-        as the Helen benchmark scores them (Smith et al., "Exemplar-Based Face Parsing", 2013); fwIoU as in Long et
+        as in the Helen benchmark (Smith et al., "Exemplar-Based Face Parsing", 2013); fwIoU as in Long et
         al., "Fully Convolutional Networks for Semantic Segmentation", 2015, section 5.
     """
 
@@ -111,7 +111,7 @@ class SegmentationMetric(SummedState):
 
     @property
     def confusion(self) -> Tensor:
-        """Pixels by class, int64 (classes, classes), rows = truth; (labels, 2, 2) when multilabel."""
+        """Pixels by class, int64 (classes, classes), rows = truth; (labels, 2, 2) if multilabel."""
         matrix = self._bins.matrix(self._sums["counts"])
         return matrix[: self.num_classes] if self._multilabel else matrix[0]
 
@@ -122,7 +122,7 @@ class SegmentationMetric(SummedState):
         Args:
             output: Logits, or predicted labels.
             target: The true labels.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output: logits (N, C, H, W), C = num_classes, or 1 for binary; or integers (N, H, W). Multilabel: logits,
@@ -131,11 +131,11 @@ class SegmentationMetric(SummedState):
             - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
-            InputShapeError: An output of another shape.
+            InputShapeError: An output of the wrong shape.
             SizeMismatchError: Output, target and weight of different sizes.
-            DataError: A target that is not of integers; weights other than 0 and 1.
+            DataError: A target without integer labels; weights other than 0 and 1.
         """
-        if weight is None and self._needs_argmax_alone(output):
+        if weight is None and self._needs_only_argmax(output):
             counts = self._bins.count_logits(inputs.true_labels(target, output[:, 0], output), output)
             if counts is not None:
                 return self.add(counts=counts)
@@ -156,7 +156,7 @@ class SegmentationMetric(SummedState):
         self.add(**parts)
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted.
+        """Compute all scores of the pixels counted so far.
 
         Raises:
             LabelRangeError: Labels outside the classes.
@@ -192,7 +192,7 @@ class SegmentationMetric(SummedState):
         return scores | (imagewise.means(self._sums, self.names) if self.per_image else {})
 
     def check(self) -> None:
-        """Raise an error if labels or logits were counted that cannot be scored.
+        """Raise an error if invalid labels or logits were counted.
 
         Raises:
             LabelRangeError: Labels outside the classes.
@@ -201,19 +201,19 @@ class SegmentationMetric(SummedState):
         self._bins.check(self._sums["counts"].sum(0).tolist())
 
     def rules(self) -> dict[str, Any]:
-        """Names, groups, mode, ignored label, thresholds and options; JSON-able."""
+        """Return names, groups, mode, ignored label, thresholds and options, ready for JSON."""
         return {
             "names": list(self.names),
             "groups": {name: list(members) for name, members in self.groups.items()},
             "mode": self.mode,
             "ignore_index": self.ignore_index,
             "threshold": list(self.thresholds),
-            "per_image": self.per_image and str(self.empty),  # the policy is in the sums then
+            "per_image": self.per_image and str(self.empty),  # the sums depend on the policy
             "one_vs_rest": self.one_vs_rest,
         }
 
     def counts(self) -> dict[str, Tensor]:
-        """All counts that can be scored: `confusion`, one matrix per table, `ignored`, and further sums."""
+        """Return all counts that can be scored: `confusion`, one matrix per table, `ignored`, and further sums."""
         state = self.state()
         counts = state.pop("counts")
         return {"confusion": self._bins.matrix(counts), "ignored": counts[:, self._bins.cells], **state}
@@ -227,7 +227,7 @@ class SegmentationMetric(SummedState):
         self.add(counts=state, **rest)
 
     def save(self, path: str | Path) -> None:
-        """Write names, rules and counts as JSON, to be merged with others or scored anew later; see `load`.
+        """Write names, rules and counts as JSON, to be merged with others or scored again later; see `load`.
 
         Raises:
             LabelRangeError: Labels outside the classes.
@@ -244,11 +244,11 @@ class SegmentationMetric(SummedState):
 
         Args:
             path: The file.
-            empty: Another policy for scores without a denominator than the saved one.
+            empty: Policy for scores without a denominator; the saved one by default.
 
         Raises:
-            DataError: A file that cannot be read, or is not of `save`.
-            ConfigError: Another policy for means over images, which hold theirs already.
+            DataError: A file that cannot be read, or was not written by `save`.
+            ConfigError: A different policy for means over images, which already depend on the saved one.
         """
         from .saved import load
 
@@ -260,7 +260,7 @@ class SegmentationMetric(SummedState):
         Raises:
             LabelRangeError: Labels outside the classes.
             NonFiniteError: NaN in the logits.
-            DataError: A folder that cannot be written.
+            DataError: A folder that cannot be written to.
         """
         from . import figures
         from .report import write_scores
@@ -272,14 +272,14 @@ class SegmentationMetric(SummedState):
         figures.save(figures.class_figure(scores, self.names, groups), folder / "classes.png")
         return scores
 
-    def _needs_argmax_alone(self, output: Tensor) -> bool:
-        """Whether the most likely class of the logits is all there is to count, which one kernel can do."""
+    def _needs_only_argmax(self, output: Tensor) -> bool:
+        """Whether only the most likely class of the logits is counted, which a single kernel can do."""
         plain = not (self._multilabel or self.per_image or self.one_vs_rest is not None)
         by_class = output.ndim == 4 and output.shape[1] == self.num_classes and output.is_floating_point()
         return plain and by_class and self.thresholds == (0.5,)
 
     def _maps(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """Predicted and true labels, (N, H, W) or (N, tables, H, W), and whether the prediction was of logits."""
+        """Return predicted and true labels, (N, H, W) or (N, tables, H, W), and whether the output was logits."""
         if not self._multilabel:
             predicted, logits = inputs.predicted_labels(output, self.num_classes, self.thresholds[0])
             return predicted, inputs.true_labels(target, predicted, output), logits
@@ -297,13 +297,13 @@ class SegmentationMetric(SummedState):
         return torch.cat(predicted, 1), torch.cat(truth, 1), logits
 
     def _grouped(self, maps: Tensor) -> Tensor:
-        """The maps with those in front that share a table: each label of each image, each image, or the batch."""
+        """Reshape maps so that the first dimension is the table: each label of each image, each image, or the batch."""
         if self._multilabel:
             return maps.flatten(0, 1)
         return maps if self.per_image else maps[None]
 
     def _unions(self, maps: Tensor) -> list[Tensor]:
-        """A map for every group: 1 where any member is; ignored, or NaN, where any member is that."""
+        """Return a map for each group: 1 where any member is; ignored, or NaN, where any member is."""
         unions = []
         for members in self.groups.values():
             union = (parts := maps[:, list(members)]).amax(1, keepdim=True)
@@ -313,7 +313,7 @@ class SegmentationMetric(SummedState):
         return unions
 
     def _by_class(self, matrix: Tensor) -> tuple[Tensor, ...]:
-        """tp, fp, fn, tn (N, classes) of matrices (N, tables, side, side)."""
+        """Return tp, fp, fn, tn (N, classes) of matrices (N, tables, side, side)."""
         matrix = matrix.unflatten(0, (-1, self._tables)) if matrix.ndim == 3 else matrix
         if self._multilabel:
             return tuple(counts[..., 1] for counts in one_vs_rest(matrix[:, : self.num_classes]))

@@ -1,6 +1,7 @@
-"""Pixels into bins: each pixel of a batch belongs to one, and all are counted in one integer vector.
+"""Assign each pixel of a batch to a bin and count all bins in one integer vector.
 
-On the CPU by small blocks and small integers; elsewhere without reading a value back, so that the host never waits.
+On the CPU, pixels are counted in small blocks of small integers. On other devices no value is read back, so the host
+never waits.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from torch import Tensor
 
 from .inputs import nan_error, range_error
 
-# Pixels counted at once on the CPU: they fit into its caches, and torch uses one thread for so few elements. Several
-# threads would wait for each other after every operation, which takes ten times as long where a core is busy.
+# Number of pixels counted at once on the CPU. They fit into its caches, and torch uses a single thread for this few
+# elements. Several threads would wait for each other after every operation, which is ten times slower on a busy core.
 BLOCK = 2**15
-LEAST, GREATEST = -128, 255  # all that 8 bits can hold, signed or not
+LEAST, GREATEST = -128, 255  # the range of 8-bit integers, signed and unsigned
 
 
 @dataclass(frozen=True)
 class PixelBins:
-    """The bins of a confusion matrix, and beside it those of the pixels that have no place in it.
+    """Bins for the cells of a confusion matrix and for the pixels that do not belong in it.
 
-    In this order: a bin for each cell of the matrix (rows = truth); ignored; a truth outside the classes, by value;
-    a prediction outside the classes, by value; NaN in the logits.
+    The order of the bins is: each cell of the matrix (rows = truth); ignored pixels; true labels outside the classes,
+    by value; predicted labels outside the classes, by value; NaN in the logits.
 
     Args:
-        classes: Side of the matrix.
-        ignored: The label of the pixels that do not count.
+        classes: Number of classes, the side of the matrix.
+        ignored: Label of the pixels that do not count.
 
     Examples:
         >>> bins = PixelBins(2, ignored=255)
@@ -54,7 +55,7 @@ class PixelBins:
 
     @cached_property
     def values(self) -> tuple[str, ...]:
-        """The bins of labels outside the classes, as a reader calls them."""
+        """Display names of the bins for labels outside the classes."""
         top = max(GREATEST, self.classes - 1)
         return f"below {LEAST}", *map(str, range(LEAST, top + 1)), f"above {top}"
 
@@ -64,18 +65,18 @@ class PixelBins:
         return self.cells + 1 + 2 * len(self.values) + 1
 
     def matrix(self, counts: Tensor) -> Tensor:
-        """The confusion matrices in vectors of counts."""
+        """Extract the confusion matrices from vectors of counts."""
         return counts[..., : self.cells].unflatten(-1, (self.classes, self.classes))
 
     def outside(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int], int]:
-        """Labels outside the classes by value, in truth and in prediction, and the number of NaN."""
+        """Return the labels outside the classes by value, in truth and in prediction, and the number of NaN."""
         start, length = self.cells + 1, len(self.values)
         parts = (counts[start : start + length], counts[start + length : start + 2 * length])
         truth, predicted = ({name: n for name, n in zip(self.values, part, strict=True) if n} for part in parts)
         return truth, predicted, counts[-1]
 
     def check(self, counts: list[int]) -> None:
-        """Raise for what has no place in the matrix.
+        """Raise an error if any pixel does not belong in the matrix.
 
         Raises:
             LabelRangeError: Labels outside the classes.
@@ -90,21 +91,21 @@ class PixelBins:
             raise nan_error(nans)
 
     def count(self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False) -> Tensor:
-        """Count the pixels of several images, each apart.
+        """Count the pixels of several images, each separately.
 
         Args:
             truth: True labels.
             predicted: Predicted labels.
-            counted: Which pixels count; the others are ignored. All by default.
-            logits: Whether the prediction comes from logits; then it has no labels outside the classes, and a pixel
+            counted: Mask of the pixels that count; the others are ignored. All count by default.
+            logits: Whether the prediction comes from logits. It then has no labels outside the classes, and a pixel
                 with NaN has the label `classes`.
 
         Shape:
-            - truth, predicted: integers (G, …), alike
-            - counted: bool, alike
+            - truth, predicted: integers (G, …), of the same shape
+            - counted: bool, of the same shape
             - result: int64 (G, bins)
         """
-        far = self.ignored is not None and not -(2**16) <= self.ignored <= 2**16  # a table up to there is no table
+        far = self.ignored is not None and not -(2**16) <= self.ignored <= 2**16  # too far for a table
         if far or counted is not None or truth.device.type != "cpu":
             return self.count_without_sync(truth, predicted, counted, logits=logits)
         counts = [self._count_on_cpu(t, p, logits) for t, p in zip(truth, predicted, strict=True)]
@@ -113,7 +114,7 @@ class PixelBins:
     def counted(
         self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False
     ) -> Tensor:
-        """Which pixels count: those neither ignored nor left out by `counted`; for labels that were checked at once.
+        """Check the labels and return which pixels count: those neither ignored nor left out by `counted`.
 
         Raises:
             LabelRangeError: Labels outside the classes.
@@ -125,7 +126,7 @@ class PixelBins:
         return kept if counted is None else kept & counted
 
     def count_logits(self, truth: Tensor, logits: Tensor) -> Tensor | None:
-        """`count` of all pixels of a batch straight from logits (N, C, H, W); None where there is no kernel for it."""
+        """Like `count`, but directly from logits (N, C, H, W); returns None if no kernel is available."""
         found = _kernels(logits.device) if truth.numel() else None
         if found is None or self.classes > found.MOST_CLASSES:
             return None
@@ -134,11 +135,11 @@ class PixelBins:
     def count_without_sync(
         self, truth: Tensor, predicted: Tensor, counted: Tensor | None = None, *, logits: bool = False
     ) -> Tensor:
-        """`count` by operations that never read a value back, on any device."""
+        """Like `count`, with operations that never read a value back, on any device."""
         if truth.numel() == 0:
             return torch.zeros(truth.shape[0], self.total, dtype=torch.int64, device=truth.device)
         places = self._places(truth.to(torch.int64), predicted.to(torch.int64), counted, logits).flatten(1)
-        # Several histograms an image: the device's atomic additions meet less often.
+        # Several histograms per image, so that the device's atomic additions collide less often.
         groups, pixels = places.shape
         copies = max(1, min(64, 2**22 // (groups * self.total)))
         lane = torch.arange(pixels, device=places.device) % copies
@@ -150,7 +151,7 @@ class PixelBins:
         return counts.view(groups, copies, self.total).sum(1, dtype=torch.int64)
 
     def _count_on_cpu(self, truth: Tensor, predicted: Tensor, logits: bool) -> Tensor:
-        """One image on the CPU: pairs of values first; what is odd in them sends it the longer way."""
+        """Count one image on the CPU by pairs of values; unexpected labels fall back to `count_without_sync`."""
         k, ignored = self.classes, self.ignored
         low, top = min(0, ignored or 0) - 1, max(k - 1, ignored or 0) + 1
         pairs = _pairs(truth.reshape(-1), predicted.reshape(-1), range(low, top + 1), range(-1, k + 1)).numpy()
@@ -174,7 +175,7 @@ class PixelBins:
         def by_value(labels: Tensor, start: int) -> Tensor:
             return labels.clamp(LEAST - 1, LEAST + length - 2) + (start + 1 - LEAST)
 
-        # The later, the stronger: an ignored pixel counts for nothing, whatever was predicted there.
+        # Later steps take precedence: an ignored pixel does not count, regardless of the prediction.
         bins = truth * self.classes + predicted
         if logits:
             bins = bins.masked_fill(predicted == self.classes, of_prediction + length)
@@ -190,11 +191,11 @@ class PixelBins:
 
 
 def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor:
-    """How often each pair of values occurs, int64 (rows, columns); values beyond a range count at its end.
+    """Count how often each pair of values occurs, int64 (rows, columns); values beyond a range count at its end.
 
-    Values are brought to 16 bits before they meet, in blocks that stay in the cache: a quarter of the bytes, and no
-    large temporaries. Neighboring pixels, mostly alike, go to different histograms: an addition need not wait for the
-    last one to the same place.
+    Values are converted to 16 bits before they are combined, in blocks that stay in the cache. This takes a quarter of
+    the bytes and no large temporaries. Neighboring pixels, which are mostly equal, go to different histograms, so that
+    an addition does not have to wait for the previous one to the same bin.
     """
     width, size = len(columns), len(rows) * len(columns)
     lanes = 4 if 4 * size < 2**15 else 1
@@ -211,21 +212,21 @@ def _pairs(first: Tensor, second: Tensor, rows: range, columns: range) -> Tensor
 
 @lru_cache(maxsize=16)
 def _shifts(lanes: int, size: int, least: int, dtype: torch.dtype, length: int) -> Tensor:
-    """What turns the sums of a block into places: from 0 on, and in the histogram of each pixel's lane."""
+    """Offsets that turn the sums of a block into bins that start at 0, in the histogram of each pixel's lane."""
     return ((torch.arange(length, device="cpu") % lanes) * size - least).to(dtype)
 
 
 def _narrow(values: Tensor, to: range, dtype: torch.dtype) -> Tensor:
     if values.dtype in (torch.uint8, torch.int8, torch.int16, torch.bool):
         return values.to(dtype).clamp_(to.start, to.stop - 1)
-    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # they lack arithmetic
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # these types lack arithmetic
         values = values.to(torch.int64)
     return values.clamp(to.start, to.stop - 1).to(dtype)
 
 
 @cache
 def _kernels(device: torch.device) -> ModuleType | None:
-    """The kernels, if they run on this device."""
+    """Return the module of kernels if they run on this device."""
     if device.type != "cuda" or find_spec("triton") is None:
         return None
     try:
@@ -238,9 +239,9 @@ def _kernels(device: torch.device) -> ModuleType | None:
             least=LEAST,
             values=1,
         )
-    except Exception as error:  # whatever a compiler that is not there may raise
+    except Exception as error:  # a missing compiler may raise anything
         warnings.warn(
-            f"Triton does not run here ({type(error).__name__}: {error}): metrics take the slower path", stacklevel=2
+            f"Triton does not run here ({type(error).__name__}: {error}): metrics use the slower path", stacklevel=2
         )
         return None
     return kernels

@@ -1,4 +1,4 @@
-"""Scores of depth maps, from sums that add up."""
+"""Scores of depth maps, computed from sums over pixels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class DepthMetric(SummedState):
     With p predicted, g true, e = ln p − ln g, and means over valid pixels:
     `rmse` = √mean (p−g)², `abs_rel` = mean |p−g|/g, `sq_rel` = mean (p−g)²/g, `rmse_log` = √mean e²,
     `log10` = mean |log₁₀ p − log₁₀ g|, `silog` = 100·√(mean e² − (mean e)²), `delta1…3` = share of pixels with
-    max(p/g, g/p) < 1.25, 1.25², 1.25³. `pixels` is the number of valid pixels; without any every score is NaN.
+    max(p/g, g/p) < 1.25, 1.25², 1.25³. `pixels` is the number of valid pixels; without valid pixels every score is NaN.
 
-    All but `rmse` divide by a depth or take its logarithm, and a depth can be 0: they see both p and g clamped.
+    All scores except `rmse` divide by a depth or take its logarithm, and a depth can be 0, so both p and g are clamped
+    for them.
 
     Args:
-        clamp: Least depth for the ratio and logarithm scores, or (least, greatest). Scores of different clamps cannot
-            be compared: work on depth in [0, 1] often uses (0.1, 1.0).
+        clamp: Least depth for the ratio and logarithm scores, or (least, greatest). Scores with different clamps cannot
+            be compared. Work on depth in [0, 1] often uses (0.1, 1.0).
 
     Raises:
         ConfigError: Limits that are not 0 < least < greatest.
@@ -42,7 +43,7 @@ class DepthMetric(SummedState):
         (0.25, 0.5, 1.4142)
 
     Source:
-        Eigen et al., "Depth Map Prediction from a Single Image", 2014, section 4; silog as the KITTI benchmark.
+        Eigen et al., "Depth Map Prediction from a Single Image", 2014, section 4; silog as in the KITTI benchmark.
     """
 
     def __init__(self, clamp: float | Sequence[float] = 1e-3) -> None:
@@ -60,7 +61,7 @@ class DepthMetric(SummedState):
         )
 
     def rules(self) -> dict[str, Any]:
-        """The clamp."""
+        """Return the clamp."""
         return {"clamp": (self.least, self.greatest)}
 
     @torch.no_grad()
@@ -69,8 +70,8 @@ class DepthMetric(SummedState):
 
         Args:
             output: Predicted depth.
-            target: True depth; anything, NaN included, where the weight is 0.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            target: True depth; any value, including NaN, where the weight is 0.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output: floats (N, 1, H, W)
@@ -78,7 +79,7 @@ class DepthMetric(SummedState):
 
         Raises:
             InputShapeError: An output that is not (N, 1, H, W) floats.
-            SizeMismatchError: A target or weight of another size.
+            SizeMismatchError: A target or weight of a different size.
             DataError: Weights other than 0 and 1.
         """
         if output.ndim != 4 or output.shape[1] != 1 or not output.is_floating_point():
@@ -89,7 +90,7 @@ class DepthMetric(SummedState):
         counted = counted_pixels(weight, predicted)
         counted = torch.ones_like(predicted, dtype=torch.bool) if counted is None else counted
         strange_output, strange_target = counted & ~predicted.isfinite(), counted & ~truth.isfinite()
-        # Where nothing counts both depths are 1, so that every term is 0 whatever stood there.
+        # Where a pixel does not count, both depths are set to 1, so that every term is 0.
         predicted, truth = (torch.where(counted, depth, 1.0) for depth in (predicted, truth))
         squared = (predicted - truth).square()
         predicted, truth = (depth.clamp(self.least, self.greatest) for depth in (predicted, truth))
@@ -104,7 +105,7 @@ class DepthMetric(SummedState):
         )
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted.
+        """Compute all scores of the pixels counted so far.
 
         Raises:
             NonFiniteError: NaN or infinity was predicted at a valid pixel.

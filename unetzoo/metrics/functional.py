@@ -4,16 +4,16 @@
 tp, fp, fn, tn = get_stats(predicted, target, mode="multiclass", num_classes=19, ignore_index=255)
 iou_score(tp, fp, fn, tn, reduction="macro")
 ```
-Where SMP's value is well-defined ours is the same, in float64. Where it is not:
+Where SMP's value is well-defined, these functions return the same in float64. The differences are:
 
-- `zero_division` is NaN by default here, and then not counted in a mean; SMP's is 1, which rewards every class that
-  does not occur. It holds for `"micro"` too, where SMP returns NaN.
-- `class_weights` belong to the weighted reductions alone. SMP also takes them for `"macro"`, and divides that and
-  `"weighted-imagewise"` by the number of classes once more.
-- `get_stats` refuses labels outside the classes (SMP silently counts them as no class at all), takes `ignore_index` in
+- `zero_division` is NaN by default, and NaN is not counted in means. In SMP it is 1, which rewards every class that
+  does not occur. It also applies to `"micro"`, where SMP returns NaN.
+- `class_weights` are only for the weighted reductions. SMP also takes them for `"macro"`, and divides that and
+  `"weighted-imagewise"` by the number of classes a second time.
+- `get_stats` rejects labels outside the classes (SMP silently counts them as no class), supports `ignore_index` in
   every mode, and is exact above 2²⁴ pixels.
 
-These functions return at once, so they wait for the device; `SegmentationMetric.update` does not.
+These functions return final values, so they wait for the device; `SegmentationMetric.update` does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Formula = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 class Score(Protocol):
-    """A score of counts; see `iou_score`."""
+    """Signature of the scores; see `iou_score`."""
 
     def __call__(
         self,
@@ -48,7 +48,7 @@ class Score(Protocol):
         class_weights: Sequence[float] | None = None,
         zero_division: float = math.nan,
     ) -> Tensor:
-        """The score."""
+        """Compute the score."""
         ...
 
 
@@ -61,14 +61,14 @@ def get_stats(
     threshold: float | Sequence[float] | None = None,
     num_classes: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """True positive, false positive, false negative and true negative pixels of every image and class.
+    """Count true positive, false positive, false negative and true negative pixels per image and class.
 
     Args:
-        output: Predicted labels; or, with `threshold`, numbers that are compared with it (`≥`).
+        output: Predicted labels; or, with `threshold`, numbers to compare with it (`≥`).
         target: True labels.
         mode: "binary", "multiclass" or "multilabel".
         ignore_index: Label of the pixels that do not count.
-        threshold: For binary and multilabel: the output from which on the label is predicted; one, or one per label.
+        threshold: For binary and multilabel: the smallest output that predicts the label; one, or one per label.
         num_classes: For multiclass: number of classes.
 
     Shape:
@@ -78,7 +78,7 @@ def get_stats(
     Raises:
         ConfigError: Arguments that do not fit the mode.
         SizeMismatchError: Output and target of different shapes.
-        DataError: A target that is not of integers.
+        DataError: A target without integer labels.
         LabelRangeError: Labels outside the classes.
         NonFiniteError: NaN in the output.
 
@@ -94,7 +94,7 @@ def get_stats(
         raise ConfigError("multiclass needs num_classes", expected="at least 2", found=num_classes)
     predicted, bins = _decided(output, mode, threshold), PixelBins((multiclass and num_classes) or 2, ignore_index)
     truth = true_labels(target, predicted, output)
-    tables = predicted.shape[: 1 if multiclass else 2]  # a table an image; or an image and label
+    tables = predicted.shape[: 1 if multiclass else 2]  # one table per image, or per image and label
     truth, predicted = (labels.reshape(math.prod(tables), -1) for labels in (truth, predicted))
     counts = bins.count(truth, predicted, logits=output.is_floating_point())
     bins.check(counts.sum(0).tolist())
@@ -103,10 +103,10 @@ def get_stats(
 
 
 def stats_of(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """tp, fp, fn, tn (1, C) of a confusion matrix (C, C) with rows = truth, such as a metric's `confusion`.
+    """Return tp, fp, fn, tn (1, C) of a confusion matrix (C, C), rows = truth, such as a metric's `confusion`.
 
     Raises:
-        InputShapeError: Not a square of integers.
+        InputShapeError: Not a square matrix of integers.
 
     Examples:
         >>> [counts.tolist() for counts in stats_of(torch.tensor([[3, 1], [0, 2]]))]
@@ -127,26 +127,26 @@ def iou_score(
     class_weights: Sequence[float] | None = None,
     zero_division: float = math.nan,
 ) -> Tensor:
-    """IoU, Jaccard: tp / (tp + fp + fn).
+    """IoU (Jaccard index): tp / (tp + fp + fn).
 
     Args:
         tp: True positives.
         fp: False positives.
         fn: False negatives.
         tn: True negatives.
-        reduction: "micro": of the counts of all images and classes; "macro", "weighted": of each class over all
-            images, then the mean over classes; "micro-imagewise": of the counts of all classes of an image, then the
-            mean over images; "macro-imagewise", "weighted-imagewise": of each image and class, then the mean over
-            images, then over classes; None, "none": of each image and class.
+        reduction: "micro": from the counts of all images and classes; "macro", "weighted": per class over all images,
+            then the mean over classes; "micro-imagewise": per image from the counts of all classes, then the mean over
+            images; "macro-imagewise", "weighted-imagewise": per image and class, then the mean over images, then over
+            classes; None, "none": per image and class.
         class_weights: For the weighted reductions: one weight per class.
         zero_division: Value where the denominator is 0; NaN is not counted in means.
 
     Shape:
-        - tp, fp, fn, tn: integers (N, C), alike; any shape for "micro" and None
+        - tp, fp, fn, tn: integers (N, C), of the same shape; any shape for "micro" and None
         - result: float64, a number; the counts' shape for None
 
     Raises:
-        ConfigError: An unknown reduction; weights without a weighted reduction, or none for one.
+        ConfigError: An unknown reduction; weights without a weighted reduction, or the reverse.
         InputShapeError: Counts of different shapes, or not (N, C).
 
     Examples:
@@ -167,7 +167,7 @@ def fbeta_score(
     class_weights: Sequence[float] | None = None,
     zero_division: float = math.nan,
 ) -> Tensor:
-    """F-beta: (1 + β²)·tp / ((1 + β²)·tp + β²·fn + fp); arguments as of `iou_score`.
+    """F-beta: (1 + β²)·tp / ((1 + β²)·tp + β²·fn + fp); arguments as in `iou_score`.
 
     Args:
         tp: True positives.
@@ -180,7 +180,7 @@ def fbeta_score(
         zero_division: See `iou_score`.
 
     Raises:
-        ConfigError: As of `iou_score`; or β that is not positive.
+        ConfigError: As in `iou_score`; a β that is not positive.
     """
     if not 0.0 < beta < math.inf:
         raise ConfigError("unusable beta", expected="a positive number", found=beta)
@@ -193,7 +193,7 @@ def fbeta_score(
 
 
 def _named(name: str, formula: Formula, text: str) -> Score:
-    """A score with the signature of `iou_score`."""
+    """Return a score with the signature of `iou_score`."""
 
     def score(
         tp: Tensor,
@@ -207,7 +207,7 @@ def _named(name: str, formula: Formula, text: str) -> Score:
         return _score(formula, (tp, fp, fn, tn), reduction, class_weights, zero_division)
 
     score.__name__ = score.__qualname__ = name
-    score.__doc__ = f"{text}; arguments, shapes and errors as of `iou_score`."
+    score.__doc__ = f"{text}; arguments, shapes and errors as in `iou_score`."
     return score
 
 
@@ -270,7 +270,7 @@ def _weighted(score: Tensor, class_weights: Sequence[float]) -> Tensor:
 
 
 def _decided(output: Tensor, mode: str, threshold: float | Sequence[float] | None) -> Tensor:
-    """Predicted labels; 2 where an output to be compared with the threshold is NaN."""
+    """Return predicted labels; 2 where an output compared with the threshold is NaN."""
     floating = output.is_floating_point()
     if mode == "multiclass":
         if floating or threshold is not None:

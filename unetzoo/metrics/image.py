@@ -1,4 +1,4 @@
-"""How like two images are: SSIM and PSNR."""
+"""Similarity of images: SSIM and PSNR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .state import SummedState, flags
 
 
 class _ImageMetric(SummedState):
-    """A score of each image, averaged over images; what both metrics check."""
+    """Base of the scores averaged over images, with the checks that both metrics share."""
 
     def __init__(self, data_range: float, sums: int, counts: int) -> None:
         if not 0.0 < data_range < math.inf:
@@ -26,16 +26,16 @@ class _ImageMetric(SummedState):
             {
                 "sums": torch.zeros(sums, dtype=torch.float64),
                 "counts": torch.zeros(counts, dtype=torch.int64),
-                "faults": torch.zeros(3, dtype=torch.int64),  # values of output, of target; images too wide
+                "faults": torch.zeros(3, dtype=torch.int64),  # values of output, of target; images beyond the range
             }
         )
 
     def rules(self) -> dict[str, Any]:
-        """The range of values."""
+        """Return the range of values."""
         return {"data_range": self.data_range}
 
     def _prepared(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Both images in double precision, 0 where not counted; which pixels count (N, 1, H, W); and the faults."""
+        """Return both images as float64, 0 where not counted; the mask of counted pixels (N, 1, H, W); the faults."""
         if output.ndim != 4 or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
             raise InputShapeError("unusable output", expected="images (N, C, H, W), floating point", found=found)
@@ -71,11 +71,11 @@ class _ImageMetric(SummedState):
 class SSIMMetric(_ImageMetric):
     """Structural similarity, the mean over images.
 
-    Gaussian window of σ = 1.5, 11×11 pixels, variances of the population, K₁ = 0.01, K₂ = 0.03; only windows that lie
-    wholly inside the image (and, with a weight, contain only counted pixels) count; channels are averaged. As
+    Gaussian window of σ = 1.5, 11×11 pixels, population variance, K₁ = 0.01, K₂ = 0.03. Only windows entirely inside
+    the image (and, with a weight, of counted pixels only) count; channels are averaged. The result equals that of
     scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
 
-    `compute` gives `ssim` and the number of `images` it is the mean of.
+    `compute` returns `ssim` and `images`, the number of images averaged.
 
     Args:
         data_range: The largest minus the smallest value that an image may have. SSIM depends on it: 1 for images in
@@ -102,20 +102,20 @@ class SSIMMetric(_ImageMetric):
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Count a batch; without waiting for the device.
+        """Count a batch without waiting for the device.
 
         Args:
-            output: Images.
-            target: What they should be.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            output: Predicted images.
+            target: True images.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output, target: (N, C, H, W), at least 11×11; a target of one channel may be (N, H, W)
             - weight: (N, 1, H, W) or (N, H, W)
 
         Raises:
-            InputShapeError: No floating-point images, or smaller than the window.
-            SizeMismatchError: A target or weight of another size.
+            InputShapeError: Output that is not floating point, or smaller than the window.
+            SizeMismatchError: A target or weight of a different size.
             DataError: Weights other than 0 and 1.
         """
         side = 2 * self.RADIUS + 1
@@ -129,11 +129,11 @@ class SSIMMetric(_ImageMetric):
         self.add(sums=scores.sum()[None], counts=flags(windows > 0), faults=faults)
 
     def compute(self) -> dict[str, float]:
-        """The mean over images; NaN without any.
+        """Compute the mean over images; NaN without images.
 
         Raises:
             NonFiniteError: NaN or infinity in the output.
-            DataError: NaN or infinity in the target; values wider apart than `data_range`.
+            DataError: NaN or infinity in the target; a range of values wider than `data_range`.
         """
         self._report()
         images = int(self._sums["counts"][0])
@@ -160,8 +160,8 @@ class SSIMMetric(_ImageMetric):
 class PSNRMetric(_ImageMetric):
     """Peak signal-to-noise ratio in dB: 10·log₁₀(data_range² / MSE).
 
-    `compute` gives `psnr`, the mean over images; `psnr_pooled`, of the MSE over all values of all images; that
-    `mse`; and the number of `images`. An image without any error has an infinite PSNR, and then so has the mean.
+    `compute` returns `psnr`, the mean over images; `psnr_pooled`, the PSNR of the MSE over all values of all images;
+    that `mse`; and the number of `images`. The PSNR of an image without any error is infinite, and so is the mean.
 
     Args:
         data_range: The largest minus the smallest value that an image may have.
@@ -181,20 +181,20 @@ class PSNRMetric(_ImageMetric):
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Count a batch; without waiting for the device.
+        """Count a batch without waiting for the device.
 
         Args:
-            output: Images.
-            target: What they should be.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            output: Predicted images.
+            target: True images.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output, target: (N, C, H, W); a target of one channel may be (N, H, W)
             - weight: (N, 1, H, W) or (N, H, W)
 
         Raises:
-            InputShapeError: No floating-point images.
-            SizeMismatchError: A target or weight of another size.
+            InputShapeError: Output that is not floating point.
+            SizeMismatchError: A target or weight of a different size.
             DataError: Weights other than 0 and 1.
         """
         one, two, counted, faults = self._prepared(output, target, weight)
@@ -209,11 +209,11 @@ class PSNRMetric(_ImageMetric):
         )
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted; NaN without any image.
+        """Compute all scores of the images counted so far; NaN without images.
 
         Raises:
             NonFiniteError: NaN or infinity in the output.
-            DataError: NaN or infinity in the target; values wider apart than `data_range`.
+            DataError: NaN or infinity in the target; a range of values wider than `data_range`.
         """
         self._report()
         images, perfect, values = self._sums["counts"].tolist()

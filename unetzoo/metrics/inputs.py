@@ -1,4 +1,4 @@
-"""Inputs of metrics: names of classes, logits or label maps, and the target."""
+"""Checks and conversions of metric inputs: class names, logits or label maps, and targets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..wording import pluralize
 
 Mode = Literal["binary", "multiclass", "multilabel"]
 
-NUMBERS = 2**21  # logits that are worked on at once on the CPU: few enough for its caches
+NUMBERS = 2**21  # number of logits processed at once on the CPU, so that they fit into its caches
 BINARY = ("background", "foreground")
 
 
 def class_names(num_classes: int | None, labels: LabelSpec | None, mode: str | None = None) -> tuple[str, ...]:
-    """One name per class; binary tasks (`num_classes=1`) have two.
+    """Return one name per class; binary tasks (`num_classes=1`) have two.
 
     Raises:
-        ConfigError: Neither num_classes nor labels, or both and they contradict each other.
+        ConfigError: Neither num_classes nor labels, or both and they are inconsistent.
     """
     multilabel = mode == "multilabel"
     least = 1 if multilabel else 2
@@ -49,10 +49,10 @@ def class_names(num_classes: int | None, labels: LabelSpec | None, mode: str | N
 
 
 def binary_names(num_classes: int | None, labels: LabelSpec | None, metric: str) -> tuple[str, str]:
-    """The two names of a binary task.
+    """Return the two names of a binary task.
 
     Raises:
-        ConfigError: Another number of classes.
+        ConfigError: A different number of classes.
     """
     names = class_names(1 if num_classes is None and labels is None else num_classes, labels)
     if len(names) != 2:
@@ -65,9 +65,9 @@ def binary_names(num_classes: int | None, labels: LabelSpec | None, metric: str)
 
 
 def counted_pixels(weight: Tensor | None, like: Tensor) -> Tensor | None:
-    """Which pixels of (N, …, H, W) labels count: where the weight is not 0; None when there is no weight.
+    """Return which pixels of (N, …, H, W) labels count, where the weight is not 0; None without a weight.
 
-    Metrics count pixels, so a weight is 0 or 1. One that is not bool is checked, for which the host waits.
+    Metrics count pixels, so a weight is 0 or 1. A weight that is not bool is checked, and the host waits for that.
 
     Raises:
         SizeMismatchError: A weight that is not (N, H, W) or (N, 1, H, W).
@@ -94,10 +94,10 @@ def counted_pixels(weight: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def group_members(labels: LabelSpec | None) -> dict[str, tuple[int, ...]]:
-    """The merged regions of a label set.
+    """Return the members of each group of a label set.
 
     Raises:
-        ConfigError: A group that has the name of another class, so that scores would share a key.
+        ConfigError: A group with the name of another class; their scores would share a key.
     """
     groups = {name: tuple(sorted(set(members))) for name, members in labels.groups.items()} if labels else {}
     for name, members in groups.items():
@@ -107,10 +107,10 @@ def group_members(labels: LabelSpec | None) -> dict[str, tuple[int, ...]]:
 
 
 def ignored_label(ignore_index: int | None, labels: LabelSpec | None) -> int | None:
-    """The label that does not count: the argument, else that of the label set.
+    """Return the ignored label: the argument, or else that of the label set.
 
     Raises:
-        ConfigError: Something that is no label.
+        ConfigError: Not an integer.
     """
     ignored = labels.ignore_index if ignore_index is None and labels is not None else ignore_index
     if ignored is not None and (not isinstance(ignored, int) or isinstance(ignored, bool)):
@@ -119,7 +119,7 @@ def ignored_label(ignore_index: int | None, labels: LabelSpec | None) -> int | N
 
 
 def empty_value(empty: Literal["nan", 0, 1]) -> float:
-    """The policy for scores without a denominator, as a number.
+    """Return the policy for scores without a denominator as a number.
 
     Raises:
         ConfigError: An unknown policy.
@@ -130,10 +130,10 @@ def empty_value(empty: Literal["nan", 0, 1]) -> float:
 
 
 def check_probability(value: float, what: str) -> float:
-    """A probability strictly between 0 and 1.
+    """Check that a value is a probability strictly between 0 and 1 and return it.
 
     Raises:
-        ConfigError: Another value.
+        ConfigError: Any other value.
     """
     if not 0.0 < value < 1.0:
         raise ConfigError(f"unusable {what}", expected="a probability in (0, 1)", found=value)
@@ -141,16 +141,16 @@ def check_probability(value: float, what: str) -> float:
 
 
 def logit_of(probability: float) -> float:
-    """The logit whose sigmoid is this probability."""
+    """Return the logit of a probability."""
     return math.log(probability / (1.0 - probability))
 
 
 def true_labels(target: Tensor, predicted: Tensor, output: Tensor) -> Tensor:
-    """The truth in the shape and on the device of the predicted labels, which come from this output.
+    """Return the target with the shape and device of the labels predicted from the output.
 
     Raises:
-        DataError: A target that is not of integers.
-        SizeMismatchError: A target of another shape.
+        DataError: A target without integer labels.
+        SizeMismatchError: A target of the wrong shape.
     """
     shape = predicted.shape
     truth = target.squeeze(1) if target.ndim == len(shape) + 1 and target.shape[1] == 1 else target
@@ -170,10 +170,10 @@ def true_labels(target: Tensor, predicted: Tensor, output: Tensor) -> Tensor:
 
 
 def predicted_labels(output: Tensor, classes: int, threshold: float = 0.5) -> tuple[Tensor, bool]:
-    """Predicted labels (N, H, W), and whether they were logits; a pixel with NaN then has the label `classes`.
+    """Return predicted labels (N, H, W) and whether they come from logits, where NaN has the label `classes`.
 
     Raises:
-        InputShapeError: Neither logits of these classes nor a label map.
+        InputShapeError: Neither logits with this number of classes nor a label map.
     """
     if not output.is_floating_point():
         labels = output.squeeze(1) if output.ndim == 4 and output.shape[1] == 1 else output
@@ -194,19 +194,19 @@ def predicted_labels(output: Tensor, classes: int, threshold: float = 0.5) -> tu
 
 
 def above(logits: Tensor, threshold: float) -> Tensor:
-    """1 where a logit's probability exceeds the threshold, 0 where not, 2 where it is NaN."""
+    """Return 1 where the probability of a logit exceeds the threshold, 2 where it is NaN, 0 elsewhere."""
     return (logits > logit_of(threshold)).to(torch.uint8).masked_fill_(logits.isnan(), 2)
 
 
 def argmax(logits: Tensor) -> Tensor:
-    """The first of the largest channels of (N, C, …), as the smallest integer type that holds C; C where one is NaN."""
+    """Return the argmax over channels (N, C, …) in a small integer type; the first of equals, C where one is NaN."""
     classes = logits.shape[1]
     dtype = torch.uint8 if classes < 2**8 else torch.int32
     if logits.device.type != "cpu" or logits.is_contiguous(memory_format=torch.channels_last):
         best, index = logits.max(1)  # NaN is the maximum wherever it occurs
         return index.to(dtype).masked_fill_(best.isnan(), classes)
-    # The maximum first, then the first channel that equals it: torch's own argmax strides over the channels of each
-    # pixel and is ten times slower. NaN equals nothing, which leaves 0, and so the label C.
+    # Find the maximum, then the first channel that equals it: torch's argmax strides over the channels of each pixel
+    # and is ten times slower. NaN equals nothing, so its rank remains 0, which becomes the label C.
     batch, _, *size = logits.shape
     flat = logits.flatten(2)
     rank = torch.arange(classes, 0, -1, dtype=dtype, device=logits.device)[:, None]
@@ -222,7 +222,7 @@ def argmax(logits: Tensor) -> Tensor:
 
 
 def range_error(what: Literal["truth", "prediction"], counts: Mapping[str, int], classes: int) -> LabelRangeError:
-    """The error for labels outside the classes, by value."""
+    """Return the error for labels outside the classes, given their counts by value."""
     hints = {
         "truth": "pass ignore_index if they mark ignored pixels, else map file values to classes in the data set",
         "prediction": "predict class indices, or give the metric as many classes as are predicted",
@@ -238,27 +238,27 @@ def range_error(what: Literal["truth", "prediction"], counts: Mapping[str, int],
 
 
 def nan_error(pixels: int) -> NonFiniteError:
-    """The error for logits that are not numbers."""
+    """Return the error for NaN in the logits."""
     return NonFiniteError(
         "NaN in the logits",
         expected="numbers",
         found=f"NaN at {pluralize(pixels, 'pixel')}",
-        hint="look at the network's weights and input; no score of such logits would mean anything",
+        hint="check the weights and the input of the network; scores of such logits are meaningless",
     )
 
 
 def exceeds(logits: Tensor, probability: float) -> Tensor:
-    """Where the most likely class exceeds this probability."""
+    """Return where the most likely class exceeds this probability."""
     logits = logits.float()
     log = F.logsigmoid(logits.abs()) if logits.shape[1] == 1 else logits.amax(1) - logits.logsumexp(1)
     return log > math.log(probability)
 
 
 def checked_mode(mode: Mode | None, classes: int) -> Mode:
-    """The mode of a metric; by default that of the number of classes.
+    """Return the mode of a metric; by default it follows from the number of classes.
 
     Raises:
-        ConfigError: An unknown mode; a binary metric of another number of classes.
+        ConfigError: An unknown mode; a binary metric without exactly two classes.
     """
     if mode not in (None, "binary", "multiclass", "multilabel"):
         raise ConfigError("unknown mode", expected="binary, multiclass or multilabel", found=repr(mode))
@@ -270,10 +270,10 @@ def checked_mode(mode: Mode | None, classes: int) -> Mode:
 
 
 def thresholds_of(threshold: float | Sequence[float], mode: Mode, classes: int) -> tuple[float, ...]:
-    """One threshold, or one per label when multilabel.
+    """Return one threshold, or one per label if multilabel.
 
     Raises:
-        ConfigError: No probability, another number of them, or thresholds of exclusive classes.
+        ConfigError: Not a probability, the wrong number of thresholds, or thresholds for exclusive classes.
     """
     values = (threshold,) if isinstance(threshold, int | float) else tuple(threshold)
     most = classes if mode == "multilabel" else 1

@@ -1,4 +1,4 @@
-"""Whether pixels of one object stay together: the Rand scores of the ISBI 2012 task, and its pixel error."""
+"""Rand scores and pixel error of the ISBI 2012 challenge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Segments = NDArray[np.integer[Any]]
 
 
 class Pairs(NamedTuple):
-    """Pairs of pixels: that are together in truth and prediction, in the truth, in the prediction; and all pairs."""
+    """Numbers of pixel pairs: together in both, in the truth, in the prediction; and all pairs."""
 
     both: int
     truth: int
@@ -32,14 +32,14 @@ class Pairs(NamedTuple):
 
     @property
     def f(self) -> float:
-        """Twice those of both, by those of truth and those of the prediction; NaN where no pixels are together."""
+        """F-score, 2·both / (truth + predicted); NaN where no pixels are together."""
         return ratio(2 * self.both, self.truth + self.predicted, math.nan)
 
 
 class RandMetric(SummedState):
-    """Rand scores of objects that boundaries separate, such as cells between membranes.
+    """Rand scores of objects separated by boundaries, such as cells between membranes.
 
-    Objects are the connected parts of the foreground, of the truth and of the prediction. Only pixels of the true
+    Objects are the connected components of the foreground in truth and prediction. Only pixels of the true
     foreground count (foreground-restricted), so boundaries may be drawn thicker or thinner. Over all pairs of such
     pixels of one image, summed over images:
 
@@ -47,13 +47,13 @@ class RandMetric(SummedState):
       adapted Rand error
     - `rand_split` = both / true: 1 when no object is split; `rand_merge` = both / predicted: 1 when none are merged
     - `rand_index`: share of pairs that are rightly together or rightly apart
-    - `rand_threshold`: of the thresholds, that of the best `rand_f`, at which all of these are computed
+    - `rand_threshold`: the threshold with the best `rand_f`, at which all of these are computed
     - `image/rand_f`: at that threshold, the mean over images
-    - `pixel_error`: share of pixels (of all that are not ignored) that are wrong, at the best threshold for it,
+    - `pixel_error`: share of wrong pixels among all that are not ignored, at the threshold that is best for it,
       `pixel_threshold`
 
-    Ignored pixels part objects, of the truth and of the prediction alike: what is predicted there changes nothing.
-    Boundaries are not thinned before counting, as the challenge later did. SciPy labels the objects on the host, so
+    Ignored pixels separate objects in truth and prediction, so the prediction there does not matter. Boundaries are not
+    thinned before counting, unlike in later versions of the challenge. SciPy labels the objects on the host, so
     `update` waits for the device.
 
     Args:
@@ -64,8 +64,8 @@ class RandMetric(SummedState):
         thresholds: Probabilities of the foreground above which a pixel belongs to it; the best one is chosen. More
             than one needs logits.
         connectivity: 1: pixels are neighbors above, below, left and right; 2: diagonally too.
-        predicted_boundary: What predicted boundary pixels within a true object are: "single", each an object of its
-            own, or "object", all of an image one object.
+        predicted_boundary: How to treat predicted boundary pixels within a true object: "single", each pixel is a
+            separate object, or "object", all of an image form one object.
 
     Raises:
         ConfigError: Not binary; unusable settings.
@@ -116,12 +116,12 @@ class RandMetric(SummedState):
                 "wrong": torch.zeros(count, dtype=torch.int64),
                 "pixels": torch.zeros(1, dtype=torch.int64),
                 "image_f": torch.zeros(count, dtype=torch.float64),
-                "images": torch.zeros(count, dtype=torch.int64),  # that have an F-score
+                "images": torch.zeros(count, dtype=torch.int64),  # images with an F-score
             }
         )
 
     def rules(self) -> dict[str, Any]:
-        """Names, ignored label and settings."""
+        """Return names, ignored label and settings."""
         names = ("names", "ignore_index", "foreground", "thresholds", "connectivity", "predicted_boundary")
         return {name: getattr(self, name) for name in names}
 
@@ -132,7 +132,7 @@ class RandMetric(SummedState):
         Args:
             output: Logits, or a map of predicted labels.
             target: The true labels.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output: floats (N, 1, H, W) or (N, 2, H, W); or integers (N, H, W)
@@ -140,9 +140,9 @@ class RandMetric(SummedState):
             - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
-            InputShapeError: An output of another shape; labels where there are several thresholds.
+            InputShapeError: An output of the wrong shape; labels with several thresholds.
             SizeMismatchError: Output, target and weight of different sizes.
-            DataError: A target that is not of integers; weights other than 0 and 1.
+            DataError: A target without integer labels; weights other than 0 and 1.
             LabelRangeError: Labels other than 0, 1 and the ignored one.
             NonFiniteError: NaN in the logits.
         """
@@ -158,7 +158,7 @@ class RandMetric(SummedState):
                 self._count(index, *image)
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted; NaN where no pixels are together."""
+        """Compute all scores of the images counted so far; NaN where no pixels are together."""
         pairs = [Pairs(*row) for row in self._sums["pairs"].tolist()]
         wrong: list[int] = self._sums["wrong"].tolist()
         pixels = int(self._sums["pixels"])
@@ -197,7 +197,7 @@ class RandMetric(SummedState):
 
 
 def objects(mask: NDArray[np.bool_], connectivity: int = 1) -> Segments:
-    """Connected parts of a mask, numbered from 1; 0 elsewhere."""
+    """Return the connected components of a mask, numbered from 1; 0 elsewhere."""
     from scipy.ndimage import generate_binary_structure, label
 
     return label(mask, generate_binary_structure(mask.ndim, connectivity))[0]  # pyright: ignore
@@ -206,12 +206,12 @@ def objects(mask: NDArray[np.bool_], connectivity: int = 1) -> Segments:
 def pairs_of(
     truth: Segments, predicted: Segments, *, predicted_boundary: Literal["single", "object"] = "single"
 ) -> Pairs:
-    """Pairs of the pixels that the truth numbers above 0.
+    """Count the pairs of pixels whose true number is above 0.
 
     Args:
         truth: Numbered objects; pixels of 0 do not count.
         predicted: Numbered objects.
-        predicted_boundary: What predicted zeros are: see `RandMetric`.
+        predicted_boundary: How to treat predicted zeros; see `RandMetric`.
 
     Examples:
         >>> pairs_of(np.array([1, 1, 2, 2]), np.array([1, 1, 1, 1]))
@@ -226,6 +226,6 @@ def pairs_of(
 
 
 def _within(labels: Segments) -> int:
-    """Pairs of the same number."""
+    """Count the pairs of pixels with the same number."""
     counts = np.unique(labels, return_counts=True)[1]
     return int((counts * (counts - 1) // 2).sum())

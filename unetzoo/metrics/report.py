@@ -1,4 +1,4 @@
-"""Scores as a person reads them: tables for the terminal, and a folder of JSON and figures."""
+"""Reports of scores: tables for the terminal, and JSON files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ AVERAGES = ("micro", "macro", "weighted", "one_vs_rest", "defined")
 
 
 def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = None) -> list[Table]:
-    """The tables of flat scores: the whole, averages over classes, and one row per class.
+    """Build tables of flat scores: overall scores, averages over classes, and one row per class.
 
     Args:
-        scores: What a metric's `compute`, or the Trainer's `evaluate`, gave.
-        baseline: Scores to stand beside those of the whole, and beside the IoU of classes.
+        scores: Result of a metric's `compute` or the Trainer's `evaluate`.
+        baseline: Scores to show next to the overall scores and the IoU of each class.
 
     Examples:
         >>> [table.row_count for table in tables({"miou": 0.5, "micro/iou": 0.6, "iou/road": 0.7, "iou/car": 0.3})]
@@ -50,10 +50,10 @@ def tables(scores: Mapping[str, float], baseline: Mapping[str, float] | None = N
 
 
 def write_scores(scores: dict[str, float], folder: str | Path) -> dict[str, float]:
-    """Write scores.json, and return the scores.
+    """Write scores.json and return the scores.
 
     Raises:
-        DataError: A folder that cannot be written.
+        DataError: A folder that cannot be written to.
     """
     plain = {key: value if math.isfinite(value) else None for key, value in scores.items()}
     write_json(Path(folder) / "scores.json", plain)

@@ -1,4 +1,4 @@
-"""From the four counts of a class against all others to its scores; for Python integers and for tensors alike."""
+"""Scores from the four counts of a class against all others, for Python integers and tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMULAS: dict[str, Callable[[Any, Any, Any, Any], tuple[Any, Any]]] = {
 
 
 class Table(NamedTuple):
-    """One class, or several merged, against all others; Python integers, so that every quotient is exact."""
+    """Counts of one class, or several merged, against all others; Python integers, so that quotients are exact."""
 
     tp: int
     fp: int
@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
     @classmethod
     def of(cls, matrix: Sequence[Sequence[int]], members: Sequence[int]) -> Table:
-        """The counts of some classes, merged, in a confusion matrix with rows = truth."""
+        """Return the counts of some classes, merged, in a confusion matrix with rows = truth."""
         truth = sum(sum(matrix[index]) for index in members)
         predicted = sum(row[index] for row in matrix for index in members)
         tp = sum(matrix[row][column] for row in members for column in members)
@@ -41,20 +41,20 @@ class Table(NamedTuple):
 
     @classmethod
     def sum(cls, tables: Sequence[Table]) -> Table:
-        """The counts of several classes added up, for micro averages."""
+        """Sum the counts of several classes, for micro averages."""
         return cls(*map(sum, zip(*tables, strict=True)))
 
     def defined(self, score: str) -> bool:
-        """Whether a score has a denominator: IoU and F1 where truth or prediction has a pixel of the class."""
+        """Whether the denominator of a score is not 0; for IoU and F1, if the class is in truth or prediction."""
         return FORMULAS[score](*self)[1] > 0
 
     def scores(self, empty: float) -> dict[str, float]:
-        """Every score of `FORMULAS`; `empty` where the denominator is 0."""
+        """Compute every score of `FORMULAS`; `empty` where the denominator is 0."""
         return {name: ratio(*formula(*self), empty) for name, formula in FORMULAS.items()}
 
 
 class Curve(NamedTuple):
-    """Scores at every threshold: a pixel is foreground where its probability is at least that."""
+    """Scores at every threshold: a pixel is foreground if its probability is at least the threshold."""
 
     threshold: Floats
     precision: Floats
@@ -64,7 +64,7 @@ class Curve(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Pixels by predicted probability: how many, their mean probability, and the share that is foreground."""
+    """Pixels by predicted probability: their number, mean probability, and share of foreground."""
 
     pixels: NDArray[np.int64]
     predicted: Floats
@@ -72,7 +72,7 @@ class Calibration(NamedTuple):
 
 
 def one_vs_rest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """tp, fp, fn, tn of every class.
+    """Compute tp, fp, fn, tn of every class.
 
     Args:
         matrix: Confusion matrices, rows = truth.
@@ -87,12 +87,12 @@ def one_vs_rest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def ratio(numerator: int | float, denominator: int | float, empty: float) -> float:
-    """A quotient, or `empty` where there is nothing to divide by."""
+    """Return a quotient, or `empty` if the denominator is 0."""
     return numerator / denominator if denominator else empty
 
 
 def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """The weighted mean of the values that are defined; NaN when none is.
+    """Compute the weighted mean of the values that are not NaN; NaN if all are.
 
     Examples:
         >>> mean([0.5, math.nan, 1.0]), mean([0.5, 1.0], weights=[3, 1])

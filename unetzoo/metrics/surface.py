@@ -1,4 +1,4 @@
-"""How far outlines lie apart: Hausdorff, HD95, mean surface distance, surface Dice."""
+"""Distances between outlines: Hausdorff, HD95, mean surface distance, surface Dice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 
 class Distances(NamedTuple):
-    """Distances between the outlines of one object, predicted and true."""
+    """Distances between the predicted and the true outline of one object."""
 
     hausdorff: float
     hd95: float
@@ -33,31 +33,32 @@ class Distances(NamedTuple):
 class SurfaceMetric(SummedState):
     """Distances between the outlines of predicted and true objects, for each class of each image.
 
-    The outline of an object is its pixels that have a neighbor above, below, left or right outside of it; what lies
-    beyond the image is outside. With d the distance from a pixel of one outline to the nearest of the other:
+    The outline of an object consists of its pixels that have a neighbor above, below, left or right outside the
+    object; everything beyond the image is outside. With d the distance from a pixel of one outline to the nearest
+    pixel of the other:
 
-    - `hausdorff`: the largest d of both directions
+    - `hausdorff`: the largest d in either direction
     - `hd95`: the larger of the two directions' 95th percentiles of d
     - `assd`: average symmetric surface distance, the mean d over the pixels of both outlines
     - `nsd`: normalized surface Dice, the share of the pixels of both outlines with d ≤ tolerance
 
     Each is averaged over the images in which the class is in truth or prediction; `images/<class>` is their number.
-    A class that is in neither is not scored. One that is in one of them only is never rewarded: its distances are the
-    image's diagonal, more than any two of its pixels are apart, and its surface Dice is 0; `missed/<class>` and
-    `invented/<class>` count these images. `hausdorff`, `hd95`, `assd` and `nsd` alone are means over the classes that
-    were scored, `defined` of them.
+    A class that is in neither is not scored. A class that is in only one of them gets the worst scores: its distances
+    are the image's diagonal, more than the distance between any two pixels, and its surface Dice is 0;
+    `missed/<class>` and `invented/<class>` count these images. `hausdorff`, `hd95`, `assd` and `nsd` without a class
+    are means over the scored classes; `defined` is their number.
 
     SciPy computes the distances on the host, so `update` waits for the device.
 
     Args:
         num_classes: Number of classes; 1 means binary.
-        ignore_index: Label of the pixels that do not count: they belong to no object, true or predicted. That of
-            `labels` by default.
+        ignore_index: Label of the pixels that do not count: they belong to no object, true or predicted.
+            By default that of `labels`.
         labels: Names of the classes.
-        tolerance: Distance up to which surface Dice calls outlines equal, in the unit of `spacing`.
+        tolerance: Distance up to which surface Dice considers outlines equal, in the unit of `spacing`.
         spacing: Size of a pixel, or its height and width.
-        exclude: Classes not to score, by name or index, such as a background. Of two classes only the second is
-            scored anyway.
+        exclude: Classes not to score, by name or index, such as a background. With two classes only the second
+            is ever scored.
         threshold: Binary: the probability above which a pixel is foreground.
 
     Raises:
@@ -106,7 +107,7 @@ class SurfaceMetric(SummedState):
         )
 
     def rules(self) -> dict[str, Any]:
-        """Names of the scored classes, ignored label, tolerance, spacing, threshold."""
+        """Return names of the scored classes, ignored label, tolerance, spacing and threshold."""
         return {
             "classes": [self.names[index] for index in self.scored],
             "ignore_index": self.ignore_index,
@@ -122,7 +123,7 @@ class SurfaceMetric(SummedState):
         Args:
             output: Logits, or a map of predicted labels.
             target: The true labels.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output: floats (N, C, H, W), C = num_classes, or 1 for binary; or integers (N, H, W)
@@ -130,9 +131,9 @@ class SurfaceMetric(SummedState):
             - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
-            InputShapeError: An output of another shape.
+            InputShapeError: An output of the wrong shape.
             SizeMismatchError: Output, target and weight of different sizes.
-            DataError: A target that is not of integers; weights other than 0 and 1.
+            DataError: A target without integer labels; weights other than 0 and 1.
             LabelRangeError: Labels outside the classes.
             NonFiniteError: NaN in the logits.
         """
@@ -146,7 +147,7 @@ class SurfaceMetric(SummedState):
             self.add(sums=torch.from_numpy(sums), counts=torch.from_numpy(counts))
 
     def compute(self) -> dict[str, float]:
-        """All means of what was measured."""
+        """Compute all means of the images measured so far."""
         sums: list[list[float]] = self._sums["sums"].tolist()
         counts: list[list[int]] = self._sums["counts"].tolist()
         rows = [[ratio(s, n, math.nan) for s in row] for row, (n, *_) in zip(sums, counts, strict=True)]
@@ -173,7 +174,7 @@ class SurfaceMetric(SummedState):
     def _measured(
         self, predicted: NDArray[Any], truth: NDArray[Any], counted: Mask
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Distances and counts of one image, one row per class."""
+        """Return distances and counts of one image, one row per class."""
         sums, counts = np.zeros((len(self.scored), 4)), np.zeros((len(self.scored), 3), np.int64)
         for row, label in enumerate(self.scored):
             guess, true = (predicted == label) & counted, (truth == label) & counted
@@ -186,9 +187,10 @@ class SurfaceMetric(SummedState):
 def distances(
     predicted: Mask, truth: Mask, *, spacing: Sequence[float] = (1.0, 1.0), tolerance: float = 1.0
 ) -> Distances:
-    """Distances between the outlines of a predicted and a true object.
+    """Compute the distances between the outlines of a predicted and a true object.
 
-    Where one of them is empty: the image's diagonal, and a surface Dice of 0. Where both are: NaN.
+    If one of them is empty, the distances are the image's diagonal and the surface Dice is 0. If both are empty, all
+    are NaN.
 
     Args:
         predicted: The predicted object.
@@ -212,7 +214,7 @@ def distances(
             return Distances(math.nan, math.nan, math.nan, math.nan)
         diagonal = math.hypot(*(side * size for side, size in zip(truth.shape, spacing, strict=True)))
         return Distances(diagonal, diagonal, diagonal, 0.0)
-    box = _box(predicted | truth)  # nothing beyond it matters
+    box = _box(predicted | truth)  # pixels outside the box do not matter
     guess, true = outline(predicted[box]), outline(truth[box])
     to_true, to_guess = (np.asarray(distance_transform_edt(~edge, sampling=spacing)) for edge in (true, guess))
     out, back = to_true[guess], to_guess[true]
@@ -226,7 +228,7 @@ def distances(
 
 
 def outline(mask: Mask) -> Mask:
-    """The pixels of an object that touch what is not of it; beyond the image nothing is.
+    """Return the pixels of an object that touch its outside; everything beyond the image is outside.
 
     Examples:
         >>> outline(np.ones((3, 4), bool)).astype(int)

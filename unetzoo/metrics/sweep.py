@@ -1,4 +1,4 @@
-"""Binary segmentation over all thresholds: the best one, precision and recall, and whether probabilities are true."""
+"""Scores of binary segmentation over all thresholds: best threshold, precision and recall, and calibration."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from .state import SummedState, flags
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNIT = 2**30  # probabilities are summed as integers, in these parts of 1
+UNIT = 2**30  # probabilities are summed as integers, in units of 1/UNIT
 
 
 class SweepMetric(SummedState):
     """Scores of a binary segmentation over all thresholds, from a histogram of its probabilities.
 
-    `compute` gives:
+    `compute` returns:
 
-    - `best_threshold`: of the thresholds 0, 1/bins, …, the one of the highest F1 (and so of the highest IoU), the
-      lowest of equals; `best_f1`, `best_iou`, `best_precision`, `best_sensitivity` there
+    - `best_threshold`: of the thresholds 0, 1/bins, …, the one with the highest F1 (and thus the highest IoU); the
+      lowest of equals; `best_f1`, `best_iou`, `best_precision`, `best_sensitivity` at this threshold
     - `average_precision`: Σ (Rₙ − Rₙ₋₁)·Pₙ over falling thresholds
     - `ece`: expected calibration error of the probability of foreground, Σ over bins of (share of pixels)·|mean
       probability − share of foreground|; `mce`: the largest such difference
-    - `prevalence`: share of true foreground; `pixels`: how many were counted
+    - `prevalence`: share of true foreground; `pixels`: number of counted pixels
 
-    Without true foreground, precision and recall mean nothing: those scores are NaN. All counts are integers and the
-    probabilities of calibration are summed in units of 2⁻³⁰, so that the order of batches and processes changes
-    nothing.
+    Without true foreground, precision and recall are undefined and their scores are NaN. All counts are integers, and
+    the probabilities for calibration are summed in units of 2⁻³⁰, so the result does not depend on the order of
+    batches and processes.
 
     Args:
         num_classes: 1, or 2.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Two names, background first.
-        bins: Thresholds; probabilities nearer than 1/bins count as equal.
-        calibration_bins: Bins of equal width for the calibration; they must divide `bins`.
+        bins: Number of thresholds; probabilities within the same 1/bins count as equal.
+        calibration_bins: Number of bins of equal width for the calibration; must divide `bins`.
 
     Raises:
         ConfigError: Not binary; bins that do not fit.
@@ -56,8 +56,8 @@ class SweepMetric(SummedState):
         (0.2, 1.0, 0.25)
 
     Source:
-        Calibration as in Guo et al., "On Calibration of Modern Neural Networks", 2017, equations 2–5, of the
-        probability of foreground rather than of the more likely class.
+        Calibration as in Guo et al., "On Calibration of Modern Neural Networks", 2017, equations 2–5, for the
+        probability of foreground rather than that of the more likely class.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class SweepMetric(SummedState):
         )
 
     def rules(self) -> dict[str, Any]:
-        """Names and ignored label."""
+        """Return names and ignored label."""
         return {"names": self.names, "ignore_index": self.ignore_index}
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Count a batch; without waiting for the device.
+        """Count a batch without waiting for the device.
 
         Args:
             output: Logits.
             target: The true labels, 0 and 1.
-            weight: Which pixels count: bool, or 0 and 1. All by default.
+            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
 
         Shape:
             - output: floats (N, 1, H, W), or (N, 2, H, W) for softmax
@@ -102,9 +102,9 @@ class SweepMetric(SummedState):
             - weight: (N, H, W) or (N, 1, H, W)
 
         Raises:
-            InputShapeError: An output of another shape.
+            InputShapeError: An output of the wrong shape.
             SizeMismatchError: Output, target and weight of different sizes.
-            DataError: A target that is not of integers; weights other than 0 and 1.
+            DataError: A target without integer labels; weights other than 0 and 1.
         """
         if output.ndim != 4 or output.shape[1] not in (1, 2) or not output.is_floating_point():
             found = f"{tuple(output.shape)} of {output.dtype}"
@@ -118,7 +118,7 @@ class SweepMetric(SummedState):
         strange = counted & (truth != 0) & (truth != 1)
         nan = counted & probability.isnan()
         counted = (counted & ~strange & ~nan).flatten()
-        # One bin more for what does not count.
+        # An extra bin for the pixels that do not count.
         place = (probability * self.bins).nan_to_num(0.0).long().clamp_(max=self.bins - 1).flatten()
         rows = torch.where(counted, place + truth.flatten().long() * self.bins, 2 * self.bins)
         columns = torch.where(counted, place // (self.bins // self.calibration_bins), self.calibration_bins)
@@ -130,7 +130,7 @@ class SweepMetric(SummedState):
         )
 
     def compute(self) -> dict[str, float]:
-        """All scores of what was counted.
+        """Compute all scores of the pixels counted so far.
 
         Raises:
             LabelRangeError: Labels other than 0, 1 and the ignored one.
@@ -159,7 +159,7 @@ class SweepMetric(SummedState):
         }
 
     def curve(self) -> Curve:
-        """Scores at every threshold, rising; precision is NaN where nothing is predicted any more."""
+        """Return scores at every threshold in ascending order; precision is NaN where nothing is predicted."""
         histogram = self._sums["histogram"].cpu().numpy()
         fp, tp = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
         fn = histogram[1].sum() - tp
@@ -172,7 +172,7 @@ class SweepMetric(SummedState):
         return Curve(threshold, scores["precision"], scores["sensitivity"], scores["f1"], scores["iou"])
 
     def calibration(self) -> Calibration:
-        """Probability and truth by bins of probability; NaN in bins without pixels."""
+        """Return mean probability and share of foreground per bin of probability; NaN in bins without pixels."""
         histogram = self._sums["histogram"].cpu().numpy().reshape(2, self.calibration_bins, -1).sum(2)
         pixels = histogram.sum(0)
         missing = np.full(self.calibration_bins, np.nan)
@@ -184,7 +184,7 @@ class SweepMetric(SummedState):
         )
 
     def figure(self) -> Figure:
-        """Precision over recall, scores over the threshold, and the calibration, side by side."""
+        """Plot precision over recall, scores over the threshold, and the calibration, side by side."""
         from .figures import sweep_figure
 
         return sweep_figure(self.curve(), self.calibration(), self.compute())
@@ -195,7 +195,7 @@ class SweepMetric(SummedState):
         Raises:
             LabelRangeError: Labels other than 0, 1 and the ignored one.
             NonFiniteError: NaN in the logits.
-            DataError: A folder that cannot be written.
+            DataError: A folder that cannot be written to.
         """
         from .figures import save
         from .report import write_scores
@@ -206,6 +206,6 @@ class SweepMetric(SummedState):
 
 
 def _summed(places: Tensor, values: Tensor, count: int) -> Tensor:
-    """Sums of integers by place; the place `count` is for what does not count."""
+    """Sum integers by place; the place `count` is for pixels that do not count."""
     sums = torch.zeros(count + 1, dtype=torch.int64, device=places.device)
     return sums.scatter_add_(0, places, values)[:count]
