@@ -28,12 +28,13 @@ class ModelBundle(NamedTuple):
 
     Args:
         model: The network.
-        labels: Names and colors of its classes; None names them by their index.
-        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None if it is unknown.
-        threshold: The probabilities that the run was evaluated with; None means 0.5.
-        mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); None: by the number of channels.
+        labels: Names and colors of its classes; if None, classes are named by index.
+        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None if unknown.
+        threshold: The probability thresholds used in evaluation; None means 0.5.
+        mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); if None, determined by the
+            number of channels.
         name: Name of the network in results.
-        precision: In which the network was trained; predictions use it where the device multiplies it natively.
+        precision: Precision used in training; also used for prediction if the device supports it natively.
     """
 
     model: Any
@@ -46,7 +47,7 @@ class ModelBundle(NamedTuple):
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
-        """The bundle of a network: the one that `attach` or a saved folder attached, else only the network.
+        """Return the bundle attached to a network, or a bundle of only the network.
 
         A bundle is returned unchanged.
         """
@@ -58,13 +59,13 @@ class ModelBundle(NamedTuple):
         return cls(model, name=getattr(model, "name", type(model).__name__))
 
     def known(self, **given: Any) -> ModelBundle:
-        """The bundle with some fields replaced; None keeps a field.
+        """Return the bundle with some fields replaced, and check that the preprocessing is known.
 
         Args:
-            given: Fields to replace.
+            given: Fields to replace; None keeps a field.
 
         Raises:
-            ConfigError: The preprocessing is still unknown: a wrong guess would give wrong predictions silently.
+            ConfigError: The preprocessing is unknown; guessing it could silently give wrong predictions.
         """
         bundle = self._replace(**{name: value for name, value in given.items() if value is not None})
         if bundle.preprocess is None:
@@ -78,21 +79,21 @@ class ModelBundle(NamedTuple):
         return bundle
 
     def predicting_precision(self) -> Precision | None:
-        """The precision that the network was trained in, or "fp32" on a device that does not multiply it natively."""
+        """Return the precision used in training, or "fp32" on a device that does not support it natively."""
         tensor = next(self.model.parameters(), None) if isinstance(self.model, nn.Module) else None
         if self.precision is None or tensor is None:
             return self.precision
         return supported(self.precision, tensor.device)
 
     def attach(self) -> None:
-        """Attach this to the network, so that predicting with the network and saving it can use it."""
+        """Attach the bundle to the network, so that it is used when predicting with or saving the network."""
         # Not a module or parameter: the state dict is unchanged.
         object.__setattr__(self.model, _ATTRIBUTE, self._replace(model=None))
 
     def save(self, folder: Path) -> None:
-        """Complete a folder that holds the network: write `preprocess.json`, and `manifest.json` last.
+        """Write `preprocess.json` and then `manifest.json` to a folder that contains the saved network.
 
-        Preprocessing that cannot be described (albumentations, a function) is not written.
+        Preprocessing that cannot be serialized (albumentations, a function) is not written.
         """
         preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
         if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode)):
@@ -106,12 +107,12 @@ class ModelBundle(NamedTuple):
             }
             write_json(folder / FILE, content)
         else:
-            (folder / FILE).unlink(missing_ok=True)  # of a network that was saved there before
+            (folder / FILE).unlink(missing_ok=True)  # left over from a network saved there earlier
         write_manifest(folder, [name for name in ("config.json", WEIGHTS, FILE) if (folder / name).is_file()])
 
     @classmethod
     def load(cls, folder: Path, model: nn.Module) -> ModelBundle:
-        """Read the bundle of a network from its saved folder; only the network if the folder has none.
+        """Read the bundle of a network from its saved folder, or return a bundle of only the network if there is none.
 
         Raises:
             CheckpointError: The file is damaged.

@@ -1,8 +1,8 @@
-"""How an output divides into named heads.
+"""Split network outputs into named heads.
 
-A network returns logits (N, classes, H, W); a NamedTuple of tensors with the mask first (`MaskDepth`); or, with SMP's
-classification head, the plain tuple (masks, labels), of which only the masks are an output per pixel; or, as
-torchvision's networks do, a dict with the masks as "out".
+A network returns logits (N, classes, H, W); a NamedTuple of tensors with the mask first (`MaskDepth`); the plain tuple
+(masks, labels) if it has SMP's classification head, whose labels are ignored; or, like torchvision's networks, a dict
+with the masks under "out".
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .errors import ConfigError, PluginContractError, did_you_mean
 
 
 def split_heads(output: Any) -> tuple[dict[str, Tensor], Callable[[Sequence[Tensor]], Any]]:
-    """The tensors of an output by head, and a function that builds the same kind of output from others.
+    """Return the tensors of an output by head, and a function that builds the same type of output from other tensors.
 
-    The output of a classification head is dropped.
+    The output of a classification head is discarded.
 
     Raises:
-        PluginContractError: Neither a tensor, nor a NamedTuple, nor SMP's (masks, labels).
+        PluginContractError: The type of the output is not supported.
 
     Examples:
         >>> heads, rebuild = split_heads(torch.zeros(1, 2, 4, 4))
@@ -46,26 +46,26 @@ def split_heads(output: Any) -> tuple[dict[str, Tensor], Callable[[Sequence[Tens
 
 
 def heads_of(output: Any) -> dict[str, Tensor]:
-    """The tensors of an output by head; a plain tensor is the mask.
+    """Return the tensors of an output by head; a plain tensor is the mask.
 
     Raises:
-        PluginContractError: As `split_heads`.
+        PluginContractError: As for `split_heads`.
     """
     return split_heads(output)[0]
 
 
 def map_heads(function: Callable[[Tensor], Tensor], output: Any) -> Any:
-    """Apply a function to each head; the result is of the output's kind.
+    """Apply a function to each head, and return the same type of output.
 
     Raises:
-        PluginContractError: As `split_heads`.
+        PluginContractError: As for `split_heads`.
     """
     heads, rebuild = split_heads(output)
     return rebuild([function(head) for head in heads.values()])
 
 
 def as_float(output: Any) -> Any:
-    """An output without its classification head, half-precision heads in float32: losses and scores need it."""
+    """Convert half-precision heads to float32, as losses and metrics require, and discard the classification head."""
 
     def widen(head: Tensor) -> Tensor:
         return head.float() if head.dtype in (torch.float16, torch.bfloat16) else head
@@ -74,12 +74,12 @@ def as_float(output: Any) -> Any:
 
 
 def get_head(output: Any, name: str, used_by: str) -> Tensor:
-    """One head of an output.
+    """Return one head of an output.
 
     Args:
-        output: Of the network.
-        name: The head.
-        used_by: What needs it, for the error: "a metric".
+        output: Output of the network.
+        name: Name of the head.
+        used_by: The user of the head in the error text, e.g. "a metric".
 
     Raises:
         ConfigError: The network has no such head.

@@ -1,4 +1,4 @@
-"""`unetzoo.load`: whatever this library wrote, ready to predict."""
+"""`unetzoo.load`: open a run folder, a saved network or an exported file for prediction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 class LoadedModel(ModelBundle):
-    """A `ModelBundle` that predicts: what `unetzoo.load` returns for a run folder or a saved network."""
+    """A `ModelBundle` with a `predict` method, returned by `unetzoo.load` for a run folder or a saved network."""
 
     __slots__ = ()
 
@@ -32,14 +32,14 @@ class LoadedModel(ModelBundle):
 
         Args:
             image: A file, or a decoded image, uint8 (H, W) or (H, W, C).
-            options: Of `unetzoo.Predictor`: `tile`, `tta`, `threshold`, …
+            options: Options of `unetzoo.Predictor`: `tile`, `tta`, `threshold`, …
 
         Returns:
-            Label map, probabilities and, where the network has that head, depth, at the image's size.
+            Label map, probabilities and, if the network has a depth head, depth, at the image's size.
 
         Raises:
             DataError: The file cannot be read.
-            ConfigError: The preprocessing of the network is unknown; options that do not fit.
+            ConfigError: The preprocessing of the network is unknown, or an option is invalid.
         """
         return Predictor(self, **options).segment(image)
 
@@ -48,16 +48,15 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     """Open a run folder, a saved network or an exported artifact.
 
     Args:
-        path: A folder that `unetzoo.train` or a `Trainer` wrote, a folder that `save_pretrained` wrote, or an `.onnx`
-            or `.pt2` file that `unetzoo.export` wrote. (A `.pt2` file may run code when it is opened: open only those
-            you trust.)
+        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`, or an `.onnx` or `.pt2` file
+            written by `unetzoo.export`. (Opening a `.pt2` file may execute code: only open files that you trust.)
 
     Returns:
         A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict(image)`; or an
-        `Artifact`, which is called with an image.
+        `Artifact`, which can be called on an image.
 
     Raises:
-        CheckpointError: Nothing there that this library wrote, with what was found instead; damaged files.
+        CheckpointError: The path contains nothing written by this library, or files are damaged.
 
     Examples:
         >>> import tempfile, unetzoo

@@ -1,7 +1,7 @@
-"""The number format that a network computes in: float32, or bfloat16 where the hardware multiplies it.
+"""Precision of a network's computations: float32, or bfloat16 if the hardware supports it natively.
 
-Weights, batch-norm statistics, losses, metrics and the optimizer's state are float32 in any case: only the products of
-the forward and backward pass are computed in the shorter format (`torch.autocast`).
+Weights, batch norm statistics, losses, metrics and the optimizer's state are always float32; only matrix products and
+convolutions of the forward and backward pass use the lower precision (`torch.autocast`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .errors import ConfigError, did_you_mean
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Below these, converting between the formats costs more than the products save (benchmarks/precision.py).
-SMALLEST_WORK = 2**15  # channels of the first convolution × pixels of a batch
+# Below these, converting between dtypes costs more than it saves (benchmarks/precision.py).
+SMALLEST_WORK = 2**15  # channels of the first convolution × pixels per batch
 SMALLEST_WIDTH_WITHOUT_AMX = 64
 ISAS_WITH_BF16 = ("DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512")
 
 
 def resolve(precision: Precision, net: nn.Module, device: torch.device | str, pixels: int) -> Precision:
-    """Replace "auto" with the format that is fastest for a network on a device.
+    """Replace "auto" with the fastest precision for a network on a device.
 
     Args:
-        precision: What was asked for. "auto" is bfloat16 where the device multiplies it natively and the network and
-            its images are large enough to gain, else float32. Other formats are returned unchanged.
+        precision: The requested precision. "auto" becomes bfloat16 if the device supports it natively and the network
+            and its images are large enough to benefit, otherwise float32. Other values are returned unchanged.
         net: The network.
-        device: On which it runs.
-        pixels: Pixels of a batch.
+        device: Device on which the network runs.
+        pixels: Number of pixels per batch.
 
     Returns:
         "fp32", "bf16" or "fp16".
@@ -61,10 +61,10 @@ def _gains(net: nn.Module, device: torch.device, pixels: int) -> bool:
 
 
 def check_precision(precision: Any) -> Precision:
-    """Return a precision that exists.
+    """Check that a precision exists, and return it.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: Unknown precision.
     """
     if precision not in get_args(Precision):
         raise ConfigError(
@@ -74,11 +74,11 @@ def check_precision(precision: Any) -> Precision:
 
 
 def supported(precision: Precision, device: torch.device | str) -> Precision:
-    """The precision that a network was trained in, where the device multiplies it natively, else "fp32".
+    """Return a precision if the device supports it natively, otherwise "fp32".
 
     Args:
         precision: "fp32", "bf16" or "fp16".
-        device: On which the network is to run.
+        device: Device on which the network will run.
 
     Examples:
         >>> supported("fp16", "cpu")
@@ -96,9 +96,9 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def bf16_units() -> Literal["amx", "avx512"] | None:
-    """Which units of this processor multiply bfloat16: AMX tiles, AVX512-BF16, or none.
+    """Return which instructions of this processor multiply bfloat16: AMX, AVX512-BF16, or None.
 
-    The processor must have them, oneDNN must support the format, and `ONEDNN_MAX_CPU_ISA` must not forbid it.
+    The processor and oneDNN must support them, and `ONEDNN_MAX_CPU_ISA` must not disable them.
 
     Examples:
         >>> bf16_units() in ("amx", "avx512", None)
@@ -115,10 +115,10 @@ def bf16_units() -> Literal["amx", "avx512"] | None:
 
 
 def autocast(device: torch.device | str, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a network computes in a resolved precision; for "fp32" it changes nothing.
+    """Return a context manager that runs a network in a resolved precision; a no-op for "fp32".
 
     Args:
-        device: On which the network runs.
+        device: Device on which the network runs.
         precision: "fp32", "bf16" or "fp16".
     """
     if precision == "fp32":

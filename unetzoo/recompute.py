@@ -1,9 +1,9 @@
-"""Training in less memory: keep the outputs of convolutions, recompute the cheap maps behind them in the backward pass.
+"""Train with less memory: keep the outputs of convolutions, and recompute cheap operations in the backward pass.
 
-Chen, Xu, Zhang, Guestrin: *Training Deep Nets with Sublinear Memory Cost*, arXiv:1604.06174, restricted to operations
-that cost next to nothing; the idea of leaving out batch norm and activation is Rota Bulò, Porzi and Kontschieder's
-(*In-Place Activated BatchNorm*, arXiv:1712.02616). Nothing is approximated: each map is recomputed by the operation
-that made it, from the same inputs.
+This is the checkpointing of Chen, Xu, Zhang and Guestrin, *Training Deep Nets with Sublinear Memory Cost*
+(arXiv:1604.06174), restricted to cheap operations. Recomputing batch norm and activations was proposed by Rota Bulò,
+Porzi and Kontschieder, *In-Place Activated BatchNorm* (arXiv:1712.02616). Nothing is approximated: each map is
+recomputed by the same operation from the same inputs.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ CHEAP = {
     "add", "cat", "constant_pad_nd", "clone", "_to_copy",
     "max_pool2d_with_indices", "avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
 }  # fmt: skip
-ONLY_BEHIND_CHEAP = {"clone", "_to_copy"}  # of a map that is kept they would keep two
-MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # their other results are small and kept
-LONGEST = 8  # operations from a kept map to a recomputed one; a longer chain would be run again and again
-SOON = 8  # a result stays at hand while one of the next requests is for it: neighbors need the same map
+ONLY_BEHIND_CHEAP = {"clone", "_to_copy"}  # recomputing them from a kept map would keep two maps
+MAPS = {"native_batch_norm": 1, "cudnn_batch_norm": 1, "miopen_batch_norm": 1}  # maps; other results are small and kept
+LONGEST = 8  # maximum operations between a kept and a recomputed map; longer chains would be rerun repeatedly
+SOON = 8  # a result is cached while one of the next requests needs it: neighboring operations share maps
 
 
 @contextmanager
 def save_memory() -> Iterator[None]:
-    """Inside, autograd keeps no output of batch norm, activation, sum, concatenation, pooling or up-sampling.
+    """Context manager in which autograd does not save outputs of batch norm, activation, pooling and other cheap ops.
 
-    It works for the forward pass of any network, in this thread alone. Outputs and gradients are those of the ordinary
-    pass, bit for bit where the operations are deterministic; running statistics are updated once. Without gradients,
-    in a compiled network (the compiler chooses for itself) and inside the transforms of `torch.func` (which allow no
-    hooks on saved tensors) nothing changes.
+    Sums, concatenation and up-sampling are included. It applies to the forward pass of any network in the current
+    thread. Outputs and gradients are identical to those of the ordinary pass if the operations are deterministic;
+    running statistics are updated once. It has no effect without gradients, in a compiled network (the compiler makes
+    its own choice), and inside the transforms of `torch.func` (which do not allow hooks on saved tensors).
 
     Examples:
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
@@ -79,15 +79,15 @@ class _Kept:
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """An operation that can be run again.
+    """An operation that can be rerun.
 
     Args:
         run: The operation.
-        args: Its arguments; maps by their handles.
-        kwargs: The same.
+        args: Its arguments, with maps replaced by handles.
+        kwargs: Its keyword arguments, with maps replaced by handles.
         depth: Number of operations from maps that are kept.
-        at_hand: The results that are at hand, of all steps.
-        overwrites: Whether it works in place on its first argument.
+        at_hand: Cached results of all steps.
+        overwrites: Whether it modifies its first argument in place.
         saved_at: Positions of its results in the order in which autograd saved maps.
     """
 
@@ -105,13 +105,13 @@ class _Step:
         return self.at_hand[self]
 
     def again(self) -> Any:
-        """The result, computed for the caller alone, who may overwrite it."""
+        """Compute a new result, which the caller may modify in place."""
         first = (self.args[0].of(self.args[0].step.again()),) if self.overwrites else ()
         args, kwargs = tree_map_only((_Kept, _Made), lambda map: map.value(), (self.args[len(first) :], self.kwargs))
         return self.run(*first, *args, **kwargs)
 
     def pin(self) -> None:
-        """Keep the result, since one of its inputs is about to be overwritten."""
+        """Keep the result, because one of its inputs is about to be overwritten."""
         self.run = partial(tree_map_only, Tensor, Tensor.clone, self.again())
         self.args, self.kwargs, self.overwrites = (), {}, False
 
@@ -121,7 +121,7 @@ Placement = tuple[tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(slots=True)
 class _Made:
-    """A map that a step makes: one of its results, or a view of it."""
+    """A map produced by a step: one of its results, or a view of it."""
 
     step: _Step
     index: int | None
@@ -137,7 +137,7 @@ class _Made:
 
 
 class _Tape(TorchDispatchMode):
-    """Records below autograd how maps are made; what autograd then saves is passed to `pack`."""
+    """Records below autograd how maps are computed; tensors saved by autograd are passed to `pack`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,10 +170,10 @@ class _Tape(TorchDispatchMode):
         return result
 
     def step(self, func: Any, name: str, inplace: bool, args: Any, kwargs: Any) -> _Step | None:
-        """How to run this again, where that is worth it."""
+        """Return a step that reruns an operation, or None if this is not worthwhile."""
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(tensor.requires_grad for tensor in tensors):
-            return None  # nothing of it will be saved
+            return None  # autograd will not save anything
         args, kwargs = tree_map_only(Tensor, self.handle, (_without_statistics(func, args), kwargs))
         made = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _Made)]
         depth = 1 + max((leaf.step.depth for leaf in made), default=0)
@@ -188,7 +188,7 @@ class _Tape(TorchDispatchMode):
         return step
 
     def handle(self, tensor: Tensor) -> _Kept | _Made:
-        """The tensor's holder, or the call that recomputes it."""
+        """Return a handle that holds the tensor or recomputes it."""
         made = self.made.get(_storage(tensor))
         if made is None:
             return _Kept(tensor, tensor._version)
@@ -215,7 +215,7 @@ class _Tape(TorchDispatchMode):
         return value
 
     def close(self) -> None:
-        """Release all maps to those who saved them."""
+        """Drop all references to maps other than those of saved tensors."""
         self.made.clear()
         self.readers.clear()
 
@@ -229,7 +229,7 @@ def _placement(tensor: Tensor) -> Placement:
 
 
 def _without_statistics(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """In training, batch norm is recomputed without the running statistics, which it would update once more."""
+    """Remove the running statistics from batch norm's arguments in training, so they are not updated twice."""
     names = [argument.name for argument in func._schema.arguments]
     if "running_mean" not in names or not args[names.index("training")]:
         return args

@@ -1,4 +1,4 @@
-"""Exported files: open and run them, and the metadata that they hold."""
+"""Open, run and describe exported files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .pipeline import FLOATS, Pipeline
 FORMAT = 2
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 EXTRA = "unetzoo.json"
-TILE = 512  # the window that the tiling recipe names, where it is large enough
-DIGITS = 64  # of a SHA-256
+TILE = 512  # default window of the tiling recipe, if it is large enough
+DIGITS = 64  # length of a SHA-256 in hexadecimal
 INSTALL = 'pip install "unetzoo[export]"'
 
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -39,18 +39,18 @@ class Artifact:
 
     Args:
         info: The file's metadata: classes, palette, input, outputs, preprocessing, tiling.
-        run: Array (N, H, W, C) → arrays in the order of `info["outputs"]`.
+        run: Function from an array (N, H, W, C) to arrays in the order of `info["outputs"]`.
     """
 
     def __init__(self, info: dict[str, Any], run: Run) -> None:
         self.info, self._run = info, run
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name, for one image (H, W, C), or (H, W) if gray, or for a batch (N, H, W, C) of one size.
+        """Return the outputs by name for one image (H, W, C), or (H, W) if grayscale, or a batch (N, H, W, C).
 
         Raises:
-            InputShapeError: Other channels, or another size than the file's, if it has one.
-            ConfigError: Another dtype than the file's.
+            InputShapeError: The number of channels or, if the file has a fixed size, the image size is wrong.
+            ConfigError: The dtype is wrong.
         """
         wanted = self.info["input"]
         single = image.ndim < 4
@@ -65,23 +65,23 @@ class Artifact:
             raise ConfigError("the file takes other numbers", expected=wanted["dtype"], found=batch.dtype)
         try:
             outputs = self._run(np.ascontiguousarray(batch))
-        except Exception as error:  # the runtimes' own
+        except Exception as error:  # depends on the runtime
             found = f"{image.shape}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
             raise InputShapeError("the file cannot take this image", found=found, hint="try another size") from error
         return {name: a[0] if single else a for name, a in zip(self.info["outputs"], outputs, strict=True)}
 
 
 def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
-    """Open a file that `export` wrote. A `.pt2` file may run code when it is opened: open only those you trust.
+    """Open a file written by `export`. Opening a `.pt2` file may execute code: only open files that you trust.
 
     Args:
-        path: An `.onnx` file (run by ONNX Runtime, on the CPU) or a `.pt2` file (run by PyTorch, on the CPU).
-        check: Compare the file with the SHA-256 that it ends with. False for files that other tools have changed on
-            purpose, such as a quantizer.
+        path: An `.onnx` file (run by ONNX Runtime on the CPU) or a `.pt2` file (run by PyTorch on the CPU).
+        check: Verify the SHA-256 at the end of the file. Set to False for files that were modified by another tool,
+            such as a quantizer.
 
     Raises:
-        CheckpointError: No such file, not readable, or not written by `export`.
-        CheckpointCorruptError: Not the bytes that `export` wrote.
+        CheckpointError: The file does not exist, is not readable, or was not written by `export`.
+        CheckpointCorruptError: The file was modified or is damaged.
         ConfigError: ONNX Runtime is not installed.
     """
     file = Path(path)
@@ -97,7 +97,7 @@ def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
         return _open_onnx(data, file) if is_onnx else _open_torch(data, file)
     except CheckpointError:
         raise
-    except Exception as error:  # whatever the runtimes meet in a broken file
+    except Exception as error:  # the runtimes raise various errors for a broken file
         found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointCorruptError(
             "cannot open the exported network", subject=path, found=found, hint="export it again"
@@ -105,15 +105,16 @@ def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
 
 
 def seal(data: bytes, kind: str) -> bytes:
-    """An exported file that ends with the SHA-256 of all before it, as hexadecimal digits.
+    """Append to an exported file the SHA-256 of all preceding bytes, as hexadecimal digits.
 
-    An ONNX file gets a last entry of `metadata_props`, a `.pt2` archive a comment; other readers pass over both.
+    It is the last entry of `metadata_props` in an ONNX file and the comment of a `.pt2` archive; other readers ignore
+    both.
     """
     if kind == "onnx":
         import onnx
 
         entry = onnx.StringStringEntryProto(key="sha256", value="0" * DIGITS)
-        # protobuf messages written one after the other are merged
+        # concatenated protobuf messages are merged
         data += onnx.ModelProto(metadata_props=[entry]).SerializeToString()
     else:
         archive = io.BytesIO(data)
@@ -125,10 +126,10 @@ def seal(data: bytes, kind: str) -> bytes:
 
 
 def check_seal(data: bytes, path: Path) -> None:
-    """Compare a file with the SHA-256 at its end.
+    """Verify the SHA-256 at the end of a file.
 
     Raises:
-        CheckpointCorruptError: They differ.
+        CheckpointCorruptError: The digest differs.
     """
     found = hashlib.sha256(data[:-DIGITS]).hexdigest()
     if data[-DIGITS:] != found.encode():
@@ -137,7 +138,7 @@ def check_seal(data: bytes, path: Path) -> None:
             subject=path,
             expected="the SHA-256 of all bytes before it at the end",
             found=found,
-            hint="restore it from a copy, or export it again; for a file that another tool has changed on purpose "
+            hint="restore it from a copy, or export it again; for a file that was modified by another tool "
             "(a quantizer): unetzoo.inference.load_artifact(path, check=False)",
         )
 
@@ -146,7 +147,7 @@ def need(*modules: str) -> None:
     """Check that packages are installed.
 
     Raises:
-        ConfigError: With the command that installs them.
+        ConfigError: A package is missing; the hint contains the command that installs it.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
@@ -170,7 +171,7 @@ def quiet() -> Iterator[None]:
 
 
 def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
-    """The metadata of an exported file; JSON-able."""
+    """Return the metadata of an exported file, in JSON-serializable form."""
     labels, geometry = pipeline.labels, pipeline.geometry
     resized = pipeline.preprocess.size
     outputs = {
@@ -201,12 +202,12 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
 
 
 def _tiling(pipeline: Pipeline, geometry: Geometry) -> dict[str, Any]:
-    """How to tile larger images so that the parts give the output of the whole image."""
+    """Describe how to tile larger images so that the result equals the output for the whole image."""
     unit = math.lcm(geometry.stride, geometry.out_stride)
     smallest = None if geometry.halo is None else (2 * -(-geometry.halo // unit) + 1) * unit
     statistics = pipeline.preprocess.normalize in ("minmax", "standard")
     return {
-        "exact": smallest is not None and not statistics,  # else each window is scaled by its own statistics
+        "exact": smallest is not None and not statistics,  # windows would use their own statistics
         "stride": unit,
         "halo": geometry.halo,
         "minimum_tile": smallest,
@@ -220,7 +221,7 @@ def _open_onnx(data: bytes, path: Path) -> Artifact:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = torch.get_num_threads()
-    # without its fallback, which prints, and tries the same again
+    # the fallback prints and only tries the same provider again
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     texts = session.get_modelmeta().custom_metadata_map
     info = _checked({key: _parsed(text) for key, text in texts.items() if key != "sha256"}, path)
@@ -245,7 +246,7 @@ def _open_torch(data: bytes, path: Path) -> Artifact:
 
 
 def _parsed(text: str) -> Any:
-    """A metadata entry; other tools (quantizers) add some that are not JSON."""
+    """Parse a metadata entry; those added by other tools (quantizers) may not be JSON."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From logits to classes: probabilities, thresholds, and cleaning of small regions and holes."""
+"""Convert logits to classes: probabilities, thresholds, and cleanup of small regions and holes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Decision:
     """Converts probabilities to classes.
 
     Args:
-        thresholds: One per channel, None for a class without a threshold; empty: the most probable class.
+        thresholds: One per channel, or None for a class without a threshold. If empty, the most probable class wins.
         mode: "multilabel" if each channel is an independent label; None means one class per pixel.
 
     Examples:
@@ -36,7 +36,7 @@ class Decision:
     mode: Mode | None = None
 
     def __call__(self, probabilities: Tensor) -> Tensor:
-        """Classes uint8 (…, H, W), or 0 and 1 (…, K, H, W) where multilabel, of probabilities (…, C, H, W)."""
+        """Convert probabilities (…, C, H, W) to uint8 classes (…, H, W), or to 0 and 1 (…, K, H, W) if multilabel."""
         several = self.mode == "multilabel"
         if several or probabilities.shape[-3] == 1:
             limits = torch.tensor(self.thresholds or 0.5, dtype=probabilities.dtype, device=probabilities.device)
@@ -54,24 +54,24 @@ class Decision:
     def of(cls, threshold: Threshold, labels: LabelSpec, channels: int, mode: Mode | None = None) -> Decision:
         """Build the decision for a threshold.
 
-        A pixel gets a class with a threshold if the probability exceeds it (of several, the most probable); otherwise
-        the most probable class without a threshold. A single number is the threshold of every class except the first;
-        with multilabel, of every label.
+        A pixel is assigned the most probable class among those whose threshold is exceeded, or else the most probable
+        class without a threshold. A single number applies to every class except the first, or to every label if
+        multilabel.
 
         Args:
-            threshold: One number, one per channel, or numbers for some classes by name.
-            labels: Names of the classes; a network of one channel has two.
-            channels: Channels of the network's output.
+            threshold: One number, one number per channel, or a mapping from class names to numbers.
+            labels: Names of the classes; a network with one channel has two.
+            channels: Number of output channels of the network.
             mode: As in `Decision`.
 
         Raises:
-            ConfigError: Not probabilities; a wrong number of them; every class has one.
-            UnknownNameError: With the nearest name.
+            ConfigError: A threshold is not a probability, their number is wrong, or every class has one.
+            UnknownNameError: Unknown class; the error suggests the nearest name.
         """
         independent = mode == "multilabel" or channels == 1
         limits: list[float | None] = [0.5] * channels if independent else [None] * channels
         if isinstance(threshold, Mapping):
-            first = labels.classes - channels  # a network of one channel has none for the background
+            first = labels.classes - channels  # a network with one channel has no background channel
             for name, value in threshold.items():
                 place = place_of(name, labels) - first
                 if place < 0:
@@ -89,13 +89,13 @@ class Decision:
             if value is not None and (not isinstance(value, int | float) or not 0 < value < 1):
                 raise ConfigError("wrong threshold", expected="a probability in (0, 1)", found=repr(value))
         if not independent and None not in limits:
-            hint = "leave one out, e.g. that of the background"
+            hint = "omit one, e.g. the background's"
             raise ConfigError("every class has a threshold", expected="one class that takes the rest", hint=hint)
         return cls(() if not any(limits) else tuple(limits), mode)
 
 
 def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None) -> Tensor:
-    """Probabilities (…, C, H, W) from a network's output, unless it ends in a sigmoid or softmax itself."""
+    """Convert a network's output to probabilities (…, C, H, W), unless it already ends in a sigmoid or softmax."""
     head = getattr(net, "segmentation_head", None)
     parts = head.modules() if isinstance(head, nn.Module) else ()
     if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
@@ -106,14 +106,14 @@ def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Cleaning of predicted regions: removes small ones, fills holes. By default it does nothing.
+    """Cleanup of predicted regions: removes small regions and fills holes. Does nothing by default.
 
-    Regions are 8-connected. A removed pixel gets the class of the nearest pixel that is kept. A hole is a region of the
-    first class (the background) that one class encloses.
+    Regions are 8-connected. Removed pixels take the class of the nearest remaining pixel. A hole is a region of the
+    first class (the background) enclosed by a single class.
 
     Args:
-        largest_component: Classes of which only the largest region is kept; "all" means every class except the first.
-        min_area: Smallest number of pixels of a region: for every class except the first, or by name.
+        largest_component: Classes reduced to their largest region; "all" means every class except the first.
+        min_area: Minimum number of pixels per region, for every class except the first or by class name.
         fill_holes: Classes whose holes are filled, or "all".
 
     Examples:
@@ -130,10 +130,11 @@ class Cleaning:
     fill_holes: str | Sequence[str] = ()
 
     def apply(self, classes: np.ndarray, labels: LabelSpec, mode: Mode | None = None) -> np.ndarray:
-        """The cleaned classes (H, W), or planes (K, H, W).
+        """Clean classes (H, W) or planes (K, H, W).
 
         Raises:
-            ConfigError: An unknown class; not a number of pixels.
+            UnknownNameError: Unknown class.
+            ConfigError: `min_area` is not a number of pixels.
         """
         largest, areas, filled = self.resolved(labels, mode)
         if not largest and not areas and not filled:
@@ -147,7 +148,7 @@ class Cleaning:
         return _cleaned(classes, largest, areas, filled)
 
     def resolved(self, labels: LabelSpec, mode: Mode | None = None) -> tuple[set[int], dict[int, int], set[int]]:
-        """Class indices: largest region only, smallest areas, holes to fill."""
+        """Return class indices: reduced to the largest region, minimum areas, and with holes to be filled."""
         everything = set(range(0 if mode == "multilabel" else 1, labels.classes))
 
         def chosen(names: str | Sequence[str]) -> set[int]:
@@ -165,7 +166,7 @@ class Cleaning:
         return chosen(self.largest_component), areas, chosen(self.fill_holes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options that are set; JSON-able."""
+        """Return the options that are set, in JSON-serializable form."""
         options = {
             "largest_component": self.largest_component,
             "min_area": self.min_area,
@@ -175,10 +176,10 @@ class Cleaning:
 
 
 def place_of(name: str, labels: LabelSpec) -> int:
-    """The index of a class.
+    """Return the index of a class.
 
     Raises:
-        UnknownNameError: With the nearest name.
+        UnknownNameError: Unknown class; the error suggests the nearest name.
     """
     if name not in labels.names:
         raise UnknownNameError(f"unknown class {name!r}", hint=did_you_mean(name, labels.names, "class"))

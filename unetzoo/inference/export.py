@@ -1,4 +1,4 @@
-"""`export`: write a trained network to one file that runs elsewhere, and compare it with the original."""
+"""`export`: write a trained network to a portable file and compare it with the original."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Exported:
     """Result of `export`.
 
     Args:
-        path: The file.
-        info: Its metadata.
-        parity: The comparison with the network; None with `verify=False`.
+        path: The exported file.
+        info: Metadata of the file.
+        parity: The comparison with the network; None if `verify=False`.
     """
 
     path: Path
@@ -53,32 +53,33 @@ def export(
     dtype: str = "uint8",
     verify: bool = True,
 ) -> Exported:
-    """Write a network with its preprocessing and decision to one file.
+    """Export a network with its preprocessing and decision to one file.
 
-    The file's input is `image`, decoded images uint8 (N, H, W, C) (gray has one channel; image and background are
-    stacked to six). It resizes and scales them as in validation, mirrors them up to the network's next size, and
-    returns outputs of the image's size: `labels`, `probabilities` and each further head (`depth`). Batch, height and
-    width are free, unless `size` fixes the latter two.
+    The exported network has one input `image`, a batch of decoded uint8 images (N, H, W, C). Grayscale images have one
+    channel; an image and its background are stacked to six. It resizes and scales images as in validation, pads them by
+    mirroring to the next size that the network supports, and returns outputs of the original size: `labels`,
+    `probabilities` and any other head (`depth`). Batch size, height and width are dynamic unless `size` fixes the
+    latter two.
 
-    Before the file gets its name it is opened again and compared with the network at several sizes: probabilities and
-    other heads to 1e-4, labels in 99.99 % of the pixels.
+    Before the file is renamed into place, it is reopened and compared with the network at several sizes: probabilities
+    and other heads must agree to 1e-4, and labels in 99.99 % of the pixels.
 
     Args:
-        network: A network, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing, threshold and
-            mode that a trained or loaded network carries are used unless given here.
-        path: The file; an existing one is replaced.
-        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); by default according to the file's suffix.
-        size: (height, width) of all images, for networks that cannot be recorded for every size.
+        network: A network, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing, threshold and mode attached to
+            a trained or loaded network are used unless given here.
+        path: The file to write; an existing file is replaced.
+        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); inferred from the file's suffix by default.
+        size: (height, width) of all images, for networks that cannot be exported with dynamic sizes.
         labels: Names and colors of the classes.
-        preprocess: The preprocessing of validation.
+        preprocess: The preprocessing used in validation.
         threshold: See `Predictor`.
-        dtype: Of the images: "uint8", or "float32" for values 0…1.
-        verify: Compare the file with the network. For ONNX this needs ONNX Runtime.
+        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1.
+        verify: Whether to compare the file with the network. For ONNX, this requires ONNX Runtime.
 
     Raises:
-        ConfigError: Unknown preprocessing; a network that cannot be recorded, with the reason; wrong options; missing
-            packages.
-        CheckpointError: The file's outputs differ from the network's, or it cannot be written; none is left.
+        ConfigError: The preprocessing is unknown, the network cannot be exported, an option is invalid, or a package is
+            missing.
+        CheckpointError: The file's outputs differ from the network's, or it cannot be written. No file is left.
 
     Examples:
         >>> import tempfile, unetzoo
@@ -131,7 +132,7 @@ def _pipeline(
     dtype: str,
     size: tuple[int, int],
 ) -> tuple[Pipeline, str]:
-    """A copy of the network in float32 on the CPU, with what belongs to it."""
+    """Build the pipeline from a float32 copy of the network on the CPU, and return it with the network's name."""
     bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess)
     net = copy.deepcopy(bundle.model).cpu().float().requires_grad_(False)
     return Pipeline(bundle._replace(model=net), threshold=threshold, dtype=dtype, size=size).eval(), bundle.name
@@ -156,10 +157,10 @@ def _checked_size(
 
 
 def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
-    """The program that `torch.export` records.
+    """Trace the pipeline with `torch.export`.
 
     Raises:
-        ConfigError: It cannot be recorded for every size; with the reason.
+        ConfigError: It cannot be exported for every size; the error gives the reason.
     """
     height, width = size or TRIAL
     kind = torch.uint8 if pipeline.dtype == "uint8" else torch.float32
@@ -168,7 +169,7 @@ def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(pipeline, (image,), dynamic_shapes=(free,))
-    except Exception as error:  # any code of any network may fail here
+    except Exception as error:  # arbitrary user code may fail here
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         raise _unrecorded(reason, size) from error
     shape = next(node.meta["val"] for node in program.graph.nodes if node.name == "image").shape
@@ -189,7 +190,7 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
     if kind == "torch":
         for module in program.graph_module.modules():
             for node in getattr(module, "graph", torch.fx.Graph()).nodes:
-                node.meta.pop("stack_trace", None)  # paths of this machine
+                node.meta.pop("stack_trace", None)  # contains local paths
         archive = io.BytesIO()
         torch.export.save(program, archive, extra_files={EXTRA: json.dumps(info)})
         return archive.getvalue()
@@ -198,14 +199,14 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
             made = torch.onnx.export(
                 program, input_names=["image"], output_names=list(pipeline.names), dynamo=True, verbose=False
             )
-    except Exception as error:  # operations that ONNX, or the exporter, does not know
+    except Exception as error:  # operations not supported by ONNX or its exporter
         reason = [line for line in str(error).splitlines() if "<class" in line or "Error" in line]
         found = reason[0] if reason else f"{type(error).__name__}: {error}"
         raise ConfigError("this network cannot be written as ONNX", found=found, hint="--to torch") from error
     assert made is not None
     model = made.model_proto
     for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
-        del node.metadata_props[:]  # the exporter's metadata, with paths of this machine
+        del node.metadata_props[:]  # the exporter's metadata contains local paths
     for key, value in info.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
@@ -214,7 +215,7 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
 
 
 def _name_axes(model: Any) -> None:
-    """Replace the exporter's symbols for free axes by names."""
+    """Replace the exporter's symbols for dynamic axes with names."""
     axes = model.graph.input[0].type.tensor_type.shape.dim
     names = {axis.dim_param: name for axis, name in zip(axes, ("batch", "height", "width"), strict=False)}
     for value in (*model.graph.input, *model.graph.output):
@@ -224,7 +225,7 @@ def _name_axes(model: Any) -> None:
 
 
 def _without_levels(data: bytes) -> bytes:
-    """The file without the resized image among its outputs."""
+    """Remove the resized image from the outputs of an ONNX file."""
     import onnx
 
     model = onnx.ModelProto.FromString(data)

@@ -1,4 +1,4 @@
-"""The result files of a prediction: their names, how they are written, and checks of inputs and targets."""
+"""Name and write the result files of a prediction, and check for conflicts with the inputs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Results:
     """The results to write.
 
     Args:
-        folder: Their folder; created when the first is written.
+        folder: Output folder; created when the first result is written.
         products: Kinds of results; see `products_of`.
-        labels: Labels of multilabel masks, which are written to a file each; else None.
+        labels: Labels of multilabel masks, which are written to one file per label; otherwise None.
     """
 
     folder: Path
@@ -36,14 +36,15 @@ class Results:
     labels: LabelSpec | None = None
 
     def targets(self, stem: str) -> list[Path]:
-        """All files that may be written for an image with this stem."""
+        """Return all files that may be written for an image with this stem."""
         return [self.folder / name for product in self.products for name in self._names(product, stem)]
 
     def write(self, result: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
-        """Write the results of an image; each file gets its name only when it is complete.
+        """Write the results of an image; each file is renamed into place once it is complete.
 
         Raises:
             OSError: The disk is full, or a file cannot be written.
+            DataError: The name of the image is too long.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,9 +83,9 @@ class Results:
 
 
 def mask_suffixes(names: Sequence[str]) -> list[str]:
-    """Suffixes of the mask files of several labels per pixel: the labels' names, made safe for file names.
+    """Return suffixes of multilabel mask files: the label names, made safe for file names.
 
-    Names that would collide (on any file system), also with another product, get their index.
+    Names that would collide with each other or with another product on any file system get their index appended.
 
     Examples:
         >>> mask_suffixes(("left ear", "T<1", "T>1", "overlay"))
@@ -105,10 +106,10 @@ def mask_suffixes(names: Sequence[str]) -> list[str]:
 
 
 def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Products by name: "all", or several separated by commas; in the order in which they are written.
+    """Parse product names ("all", or a comma-separated list) and return them in the order in which they are written.
 
     Raises:
-        ConfigError: No product, or an unknown one.
+        ConfigError: No product is given, or one is unknown.
 
     Examples:
         >>> products_of("json,mask")
@@ -125,11 +126,11 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
-    """Background files by stem; a single file for all images under "".
+    """Return background files by stem; a single file for all images has the key "".
 
     Raises:
-        DataError: No images there.
-        PairingError: Two files with one stem.
+        DataError: No images were found.
+        PairingError: Two files have the same stem.
     """
     if background is None:
         return None
@@ -144,10 +145,10 @@ def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
 
 
 def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | None:
-    """The background of an image.
+    """Return the background of an image.
 
     Raises:
-        PairingError: There is none.
+        PairingError: The image has no background.
     """
     if backgrounds is None:
         return None
@@ -164,11 +165,11 @@ def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | Non
 
 
 def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
-    """Check that no result would replace an input or another result, or be written among the inputs.
+    """Check that no result would overwrite an input or another result, or be written to a folder of inputs.
 
     Raises:
-        ConfigError: A result would replace an input, or be in the folder of the inputs.
-        DataError: Two images have the same result.
+        ConfigError: A result would overwrite an input or be written to a folder of inputs.
+        DataError: Two images have the same result file.
     """
     sources = {path.resolve() for path in inputs}
     folder = results.folder.resolve()

@@ -1,4 +1,4 @@
-"""Merge several outputs for one image, and measure how much they disagree."""
+"""Merge several outputs for one image and measure their disagreement."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Heads = tuple[Tensor, ...]
 
 
 class TTAMerger:
-    """Merges the outputs for the views, one at a time.
+    """Merges the outputs for several views, one at a time.
 
-    The first head holds the classes and is merged as `tta` says, the others are averaged.
+    The first head contains the classes and is merged according to `tta`; the others are averaged.
 
     Args:
-        tta: Views and kind of merging.
-        uncertainty: Also measure the disagreement, per head: for classes the Jensen–Shannon divergence of the
-            distributions as a share of its maximum for this number of views and classes (with multilabel, of the most
-            disputed label); for other values the standard deviation.
+        tta: Views and merge method.
+        uncertainty: Whether to also measure the disagreement per head. For classes, this is the Jensen–Shannon
+            divergence as a fraction of its maximum for this number of views and classes (if multilabel, the largest
+            over the labels); for other heads, the standard deviation.
     """
 
     def __init__(self, tta: TTA, uncertainty: bool = False) -> None:
@@ -33,7 +33,7 @@ class TTAMerger:
         self._spread: Spread | Moments = Moments() if tta.mode == "raw" else Spread(tta.mode)
 
     def add(self, heads: Heads) -> None:
-        """Add an output, turned back."""
+        """Add the output of a view, transformed back to the original orientation."""
         self.count += 1
         self._dtypes = [head.dtype for head in heads]
         mask, *others = (head.to(torch.promote_types(head.dtype, torch.float32)) for head in heads)
@@ -46,7 +46,7 @@ class TTAMerger:
             self._spread.add(mask)
 
     def merged(self) -> Heads:
-        """The merged heads, followed with `uncertainty` by the disagreement (…, 1, H, W) of each head."""
+        """Return the merged heads, followed by the disagreement (…, 1, H, W) of each head if `uncertainty` is set."""
         means = [self._merged_mask(), *(moments.mean for moments in self._others)]
         merged = [mean.to(dtype) for mean, dtype in zip(means, self._dtypes, strict=True)]
         if self.uncertainty:
@@ -75,7 +75,7 @@ class TTAMerger:
 
 
 class Moments:
-    """Mean and standard deviation of maps, by Welford's recurrence."""
+    """Running mean and standard deviation of maps (Welford's algorithm)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -91,12 +91,12 @@ class Moments:
         self._squares = self._squares + off * (values - self.mean)
 
     def size(self) -> Tensor:
-        """Standard deviation, the largest over the channels."""
+        """Return the standard deviation, maximized over the channels."""
         return (self._squares / self.count).sqrt().amax(-3, keepdim=True)
 
 
 class Spread:
-    """Jensen–Shannon divergence of distributions: the entropy of their mean less the mean of their entropies."""
+    """Jensen–Shannon divergence: the entropy of the mean distribution minus the mean entropy."""
 
     def __init__(self, mode: str) -> None:
         self.mode, self.count = mode, 0
@@ -110,7 +110,7 @@ class Spread:
         self.count += 1
 
     def size(self) -> Tensor:
-        """0 where all agree, 1 at the largest possible disagreement."""
+        """Return the normalized divergence: 0 for full agreement, 1 for the largest possible disagreement."""
         if self.count < 2:
             return torch.zeros_like(self._entropies).amax(-3, keepdim=True)
         most = math.log(min(self.count, 2 if self._binary else self._sum.shape[-3]))

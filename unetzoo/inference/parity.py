@@ -20,11 +20,11 @@ from .tiling import predict
 
 TOLERANCE = 1e-4
 LABELS = 0.9999
-ROUNDED = 0.51  # levels between a resized value and what it is rounded to; a runtime may round a tie up or down
+ROUNDED = 0.51  # maximum rounding error in levels; runtimes may round ties differently
 BOUND = "the network may be bound to a size: size=(height, width), or --size HxW"
 TIES = (
-    "in some pixels classes differ only by rounding, as in an untrained network: train it, or skip the comparison with "
-    "verify=False, or --no-verify"
+    "the classes of some pixels are tied up to rounding, as in an untrained network: train it, or skip the comparison "
+    "with verify=False or --no-verify"
 )
 SIZES = ((2, 129, 166), (1, 187, 135), (3, 160, 128))  # images, height, width
 
@@ -34,9 +34,9 @@ class Parity:
     """Differences between an exported file and its network.
 
     Args:
-        error: Largest difference of probabilities and other heads.
-        labels: Smallest share of equal labels over the sizes.
-        sizes: (images, height, width) of what was compared.
+        error: Largest difference between probabilities or other heads.
+        labels: Smallest fraction of equal labels over the sizes.
+        sizes: (images, height, width) of each comparison.
     """
 
     error: float
@@ -47,18 +47,18 @@ class Parity:
 def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subject: object = None) -> Parity:
     """Run a file and its network on the same images, of several sizes unless the size is fixed.
 
-    The reference is `unetzoo.predict` on each prepared image, not the recorded module. Where images are resized,
-    the preprocessing and the rest are compared apart: the resized image may differ by one of its 255 levels where
-    rounding is a tie, and what follows is compared on the file's own resized image.
+    The reference is `unetzoo.predict` on each preprocessed image, not the traced module. If images are resized, the
+    preprocessing and the rest are compared separately: the resized images may differ by one of 255 levels where
+    rounding is tied, and the subsequent steps are compared on the file's own resized image.
 
     Args:
         path: The file.
-        pipeline: The network, preprocessing and decision it was exported from.
+        pipeline: The network, preprocessing and decision from which it was exported.
         size: Size of all images; None if it is free.
         subject: Subject of errors, `path` by default.
 
     Raises:
-        CheckpointMismatchError: They differ by more than `TOLERANCE`, or in more labels than `LABELS` allows.
+        CheckpointMismatchError: Outputs differ by more than `TOLERANCE`, or fewer labels than `LABELS` are equal.
     """
     artifact, subject = load_artifact(path), subject or path
     if pipeline.shows_levels:
@@ -80,7 +80,7 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
 
 
 def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
-    """Images (N, H, W, C) like a camera's: smooth, with some noise."""
+    """Generate images (N, H, W, C) that resemble photographs: smooth, with some noise."""
     count, height, width = shape
     rng = torch.Generator("cpu").manual_seed(seed)
     coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng, dtype=torch.float32, device="cpu") * 255
@@ -91,15 +91,15 @@ def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
 
 
 def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The outputs of the network itself, image by image.
+    """Compute the outputs of the original network, image by image.
 
     Args:
-        pipeline: Its network, preprocessing and decision.
+        pipeline: The network, preprocessing and decision.
         images: (N, H, W, C).
-        seen: The images as another runtime has resized them, (N, C, h, w) of 0…255.
+        seen: The images as resized by another runtime, (N, C, h, w), with levels 0…255.
 
     Raises:
-        CheckpointMismatchError: The other runtime has resized the images in another way.
+        CheckpointMismatchError: The other runtime resized the images differently.
     """
     levels = images.permute(0, 3, 1, 2).float()
     levels = levels * 255 if pipeline.dtype == FLOATS else levels

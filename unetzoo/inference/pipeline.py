@@ -1,4 +1,4 @@
-"""Preprocessing, network and decision as one module, which `export` writes to a file."""
+"""Preprocessing, network and decision as a single module, used by `export`."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from .predictor import labels_for
 from .windows import canvas_length, geometry_of
 
 FLOATS, BYTES = "float32", "uint8"
-TRIAL = (131, 165)  # an image's size for trials and records; any will do that the networks take
+TRIAL = (131, 165)  # arbitrary image size for trial runs and tracing
 
 
 class Shape(NamedTuple):
-    """Names of a network's heads, and channels of the first."""
+    """Names of a network's heads, and number of channels of the first."""
 
     heads: tuple[str, ...]
     channels: int
 
 
 class Pipeline(nn.Module):
-    """Preprocessing, network and decision on a batch of images of one size: the output of `Predictor`.
+    """Preprocessing, network and decision for a batch of images; computes the same output as `Predictor`.
 
     Args:
         trained: The network with its labels and preprocessing; it stays on its device.
-        threshold: Replaces that of the bundle.
-        dtype: Of the images: "uint8", or "float32" for values 0…1.
+        threshold: Overrides the bundle's threshold.
+        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1.
         size: (height, width) of an image that the network accepts.
 
     Shape:
-        (N, H, W, C) → `labels` uint8 (N, H, W) (or (N, K, H, W), where a pixel may have several), `probabilities`
-        float32 (N, classes, H, W), and each further head (N, C, H, W).
+        (N, H, W, C) → `labels` uint8 (N, H, W), or (N, K, H, W) if multilabel; `probabilities` float32
+        (N, classes, H, W); and any other head (N, C, H, W).
 
     Raises:
-        ConfigError: Preprocessing that is unknown or cannot be exported; labels that do not fit the network.
+        ConfigError: The preprocessing is unknown or cannot be exported, or the labels do not match the network.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Pipeline(nn.Module):
         self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, mode=trained.mode)
         chosen = trained.threshold if threshold is None else threshold
         self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.mode)
-        self.shows_levels = False  # the resized image as a last output, for checks
+        self.shows_levels = False  # whether to append the resized image to the outputs, for verification
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class Pipeline(nn.Module):
         return ("labels", "probabilities", *self.shape.heads[1:], *(["levels"] if self.shows_levels else []))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, H, W, C) → the outputs of `names`."""
+        """Images (N, H, W, C) → the outputs listed in `names`."""
         height, width = image.shape[1], image.shape[2]
         levels = image.permute(0, 3, 1, 2).float()
         levels = self.preprocess.resized(levels * 255 if self.dtype == FLOATS else levels)
@@ -93,19 +93,19 @@ class Pipeline(nn.Module):
         return (*outputs, levels) if self.shows_levels else outputs
 
     def _whole(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`unetzoo.predict` for a batch, for sizes that are unknown when it is recorded."""
+        """Run `unetzoo.predict` on a batch whose size is unknown at export time."""
         height, width = x.shape[2], x.shape[3]
         heads = heads_of(self.net(pad_mirrored(x, self.geometry))).values()
         return tuple(crop(head, self.geometry, height, width).float() for head in heads)
 
     def _tried(self, size: tuple[int, int]) -> Shape:
-        """Heads and channels, from a trial run."""
+        """Determine heads and channels in a trial run."""
         like = next(self.net.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
         sides = [canvas_length(self.geometry, n) for n in size]
         with torch.no_grad(), evaluation_mode(self.net):
             try:
                 output = self.net(torch.zeros(1, self.in_channels, *sides, device=like.device, dtype=like.dtype))
-            except Exception as error:  # any code of any network may fail here
+            except Exception as error:  # arbitrary user code may fail here
                 found = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 raise ConfigError(
                     "the network fails on a trial image",

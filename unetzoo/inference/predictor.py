@@ -1,4 +1,4 @@
-"""`Predictor`: label maps, overlays, depth and statistics of image files."""
+"""`Predictor`: predict label maps, overlays, depth and statistics of image files."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ class Predictor:
     """Predicts image files of any size.
 
     Args:
-        network: A network that returns logits, as `unetzoo.predict` takes it, or a `ModelBundle` (`unetzoo.load`). It
-            stays on its device. Labels, preprocessing, threshold and mode that a trained or loaded network carries are
-            used unless given here.
-        labels: Names and colors of the classes; by default classes are named by their index. A network with
-            one channel has two classes, background and foreground.
-        preprocess: The preprocessing of validation: uint8 array (H, W, C) → float tensor (C, h, w). If it changes the
-            size, the output is resized to that of the file.
+        network: A network that returns logits, as for `unetzoo.predict`, or a `ModelBundle` (`unetzoo.load`). It stays
+            on its device. Labels, preprocessing, threshold and mode attached to a trained or loaded network are used
+            unless given here.
+        labels: Names and colors of the classes; by default, classes are named by index. A network with one channel has
+            two classes, background and foreground.
+        preprocess: The preprocessing used in validation: uint8 array (H, W, C) → float tensor (C, h, w). If it changes
+            the size, the output is resized to the original size.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
-        tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) are exchanged in mirrored views.
-        threshold: Probabilities above which a pixel has a class: one number, one per channel, or some by name; see
-            `Decision.of`.
-        cleaning: Cleaning of small regions and holes.
+        tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) are swapped in mirrored views.
+        threshold: Probabilities above which a pixel has a class: one number, one number per channel, or a mapping from
+            class names to numbers; see `Decision.of`.
+        cleaning: Cleanup of small regions and holes.
         mode: "multilabel" if each channel is an independent label, so that a pixel may have several.
         name: Name of the network in the results.
-        precision: See `unetzoo.predict`; by default the one that the network was trained in, where the device
-            multiplies it natively.
+        precision: See `unetzoo.predict`; by default the precision used in training, if the device supports it
+            natively.
 
     Raises:
-        ConfigError: Unknown preprocessing. Labels, threshold or cleaning that do not fit the network's output (raised
-            when the first image is predicted).
+        ConfigError: The preprocessing is unknown, or labels, threshold or cleaning do not match the network's output
+            (the latter is raised when the first image is predicted).
 
     Examples:
         >>> import tempfile, unetzoo
@@ -99,26 +99,27 @@ class Predictor:
         """Predict one file.
 
         Args:
-            path: An image of 8 bits per channel, gray or RGB; converted to the network's channels.
+            path: An image with 8 bits per channel, grayscale or RGB; converted to the network's channels.
             background: The bare background, for networks that take image and background (6 channels, image first).
 
         Raises:
             DataError: The file cannot be read, or the two differ in size.
-            ConfigError: The network does not accept this kind of input; `labels` do not fit; wrong `tile`, `blend` or
-                `tta`.
+            ConfigError: The network does not accept this kind of input, `labels` do not match the network, or `tile`,
+                `blend` or `tta` is invalid.
         """
         return self.segment(path, background).prediction()
 
     def segment(self, image: PathLike | np.ndarray, background: PathLike | None = None) -> SegmentationResult:
-        """Predict one image: label map, probabilities, depth, and what can be drawn and computed from them.
+        """Predict the label map, probabilities and depth of one image.
 
         Args:
-            image: A file, as `predict_file`; or decoded, uint8 (H, W) or (H, W, C) with the network's channels.
-            background: As `predict_file`.
+            image: A file as for `predict_file`, or a decoded uint8 array (H, W) or (H, W, C) with the network's
+                channels.
+            background: As for `predict_file`.
 
         Raises:
-            DataError: As `predict_file`.
-            ConfigError: As `predict_file`.
+            DataError: As for `predict_file`.
+            ConfigError: As for `predict_file`.
         """
         if not isinstance(image, np.ndarray):
             image = self._read(image, background)
@@ -141,28 +142,29 @@ class Predictor:
         workers: int = 2,
         seen: Callable[[int, int, DataError | None], None] = lambda done, total, error: None,
     ) -> list[DataError]:
-        """Predict files and write their results; images are read and results written while the network works.
+        """Predict files and write their results; reading and writing overlap with prediction.
 
-        At most `2 * workers` images waiting for the network, and as many outputs waiting for the disk, are in memory.
+        At most `2 * workers` images and `2 * workers` outputs are queued in memory.
 
         Args:
             inputs: An image, a folder of images, a glob, or several of these.
-            out_dir: Folder for the results; created if necessary. Existing results of the same name are replaced.
-            background: For networks that take image and background: a folder with one of the same stem for each
-                image, or one file for all.
-            products: Of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` each, if a pixel may have
-                several), "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
-                (`<stem>.json`); or "all". Products that the network has no head for are skipped.
-            workers: Threads that read, and as many that draw and write.
+            out_dir: Folder for the results; created if necessary. Existing results with the same name are replaced.
+            background: For networks that take an image and its background: a folder with one file of the same stem per
+                image, or one file for all images.
+            products: Any of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` per label if multilabel),
+                "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
+                (`<stem>.json`); or "all". Products for which the network has no head are skipped.
+            workers: Number of reader threads, and of writer threads.
             seen: Called after each image, in order, with the number done, the total, and the error or None.
 
         Returns:
-            One error per image that could not be read, in order; it names the file. All others were written.
+            One error per image that could not be read, in order, with the file as its subject. The results of all other
+            images were written.
 
         Raises:
-            DataError: No images; two that would be written to one file.
-            ConfigError: A result would replace an input, or cannot be written (finished results are kept; earlier
-                read errors are in the error's notes); and as `predict_file`.
+            DataError: No images were found, or two of them would be written to the same file.
+            ConfigError: A result would overwrite an input, or cannot be written (finished results are kept; earlier
+                read errors are added as notes); or as for `predict_file`.
         """
         self._channels_per_file(background is not None)
         images = find_images(inputs)
@@ -192,7 +194,7 @@ class Predictor:
         return failures
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
-        """The image, stacked with its background if there is one, as uint8 (H, W, C)."""
+        """Read an image, stacked with its background if given, as uint8 (H, W, C)."""
         channels = self._channels_per_file(background is not None)
         image = read_image(path, channels)
         if background is None:
@@ -209,7 +211,7 @@ class Predictor:
         return np.concatenate([image, scene], axis=2)
 
     def _run(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
-        """The image and the network's output: logits, and depth if it has that head."""
+        """Return the image and the network's output: logits, and depth if it has a depth head."""
         try:
             output = predict(
                 self.net, self._prepared(image), tile=self.tile, blend=self.blend, tta=self.tta, labels=self.labels,
@@ -252,7 +254,7 @@ class Predictor:
         return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
 
     def _channels_per_file(self, pair: bool) -> int:
-        """Channels to read from each file: 1 or 3."""
+        """Return the number of channels to read from each file: 1 or 3."""
         taken = in_channels_of(self.net) or (6 if pair else 3)
         if taken in ((2, 6) if pair else (1, 3)):
             return taken // 2 if pair else taken
@@ -274,19 +276,19 @@ class Predictor:
 
 
 def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarray, **options: Any) -> np.ndarray:
-    """Predict the label map of an image as `Predictor` does.
+    """Predict the label map of an image with a `Predictor`.
 
     Args:
         network: As for `Predictor`.
         image: A file, or a decoded image uint8 (H, W) or (H, W, C).
-        options: Of `Predictor`.
+        options: Options of `Predictor`.
 
     Shape:
-        Returns uint8 (H, W), the index of each pixel's class; (K, H, W) of 0 and 1 where `mode` is "multilabel".
+        Returns class indices uint8 (H, W), or 0 and 1 (K, H, W) if `mode` is "multilabel".
 
     Raises:
-        ConfigError: As `Predictor`.
-        DataError: As `Predictor.predict_file`.
+        ConfigError: As for `Predictor`.
+        DataError: As for `Predictor.predict_file`.
 
     Examples:
         >>> import unetzoo
@@ -298,10 +300,10 @@ def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarra
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
-    """The label set for an output with this many channels; one channel means background and foreground.
+    """Return the label set for an output with this many channels; one channel means background and foreground.
 
     Raises:
-        ConfigError: A label set of another size; more classes than an 8-bit image can hold.
+        ConfigError: The label set has a different size, or there are too many classes for an 8-bit image.
     """
     several = mode == "multilabel"
     wanted = channels if several else max(channels, 2)
@@ -323,7 +325,7 @@ def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = N
 
 
 def _naming(path: Path, error: DataError) -> DataError:
-    """The error, with the file in its subject."""
+    """Add the file to the subject of an error."""
     if str(path) in str(error):
         return error
     subject = path if error.subject is None else f"{path} ({error.subject})"

@@ -18,16 +18,16 @@ from .decide import Cleaning, Decision
 from .images import palette_image
 
 OPACITY = 0.5
-SCALE = "viridis"  # for depth; its lightness increases too, so that it is readable in gray
+SCALE = "viridis"  # color map for depth; its lightness increases monotonically, so it remains readable in grayscale
 
 
 class Prediction(NamedTuple):
-    """The images of one prediction, in the size of the file.
+    """Images of one prediction, at the size of the input file.
 
     Args:
-        mask: Palette image ("P"): a pixel's value is its class.
-        overlay: The image, blended with the classes' colors; black classes (background) are transparent.
-        depth: 16-bit gray image, 0…65535 for 0…1; None for networks without depth.
+        mask: Palette image (mode "P") whose pixel values are class indices.
+        overlay: The image blended with the class colors; black classes (background) are transparent.
+        depth: 16-bit grayscale image, 0…65535 for 0…1; None for networks without a depth head.
     """
 
     mask: Image.Image
@@ -41,9 +41,9 @@ class SegmentationResult:
 
     Args:
         image: uint8 (H, W, C).
-        label_map: The class of each pixel, uint8 (H, W); or 0 and 1 (K, H, W), where a pixel may have several labels.
-        labels: Names and colors.
-        probabilities: (C, H, W).
+        label_map: The class of each pixel, uint8 (H, W); or 0 and 1 (K, H, W) if multilabel.
+        labels: Names and colors of the classes.
+        probabilities: Class probabilities (C, H, W).
         depth: float32 (H, W), if the network has a depth head.
     """
 
@@ -72,7 +72,7 @@ class SegmentationResult:
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """One class per pixel: of several labels the last one."""
+        """One class per pixel; the last label if a pixel has several."""
         if self.label_map.ndim == 2:
             return self.label_map
         last = len(self.label_map) - 1 - self.label_map[::-1].argmax(0)
@@ -85,26 +85,26 @@ class SegmentationResult:
         return colors if self.label_map.ndim == 2 else colors * self.label_map.max(0)[..., None]
 
     def masks(self) -> dict[str, Image.Image]:
-        """The palette image under ""; or per label an image of 0 and 255, by name."""
+        """Return the palette image under the key "", or if multilabel, one image of 0 and 255 per label name."""
         if self.label_map.ndim == 2:
             return {"": palette_image(self.label_map, self.labels)}
         planes = zip(self.labels.names, self.label_map, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
 
     def overlay(self) -> Image.Image:
-        """The image, blended with the classes' colors."""
+        """Return the image blended with the class colors."""
         rgb = np.broadcast_to(self.image[..., :3], self.colors.shape)
         covered = np.where(self.colors.any(axis=2, keepdims=True), np.float32(OPACITY), np.float32(0))
         return Image.fromarray(np.rint(rgb * (1 - covered) + self.colors * covered).astype(np.uint8))
 
     def depth_levels(self) -> Image.Image | None:
-        """16-bit gray, 0…65535 for 0…1."""
+        """Return the depth as a 16-bit grayscale image, 0…65535 for 0…1."""
         if self.depth is None:
             return None
         return Image.fromarray(np.rint(np.clip(self.depth, 0, 1) * np.float32(65535)).astype(np.uint16))
 
     def depth_colors(self) -> Image.Image | None:
-        """The depth in colors, scaled from its minimum to its maximum."""
+        """Return the depth in colors, scaled from its minimum to its maximum."""
         if self.depth is None:
             return None
         from matplotlib import colormaps
@@ -114,11 +114,11 @@ class SegmentationResult:
         return Image.fromarray(np.rint(colormaps[SCALE](np.arange(256))[:, :3] * 255).astype(np.uint8)[places])
 
     def prediction(self) -> Prediction:
-        """The three images of `Predictor.predict_file`."""
+        """Return the three images of `Predictor.predict_file`."""
         return Prediction(palette_image(self.shown, self.labels), self.overlay(), self.depth_levels())
 
     def facts(self) -> dict[str, Any]:
-        """Size, and for each class its area and mean probability over that area; JSON-able.
+        """Return the size, and per class the area and its mean probability, in JSON-serializable form.
 
         Examples:
             >>> spec = LabelSpec(("background", "cell"))
@@ -156,7 +156,7 @@ class SegmentationResult:
         return np.bincount(self.label_map.ravel(), minlength=self.labels.classes)
 
     def _sums(self) -> np.ndarray:
-        """For each class, the sum of its probability over its pixels."""
+        """Sum the probability of each class over its pixels."""
         planes = self.probabilities.float().cpu()
         if self.label_map.ndim == 3:
             return (planes.numpy() * self.label_map).sum((1, 2), dtype=np.float64)
@@ -179,7 +179,7 @@ DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (C, h, w), resized to an image's size if they have another."""
+    """Resize planes (C, h, w) to an image's size if necessary."""
     if tuple(planes.shape[-2:]) == size:
         return planes
     return F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""`predict_to`: predict an image on disk to label maps on disk, one row of windows at a time."""
+"""`predict_to`: predict an image on disk and write label maps to disk, one row of windows at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .window_predictor import Heads, WindowPredictor
 from .window_reader import WindowReader
 from .windows import Blend, WindowPlan, canvas_length
 
-MEMORY = 10**9  # for windows and buffers, by default
+MEMORY = 10**9  # default bytes for windows and buffers
 T = TypeVar("T")
 
 
@@ -44,8 +44,8 @@ class Streamed(NamedTuple):
     """Summary of a `predict_to` call.
 
     Args:
-        tiling: The windows, how many at once, and the bytes they took.
-        rows: Rows of the output that this call computed; fewer than all after `resume`.
+        tiling: The windows, the batch size, and the memory used in bytes.
+        rows: Number of output rows computed by this call; only the remaining rows after `resume`.
         seconds: Duration.
     """
 
@@ -72,43 +72,43 @@ def predict_to(
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
-    """Predict an image window by window and write its label map as it becomes ready; neither is ever fully in memory.
+    """Predict an image window by window and write its label map incrementally; neither is ever fully in memory.
 
-    The output is that of `predict` with the same `tile`, `blend` and `tta`. Results are named `<target>.part` until
-    they are complete; after an interruption, a kill or a full disk, `resume=True` continues after the last finished row
-    of windows.
+    The output is the same as that of `predict` with the same `tile`, `blend` and `tta`. Results are named
+    `<target>.part` until they are complete. If the process is interrupted or killed or the disk is full, `resume=True`
+    continues after the last finished row of windows.
 
     Args:
         network: As for `predict`, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing and threshold
-            that a trained or loaded network carries are used unless given here.
-        source: A TIFF file in tiles (or strips), a `.npy` file, or any object with `shape`, `dtype` and slicing:
-            (H, W) or (H, W, C). From an 8-bit TIFF file, a network with 1 or 3 channels gets the same pixels as from
+            attached to a trained or loaded network are used unless given here.
+        source: A TIFF file with tiles or strips, a `.npy` file, or any object with `shape`, `dtype` and slicing:
+            (H, W) or (H, W, C). For an 8-bit TIFF file, a network with 1 or 3 channels gets the same pixels as in
             `Predictor`.
-        target: `.npy` (a memory-mapped array) or `.tif` (in tiles, uncompressed) for the label map (H, W): uint8, or
+        target: `.npy` (memory-mapped array) or `.tif` (tiled, uncompressed) file for the label map (H, W): uint8, or
             uint16 for more than 256 classes; 0 and 1 for a network with one channel.
-        depth: `.npy` or `.tif` for the depth, float32 (H, W), for networks with a depth head.
-        probabilities: `.npy` for the probabilities, float16 (H, W, classes).
+        depth: `.npy` or `.tif` file for the depth, float32 (H, W), for networks with a depth head.
+        probabilities: `.npy` file for the probabilities, float16 (H, W, classes).
         tile: As for `predict`.
         blend: As for `predict`.
-        tta: As for `predict`, but mirrorings and quarter turns only: other angles and scales need the whole image.
+        tta: As for `predict`, but only flips and quarter turns: other angles and scales need the whole image.
         labels: As for `predict`.
-        preprocess: The preprocessing of validation: array (h, w, C) as in the source → float tensor (C, h, w). It is
-            called with windows, so it must treat every pixel alike and keep the size. For a `Preprocess` that
-            normalizes by the whole image's values, the image is read once beforehand.
-        threshold: Probability above which a pixel has a class, as for `Predictor`; without one, the most probable
-            class.
-        memory: What windows and buffers may take, weights apart: bytes, or a text as "2GB". By default 1 GB; on a GPU
-            half of what is free there, for the windows, and 1 GB on the host.
+        preprocess: The preprocessing used in validation: array (h, w, C) as in the source → float tensor (C, h, w). It
+            is called on windows, so it must treat every pixel alike and preserve the size. For a `Preprocess` that
+            normalizes by statistics of the image, the image is read once in advance.
+        threshold: Probability above which a pixel has a class, as for `Predictor`; by default the most probable class
+            wins.
+        memory: Memory for windows and buffers, excluding weights, in bytes or as a string such as "2GB". 1 GB by
+            default; on a GPU, half of its free memory for windows, and 1 GB on the host.
         precision: As for `Predictor`.
-        resume: Go on with an unfinished result.
-        progress: Show a bar with the time left.
+        resume: Whether to continue an unfinished result.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: Unknown preprocessing; a target that exists, cannot be written or does not fit on the disk; an
-            unfinished result without `resume`, or of another network, source or setting; views that cannot be
-            streamed; and as `predict`.
-        DataError: A source of an unknown kind, broken or truncated.
-        InputShapeError: The source has another number of channels than the network.
+        ConfigError: The preprocessing is unknown; the target exists, cannot be written or does not fit on the disk;
+            there is an unfinished result without `resume`, or one of a different network, source or setting; the views
+            cannot be streamed; or as for `predict`.
+        DataError: The source has an unknown format, or is damaged or truncated.
+        InputShapeError: The number of channels of the source differs from the network's.
 
     Examples:
         >>> import tempfile, unetzoo
@@ -208,7 +208,7 @@ def _run(
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each computed in another thread while the one before it is used."""
+    """Prefetch items: each is computed in another thread while the previous one is used."""
     source = iter(items)
     end = object()
     with ThreadPoolExecutor(1) as pool:
@@ -219,7 +219,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def _probed(predictor: WindowPredictor, reader: WindowReader) -> Heads:
-    """The output for a small input; checks that the network accepts this image."""
+    """Predict a small input, and check that the network accepts this image."""
     corner = reader.corner()
     check_channels(predictor.net, corner)
     side = canvas_length(predictor.geometry, 1)
@@ -236,7 +236,7 @@ def _tiling(
 
     def buffers(plan: WindowPlan) -> int:
         summed = overlap(plan.rows) * plan.columns.output * outputs.all_channels * 4 if blend != "exact" else 0
-        window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one read, one prepared, one with the network
+        window = 3 * plan.tile[0] * plan.tile[1] * pixel  # one being read, one preprocessed, one in the network
         return plan.rows.window * outputs.row_bytes(plan) + summed + window + image.cache_bytes(plan.tile[0])
 
     limit = memory if memory is not None or predictor.on_gpu else MEMORY
@@ -245,7 +245,7 @@ def _tiling(
 
 
 def _noted_tile(path: Path) -> Tile:
-    """The tile of an unfinished result."""
+    """Return the tile of an unfinished result."""
     try:
         height, width = json.loads(path.with_name(path.name + ".part.json").read_text())["recipe"]["tile"]
         return int(height), int(width)
@@ -254,7 +254,7 @@ def _noted_tile(path: Path) -> Tile:
 
 
 def _fingerprint(net: nn.Module) -> str:
-    """A hash of everything that determines a network's output: structure, options and tensors."""
+    """Hash everything that determines a network's output: structure, options and tensors."""
     config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
     digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
     for name, value in net.state_dict().items():
@@ -264,7 +264,7 @@ def _fingerprint(net: nn.Module) -> str:
 
 
 def _preprocessing(preprocess: Callable[[np.ndarray], Tensor], image: ImageSource) -> Any:
-    """Identifies a preprocessing: its settings, or for a function the hash of its output for a ramp of values."""
+    """Identify a preprocessing by its settings or, for a function, by a hash of its output for a ramp of values."""
     if isinstance(preprocess, Preprocess):
         return preprocess.to_dict()
     height, width, channels = 64, 64, image.shape[2]

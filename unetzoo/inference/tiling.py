@@ -1,7 +1,7 @@
-"""`predict`: an image of any size in, an output for every pixel out, whole or in windows.
+"""`predict`: predict an image of any size, as a whole or in windows.
 
-Mirrored borders are those of the U-Net paper (arXiv:1505.04597, figure 2): the image is reflected without repeating
-its border pixel, again and again where it is smaller than the border.
+Borders are mirrored as in the U-Net paper (arXiv:1505.04597, figure 2): the image is reflected without repeating its
+border pixel, several times if it is smaller than the border.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Tile = int | Sequence[int] | Literal["auto"] | None
 
 
 class Uncertain(NamedTuple):
-    """A merged output and how much the outputs that it was merged from disagree.
+    """A merged output and the disagreement between the individual outputs.
 
     Args:
-        output: As `predict` returns it.
-        disagreement: (H, W), or a NamedTuple of these for a network with several heads. For classes from 0 (all agree)
-            to 1 (the largest possible disagreement of this number of outputs); for depth the standard deviation.
+        output: The output as returned by `predict`.
+        disagreement: (H, W), or a NamedTuple of these for a network with several heads. For classes, it ranges from 0
+            (full agreement) to 1 (the largest possible disagreement); for depth, it is the standard deviation.
     """
 
     output: Any
@@ -61,52 +61,52 @@ def predict(
 ) -> Any:
     """Predict one image of any size; the output has a value for every pixel.
 
-    Without `tile`, the image is mirrored to the right and at the bottom up to the network's next size (a multiple of
-    its stride), and the output is cropped. For a valid U-Net the margin is mirrored on all sides. With `tile`, the same
-    canvas is cut into windows, and `blend="exact"` gives the output of the whole image, up to rounding. For a valid
-    U-Net in float32 on the CPU it is bitwise the same wherever a convolution sums in one order for all window sizes:
-    PyTorch's own kernels do; oneDNN's do at the paper's widths except for the smallest tiles.
+    Without `tile`, the image is padded by mirroring at the right and bottom to the network's next size (a multiple of
+    its stride), and the output is cropped. For a valid U-Net, the margin is mirrored on all sides. With `tile`, the
+    same canvas is cut into windows, and `blend="exact"` yields the output of the whole image up to rounding. For a
+    valid U-Net in float32 on the CPU, the two are bitwise identical if convolutions sum in the same order for all
+    window sizes: PyTorch's own kernels do, and so do oneDNN's at the paper's widths except for the smallest tiles.
 
-    The network predicts in evaluation mode and without gradients; its mode is restored afterwards. Windows are moved
-    to the network's device and precision; the output is on the image's device. The output of a classification head is
-    dropped.
+    The network runs in evaluation mode and without gradients; its mode is restored afterwards. Windows are moved to
+    the network's device and dtype; the output is on the image's device. The output of a classification head is
+    discarded.
 
     Args:
-        net: Any segmentation network, or a `ModelBundle`. One without `geometry` (SMP's own, plugins' tier 1) is
-            assumed to keep its input's size, for multiples of `net.encoder.output_stride` (1 where there is none);
-            where that is wrong, set `net.geometry`.
-        image: A preprocessed float tensor, or an array. A uint8 array is preprocessed as in the network's validation
-            if the network carries its preprocessing (trained or loaded networks do), else divided by 255; uint16 is
-            divided by 65535, bool becomes 0 and 1, floats are unchanged.
-        tile: Size of a window, context included: a number, or (height, width); rounded down to the network's grid. A
-            side that covers the image and its padding is not cut. Exact windows are made smaller if the same number
-            still covers the image. "auto": the size that fits into `memory` and encodes the fewest pixels twice.
-            None: the whole image, or "auto" if `memory` is given.
-        blend: How windows are combined. "exact" takes every pixel from one window that contains all its context;
-            "constant" averages windows that overlap by a quarter, "gaussian" weights them by a Gaussian over each
-            window. Without `tile` it has no effect.
-        tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (also the three mirrored images), "d4" (all
-            eight mirrorings and quarter turns) or "paper" (the U-Net paper's seven rotations). Mirrorings and quarter
-            turns are done window by window, so that exact tiles stay exact; for other angles and scales whole images
-            are resampled, each predicted with `tile` and `blend`. `unetzoo.inference.predict_with_uncertainty` also
-            returns how much the outputs disagree.
-        labels: The label set, whose left and right labels are exchanged in mirrored images; the network's own by
-            default, if it carries one.
-        memory: Memory for windows on the network's device, not counting image, output and weights: bytes, or text such
-            as "2GB". By default half of the free memory when `tile` is "auto". With a fixed `tile`, it limits how many
-            windows go through the network at once on a GPU.
-        precision: In which the network computes: "fp32", "bf16", "fp16", or "auto" for bf16 where the device multiplies
-            it natively; the output is float32 then. None: in the format of its weights.
+        net: Any segmentation network, or a `ModelBundle`. A network without `geometry` (an SMP model, a tier 1 plugin)
+            is assumed to preserve its input's size for multiples of `net.encoder.output_stride` (1 if it has none);
+            set `net.geometry` if this is wrong.
+        image: A preprocessed float tensor, or an array. A uint8 array is preprocessed as in validation if the network
+            has preprocessing attached (as trained and loaded networks do), otherwise divided by 255; uint16 is divided
+            by 65535, bool becomes 0 and 1, and floats are unchanged.
+        tile: Size of a window including context, as a number or (height, width), rounded down to the network's grid. A
+            side that covers the image and its padding is not cut. Exact windows are made smaller if the same number of
+            them still covers the image. "auto" chooses the size that fits into `memory` with the fewest redundant
+            pixels. None means the whole image, or "auto" if `memory` is given.
+        blend: How windows are combined. "exact" takes every pixel from one window that contains its whole context,
+            "constant" averages windows that overlap by a quarter, and "gaussian" weights them by a Gaussian over each
+            window. It has no effect without `tile`.
+        tta: Test-time augmentation: a `unetzoo.inference.TTA`, or "flips" (adds the three mirrored images), "d4" (all
+            eight flips and quarter turns) or "paper" (the U-Net paper's seven rotations). Flips and quarter turns are
+            applied to each window, so exact tiles remain exact; for other angles and scales, whole images are
+            resampled, each predicted with `tile` and `blend`. `unetzoo.inference.predict_with_uncertainty` also
+            returns the disagreement between the outputs.
+        labels: The label set whose left and right labels are swapped in mirrored images; by default the one attached to
+            the network, if any.
+        memory: Memory for windows on the network's device, excluding image, output and weights, in bytes or as a
+            string such as "2GB". Half of the free memory by default if `tile` is "auto". With a fixed `tile`, it
+            limits the number of windows per batch on a GPU.
+        precision: Precision of the forward pass: "fp32", "bf16", "fp16", or "auto" for bf16 if the device supports it
+            natively; the output is then float32. None uses the dtype of the weights.
 
     Shape:
         image: (C, H, W) tensor, or (H, W) or (H, W, C) array. Returns (classes, H, W), or a NamedTuple of these for a
         network with several heads; (classes, H // 2, W // 2), at least 1, for a network with `out_stride=2`.
 
     Raises:
-        ConfigError: Unknown `blend` or `tta`; a tile that is too small, with the smallest; too little memory; exact
-            windows of a network that has none; labels that cannot be turned, or of another number of classes.
-        InputShapeError: A batch, other channels than the network's, an empty image.
-        DataError: Integers other than those above.
+        ConfigError: `blend` or `tta` is unknown, the tile is too small (the error gives the minimum), the memory limit
+            is too low, the network has no exact windows, or the labels cannot be rotated or do not match the network.
+        InputShapeError: The image is a batch, is empty, or has the wrong number of channels.
+        DataError: The integer type of the image is not supported.
         PluginContractError: The output contradicts the network's geometry.
 
     Examples:
@@ -131,16 +131,16 @@ def predict_with_uncertainty(
     memory: Memory = None,
     precision: Precision | None = None,
 ) -> Uncertain:
-    """`predict` over several views, and where they disagree.
+    """Predict an image in several views, and measure their disagreement.
 
-    For classes, the Jensen–Shannon divergence of the views' probabilities, divided by its maximum for this number of
-    views and classes; for depth, the standard deviation. Where they disagree, the prediction depends more on the view
-    than on the image.
+    For classes, the disagreement is the Jensen–Shannon divergence of the views' probabilities, divided by its maximum
+    for this number of views and classes; for depth, it is the standard deviation. Where it is high, the prediction
+    depends more on the view than on the image.
 
     Args:
         net: As for `predict`.
         image: As for `predict`.
-        tta: Two views or more.
+        tta: Test-time augmentation with at least two views.
         tile: As for `predict`.
         blend: As for `predict`.
         labels: As for `predict`.
@@ -148,7 +148,7 @@ def predict_with_uncertainty(
         precision: As for `predict`.
 
     Raises:
-        ConfigError: A single view; and as `predict`.
+        ConfigError: `tta` has a single view; or as for `predict`.
 
     Examples:
         >>> import unetzoo
@@ -180,7 +180,7 @@ def _predict(
     precision: Precision | None,
     uncertainty: bool = False,
 ) -> Any:
-    """`predict` or `predict_with_uncertainty`."""
+    """Implement `predict` and `predict_with_uncertainty`."""
     bundle = ModelBundle.of(net)
     model: nn.Module = bundle.model
     labels = bundle.labels if labels is None else labels
@@ -201,7 +201,7 @@ def _predict(
 
 
 def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
-    """A decoded image, preprocessed by the network's own preprocessing if it is known; others by `as_tensor`."""
+    """Preprocess a decoded image with the bundle's preprocessing if it is known, or else with `as_tensor`."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size:
         preprocess = bundle.preprocess or as_tensor
         return preprocess(image if image.ndim == 3 else image[..., None])
@@ -211,7 +211,7 @@ def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
 def batches(
     windows: Iterable[tuple[Span, Span]], cut: Callable[[Span, Span], Tensor], size: int, *, pinned: bool = False
 ) -> Iterator[tuple[list[tuple[Span, Span]], Tensor]]:
-    """Windows in batches, each with the stacked pixels that `cut` returns, pinned for a copy in the background."""
+    """Group windows into batches, each with the stacked pixels returned by `cut`, optionally in pinned memory."""
     waiting = iter(windows)
     while some := list(islice(waiting, size)):
         stack = torch.stack([cut(row, column) for row, column in some])
@@ -225,7 +225,7 @@ def predict_windows(
     views: Sequence[View],
     blend: Blend,
 ) -> Iterator[tuple[Span, Span, Heads]]:
-    """The part of each window's output that is kept; of exact windows little more than that is decoded."""
+    """Yield the part of each window's output that is kept; exact windows are decoded only around that part."""
     for some, stack in batched:
         region = _kept_region(some) if blend == "exact" and plan.total > 1 else None
         top, left = (region[0].start, region[1].start) if region else (0, 0)
@@ -236,7 +236,7 @@ def predict_windows(
 
 
 def _kept_region(windows: Sequence[tuple[Span, Span]]) -> Region:
-    """The smallest region of the outputs that contains what each window keeps."""
+    """Return the smallest region of the outputs that contains the kept part of each window."""
     rows, columns = ([span.kept for span in spans] for spans in zip(*windows, strict=True))
     return _hull(rows), _hull(columns)
 
@@ -248,7 +248,7 @@ def _hull(spans: Sequence[range]) -> range:
 def _predicted(
     predictor: WindowPredictor, image: Tensor, views: Sequence[View], tile: Tile, blend: Blend, memory: Memory
 ) -> list[Tensor]:
-    """The output for one image, merged window by window."""
+    """Predict one image, merging views window by window."""
     size = image.shape[-2], image.shape[-1]
     if tile == "auto" or memory is not None:
         fit = fit_windows(predictor, len(image), size, tile, blend, memory)
@@ -272,7 +272,7 @@ def _predicted(
 
 
 def _merged(predictor: WindowPredictor, image: Tensor, tile: Tile, blend: Blend, memory: Memory) -> list[Tensor]:
-    """The output for views that resample the whole image."""
+    """Predict one image in views that resample the whole image."""
     assert predictor.tta is not None
     size = image.shape[-2], image.shape[-1]
     merger = TTAMerger(predictor.tta, predictor.uncertainty)
@@ -296,7 +296,7 @@ def _filled(plan: WindowPlan, parts: Iterable[Piece], device: torch.device) -> l
 
 
 def _taken(image: Tensor, axis: int, pixels: np.ndarray, there: Tensor) -> Tensor:
-    """Rows or columns by their positions (on the host and on the device); a view where none is mirrored."""
+    """Select rows or columns by position (on the host and on the device); returns a view if none is mirrored."""
     first, last = int(pixels[0]), int(pixels[-1])
     if last - first == len(pixels) - 1:
         return image.narrow(axis, first, len(pixels))

@@ -1,4 +1,4 @@
-"""Run a network on batches of windows, in its own precision and, with test-time augmentation, in several views."""
+"""Run a network on batches of windows, with optional mixed precision and test-time augmentation."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .windows import geometry_of
 
 
 class WindowPredictor:
-    """Runs a network on batches of windows, in several views with test-time augmentation.
+    """Runs a network on batches of windows, in several views if test-time augmentation is enabled.
 
     Args:
         net: The network.
-        tta: The views; None for the unchanged image.
-        labels: Label set whose left and right labels are exchanged in mirrored views.
-        uncertainty: Whether to add the disagreement of the views as further heads.
-        precision: In which the network computes ("auto": whatever is fastest); its outputs are float32 then. None: in
-            the format of its weights.
+        tta: The views to average; None for the unchanged image only.
+        labels: Label set whose left and right labels are swapped in mirrored views.
+        uncertainty: Whether to append the disagreement between the views as additional heads.
+        precision: Precision of the forward pass ("auto" for the fastest); outputs are then float32. None uses the
+            dtype of the weights.
 
     Raises:
-        ConfigError: No network; labels that cannot be turned; unknown precision.
+        ConfigError: `net` is not a network, the labels cannot be rotated, or the precision is unknown.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class WindowPredictor:
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
     def predict(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
-        """The merged output for a batch of windows (N, C, h, w): all of it, or a region."""
+        """Return the merged output for a batch of windows (N, C, h, w), or a region of it."""
         with torch.inference_mode():
-            if self.on_gpu:  # where pinned windows travel without a wait, if they are not converted on the way
+            if self.on_gpu:  # copying pinned memory is asynchronous only without a dtype conversion
                 windows = windows.to(device=self.device, non_blocking=True)
             windows = windows.to(device=self.device, dtype=self.dtype)
             if self.tta is None or (len(views) == 1 and not self.uncertainty):
@@ -93,7 +93,7 @@ class WindowPredictor:
                     found=self.labels.classes,
                     hint="give the label set that the network was trained with",
                 )
-            # a mirrored angle keeps the subject's sides; the viewer's are never turned by one
+            # rotation by an angle does not swap the subject's sides; labels with the viewer's sides never get one
             heads = (_exchanged(mask, self.labels.swapped_by(hflip=view.mirror, turns=view.turns)), *others)
         return tuple(view.turned_back(head) for head in heads)
 
@@ -119,7 +119,7 @@ class WindowPredictor:
         return tuple(heads.values())
 
     def _size(self, windows: Tensor) -> tuple[int, int]:
-        """Height and width of the output for windows."""
+        """Return the height and width of the output for these windows."""
         return self.geometry.output(windows.shape[-2]), self.geometry.output(windows.shape[-1])
 
     def _check(self, window: Tensor, heads: Heads, expected: tuple[int, int]) -> None:
@@ -135,7 +135,7 @@ class WindowPredictor:
 
 
 def _exchanged(mask: Tensor, names: tuple[int, ...]) -> Tensor:
-    """Channels in another order, without an index tensor that would have to be copied to the device."""
+    """Reorder channels without an index tensor, which would have to be copied to the device."""
     if names == tuple(range(len(names))):
         return mask
     channels = mask.unbind(1)

@@ -1,8 +1,8 @@
-"""Divide an image into windows, from a network's `Geometry` only: one axis at a time, then the product.
+"""Divide an image into windows based on a network's `Geometry`: each axis separately, then their product.
 
 The *canvas* is the network's input for a whole image: the image with `margin` mirrored pixels before it and at least
 as many after it, up to the next size on the network's pooling grid. A *window* is a part of the canvas that the network
-processes at once. Windows of a padded network are flush with the canvas; nothing is added around them.
+processes at once. No padding is added around the windows of a padded network.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ..models.geometry import Geometry
 
 Blend = Literal["exact", "constant", "gaussian"]
 BLENDS: tuple[Blend, ...] = ("exact", "constant", "gaussian")
-OVERLAP = 1 / 4  # of blended windows' outputs; at least, since offsets are rounded down to the grid
+OVERLAP = 1 / 4  # minimum overlap of blended outputs; offsets are rounded down to the grid
 
 
 class Span(NamedTuple):
     """A window along one axis.
 
     Args:
-        start: Its first pixel of the canvas.
-        stop: One past its last.
-        first: The pixel of the image's output at which its own output begins.
-        keep: The pixels of the image's output that are taken from it.
+        start: Its first pixel on the canvas.
+        stop: One past its last pixel.
+        first: The pixel of the image's output at which the window's output begins.
+        keep: The pixels of the image's output that are taken from this window.
     """
 
     start: int
@@ -41,7 +41,7 @@ class Span(NamedTuple):
 
     @property
     def kept(self) -> range:
-        """`keep`, as pixels of its own output."""
+        """`keep`, relative to the window's output."""
         return range(self.keep.start - self.first, self.keep.stop - self.first)
 
 
@@ -50,12 +50,12 @@ class Axis:
     """The windows along one axis of an image.
 
     Args:
-        size: Pixels of the image.
-        before: Mirrored pixels before it.
-        length: Pixels of the canvas.
-        output: Pixels of the output.
-        window: Pixels of a window's output.
-        spans: The windows, all of one size, in order.
+        size: Length of the image in pixels.
+        before: Number of mirrored pixels before the image.
+        length: Length of the canvas.
+        output: Length of the output.
+        window: Length of a window's output.
+        spans: The windows in order, all of the same size.
     """
 
     size: int
@@ -67,18 +67,18 @@ class Axis:
 
 
 class WindowPlan(NamedTuple):
-    """Both axes of an image; the windows are the product of the two."""
+    """The windows along both axes of an image; the windows are their product."""
 
     rows: Axis
     columns: Axis
 
     def windows(self, first: int = 0) -> Iterator[tuple[Span, Span]]:
-        """Every window as (rows, columns), from a row of windows on."""
+        """Iterate over the windows as (rows, columns), starting at a row of windows."""
         return ((row, column) for row in self.rows.spans[first:] for column in self.columns.spans)
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Height and width of a window, context included."""
+        """Height and width of a window, including context."""
         row, column = self.rows.spans[0], self.columns.spans[0]
         return row.stop - row.start, column.stop - column.start
 
@@ -89,17 +89,17 @@ class WindowPlan(NamedTuple):
 
     @property
     def overhead(self) -> float:
-        """Pixels that are encoded more than once, as a share of the canvas: 0.25 is a quarter more."""
+        """Redundantly encoded pixels as a fraction of the canvas: 0.25 means 25% more pixels."""
         height, width = self.tile
         return self.total * height * width / (self.rows.length * self.columns.length) - 1
 
 
 def geometry_of(net: Any) -> Geometry:
-    """A network's geometry; without one, whole images padded to its encoder's stride, and no exact windows.
+    """Return a network's geometry, with a default for networks that have none.
 
-    A network that has no `geometry` (SMP's own, plugins of tier 1) is assumed to keep its input's size, for
-    every multiple of `net.encoder.output_stride`, or for every size if it has no such encoder. Set `geometry` on it
-    where that is wrong (a fixed size, a larger minimum).
+    A network without `geometry` (an SMP model, a tier 1 plugin) is assumed to preserve its input's size for every
+    multiple of `net.encoder.output_stride`, or for every size if it has no such encoder; it has no exact windows. Set
+    its `geometry` if this is wrong (a fixed size, a larger minimum).
 
     Examples:
         >>> geometry_of(object())
@@ -121,16 +121,16 @@ def plan_windows(
     Args:
         geometry: Geometry of the network.
         size: Height and width of the image.
-        tile: Size of a window, context included: one number, or height and width; rounded down to the network's grid.
-            A side that covers the canvas is not cut. Exact windows are made smaller if the same number still covers
-            the canvas. None: one window.
-        blend: "exact": every pixel of the output is taken from one window that contains its whole context;
-            "constant" or "gaussian": windows overlap by a quarter of their output or more.
+        tile: Size of a window including context, as one number or height and width, rounded down to the network's
+            grid. A side that covers the canvas is not cut. Exact windows are made smaller if the same number of them
+            still covers the canvas. None for a single window.
+        blend: With "exact", every output pixel is taken from one window that contains its whole context; with
+            "constant" or "gaussian", windows overlap by at least a quarter of their output.
 
     Raises:
-        ConfigError: Unknown blend; an invalid tile, or one that is too small (the error names the smallest); exact
-            windows of a network that has none.
-        InputShapeError: An empty image; without `tile`, an image larger than the network accepts.
+        ConfigError: The blend is unknown, the tile is invalid or too small (the error gives the minimum), or the
+            network has no exact windows.
+        InputShapeError: The image is empty or, without `tile`, larger than the network accepts.
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -169,14 +169,14 @@ def plan_windows(
 
 
 def canvas_length(geometry: Geometry, size: Any) -> Any:
-    """Length of an axis of the canvas: image and margins, up to the network's grid. `size` may be symbolic."""
+    """Return the length of the canvas: image and margins, rounded up to the network's grid. `size` may be symbolic."""
     first, period = _grid(geometry)
     wanted = torch.sym_max(size, geometry.out_stride) + 2 * geometry.margin
     return first + torch.sym_max(0, (wanted - first + period - 1) // period) * period
 
 
 def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
-    """The smallest window that keeps any output; None if there are no exact windows.
+    """Return the size of the smallest window that keeps any output, or None if there are no exact windows.
 
     Examples:
         >>> minimum_tile(Geometry(minimum=16, stride=16, halo=94))
@@ -193,9 +193,9 @@ def minimum_tile(geometry: Geometry, blend: str = "exact") -> int | None:
 
 
 def _grid(geometry: Geometry) -> tuple[int, int]:
-    """The smallest size of windows and canvases, and the step between sizes.
+    """Return the smallest size of windows and canvases, and the step between sizes.
 
-    Sizes are the legal multiples of the stride: every pooling then gets an even size, so that no window is resized or
+    Sizes are the legal multiples of the stride, so every pooling layer gets an even size and no window is resized or
     padded inside the network. If no legal size is a multiple (valid convolutions), all legal sizes have this property.
     """
     unit = _unit(geometry)
@@ -207,27 +207,27 @@ def _grid(geometry: Geometry) -> tuple[int, int]:
 
 
 def _unit(geometry: Geometry) -> int:
-    """The unit of the offsets of exact windows."""
+    """Return the unit of the offsets of exact windows."""
     return math.lcm(geometry.stride, geometry.out_stride)
 
 
 def _guard(geometry: Geometry) -> int:
-    """Input pixels at an inner edge of a window whose outputs are discarded, since the window's border affects them.
+    """Return the number of input pixels at an inner window edge whose outputs are affected by it and discarded.
 
-    `halo` is counted from blocks of one stride, so the kept part consists of whole blocks. If the output is smaller
-    than the window by the halo itself (valid convolutions), all of it is valid.
+    `halo` is measured in blocks of one stride, so the kept part consists of whole blocks. If the output is smaller than
+    the window by the halo (valid convolutions), all of it is valid.
     """
     assert geometry.halo is not None
     return -(-max(0, geometry.halo - geometry.margin) // _unit(geometry)) * _unit(geometry)
 
 
 def _advance(geometry: Geometry, tile: int, blend: str) -> int:
-    """Distance of neighboring windows in input pixels; 0 or less if the tile is too small."""
+    """Return the distance between neighboring windows in input pixels; 0 or less if the tile is too small."""
     unit, out = _unit(geometry), geometry.output(tile) * geometry.out_stride
     if blend == "exact":
         return (out - 2 * _guard(geometry)) // unit * unit
     wanted = int(out * (1 - OVERLAP))
-    # a stride as long as the window (networks of one size) would leave no overlap; blending needs no pooling grid
+    # a stride equal to the window (fixed-size networks) would leave no overlap; blending needs no pooling grid
     return wanted // unit * unit or max(wanted // geometry.out_stride, 1) * geometry.out_stride
 
 
@@ -255,7 +255,7 @@ def _axis(geometry: Geometry, size: int, length: int, side: int, blend: str) -> 
 
 
 def _evened(geometry: Geometry, tile: int, length: int) -> int:
-    """The smallest window that does not increase the number of windows."""
+    """Return the size of the smallest window that does not increase the number of windows."""
 
     def following(tile: int) -> int:
         return len(range(0, length - tile, _advance(geometry, tile, "exact")))
@@ -267,7 +267,7 @@ def _evened(geometry: Geometry, tile: int, length: int) -> int:
 
 
 def _kept_until(geometry: Geometry, start: int, tile: int) -> int:
-    """The end of the output pixels that are taken from an exact window which is followed by another."""
+    """Return the end of the output pixels taken from an exact window that is not the last."""
     stop = start + geometry.output(tile) * geometry.out_stride
     guard = _guard(geometry)
     if guard:
@@ -298,7 +298,7 @@ def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int]
             found=f"windows of at most {geometry.maximum}",
             hint='blend="gaussian" (overlapping windows, weighted), or no tile',
         )
-    needed = [min(smallest, length) for length in lengths]  # a side that covers the canvas needs no core
+    needed = [min(smallest, length) for length in lengths]  # a side that covers the canvas need not be larger
     if any(side < least for side, least in zip(sides, needed, strict=True)):
         least = str(max(needed)) if sides[0] == sides[1] else f"({needed[0]}, {needed[1]})"
         raise ConfigError(
@@ -311,7 +311,7 @@ def _check_tile(geometry: Geometry, sides: Sequence[int], lengths: Sequence[int]
 
 
 def host_positions(size: int, before: int, length: int) -> np.ndarray:
-    """`padding.mirror_positions` as an array; no tensor operation, so that nothing has to wait for a device."""
+    """Return `padding.mirror_positions` as an array, without tensor operations that would synchronize a device."""
     period = max(2 * (size - 1), 1)
     folded = (np.arange(length) - before) % period
     return np.minimum(np.minimum(folded, period - folded), size - 1)

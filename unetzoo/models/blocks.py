@@ -1,4 +1,4 @@
-"""Building blocks that several networks share: activations, He's initialization, units, encoder and decoder."""
+"""Building blocks shared by several networks: activations, He initialization, units, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ HiddenAct = str | Mapping[str, Any]
 
 
 def make_act(hidden_act: HiddenAct, *, inplace: bool = True) -> nn.Module:
-    """The non-linearity between layers.
+    """Build the activation between layers.
 
     Args:
-        hidden_act: A name ("relu"), or a table with the name under `type` and its keywords beside it.
-        inplace: Overwrite the input where the function can.
+        hidden_act: A name ("relu"), or a mapping with the name under `type` and keyword arguments.
+        inplace: Whether to modify the input in place, if the activation supports it.
 
     Raises:
         ConfigError: Unknown name or keyword.
@@ -52,17 +52,17 @@ def make_act(hidden_act: HiddenAct, *, inplace: bool = True) -> nn.Module:
 
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse a value that is not among the choices.
+    """Check that a value is one of the choices.
 
     Raises:
-        ConfigError: With the choices.
+        ConfigError: It is not; the error lists the choices.
     """
     if value not in choices:
         raise ConfigError(f"wrong {name}", expected=" or ".join(map(repr, choices)), found=repr(value))
 
 
 def widths(encoder_channels: Sequence[int]) -> tuple[int, ...]:
-    """Check the channels of each level, finest first: at least three levels of at least one channel.
+    """Check the channels per level, finest first: at least three levels with at least one channel.
 
     Raises:
         ConfigError: Fewer than two poolings, or a width below 1.
@@ -78,10 +78,10 @@ def widths(encoder_channels: Sequence[int]) -> tuple[int, ...]:
 
 
 def he_normal_(module: nn.Module) -> None:
-    """Draw every convolution from N(0, √(2/N)), N = incoming nodes of one unit; biases 0 (He 2015; the U-Net paper).
+    """Initialize convolutions from N(0, √(2/N)), where N is the fan-in, and biases with 0 (He 2015; the U-Net paper).
 
-    A transposed convolution with kernel k and stride s feeds each of its units from (k/s)² input pixels, so N is
-    in_channels·(k/s)², where PyTorch's `kaiming_normal_` would take out_channels·k².
+    In a transposed convolution with kernel k and stride s, each output depends on (k/s)² input pixels, so N is
+    in_channels·(k/s)², whereas PyTorch's `kaiming_normal_` uses out_channels·k².
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -96,7 +96,7 @@ def he_normal_(module: nn.Module) -> None:
 
 
 class ConvUnit(nn.Sequential):
-    """3×3 convolution, batch norm and non-linearity, in the given order."""
+    """3×3 convolution, batch norm and activation, in the given order."""
 
     def __init__(
         self,
@@ -122,9 +122,9 @@ def join(maps: Sequence[Tensor]) -> Tensor:
 
 
 class JoinedLayers(nn.Sequential):
-    """A Sequential that concatenates its inputs first.
+    """A Sequential that first concatenates its inputs.
 
-    Were they concatenated by the caller, the caller would hold on to the copy until the last layer is done.
+    If the caller concatenated them, it would hold a reference to the copy until the last layer is done.
     """
 
     def forward(self, *maps: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -136,7 +136,7 @@ class JoinedLayers(nn.Sequential):
 
 
 class DoubleConv(JoinedLayers):
-    """Two `ConvUnit`s; `mid_channels` between them (default: `out_channels`)."""
+    """Two `ConvUnit`s with `mid_channels` between them (default: `out_channels`)."""
 
     def __init__(self, in_channels: int, out_channels: int, mid_channels: int | None = None, **unit: Any) -> None:
         mid_channels = mid_channels or out_channels
@@ -144,7 +144,7 @@ class DoubleConv(JoinedLayers):
 
 
 class Recurrent(nn.Module):
-    """f(x), then f(x + previous) again and again: one convolution (with its norm) for every step."""
+    """f(x), then repeatedly f(x + previous), with the same convolution (and norm) in every step."""
 
     def __init__(self, conv: nn.Module, steps: int) -> None:
         super().__init__()
@@ -159,19 +159,19 @@ class Recurrent(nn.Module):
 
 
 class UpsampleConv(nn.Sequential):
-    """Nearest ×2, then a `ConvUnit`: the up-sampling of the common U-Net and R2U-Net implementations."""
+    """Nearest-neighbor up-sampling ×2 and a `ConvUnit`, as in common implementations of U-Net and R2U-Net."""
 
     def __init__(self, in_channels: int, out_channels: int, **unit: Any) -> None:
         super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), ConvUnit(in_channels, out_channels, **unit))
 
 
 def match_size(x: Tensor, size: Sequence[int], align: str) -> Tensor:
-    """Give an up-sampled map the size of its skip, which differs by a pixel where a pooling met an odd size.
+    """Match an up-sampled map to the size of its skip, which differs by a pixel after pooling of an odd size.
 
     Args:
         x: Map (N, C, h, w).
         size: Height and width of the skip.
-        align: "resize" interpolates; "pad" adds zeros, half before and half after (or crops, where x is larger).
+        align: "resize" interpolates; "pad" adds zeros, half before and half after (or crops, if x is larger).
     """
     rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
     if _holds(rows == 0) and _holds(columns == 0):
@@ -182,7 +182,7 @@ def match_size(x: Tensor, size: Sequence[int], align: str) -> Tensor:
 
 
 def _holds(condition: bool) -> bool:
-    """Whether it holds; with sizes that a compiler leaves open, whether it always does: one graph serves them all."""
+    """Whether a condition holds or, with symbolic sizes, always holds, so that one compiled graph serves all sizes."""
     if torch.compiler.is_compiling():
         from torch.fx.experimental.symbolic_shapes import statically_known_true
 
@@ -191,17 +191,17 @@ def _holds(condition: bool) -> bool:
 
 
 class Encoder(nn.Module, EncoderMixin):
-    """One block per level with 2×2 max-pooling between; returns the map of every level, finest first.
+    """One block per level with 2×2 max-pooling in between; returns the map of every level, finest first.
 
-    It is an SMP encoder of VGG's kind: the first map has stride 1.
+    Like SMP's VGG encoders, its first map has stride 1.
 
     Args:
         in_channels: Channels of the image.
         channels: Channels of each level, finest first.
-        block: Makes a level's module from (input channels, output channels, level).
+        block: Builds a level's module from (input channels, output channels, level).
     """
 
-    _is_torch_scriptable = False  # nor are our networks: TorchScript is deprecated
+    _is_torch_scriptable = False  # like our networks: TorchScript is deprecated
 
     def __init__(self, in_channels: int, channels: Sequence[int], block: Callable[[int, int, int], nn.Module]) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class Encoder(nn.Module, EncoderMixin):
         return features
 
     def make_dilated(self, output_stride: int) -> None:
-        """Check the stride, which is fixed by the depth: max-pooling cannot be replaced by dilation.
+        """Check the stride, which is fixed by the depth, since max-pooling cannot be replaced with dilation.
 
         Raises:
             ConfigError: The stride is not 2^depth.
@@ -240,31 +240,31 @@ class Encoder(nn.Module, EncoderMixin):
 
 
 def table_widths(channels: Sequence[int], depth: int, output_stride: int) -> tuple[int, ...]:
-    """Widths for SMP's depths 1–5: the last width repeats past the network's own depth.
+    """Return the widths for SMP's depths 1–5; the last width is repeated beyond the network's own depth.
 
     Raises:
-        ConfigError: Another depth or output stride.
+        ConfigError: Invalid depth or output stride.
 
     Examples:
         >>> table_widths((64, 128, 256, 512, 1024), depth=5, output_stride=32)
         (64, 128, 256, 512, 1024, 1024)
     """
     one_of("encoder depth", depth, (1, 2, 3, 4, 5))
-    one_of("output_stride", output_stride, (8, 16, 32))  # the smaller ones are refused by make_dilated
+    one_of("output_stride", output_stride, (8, 16, 32))  # make_dilated rejects the smaller ones
     return (*channels, *[channels[-1]] * 5)[: depth + 1]
 
 
 class Decoder(nn.Module):
-    """From the coarsest map upwards: up-sample, match the skip's size, concatenate, convolve.
+    """Decoder that, from the coarsest map up, up-samples, matches the skip's size, concatenates and convolves.
 
     Args:
         ups: One up-sampling module per level, coarsest first.
         blocks: One block per level, coarsest first; each takes the maps to concatenate.
         align: How sizes are matched ("resize" or "pad", see `match_size`).
-        concat: "skip-up" or "up-skip": which comes first in the concatenation.
+        concat: Order of the concatenation, "skip-up" or "up-skip".
     """
 
-    corners: Sequence[tuple[int, int]] | None = None  # on copies that decode a region, see `regions.py`
+    corners: Sequence[tuple[int, int]] | None = None  # set on copies that decode a region, see `regions.py`
 
     def __init__(
         self, ups: Iterable[nn.Module], blocks: Iterable[nn.Module], align: str = "resize", concat: str = "skip-up"
@@ -279,27 +279,27 @@ class Decoder(nn.Module):
         """Maps of all levels, finest first → one map at the finest size."""
         x = features[-1]
         for level, (up, skip) in enumerate(zip(self.ups, features[-2::-1], strict=True)):
-            x = self.fit(level, up(x), skip.shape[-2:])  # on a separate line: the coarser map is freed before the block
+            x = self.fit(level, up(x), skip.shape[-2:])  # a separate statement frees the coarser map before the block
             x = self.merge(level, x, skip)
         return x
 
     def fit(self, level: int, x: Tensor, size: Sequence[int]) -> Tensor:
-        """An up-sampled map in the size of its skip."""
+        """Match an up-sampled map to the size of its skip."""
         if self.corners is None:
             return match_size(x, size, self.align)
         top, left = self.corners[level]
         return x[..., top : top + size[0], left : left + size[1]]
 
     def merge(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
-        """The level's block on the skip and the up-sampled map."""
+        """Apply the level's block to the skip and the up-sampled map."""
         return self.blocks[level](skip, x) if self.skip_first else self.blocks[level](x, skip)
 
 
 def crop_center(x: Tensor, size: Sequence[int]) -> Tensor:
-    """The middle (height, width) of a map.
+    """Crop the center (height, width) of a map.
 
     Raises:
-        InputShapeError: The map is smaller than that.
+        InputShapeError: The map is smaller.
     """
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     if top < 0 or left < 0:
