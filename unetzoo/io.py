@@ -1,6 +1,6 @@
-"""Durable files: written under a temporary name, flushed to the disk, renamed into place.
+"""Write files durably: under a temporary name, flushed to disk, then renamed into place.
 
-Whoever reads a file written here meets the old content or the new, never a part of it. Standard library only.
+Readers see either the old content or the new, never part of it. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RESTORE = "restore the folder from a copy, or write it again"
 
 
 class Disk:
-    """The operations that durable writing consists of; tests make each of them fail."""
+    """The disk operations of durable writing; tests make each of them fail."""
 
     def write(self, path: Path, data: bytes) -> str:
-        """Write a file, flush it to the disk, and return its SHA-256."""
+        """Write a file, flush it to disk, and return its SHA-256."""
         with open(path, "wb") as file:
             file.write(data)
             file.flush()
@@ -33,10 +33,10 @@ class Disk:
         return hashlib.sha256(data).hexdigest()
 
     def sync(self, path: Path, descriptor: int | None = None) -> None:
-        """Flush a file or folder to the disk."""
+        """Flush a file or folder to disk."""
         if descriptor is not None:
             os.fsync(descriptor)
-        elif path.is_file() or os.name == "posix":  # elsewhere folders cannot be opened
+        elif path.is_file() or os.name == "posix":  # folders can be opened only on POSIX
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -44,7 +44,7 @@ class Disk:
                 os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename atomically; a file of that name is replaced."""
+        """Rename atomically; an existing file of that name is replaced."""
         source.replace(target)
 
     def unlink(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class Disk:
         path.unlink()
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder of files; it is renamed first, so that nobody finds it half empty."""
+        """Remove a folder of files. It is renamed first, so that no reader finds it incomplete."""
         aside = folder
         if not folder.name.startswith(".tmp-"):
             aside = temporary_name(folder)
@@ -74,14 +74,14 @@ def disk_errors(
     full: str = "free some space, then try again",
     other: str = "check the path and its permissions",
 ) -> Iterator[None]:
-    """Turn the system's errors about files into ours.
+    """Convert file errors of the system to errors of this library.
 
     Args:
         subject: The file or folder.
-        kind: The error to raise.
-        what: What failed, unless the disk is full.
-        full: The hint if the disk is full.
-        other: The hint otherwise.
+        kind: Type of the error to raise.
+        what: Message if the disk is not full.
+        full: Hint if the disk is full.
+        other: Hint otherwise.
 
     Examples:
         >>> with disk_errors("a.png"):  # doctest: +ELLIPSIS
@@ -93,7 +93,7 @@ def disk_errors(
         yield
     except UnetzooError:
         raise
-    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
+    except (OSError, NotImplementedError) as error:  # file systems without locks raise NotImplementedError
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         found = getattr(error, "strerror", None) or str(error)
         raise kind("no space left" if is_full else what, subject=subject, found=found,
@@ -101,20 +101,20 @@ def disk_errors(
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
-    """An unused short name in the same folder, however long the name of `path` is."""
+    """Return an unused path in the same folder, with a short name regardless of the length of `path`."""
     return path.with_name(f".tmp-{uuid.uuid4().hex}{suffix}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path, disk: Disk | None = None) -> Iterator[Path]:
-    """Replace a file atomically: write to the path that this yields.
+    """Replace a file atomically: write to the temporary path that this yields.
 
-    When the block ends, the file is flushed and renamed to `path`; when it raises, the temporary file is removed and
-    `path` is untouched. The temporary name ends as `path` does, so that writers which choose a format by suffix work.
+    When the block ends, the file is flushed and renamed to `path`. If it raises, the temporary file is removed and
+    `path` is untouched. The temporary path has the suffix of `path`, for writers that choose a format by suffix.
 
     Args:
         path: The file to write or replace.
-        disk: What flushes and renames.
+        disk: The disk operations to use.
 
     Examples:
         >>> import tempfile
@@ -137,7 +137,7 @@ def replacing(path: Path, disk: Disk | None = None) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, disk: Disk | None = None) -> str:
-    """Write or replace a file atomically and durably; returns its SHA-256."""
+    """Write or replace a file atomically and durably, and return its SHA-256."""
     disk = disk or DISK
     partial = temporary_name(path)
     try:
@@ -151,7 +151,7 @@ def write_bytes(path: Path, data: bytes, disk: Disk | None = None) -> str:
 
 
 def write_text(path: Path, text: str, disk: Disk | None = None) -> None:
-    """Write or replace a text file atomically and durably, in UTF-8; what UTF-8 cannot hold is escaped."""
+    """Write or replace a text file atomically and durably, in UTF-8; characters it cannot encode are escaped."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"), disk)
 
 
@@ -161,12 +161,12 @@ def write_json(path: Path, content: Any, disk: Disk | None = None) -> None:
 
 
 def as_json(content: Any) -> str:
-    """The text of a JSON file."""
+    """Format content as the text of a JSON file."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files in a folder."""
+    """Return size and SHA-256 of files in a folder."""
     found = {}
     for name in sorted(names):
         data = (folder / name).read_bytes()
@@ -175,7 +175,7 @@ def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """A manifest's only form, with a SHA-256 of its own: any other bytes are not what was written."""
+    """Serialize a manifest in its canonical form with its own SHA-256, so that any change can be detected."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=2).encode() + b"\n"
 
@@ -183,23 +183,24 @@ def seal(content: Mapping[str, Any]) -> bytes:
 def write_manifest(
     folder: Path, names: Iterable[str], disk: Disk | None = None, *, former: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `manifest.json`: size and SHA-256 of the named files of a folder. The last file to write there.
+    """Write `manifest.json` with size and SHA-256 of the named files in a folder. Must be the last file written there.
 
     Args:
         folder: The folder.
-        names: Files in it.
-        disk: What writes.
-        former: What `manifest_of` said of files that are being replaced: until the next manifest, either is accepted.
+        names: Names of files in the folder.
+        disk: The disk operations to use.
+        former: Output of `manifest_of` for files that are being replaced. Until the next manifest is written, either
+            version is accepted.
     """
     content: dict[str, Any] = {"files": manifest_of(folder, names)}
     write_bytes(folder / MANIFEST, seal(content if former is None else {**content, "former": former}), disk)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The content of a folder's manifest; None where it has none.
+    """Read the manifest of a folder; None if it has none.
 
     Raises:
-        CheckpointCorruptError: The manifest is unreadable, or not what was written.
+        CheckpointCorruptError: The manifest is unreadable or was changed.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -221,10 +222,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def check_manifest(folder: Path) -> bool:
-    """Compare a folder with its manifest; False where it has none.
+    """Verify a folder against its manifest; return False if it has none.
 
     Raises:
-        CheckpointCorruptError: A listed file is missing or has other bytes, or the manifest itself is unreadable.
+        CheckpointCorruptError: A listed file is missing or was changed, or the manifest itself is unreadable.
     """
     content = read_manifest(folder)
     if content is None:
@@ -251,15 +252,15 @@ def check_manifest(folder: Path) -> bool:
 
 
 def replace_folder(source: Path, target: Path, disk: Disk | None = None) -> None:
-    """Put a folder with a manifest in the place of another one that holds files of the same names.
+    """Replace a folder by another one with a manifest and files of the same names.
 
-    Wherever this is killed, `target` is there, each of its files is the old or the new one, and its manifest accepts
-    it.
+    If the process is killed at any point, `target` exists, each of its files is either the old or the new one, and its
+    manifest accepts both.
 
     Args:
-        source: The new folder, beside `target`; it is gone afterwards.
-        target: The folder to replace, or a name that is free.
-        disk: What flushes and renames.
+        source: The new folder, next to `target`; it is removed.
+        target: The folder to replace; it need not exist.
+        disk: The disk operations to use.
     """
     disk = disk or DISK
     names = sorted(file.name for file in source.iterdir())
@@ -270,7 +271,7 @@ def replace_folder(source: Path, target: Path, disk: Disk | None = None) -> None
     else:
         listed = (read_manifest(source) or {"files": {}})["files"]
         write_bytes(target / MANIFEST, seal({"files": listed, "former": _contents(target)}), disk)
-        for name in sorted(names, key=lambda name: name == MANIFEST):  # the manifest of the new files alone comes last
+        for name in sorted(names, key=lambda name: name == MANIFEST):  # the final manifest comes last
             disk.rename(source / name, target / name)
         for name in {file.name for file in target.iterdir()} - {*names}:
             disk.unlink(target / name)
@@ -280,7 +281,7 @@ def replace_folder(source: Path, target: Path, disk: Disk | None = None) -> None
 
 
 def _contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """What `manifest_of` says of a folder's files, from its manifest where that can be relied on."""
+    """Return the output of `manifest_of` for a folder, taken from its manifest if that is reliable."""
     try:
         content = read_manifest(folder)
     except CheckpointCorruptError:

@@ -1,4 +1,4 @@
-"""`summary`: a network as a tree of modules with shapes, parameters, FLOPs and memory."""
+"""Summarize a network as a tree of modules with shapes, parameters, FLOPs and memory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Part:
     """A module of a network.
 
     Args:
-        name: Its attribute name ("encoder").
-        kind: Its class name.
-        output: Shapes of its outputs, without the batch.
-        parameters: Number of parameters, submodules included.
+        name: Attribute name ("encoder").
+        kind: Class name.
+        output: Shapes of the outputs, without the batch dimension.
+        parameters: Number of parameters, including submodules.
         flops: Floating-point operations per image; a multiply-add counts as two.
-        training_bytes: Memory per image that it allocates in a training forward pass and that is kept until the
-            backward pass, its output included.
-        calls: How often it ran.
-        parts: Its submodules.
+        training_bytes: Memory per image allocated in a training forward pass and kept until the backward pass,
+            including the output.
+        calls: Number of calls.
+        parts: Submodules.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Summary:
     """The costs of a network.
 
     Args:
-        input: Shape of the image, without the batch.
+        input: Shape of the image, without the batch dimension.
         root: The network and its parts.
         trainable: Number of parameters that require gradients.
         weight_bytes: Size of parameters and buffers.
-        inference_bytes: Peak memory per image of image and feature maps in a forward pass without gradients.
+        inference_bytes: Peak memory of one image and its feature maps in a forward pass without gradients.
     """
 
     input: tuple[int, ...]
@@ -69,15 +69,15 @@ class Summary:
     inference_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """Return the summary as JSON-serializable values."""
         return asdict(self)
 
 
 def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> Summary:
     """Summarize a network: shapes, parameters, FLOPs and memory of its parts, from a forward pass on the meta device.
 
-    Bytes are those of the tensors that the installed torch allocates in float32; allocator rounding and convolution
-    workspaces come on top. Memory kept for training is measured with dropout and normalization in training mode, and
+    Sizes are those of the float32 tensors that the installed torch allocates, without allocator rounding and
+    convolution workspaces. Memory kept for training is measured with dropout and normalization in training mode, and
     with frozen parameters frozen.
 
     Args:
@@ -88,8 +88,8 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
             `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: The network refuses the size, or a network that is already built is given constructor arguments.
-        UnknownNameError: No such model.
+        ConfigError: The network rejects the size, or constructor arguments are given for an existing network.
+        UnknownNameError: There is no such model.
 
     Examples:
         >>> import unetzoo
@@ -101,7 +101,7 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
     shape = trace.shape
     with module_mode(net, training=False), torch.no_grad():
         _, forward = run_blank(net, shape, ForwardRecorder)
-    with module_mode(net, training=True), torch.enable_grad():  # two images: batch norm refuses one value per channel
+    with module_mode(net, training=True), torch.enable_grad():  # two images: batch norm rejects one value per channel
         output, watched = run_blank(net, (2, *shape[1:]), SavedForBackward)
         kept = watched.bytes()
         del output
@@ -118,7 +118,7 @@ def summary(model: str | nn.Module, size: int | None = None, **config: Any) -> S
 def _part(net: nn.Module, name: str, path: str, forward: ForwardRecorder, kept: dict[str, int]) -> Part:
     children = [(n, m, f"{path}.{n}" if path else n) for n, m in net.named_children()]
     parts = [_part(module, n, below, forward, kept) for n, module, below in children]
-    ran = path in forward.calls  # a list of modules only holds them
+    ran = path in forward.calls  # containers such as ModuleList are never called
     return Part(
         name=name,
         kind=type(net).__name__,
@@ -158,7 +158,7 @@ class ForwardRecorder(ExitStack):
         self.calls[path] = self.calls.get(path, 0) + 1
 
     def flops_of(self, path: str) -> int:
-        """Floating-point operations of a module, by its path."""
+        """Return the floating-point operations of a module, by its path."""
         counts = self.counter.get_flop_counts().get(f"{self.root}.{path}" if path else "Global", {})
         return int(sum(counts.values()))
 
@@ -208,19 +208,19 @@ class SavedForBackward(ExitStack):
         """Start recording."""
         super().__enter__()
         for module in self.paths:
-            self.callback(module.register_forward_pre_hook(self._go_in).remove)
-            self.callback(module.register_forward_hook(self._come_out).remove)
+            self.callback(module.register_forward_pre_hook(self._on_enter).remove)
+            self.callback(module.register_forward_hook(self._on_exit).remove)
         self.enter_context(self.memory)
         return self
 
-    def _go_in(self, module: nn.Module, args: Any) -> None:
+    def _on_enter(self, module: nn.Module, args: Any) -> None:
         self.memory.inside.append(self.paths[module])
 
-    def _come_out(self, module: nn.Module, args: Any, out: Any) -> None:
+    def _on_exit(self, module: nn.Module, args: Any, out: Any) -> None:
         self.memory.inside.pop()
 
     def bytes(self) -> dict[str, int]:
-        """Bytes alive per module path; call it while the output is still referenced."""
+        """Return live bytes per module path. Must be called while the output is still referenced."""
         found: dict[str, int] = {}
         for storage, paths in self.memory.maps.items():
             for path in paths:

@@ -1,4 +1,4 @@
-"""`draw`: any network as a U-Net figure."""
+"""Draw any network as a U-Net figure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def draw(model: str | nn.Module, size: int | None = None, *, title: str | None =
     """Draw a network as an SVG figure: stages by resolution, channels, sizes, skips, dilation, recurrence.
 
     The network runs once on a blank image (on the meta device if possible) and is drawn from the recorded operations,
-    so any network that takes one image works: ours, SMP's, a plugin's or your own.
+    so any network that takes one image works, whether from this library, SMP, a plugin or your own code.
 
     Args:
         model: A registry name, or a network.
         size: Height and width of the image, rounded up to a legal size. By default 256, or 572 for a network whose
             output is smaller than its image (the U-Net paper's figure).
-        title: Heading; the network's own name by default.
+        title: Heading. Default: the name of the network.
         config: Constructor arguments of a network given by name. For a network that is already built, only
             `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: The network refuses the size, or a network that is already built is given constructor arguments.
-        UnknownNameError: No such model.
-        UnknownKeywordError: A keyword it does not take.
+        ConfigError: The network rejects the size, or constructor arguments are given for an existing network.
+        UnknownNameError: There is no such model.
+        UnknownKeywordError: The model does not accept a keyword.
 
     Examples:
         >>> import unetzoo
@@ -63,7 +63,7 @@ def _subtitle(net: nn.Module, trace: Trace) -> str:
 
 
 def describe(figure: Figure) -> str:
-    """Describe a figure in words, for screen readers.
+    """Describe a figure in words for screen readers.
 
     Args:
         figure: Stages and edges.

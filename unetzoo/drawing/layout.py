@@ -1,4 +1,4 @@
-"""Positions of everything in a figure, in pixels: execution order runs to the right, resolution falls downward."""
+"""Lay out a figure in pixels, with execution order from left to right and resolution decreasing downward."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from .stages import Edge, Figure, Layer, Stage
 
-TALLEST, SHRINK, SHORTEST = 128.0, 0.76, 24.0  # heights of maps, level by level
+TALLEST, SHRINK, SHORTEST = 128.0, 0.76, 24.0  # height of maps: maximum, factor per level, minimum
 GAP, SKIP_GAP = 13.0, 34.0  # between maps of a stage; between stages of a row
 LABEL, LOOP, CAPTION, NOTE, ARC = 15.0, 13.0, 17.0, 12.0, 8.0
-RISE = 5.0  # of the sheets behind a block
+RISE = 5.0  # offset of the sheets behind a block
 ARM = 25.0  # offset of a second edge up to the right of the first
-DIGIT = 5.9  # width of a digit of the labels
-MOST_LAYERS = 6  # a stage with more is drawn as one block
+DIGIT = 5.9  # width of a digit in labels
+MOST_LAYERS = 6  # a stage with more layers is drawn as one block
 MARGIN, HEADER, GUTTER = 22.0, 62.0, 30.0
 
 
@@ -23,10 +23,10 @@ class Item:
 
     Args:
         kind: "input", "map", "conv", "point" (1×1), "dilated", "attention", "cat", "sign" (a sum, a product), "block".
-        label: Text above it.
-        under: Text below it.
-        times: How often its weights are applied.
-        parts: Parts of a concatenation: (share, whether it comes from a skip).
+        label: Text above the map.
+        under: Text below the map.
+        times: Number of times its weights are applied.
+        parts: Parts of a concatenation, as (share, whether it comes from a skip).
     """
 
     kind: str
@@ -39,13 +39,13 @@ class Item:
 
     @property
     def center(self) -> float:
-        """Middle, along x."""
+        """Center along x."""
         return self.x + self.width / 2
 
 
 @dataclass
 class Box:
-    """A placed stage; `y` is the upper edge of its maps, `falls` whether an edge leads down from it."""
+    """A placed stage. `y` is the upper edge of its maps, `falls` whether an edge leads down from it."""
 
     stage: Stage
     items: list[Item]
@@ -68,7 +68,7 @@ class Box:
 
     @property
     def middle(self) -> float:
-        """Middle, along y."""
+        """Center along y."""
         return self.y + self.height / 2
 
     @property
@@ -84,7 +84,7 @@ class Box:
 
     @property
     def caption(self) -> tuple[float, str]:
-        """Position of the lines below, beside the arrow: x, and the text anchor "start" or "end"."""
+        """Position of the lines below, next to the arrow: x, and the text anchor "start" or "end"."""
         left = self.items[-1].center - 6
         if self.falls and left - self.caption_width > 6:
             return left, "end"
@@ -103,7 +103,7 @@ class Box:
         return lines + [note for note in (_notes(self.stage),) if note]
 
     def shift(self, x: float) -> None:
-        """Move the box so that the first map begins at x."""
+        """Move the box so that its first map starts at x."""
         by = x - self.items[0].x
         for item in self.items:
             item.x += by
@@ -121,7 +121,7 @@ class Layout:
     height: float
 
     def between(self, edge: Edge) -> list[Box]:
-        """Boxes of the same row and lane that a skip would cross."""
+        """Return boxes of the same row and lane that a skip would cross."""
         source, target = self.boxes[edge.source], self.boxes[edge.target]
         return [
             box
@@ -166,12 +166,12 @@ def _right_end(box: Box) -> float:
 
 
 def height_of(row: int) -> float:
-    """Height of the maps of a row."""
+    """Return the height of the maps in a row."""
     return max(TALLEST * SHRINK**row, SHORTEST)
 
 
 def items(stage: Stage, figure: Figure, channels: int) -> list[Item]:
-    """The drawn maps of a stage from left to right, starting at x = 0; the image has `channels`."""
+    """Return the drawn maps of a stage from left to right, starting at x = 0; the image has `channels` channels."""
     drawn: list[Item] = []
     if stage.number == 0 and stage.layers:
         drawn.append(Item("input", 8.0, f"{channels}"))
@@ -229,7 +229,7 @@ def _width(channels: int) -> float:
 
 
 def _x(boxes: dict[int, Box], figure: Figure, number: int) -> float:
-    """As far left as earlier stages allow: past the edge down, and beside another edge up."""
+    """Return the leftmost x that earlier stages allow: past the edge down, and next to another edge up."""
     box, ways = boxes[number], figure.into(number)
     if not ways:
         return MARGIN + GUTTER
@@ -257,7 +257,7 @@ def _climbs(ways: list[Edge]) -> bool:
 
 
 def _lane(boxes: dict[int, Box], number: int) -> int:
-    """The topmost lane of its row where a box overlaps no earlier one."""
+    """Return the topmost lane of the row in which a box overlaps no earlier one."""
     box = boxes[number]
     others = [other for n, other in boxes.items() if n < number and other.row == box.row]
     lane = 0
@@ -282,7 +282,7 @@ def _stack_rows(layout: Layout, rows: int) -> float:
 
 
 def arc_room(layout: Layout, inside: list[Box]) -> float:
-    """Space for the skips that pass above other boxes of their lane."""
+    """Return the space for skips that pass above other boxes of their lane."""
     members = {box.stage.number for box in inside}
     arcs = [len(layout.between(e)) for e in layout.edges if e.kind == "skip" and {e.source, e.target} <= members]
     over = any(box.merge is not box.items[0] for box in inside)
@@ -290,7 +290,7 @@ def arc_room(layout: Layout, inside: list[Box]) -> float:
 
 
 def _notes(stage: Stage) -> str:
-    """Notes on a stage beyond its layers."""
+    """Return notes on a stage beyond its layers."""
     dilations = sorted({layer.dilation for layer in stage.layers} - {1})
     drawn_one_by_one = sum(layer.kind in ("conv", "attention") for layer in stage.layers) <= MOST_LAYERS
     words = [] if drawn_one_by_one or not dilations else ["dilation " + ", ".join(map(str, dilations))]
@@ -304,5 +304,5 @@ def _notes(stage: Stage) -> str:
 
 
 def output_names(stage: Stage) -> str:
-    """Names of the outputs that leave a stage."""
+    """Return the names of the outputs of a stage."""
     return " ".join(name or "logits" for name, _ in stage.outputs)

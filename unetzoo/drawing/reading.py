@@ -1,4 +1,4 @@
-"""Groups recorded operations into stages."""
+"""Group recorded operations into stages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CROPS = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 
 
 def figure_of(trace: Trace) -> Figure:
-    """The stages of a traced network and the edges between them."""
+    """Return the stages of a traced network and the edges between them."""
     return simplify(TraceReader(trace).read())
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value belongs: its stage, its height and width, whether it was pooled to something smaller."""
+    """The stage of a value, its height and width, and whether it was pooled to a smaller size."""
 
     stage: int
     extent: tuple[int, int]
@@ -39,7 +39,7 @@ class TraceReader:
         self.places = {0: Place(0, (height, width))}
 
     def read(self) -> Figure:
-        """The figure before stages that belong together are joined."""
+        """Return the figure before stages that belong together are joined."""
         for operation in self.trace.operations:
             for value, shape in zip(operation.outputs, operation.shapes, strict=True):
                 self.shapes[value] = shape
@@ -81,18 +81,18 @@ class TraceReader:
         first = next((place for place in places if not place.pooled), places[0])
         extents = {place.extent for place in places if not place.pooled}
         if operation.name not in MERGES or len(extents) > 1 or any(place.pooled for place in places):
-            return first  # attention reads from elsewhere; its query stays where it is
+            return first  # attention reads from other stages; its query keeps its stage
         known = self.figure.stages
         twins = {self._entry(stage) for stage in stages}
         if (
             len(twins) == 1 and None not in twins
-        ):  # parallel branches of the same move: a residual unit, an inception block
+        ):  # parallel branches after the same edge, as in residual or inception blocks
             for other in stages[1:]:
                 join(self.figure, other, stages[0])
                 self._rename(other, stages[0])
             return Place(stages[0], first.extent)
         level = min((known[s] for s in stages), key=lambda s: s.number).level
-        for number in stages:  # up-sampled to a size other than its factor implies
+        for number in stages:  # upsampled to a size that does not match its factor
             if known[number].level != level and self._entry(number):
                 known[number].level = level
         channels = shape[1] if operation.name != "stack" else self.shapes[operation.inputs[0]][1]
@@ -107,7 +107,7 @@ class TraceReader:
         return Place(merged.number, first.extent)
 
     def _entry(self, number: int) -> tuple[int, str] | None:
-        """Source and kind of the only edge into a stage; None if there are several, or only skips."""
+        """Return source and kind of the only edge into a stage; None if there are several, or it is a skip."""
         edges = self.figure.into(number)
         return (edges[0].source, edges[0].kind) if len(edges) == 1 and edges[0].kind != "skip" else None
 
@@ -122,7 +122,7 @@ class TraceReader:
         return self.figure.stages[number]
 
     def _rise(self, operation: Operation, shape: tuple[int, ...], here: Place) -> tuple[float, tuple[int, int]]:
-        """The number of levels an operation goes down, and the height and width after it."""
+        """Return the number of levels an operation goes down, and the height and width after it."""
         name, settings, extent = operation.name, operation.settings, here.extent
         flat = len(shape) != 4
         if flat or (shape[-2:] == extent and name != "convolution"):

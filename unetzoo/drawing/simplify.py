@@ -1,4 +1,4 @@
-"""Joins stages that a reader sees as one."""
+"""Join stages that readers would see as one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _drop_unread(figure: Figure) -> bool:
 
 
 def _join_arrivals(figure: Figure) -> bool:
-    """Join a stage that only brings a map to the level of the one stage that it feeds."""
+    """Join a stage that only brings a map to the level of its single successor."""
     for number in figure.stages:
         before, after = figure.into(number), _successors(figure, number)
         if len(before) != 1 or before[0].kind == "skip" or len(after) != 1 or figure.stages[number].outputs:
@@ -37,7 +37,7 @@ def _join_arrivals(figure: Figure) -> bool:
 
 
 def _join_inner(figure: Figure) -> bool:
-    """Join a step between two merges (a gate, an attention unit) with the one stage that it feeds."""
+    """Join a step between two merges (a gate, an attention unit) with its single successor."""
     for number in sorted(figure.stages, reverse=True):
         after = _successors(figure, number)
         if len(after) != 1 or number == 0 or figure.stages[number].outputs:
@@ -54,7 +54,7 @@ def _join_inner(figure: Figure) -> bool:
 
 
 def _arrivals(figure: Figure, edges: Iterable[Edge]) -> set[int]:
-    """The coarser stages from which the sources of skips were brought up."""
+    """Return the coarser stages from which the sources of skips were upsampled."""
     sources = {edge.source for edge in edges if edge.kind == "skip"}
     return {e.source for s in sources for e in figure.into(s) if e.kind == "up" and len(figure.into(s)) == 1}
 

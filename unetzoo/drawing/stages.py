@@ -12,13 +12,13 @@ class Layer:
     """One layer of a stage: a convolution ("conv"), attention, or a merge ("cat", "add", "mul").
 
     Args:
-        kind: Which of these.
+        kind: Kind of the layer.
         channels: Output channels.
-        kernel: Side of a convolution's kernel.
-        dilation: Its dilation.
-        times: How often the same weights are applied.
+        kernel: Kernel size of a convolution.
+        dilation: Dilation of a convolution.
+        times: Number of times the same weights are applied.
         depthwise: Whether each channel is convolved separately.
-        parts: What a concatenation joins: (stage, channels).
+        parts: Inputs of a concatenation, as (stage, channels).
         size: Output height and width.
     """
 
@@ -38,12 +38,12 @@ class Stage:
     """The layers at one resolution, between two changes of resolution or two merges.
 
     Args:
-        level: log2 of the factor by which its maps are smaller than the image.
-        layers: Its layers in order.
-        notes: Further inputs ("global context").
-        size: Height and width of its last map.
-        channels: Channels of its last map.
-        outputs: Names and channels of the network's outputs that leave it.
+        level: log2 of the factor by which the maps are smaller than the image.
+        layers: Layers in order.
+        notes: Additional inputs ("global context").
+        size: Height and width of the last map.
+        channels: Channels of the last map.
+        outputs: Names and channels of the network outputs from this stage.
     """
 
     number: int
@@ -73,15 +73,15 @@ class Figure:
     edges: list[Edge]
 
     def into(self, number: int) -> list[Edge]:
-        """The edges into a stage."""
+        """Return the edges into a stage."""
         return [edge for edge in self.edges if edge.target == number]
 
     def out_of(self, number: int) -> list[Edge]:
-        """The ways that leave a stage."""
+        """Return the edges out of a stage."""
         return [edge for edge in self.edges if edge.source == number]
 
     def ancestors(self, number: int) -> set[int]:
-        """All stages that lead to a stage."""
+        """Return all stages that lead to a stage."""
         found: set[int] = set()
         waiting = [number]
         while waiting:
@@ -92,7 +92,7 @@ class Figure:
 
 
 def join(figure: Figure, away: int, into: int) -> None:
-    """Make one stage a part of another: its layers come first, its ways become the other's."""
+    """Merge one stage into another: its layers come first, and its edges become those of the other."""
     gone, kept = figure.stages.pop(away), figure.stages[into]
     kept.layers = joined_layers(gone, kept)
     origin = _origin(figure, gone, into)
@@ -108,14 +108,14 @@ def join(figure: Figure, away: int, into: int) -> None:
 
 
 def _origin(figure: Figure, gone: Stage, into: int) -> int:
-    """Where the map of a joined stage came from: a skip that passes a gate is still that skip."""
+    """Return the stage that the map of a joined stage came from; a skip through a gate keeps its source."""
     skips = [edge.source for edge in figure.into(gone.number) if edge.kind == "skip"]
     gated = bool(gone.layers) and gone.layers[0].kind == "mul"
     return min(skips) if gated and skips else into
 
 
 def joined_layers(first: Stage, second: Stage) -> list[Layer]:
-    """Layers of two stages; a concatenation of another concatenation's result counts as one."""
+    """Return the layers of two stages; nested merges of the same kind count as one."""
     layers, rest = list(first.layers), list(second.layers)
     if layers and rest and layers[-1].kind == rest[0].kind and rest[0].kind in MERGES:
         later = rest.pop(0)

@@ -1,4 +1,4 @@
-"""Renders a layout as SVG with explicit colors on its own background, a title and a description."""
+"""Render a layout as SVG with a background, explicit colors, a title and a description."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ Point = tuple[float, float]
 
 
 def escape(text: str) -> str:
-    """Foreign text as XML: no markup, no control characters."""
+    """Escape text for XML, without markup or control characters."""
     return saxutils.escape(printable(text))
 
 
 def render(layout: Layout, title: str, subtitle: str, description: str) -> str:
-    """The SVG text.
+    """Return the SVG text.
 
     Args:
-        layout: Positions of everything.
+        layout: The placed boxes and edges.
         title: Heading.
-        subtitle: Line below it.
+        subtitle: Line below the heading.
         description: The figure in words, for screen readers.
     """
     entries = _entries(layout)
@@ -150,7 +150,7 @@ def _sign(item: Item, y: float) -> list[str]:
 
 
 def _loop(item: Item, top: float) -> list[str]:
-    """An arrow from a map back to itself, with the number of times its weights are applied."""
+    """Draw an arrow from a map back to itself, with the number of times its weights are applied."""
     x, y = item.center, top - 2
     path = f"M{x + 5:.1f} {y:.1f}c5 -12 -15 -12 -10.5 -1.5"
     return [
@@ -191,7 +191,7 @@ def _skip(layout: Layout, edge: Edge, source: Box, target: Box) -> list[Point]:
         y = min(box.y - box.crown for box in (*passed, source, target)) - ARC * len(passed)
         out, back = source.right + 4 + 3 * len(passed), target.merge.x - 7 - 3 * len(passed)
         return [start, (out, source.middle), (out, y), (back, y), (back, target.middle), end]
-    if target.merge is not target.items[0]:  # over what comes before the merge, into it from above
+    if target.merge is not target.items[0]:  # pass over the maps before the merge and enter it from above
         y, out = target.y - LABEL - ARC / 2, target.x - 9
         top = target.y - LABEL + 3 if target.merge.label else target.middle - 8
         return [start, *level, (out, target.middle), (out, y), (target.merge.center, y), (target.merge.center, top)]
@@ -207,7 +207,7 @@ def _line(points: Sequence[Point], kind: str) -> str:
 
 
 def _rounded(points: Sequence[Point], radius: float = 6.0) -> str:
-    """A polyline of right angles with rounded corners."""
+    """Return the path of a right-angled polyline with rounded corners."""
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         (ax, ay), (bx, by) = _towards(corner, before, radius), _towards(corner, after, radius)
@@ -231,7 +231,7 @@ def _arrow_head(kind: str, color: str) -> str:
 
 
 def _entries(layout: Layout) -> list[tuple[str, str]]:
-    """Entries of the legend: the kinds that appear, with their names."""
+    """Return the entries of the legend: the kinds that appear, with their names."""
     kinds = {
         item.kind for box in layout.boxes.values() for item in box.items[: len(box.items) - bool(box.stage.outputs)]
     }
@@ -251,7 +251,7 @@ def _room(name: str) -> float:
 
 
 def _legend(entries: list[tuple[str, str]], width: float, top: float) -> tuple[list[str], float]:
-    """The legend's lines and its height."""
+    """Return the lines and height of the legend."""
     parts, x, y = [], MARGIN, top + 18
     for kind, name in entries:
         if x + _room(name) > width - MARGIN + 12:

@@ -1,4 +1,4 @@
-"""Records every operation of one forward pass; independent of any particular network."""
+"""Record every operation of one forward pass of any network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..modules import module_mode
 from ..registry import MODELS, keywords
 
 Watcher = TypeVar("Watcher", bound=AbstractContextManager[Any])
-SIZES = (256, 224, 384, 512)  # tried in this order by default, as vision transformers accept one size only
+SIZES = (256, 224, 384, 512)  # tried in this order by default, as vision transformers accept only one size
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Operation:
 
     Args:
         name: ATen name without the overload.
-        inputs: Numbers of the values it reads that depend on the image, in order.
-        outputs: Numbers of the values it makes.
-        shapes: Their shapes.
-        settings: Other arguments that matter for a figure.
+        inputs: Numbers of the input values that depend on the image, in order.
+        outputs: Numbers of the output values.
+        shapes: Shapes of the outputs.
+        settings: Other arguments that are relevant for a figure.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Trace:
     Args:
         shape: Shape of the image, which is value 0.
         operations: The operations in order.
-        outputs: The network's outputs: name ("" if unnamed) and value.
-        shapes: Their shapes.
+        outputs: Outputs of the network, as name ("" if unnamed) and number of the value.
+        shapes: Shapes of the outputs.
     """
 
     shape: tuple[int, ...]
@@ -59,12 +59,12 @@ class Trace:
 
 
 class Recorder(TorchDispatchMode):
-    """Records the operations on an image and on everything computed from it."""
+    """Records operations on an image and on everything computed from it."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.numbers = {id(image): 0}
-        self.alive = [image]  # an id is a tensor's only while it lives
+        self.alive = [image]  # ids are unique only among living tensors
         self.count = 1
         self.operations: list[Operation] = []
 
@@ -134,18 +134,18 @@ def trace(net: nn.Module, size: int | tuple[int, int], in_channels: int) -> Trac
 def run_blank(
     net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watcher]
 ) -> tuple[Any, Watcher]:
-    """Run a network on a blank image: on the meta device, or with real tensors where it needs their values.
+    """Run a network on a blank image: on the meta device, or with real tensors if it needs their values.
 
     Args:
         net: The network.
         shape: Shape of the image, (N, C, H, W).
-        watch: Returns the context in which the network runs, given the network and the image that are really used.
+        watch: Called with the network and image that are actually run; returns the context to run them in.
 
     Returns:
         The output, and the context.
 
     Raises:
-        ConfigError: The network refuses the image.
+        ConfigError: The network rejects the image.
     """
     try:
         image, weights = torch.zeros(shape, device="meta"), weightless(net)
@@ -154,16 +154,16 @@ def run_blank(
     except UnetzooError:
         raise
     except Exception:  # a network that reads tensor values cannot run on the meta device
-        return _run_for_real(net, shape, watch)
+        return _run_with_data(net, shape, watch)
 
 
 def weightless(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers on the meta device, with the network's `requires_grad`."""
+    """Return parameters and buffers on the meta device, keeping `requires_grad`."""
     named = (*net.named_parameters(), *net.named_buffers())
     return {name: t.detach().to("meta").requires_grad_(t.requires_grad) for name, t in named}
 
 
-def _run_for_real(
+def _run_with_data(
     net: nn.Module, shape: tuple[int, ...], watch: Callable[[nn.Module, Tensor], Watcher]
 ) -> tuple[Any, Watcher]:
     device = next((t.device for t in net.parameters()), torch.device("cpu"))
@@ -177,7 +177,7 @@ def _run_for_real(
             return net(image), watcher
     except UnetzooError:
         raise
-    except Exception as error:  # any network, by anyone
+    except Exception as error:  # foreign networks may raise anything
         raise ConfigError(
             f"{type(net).__name__} cannot be run",
             subject=f"an image of {shape[1]}×{shape[2]}×{shape[3]}",
@@ -210,9 +210,9 @@ def traced(model: str | nn.Module, size: int | None = None, **config: Any) -> tu
             `in_channels`, for when the image's channels differ from those of the first convolution.
 
     Raises:
-        ConfigError: A size below 1 or one that the network refuses, or constructor arguments for a network that is
-            already built.
-        UnknownNameError: No such model.
+        ConfigError: The size is below 1 or rejected by the network, or constructor arguments are given for a network
+            that is already built.
+        UnknownNameError: There is no such model.
     """
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ConfigError(
@@ -242,7 +242,7 @@ def _build(name: str, config: dict[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             return MODELS.build(name, **config)
-    except (NotImplementedError, RuntimeError):  # a constructor that computes with its weights needs real ones
+    except (NotImplementedError, RuntimeError):  # a constructor that computes with its weights needs real tensors
         return MODELS.build(name, **config)
 
 

@@ -1,1 +1,1 @@
-"""Run reports: curves, samples beside their predictions, one page of HTML, and comparisons of runs."""
+"""Run reports: curves, samples with their predictions, an HTML page, and comparisons of runs."""

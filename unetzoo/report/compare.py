@@ -1,4 +1,4 @@
-"""Compares runs: loss and score curves in one figure, scores and differing settings in one table."""
+"""Compare runs: loss and score curves in one figure, scores and differing settings in one table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .curves import ASIDE, COUNTS, Chart, is_better_smaller
 from .plots import figure, save
 from .runs import SavedRun
 
-IRRELEVANT = ("name", "train", "val", "root", "cache", "border_weights")  # to the scores
+IRRELEVANT = ("name", "train", "val", "root", "cache", "border_weights")  # settings that do not affect scores
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One run by the score of a comparison.
+    """The values of one run for the score of a comparison.
 
     Args:
         run: The run.
-        best: Its best value; NaN if it has none.
-        epoch: Epoch of the best value, from 1; 0 if it has none.
+        best: The best value; NaN if there is none.
+        epoch: Epoch of the best value, counted from 1; 0 if there is none.
         last: Value of the last epoch.
     """
 
@@ -49,7 +49,7 @@ class Standing:
 
     @property
     def state(self) -> str:
-        """How far the run has come, as text."""
+        """The progress of the run, as text."""
         seen = len(self.run.history)
         planned = f"{seen} of {pluralize(self.run.planned, 'epoch')}" if self.run.planned else pluralize(seen, "epoch")
         done = "finished" if self.run.finished else f"unfinished, {planned}"
@@ -61,9 +61,9 @@ class Comparison:
     """A comparison of runs.
 
     Args:
-        metric: The score they are compared by.
+        metric: The score by which runs are compared.
         standings: One per run, in the given order.
-        differences: Settings in which the recipes differ: one value per run, None if not set.
+        differences: Settings in which the recipes differ, with one value per run; None if not set.
         warnings: Reasons why the scores may not be comparable.
     """
 
@@ -73,7 +73,7 @@ class Comparison:
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole comparison with its curves, JSON-able."""
+        """Return the comparison and its curves as JSON-serializable values."""
         return {
             "metric": self.metric,
             "warnings": self.warnings,
@@ -82,7 +82,7 @@ class Comparison:
         }
 
     def charts(self) -> list[Chart]:
-        """Charts of loss and score of all runs: one color per run, training dashed."""
+        """Return charts of loss and score of all runs, with one color per run and dashed lines for training."""
         runs = [standing.run for standing in self.standings]
         losses: dict[str, list[float]] = {}
         colors: dict[str, int] = {}
@@ -133,8 +133,8 @@ def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
     """Compare runs.
 
     Args:
-        runs: One or more; runs with equal names are shown with more of their paths.
-        metric: Score to compare by. Default: the one that most runs chose their best epoch by, if all have it.
+        runs: One or more runs. Runs with equal names are shown with more of their paths.
+        metric: Score to compare by. Default: the score monitored by most runs, if all runs have it.
 
     Raises:
         ConfigError: No run has this score, or no run has an epoch.
@@ -155,7 +155,7 @@ def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
 
 
 def _shared_metric(runs: Sequence[SavedRun], known: Sequence[str]) -> str:
-    """The score that most runs monitor; else mIoU; else the first score."""
+    """Return the score monitored by most runs, else mIoU, else the first score."""
     begun = [run for run in runs if run.history]
     shared = [name for name in known if all(any(name in row for row in run.history) for run in begun)]
     monitors = Counter(str(run.part("train", "monitor")) for run in runs).most_common()
@@ -194,7 +194,7 @@ def _warnings(runs: Sequence[SavedRun], metric: str) -> list[str]:
 
 
 def _differing_validation(runs: Sequence[SavedRun]) -> list[str]:
-    """Warn about settings of the validation data that differ; their location does not matter."""
+    """Return a warning if settings of the validation data differ, except for its location."""
     tables = [_of_validation(run) for run in runs]
     keys = sorted({key for table in tables for key in table})
     differing = [key for key in keys if any(table.get(key) != tables[0].get(key) for table in tables)]
@@ -213,7 +213,7 @@ def _of_validation(run: SavedRun) -> dict[str, Any]:
 
 
 def _with_unique_names(runs: Sequence[SavedRun]) -> list[SavedRun]:
-    """Make names unique by as many parent folders as needed."""
+    """Make names unique by adding as many parent folders as needed."""
     parts = [run.folder.resolve().parts for run in runs]
     depths = range(1, max(map(len, parts)) + 1)
     depth = next(n for n in depths if len({own[-n:] for own in parts}) == len({*parts}))

@@ -1,4 +1,4 @@
-"""Groups the curves of a run into charts: losses, scores and the learning rate over epochs."""
+"""Group the curves of a run into charts: losses, scores and the learning rate over epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASIDE = ("epoch", "lr", "seconds", "skipped")
 COUNTS = ("miou_defined", "pixels", "images", "count")
 SMALLER = ("loss", "rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "ece", "hausdorff", "hd95", "assd")
 BY_CLASS = ("iou", "f1", "precision", "sensitivity", "specificity", "accuracy", "nsd", "hausdorff", "hd95", "assd")
-CLASSES = 10  # most classes whose curves are distinguishable
+CLASSES = 10  # maximum number of classes whose curves can be told apart
 DECADES = 30.0  # ratio of largest to smallest value above which the axis is logarithmic
 
 
@@ -41,11 +41,11 @@ class Chart:
             object.__setattr__(self, "colors", {name: place for place, name in enumerate(self.curves)})
 
     def color(self, name: str) -> int:
-        """Index of a curve's color."""
+        """Return the index of a curve's color."""
         return self.colors[name] % len(CURVES_LIGHT)
 
     def style(self, name: str) -> str:
-        """Line style of a curve; dotted if its color is used a second time."""
+        """Return the line style of a curve, which is dotted if its color is used a second time."""
         if self.colors[name] >= len(CURVES_LIGHT):
             return "dotted"
         return "dashed" if name in self.dashed else "solid"
@@ -63,10 +63,10 @@ def is_better_smaller(name: str) -> bool:
 
 
 def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
-    """The charts of a run, without empty ones.
+    """Return the charts of a run, without empty ones.
 
     Args:
-        history: One row per epoch, as `Trainer.fit` returns them.
+        history: One row per epoch, as returned by `Trainer.fit`.
         heads: Scored heads other than the mask.
 
     Examples:
@@ -91,12 +91,12 @@ def charts(history: Sequence[Row], heads: Sequence[str] = ()) -> list[Chart]:
 
 
 def _several(names: list[str]) -> list[str]:
-    """The terms, if there is more than one."""
+    """Return the terms of the loss if there are several."""
     return names if len({name.partition("/")[2] for name in names}) > 1 else []
 
 
 def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[Chart]:
-    """Scores up to 1 in one chart, other scores grouped by magnitude."""
+    """Return scores up to 1 in one chart, and other scores grouped by magnitude."""
     groups: dict[int, list[str]] = {}
     for name in names:
         values = [abs(row[name]) for row in history if name in row and math.isfinite(row[name])]
@@ -114,7 +114,7 @@ def _by_scale(title: str, history: Sequence[Row], names: Sequence[str]) -> list[
 def _chart(title: str, history: Sequence[Row], names: Sequence[str], *, log: bool = False) -> Chart:
     """Make a chart; with `log`, the axis is logarithmic if the values span decades.
 
-    A term of the loss has one color, and is dashed for the training split.
+    Both splits of a loss term have the same color; the curve of the training split is dashed.
     """
     curves = {name: [float(row.get(name, math.nan)) for row in history] for name in names}
     finite = [value for values in curves.values() for value in values if math.isfinite(value)]

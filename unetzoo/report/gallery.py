@@ -1,4 +1,4 @@
-"""Samples that an evaluation shows: the first ones, and the best and worst by each head."""
+"""Collect samples of an evaluation to show: the first ones, and the best and worst of each head."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ..registry import METRICS
 from .images import Pixels, below, side_by_side
 from .samples import Batch, Sample, is_plane, planes_of, thresholds_of
 
-SHOWN = 4  # number of best samples, and of worst
-SHEET = 6  # samples on the sheet of all
+SHOWN = 4  # number of best samples, and of worst samples
+SHEET = 6  # samples on the overview sheet
 
 
 class First:
     """Keeps the first samples of an evaluation.
 
     Args:
-        most: How many to keep.
-        metric: The mask's metric.
+        most: Maximum number of samples to keep.
+        metric: The metric of the mask.
         step: Input pixels per output pixel.
     """
 
@@ -47,7 +47,7 @@ class First:
             self.samples.append(Sample.of(batch, output, index, place, None, self.thresholds, self.step))
 
     def images(self, labels: LabelSpec | None) -> dict[str, Pixels]:
-        """One image per sample, by name: its panels in a row."""
+        """Return one image per sample, by name, with its panels in a row."""
         labels = labels or LabelSpec.indexed(256)
         return {sample.name: np.asarray(side_by_side(sample.panels(labels))) for sample in self.samples}
 
@@ -68,15 +68,15 @@ class First:
 
 
 class Ranked:
-    """Keeps the best and worst samples of an evaluation by one head.
+    """Keeps the best and worst samples of an evaluation for one head.
 
     Masks are ranked by the mean IoU over the classes that occur in the ground truth or the prediction of the image,
     maps of values by the root mean squared error. Samples without a score (nothing labeled) are left out.
 
     Args:
         head: The head.
-        metric: For a mask, the metric that counts its confusion; it is copied.
-        most: How many of the best and of the worst to keep.
+        metric: For a mask, a metric with a confusion matrix; it is copied.
+        most: Number of best and of worst samples to keep.
         step: Input pixels per output pixel.
     """
 
@@ -102,7 +102,7 @@ class Ranked:
 
     @property
     def best(self) -> list[Sample]:
-        """The best samples, best first; no sample is among both the best and the worst."""
+        """The best samples, best first. No sample is in both `best` and `worst`."""
         return self.kept[: -(-len(self.kept) // 2)]
 
     @property
@@ -135,12 +135,12 @@ class Ranked:
 
 
 class Gallery:
-    """Collects samples of an evaluation: the first ones, and the best and worst by each head.
+    """Collects samples of an evaluation: the first ones, and the best and worst of each head.
 
     Args:
         labels: Names and colors of the classes.
         metrics: Metrics of the run by head.
-        most: How many of the first samples to keep.
+        most: Number of first samples to keep.
         step: Input pixels per output pixel.
     """
 
@@ -160,7 +160,7 @@ class Gallery:
             ranked.add(output, batch)
 
     def gather(self) -> None:
-        """Merge the samples of all processes; all of them must call it."""
+        """Merge the samples of all processes. All processes must call it together."""
         own = {head: (ranked.is_mask, ranked.kept) for head, ranked in self.ranked.items()}
         self.ranked = {}
         for share in gather_object([own]):
@@ -174,7 +174,7 @@ class Gallery:
 
 
 def mean_iou(confusion: NDArray[Any]) -> float:
-    """The mean IoU over the classes that occur in ground truth or prediction; NaN if none does.
+    """Return the mean IoU over the classes that occur in ground truth or prediction; NaN if none do.
 
     Shape:
         - confusion: counts (classes, classes), rows = truth; or (labels, 2, 2)
@@ -194,7 +194,7 @@ def mean_iou(confusion: NDArray[Any]) -> float:
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """A file name that is not taken yet."""
+    """Return an unused file name."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip(".")[-80:] or "sample"
     unique, number = plain, 2
     while unique.lower() in taken or f"{unique}-labels".lower() in taken:

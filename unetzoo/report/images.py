@@ -15,18 +15,18 @@ from ..labels import LabelSpec, distinct_colors
 
 Pixels = NDArray[np.uint8]
 CAPTION = 14  # height of a caption in pixels
-LEGIBLE = 96  # least width of an image under a caption
+LEGIBLE = 96  # minimum width of an image with a caption
 GRAY, WHITE = (128, 128, 128), (255, 255, 255)
 SCALE = "viridis"  # its lightness increases, so it is readable without color
 BINARY = ((0, 0, 0), WHITE)
 
 
 def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """One color per class; the default colors of two classes are black and white, which are easiest to read.
+    """Return one color per class. By default, two classes are black and white, which is easiest to read.
 
     Args:
-        labels: One name alone means background and that class.
-        multilabel: Several classes per pixel on a black background; black classes become white.
+        labels: The label set. A single name means background and that class.
+        multilabel: Whether pixels can have several classes, on a black background; black classes become white.
 
     Examples:
         >>> colors_of(LabelSpec(("background", "cell")))
@@ -40,7 +40,7 @@ def colors_of(labels: LabelSpec, *, multilabel: bool = False) -> tuple[tuple[int
 
 
 def color_names(labels: LabelSpec) -> dict[str, str]:
-    """The color of every class as `#rrggbb`, by name.
+    """Return the color of every class as `#rrggbb`, by name.
 
     Examples:
         >>> color_names(LabelSpec(("cell",)))
@@ -51,7 +51,7 @@ def color_names(labels: LabelSpec) -> dict[str, str]:
 
 
 def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
-    """The color of unlabeled pixels: gray, or another if a class is gray.
+    """Return the color of unlabeled pixels: gray, or another color if a class is gray.
 
     Examples:
         >>> ignored_color(LabelSpec(("sky", "road"), palette=((128, 128, 128), (128, 64, 128))))
@@ -62,7 +62,7 @@ def ignored_color(labels: LabelSpec) -> tuple[int, int, int]:
 
 
 def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
-    """Class indices (H, W) as RGB, ignored pixels too; of several labels per pixel (K, H, W) the last is shown.
+    """Convert class indices (H, W) to RGB, including ignored pixels; for masks (K, H, W), the last label is shown.
 
     Examples:
         >>> colored(np.array([[1, 255]]), LabelSpec(("background", "cell"), ignore_index=255)).tolist()
@@ -80,13 +80,13 @@ def colored(mask: NDArray[Any], labels: LabelSpec) -> Pixels:
 
 
 def overlaid(image: Pixels, colors: Pixels) -> Pixels:
-    """An image blended with the colors of its classes; black classes (background) leave it unchanged."""
+    """Blend an image with the colors of its classes; black classes (background) leave it unchanged."""
     shown = colors.any(-1, keepdims=True)
     return np.where(shown, image // 2 + colors // 2, image)
 
 
 def inputs_of(image: Tensor) -> dict[str, Pixels]:
-    """A network's input (C, H, W) as RGB images, stretched to the full range."""
+    """Convert a network's input (C, H, W) to RGB images, scaled to the full range."""
     array = np.nan_to_num(image.detach().float().cpu().numpy())
     low, high = array.min(), array.max()
     array = ((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
@@ -97,7 +97,7 @@ def inputs_of(image: Tensor) -> dict[str, Pixels]:
 
 
 def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
-    """A common range of several maps, without non-finite values and the half percent at either end."""
+    """Return the common range of several maps, without non-finite values and 0.5% of values at either end."""
     values = np.concatenate([plane[np.isfinite(plane)].ravel() for plane in planes])
     if not values.size:
         return 0.0, 1.0
@@ -106,7 +106,7 @@ def limits_of(*planes: NDArray[Any]) -> tuple[float, float]:
 
 
 def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Pixels:
-    """A map (H, W) in the colors of the scale; gray where it is not finite."""
+    """Convert a map (H, W) to colors of the scale; values that are not finite are gray."""
     low, high = limits
     finite = np.isfinite(plane)
     places = np.clip((np.where(finite, plane, low) - low) / (high - low), 0, 1)
@@ -114,7 +114,7 @@ def scaled(plane: NDArray[Any], limits: tuple[float, float]) -> Pixels:
 
 
 def scale_colors(count: int) -> list[str]:
-    """The color scale from lowest to highest value, as `count` CSS colors.
+    """Return the color scale from lowest to highest value, as `count` CSS colors.
 
     Examples:
         >>> scale_colors(2)
@@ -124,12 +124,12 @@ def scale_colors(count: int) -> list[str]:
 
 
 def hex_of(color: Sequence[int]) -> str:
-    """A color as `#rrggbb`."""
+    """Format a color as `#rrggbb`."""
     return f"#{bytes(color).hex()}"
 
 
 def shrunk(image: Pixels, side: int, *, smooth: bool) -> Pixels:
-    """An image of at most `side` pixels per side; masks must not be smoothed, as that changes classes."""
+    """Shrink an image to at most `side` pixels per side. Masks must not be smoothed, as that changes classes."""
     height, width = image.shape[:2]
     factor = side / max(height, width)
     if factor >= 1:
@@ -140,7 +140,7 @@ def shrunk(image: Pixels, side: int, *, smooth: bool) -> Pixels:
 
 
 def encoded(image: Pixels, *, photo: bool) -> tuple[str, bytes]:
-    """Media type and file of an image: JPEG for photographs, PNG for flat colors."""
+    """Return media type and encoded bytes of an image: JPEG for photographs, PNG for flat colors."""
     file, kind = io.BytesIO(), "jpeg" if photo else "png"
     options = {"quality": 85} if photo else {"optimize": True}
     Image.fromarray(np.ascontiguousarray(image)).save(file, kind, **options)
@@ -148,7 +148,7 @@ def encoded(image: Pixels, *, photo: bool) -> tuple[str, bytes]:
 
 
 def side_by_side(panels: Mapping[str, Pixels], gap: int = 4) -> Image.Image:
-    """Images in a row with captions above; small images are enlarged so that captions fit."""
+    """Join images in a row with captions above; small images are enlarged to fit the captions."""
     times = max(-(-LEGIBLE // max(panel.shape[1] for panel in panels.values())), 1)
     panels = {caption: panel.repeat(times, 0).repeat(times, 1) for caption, panel in panels.items()}
     height = max(panel.shape[0] for panel in panels.values())
@@ -163,7 +163,7 @@ def side_by_side(panels: Mapping[str, Pixels], gap: int = 4) -> Image.Image:
 
 
 def below(rows: Sequence[Image.Image], gap: int = 4) -> Image.Image:
-    """Images stacked vertically."""
+    """Stack images vertically."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + gap for row in rows) - gap), "white")
     top = 0
     for row in rows:

@@ -1,4 +1,7 @@
-"""`report.html`: a whole run on one page that needs no other file. The markup is in `templates/`."""
+"""Render `report.html`, a self-contained page about a run.
+
+The markup is in `templates/`.
+"""
 
 from __future__ import annotations
 
@@ -36,25 +39,25 @@ CLASS_SCORES = {
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """Contents of the page.
 
     Args:
-        name: Of the run.
-        recipe: Resolved.
+        name: Name of the run.
+        recipe: The resolved recipe.
         labels: Names and colors of the classes.
         history: One row per epoch.
         monitor: The score that decides which epoch is best.
-        best_epoch: That epoch, from 1.
+        best_epoch: The best epoch, counted from 1.
         scores: Scores of the best network.
-        baseline: Scores of the dataset's own baseline.
-        heads: Heads that are scored beside the mask.
-        confusion: Counts of the best network; None where the metric has none.
-        classes: Names of its rows.
+        baseline: Scores of the dataset's baseline.
+        heads: Scored heads other than the mask.
+        confusion: Confusion counts of the best network; None if the metric has none.
+        classes: Names of the rows of `confusion`.
         ranked: Best and worst samples per head.
         events: Rows of `events.jsonl`.
         environment: Versions and machine.
         commands: Commands to use and to repeat the run, by heading.
-        files: What lies in the run folder, by name.
+        files: Descriptions of the files in the run folder, by name.
         memory: Peak memory, as text.
     """
 
@@ -78,7 +81,7 @@ class Report:
 
 
 def render(run: Report) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Examples:
         >>> render(Report("demo", {"model": {"name": "unet"}}, LabelSpec(("cell",)), [])).count("<h1>unet on ?</h1>")
@@ -129,7 +132,7 @@ def _name_in(run: Report, section: str) -> str:
 
 
 def _lead(run: Report) -> dict[str, str]:
-    """The numbers that a reader looks for first."""
+    """Return the key figures at the top of the page."""
     wanted = [run.monitor, "miou", "mdice", "pixel_accuracy", *(f"{head}/rmse" for head in run.heads)]
     shown = {name: format_score(run.scores[name]) for name in wanted if name in run.scores}
     return shown | ({"best epoch": f"{run.best_epoch} of {len(run.history)}"} if run.best_epoch else {})
@@ -167,7 +170,7 @@ def _epochs(run: Report) -> dict[str, Any]:
 
 
 def _classes(run: Report) -> dict[str, Any] | None:
-    """One row per class with its scores and its share of the true pixels; then the groups."""
+    """Return one row per class, then per group, with scores and share of the true pixels."""
     names = list(dict.fromkeys([*run.classes, *run.labels.groups]))
     kinds = [kind for kind in CLASS_SCORES if any(f"{kind}/{name}" in run.scores for name in names)]
     if not kinds:
@@ -209,7 +212,7 @@ def _shares(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def _samples(head: str, ranked: Ranked, labels: LabelSpec) -> list[dict[str, Any]]:
-    """The best and the worst samples of a head."""
+    """Return the best and worst samples of a head."""
     by = "mean IoU over the classes that occur in it" if ranked.is_mask else "root mean squared error"
     return [
         {"title": f"{which} {head}", "by": by, "score": "mIoU" if ranked.is_mask else "RMSE",
@@ -219,7 +222,7 @@ def _samples(head: str, ranked: Ranked, labels: LabelSpec) -> list[dict[str, Any
 
 
 def _figure(sample: Sample, labels: LabelSpec) -> dict[str, Any]:
-    """A sample's images side by side, each with a description for those who cannot see it."""
+    """Return the images of a sample, each with an alternative text for screen readers."""
     told = {caption: sample.described(caption, labels) for caption in sample.panels(labels)}
     panels = [
         _panel(caption, image, f"{caption} of {sample.name}" + told[caption], photo=caption in sample.photos)

@@ -1,4 +1,4 @@
-"""Charts, drawn once by matplotlib: as a PNG, or as SVG inside a page whose colors it follows."""
+"""Draw charts with matplotlib, as PNG or as inline SVG with the colors of the page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASHES = {"solid": "", "dashed": "6 3", "dotted": "2 3"}
-DOTS = 60  # most points of a curve that get a mark each
+DOTS = 60  # maximum number of points up to which each gets a marker
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 VARIABLES = {color: f"var(--c{n})" for n, color in enumerate(CURVES_LIGHT)} | {
     LIGHT[name]: f"var(--{name})" for name in ("quiet", "rule")
@@ -28,7 +28,7 @@ VARIABLES = {color: f"var(--c{n})" for n, color in enumerate(CURVES_LIGHT)} | {
 
 
 def figure(charts: Sequence[Chart], *, columns: int = 2) -> Figure:
-    """Charts as one figure, each with its title and its legend."""
+    """Draw charts in one figure, each with a title and a legend."""
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
     rows = -(-len(charts) // columns) or 1
@@ -45,18 +45,18 @@ def figure(charts: Sequence[Chart], *, columns: int = 2) -> Figure:
 
 
 def save(drawn: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a figure; characters that the font lacks are drawn as boxes, without a warning."""
+    """Write a figure. Characters missing from the font are drawn as boxes without a warning."""
     with warnings.catch_warnings(), replacing(path) as partial:
         warnings.filterwarnings("ignore", message="Glyph")
         drawn.savefig(partial, dpi=dpi)
 
 
 def inline_svg(chart: Chart, number: int) -> str:
-    """A chart as SVG for a page that has the colors of `style` as CSS variables; every point shows its value.
+    """Draw a chart as SVG for a page that defines the colors of `style` as CSS variables; points have tooltips.
 
     Args:
-        chart: What to draw; title and legend are the page's.
-        number: Tells the charts of a page apart.
+        chart: The chart; the page adds title and legend.
+        number: Number of the chart on the page, used in its ids.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         low, high = axes.get_ylim()
         values = [value for curve in chart.curves.values() for value in curve if math.isfinite(value)]
-        if values and min(values) >= 0 and max(values) <= 1 and low < 0.5 * high:  # shares are read against zero
+        if values and min(values) >= 0 and max(values) <= 1 and low < 0.5 * high:  # shares should start at zero
             axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:.0f}" if epoch >= 1 else ""))
@@ -117,13 +117,13 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 
 def _alone(values: Sequence[float]) -> list[tuple[int, float]]:
-    """Points with no neighbor that a line could join them to: epoch and value."""
+    """Return isolated points, which no line connects to a neighbor, as (epoch, value)."""
     finite = [False, *map(math.isfinite, values), False]
     return [(n, values[n - 1]) for n in range(1, len(values) + 1) if finite[n] and not finite[n - 1] | finite[n + 1]]
 
 
 def _literal(text: str) -> str:
-    """Text that matplotlib neither hides (`_…`) nor reads as a formula (`$…$`)."""
+    """Escape text that matplotlib would hide (`_…`) or parse as a formula (`$…$`)."""
     return (" " if text.startswith("_") else "") + printable(text).replace("$", r"\$")
 
 
@@ -132,7 +132,7 @@ def _groups(root: ElementTree.Element, prefix: str) -> list[ElementTree.Element]
 
 
 def _embedded(root: ElementTree.Element, chart: Chart, prefix: str) -> str:
-    """An SVG of matplotlib as part of a page: no namespaces, only the ids that are used, colors as CSS variables."""
+    """Prepare an SVG of matplotlib for a page: no namespaces, only ids in use, colors as CSS variables."""
     for parent in list(root.iter()):
         for child in [c for c in parent if c.tag.rpartition("}")[2] in ("metadata", "style")]:
             parent.remove(child)

@@ -1,4 +1,4 @@
-"""Reads run folders: finished, unfinished, or interrupted in the middle of a line."""
+"""Read run folders of finished, unfinished, or interrupted runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..training.recipe import saved_recipe
 
 @dataclass(frozen=True)
 class SavedRun:
-    """The contents of a run folder.
+    """Contents of a run folder.
 
     Args:
         folder: The folder.
@@ -25,10 +25,10 @@ class SavedRun:
         recipe: The resolved recipe.
         history: One row per epoch.
         planned: Number of epochs in the recipe; None if it counts steps.
-        finished: Whether the run has ended, by early stopping too.
+        finished: Whether the run has ended, including by early stopping.
         parameters: Number of parameters of the network; None if unknown.
         classes: Names of the classes; empty if unknown.
-        collapsed: What the predictions have collapsed to; empty if they have not.
+        collapsed: Description of what the predictions have collapsed to; empty if they have not.
         torn: Whether the last line of the log is cut off.
     """
 
@@ -49,12 +49,12 @@ class SavedRun:
         return math.fsum(value for row in self.history if math.isfinite(value := row.get("seconds", math.nan)))
 
     def part(self, section: str, key: str = "name") -> Any:
-        """A value of the recipe, or None if it is not set."""
+        """Return a value of the recipe, or None if it is not set."""
         table = self.recipe.get(section)
         return table.get(key) if isinstance(table, Mapping) else None
 
     def values(self, name: str) -> list[float]:
-        """The values of a score, one per epoch."""
+        """Return the values of a score, one per epoch."""
         return [row.get(name, math.nan) for row in self.history]
 
 
@@ -62,7 +62,7 @@ def read_run(folder: str | Path) -> SavedRun:
     """Read a run folder.
 
     Raises:
-        ConfigError: The folder is no run folder, or its recipe cannot be read, not even from a checkpoint.
+        ConfigError: The folder is not a run folder, or its recipe cannot be read, even from a checkpoint.
         DataError: The log is damaged.
     """
     folder = Path(folder)
@@ -103,13 +103,13 @@ def _planned(recipe: Mapping[str, Any]) -> int | None:
 def _collapsed(folder: Path, epochs: int) -> str:
     try:
         states = reported_states(read_jsonl(folder / "events.jsonl").rows, epochs)
-    except DataError:  # nothing happened
+    except DataError:  # there were no events
         return ""
     return ", ".join(state for state in states.values() if state)
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if it cannot be read."""
+    """Return the JSON object in a file; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

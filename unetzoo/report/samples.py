@@ -1,4 +1,4 @@
-"""A sample of an evaluation with the network's output for it, as images."""
+"""Show a sample of an evaluation and the network's output for it as images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .images import Pixels, color_names, colored, inputs_of, limits_of, overlaid
 
 OVERLAY = "prediction on input"
 SIDE = 384  # largest side of an image on the page, in pixels
-HALF = (0.5,)  # the probability above which a pixel is foreground, where no metric says otherwise
+HALF = (0.5,)  # default probability above which a pixel is foreground
 
 Batch = dict[str, Any]
 
@@ -30,11 +30,11 @@ class Sample:
     """One sample and the network's output for it.
 
     Args:
-        name: Its `id`, or its index.
-        inputs: Images that the network sees, by caption.
-        masks: Class indices (H, W), or 0 and 1 (K, H, W): "truth" and "prediction".
+        name: The `id` of the sample, or its index.
+        inputs: Input images of the network, by caption.
+        masks: "truth" and "prediction", as class indices (H, W), or as 0 and 1 (K, H, W).
         planes: True and predicted planes (H, W) of heads such as depth; NaN where not valid.
-        score: What it is ranked by.
+        score: The score by which samples are ranked.
         ground: The part of the input that the masks cover, pixel by pixel.
     """
 
@@ -59,12 +59,12 @@ class Sample:
         """Take one sample of a batch.
 
         Args:
-            batch: Targets lie on the output's grid.
+            batch: The batch, with targets on the output's grid.
             output: The network's output.
             index: Index in the batch.
             place: Index in the dataset.
-            heads: Heads to keep; all by default.
-            thresholds: Those of the mask's metric.
+            heads: Heads to keep. Default: all.
+            thresholds: Thresholds of the metric of the mask.
             step: Input pixels per output pixel.
         """
         name = str(batch["id"][index]) if "id" in batch else f"{place:03d}"
@@ -85,7 +85,7 @@ class Sample:
         return {*self.inputs, OVERLAY}
 
     def panels(self, labels: LabelSpec) -> dict[str, Pixels]:
-        """All images by caption, in the order in which they are shown."""
+        """Return all images by caption, in display order."""
         panels = self.inputs | {caption: colored(mask, labels) for caption, mask in self.masks.items()}
         if self.ground is not None and "prediction" in panels:
             panels[OVERLAY] = overlaid(self.ground, panels["prediction"])
@@ -95,7 +95,7 @@ class Sample:
         return panels
 
     def described(self, caption: str, labels: LabelSpec) -> str:
-        """A panel in words, for screen readers: its three largest classes, or its range of values."""
+        """Describe a panel for screen readers: its three largest classes, or its range of values."""
         if caption in self.masks:
             return f": {_largest(self.masks[caption], labels)}"
         for head, planes in self.planes.items():
@@ -105,7 +105,7 @@ class Sample:
         return ""
 
     def small(self, side: int = SIDE) -> Sample:
-        """The sample with images of at most `side` pixels."""
+        """Return a copy of the sample with images of at most `side` pixels per side."""
         inputs = {caption: shrunk(image, side, smooth=True) for caption, image in self.inputs.items()}
         masks = {caption: thinned(mask, side) for caption, mask in self.masks.items()}
         planes = {head: (thinned(true, side), thinned(guess, side)) for head, (true, guess) in self.planes.items()}
@@ -114,7 +114,7 @@ class Sample:
 
 
 def covered(image: Pixels, size: Sequence[int], step: int) -> Pixels | None:
-    """The input pixels (H, W, 3) under an output: the center, every `step`-th pixel; None if the input is smaller."""
+    """Return the input pixels (H, W, 3) that an output covers: every `step`-th pixel of the center, or None."""
     rows, columns = (n * step for n in size)
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
     return None if min(top, left) < 0 else image[top : top + rows : step, left : left + columns : step]
@@ -127,12 +127,12 @@ def is_plane(batch: Mapping[str, Any], head: str, head_output: Tensor) -> bool:
 
 
 def thresholds_of(metric: Any) -> Sequence[float]:
-    """The probability thresholds of a metric, for foreground or for each label."""
+    """Return the probability thresholds of a metric, for the foreground or for each label."""
     return metric.thresholds if hasattr(metric, "confusion") and hasattr(metric, "thresholds") else HALF
 
 
 def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF) -> dict[str, NDArray[Any]]:
-    """True and predicted classes; a target with several planes has one label per plane."""
+    """Return true and predicted classes. A target with several planes has one label per plane."""
     truth = target.cpu().numpy()
     if truth.ndim == 3 and len(truth) == len(logits) > 1:
         several = Decision(tuple(thresholds), mode="multilabel")
@@ -141,7 +141,7 @@ def masks_of(target: Tensor, logits: Tensor, thresholds: Sequence[float] = HALF)
 
 
 def planes_of(batch: Batch, head_output: Tensor, head: str, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The true and predicted map of a head; the true one is NaN where it is not valid."""
+    """Return the true and predicted map of a head; the true map is NaN where it is not valid."""
     predicted = head_output[index].float().cpu().numpy()
     predicted = predicted.reshape(predicted.shape[-2:])
     true = batch[head][index].float().cpu().numpy().reshape(predicted.shape)
@@ -151,7 +151,7 @@ def planes_of(batch: Batch, head_output: Tensor, head: str, index: int) -> tuple
 
 
 def thinned(plane: NDArray[Any], side: int) -> NDArray[Any]:
-    """A map (…, H, W) of at most `side` pixels per side, subsampled without interpolation."""
+    """Subsample a map (…, H, W) to at most `side` pixels per side, without interpolation."""
     rows, columns = (
         np.linspace(0, n - 1, max(round(n * min(side / max(plane.shape[-2:]), 1)), 1)).round().astype(int)
         for n in plane.shape[-2:]

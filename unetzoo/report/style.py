@@ -1,4 +1,4 @@
-"""Colors of the report, light and dark, with enough contrast to be read."""
+"""Light and dark colors of the report, with sufficient contrast for reading."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DARK = {
 }  # fmt: skip
 CURVES_LIGHT = ("#0b62a4", "#b5480a", "#12794f", "#8a3c8f", "#7a5a00", "#b3204a", "#3f5f6f", "#5b4bc4")
 CURVES_DARK = ("#6ab0f3", "#ff9d5c", "#4fcf9a", "#d998de", "#e0b94a", "#ff8fa6", "#a9c1cc", "#a99df5")
-SHADES = 11  # of a confusion matrix: 0%, 10%, …, 100%
+SHADES = 11  # shades of a confusion matrix: 0%, 10%, …, 100%
 
 Color = tuple[float, float, float]
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colors, 1 to 21; text needs 4.5, lines need 3.
+    """Return the contrast ratio of two colors, 1 to 21; text needs 4.5, lines need 3.
 
     Examples:
         >>> contrast("#000000", "#ffffff"), contrast("#777777", "#777777")
@@ -34,7 +34,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def shades(colors: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Cell colors from ground to accent, each with black or white text, whichever has more contrast."""
+    """Return cell colors from ground to accent, each with the text color, black or white, of higher contrast."""
     ground, accent = _rgb(colors["ground"]), _rgb(colors["accent"])
     made = []
     for place in range(SHADES):

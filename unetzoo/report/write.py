@@ -1,4 +1,4 @@
-"""Writes what a finished run leaves for a reader: `report.html`, `curves.png`, `predictions/`."""
+"""Write the report of a finished run: `report.html`, `curves.png` and `predictions/`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
 FILES = {
-    "best/": "weights of the best epoch; load them by unetzoo.load with the run folder",
-    "checkpoints/": "where training goes on with --resume",
-    "predictions/": "the first samples beside their predictions, and the predicted class indices",
-    "predictions.png": "some of them on one sheet",
+    "best/": "weights of the best epoch; load them with unetzoo.load and the run folder",
+    "checkpoints/": "checkpoints to resume training with --resume",
+    "predictions/": "the first samples with their predictions, and the predicted class indices",
+    "predictions.png": "some of these predictions on one sheet",
     "scores.json": "all scores",
     "metrics.csv": "losses and scores per epoch",
     "tensorboard/": "the same for TensorBoard",
@@ -47,11 +47,11 @@ def write(
     """Write `curves.png`, `predictions/` and `report.html`.
 
     Args:
-        trainer: After `fit`, its metrics holding the counts of the best network.
+        trainer: The Trainer after `fit`, with the counts of the best network in its metrics.
         gallery: Samples of the evaluation of the best network.
         folder: The run folder.
         scores: Scores of the best network.
-        baseline: Scores of the dataset's own baseline.
+        baseline: Scores of the dataset's baseline.
         environment: Versions and machine.
         command: The command that started the run, without `unetzoo`.
 
@@ -92,7 +92,9 @@ def write(
 
 
 def without_paths(value: Any) -> Any:
-    """The value with absolute paths relative to the working directory, or by their last part: a report is passed on.
+    """Shorten absolute paths in a value, so that a report can be shared.
+
+    Paths become relative to the working directory; of paths outside it, only the last part is kept.
 
     Examples:
         >>> without_paths({"root": "/home/ann/cells", "size": 64, "ids": ["a/b"]})
@@ -116,12 +118,15 @@ def _as_drawn(labels: LabelSpec, *, several: bool) -> LabelSpec:
 def _events(folder: Path) -> list[dict[str, Any]]:
     try:
         return read_jsonl(folder / "events.jsonl").rows
-    except DataError:  # nothing happened
+    except DataError:  # there were no events
         return []
 
 
 def _commands(folder: Path, command: str, processes: int) -> dict[str, list[str]]:
-    """How to use the network, and how to train it again; from the folder that holds the run, unless from here."""
+    """Return commands that use the network and train it again.
+
+    They are relative to the working directory, or to the parent of a run folder outside it.
+    """
     run = str(without_paths(folder))
     run = folder.name if run.startswith("…") else run
     start = "unetzoo" if processes == 1 else f"torchrun --nproc-per-node={processes} -m unetzoo.cli"

@@ -1,4 +1,4 @@
-"""The object that checks run on, with small settings."""
+"""The case of a check: an object and the settings to check it under."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..registry import REGISTRIES, check_keywords, keywords, missing_keywords
 
 KINDS = {registry.kind: registry for registry in REGISTRIES.values()}
 TASKS = ("binary", "multiclass", "multilabel", "depth")
-NOT_INSTALLED = "not installed"  # the version of a target that belongs to no distribution
+NOT_INSTALLED = "not installed"  # version of a target that is not part of a distribution
 Options = Mapping[str, Any] | Callable[[Path], Mapping[str, Any]]
 
 
@@ -27,17 +27,17 @@ class Case:
         kind: "model", "encoder", "loss", "metric", "dataset", "recipe" or "callback".
         target: The class or function (for a recipe: its path or text), or its registry name.
         options: Keywords to build it with; keep networks small so that checks are fast. For a recipe, settings such as
-            `{"train.batch_size": 2}`. Or a function of an empty folder that writes the files it needs there and returns
-            the keywords.
+            `{"train.batch_size": 2}`. Can also be a function that is called with an empty folder, writes the files it
+            needs there, and returns the keywords.
         task: The task of a loss or metric: "binary", "multiclass", "multilabel" or "depth". Defaults to `mode` in the
             options, else "multiclass".
         size: Height and width (one number) of the inputs.
         batch: For a metric with other inputs: `batch(count, generator)` returns the arguments of `update` for `count`
             samples.
-        tier: 2 checks a model against SMP's full contract; the default for subclasses of
-            `unetzoo.models.SegmentationModel`.
-        expected_failures: Check → reason, for known and intended failures. One that passes is an error. A class may
-            also declare them in an attribute `unetzoo_expected_failures`.
+        tier: 2 checks a model against the full contract of SMP. Default: 2 for subclasses of
+            `unetzoo.models.SegmentationModel`, else 1.
+        expected_failures: Check → reason, for known and intended failures. A check that passes anyway is an error. A
+            class can also declare them in an attribute `unetzoo_expected_failures`.
         name: Name of the case; defaults to the name of the target.
 
     Raises:
@@ -99,7 +99,7 @@ class Case:
 
     @property
     def entry(self) -> Entry | None:
-        """The registry entry, or a made-up one for a class or function; None for other objects."""
+        """The registry entry, or a temporary one for a class or function; None for other objects."""
         if self.named:
             return self.registry.entry(self.target)
         module, name = getattr(self.target, "__module__", None), getattr(self.target, "__qualname__", None)
@@ -109,7 +109,7 @@ class Case:
 
     @property
     def home(self) -> str | None:
-        """Where a target that other processes cannot import was defined; None if they can."""
+        """Where a target was defined if other processes cannot import it; None if they can."""
         module, _, name = self.entry.target.partition(":") if self.entry else ("", "", "")
         if module == "__main__":
             return "a notebook or a script"
@@ -117,7 +117,7 @@ class Case:
 
     @property
     def tier(self) -> int:
-        """1 or 2, see `Case`."""
+        """1 or 2; see `Case`."""
         if self._tier is not None:
             return self._tier
         from ..models import SegmentationModel
@@ -127,12 +127,12 @@ class Case:
 
     @property
     def task(self) -> str:
-        """The task of a loss or metric, see `Case`."""
+        """The task of a loss or metric; see `Case`."""
         return self._task or self.options.get("mode") or "multiclass"
 
     @property
     def folder(self) -> Path:
-        """A temporary folder of this case, removed together with it."""
+        """A temporary folder for this case, removed with it."""
         if "folder" not in self.memo:
             self.memo["folder"] = Path(tempfile.mkdtemp(prefix="unetzoo-check-"))
             weakref.finalize(self, shutil.rmtree, self.memo["folder"], ignore_errors=True)
@@ -140,13 +140,13 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keywords to build it with."""
+        """The keywords to build the object with."""
         if "options" not in self.memo:
             self.memo["options"] = dict(self.given(self.folder) if callable(self.given) else self.given)
         return self.memo["options"]
 
     def load(self) -> Any:
-        """The target, imported if given by name."""
+        """Return the target, imported if given by name."""
         return self.registry.get(self.target) if self.named else self.target
 
     def takes(self, keyword: str) -> bool:
@@ -154,7 +154,7 @@ class Case:
         return keyword in keywords(self.load())
 
     def default(self, keyword: str, otherwise: Any) -> Any:
-        """The value of a keyword: the option, else the default of the target, else `otherwise`."""
+        """Return the value of a keyword: the option, else the default of the target, else `otherwise`."""
         if keyword in self.options:
             return self.options[keyword]
         parameter = keywords(self.load()).get(keyword)

@@ -171,6 +171,6 @@ def _check_raw(sample: Any, where: str) -> None:
 
 
 def _some(data: Any, limit: int = 12) -> list[int]:
-    """A few evenly spaced indices."""
+    """Return a few evenly spaced indices."""
     count = len(data)
     return sorted({round(i * (count - 1) / max(1, min(limit, count) - 1)) for i in range(min(limit, count))})

@@ -1,4 +1,4 @@
-"""Checks: how they are defined, run and reported."""
+"""Define, run and report checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..process_state import restore, snapshot
 from ..wording import describe
 from .case import KINDS, Case
 
-SEED = 7_354_051  # an unusual number: code that seeds with it would go unnoticed
+SEED = 7_354_051  # an unusual number, as code that sets the same seed would go unnoticed
 MODULES = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes", "callbacks")
 
 
@@ -42,7 +42,7 @@ class CheckFailed(PluginError, AssertionError):
 
 
 class Blocked(unittest.SkipTest):
-    """The check was not run, because the object fails the first check of its kind. Pytest reports it as skipped."""
+    """The check was not run because the object fails the first check of its kind. Pytest reports it as skipped."""
 
 
 class Skipped(unittest.SkipTest):
@@ -62,13 +62,13 @@ class Check:
     """One requirement of a contract. Call it with a case to run it.
 
     Args:
-        name: Its name in tables, in `--only` and in expected failures.
-        kinds: The kinds of object that it applies to.
+        name: Name in tables, in `--only` and in expected failures.
+        kinds: The kinds of object the check applies to.
         why: Why it matters to users, in one sentence.
         function: Raises `Violation` if the object does not meet the requirement.
         applies: Whether the check applies to a case.
         first: Whether the other checks of the kind depend on this one.
-        independent: Whether it can run even if the first check of the kind fails.
+        independent: Whether the check can run even if the first check of the kind fails.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Check:
             raise CheckFailed(self.name, str(case), violation.expected, violation.found, self.why) from None
         except (CheckFailed, Blocked, Skipped, KeyboardInterrupt):
             raise
-        except BaseException as error:  # foreign code may raise anything, SystemExit included
+        except BaseException as error:  # foreign code may raise anything, including SystemExit
             raise CheckFailed(self.name, str(case), "no error", _short(describe(error)), self.why) from error
 
 
@@ -109,7 +109,7 @@ _CHECKS: list[Check] = []
 def check(
     *kinds: str, applies: Callable[[Case], bool] = lambda case: True, first: bool = False, independent: bool = False
 ) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
-    """Decorator that adds a check. The function gives it its name, the docstring says why it matters."""
+    """Register a function as a check. The function name becomes its name, the docstring explains why it matters."""
 
     def add(function: Callable[[Case], None]) -> Callable[[Case], None]:
         why = " ".join((function.__doc__ or "").split())
@@ -121,7 +121,7 @@ def check(
 
 
 def checks(kind: str | None = None) -> list[Check]:
-    """All checks of a kind, or of all kinds. The first check of a kind comes first."""
+    """Return all checks of a kind, or of all kinds, with first checks at the front."""
     for module in MODULES:
         importlib.import_module(f".{module}", __package__)
     found = [one for one in _CHECKS if kind is None or kind in one.kinds]
@@ -129,7 +129,7 @@ def checks(kind: str | None = None) -> list[Check]:
 
 
 def checks_of(case: Case, only: str = "*") -> Iterator[Check]:
-    """The checks that apply to a case, filtered by a shell pattern on their names."""
+    """Yield the checks that apply to a case, filtered by a shell pattern on their names."""
     for one in checks(case.kind):
         if fnmatchcase(one.name, only) and _applies(one, case):
             yield one
@@ -144,8 +144,8 @@ class Result:
         check: Name of the check.
         outcome: "passed", "failed", "xfailed" (an expected failure), "xpassed" (expected to fail, but passed),
             "blocked" (the first check of the kind fails) or "skipped" (the check does not apply).
-        message: The error, the declared reason or why the check was not run; empty if it passed.
-        seconds: How long it took.
+        message: The error, the declared reason, or why the check was not run; empty if it passed.
+        seconds: Duration of the check.
     """
 
     case: Case
@@ -164,7 +164,7 @@ def run(case: Case, only: str = "*") -> Iterator[Result]:
     """Run all checks that apply to a case.
 
     Args:
-        case: What to check.
+        case: The case to check.
         only: A shell pattern; other checks are left out.
     """
     for one in checks_of(case, only):
@@ -174,7 +174,7 @@ def run(case: Case, only: str = "*") -> Iterator[Result]:
 
 
 def first_failure(case: Case) -> CheckFailed | None:
-    """The failure of the first check of the kind, or None. It runs once per case."""
+    """Return the failure of the first check of the kind, or None. The check runs once per case."""
     if "first" not in case.memo:
         try:
             _first_of(case.kind)._run(case)
@@ -185,7 +185,7 @@ def first_failure(case: Case) -> CheckFailed | None:
 
 
 def expected_failures(case: Case) -> dict[str, str]:
-    """Check → reason, as declared by the case and by the object itself (`unetzoo_expected_failures`).
+    """Return check → reason, as declared by the case and by the object itself (`unetzoo_expected_failures`).
 
     Raises:
         CheckFailed: A declared name is not a check of the kind.
@@ -213,7 +213,7 @@ def require(condition: object, expected: str, found: object) -> None:
 def require_error(
     call: Callable[[], Any], expected: str, *also: type[Exception], mentions: Sequence[object] = ()
 ) -> None:
-    """Require an error with a message: one of unetzoo's, a ValueError, or one of `also`.
+    """Require an error with a message: an UnetzooError, a ValueError, or one of `also`.
 
     Args:
         call: The call that must raise.
@@ -250,7 +250,7 @@ def _outcome(one: Check, case: Case) -> tuple[str, str]:
 def _applies(one: Check, case: Case) -> bool:
     try:
         return one.applies(case)
-    except Exception:  # the object cannot be loaded, or its options cannot be made: the check itself reports that
+    except Exception:  # the object or its options cannot be loaded; the check itself reports that
         return True
 
 

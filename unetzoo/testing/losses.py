@@ -238,7 +238,7 @@ def _ones(output: Tensor) -> Tensor:
 
 
 def _large(case: Case) -> tuple[Tensor, Tensor]:
-    """An image with more pixels than fp16 can count, nearly all of one class."""
+    """Return an image with more pixels than fp16 can count, nearly all of one class."""
     output, target = pair(case, batch=1)
     times = -(-272 // output.shape[-1])
     target = target if case.task == "depth" else torch.ones_like(target)
