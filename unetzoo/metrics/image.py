@@ -161,7 +161,7 @@ class PSNRMetric(_ImageMetric):
     """Peak signal-to-noise ratio in dB: 10·log₁₀(data_range² / MSE).
 
     `compute` returns `psnr`, the mean over images; `psnr_pooled`, the PSNR of the MSE over all values of all images;
-    that `mse`; and the number of `images`. The PSNR of an image without any error is infinite, and so is the mean.
+    that `mse`; and the number of `images`. If any image has no error, its PSNR and the mean are infinite.
 
     Args:
         data_range: The largest minus the smallest value that an image may have.

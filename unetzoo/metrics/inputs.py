@@ -243,7 +243,7 @@ def nan_error(pixels: int) -> NonFiniteError:
         "NaN in the logits",
         expected="numbers",
         found=f"NaN at {pluralize(pixels, 'pixel')}",
-        hint="check the weights and the input of the network; scores of such logits are meaningless",
+        hint="check the weights and the input of the network; NaN cannot be scored",
     )
 
 

@@ -60,10 +60,10 @@ class RandMetric(SummedState):
         num_classes: 1, or 2.
         ignore_index: Label of the pixels that do not count; that of `labels` by default.
         labels: Two names.
-        foreground: Which of the two classes the objects are.
-        thresholds: Probabilities of the foreground above which a pixel belongs to it; the best one is chosen. More
-            than one needs logits.
-        connectivity: 1: pixels are neighbors above, below, left and right; 2: diagonally too.
+        foreground: Class of the objects, 0 or 1.
+        thresholds: Foreground probabilities above which a pixel is foreground; the best one is chosen. More than
+            one requires logits.
+        connectivity: Neighbors of a pixel. 1: above, below, left and right; 2: also diagonally.
         predicted_boundary: How to treat predicted boundary pixels within a true object: "single", each pixel is a
             separate object, or "object", all of an image form one object.
 
