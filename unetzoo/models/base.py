@@ -1,7 +1,7 @@
-"""The contract of our networks: segmentation-models-pytorch's (SMP), kept without its faults.
+"""Base class of the networks, compatible with segmentation-models-pytorch (SMP).
 
-`SegmentationModel` subclasses SMP's base, so that code written for SMP runs on ours: `encoder`, `decoder`,
-`segmentation_head`, `classification_head`, `predict`, `freeze_encoder`, `save_pretrained`.
+`SegmentationModel` subclasses SMP's base class, so code written for SMP also works with these networks: `encoder`,
+`decoder`, `segmentation_head`, `classification_head`, `predict`, `freeze_encoder`, `save_pretrained`.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ OUTPUT_ACTIVATIONS: dict[str, type[nn.Module] | tuple[type[nn.Module], dict[str,
 
 
 def output_activation(activation: str | None) -> nn.Module:
-    """The module for SMP's `activation` keyword (SMP's names; softmax is over the channels).
+    """Build the module for SMP's `activation` keyword (SMP's names; softmax is over the channels).
 
     Raises:
-        UnknownNameError: With the nearest name.
+        UnknownNameError: Unknown activation; the error suggests the nearest name.
     """
     entry = OUTPUT_ACTIVATIONS.get(activation or "identity")
     if entry is None:
@@ -76,14 +76,14 @@ def output_activation(activation: str | None) -> nn.Module:
 
 
 def segmentation_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
-    """1×1 convolution and output activation; `[0]` is the convolution, where code written for SMP looks for it."""
+    """Build a 1×1 convolution and output activation; `[0]` is the convolution, as expected by code written for SMP."""
     if not isinstance(classes, int) or classes < 1:
         raise ConfigError("wrong classes", expected="an integer ≥ 1", found=repr(classes))
     return nn.Sequential(nn.Conv2d(in_channels, classes, 1), output_activation(activation))
 
 
 def classification_head(in_channels: int, aux_params: Mapping[str, Any] | None) -> nn.Module | None:
-    """SMP's auxiliary head: pooling, dropout, linear layer; `aux_params` needs at least `classes`.
+    """Build SMP's auxiliary head: pooling, dropout and a linear layer; `aux_params` requires at least `classes`.
 
     Raises:
         ConfigError: Unknown keys, or no `classes`.
@@ -97,39 +97,39 @@ def classification_head(in_channels: int, aux_params: Mapping[str, Any] | None) 
 
 
 class SegmentationModel(SMPModel):
-    """Base of our networks; a plugin's network may subclass it too.
+    """Base class of the networks; plugins may also subclass it.
 
-    Arguments of every network of ours:
+    Arguments common to all built-in networks:
 
-    - `in_channels`: channels of the image
-    - `classes`: channels of the output
-    - `encoder_channels`: channels of each level, finest first; their number − 1 is the number of poolings
-    - `hidden_act`: non-linearity between layers, "relu" or a table such as
+    - `in_channels`: number of image channels
+    - `classes`: number of output channels
+    - `encoder_channels`: channels per level, finest first; their number − 1 is the number of poolings
+    - `hidden_act`: activation between layers, "relu" or a mapping such as
       `{"type": "leaky_relu", "negative_slope": 0.05}`
-    - `align`: how an up-sampled map meets a skip of odd size, "resize" (interpolated) or "pad" (with zeros)
-    - `activation`: of the output, by SMP's names; none by default, so the output is logits
+    - `align`: how an up-sampled map is matched to a skip of odd size, "resize" (interpolation) or "pad" (zeros)
+    - `activation`: output activation, by SMP's names; none by default, so the output is logits
     - `aux_params`: options of SMP's classification head (`classes`, `pooling`, `dropout`, `activation`)
 
-    A subclass takes explicit keywords that JSON can hold, sets `encoder`, `decoder`, `segmentation_head`,
-    `classification_head`, `in_channels`, `name` and, where it is known, `geometry`, ends its `__init__` with
-    `self.initialize()`, and defines `forward`. Where that is encoder → decoder → heads and nothing else, the class says
-    so with `plain_forward = True`, and single regions of the output can be decoded.
+    A subclass takes explicit keyword arguments that are JSON-serializable, sets `encoder`, `decoder`,
+    `segmentation_head`, `classification_head`, `in_channels`, `name` and, if known, `geometry`, calls
+    `self.initialize()` at the end of its `__init__`, and defines `forward`. If `forward` only runs encoder, decoder and
+    heads, set `plain_forward = True` so that regions of the output can be decoded separately.
 
     Shape:
-        Input (N, in_channels, H, W); output logits (N, classes, H', W'), with `geometry` relating the sizes;
-        with `aux_params` a tuple (masks, labels).
+        Input (N, in_channels, H, W); output logits (N, classes, H', W'), whose size is given by `geometry`; with
+        `aux_params`, a tuple (masks, labels).
 
     Raises:
-        UnknownKeywordError: A keyword the network does not take, with the nearest spelling.
-        ConfigError: A value that JSON cannot hold, and so `save_pretrained` would lose.
+        UnknownKeywordError: Unknown keyword argument; the error suggests the nearest spelling.
+        ConfigError: A value is not JSON-serializable, so `save_pretrained` could not save it.
     """
 
     requires_divisible_input_shape = False
-    _is_torch_scriptable = False  # TorchScript is deprecated; compile and export are promised instead
+    _is_torch_scriptable = False  # TorchScript is deprecated; compile and export are supported instead
 
     card: ClassVar[Card | None] = None
     plain_forward: ClassVar[bool] = False
-    weight_layouts: ClassVar[Mapping[str, WeightLayout]] = {}  # other authors' checkpoints that it reads
+    weight_layouts: ClassVar[Mapping[str, WeightLayout]] = {}  # supported third-party checkpoints
     encoder: Any
     decoder: Any
     segmentation_head: Any
@@ -139,7 +139,7 @@ class SegmentationModel(SMPModel):
     geometry: Geometry
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse unknown keywords and values that a saved configuration would lose."""
+        """Reject unknown keywords, and values that cannot be saved in the configuration."""
         check_keywords(cls, kwargs, cls.__name__)
         for value in (*args, *kwargs.values()):
             try:
@@ -153,7 +153,7 @@ class SegmentationModel(SMPModel):
         return super().__new__(cls, *args, **kwargs)
 
     def initialize(self) -> None:
-        """Draw the weights as the U-Net paper does: N(0, √(2/N)); a foreign encoder keeps its own."""
+        """Initialize the weights as in the U-Net paper, from N(0, √(2/N)); a third-party encoder keeps its own."""
         if isinstance(self.encoder, Encoder):
             he_normal_(self.encoder)
         he_normal_(self.decoder)
@@ -162,10 +162,10 @@ class SegmentationModel(SMPModel):
             smp_init.initialize_head(self.classification_head)
 
     def check_input_shape(self, x: Tensor) -> None:
-        """Check channels and size of an input; a compiled network does not.
+        """Check the channels and size of an input; skipped in a compiled network.
 
         Raises:
-            InputShapeError: With the nearest legal sizes.
+            InputShapeError: Wrong shape; the error gives the nearest legal sizes.
         """
         if torch.compiler.is_compiling():
             return
@@ -191,7 +191,7 @@ class SegmentationModel(SMPModel):
             )
 
     def legal_sizes(self) -> str:
-        """The sizes that `forward` takes, in words."""
+        """Describe the sizes that `forward` accepts."""
         g = getattr(self, "geometry", None)
         if g is None:
             return "not stated"
@@ -200,29 +200,29 @@ class SegmentationModel(SMPModel):
         return f"sizes ≥ {g.minimum}" if g.step == 1 else f"sizes {g.minimum} + {g.step}k"
 
     def with_labels(self, masks: Any, coarsest: Tensor) -> Any:
-        """The output of `forward`: the masks, or with SMP's classification head the tuple (masks, labels).
+        """Return the output of `forward`: the masks or, with a classification head, the tuple (masks, labels).
 
         Args:
-            masks: Output of the segmentation head, or a NamedTuple with it first.
-            coarsest: The last map of the encoder.
+            masks: Output of the segmentation head, or a NamedTuple that starts with it.
+            coarsest: The coarsest map of the encoder.
         """
         return masks if self.classification_head is None else (masks, self.classification_head(coarsest))
 
     @property
     def decodes_regions(self) -> bool:
-        """Whether `decode_region` works."""
+        """Whether `decode_region` is supported."""
         return decodes_regions(self)
 
     def decode_region(self, x: Tensor, region: Region) -> Any:
-        """Decode only a region of the output; the decoder skips what the region does not need. In evaluation mode.
+        """Decode only a region of the output, skipping computations that it does not need. Requires evaluation mode.
 
         Args:
             x: Images whose sides are multiples of the stride.
             region: Rows and columns of the output.
 
         Raises:
-            InputShapeError: Other channels or sizes than the network takes; a region that is not inside the output.
-            ConfigError: A network that cannot decode a region.
+            InputShapeError: The network does not accept this shape, or the region is not inside the output.
+            ConfigError: The network cannot decode a region, or is in training mode.
         """
         return RegionNetwork(self, region, x.shape[-2:])(x)
 
@@ -246,10 +246,10 @@ class SegmentationModel(SMPModel):
     def save_pretrained(  # pyright: ignore[reportIncompatibleVariableOverride] -- SMP's is wrapped, ours is a method
         self, save_directory: str | Path, **kwargs: Any
     ) -> str | None:
-        """Write `config.json` (arguments, and who made the class), `model.safetensors`, a model card.
+        """Write `config.json` (arguments and origin of the class), `model.safetensors` and a model card.
 
-        Labels and preprocessing, where they are known (`ModelBundle.attach`), go into `preprocess.json`; the SHA-256
-        of all of these into `manifest.json`.
+        Attached labels and preprocessing (`ModelBundle.attach`) are written to `preprocess.json`, and the SHA-256 of
+        these files to `manifest.json`.
         """
         entry = MODELS.entry_of(type(self))
         self.config["_unetzoo"] = {
@@ -260,7 +260,7 @@ class SegmentationModel(SMPModel):
         try:
             result = SMPModel.save_pretrained(cast(Any, self), save_directory, **kwargs)
         finally:
-            self.config.pop("_unetzoo", None)  # pushing to the hub saves once more inside of this
+            self.config.pop("_unetzoo", None)  # pushing to the hub saves again inside this call
         ModelBundle.of(self).save(Path(save_directory))
         return result
 
@@ -268,10 +268,10 @@ class SegmentationModel(SMPModel):
     def from_pretrained(  # pyright: ignore[reportIncompatibleVariableOverride] -- the hub's is wrapped
         cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
     ) -> Self:
-        """Load what `save_pretrained` wrote, in evaluation mode, with its labels and preprocessing attached.
+        """Load a saved network in evaluation mode, with its labels and preprocessing attached.
 
         Raises:
-            CheckpointError: Damaged files, or no readable weights.
+            CheckpointError: Files are damaged, or the weights cannot be read.
         """
         check_manifest(Path(pretrained_model_name_or_path))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # pyright: ignore[reportReturnType, reportArgumentType]
@@ -295,7 +295,7 @@ class SegmentationModel(SMPModel):
         strict: bool = True,
         **model_kwargs: Any,
     ) -> Self:
-        """Build from the saved arguments and load the safetensors file, local or from the hub; no code is run."""
+        """Build from the saved arguments and load a local or hub safetensors file, without executing code."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -311,7 +311,7 @@ class SegmentationModel(SMPModel):
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
             path = Path(fetch(WEIGHTS))
-            with contextlib.suppress(EntryNotFoundError):  # repositories that others wrote have none
+            with contextlib.suppress(EntryNotFoundError):  # third-party repositories have none
                 fetch(FILE)
         state = read_safetensors(path, map_location)
         net = cls(**model_kwargs)
@@ -326,7 +326,7 @@ class SegmentationModel(SMPModel):
         return net
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
-        """The README that `save_pretrained` writes: what it is and how to load it."""
+        """Generate the README written by `save_pretrained`."""
         from huggingface_hub import ModelCard
 
         from .card import pretrained_text

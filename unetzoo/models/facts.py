@@ -1,4 +1,4 @@
-"""Facts a card can state, each with its measurement: counts, sizes, and how far a network sees, by gradients."""
+"""Facts on model cards, with functions that measure them: counts, sizes, and the reach of a network."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def init_std(layer: str, stated: float, **config: Any) -> Fact:
 
 
 def applications(layer: str, stated: int, **config: Any) -> Fact:
-    """How many times one forward pass runs a layer."""
+    """Number of times a layer runs in one forward pass."""
 
     def measure(model: type) -> int:
         net, calls = small(model, **config).eval(), 0
@@ -95,7 +95,7 @@ def dilations(stated: tuple[int, ...], part: str, **config: Any) -> Fact:
 
 
 def halo(stated: int, **config: Any) -> Fact:
-    """Context, in pixels, that makes a window on the pooling grid exact."""
+    """Context in pixels required for exact windows on the pooling grid."""
 
     def measure(model: type) -> int:
         return reach(small(model, **config), stated)[0]
@@ -113,7 +113,7 @@ def receptive_field(stated: int, part: str = "output", **config: Any) -> Fact:
 
 
 def small(model: type, **config: Any) -> Any:
-    """The network at two channels per level and its own depth: cheap, with the same reach."""
+    """Build the network with two channels per level and its default depth: cheap, with the same reach."""
     with torch.device("meta"):
         depth = len(model(**config).encoder.out_channels)
     config = {"encoder_channels": (2,) * depth} | config
@@ -121,14 +121,14 @@ def small(model: type, **config: Any) -> Any:
 
 
 def reach(net: Any, guess: int, part: str = "output") -> tuple[int, int]:
-    """(halo, receptive field) of a network in pixels, measured by gradients.
+    """Measure the halo and receptive field of a network in pixels, using gradients.
 
-    All weights are made positive and max-pooling becomes averaging, so that no path is switched off or cancelled:
-    an input column matters exactly when the gradient there is not zero.
+    All weights are made positive and max-pooling is replaced with averaging, so that no path is inactive or canceled:
+    an input column contributes if and only if its gradient is nonzero.
 
     Args:
         net: A network whose `geometry` gives the pooling grid.
-        guess: About how far it sees; the strip it is measured on is wide enough for that.
+        guess: Approximate reach, which determines the width of the input used for the measurement.
         part: "output", or "encoder" for the coarsest map.
     """
     net = net.double().eval()
@@ -155,6 +155,6 @@ def reach(net: Any, guess: int, part: str = "output") -> tuple[int, int]:
         columns = gradient.abs().sum(dim=(0, 1, 2)).nonzero().flatten()
         low, high = int(columns[0]), int(columns[-1])
         fields.append((low, high))
-    core = geometry.output(width) % stride or stride  # a window's output is a whole number of strides and this
+    core = geometry.output(width) % stride or stride  # remainder of a window's output size modulo the stride
     halo = max(start - fields[0][0], fields[core // scale - 1][1] - (start + core - 1))
     return halo, max(high - low + 1 for low, high in fields)

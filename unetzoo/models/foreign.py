@@ -1,7 +1,7 @@
-"""Weights that other code trained, in our networks.
+"""Load third-party weights.
 
-The names of a checkpoint's tensors identify its network (`WeightLayout`); the layout maps each tensor to a network of
-ours and knows the arguments that compute the same. What names and shapes do not prove is refused, not guessed.
+The names of a checkpoint's tensors identify its network (`WeightLayout`). The layout maps each tensor to one of our
+networks, and provides the arguments with which it computes the same output. Ambiguous matches are rejected.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .layouts import State, WeightLayout, rename
 from .shape_matching import names_by_shape
 from .states import check_tensors, read_state
 
-# Arguments that change what is computed and leave the shapes of all tensors as they are.
+# Arguments that change the computation but not the shapes of the tensors.
 UNSEEN = ("align", "concat", "gates", "hidden_act", "order", "up", "variant")
 
 
 class Candidate(NamedTuple):
-    """A layout that the registry's models know."""
+    """A layout supported by a registered model."""
 
     name: str
     model: str
@@ -47,38 +47,39 @@ def from_foreign(
     key: str | None = None,
     **overrides: Any,
 ) -> Any:
-    """Build the network of ours that computes the same as another author's, and load the author's weights.
+    """Build the network that is equivalent to a third-party one, and load its weights.
 
-    What surrounds the weights is removed: the prefixes of `DataParallel` and `torch.compile`, the tables of Lightning,
-    nnU-Net, timm and other trainers, milesial's `mask_values`. Biases before a batch norm, where the network has none,
-    are folded into the norm's running mean, which is exact in evaluation mode; biases that the checkpoint lacks become
-    0.
+    Wrappers around the weights are removed: the prefixes of `DataParallel` and `torch.compile`, the dicts of Lightning,
+    nnU-Net, timm and other trainers, and milesial's `mask_values`. Biases before a batch norm for which the network has
+    no parameter are folded into the norm's running mean, which is exact in evaluation mode; biases missing from the
+    checkpoint become 0.
 
     Args:
         source: A safetensors file, a PyTorch file (read with `weights_only=True`: no code in it is run), a state dict,
             or a module.
-        layout: Whose naming it is, e.g. "milesial"; recognized by the tensors' names otherwise. With `into` also a
-            table from the checkpoint's module names to the network's; a name applies to everything below it.
-        into: A network to fill, instead of building one; any `nn.Module`. It is changed only when everything fits, and
-            keeps its mode.
-        key: Which of several sets of weights in a checkpoint to load, e.g. "ema"; dots lead into nested tables.
-        overrides: Arguments of the network to build, e.g. `activation=None` for logits where the original returns
-            probabilities, or what the weights do not determine (`t` of R2U-Net).
+        layout: Name of the layout, e.g. "milesial"; by default, it is recognized by the tensors' names. With `into`,
+            it may also be a mapping from the checkpoint's module names to the network's; a name applies to all its
+            submodules.
+        into: Any `nn.Module` to load the weights into, instead of building one. It is modified only if everything
+            matches, and keeps its mode.
+        key: Which of several sets of weights in a checkpoint to load, e.g. "ema"; use dots for nested dicts.
+        overrides: Arguments of the network to build, e.g. `activation=None` for logits if the original returns
+            probabilities, or arguments not determined by the weights (`t` of R2U-Net).
 
     Returns:
         The network: a new one in evaluation mode, or `into`.
 
     Raises:
-        UnknownNameError: An unknown layout.
-        MissingKeywordError: An argument that the weights do not determine.
-        ConfigError: Arguments that exclude each other; a source that is no checkpoint.
-        CheckpointUnsafeError: A file that would run code.
-        CheckpointMismatchError: Several sets of weights; unknown names, names of several networks, or tensors of
-            another network than `into`, with a table; a network that computes something else with the same tensors.
-        CheckpointError: An unreadable file, or one that holds no weights; NaN or infinity in it.
+        UnknownNameError: Unknown layout.
+        MissingKeywordError: An argument is missing that the weights do not determine.
+        ConfigError: Arguments are mutually exclusive, or the source is not a checkpoint.
+        CheckpointUnsafeError: Loading the file would execute code.
+        CheckpointMismatchError: The checkpoint has several sets of weights, its names are unknown or ambiguous, its
+            tensors do not match `into`, or `into` would compute something else with them.
+        CheckpointError: The file cannot be read, contains no weights, or contains NaN or infinity.
 
     Warns:
-        UserWarning: Names of no known layout, matched by shape only; tensors without a place.
+        UserWarning: The layout is unknown and tensors were matched by shape, or some tensors were not used.
 
     Examples:
         >>> import unetzoo
@@ -123,12 +124,12 @@ def from_foreign(
 
 
 def layouts_of(model: Any) -> Mapping[str, WeightLayout]:
-    """The layouts that a model can read, by name; `model` is its class or a network."""
+    """Return the layouts supported by a model (a class or a network), by name."""
     return getattr(model, "weight_layouts", {})
 
 
 def candidates(*, builtin: bool) -> Iterator[Candidate]:
-    """The layouts of all built-in models, or of all plugins'; a plugin that cannot be loaded has none."""
+    """Iterate over the layouts of all built-in or all plugin models; plugins that cannot be loaded are skipped."""
     for model in MODELS.names():
         if MODELS.entry(model).builtin == builtin:
             try:
@@ -139,7 +140,7 @@ def candidates(*, builtin: bool) -> Iterator[Candidate]:
 
 
 def every_layout() -> dict[str, Candidate]:
-    """All layouts by name, ours first."""
+    """Return all layouts by name, built-in ones first."""
     found: dict[str, Candidate] = {}
     for builtin in (True, False):
         for candidate in candidates(builtin=builtin):
@@ -148,20 +149,20 @@ def every_layout() -> dict[str, Candidate]:
 
 
 def check_layout_name(name: str) -> None:
-    """Refuse an unknown layout.
+    """Check that a layout exists.
 
     Raises:
-        UnknownNameError: With the nearest name.
+        UnknownNameError: Unknown layout; the error suggests the nearest name.
     """
     if name not in (known := every_layout()):
         raise UnknownNameError(f"unknown layout {name!r}", hint=did_you_mean(name, known, "layout"))
 
 
 def recognize(state: State, layout: str | None = None) -> Candidate:
-    """The layout of a checkpoint, recognized by its tensors unless it is given by name.
+    """Return the layout of a checkpoint, given by name or recognized by its tensors.
 
     Raises:
-        CheckpointMismatchError: No known layout, or several that the tensors do not tell apart.
+        CheckpointMismatchError: The layout is unknown or ambiguous.
     """
     if layout is not None:
         return every_layout()[layout]
@@ -189,7 +190,7 @@ def module_names(
     """Map the checkpoint's module names to those of a given network.
 
     Raises:
-        CheckpointMismatchError: The network is another one, or nothing proves which tensor belongs where.
+        CheckpointMismatchError: The checkpoint belongs to a different network, or the mapping is ambiguous.
     """
     if isinstance(layout, Mapping):
         return layout
@@ -224,12 +225,12 @@ def module_names(
 
 
 def _loaded_names(net: nn.Module) -> set[str]:
-    """The tensors that a checkpoint must provide."""
+    """Return the names of the tensors that a checkpoint must provide."""
     return {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}
 
 
 def _differences(net: Any, layout: WeightLayout, state: State) -> dict[str, tuple[Any, Any]]:
-    """Arguments by which a network computes something else than the layout's: (wanted, present)."""
+    """Return arguments that make a network's output differ from the layout's: (expected, actual)."""
     config = getattr(net, "config", None)
     if config is None:
         return {}  # names and shapes decide
@@ -240,7 +241,7 @@ def _differences(net: Any, layout: WeightLayout, state: State) -> dict[str, tupl
 
 
 def _plain(value: Any) -> Any:
-    """An activation without options is its name."""
+    """Replace an activation without options with its name."""
     return value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
 
 
@@ -248,11 +249,11 @@ def _plain(value: Any) -> Any:
 
 
 def fill(net: nn.Module, state: State, names: Mapping[str, str]) -> None:
-    """Give a network the tensors of a checkpoint; it is changed only when everything fits.
+    """Load the tensors of a checkpoint into a network; it is modified only if everything matches.
 
     Raises:
-        CheckpointMismatchError: A tensor without a place, a place without a tensor, or a tensor that does not fit.
-        CheckpointCorruptError: NaN or infinity.
+        CheckpointMismatchError: Tensors are missing, unexpected or incompatible.
+        CheckpointCorruptError: A tensor contains NaN or infinity.
     """
     own = net.state_dict()
     found: dict[str, Tensor] = {}
@@ -286,7 +287,7 @@ def fill(net: nn.Module, state: State, names: Mapping[str, str]) -> None:
 
 
 def _fold(net: nn.Module, found: dict[str, Tensor], biases: Mapping[str, Tensor]) -> None:
-    """Move biases, for which the network has no place, into the running means of the norms behind them."""
+    """Fold biases for which the network has no parameter into the running means of the following norms."""
     leaves = [(name, layer) for name, layer in net.named_modules() if not any(layer.children())]
     behind = dict(zip((name for name, _ in leaves), leaves[1:], strict=False))
     for layer, bias in biases.items():

@@ -1,4 +1,4 @@
-"""How a network's output relates to its input: legal sizes, loss at the border, pooling grid, reach."""
+"""Spatial relation of a network's output to its input: legal sizes, border loss, pooling grid and reach."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Region = tuple[range, range]  # rows and columns of a map
-ALIGNED = 4  # pixels, 16 bytes: rows of other lengths take a processor's convolutions up to twice as long
+ALIGNED = 4  # pixels, 16 bytes: CPU convolutions take up to twice as long for other row lengths
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a network's output relates to its input; the same along both axes.
+    """Spatial relation of a network's output to its input, the same along both axes.
 
     Args:
         minimum: Smallest input size.
-        stride: Windows whose offsets are multiples of it see the same pooling grid as the whole image.
+        stride: Windows at offsets that are multiples of it have the same pooling grid as the whole image.
         step: Legal sizes are `minimum + k·step`.
-        maximum: Largest input size, if there is one.
-        margin: Pixels that the output is smaller than the input on each side.
+        maximum: Largest input size, if any.
+        margin: Number of pixels by which the output is smaller than the input on each side.
         out_stride: Input pixels per output pixel.
-        halo: Context in pixels that makes a window on the stride grid exact; None when no window is.
-        receptive_field: Input pixels, along one axis, that one output pixel can depend on; None when unbounded.
-        decoder: Pixels of its own level that each decoder block reaches on each side, finest first; none where the
-            decoder always computes its whole map.
-        up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
+        halo: Context in pixels required for exact windows on the stride grid; None if windows are never exact.
+        receptive_field: Input pixels along one axis that one output pixel can depend on; None if unbounded.
+        decoder: Reach of each decoder block on each side in pixels of its own level, finest first; empty if the decoder
+            always computes the whole map.
+        up: Reach of each up-sampling before and after in pixels of its output, finest first.
 
     Examples:
         >>> paper = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
@@ -50,23 +50,23 @@ class Geometry:
         return inside and (size - self.minimum) % self.step == 0
 
     def output(self, size: int) -> int:
-        """Output size for a legal input size."""
+        """Return the output size for a legal input size."""
         return (size - 2 * self.margin) // self.out_stride
 
     def fit(self, size: int) -> int:
-        """The smallest legal size that is not below `size` (`maximum`, where there is no such)."""
+        """Return the smallest legal size that is at least `size`, or `maximum` if there is none."""
         steps = max(0, -(-(size - self.minimum) // self.step))
         fitting = self.minimum + steps * self.step
         return fitting if self.maximum is None else min(fitting, self.maximum)
 
     def neighbors(self, size: int) -> tuple[int, ...]:
-        """The nearest legal sizes below and above."""
+        """Return the nearest legal sizes below and above."""
         above = self.fit(size)
         below = above - self.step if above > size else above
         return tuple(sorted({n for n in (below, above) if self.accepts(n)}))
 
     def frames(self, region: Region, size: Sequence[int]) -> list[Region]:
-        """The part of each level's map that the decoder needs for a region of the output, coarsest first.
+        """Return the part of each level's map that the decoder needs for a region of the output, coarsest first.
 
         Args:
             region: Rows and columns of the output.
@@ -97,13 +97,13 @@ class Geometry:
         up: Sequence[tuple[int, int]],
         **rest: Any,
     ) -> Geometry:
-        """Derive minimum, stride, halo and receptive field of a padded U-Net from what each part reaches.
+        """Derive minimum, stride, halo and receptive field of a padded U-Net from the reach of its parts.
 
         Args:
-            encoder: Pixels of its own level that each encoder block reaches on each side, finest first.
+            encoder: Reach of each encoder block on each side in pixels of its own level, finest first.
             decoder: The same for the decoder blocks, finest first, without the bottleneck.
-            up: Pixels that each up-sampling reaches before and after, measured on its fine side, finest first.
-            rest: Further fields.
+            up: Reach of each up-sampling before and after in pixels of its output, finest first.
+            rest: Other fields.
         """
         stride = 2 ** len(decoder)
         fields = [_needed(pixel, encoder, decoder, up) for pixel in range(stride)]
@@ -116,7 +116,7 @@ class Geometry:
 def _needed(
     pixel: int, encoder: Sequence[int], decoder: Sequence[int], up: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """First and last input pixel that one output pixel depends on: down through the decoder, back up by the encoder."""
+    """Return the first and last input pixel that an output pixel depends on, through the decoder and the encoder."""
     low = high = pixel
     skips = []
     for reach, (before, after) in zip(decoder, up, strict=True):

@@ -1,6 +1,6 @@
-"""Other authors' checkpoints: how each is recognized, and where its tensors belong in a network of ours.
+"""Layouts of third-party checkpoints: how to recognize them, and how to map their tensors to our networks.
 
-A network lists the layouts it can read in its class attribute `weight_layouts`; a plugin's network does the same.
+A network, built-in or from a plugin, lists the layouts it supports in its class attribute `weight_layouts`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """The naming of one author's checkpoints.
+    """Naming scheme of a third-party checkpoint.
 
     Args:
-        title: Whose network it is.
-        has: Tensors that every such checkpoint holds.
-        configure: Arguments of our network, from the tensors.
-        names: The author's module names → ours, from the tensors. A name applies to everything below it.
-        lacks: Beginnings of names that only a relative of this network has.
-        asks: Arguments that the tensors do not determine, each with a hint where to find its value.
+        title: Name of the original network.
+        has: Tensors that every such checkpoint contains.
+        configure: Function from the tensors to the arguments of our network.
+        names: Function from the tensors to a mapping of their module names to ours. A name applies to all submodules.
+        lacks: Prefixes of names that occur only in variants of this network.
+        asks: Arguments not determined by the tensors, each with a hint on where to find its value.
 
     Examples:
         >>> layout = WeightLayout(
@@ -45,12 +45,12 @@ class WeightLayout:
     asks: Mapping[str, str] = field(default_factory=dict)
 
     def fits(self, state: State) -> bool:
-        """Whether the tensors' names are this layout's."""
+        """Whether the tensors' names match this layout."""
         return all(name in state for name in self.has) and not any(name.startswith(self.lacks) for name in state)
 
 
 def rename(module: str, names: Mapping[str, str]) -> str:
-    """Our name of a module: the longest known beginning of its name is replaced.
+    """Rename a module by replacing the longest known prefix of its name.
 
     Examples:
         >>> rename("left.0.conv", {"left": "encoder", "left.0": "encoder.blocks.0"})
@@ -68,7 +68,7 @@ CONV_ACT_NORM = {"0": "0.0", "2": "0.2", "3": "1.0", "5": "1.2"}
 
 
 def block(theirs: str, ours: str, inner: Mapping[str, str] = CONV_NORM_ACT) -> dict[str, str]:
-    """The names of a block's layers."""
+    """Map the names of a block's layers to ours."""
     return {f"{theirs}.{name}": f"{ours}.{own}" for name, own in inner.items()}
 
 
@@ -81,12 +81,12 @@ def count_levels(state: State, name: str, start: int = 1) -> int:
 
 
 def widths(state: State, names: Iterable[str]) -> list[int]:
-    """Output channels of convolutions."""
+    """Return the output channels of convolutions."""
     return [state[name].shape[0] for name in names]
 
 
 def ends(state: State, first: str, last: str) -> dict[str, int]:
-    """Channels of the image and number of classes, from the first and the last convolution."""
+    """Return the image channels and number of classes, from the first and last convolution."""
     return {"in_channels": state[first].shape[1], "classes": state[last].shape[0]}
 
 

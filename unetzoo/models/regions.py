@@ -1,4 +1,4 @@
-"""Decode only a region of the output: the decoder gets the part of each level's map that the region depends on."""
+"""Decode only a region of the output, from the part of each level's map on which it depends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .geometry import Region
 
 
 class RegionNetwork(nn.Module):
-    """A network that returns one region of its output, and decodes little more.
+    """A network that returns one region of its output, decoding little more than that.
 
-    It shares the weights, and runs the network's own `forward` on a copy whose decoder cuts its maps: the network
-    itself is not touched, so any number of threads may do this at once.
+    It runs the network's own `forward` on a copy that shares its weights but whose decoder crops its maps. The network
+    itself is not modified, so this is thread-safe.
 
     Args:
-        net: A network that `decodes_regions`, in evaluation mode.
+        net: A network in evaluation mode for which `decodes_regions` is true.
         region: Rows and columns of the output.
         size: Height and width of the images.
 
@@ -32,7 +32,7 @@ class RegionNetwork(nn.Module):
 
     Raises:
         ConfigError: The network cannot decode regions, or is in training mode.
-        InputShapeError: A size that its poolings do not divide; a region that is empty or not inside the output.
+        InputShapeError: The size is not divisible by the stride, or the region is empty or not inside the output.
 
     Examples:
         >>> import unetzoo
@@ -45,7 +45,7 @@ class RegionNetwork(nn.Module):
         super().__init__()
         check_region(net, size, region)
         frames = net.geometry.frames(region, size)
-        rows, columns = frames[-net.geometry.out_stride.bit_length()]  # of the level that the output has
+        rows, columns = frames[-net.geometry.out_stride.bit_length()]  # at the level of the output
         self.inside = shifted(region[0], rows.start), shifted(region[1], columns.start)
         self.size = tuple(size)
         self.net = _with_children(net, decoder=_PartDecoder(net.decoder, frames))
@@ -66,7 +66,7 @@ class RegionNetwork(nn.Module):
 
 
 class _PartDecoder(nn.Module):
-    """A decoder that takes the maps of all levels, and decodes a frame of each."""
+    """A decoder that takes the maps of all levels and decodes a frame of each."""
 
     def __init__(self, decoder: nn.Module, frames: Sequence[Region]) -> None:
         super().__init__()
@@ -78,12 +78,12 @@ class _PartDecoder(nn.Module):
         self.decoder = _cutting(decoder, corners)
 
     def forward(self, features: Sequence[Tensor]) -> Any:
-        """Maps of all levels, finest first → what the decoder makes of their frames."""
+        """Maps of all levels, finest first → the decoder's output for their frames."""
         return self.decoder([part(map, frame) for map, frame in zip(features, self.frames, strict=True)])
 
 
 def _cutting(module: nn.Module, corners: Sequence[tuple[int, int]]) -> nn.Module:
-    """A copy, of the same weights, in which every `Decoder` meets its skips at these corners."""
+    """Copy a module, sharing its weights, with the corners at which every `Decoder` crops its maps."""
     if isinstance(module, Decoder):
         twin = _with_children(module)
         twin.corners = corners
@@ -99,17 +99,17 @@ def _holds_decoder(module: nn.Module) -> bool:
 
 
 def _with_children(module: nn.Module, **children: nn.Module) -> Any:
-    """A copy of the same weights and children, but for some."""
+    """Copy a module, sharing its weights and children except for those given."""
     twin = copy.copy(module)
     twin.__dict__["_modules"] = {**module._modules, **children}
     return twin
 
 
 def decodes_regions(net: Any) -> bool:
-    """Whether single regions of a network's output can be decoded.
+    """Whether regions of a network's output can be decoded separately.
 
-    Its geometry has to state the reach of each level, its decoder has to be made of `Decoder`s, and the class that
-    defines its `forward` has to declare `plain_forward`.
+    This requires that its geometry gives the reach of each level, its decoder consists of `Decoder` modules, and the
+    class that defines `forward` sets `plain_forward`.
     """
     geometry = getattr(net, "geometry", None)
     owner = next(kind for kind in type(net).__mro__ if "forward" in vars(kind))
@@ -123,8 +123,8 @@ def check_region(net: Any, size: Sequence[int], region: Region) -> None:
     """Check that a network can decode a region of its output for images of (height, width).
 
     Raises:
-        ConfigError: It cannot, or it is in training mode.
-        InputShapeError: A size that its poolings do not divide; a region that is empty or not inside the output.
+        ConfigError: The network cannot decode regions, or is in training mode.
+        InputShapeError: The size is not divisible by the stride, or the region is empty or not inside the output.
     """
     if not decodes_regions(net):
         raise ConfigError(f"{net.name} cannot decode a region", hint="cut the region out of the whole output")
@@ -147,11 +147,11 @@ def check_region(net: Any, size: Sequence[int], region: Region) -> None:
 
 
 def part(map: Tensor, region: Region) -> Tensor:
-    """Some rows and columns of a map (…, H, W)."""
+    """Crop a map (…, H, W) to a region."""
     rows, columns = region
     return map[..., rows.start : rows.stop, columns.start : columns.stop]
 
 
 def shifted(span: range, origin: int) -> range:
-    """The same pixels, counted from another one."""
+    """Shift a range of pixels to another origin."""
     return range(span.start - origin, span.stop - origin)

@@ -1,4 +1,4 @@
-"""Match the layers of a checkpoint whose names are unknown to those of a network, by the shapes of their weights."""
+"""Match the layers of a checkpoint with unknown names to those of a network by the shapes of their weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import nn
 from ..errors import CheckpointMismatchError
 from .layouts import State
 
-Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of a layer's and its norm's weights
+Slot = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # shapes of the weights of a layer and its norm
 
 
 def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str]:
-    """The checkpoint's module names → the network's, where shapes prove the match: each occurs once.
+    """Map the checkpoint's module names to the network's, if every shape is unique.
 
-    A norm goes with the layer defined before it. Nothing distinguishes layers of equal shape, not even their order:
-    it is that in which their author defined them, not that in which they are applied.
+    A norm belongs to the layer defined before it. Layers with the same shape cannot be distinguished, not even by their
+    order, since layers need not be applied in the order in which they are defined.
 
     Raises:
-        CheckpointMismatchError: With a table of the shapes that are missing or ambiguous.
+        CheckpointMismatchError: Shapes are missing or ambiguous; the error lists them.
     """
     ours, theirs = units(net.state_dict(), ordered), units(state, ordered)
     open_slots = [slot for slot in {**ours, **theirs} if not len(ours.get(slot, ())) == len(theirs.get(slot, ())) == 1]
@@ -37,7 +37,7 @@ def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str
 
 
 def units(state: State, ordered: bool) -> dict[Slot, list[tuple[str | None, str | None]]]:
-    """Layers with the norm defined behind them, by shape; by themselves where the order of definition is lost."""
+    """Group layers, paired with the norm defined after them, by shape; unpaired if the order of definition is lost."""
     norms = {key.rpartition(".")[0] for key in state if key.endswith(".running_mean")}
     modules = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
     pairs: list[tuple[str | None, str | None]] = []

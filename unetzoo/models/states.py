@@ -1,4 +1,4 @@
-"""Read the tensors of a checkpoint, and check them before a network takes them."""
+"""Read the tensors of a checkpoint, and check them before they are loaded into a network."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from ..errors import (
     ConfigError,
 )
 
-# Where trainers keep a network's weights, and their moving average (EMA), in a checkpoint.
+# Keys under which trainers save a network's weights and their moving average (EMA).
 TABLES = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "network_weights"),
     *("generator", "params", "weights"),
     *("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_state_dict_ema", "params_ema"),
 )
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "unet.", "backbone.")
-# What trainers keep beside the weights. None of it is needed, so none of it is built: see `_Ignored`.
+# Other objects that trainers save. They are not needed, so they are not constructed: see `_Ignored`.
 IGNORED = (
     *("numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"),
     *("numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"),  # as NumPy 1 pickles them
     *("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath"),
 )
-MENTIONED = 20  # names in an error
+MENTIONED = 20  # maximum number of names in an error
 DOWNLOAD = "download the file itself; on GitHub or the Hugging Face hub, use its download link"
 
 
 def read_state(source: Any, key: str | None = None, own: Collection[str] = ()) -> tuple[dict[str, Tensor], bool]:
-    """The tensors of a checkpoint under the network's own names, and whether they are in the order of definition.
+    """Read the tensors of a checkpoint, and return whether they are in the order of definition.
 
-    Tables around them (Lightning's, other trainers') and prefixes (`DataParallel`, `torch.compile`) are removed.
+    Enclosing dicts (of Lightning and other trainers) and prefixes (`DataParallel`, `torch.compile`) are removed.
 
     Args:
         source: A file, a state dict, or a module.
-        key: The table that holds the weights, for a checkpoint with several; dots lead into nested tables.
-        own: Names of the tensors of the network to fill: once all are there, no prefix is removed.
+        key: The key of the weights in a checkpoint with several sets; use dots for nested dicts.
+        own: Tensor names of the network to fill; if all of them are present, no more prefixes are removed.
 
     Raises:
-        ConfigError: The source is something else.
-        CheckpointUnsafeError: A file that would run code.
-        CheckpointMismatchError: Several sets of weights, or none under `key`.
-        CheckpointError: No readable file, or no tensors in it.
+        ConfigError: The source has the wrong type.
+        CheckpointUnsafeError: Loading the file would execute code.
+        CheckpointMismatchError: There are several sets of weights, or none under `key`.
+        CheckpointError: The file cannot be read or contains no tensors.
     """
     ordered = True
     if isinstance(source, nn.Module):
@@ -68,13 +68,13 @@ def read_state(source: Any, key: str | None = None, own: Collection[str] = ()) -
     while prefix := next((p for p in PREFIXES if 2 * sum(k.startswith(p) for k in state) > len(state)), None):
         if own and set(own) <= state.keys():
             break
-        # what lacks the prefix is a trainer's own, such as a loss's weights
+        # tensors without the prefix belong to the trainer, e.g. weights of a loss
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state, ordered
 
 
 def _weights(held: Mapping[Any, Any], key: str | None, subject: object) -> dict[str, Tensor]:
-    """The one table of tensors in a checkpoint, or that under `key`."""
+    """Return the only dict of tensors in a checkpoint, or the one under `key`."""
     named: Any = held
     for part in () if key is None else (key,) if key in held else key.split("."):
         named = _table(named).get(part)
@@ -100,7 +100,7 @@ def _weights(held: Mapping[Any, Any], key: str | None, subject: object) -> dict[
 
 
 def _tables(held: Mapping[Any, Any], where: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """The tables of tensors in a checkpoint, by the keys that lead to them."""
+    """Iterate over the dicts of tensors in a checkpoint, with their dotted keys."""
     names = [name for name in TABLES if name in held]
     inner = [found for name in names for found in _tables(_table(held[name]), f"{where}.{name}".lstrip("."))]
     if not inner and any(isinstance(value, Tensor) for value in held.values()):
@@ -115,7 +115,7 @@ def _table(value: Any) -> Mapping[Any, Any]:
 
 
 class _Ignored:
-    """Stands for an object that a checkpoint holds beside the weights; its class is not imported."""
+    """Placeholder for an object other than the weights in a checkpoint; its class is not imported."""
 
     def __new__(cls, *_: Any) -> _Ignored:
         return super().__new__(cls)
@@ -128,7 +128,7 @@ def read_safetensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        CheckpointError: No readable file.
+        CheckpointError: The file cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -141,7 +141,7 @@ def read_safetensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
-    """The content of a file, and whether its tensors are in the order of definition."""
+    """Return the content of a file, and whether its tensors are in the order of definition."""
     from pickle import UnpicklingError
 
     head = b""
@@ -150,7 +150,7 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
         if path.suffix == ".safetensors" or head[8:9] == b"{":
             return read_safetensors(path), False  # sorted by name
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in IGNORED]):
-            warnings.simplefilter("ignore")  # about the file's age
+            warnings.simplefilter("ignore")  # about old file formats
             held = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -165,7 +165,7 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
             found=named[1] if named else "a bare pickle",
             hint="get the state_dict, or a safetensors file, from its author",
         ) from error
-    except Exception as error:  # of any kind: a damaged pickle is a program for a stack machine
+    except Exception as error:  # a damaged pickle may raise any exception
         raise _unreadable(path, error) from error
     if not isinstance(held, Mapping):
         raise CheckpointError("no state dict", subject=path, expected="a table of tensors", found=type(held).__name__)
@@ -173,11 +173,11 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
 
 
 def check_format(path: Path) -> bytes:
-    """Refuse files that are often taken for weights; returns the first bytes of any other.
+    """Reject files that are commonly mistaken for weights, and return the first bytes of other files.
 
     Raises:
-        CheckpointUnsafeError: A TorchScript archive.
-        CheckpointError: A web page, a pointer of Git LFS, an exported program, another archive.
+        CheckpointUnsafeError: The file is a TorchScript archive.
+        CheckpointError: The file is a web page, a Git LFS pointer, an exported program, or another archive.
         OSError: The file cannot be read.
     """
     with open(path, "rb") as file:
@@ -221,17 +221,16 @@ def _unreadable(path: Path, found: Exception | str) -> CheckpointError:
 
 
 def check_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], subject: object) -> None:
-    """Check tensors against those of the same name that they will replace, before any is replaced.
+    """Check that tensors are compatible with those of the same name that they will replace.
 
     Args:
         own: Tensors of the network.
-        state: Tensors of the checkpoint; names that the network lacks are ignored.
-        subject: What the errors name.
+        state: Tensors of the checkpoint; names not in the network are ignored.
+        subject: Subject of errors.
 
     Raises:
-        CheckpointMismatchError: Another shape or kind of number, a sparse tensor, or one without values (on the
-            meta device).
-        CheckpointCorruptError: NaN or infinity, in the network's own precision.
+        CheckpointMismatchError: A tensor has a different shape or kind of dtype, is sparse, or is on the meta device.
+        CheckpointCorruptError: A tensor contains NaN or infinity after conversion to the network's dtype.
     """
     wrong = []
     shared = [name for name in own if name in state]
@@ -259,7 +258,7 @@ def check_finite(state: Mapping[str, Tensor], subject: object) -> None:
     """Check that all weights are finite.
 
     Raises:
-        CheckpointCorruptError: NaN or infinity.
+        CheckpointCorruptError: A tensor contains NaN or infinity.
     """
     unusable = [
         name

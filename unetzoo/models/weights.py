@@ -1,4 +1,4 @@
-"""Load saved networks, from a folder or a hub repository, as the class that wrote them."""
+"""Load saved networks from a folder or a hub repository, as instances of their original class."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RESTORE = "restore the folder from a copy, or save the network again"
 
 
 def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str = "cpu", **overrides: Any) -> Any:
-    """Load a network that `save_pretrained` wrote, ours, a plugin's or SMP's own, in evaluation mode.
+    """Load a network saved with `save_pretrained` (built-in, from a plugin, or from SMP), in evaluation mode.
 
-    Labels and preprocessing that were saved with it are attached (`ModelBundle.of(net)`).
+    Labels and preprocessing saved with it are attached (`ModelBundle.of(net)`).
 
     Args:
         path: A folder, or the name of a hub repository.
-        strict: Refuse missing and unexpected weights.
+        strict: Whether to reject missing and unexpected weights.
         map_location: Device of the weights.
-        overrides: Constructor arguments to change, and the hub's (`revision`, `token`, …).
+        overrides: Constructor arguments to change, and options of the hub (`revision`, `token`, …).
 
     Raises:
-        CheckpointError: No readable configuration or weights; NaN or infinity in them; arguments that the network's
-            class does not take.
+        CheckpointError: The configuration or weights cannot be read, the weights contain NaN or infinity, or the
+            network's class does not accept the saved arguments.
         PluginError: The class comes from a package that is not installed.
 
     Examples:
@@ -43,7 +43,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
         'UNet'
     """
     folder = Path(path)
-    check_manifest(folder)  # before anything is read of it
+    check_manifest(folder)  # before reading anything
     file, config = _config(folder, overrides.get("revision"))
     overrides |= {"strict": strict, "map_location": map_location}
     if "_unetzoo" in config:
@@ -57,7 +57,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
     try:
         if (folder / WEIGHTS).is_file():
             check_format(folder / WEIGHTS)
-        # The saved weights replace those of the encoder, which SMP would download otherwise.
+        # Prevent SMP from downloading encoder weights, which the saved weights would replace.
         net = model.from_pretrained(str(path), **({"encoder_weights": None} | overrides))
     except (TypeError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointMismatchError(
@@ -105,7 +105,7 @@ def _registered(origin: Any, file: Path) -> Any:
 
 
 def _smp_class(name: Any, file: Path) -> Any:
-    """SMP's class of a network that SMP saved."""
+    """Return the SMP class of a network saved by SMP."""
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.base import SegmentationModel
 
