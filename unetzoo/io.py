@@ -215,9 +215,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             "unreadable manifest", subject=path, found=f"{type(error).__name__}: {error}", hint=RESTORE
         ) from error
     if not whole:
-        raise CheckpointCorruptError(
-            "the manifest is not what was written", subject=path, expected="its own SHA-256", hint=RESTORE
-        )
+        raise CheckpointCorruptError("the manifest was changed", subject=path, expected="its own SHA-256", hint=RESTORE)
     return content
 
 
@@ -243,7 +241,7 @@ def check_manifest(folder: Path) -> bool:
             raise CheckpointCorruptError("cannot read a file", subject=path, found=str(error), hint=RESTORE) from error
         if found not in accepted:
             raise CheckpointCorruptError(
-                "the file is missing" if found is None else "the file is not what was written",
+                "the file is missing" if found is None else "the file was changed",
                 subject=path,
                 expected=f"{facts['size']} bytes with the SHA-256 in {MANIFEST}",
                 hint=RESTORE,

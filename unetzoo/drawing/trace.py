@@ -182,7 +182,7 @@ def _run_with_data(
             f"{type(net).__name__} cannot be run",
             subject=f"an image of {shape[1]}×{shape[2]}×{shape[3]}",
             found=f"{type(error).__name__}: {error}",
-            hint="choose a size and channels that the network takes",
+            hint="choose a size and number of channels that the network accepts",
         ) from error
 
 

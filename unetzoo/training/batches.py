@@ -34,14 +34,14 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 expected="{'image': tensor, 'mask': tensor, …}, or (image, mask)",
                 found={key: type(value).__name__ for key, value in items},
                 hint="datasets of this library need a transform, e.g. unetzoo.datasets.Transform(); in your own, name "
-                "the keys image and mask, and convert arrays by torch.from_numpy",
+                "the keys image and mask, and convert arrays with torch.from_numpy",
             )
         if not sample["image"].is_floating_point() and "moves" not in sample:
             raise DataError(
                 "images are not floating-point",
                 subject=sample.get("id"),
                 found=sample["image"].dtype,
-                hint="scale them as the network is to see them, e.g. image.float() / 255",
+                hint="scale them as the network expects, e.g. image.float() / 255",
             )
     shapes = sorted({tuple(sample["image"].shape) for sample in samples})
     if len(shapes) > 1:

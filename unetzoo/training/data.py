@@ -167,7 +167,7 @@ def dataset_of(data: Any) -> Any:
                 "a DataLoader with its own order or batches",
                 subject="fit",
                 found=", ".join(own),
-                hint="give the dataset itself; order, batches and workers are the Trainer's",
+                hint="pass the dataset itself; the Trainer handles order, batches and workers",
             )
     data = data.dataset if isinstance(data, DataLoader) else data
     unfit = isinstance(data, IterableDataset | Mapping) or not (
@@ -175,7 +175,7 @@ def dataset_of(data: Any) -> Any:
     )
     if unfit:
         raise ConfigError(
-            "a run needs a dataset with length and index, to be resumed at the very sample",
+            "a run needs a map-style dataset, so that it can be resumed at the exact sample",
             subject="fit",
             expected="__len__ and __getitem__",
             found=type(data).__name__,

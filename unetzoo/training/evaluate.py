@@ -90,7 +90,7 @@ class Objective(nn.Module):
         if (compute := getattr(self.loss, "terms", None)) is not None:
             terms = compute(output, batch)
         elif "mask" not in batch:
-            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset that gives 'mask'")
+            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset with 'mask'")
         else:
             weight = {"weight": batch["weight"]} if "weight" in batch else {}
             terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
@@ -134,7 +134,7 @@ def as_config_error(what: str, batch: Batch, output: Any = None) -> Iterator[Non
             f"{what} cannot process the samples",
             subject=", ".join(shown),
             found=f"{type(error).__name__}: {error}",
-            hint="compare channels, classes, sizes and types of data, network and loss",
+            hint="check that channels, classes, sizes and dtypes of data, network and loss match",
         ) from error
 
 
@@ -272,7 +272,7 @@ class Evaluator:
                 if not is_out_of_memory(error):
                     raise
                 if len(part["image"]) == 1:
-                    hint = "evaluate by tiles: train.tile=512" if self.tile is None else "lower train.tile"
+                    hint = "evaluate in tiles: train.tile=512" if self.tile is None else "lower train.tile"
                     raise memory.exhausted("evaluation, at one image", error, hint) from None
             else:
                 yield done

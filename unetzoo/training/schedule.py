@@ -208,9 +208,9 @@ class Schedule:
         if self.name is None:
             if getattr(self.scheduler, "optimizer", optimizer) is not optimizer:
                 raise ConfigError(
-                    "the scheduler moves the rate of another optimizer",
+                    "the scheduler belongs to another optimizer",
                     subject=type(self.scheduler).__name__,
-                    hint="give the Trainer the optimizer that the scheduler was built with",
+                    hint="pass the Trainer the optimizer the scheduler was built with",
                 )
             total = getattr(self.scheduler, "total_steps", None)
             wanted = steps if self.unit == "step" else epochs

@@ -74,7 +74,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps both say how long to train; leave one out")
+            raise ValueError("epochs and steps both set the length of training; leave one out")
         return self
 
     def mode_of(self, monitor: str) -> str:

@@ -60,7 +60,7 @@ def make_ready(net: nn.Module, settings: Settings, device: torch.device, world: 
         )
     if torch.get_default_device().type not in ("cpu", device.type):
         raise ConfigError(
-            "torch's default device is not where the network is trained",
+            "torch's default device differs from that of the network",
             subject="torch.set_default_device",
             expected="cpu",
             found=torch.get_default_device(),
@@ -156,7 +156,7 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
         raise ConfigError(
             "the optimizer trains another network",
             subject="optimizer",
-            expected="parameters of the network that the Trainer is given",
+            expected="parameters of the Trainer's network",
             found="none of them",
             hint="make it from this network: make_optimizer(net, 'adamw')",
         )
@@ -174,7 +174,7 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
         )
     if missing and all(name.startswith("loss.") for name in missing):
         raise ConfigError(
-            "the loss has parameters of its own that nobody trains",
+            "the loss has parameters that are not trained",
             subject="optimizer",
             found=", ".join(missing[:3]),
             hint="give the optimizer the loss's parameters too, e.g. make_optimizer(net, 'adamw', loss=loss)",
@@ -221,7 +221,7 @@ def rehearse(objective: Objective, stages: Sequence[Callable[[int], Batch]], pla
                     subject="the smallest batch of an epoch",
                     expected="two samples or more, or larger images",
                     found=f"{pluralize(samples, 'sample')}: {error}",
-                    hint="--set train.drop_last=true, or a batch size that leaves no single sample over"
+                    hint="--set train.drop_last=true, or a batch size that does not leave a single sample"
                     if plan.has_larger_batches(stage)
                     else "at least two samples, and --set train.batch_size=2 or more",
                 ) from error

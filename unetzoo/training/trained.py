@@ -36,7 +36,7 @@ def load_run(run: str | Path) -> ModelBundle:
     recipe = load(folder) if (folder / "recipe.json").is_file() else None
     if recipe is None and not (folder / "best").is_dir():
         found = "no such folder" if not folder.exists() else "neither recipe.json nor best in it"
-        hint = "give a folder that `unetzoo train` or a Trainer wrote"
+        hint = "give a folder written by `unetzoo train` or a Trainer"
         raise ConfigError("not a run folder", subject=run, found=found, hint=hint)
     bundle = ModelBundle.of(best_network(folder, recipe))
     if recipe is None:
@@ -71,7 +71,7 @@ def best_network(folder: Path, recipe: Recipe | None = None) -> Any:
             "no trained network",
             subject=folder,
             expected="the folder 'best' in it",
-            hint="the first epoch writes it: go on training with --resume",
+            hint="it is written after the first epoch; continue training with --resume",
         )
     while True:
         before = _manifest(best)
