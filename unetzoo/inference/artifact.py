@@ -60,9 +60,9 @@ class Artifact:
         if batch.ndim != 4 or batch.shape[3] != wanted["channels"] or list(batch.shape[1:3]) != size or not batch.size:
             rows, columns = wanted["size"] or ("H", "W")
             expected = f"([N,] {rows}, {columns}, {wanted['channels']})"
-            raise InputShapeError("the file takes other images", expected=expected, found=image.shape)
+            raise InputShapeError("wrong image shape for this file", expected=expected, found=image.shape)
         if batch.dtype.name != wanted["dtype"]:
-            raise ConfigError("the file takes other numbers", expected=wanted["dtype"], found=batch.dtype)
+            raise ConfigError("wrong dtype for this file", expected=wanted["dtype"], found=batch.dtype)
         try:
             outputs = self._run(np.ascontiguousarray(batch))
         except Exception as error:  # depends on the runtime

@@ -179,7 +179,7 @@ def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Resul
             "the results would be among the images",
             subject=results.folder,
             found=str(among),
-            hint="choose another folder for the results: in this one they would be read as images",
+            hint="choose another folder for the results, otherwise they would be read as images",
         )
     taken: dict[Path, Path] = {}
     for path in images:

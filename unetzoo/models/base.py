@@ -148,7 +148,7 @@ class SegmentationModel(SMPModel):
                 raise ConfigError(
                     f"{cls.__name__} takes values that JSON can hold",
                     found=repr(value),
-                    hint='name the thing instead, e.g. activation="sigmoid"',
+                    hint='pass a name instead, e.g. activation="sigmoid"',
                 ) from error
         return super().__new__(cls, *args, **kwargs)
 

@@ -170,7 +170,7 @@ def recognize(state: State, layout: str | None = None) -> Candidate:
         fitting = [candidate for candidate in candidates(builtin=builtin) if candidate.layout.fits(state)]
         if len({candidate.name for candidate in fitting}) > 1:
             raise CheckpointMismatchError(
-                "the weights fit several networks, which compute different things",
+                "the weights match several networks with different outputs",
                 expected=" or ".join(f"layout={c.name!r} ({c.layout.title})" for c in fitting),
                 hint="give the layout= of the network that they were trained with",
             )

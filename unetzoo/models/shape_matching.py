@@ -26,7 +26,7 @@ def names_by_shape(net: nn.Module, state: State, ordered: bool) -> dict[str, str
     open_slots = [slot for slot in {**ours, **theirs} if not len(ours.get(slot, ())) == len(theirs.get(slot, ())) == 1]
     if open_slots:
         raise CheckpointMismatchError(
-            "shapes do not tell which weights belong where",
+            "the weights cannot be matched by shape",
             subject=type(net).__name__,
             expected="each shape once, in the network and in the checkpoint",
             found="\n".join(["", *(_row(slot, ours.get(slot, []), theirs.get(slot, [])) for slot in open_slots)]),

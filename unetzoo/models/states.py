@@ -187,7 +187,7 @@ def check_format(path: Path) -> bytes:
         raise CheckpointError("not weights", subject=path, found="a web page", hint=DOWNLOAD)
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
-            "not weights", subject=path, found="a pointer of Git LFS", hint=f"run `git lfs pull`, or {DOWNLOAD}"
+            "not weights", subject=path, found="a Git LFS pointer", hint=f"run `git lfs pull`, or {DOWNLOAD}"
         )
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")):
         raise CheckpointError("not weights", subject=path, found="a compressed file", hint="unpack it")
