@@ -88,8 +88,7 @@ class Transform:
             {"mean": …, "std": …} per channel, or one for all, of images scaled to 0…1.
         train: Whether to augment.
         labels: The label set of the dataset, or its `to_dict()`; needed only with swap pairs, which
-        `LabelSpec.swapped_by`
-            exchanges.
+            `LabelSpec.swapped_by` exchanges.
         on: "loader" applies everything when a sample is loaded. "device" only draws the random numbers, which are in
             the sample as `moves`; `BatchTransform` does the rest for a whole batch. `elastic` and the steps before it
             remain in the loader.

@@ -111,8 +111,7 @@ class FileLayout:
         labels: The label set of samples; None if the user declares it.
         needs: Roles that every sample has.
         parts: The folders for `{split}`, each with the splits that are read from it. Empty if the folders have the
-        names
-            of the splits.
+            names of the splits.
         lists: Text files that list the samples of the given splits, one sample per line.
         list_line: Format of a line, e.g. `"{name} 1 1 1"`; words other than the name are numbers.
         fields: Regular expressions of fields; by default any text without a slash.
