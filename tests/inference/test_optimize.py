@@ -140,6 +140,20 @@ def test_half_precision_takes_and_returns_float32():
     assert unetzoo.predict(fast, x[0]).mask.dtype == torch.bfloat16  # in the precision of the weights
 
 
+def test_outputs_in_a_dict_stay_in_a_dict():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+        def forward(self, x):
+            return {"out": self.conv(x)}
+
+    x = torch.rand(1, 3, 16, 16)
+    fast = unetzoo.optimize(Table().eval(), example=x)
+    assert fast(x)["out"].shape == (1, 2, 16, 16)
+
+
 @pytest.mark.parametrize(("units", "expected"), [("amx", torch.bfloat16), (None, torch.float32)])
 def test_auto_is_bfloat16_where_the_processor_multiplies_it(monkeypatch, units, expected):
     monkeypatch.setattr("unetzoo.precision.bf16_units", lambda: units)

@@ -24,8 +24,7 @@ class Folder(FileDataset):
     2. If there are folders with the name of the split: `root/<split>/images` and `root/<split>/masks`, or
        `root/images/<split>` and `root/masks/<split>`.
     3. Without folders of splits, `root/images` is divided into `"train"` and `"val"`: val is the first `val_fraction`
-    of
-       the sorted names, shuffled with `split_seed`. Use the same values for both.
+       of the sorted names, shuffled with `split_seed`. Use the same values for both.
 
     Mask values are declared, never guessed: 0, 1, 2, … unless `ids` is given.
 

@@ -7,7 +7,7 @@ compared with the original.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,7 +25,6 @@ from .windows import geometry_of
 
 TRIAL = 64  # pixels per side of the trial image, at least
 TYPICAL = 256**2  # pixels of an image, where no example says
-HALF = (torch.bfloat16, torch.float16)
 LEAST_EQUAL_LABELS = 0.995
 
 
@@ -162,14 +161,13 @@ def optimize(
     """
     weight = next((p for p in net.parameters() if p.is_floating_point()), torch.empty((), device="cpu"))
     x = _trial(net, weight) if example is None else example.to(weight)
-    if dtype == "auto":
-        pixels = x[0, 0].numel() if example is not None else TYPICAL
-        reduced = resolve("auto", net, weight.device, pixels) == "bf16"
-        dtype = torch.bfloat16 if reduced else weight.dtype
-    elif dtype is not None and not isinstance(dtype, torch.dtype):
+    if dtype not in (None, "auto") and not isinstance(dtype, torch.dtype):
         raise ConfigError("wrong dtype", expected='a torch.dtype, or "auto"', found=repr(dtype))
-    elif dtype is None:
-        dtype = torch.bfloat16 if weight.device.type == "cuda" else weight.dtype
+    if not isinstance(dtype, torch.dtype):
+        pixels = TYPICAL if example is None else x[0, 0].numel()
+        automatic = dtype == "auto" and resolve("auto", net, weight.device, pixels) == "bf16"
+        reduced = automatic or (dtype is None and weight.device.type == "cuda")
+        dtype = torch.bfloat16 if reduced else weight.dtype
     with evaluation_mode(net), torch.no_grad(), full_float32():
         wanted = heads(net(x))
     fast = copy.deepcopy(net).eval().requires_grad_(False)
@@ -196,7 +194,7 @@ def optimize(
             found=f"{error:.3g}",
             hint="leave out compile, give another dtype, or a tolerance that suits you",
         )
-    if example is not None and tolerance is None and dtype in HALF and equal < LEAST_EQUAL_LABELS:
+    if example is not None and tolerance is None and dtype not in TOLERANCE and equal < LEAST_EQUAL_LABELS:
         raise PluginContractError(
             "the optimized network gives other labels",
             subject=type(net).__name__,
@@ -209,8 +207,11 @@ def optimize(
 
 
 def _converted(output: Any, dtype: torch.dtype) -> Any:
+    """Convert the tensors of an output, of whatever kind: a classification head is kept."""
     if isinstance(output, Tensor):
         return output.to(dtype)
+    if isinstance(output, Mapping):
+        return {name: _converted(part, dtype) for name, part in output.items()}
     parts = [_converted(part, dtype) for part in output]
     return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
 

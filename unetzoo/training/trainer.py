@@ -60,8 +60,7 @@ class Trainer(RunningTrainer):
         net: The network.
         loss: `loss(output, target, *, weight=None)`, or one with `terms(output, batch) -> dict` (see the loss
             `multitask`), whose terms are summed and logged by name. Parameters of the loss are trained too.
-        metrics: A metric or a list of metrics for each head ("mask", "depth"); without a head, for the mask.
-            Metrics of torchmetrics work too.
+        metrics: A metric of ours or of torchmetrics, or a list of them, by head ("mask", "depth"); else for the mask.
         optimizer: A torch optimizer over the parameters of network and loss. Default: AdamW with learning rate 1e-3.
         scheduler: A `Schedule`, or a torch scheduler, stepped once per epoch (OneCycleLR and CyclicLR: once per step;
             ReduceLROnPlateau: with the monitored score).
