@@ -14,6 +14,7 @@ from ..images.normalize import Normalize, normalize
 from ..labels import LabelSpec
 from .base import Sample
 from .color import shift_color, shift_light
+from .focus import Focus
 from .geometry import (
     Planes,
     cut,
@@ -74,6 +75,9 @@ class Transform:
         size: Side, or (height, width), to resize to.
         mirror: Number of mirrored pixels to add at every border of all planes, for valid convolutions.
         crop: Side, or (height, width), of the crop; at a random position in training.
+        focus: Probability of centering the crop on a random pixel of a class, by name or index of the class, e.g.
+            {"crack": 0.33}; or "balanced": always on a pixel of a random class among those in the image. Images without
+            the class are cropped at random.
         hflip: Probability of a left-right flip.
         vflip: Probability of a top-bottom flip.
         rot90: Rotate by a random multiple of 90°.
@@ -116,6 +120,7 @@ class Transform:
         mirror: int = 0,
         crop: int | Sequence[int] | None = None,
         *,
+        focus: Mapping[str | int, float] | Literal["balanced"] | None = None,
         hflip: float = 0.0,
         vflip: float = 0.0,
         rot90: bool = False,
@@ -141,6 +146,9 @@ class Transform:
         self.labels = LabelSpec.from_dict(labels) if isinstance(labels, Mapping) else labels
         if not isinstance(self.labels, LabelSpec | None):
             raise wrong("labels", labels, "a LabelSpec, or its to_dict()")
+        self.focus = Focus.of(focus, self.labels)
+        if self.focus and self.crop is None:
+            raise wrong("focus", focus, "crop beside it")
         if train and self.labels and (rot90 or rotate > 45):
             self.labels.swapped_by(turns=1)  # raises if a rotation by 90° is undefined
         window = self.crop or self.size
@@ -160,7 +168,7 @@ class Transform:
         """Apply the pipeline with the random numbers of `rng`."""
         planes = planes_of(sample)
         height, width = self.size or planes["image"].shape[:2]
-        params = self.draw(height, width, rng)
+        params = self.draw(height, width, rng, planes.get("mask"))
         if self.bends_in_loader:
             planes = self._windowed(planes, params)
         if self.on == "device":
@@ -170,8 +178,14 @@ class Transform:
         light = torch.tensor([params.light]) if any(params.light) else None
         return {**sample, **_tensors(planes), "image": self.painted(image, light)[0]}
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> AugmentParams:
+    def draw(self, height: int, width: int, rng: np.random.Generator, mask: np.ndarray | None = None) -> AugmentParams:
         """Draw the random parameters for a (resized) image of this size.
+
+        Args:
+            height: Height of the image.
+            width: Width of the image.
+            rng: Random generator.
+            mask: Mask of the image before resizing, for `focus`.
 
         Raises:
             SizeMismatchError: The image is smaller than the crop, or not square with `rot90`.
@@ -192,6 +206,11 @@ class Transform:
                 "rot90 needs square images", expected=f"{h}×{h}", found=f"{h}×{w}", hint="set a square crop or size"
             )
         top, left = int(rng.integers(rows - h + 1)), int(rng.integers(columns - w + 1))
+        if self.focus and mask is not None and (center := self.focus.draw(mask, rng)) is not None:
+            top, left = (
+                min(max(int(share * side) + self.mirror - window // 2, 0), most - window)
+                for share, side, window, most in zip(center, (height, width), (h, w), (rows, columns), strict=True)
+            )
         degrees = _within(self.rotate, rng)
         scale = float(rng.uniform(*self.scale)) if self.scale else 1.0
         knots = rng.standard_normal((2, 3, 3)) * self.elastic if self.elastic else None
