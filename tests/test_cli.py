@@ -183,7 +183,9 @@ def test_a_run_folder_is_not_overwritten_and_can_be_resumed_or_repeated(run, tmp
 def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     draw_folder(tmp_path / "cells")
     (tmp_path / "cells.toml").write_text(FOLDER)
-    unetzoo("train", "cells.toml", "--set", "data.root=cells", "--out", "run", "--quiet", cwd=tmp_path)
+    fold = ["--fold", "2/4"]
+    unetzoo("train", "cells.toml", "--set", "data.root=cells", *fold, "--out", "run", "--quiet", cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["fold"] == "2/4"
     (tmp_path / "new").mkdir()
     for name, size in (("wide.png", (90, 31)), ("tiny.png", (5, 3))):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)).save(

@@ -1,4 +1,4 @@
-"""Real data sets: no errors, no warnings, known notes."""
+"""Real data sets: no errors, only known warnings and notes."""
 
 import shutil
 from pathlib import Path
@@ -19,6 +19,11 @@ SETS = {
     "fgbg_depth": ("composites", {"train": 189, "val": 23, "test": 23}),
     "fgbg_depth/composites": ("composites-export", {"train": 13, "val": 1, "test": 1}),
 }
+WARNINGS = {  # the official val frames lie between training frames of one video
+    "camvid": {
+        "neighbors-in-two-splits": "images/val/0016E5_08159.jpg: val; next to images/train/0016E5_08190.jpg, train"
+    }
+}
 DECLARED = {
     "cars/carvana_10": {"names": ("background", "car"), "mask_suffix": "_mask"},
     "cars/camvid_car_crops": {"names": ("background", "car"), "ids": (0, 255)},
@@ -35,7 +40,8 @@ def test_a_real_set_is_recognized_and_found_sound(folder, declared, real):
     dataset, splits = SETS[folder]
     report = audit(real / folder, options=DECLARED.get(folder) if declared else None)
     assert recognize(real / folder)[0][0] == report.dataset == dataset
-    assert {finding.code: str(finding.cases[0]) for finding in (*report.errors, *report.warnings)} == {}
+    found = {finding.code: str(finding.cases[0]) for finding in (*report.errors, *report.warnings)}
+    assert found == WARNINGS.get(folder, {})
     assert report.splits == splits and report.audited == report.samples == sum(splits.values())
     if dataset != "composites":
         assert sum(share.pixels for share in report.classes) > 0
@@ -58,6 +64,6 @@ def test_two_swapped_real_masks_are_found(folder, first, second, real, tmp_path)
     content = [path.read_bytes() for path in masks]
     for path, other in zip(masks, reversed(content), strict=True):
         path.write_bytes(other)
-    (warning,) = audit(root, folder).warnings
+    (warning,) = [warning for warning in audit(root, folder).warnings if warning.code not in WARNINGS.get(folder, ())]
     assert warning.code == "misaligned-mask"
     assert {Path(case.file).stem for case in warning.cases} == {first, second}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unetzoo.datasets.base import SegmentationDataset, check_split, sample_rng, seeded_split
-from unetzoo.errors import ConfigError
+from unetzoo.errors import ConfigError, DataError
 from unetzoo.labels import LabelSpec
 
 
@@ -47,6 +47,62 @@ def test_seeded_split(count):
     train, val = (seeded_split(names, part, 0.2, 5) for part in ("train", "val"))
     assert sorted(train + val) == sorted(names) and train and val
     assert seeded_split(names[::-1], "val", 0.2, 5) == val[::-1]
+
+
+class TestGroups:
+    NAMES = tuple(f"{patient:02d}_{slice_}" for patient in range(12) for slice_ in range(1 + patient % 4))
+
+    @pytest.mark.parametrize("group", [r"^(\d+)_", r"^\d+", dict(zip(NAMES, (n[:2] for n in NAMES), strict=True))])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_a_group_is_on_one_side(self, group, seed):
+        train, val = (seeded_split(self.NAMES, part, 0.25, seed, group=group) for part in ("train", "val"))
+        assert sorted(train + val) == list(self.NAMES)
+        assert not {name[:2] for name in train} & {name[:2] for name in val}
+        assert abs(len(val) - 0.25 * len(self.NAMES)) <= 2
+
+    @pytest.mark.parametrize("count", [2, 3, 5, 12])
+    @pytest.mark.parametrize("group", [None, r"^(\d+)_"])
+    def test_folds_are_balanced_and_cover_all(self, count, group):
+        folds = [seeded_split(self.NAMES, "val", 0.2, 3, group=group, fold=f"{k}/{count}") for k in range(1, count + 1)]
+        assert sorted(name for fold in folds for name in fold) == sorted(self.NAMES)
+        sizes = [len(fold) for fold in folds]
+        assert max(sizes) - min(sizes) <= (3 if group else 1)
+        for k, val in enumerate(folds, 1):
+            assert seeded_split(self.NAMES[::-1], "val", 0.2, 3, group=group, fold=f"{k}/{count}") == val[::-1]
+            train = seeded_split(self.NAMES, "train", 0.2, 3, group=group, fold=f"{k}/{count}")
+            assert sorted(train + val) == sorted(self.NAMES)
+            assert group is None or not {name[:2] for name in train} & {name[:2] for name in val}
+
+    def test_a_large_group_stays_in_train(self):
+        names = [f"big_{i}" for i in range(50)] + ["a_0", "b_0", "b_1"]
+        for seed in range(8):
+            val = seeded_split(names, "val", 0.1, seed, group="^[^_]+")
+            assert 1 <= len(val) <= 3
+
+    def test_the_split_without_groups_has_not_changed(self):
+        assert seeded_split([f"n{i}" for i in range(12)], "val", 0.25, 7) == ["n2", "n4", "n8"]
+
+    def test_more_folds_than_groups(self):
+        with pytest.raises(DataError) as caught:
+            seeded_split(self.NAMES, "val", 0.2, 0, group=r"^\d", fold="1/3", subject="here")
+        assert caught.value.subject == "here" and "2" in caught.value.expected
+
+    @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "1", "1/0", "-1/5", "1/5/2", "", 2, 0.2, "1/99999999999"])
+    def test_invalid_folds(self, fold):
+        with pytest.raises(ConfigError) as caught:
+            seeded_split(self.NAMES, "val", 0.2, 0, fold=fold)
+        assert caught.value.hint
+
+    def test_invalid_groups(self):
+        for group in ("(", 5):
+            with pytest.raises(ConfigError):
+                seeded_split(self.NAMES, "val", 0.2, 0, group=group)
+        with pytest.raises(DataError) as caught:
+            seeded_split(["1_a", "b", "2_a", "c"], "val", 0.2, 0, group=r"^(\d+)_")
+        assert {"b", "c"} <= set(str(caught.value.found).split()) and "1_a" not in str(caught.value.found)
+        with pytest.raises(DataError) as caught:
+            seeded_split(["1_a", "1_b"], "val", 0.2, 0, group=r"^(\d+)_")
+        assert "'1'" in caught.value.found
 
 
 def test_check_split():

@@ -124,13 +124,40 @@ def test_splits(table, tmp_path):
     with pytest.raises(DataError, match="no split 'test'"):
         Csv(root, "test", **TWO)
     table(rows(1))
-    with pytest.raises(DataError, match="too few rows"):
+    with pytest.raises(DataError, match="too few"):
         Csv(root, "val", **TWO)
     table("image,mask,split\np0.png,m0.png,fold1\np1.png,m1.png,fold2\n")
     assert ids(Csv(root, "fold2", splits=("fold1", "fold2"), **TWO)) == ["p1"]
     table("image,mask\n")
     with pytest.raises(DataError, match="empty"):
         Csv(root, **TWO)
+
+
+def test_groups_and_folds(table):
+    root = table(
+        rows(10, "image,mask,patient", "p{i}.png,m{i}.png,").replace("png,\n", "png,{}\n").format(*"aabbbccdde")
+    )
+    options = {"columns": {"group": "patient"}, **TWO}
+    seen = []
+    for fold in ("1/2", "2/2"):
+        train, val = (ids(Csv(root, part, fold=fold, **options)) for part in ("train", "val"))
+        assert len(val) == 5 and sorted(train + val) == [f"p{i}" for i in range(10)]
+        groups = [{"aabbbccdde"[int(name[1:])] for name in part} for part in (train, val)]
+        assert not groups[0] & groups[1]
+        seen += val
+    assert sorted(seen) == [f"p{i}" for i in range(10)]
+    assert ids(Csv(root, "val", group=r"\d", val_fraction=0.3, split_seed=4, **TWO)) == seeded_split(
+        [f"p{i}" for i in range(10)], "val", 0.3, 4
+    )
+    with pytest.raises(DataError, match="folds"):
+        Csv(root, "val", fold="1/6", **options)
+    table("image,mask,patient\np0.png,m0.png,\n")
+    with pytest.raises(DataError, match="line 2: no group"):
+        Csv(root, **options)
+    table("image,mask,split,group\np0.png,m0.png,train,a\np1.png,m1.png,val,b\n")
+    assert ids(Csv(root, "val", **TWO)) == ["p1"]
+    with pytest.raises(ConfigError, match="fold"):
+        Csv(root, "val", fold="1/2", **TWO)
 
 
 def test_only_the_files_of_the_split_must_be_there(table, tmp_path):

@@ -36,6 +36,31 @@ def test_seeded_division(make_pairs):
     assert caught.value.subject == root and "test/images/" in caught.value.expected
 
 
+def test_groups_and_folds(make_pairs):
+    root = make_pairs([f"{patient}_{side}" for patient in range(6) for side in ("left", "right")])
+    options = {"group": r"^(\d+)_", **TWO}
+    seen = []
+    for fold in ("1/3", "2/3", "3/3"):
+        train, val = ([s.name for s in Folder(root, part, fold=fold, **options).files] for part in ("train", "val"))
+        assert len(val) == 4 and len(train) == 8 and not {n[0] for n in train} & {n[0] for n in val}
+        seen += val
+    assert sorted(seen) == sorted(s.name for s in Folder(root, **options).files)
+    for part in ("train", "val"):
+        assert len({s.name[0] for s in Folder(root, part, val_fraction=0.33, **options).files}) in (2, 4)
+    with pytest.raises(DataError) as caught:
+        Folder(root, "train", fold="1/7", **options)
+    assert caught.value.subject == root
+
+
+def test_groups_and_folds_need_data_without_splits(make_pairs):
+    for split, stems in (("train", "abc"), ("val", "d")):
+        root = make_pairs(stems, images=f"images/{split}", masks=f"masks/{split}")
+    for option in ({"group": "."}, {"fold": "1/2"}):
+        with pytest.raises(ConfigError) as caught:
+            Folder(root, "train", **option, **TWO)
+        assert caught.value.subject == root
+
+
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
 def test_split_folders(make_pairs, layout):
     for split, stems in (("train", "abc"), ("dev", "d")):

@@ -28,14 +28,18 @@ def train(
         bool, typer.Option("--fast", help="Train the fast variant of the recipe: few samples, minutes on a CPU.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    fold: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Validate on the k-th of n folds. Short for --set data.fold=K/N.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe and evaluate its best network."""
     from ..training import train as run
 
+    overrides = [*(sets or []), *([f"data.fold={fold}"] if fold else [])]
     with _trainer_on(device):
-        result = run(recipe, sets or [], out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
+        result = run(recipe, overrides, out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
     out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
     out.print(f"weights, scores and more images are in {result.out}", soft_wrap=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .archive import data_root
     from .augment import Transform
-    from .base import Sample, SegmentationDataset, check_split, sample_rng
+    from .base import Sample, SegmentationDataset, check_split, sample_rng, seeded_split
     from .cache import cached
     from .camvid import CamVid
     from .carvana import Carvana
@@ -61,6 +61,7 @@ _LAZY = {
     "read_image": "files",
     "read_mask": "files",
     "sample_rng": "base",
+    "seeded_split": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
     "write_export": "compose",
@@ -95,6 +96,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "sample_rng",
+    "seeded_split",
     "statistics",
     "with_border_weights",
     "write_export",

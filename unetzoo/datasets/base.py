@@ -9,15 +9,18 @@ transforms it contains tensors: `image` float32 (C, H, W), `mask` int64 (H, W), 
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, DataError, did_you_mean
 from ..labels import LabelSpec
+from .listing import summary
 
 Sample = dict[str, Any]
 SampleTransform = Callable[[Sample, np.random.Generator], Sample]
@@ -120,18 +123,114 @@ def check_split(split: Any, known: Sequence[str], subject: str) -> str:
     return split
 
 
-def seeded_split(names: Sequence[str], split: str, val_fraction: float, seed: int) -> list[str]:
-    """Return the names in `"train"` or `"val"`.
+def seeded_split(
+    names: Sequence[str],
+    split: str,
+    val_fraction: float,
+    seed: int,
+    *,
+    group: str | Mapping[str, str] | None = None,
+    fold: str | None = None,
+    subject: object = "the data",
+) -> list[str]:
+    r"""Return the names in `"train"` or `"val"`, in the order of `names`; all names of a group are on the same side.
 
-    Val is the first `val_fraction` of a seeded shuffle of the sorted names. Both keep the order of `names`. With at
-    least two names, neither is empty.
+    Groups are taken from a seeded shuffle of their sorted keys. Val is about `val_fraction` of the names, or one of `n`
+    folds of about the same size. Neither side is empty.
+
+    Args:
+        names: All names.
+        split: "train" or "val".
+        val_fraction: Share of val, unless `fold` is given.
+        seed: Seed of the shuffle.
+        group: The group of each name, or a regular expression to be found in it: the group is its first capturing
+            group, or else the whole match. By default each name is a group.
+        fold: "k/n": val is the k-th of n folds, k = 1…n.
+        subject: The place of the names, for errors.
+
+    Raises:
+        ConfigError: An invalid `group` or `fold`.
+        DataError: Names without a group, fewer than two groups, or more folds than groups.
 
     Examples:
         >>> seeded_split(["a", "b", "c", "d"], "val", 0.25, 0) + seeded_split(["a", "b", "c", "d"], "train", 0.25, 0)
         ['c', 'a', 'b', 'd']
+        >>> [seeded_split(["1_a", "1_b", "2_a", "3_a"], "val", 0.2, 0, group=r"\d+", fold=f"{k}/2") for k in (1, 2)]
+        [['1_a', '1_b'], ['2_a', '3_a']]
     """
-    ordered = sorted(names)
-    count = min(max(round(len(ordered) * val_fraction), 1), len(ordered) - 1)
-    shuffled = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
-    chosen = {ordered[i] for i in shuffled[:count]}
-    return [name for name in names if (name in chosen) == (split == "val")]
+    keys = _groups(names, group, subject)
+    sizes = Counter(keys.values())
+    ordered = sorted(sizes)
+    if len(ordered) < 2:
+        found = f"{len(names)}" + (f", all of the group {ordered[0]!r}" if len(names) > 1 else "")
+        raise DataError("too few images to divide", subject=subject, expected="at least 2", found=found,
+                        hint="add images, or load all of them without a split")  # fmt: skip
+    order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
+    shuffled = [ordered[i] for i in order]
+    if fold is None:
+        missing = min(max(round(len(names) * val_fraction), 1), len(names) - 1)
+        chosen = set()
+        for key in shuffled[:-1]:
+            if abs(missing - sizes[key]) < missing:  # val comes closer to its share
+                chosen.add(key)
+                missing -= sizes[key]
+        chosen = chosen or {min(shuffled, key=sizes.__getitem__)}
+    else:
+        number, count = check_fold(fold)
+        if count > len(ordered):
+            raise DataError("more folds than groups" if group else "more folds than images", subject=subject,
+                            expected=f"at most {len(ordered)} folds", found=fold, hint="use fewer folds")  # fmt: skip
+        folds: list[list[str]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for key in sorted(shuffled, key=sizes.__getitem__, reverse=True):
+            smallest = filled.index(min(filled))
+            folds[smallest].append(key)
+            filled[smallest] += sizes[key]
+        chosen = set(folds[number - 1])
+    return [name for name in names if (keys[name] in chosen) == (split == "val")]
+
+
+def check_fold(fold: str) -> tuple[int, int]:
+    """The number of a fold and the number of folds.
+
+    Raises:
+        ConfigError: Not "k/n" with n ≥ 2 and k = 1…n.
+
+    Examples:
+        >>> check_fold("2/5")
+        (2, 5)
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", fold) if isinstance(fold, str) else None
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if count < 2 or not 1 <= number <= count:
+        raise ConfigError("wrong fold", expected='"k/n" with k = 1…n', found=repr(fold), hint='for example "1/5"')
+    return number, count
+
+
+def refuse_division(options: Mapping[str, Any], subject: object, why: str) -> None:
+    """Refuse `group` and `fold` for data with splits of their own.
+
+    Raises:
+        ConfigError: One of them is set.
+    """
+    if given := [name for name in ("group", "fold") if options.get(name) is not None]:
+        raise ConfigError(f"{' and '.join(given)} cannot be used", subject=subject, expected="data without splits",
+                          found=why, hint="leave it out, or put all images into one folder or split")  # fmt: skip
+
+
+def _groups(names: Sequence[str], group: str | Mapping[str, str] | None, subject: object) -> Mapping[str, str]:
+    """The group of each name."""
+    if group is None:
+        return {name: name for name in names}
+    if isinstance(group, Mapping):
+        return group
+    try:
+        pattern = re.compile(group)
+    except (re.error, TypeError) as error:
+        raise ConfigError("wrong group", expected="a regular expression", found=f"{group!r}: {error}",
+                          hint=r'for example "^(\d+)_"') from error  # fmt: skip
+    found = {name: match for name in names if (match := pattern.search(name))}
+    if missing := [name for name in names if name not in found]:
+        raise DataError("names without a group", subject=subject, expected=f"names that contain {group}",
+                        found=summary(missing), hint="correct the pattern, or rename the files")  # fmt: skip
+    return {name: next((text for text in match.groups() if text), match[0]) for name, match in found.items()}

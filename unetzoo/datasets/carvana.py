@@ -48,6 +48,7 @@ class Carvana(FileDataset):
         split: "train", "val", "test" or "all".
         hq: Whether to read the images from `train_hq/`.
         split_seed: Seed of the division into splits.
+        fold: "k/n": val is the k-th of n folds of the cars that are not in test.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -87,9 +88,10 @@ class Carvana(FileDataset):
         *,
         hq: bool = False,
         split_seed: int = 0,
+        fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
-        super().__init__(root, split, transform=transform, hq=hq, split_seed=split_seed)
+        super().__init__(root, split, transform=transform, hq=hq, split_seed=split_seed, fold=fold)
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
@@ -98,11 +100,12 @@ class Carvana(FileDataset):
 
     @classmethod
     def divide(
-        cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, **options: Any
-    ) -> Collection[str]:
+        cls, names: Sequence[str], split: str, root: Path, *, split_seed: int = 0, fold: str | None = None,
+        **options: Any,
+    ) -> Collection[str]:  # fmt: skip
         """Divide the names by car."""
         if split == "all":
             return names
         cars = {name.rpartition("_")[0] for name in names}
-        chosen = divided(cars, split, split_seed, val=0.1, test=0.1, subject=f"cars in {root}")
+        chosen = divided(cars, split, split_seed, val=0.1, test=0.1, fold=fold, subject=f"cars in {root}")
         return [name for name in names if name.rpartition("_")[0] in chosen]

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError, ImageDecodeError, LayoutError, PairingError
 from ..labels import LabelSpec
 from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split
+from .base import Sample, SampleTransform, SegmentationDataset, check_split, seeded_split
 from .files import PathLike, check_same_size, read_image, read_mask
 from .layout import FileLayout
 from .listing import list_folder, shown, summary
@@ -270,7 +270,9 @@ def read_list(path: Path, line: str, how_to_get: str = "") -> list[str]:
     return names
 
 
-def divided(names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object) -> set[str]:
+def divided(
+    names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object, fold: str | None = None
+) -> set[str]:
     """Divide names into train, val and test by a seeded shuffle of the sorted names; no part is empty.
 
     Args:
@@ -280,9 +282,11 @@ def divided(names: Iterable[str], split: str, seed: int, *, val: float, test: fl
         val: Share of val.
         test: Share of test.
         subject: Their place, for errors.
+        fold: "k/n": val is the k-th of n folds of the names that are not in test.
 
     Raises:
-        DataError: Fewer than three names.
+        ConfigError: An invalid `fold`.
+        DataError: Fewer than three names, or more folds than names.
 
     Examples:
         >>> parts = [divided("abcdefghij", part, 0, val=0.1, test=0.2, subject="") for part in ("train", "val", "test")]
@@ -295,6 +299,8 @@ def divided(names: Iterable[str], split: str, seed: int, *, val: float, test: fl
                         hint='use split="all", or add data')  # fmt: skip
     order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
     tests = max(1, round(len(ordered) * test))
+    if fold is not None and split != "test":
+        return set(seeded_split([ordered[i] for i in order[tests:]], split, val, seed, fold=fold, subject=subject))
     vals = tests + max(1, round(len(ordered) * val))
     part = {"test": order[:tests], "val": order[tests:vals], "train": order[vals:]}[split]
     return {ordered[i] for i in part}

@@ -6,8 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..errors import DataError
-from .base import SampleTransform, seeded_split
+from .base import SampleTransform, refuse_division, seeded_split
 from .declared import check_reading, declared_labels
 from .file_dataset import FileDataset
 from .files import PathLike
@@ -16,15 +15,16 @@ from .listing import list_folder
 
 
 class Folder(FileDataset):
-    """Images and masks that share a stem, in two folders.
+    r"""Images and masks that share a stem, in two folders.
 
     The files of a split are:
 
     1. `split=None`: all pairs in `root/images` and `root/masks`.
     2. If there are folders with the name of the split: `root/<split>/images` and `root/<split>/masks`, or
        `root/images/<split>` and `root/masks/<split>`.
-    3. Without folders of splits, `root/images` is divided into `"train"` and `"val"`: val is the first `val_fraction`
-       of the sorted names, shuffled with `split_seed`. Use the same values for both.
+    3. Without folders of splits, `root/images` is divided into `"train"` and `"val"`: val is about `val_fraction` of
+       the images, chosen with `split_seed`, or one of n folds. All images of a `group` are on the same side. Use the
+       same values for both.
 
     Mask values are declared, never guessed: 0, 1, 2, … unless `ids` is given.
 
@@ -44,6 +44,9 @@ class Folder(FileDataset):
         mask_suffix: Suffix of the stems of masks, e.g. "_mask".
         val_fraction: Share of "val" without folders of splits.
         split_seed: Seed of this division.
+        group: Regular expression of the group of an image in its stem, e.g. `r"^(\d+)_"` for the patient number in
+            "17_left": its first capturing group, or else the whole match.
+        fold: "k/n": "val" is the k-th of n folds, k = 1…n, instead of `val_fraction`.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Raises:
@@ -84,6 +87,8 @@ class Folder(FileDataset):
         mask_suffix: str = "",
         val_fraction: float = 0.2,
         split_seed: int = 0,
+        group: str | None = None,
+        fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
         check_reading("Folder", channels, val_fraction)
@@ -93,7 +98,7 @@ class Folder(FileDataset):
         )  # fmt: skip
         super().__init__(
             root, split, labels=labels, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
-            channels=channels, val_fraction=val_fraction, split_seed=split_seed,
+            channels=channels, val_fraction=val_fraction, split_seed=split_seed, group=group, fold=fold,
         )  # fmt: skip
 
     @classmethod
@@ -121,13 +126,10 @@ class Folder(FileDataset):
     @classmethod
     def divide(
         cls, names: Sequence[str], split: str, root: Path, *, val_fraction: float = 0.2, split_seed: int = 0,
-        **options: Any,
+        group: str | None = None, fold: str | None = None, **options: Any,
     ) -> Collection[str]:  # fmt: skip
-        """A seeded share of the pairs is val."""
-        if len(names) < 2:
-            raise DataError("too few images to divide", subject=root, expected="at least 2", found=len(names),
-                            hint="use split=None, or add images")  # fmt: skip
-        return seeded_split(names, split, val_fraction, split_seed)
+        """A seeded share of the pairs, or a fold, is val."""
+        return seeded_split(names, split, val_fraction, split_seed, group=group, fold=fold, subject=root)
 
     def _choose(self, layouts: Sequence[FileLayout], split: str | None) -> FileLayout:
         list_folder(self.root, self.how_to_get)
@@ -141,8 +143,10 @@ class Folder(FileDataset):
         raise self._wrong_layout(self.root, ", or ".join(layout.expected(split) for layout in layouts))
 
     def _part(self, names: Sequence[str], split: str | None, options: dict[str, Any]) -> Collection[str]:
-        divides = split is not None and "{split}" not in self.layout.files[0].path
-        return super()._part(names, split, options) if divides else names
+        if "{split}" in self.layout.files[0].path:
+            refuse_division(options, self.root, "folders of splits")
+            return names
+        return names if split is None else super()._part(names, split, options)
 
 
 def _has_folders(folder: Path) -> bool:

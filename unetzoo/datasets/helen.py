@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..labels import LabelSpec
 from .base import SampleTransform, check_split, seeded_split
 from .file_dataset import FileDataset
@@ -56,6 +56,7 @@ class Helen(FileDataset):
         split: "train", "val", "trainval" or "test".
         val_fraction: Share of "val" in the train split of the release.
         split_seed: Seed of the division into "train" and "val".
+        fold: "k/n": "val" is the k-th of n folds of the train split, instead of `val_fraction`.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -99,22 +100,21 @@ class Helen(FileDataset):
         *,
         val_fraction: float = 0.1,
         split_seed: int = 0,
+        fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
         check_split(split, ("train", "val", "trainval", "test"), "Helen")
         if not 0 < val_fraction < 1:
             raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.1")
-        super().__init__(root, split, transform=transform, val_fraction=val_fraction, split_seed=split_seed)
+        options = {"val_fraction": val_fraction, "split_seed": split_seed, "fold": fold}
+        super().__init__(root, split, transform=transform, **options)
 
     @classmethod
     def divide(
         cls, names: Sequence[str], split: str, root: Path, *, val_fraction: float = 0.1, split_seed: int = 0,
-        **options: Any,
+        fold: str | None = None, **options: Any,
     ) -> Collection[str]:  # fmt: skip
         """Divide the train split of the release into train and val."""
         if split not in ("train", "val"):
             return names
-        if len(names) < 2:
-            raise DataError("too few images to divide", subject=root, expected="2", found=len(names),
-                            hint='use split="trainval", or add images')  # fmt: skip
-        return seeded_split(names, split, val_fraction, split_seed)
+        return seeded_split(names, split, val_fraction, split_seed, fold=fold, subject=root)

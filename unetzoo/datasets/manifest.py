@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, seeded_split
+from .base import Sample, SampleTransform, SegmentationDataset, refuse_division, seeded_split
 from .declared import check_reading, declared_labels
 from .depth_files import check_scale, read_depth
 from .files import PathLike, check_same_size, read_image, read_mask
@@ -20,7 +20,7 @@ from .listing import list_folder, shown, summary
 from .table import Row, read_table
 
 FILES = ("image", "mask", "depth", "weight")
-ROLES = (*FILES, "split", "id")
+ROLES = (*FILES, "split", "id", "group")
 REQUIRED = frozenset({"image", "mask"})
 _SUFFIXES = (".csv", ".tsv")
 ALLOW_OUTSIDE = "if you trust the table, set allow_outside=true; or move the files into its folder"
@@ -29,14 +29,16 @@ ALLOW_OUTSIDE = "if you trust the table, set allow_outside=true; or move the fil
 class Csv(SegmentationDataset):
     r"""Images and masks listed in a manifest: a UTF-8 CSV file with a header and one row per sample.
 
-    Columns: `image` and `mask`, and optionally `depth`, `weight`, `split` and `id`; others are ignored. Paths are
-    relative to `root`. The delimiter (`,` `;` tab `|`) is detected from the header.
+    Columns: `image` and `mask`, and optionally `depth`, `weight`, `split`, `id` and `group`; others are ignored. Paths
+    are relative to `root`. The delimiter (`,` `;` tab `|`) is detected from the header.
 
     - **Masks** are declared as for `Folder`: values 0, 1, 2, … unless `ids` is given.
     - **Depth** files are gray PNG of 8 or 16 bits, float TIFF, or JPEG; see `read_depth`.
     - **Weight** files hold the weight of each pixel in the loss and are read like depth (8 bits become 0…1).
-    - **Splits** come from the column `split`. Without it the rows are divided into `"train"` and `"val"`: val is the
-      first `val_fraction` of the sorted ids, shuffled with `split_seed`. `None` is all rows.
+    - **Splits** come from the column `split`. Without it the rows are divided into `"train"` and `"val"`: val is about
+      `val_fraction` of them, chosen with `split_seed`, or one of n folds. `None` is all rows.
+    - **Groups**, such as the patient or video of an image, come from the column `group`, or from a pattern of the ids.
+      When the rows are divided, those of a group are on the same side.
     - **Ids** come from the column `id`, or are the image paths without suffix.
 
     Args:
@@ -60,6 +62,9 @@ class Csv(SegmentationDataset):
         allow_outside: Accept files outside `root`.
         val_fraction: Share of "val" without a column `split`.
         split_seed: Seed of this division.
+        group: Regular expression of the group of a row in its id, instead of a column: its first capturing group, or
+            else the whole match.
+        fold: "k/n": "val" is the k-th of n folds, k = 1…n, instead of `val_fraction`.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -108,6 +113,8 @@ class Csv(SegmentationDataset):
         allow_outside: bool = False,
         val_fraction: float = 0.2,
         split_seed: int = 0,
+        group: str | None = None,
+        fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
         check_reading("Csv", channels, val_fraction)
@@ -128,7 +135,8 @@ class Csv(SegmentationDataset):
         self.roles = tuple(role for role in FILES if role in table.roles)
         checks = _Checks(self.root, table.roles, splits, allow_outside, table.faults)
         rows = {checks.name(row): row for row in table.rows if checks.sound(row)}
-        chosen = self._chosen(rows, "split" in table.roles, val_fraction, split_seed, checks.any)
+        chosen = self._chosen(rows, table.roles, checks.any, val_fraction=val_fraction, seed=split_seed, group=group,
+                              fold=fold)  # fmt: skip
         self.files = [(name, *(checks.file(rows[name], role) for role in self.roles)) for name in chosen]
         checks.raise_faults(self.manifest)
 
@@ -158,14 +166,16 @@ class Csv(SegmentationDataset):
                             hint="select one with manifest=" if found else self.how_to_get)  # fmt: skip
         return folder, found[0]
 
-    def _chosen(self, rows: Mapping[str, Row], column: bool, val_fraction: float, seed: int, faults: bool) -> list[str]:
+    def _chosen(self, rows: Mapping[str, Row], roles: frozenset[str], faults: bool, **division: Any) -> list[str]:
         """The ids of a split."""
         names = list(rows)
         if not names and not faults:
             raise DataError("an empty manifest", subject=self.manifest, hint=self.how_to_get)
+        if "split" in roles:
+            refuse_division(division, self.manifest, "a column split")
         if self.split is None or (faults and len(names) < 2):
             return names
-        if column:
+        if "split" in roles:
             part = [name for name in names if rows[name].cells["split"] == self.split]
             if not part and not faults:
                 found = shown(sorted({row.cells["split"] for row in rows.values()}))
@@ -175,10 +185,9 @@ class Csv(SegmentationDataset):
         if self.split not in ("train", "val"):
             raise DataError(f"no split {self.split!r}", subject=self.manifest, expected="a column split",
                             found="none", hint='without this column there are "train" and "val"')  # fmt: skip
-        if len(names) < 2:
-            raise DataError("too few rows to divide", subject=self.manifest, expected="at least 2", found=len(names),
-                            hint="use split=None, or add rows")  # fmt: skip
-        return seeded_split(names, self.split, val_fraction, seed)
+        if "group" in roles and division["group"] is None:
+            division["group"] = {name: row.cells["group"] for name, row in rows.items()}
+        return seeded_split(names, self.split, subject=self.manifest, **division)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -79,7 +79,9 @@ def _record(sample: Any, place: str, split: str | None, labels: LabelSpec | None
         shape = f"{mask.dtype} {mask.shape}" if mask is not None else type(sample["mask"]).__name__
         found.add("broken-contract", name, f"expected a mask of integers (H, W), found {shape}")
         return None
-    record = Record((place,), split, image_of_array(name, _bytes(image)), [mask_of_array(name, mask)])
+    record = Record(
+        (place,), split, image_of_array(name, _bytes(image)), [mask_of_array(name, mask)], id=str(sample["id"])
+    )
     if labels is not None:
         _check_classes(mask, labels, name, found)
         record.label_map = label_map_of(mask, labels)

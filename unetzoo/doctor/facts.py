@@ -70,12 +70,14 @@ class ImageFacts(FileFacts):
         alpha: "" without alpha channel, "opaque", "transparent" (some pixels are), "empty" (all are).
         edges: Strength of edges, uint8 (GRID, GRID).
         grays: Brightness, uint8 (GRID, GRID).
+        thumbnail: Brightness, uint8 (GRID / 2, GRID / 2); unlike the other maps, it is kept.
     """
 
     blank: bool = False
     alpha: str = ""
     edges: np.ndarray | None = None
     grays: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Record:
     depth: DepthFacts | None = None
     background: ImageFacts | None = None
     images: list[ImageFacts] = field(default_factory=list)  # cutouts and scenes
+    id: str = ""  # the id of a sample without files
     disagreeing: tuple[str, int, float] | None = None  # a second label file, number and share of differing pixels
 
     @property

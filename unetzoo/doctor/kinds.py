@@ -19,6 +19,7 @@ class Kind(NamedTuple):
 _error, _warning, _note = partial(Kind, "error"), partial(Kind, "warning"), partial(Kind, "note")
 _SAVE_AS_INDICES = "save one class number per pixel as an 8-bit gray or palette PNG"
 _REPLACE = "download or save the file again, or remove the sample"
+_GROUP = "keep such images in one split, e.g. with the option group of the dataset"
 _ADD = "add the file, or remove the sample"
 
 KINDS: dict[str, Kind] = {
@@ -162,6 +163,14 @@ KINDS: dict[str, Kind] = {
     # pairs of samples
     "duplicate-image": _warning("the same image twice in one split: it counts twice", "keep one of them"),
     "leakage": _error("the same image in two splits: scores measure memorization", "remove it from one of the splits"),
+    "near-duplicate": _warning(
+        "almost the same image in training and another split: scores measure memorization", _GROUP
+    ),
+    "neighbors-in-two-splits": _warning(
+        "a frame of a video or slice of a volume lies between training images that look like it: scores are too good",
+        _GROUP,
+    ),
+    "group-in-two-splits": _warning("a group of the manifest occurs in several splits", "move it into one of them"),
     "conflicting-labels": _error("the same image with different masks; at least one is wrong", "keep the right one"),
     "label-files-disagree": _note(
         "two label files of one image differ; the dataset reads one of them", "write the other one again"

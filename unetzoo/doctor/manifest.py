@@ -16,7 +16,7 @@ from .findings import Findings
 
 SUFFIXES = (".csv", ".tsv")
 _ROLES = ("image", "mask", "depth")
-_COLUMNS = (*_ROLES, "weight", "split", "id")
+_COLUMNS = (*_ROLES, "weight", "split", "id", "group")
 _NEEDED = frozenset({"image", "mask"})
 
 
@@ -66,10 +66,13 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
     for fault in table.faults:
         found.add("broken-row", layout.table, fault)
     items: dict[str, Item] = {}
+    groups: dict[str, set[str]] = {}
     there, named = set(tree.files), {layout.table}
     for row in table.rows:
         name = row.cells.get("id") or row.cells["image"].rpartition(".")[0] or f"line {row.line}"
         item = items.setdefault(name, Item((name,), row.cells.get("split") or None))
+        if row.cells.get("group") and row.cells.get("split"):
+            groups.setdefault(row.cells["group"], set()).add(row.cells["split"])
         for role in _ROLES:
             file = row.cells.get(role)
             if file and not (options.get("allow_outside") or lies_inside(tree.root, file)):
@@ -79,4 +82,7 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
             elif file:
                 item.absent[role] = file
         named.update(row.cells.get(role, "") for role in (*_ROLES, "weight"))
+    for group, splits in groups.items():
+        if len(splits) > 1:
+            found.add("group-in-two-splits", layout.table, f"{group}: {', '.join(sorted(splits))}")
     return Inventory(list(items.values()), strays=[file for file in tree.files if file not in named])

@@ -110,6 +110,7 @@ def image_facts(facts: ImageFacts, image: Image.Image) -> None:
     facts.blank = all(high - low <= 2 for low, high in pairs)  # type: ignore[operator]
     gray = image.convert("L")
     facts.edges, facts.grays = edge_map(gray), np.asarray(gray.resize((GRID, GRID), Image.Resampling.BOX))
+    facts.thumbnail = np.asarray(gray.resize((GRID // 2, GRID // 2), Image.Resampling.BOX))
 
 
 def edge_map(gray: Image.Image) -> np.ndarray:

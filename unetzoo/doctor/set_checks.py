@@ -12,6 +12,7 @@ from ..wording import pluralize
 from .facts import ImageFacts, Record
 from .findings import ClassShare, Findings
 from .mask_value_checks import class_counts
+from .similarity import check_similar
 
 _RARE = 0.01
 
@@ -115,6 +116,7 @@ def check_set(
 ) -> None:
     """Run all checks across samples."""
     check_twice(records, splits, found)
+    check_similar(records, splits, found)
     check_label_maps(records, declared, withheld, found)
     check_sizes(records, found)
 
