@@ -11,7 +11,8 @@ from PIL import Image
 
 from unetzoo.errors import DataError, UnetzooError
 from unetzoo.images import array_source, read_image
-from unetzoo.images.source import TiffSource, open_source
+from unetzoo.images.source import open_source
+from unetzoo.images.tiff_source import TiffSource
 
 HEIGHT, WIDTH = 75, 90
 KINDS = {

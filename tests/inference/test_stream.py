@@ -289,14 +289,14 @@ def test_sources_that_cannot_be_read(tmp_path):
         ("pages.tif", DataError),
         ("turned.tif", DataError),
         ("palette.tif", DataError),
-        ("white.tif", InputShapeError),  # gray is no 2 channels
+        ("white.tif", DataError),  # gray is no 2 channels
         ("bad.npy", ImageDecodeError),
         ("short.npy", ImageDecodeError),
     ]:
         with pytest.raises(error) as caught:
             predict_to(net, tmp_path / source, out)
         assert caught.value.hint
-        assert source == "white.tif" or caught.value.subject == tmp_path / source
+        assert caught.value.subject == tmp_path / source
     for source, error in [
         (image[..., :1], InputShapeError),
         (image.astype(np.int64), DataError),

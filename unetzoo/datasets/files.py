@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageDecodeError, LabelRangeError, SizeMismatchError
-from ..images.decode import PathLike, opened, our_errors, read_image, read_rgba, too_large
+from ..images.decode import PathLike, opened, our_errors, read_rgba, too_large
+from ..images.reading import read_image
 from ..images.tiff import read_pages
 from ..labels import LabelSpec
 

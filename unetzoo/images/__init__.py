@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .arrays import as_tensor
-    from .decode import read_image, read_rgba
+    from .decode import read_rgba
     from .normalize import Normalize, normalize
+    from .pixels import Pixels
     from .preprocess import Preprocess
+    from .reading import decode_image, read_image
 
 _LAZY = {
     "Normalize": "normalize",
+    "Pixels": "pixels",
     "Preprocess": "preprocess",
     "as_tensor": "arrays",
     "normalize": "normalize",
-    "read_image": "decode",
+    "decode_image": "reading",
+    "read_image": "reading",
     "read_rgba": "decode",
 }
 
-__all__ = ["Normalize", "Preprocess", "as_tensor", "normalize", "read_image", "read_rgba"]
+__all__ = [
+    "Normalize", "Pixels", "Preprocess", "as_tensor", "decode_image", "normalize", "read_image", "read_rgba",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import DataError, ImageDecodeError, InputShapeError
-from .arrays import FULL_SCALE
+from ..errors import ImageDecodeError, InputShapeError
+from .pixels import Pixels
 
 BLOCK = 2**24  # values that are read at once from an array for statistics
 
@@ -41,24 +41,16 @@ class ImageSource:
 
     Raises:
         InputShapeError: Wrong number of dimensions, or an empty image.
-        DataError: Integers whose full scale is unknown.
     """
 
     def __init__(self, name: object, shape: tuple[int, ...], dtype: Any) -> None:
         if len(shape) not in (2, 3):
             raise InputShapeError("not a single image", subject=name, expected="(H, W) or (H, W, C)", found=shape)
         self.name, self.dtype = name, np.dtype(dtype)
+        self.bits = self.dtype.itemsize * 8  # per channel
         self.shape = (int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) == 3 else 1)
         if min(self.shape) < 1:
             raise InputShapeError("an empty image", subject=name, found=shape)
-        if self.dtype.kind != "f" and self.dtype.name not in FULL_SCALE:
-            raise DataError(
-                "integers of unknown full scale",
-                subject=name,
-                expected="uint8, uint16, bool or floats",
-                found=self.dtype,
-                hint="convert the image and scale it as in training",
-            )
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """A window (h, w, C).
@@ -68,8 +60,21 @@ class ImageSource:
         """
         raise NotImplementedError
 
+    def missing(self, values: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray | None:
+        """Find out where a window that was read has no data.
+
+        Args:
+            values: The window.
+            top: Its first row.
+            left: Its first column.
+
+        Shape:
+            Returns bool (h, w); None if the file does not declare a value or mask for missing data.
+        """
+        return None
+
     def blocks(self) -> Iterator[np.ndarray]:
-        """Iterate over the whole image, decoding each part once."""
+        """Iterate over the pixels of the whole image that have data, decoding each part once."""
         raise NotImplementedError
 
     def cache_bytes(self, rows: int) -> int:
@@ -86,11 +91,18 @@ class ArraySource(ImageSource):
     Args:
         values: The image.
         name: Its name in errors.
+        pixels: The channels that are read; all by default.
+
+    Raises:
+        UnsupportedImageError: Other channels.
     """
 
-    def __init__(self, values: Sliced, name: object) -> None:
+    def __init__(self, values: Sliced, name: object, pixels: Pixels | None = None) -> None:
         super().__init__(name, tuple(values.shape), values.dtype)
-        self.values = values
+        self.values, self.kept = values, None
+        if pixels is not None:
+            self.kept = pixels.kept(self.shape[2], (), self.bits, name)
+            self.shape = (*self.shape[:2], pixels.channels)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """See `ImageSource.read`."""
@@ -98,7 +110,8 @@ class ArraySource(ImageSource):
             part = np.asarray(self.values[top:bottom, left:right])
         except Exception as error:  # of any library
             raise unreadable(self.name, error) from error
-        return part if part.ndim == 3 else part[..., None]
+        part = part if part.ndim == 3 else part[..., None]
+        return part if self.kept is None else part[..., self.kept]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """See `ImageSource.blocks`."""

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, InputShapeError
-
-FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
+from .pixels import FULL_SCALE
 
 
 def as_tensor(image: Tensor | np.ndarray) -> Tensor:

@@ -88,7 +88,7 @@ def too_large(subject: str, found: str) -> ImageTooLargeError:
 
 
 @contextmanager
-def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
+def opened(path: PathLike, *, first_frame: bool = False, packing: str = "") -> Iterator[Opened]:
     """Open and decode an image file.
 
     Args:
@@ -96,6 +96,7 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
             skipped.
         first_frame: Whether to accept an MPO file, a JPEG from a camera with previews appended, and read its first
             image.
+        packing: How to unpack the pixels, instead of as the file declares.
 
     Raises:
         ImageDecodeError: The file is damaged, missing or contains several images.
@@ -119,9 +120,11 @@ def opened(path: PathLike, *, first_frame: bool = False) -> Iterator[Opened]:
                         found=f"{frames} frames",
                         hint="save each frame as a separate file",
                     )
-                kind, packing, bits = image.format or "", packing_of(image), bits_of(image)
+                kind, stored, bits = image.format or "", packing_of(image), bits_of(image)
+                if packing:
+                    image.tile = [tile._replace(args=packing) for tile in image.tile]  # pyright: ignore
                 image.load()
-                yield Opened(ImageOps.exif_transpose(image), kind, packing, bits)
+                yield Opened(ImageOps.exif_transpose(image), kind, stored, bits)
 
 
 def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
@@ -197,46 +200,47 @@ def bits_of(image: Image.Image) -> int:
     return {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
 
 
-def check_bits(found: Opened, subject: str) -> None:
+def check_bits(found: Opened, subject: str, *, declared: bool = False) -> None:
     """Reject an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
+
+    Args:
+        found: The image.
+        subject: Its name in errors.
+        declared: Whether the range is declared, so that only files that Pillow cannot read completely are rejected.
 
     Raises:
         UnsupportedImageError: The image has more than 8 bits per channel.
     """
-    if found.bits > 8:
+    if found.bits > 8 and not declared:
         raise UnsupportedImageError(
             "more than 8 bits per channel",
             subject=subject,
             expected="8 bits",
             found=f"{found.bits} bits",
-            hint="scale it to 0…255 first, since its range is not stored in the file",
+            hint="declare the range of values, since it is not stored in the file, e.g. range=[0, 4095]",
         )
 
 
-def read_image(path: PathLike, channels: int = 3) -> np.ndarray:
-    """Decode an image, rotated upright by its EXIF orientation and without transparency.
+def deep_colors(path: PathLike, found: Opened) -> np.ndarray:
+    """The stored values (H, W, C) of an image of 16 bits per channel.
 
-    Args:
-        path: A PNG, JPEG, TIFF, BMP, GIF or WebP file.
-        channels: 3 for RGB (gray is repeated), 1 for gray (RGB becomes its luminance).
-
-    Shape:
-        Returns uint8 (H, W, channels).
+    Of colors in PNG files, Pillow decodes only the high bytes; as little-endian values, they are the low bytes.
 
     Raises:
-        ImageDecodeError: The file is damaged or missing, or has several images or more than 8 bits per channel.
-        ImageTooLargeError: The image has more pixels than Pillow's decompression bomb limit.
-
-    Examples:
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/gray.png"
-        >>> Image.new("L", (4, 2), 7).save(path)
-        >>> read_image(path).shape, read_image(path, channels=1).shape
-        ((2, 4, 3), (2, 4, 1))
+        UnsupportedImageError: A file whose values Pillow cannot read completely.
     """
-    with opened(path, first_frame=True) as found:
-        check_bits(found, os.fspath(path))
-        return as_channels(found.image, channels)
+    if found.image.mode.startswith("I;16") or (found.image.mode == "I" and found.bits == 16):
+        return np.asarray(found.image).astype(np.uint16)[..., None]
+    if found.format == "PNG" and found.packing in ("RGB;16B", "RGBA;16B"):
+        with opened(path, packing=found.packing.replace("16B", "16L")) as low:
+            return np.asarray(found.image).astype(np.uint16) << 8 | np.asarray(low.image)
+    raise UnsupportedImageError(
+        "values that cannot be read completely",
+        subject=os.fspath(path),
+        expected="PNG of 16 bits in gray, RGB or RGBA, or TIFF",
+        found=f"{found.format}, {found.packing or found.image.mode}",
+        hint="save the image as TIFF",
+    )
 
 
 def as_channels(image: Image.Image, channels: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from ..errors import ImageDecodeError
@@ -21,7 +21,8 @@ MAX_TAGS = 4096  # per page, as in tifffile
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller version of another page, a transparency mask
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_READ = (254, 258, 259, 277)  # NewSubfileType, BitsPerSample, Compression, SamplesPerPixel
+_READ = (254, 258, 259, 262, 277)  # NewSubfileType, BitsPerSample, Compression, Photometric…, SamplesPerPixel
+_NODATA = 42113  # of GDAL, as text
 _COMPRESSIONS = {
     1: "uncompressed", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate",
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard",
@@ -35,15 +36,22 @@ class TiffPage(NamedTuple):
     Args:
         number: Index of the page in the file, from 0.
         tags: Values of the tags that describe the pixels.
+        nodata: The value of pixels without data, if GDAL wrote one.
     """
 
     number: int
     tags: dict[int, tuple[int, ...]]
+    nodata: float | None = None
 
     @property
     def is_image(self) -> bool:
         """Whether the page is an image, not a smaller version or mask of another page."""
         return not self.tags.get(254, (0,))[0] & (_REDUCED | _MASK)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the page is the mask of an image in full size: its pixels of 0 have no data."""
+        return self.tags.get(254, (0,))[0] & (_REDUCED | _MASK) == _MASK
 
     @property
     def bits(self) -> int:
@@ -54,6 +62,11 @@ class TiffPage(NamedTuple):
     def samples(self) -> int:
         """Samples per pixel."""
         return self.tags.get(277, (1,))[0]
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether the first sample is gray, and 0 is black."""
+        return self.tags.get(262, (0,))[0] == 1
 
     @property
     def compression(self) -> str:
@@ -116,7 +129,7 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
             raise _broken(subject, f"{tags:,} tags in page {index}")
         width = entry.size + pointer.size
         table = file.read(tags * width + pointer.size)
-        values = {}
+        values, nodata = {}, None
         for start in range(0, tags * width, width):
             code, kind, number = entry.unpack_from(table, start)
             length = number * _SIZES.get(kind, 1)
@@ -125,14 +138,29 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
                 (where,) = pointer.unpack(data)
                 if where + length > size:
                     raise _broken(subject, f"tag {code} of page {index} ends beyond the file")
-                if code in _READ:
+                if code in _READ or code == _NODATA:
                     file.seek(where)
                     data = file.read(min(length, 1024))
             if code in _READ and kind in _INTEGERS:
                 one = struct.calcsize("=" + _INTEGERS[kind])
                 values[code] = struct.unpack_from(f"{order}{min(number, len(data) // one)}{_INTEGERS[kind]}", data)
-        yield TiffPage(index, {code: found for code, found in values.items() if found})
+            if code == _NODATA:
+                nodata = _number(data[:length])
+        yield TiffPage(index, {code: found for code, found in values.items() if found}, nodata)
         (offset,) = pointer.unpack_from(table, tags * width)
+
+
+def mask_of(pages: Sequence[TiffPage]) -> int | None:
+    """The number of the page that masks the only image of a file, as GDAL writes it; None without one."""
+    masks = [page.number for page in pages if page.is_mask]
+    return masks[0] if len(masks) == sum(page.is_image for page in pages) == 1 else None
+
+
+def _number(text: bytes) -> float | None:
+    try:
+        return float(text.strip(b"\0 "))
+    except ValueError:
+        return None
 
 
 def _broken(subject: object, found: str) -> ImageDecodeError:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._version import __version__
 from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
-from ..images.decode import read_image
+from ..images.reading import read_image
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision

@@ -1,0 +1,248 @@
+"""`read_image`: whole image files as arrays, with the channels and the range that `Pixels` declares."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, ImageDecodeError, SizeMismatchError, UnsupportedImageError
+from .decode import PathLike, as_channels, check_bits, deep_colors, opened, our_errors, too_large
+from .percentiles import percentiles
+from .pixels import Pixels, scaled
+from .tiff import TiffPage, is_tiff, mask_of, read_pages
+
+VALUES = 8  # maximum number of values in an array, relative to the largest number of pixels that Pillow allows
+
+
+class Stored(NamedTuple):
+    """The declared channels of a file, as stored.
+
+    Args:
+        values: (H, W, C), in the data type of the file.
+        bits: Bits per channel in the file.
+        missing: bool (H, W), where the file has no data; None if it has data everywhere.
+    """
+
+    values: np.ndarray
+    bits: int
+    missing: np.ndarray | None = None
+
+
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Args:
+        image: uint8 (H, W, C), or float32 in 0…1 if a range is declared.
+        missing: bool (H, W), where the file has no data; None if it has data everywhere.
+    """
+
+    image: np.ndarray
+    missing: np.ndarray | None
+
+
+def read_image(path: PathLike, channels: int | Pixels = 3) -> np.ndarray:
+    """Decode an image, rotated upright by its EXIF orientation and without transparency.
+
+    Args:
+        path: A PNG, JPEG, TIFF, BMP, GIF or WebP file, or an array (H, W) or (H, W, C) in a `.npy` or `.npz` file. If
+            each channel is in a file of its own, the file of the first one.
+        channels: 3 for RGB (gray is repeated), 1 for gray (RGB becomes its luminance), another number for the channels
+            as stored, or a `Pixels`.
+
+    Shape:
+        Returns uint8 (H, W, channels); with a `Pixels` that declares a range, float32 in 0…1.
+
+    Raises:
+        ImageDecodeError: The file is damaged or missing, has several images or other channels, or has more than 8 bits
+            per channel and no range is declared.
+        ImageTooLargeError: The image has more pixels than Pillow's decompression bomb limit.
+
+    Examples:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/gray.png"
+        >>> Image.new("L", (4, 2), 7).save(path)
+        >>> read_image(path).shape, read_image(path, channels=1).shape
+        ((2, 4, 3), (2, 4, 1))
+        >>> read_image(path, Pixels(bands=[1, 1], range=[0, 14]))[0, 0].tolist()
+        [0.5, 0.5]
+    """
+    return decode_image(path, channels).image
+
+
+def decode_image(path: PathLike, channels: int | Pixels = 3) -> Decoded:
+    """Decode an image as `read_image` does, and find out where it has no data.
+
+    Raises:
+        ImageDecodeError: As in `read_image`.
+        ImageTooLargeError: As in `read_image`.
+    """
+    pixels = channels if isinstance(channels, Pixels) else Pixels(channels)
+    stored = read_stored(path, pixels)
+    if pixels.range is None:
+        return Decoded(stored.values, stored.missing)
+    if pixels.range == "image":
+        limits = percentiles(lambda: [stored.values], stored.missing)
+    else:
+        limits = pixels.limits(stored.values.dtype, stored.bits)
+    image = scaled(stored.values, limits)
+    if stored.missing is not None:
+        image[stored.missing] = 0
+    return Decoded(image, stored.missing)
+
+
+def read_stored(path: PathLike, pixels: Pixels) -> Stored:
+    """Read the declared channels of an image without mapping their range.
+
+    Raises:
+        ImageDecodeError: As in `read_image`.
+        ImageTooLargeError: As in `read_image`.
+    """
+    subject = os.fspath(path)
+    if not pixels.files:
+        return _read_file(subject, pixels)
+    parts = [_read_file(str(file), pixels) for file in channel_files(path, pixels)]
+    kinds = {(part.values.shape, part.values.dtype.name, part.bits) for part in parts}
+    if len(kinds) > 1:
+        found = ", ".join(f"{shape[1]}×{shape[0]} of {bits} bits" for shape, _, bits in sorted(kinds))
+        raise SizeMismatchError("the files of an image differ", subject=subject, expected="one size and data type",
+                                found=found, hint="correct the files of its channels")  # fmt: skip
+    missing = [part.missing for part in parts if part.missing is not None]
+    everywhere = np.logical_and.reduce(missing) if len(missing) == len(parts) else None
+    return Stored(np.concatenate([part.values for part in parts], axis=2), parts[0].bits, everywhere)
+
+
+def channel_files(path: PathLike, pixels: Pixels) -> list[Path]:
+    """The files of an image's channels, given the first of them.
+
+    Raises:
+        ImageDecodeError: The name does not end as declared.
+    """
+    first = Path(path)
+    if not pixels.files:
+        return [first]
+    if not first.stem.endswith(pixels.files[0]):
+        raise ImageDecodeError("not the first channel of an image", subject=os.fspath(path),
+                               expected=f"a stem that ends in {pixels.files[0]!r}", found=first.name,
+                               hint="give the file of the first channel")  # fmt: skip
+    stem = first.stem.removesuffix(pixels.files[0])
+    return [first.with_name(stem + ending + first.suffix) for ending in pixels.files]
+
+
+def _read_file(subject: str, pixels: Pixels) -> Stored:
+    with our_errors(subject), open(subject, "rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"\x93NUMPY") or (start.startswith(b"PK") and subject.lower().endswith(".npz")):
+            return _stored(_read_array(file, subject), pixels, subject)
+        pages = read_pages(file, subject) if is_tiff(file) else []
+    if pages and not _is_for_pillow(pages, pixels):
+        from .tiff_source import open_tiff
+
+        with open_tiff(subject, pixels) as source:
+            _check_depth(source.dtype, source.bits, pixels, subject)
+            values = source.whole()
+            with our_errors(subject):
+                return Stored(values, source.bits, source.missing(values))
+    with opened(subject, first_frame=True) as found:
+        if found.bits > 8:
+            check_bits(found, subject, declared=pixels.range is not None)
+            return _stored(deep_colors(subject, found), pixels, subject, found.bits)
+        if not pixels.converts_colors:
+            return _stored(_as_stored(found.image), pixels, subject)
+        values = as_channels(found.image, pixels.channels)
+    return Stored(values, 8, _missing(pages, values, subject))
+
+
+def _is_for_pillow(pages: Sequence[TiffPage], pixels: Pixels) -> bool:
+    """Whether a TIFF file is of a kind that Pillow decodes and converts to gray or RGB."""
+    page = next((page for page in pages if page.is_image), pages[0])
+    return pixels.converts_colors and page.bits <= 8 and not (page.is_gray and page.samples == pixels.channels == 3)
+
+
+def _as_stored(image: Image.Image) -> np.ndarray:
+    """The channels of an image (H, W, C); a palette becomes its colors."""
+    if image.mode == "P" or image.mode == "1":
+        image = image.convert("RGB" if image.mode == "P" else "L")
+    values = np.asarray(image)
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _stored(values: np.ndarray, pixels: Pixels, subject: str, bits: int = 0) -> Stored:
+    bits = bits or values.dtype.itemsize * 8
+    channels = values.shape[2]
+    kept = pixels.kept(channels, (channels - 1,) if channels in (2, 4) and bits else (), bits, subject)
+    _check_depth(values.dtype, bits, pixels, subject)
+    return Stored(values if kept is None else values[..., kept], bits)
+
+
+def _check_depth(dtype: np.dtype, bits: int, pixels: Pixels, subject: str) -> None:
+    """Refuse data types without a meaning for the declaration."""
+    if pixels.range is None and dtype != np.uint8:
+        raise UnsupportedImageError(
+            "more than 8 bits per channel",
+            subject=subject,
+            expected="8 bits",
+            found=f"{bits} bits ({dtype})",
+            hint="declare the range of values, since it is not stored in the file, e.g. range=[0, 4095]",
+        )
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
+        raise UnsupportedImageError(
+            "not numbers that can be read", subject=subject, expected="integers or floats", found=dtype,
+            hint="convert the file",
+        )  # fmt: skip
+
+
+def _read_array(file: Any, subject: str) -> np.ndarray:
+    """The array (H, W, C) of a `.npy` or `.npz` file; nothing is allocated before its size is checked."""
+    with our_errors(subject):
+        if file.read(2) != b"PK":
+            file.seek(0)
+            return _checked_array(file, os.fstat(file.fileno()).st_size, subject)
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                raise DataError("several arrays in one file", subject=subject, expected="one",
+                                found=", ".join(names[:8]) or "none", hint="save the image by itself")  # fmt: skip
+            with archive.open(names[0]) as inner:
+                return _checked_array(inner, archive.getinfo(names[0]).file_size, subject)
+
+
+def _checked_array(file: Any, size: int, subject: str) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if len(shape) not in (2, 3) or min(shape) < 1 or dtype.hasobject:
+        raise ImageDecodeError("not an image", subject=subject, expected="an array (H, W) or (H, W, C) of numbers",
+                               found=f"{dtype} {shape}", hint="save one image per file, channels last")  # fmt: skip
+    count, most = int(np.prod(shape, dtype=object)), Image.MAX_IMAGE_PIXELS
+    if most and (shape[0] * shape[1] > most or count > VALUES * most):
+        raise too_large(subject, f"{shape}")
+    if count * dtype.itemsize > size:
+        raise ImageDecodeError("unreadable image", subject=subject, expected=f"{count * dtype.itemsize:,} bytes",
+                               found=f"{size:,}", hint="the file is truncated; save it again")  # fmt: skip
+    data = file.read(count * dtype.itemsize)
+    values = np.frombuffer(data, dtype, count).reshape(shape, order="F" if fortran else "C")
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _missing(pages: Sequence[TiffPage], values: np.ndarray, subject: str) -> np.ndarray | None:
+    """Where a TIFF file that Pillow decoded has no data."""
+    image = next((page for page in pages if page.is_image), None)
+    mask = mask_of(pages)
+    found = None
+    if image is not None and image.nodata is not None:
+        found = np.asarray(np.equal(values, image.nodata).all(2))
+    if mask is not None:
+        from .tiff_source import read_mask_page
+
+        empty = ~read_mask_page(subject, mask)
+        if empty.shape == values.shape[:2]:
+            found = empty if found is None else found | empty
+    return found
