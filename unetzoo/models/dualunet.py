@@ -74,7 +74,7 @@ class DualUNet(SegmentationModel):
         aux_params: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        one_of("variant", variant, ("dual", "original"))
+        one_of("variant", variant, tuple(VARIANTS))
         one_of("out_stride", out_stride, (1, 2))
         if encoder_name is not None and (encoder_channels is not None or variant == "original"):
             raise ConfigError(
@@ -91,37 +91,74 @@ class DualUNet(SegmentationModel):
                 hint="the printed network has neither",
             )
         self.in_channels, self.name = in_channels, "dualunet"
-        own = widths(encoder_channels or WIDTHS)
+        self.parts = VARIANTS[variant](hidden_act, align, out_stride)
         if encoder_name is not None:
             self.encoder = foreign_encoder(encoder_name, in_channels, encoder_depth, encoder_weights)
             decoded = tuple(decoder_channels or FOREIGN_DECODER[:encoder_depth])
             self.geometry = Geometry(minimum=2**encoder_depth, stride=2**encoder_depth, out_stride=out_stride)
         else:
-            self.encoder = encoder(in_channels, own, hidden_act, bottom_padding=0 if variant == "original" else 1)
+            own = widths(encoder_channels or WIDTHS)
+            self.encoder = self.parts.encoder(in_channels, own)
             decoded = tuple(decoder_channels or own[-2::-1])
-            self.geometry = geometry(len(own) - 1, out_stride)
+            self.geometry = self.parts.geometry(len(own) - 1)
         encoded = self.encoder.out_channels
         if len(decoded) != len(encoded) - 1:
             raise ConfigError("wrong decoder_channels", expected=f"{len(encoded) - 1} widths", found=list(decoded))
-        if variant == "original":
-            self.decoder = OriginalDecoder(own, hidden_act)
-            self.segmentation_head = original_head(own[0], classes, activation)
-            self.geometry = original_geometry(len(own) - 1)
-        else:
-            self.decoder = TwoDecoders(encoded, decoded, out_stride, hidden_act, align)
-            self.segmentation_head = segmentation_head(self.decoder.out_channels, classes, activation)
+        self.decoder = self.parts.decoder(encoded, decoded)
+        self.segmentation_head = self.parts.segmentation_head(self.decoder.out_channels, classes, activation)
         self.classification_head = classification_head(encoded[-1], aux_params)
         self.initialize()
 
     def forward(self, x: Tensor) -> Any:
-        """One encoder, two decoders over its skips, two heads; the original has one decoder and one head."""
+        """One encoder, two decoders over its skips, two heads."""
         self.check_input_shape(x)
         *skips, coarsest = self.encoder(x)
         decoded = self.decoder([*skips, coarsest])
-        if isinstance(decoded, Tensor):
-            return self.with_labels(self.segmentation_head(decoded), coarsest)
+        return self.with_labels(self.parts.heads(self.segmentation_head, decoded), coarsest)
+
+
+class Dual:
+    """The parts of the network: a plain padded encoder, two decoders, a head for each.
+
+    Args:
+        hidden_act: Non-linearity of the units.
+        align: How an up-sampled map is matched to a skip of odd size.
+        out_stride: 1, or 2 for decoders that end at half the input's size.
+    """
+
+    bottom_padding = 1
+
+    def __init__(self, hidden_act: HiddenAct, align: str, out_stride: int) -> None:
+        self.hidden_act, self.align, self.out_stride = hidden_act, align, out_stride
+
+    def encoder(self, in_channels: int, channels: Sequence[int]) -> Encoder:
+        """Two convolution–norm–activation units per level."""
+
+        def block(inputs: int, outputs: int, level: int) -> nn.Module:
+            padding = self.bottom_padding if level == len(channels) - 1 else 1
+            return DoubleConv(inputs, outputs, hidden_act=self.hidden_act, padding=padding)
+
+        return Encoder(in_channels, channels, block)
+
+    def decoder(self, encoded: Sequence[int], decoded: Sequence[int]) -> nn.Module:
+        """Both decoders, of the given widths, coarsest first."""
+        return TwoDecoders(encoded, decoded, self.out_stride, self.hidden_act, self.align)
+
+    def segmentation_head(self, in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
+        """The mask's head: a 1×1 convolution."""
+        return segmentation_head(in_channels, classes, activation)
+
+    def heads(self, segmentation_head: nn.Module, decoded: Any) -> Any:
+        """The output of `forward`: the mask from its features, and the depth."""
         features, depth = decoded
-        return self.with_labels(MaskDepth(self.segmentation_head(features), depth), coarsest)
+        return MaskDepth(segmentation_head(features), depth)
+
+    def geometry(self, depth: int) -> Geometry:
+        """Sizes and reach of the plain encoder with its decoders."""
+        convolutions = [2] * depth
+        return Geometry.of_unet(
+            encoder=[*convolutions, 2], decoder=convolutions, up=[(0, 0)] * depth, out_stride=self.out_stride
+        )
 
 
 class TwoDecoders(nn.Module):
@@ -142,17 +179,6 @@ class TwoDecoders(nn.Module):
         """Maps of all levels, finest first → (mask features, depth)."""
         used = features[-self.levels - 1 :]
         return self.mask(used), self.depth_head(self.depth(used))
-
-
-def encoder(in_channels: int, channels: Sequence[int], hidden_act: HiddenAct, bottom_padding: int = 1) -> Encoder:
-    """The plain encoder: two convolution–norm–activation units per level; valid ones at the bottom of the original."""
-
-    def block(inputs: int, outputs: int, level: int) -> nn.Module:
-        return DoubleConv(
-            inputs, outputs, hidden_act=hidden_act, padding=bottom_padding if level == len(channels) - 1 else 1
-        )
-
-    return Encoder(in_channels, channels, block)
 
 
 def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, hidden_act: HiddenAct, align: str) -> Decoder:
@@ -211,19 +237,49 @@ def _no_pyramid(name: str, found: object) -> ConfigError:
     )
 
 
-def geometry(depth: int, out_stride: int) -> Geometry:
-    """Sizes and reach of the plain encoder with its decoders."""
-    return Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[2] * depth, up=[(0, 0)] * depth, out_stride=out_stride)
-
-
 # --------------------------------------------------------------------------------------- the printed network's parts
 
 
+class Original(Dual):
+    """The printed network: one decoder of valid convolutions, and a head that ends in a ReLU."""
+
+    bottom_padding = 0
+
+    def decoder(self, encoded: Sequence[int], decoded: Sequence[int]) -> nn.Module:
+        """The printed way up."""
+        return OriginalDecoder(encoded, self.hidden_act)
+
+    def segmentation_head(self, in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
+        """Valid 3×3 convolution, batch norm and the ReLU that keeps the logits ≥ 0."""
+        output = segmentation_head(in_channels, classes, activation)[1]
+        conv = nn.Conv2d(in_channels, classes, 3, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(classes), nn.ReLU(), output)
+
+    def heads(self, segmentation_head: nn.Module, decoded: Any) -> Any:
+        """The output of `forward`: only the mask."""
+        return segmentation_head(decoded)
+
+    def geometry(self, depth: int) -> Geometry:
+        """Legal sizes are multiples of 2^depth; the output is 126 smaller at the printed depth.
+
+        The bottleneck and each decoder level lose 4 pixels of their own size, the last convolution 2 pixels.
+        """
+        stride = 2**depth
+        lost = 4 * (2 * stride - 1) + 2
+        size = stride * 5
+        while not _original_fits(size // stride, depth):
+            size += stride
+        # the encoder pads, so a window's border reaches further in than the margin
+        reach = Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[3] + [2] * (depth - 1), up=[(0, 1)] * depth)
+        return Geometry(minimum=size, stride=stride, step=stride, margin=lost // 2, halo=reach.halo)
+
+
 class OriginalDecoder(nn.Module):
-    """The printed way up: transposed convolution k3 s2, crop the skip, concatenate, two valid convolutions."""
+    """Transposed convolution k3 s2, crop the skip, concatenate, two valid convolutions."""
 
     def __init__(self, channels: Sequence[int], hidden_act: HiddenAct) -> None:
         super().__init__()
+        self.out_channels = channels[0]
         upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, output_padding=1, bias=False)
@@ -240,28 +296,6 @@ class OriginalDecoder(nn.Module):
         return x
 
 
-def original_head(in_channels: int, classes: int, activation: str | None) -> nn.Sequential:
-    """The printed network's last layer: valid 3×3 convolution, batch norm and the ReLU that keeps its logits ≥ 0."""
-    output = segmentation_head(in_channels, classes, activation)[1]
-    conv = nn.Conv2d(in_channels, classes, 3, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(classes), nn.ReLU(), output)
-
-
-def original_geometry(depth: int) -> Geometry:
-    """Legal sizes of the printed network: multiples of 2^depth; the output is 126 smaller at the printed depth.
-
-    The bottleneck and each decoder level lose 4 pixels of their own size, the last convolution 2 pixels.
-    """
-    stride = 2**depth
-    lost = 4 * (2 * stride - 1) + 2
-    size = stride * 5
-    while not _original_fits(size // stride, depth):
-        size += stride
-    # the encoder pads, so a window's border reaches further in than the margin
-    reach = Geometry.of_unet(encoder=[2] * (depth + 1), decoder=[3] + [2] * (depth - 1), up=[(0, 1)] * depth)
-    return Geometry(minimum=size, stride=stride, step=stride, margin=lost // 2, halo=reach.halo)
-
-
 def _original_fits(bottom: int, depth: int) -> bool:
     size = bottom - 4
     for _ in range(depth):
@@ -269,6 +303,9 @@ def _original_fits(bottom: int, depth: int) -> bool:
         if size < 1:
             return False
     return size > 2
+
+
+VARIANTS = {"dual": Dual, "original": Original}
 
 
 DualUNet.card = Card(
@@ -284,7 +321,7 @@ DualUNet.card = Card(
             paper="One head; its last layer is convolution → batch norm → ReLU.",
             ours="Raw logits for the mask, a sigmoid for the depth, each from its own full decoder.",
             reason="After a ReLU every logit is ≥ 0, so no pixel is ever below probability 0.5; the defect stays "
-            'in variant="original" alone. Sharing the decoder and splitting the last layers did not help.',
+            'in variant="original" only. Sharing the decoder and splitting the last layers did not help.',
         ),
         Deviation(
             paper="Valid convolutions in the decoder: 192 → 66.",
