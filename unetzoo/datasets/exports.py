@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, LabelRangeError
+from ..errors import ConfigError, DataError, ImageDecodeError, LabelRangeError
 from ..labels import LabelSpec
-from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split
+from .base import Sample, SampleTransform
 from .blending import beside
 from .depth_files import read_depth
-from .export_files import COMPOSITE, DEPTH, MANIFEST, MASK, SCENE, THRESHOLD, find_export, identities
-from .file_dataset import divided
-from .files import PathLike, check_same_size, read_image, read_mask
+from .export_files import (
+    COMPOSITE,
+    DEPTH,
+    MANIFEST,
+    MASK,
+    SCENE,
+    SCENE_IN_STEM,
+    THRESHOLD,
+    identities,
+    read_manifest,
+)
+from .file_dataset import FileDataset, FileSample, divided
+from .files import PathLike, check_same_size, read_image
 from .layout import FileLayout, FilePattern, MaskValues
 from .listing import natural_key, shown
 from .sources import division
+from .tree import Item
 
-SPLITS = ("train", "val", "test", "all")
+ROLES = ("image", "mask", "depth", "background")
 LABELS = LabelSpec(("background", "foreground"), ids=(0, 255))
 
 
-class CompositesExport(SegmentationDataset):
+class CompositesExport(FileDataset):
     """Composites from the folders `fg_bg/`, `fg_bg_mask/`, `bg/` and `fg_bg_depth/`, matched by stem.
 
     - **Scene**: the file in `bg/` with the stem of the composite, or with the name of the scene in that stem (`bg94` in
@@ -71,6 +81,7 @@ class CompositesExport(SegmentationDataset):
         ((32, 32, 6), 'fg000flip_bg008_000001')
     """
 
+    splits = ("train", "val", "test", "all")
     how_to_get: ClassVar[str] = (
         "write one with `unetzoo compose`, or unpack an EVA export so that root holds fg_bg/, fg_bg_mask/ and bg/"
     )
@@ -87,7 +98,6 @@ class CompositesExport(SegmentationDataset):
         split_seed: int = 0,
         transform: SampleTransform | None = None,
     ) -> None:
-        check_split(split, SPLITS, "CompositesExport")
         for name, value, good, expected in (
             ("channels", channels, channels in (3, 6), "3 or 6"),
             ("mask_threshold", mask_threshold, mask_threshold in (None, *range(1, 256)), "1…255, or None"),
@@ -96,15 +106,19 @@ class CompositesExport(SegmentationDataset):
             if not good:
                 raise ConfigError(f"wrong {name}", subject="CompositesExport", expected=expected, found=repr(value),
                                   hint=f"use {expected}")  # fmt: skip
-        super().__init__(labels=LABELS, split=split, transform=transform)
-        self.root, self.channels, self.mask_threshold = data_root(root), channels, mask_threshold
-        self.layout = find_export(self.root, scenes=channels == 6, how_to_get=self.how_to_get)
-        if mask_threshold is None:
-            self.layout.kinds[MASK].refuse_lossy()
-        recorded = self.layout.manifest.get("depth", {})
+        options = {"channels": channels, "mask_threshold": mask_threshold, "split_seed": split_seed}
+        super().__init__(root, split, transform=transform, **options)
+        self.channels = channels
+        roles = self.files[0].files if self.files else ()
+        self.roles = [role for role in ROLES if role in roles and not (role == "background" and channels == 3)]
+        self.stems = [sample.name for sample in self.files]
+        # strings, since a million `Path` objects take a gigabyte and seconds to pickle
+        start = len(str(self.root / "x")) - 1
+        self.paths = [[str(sample.files[role])[start:] for role in self.roles] for sample in self.files]
+        del self.files
+        recorded = self.manifest.get("depth", {})
         self.depth_scale = depth_scale if depth_scale is not None else recorded.get("unit")
         self.depth_gaps = bool(recorded.get("gaps")) if depth_gaps is None else depth_gaps
-        self.stems = self.layout.stems if split == "all" else self._part(split, split_seed)
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
@@ -121,16 +135,15 @@ class CompositesExport(SegmentationDataset):
                     FilePattern("background", f"{SCENE}/{{name}}.jpg"),
                 ),
                 LABELS, needs=("image", "mask", "background") if scenes else ("image", "mask"),
-                aside=(re.escape(MANIFEST),), options={} if threshold is None else {"mask_threshold": threshold},
+                shared={"background": SCENE_IN_STEM}, aside=(re.escape(MANIFEST),),
+                options={} if threshold is None else {"mask_threshold": threshold},
             ),
         )  # fmt: skip
 
     @property
     def depth_source(self) -> str:
         """The kind of depth recorded in the export, "files" if none is recorded, or "none" without depth."""
-        if DEPTH not in self.layout.kinds:
-            return "none"
-        return self.layout.manifest.get("depth", {}).get("source", "files")
+        return self.manifest.get("depth", {}).get("source", "files") if "depth" in self.roles else "none"
 
     @property
     def image_kinds(self) -> dict[str, int]:
@@ -143,60 +156,89 @@ class CompositesExport(SegmentationDataset):
     def __repr__(self) -> str:
         return f"CompositesExport(split={self.split!r}, samples={len(self)}, depth={self.depth_source!r})"
 
-    def sources(self) -> Iterable[Path]:
+    def sources(self) -> list[Path]:
         """Return the files of all samples."""
-        return sorted({path for stem in self.stems for path in self.layout.paths(stem).values()})
+        return sorted({self.root / file for paths in self.paths for file in paths})
 
     def load(self, index: int) -> Sample:
         """Decode one sample."""
-        stem = self.stems[index]
-        paths = self.layout.paths(stem)
-        planes = {kind: read_image(paths[kind]) for kind in self.image_kinds}
-        planes[MASK] = self._mask(paths[MASK])
-        if DEPTH in paths:
-            planes[DEPTH] = read_depth(paths[DEPTH], self.depth_scale)
-        for kind, plane in planes.items():
-            check_same_size(planes[COMPOSITE], plane, paths[COMPOSITE], paths[kind], kind)
-        sample: Sample = {"image": beside([planes[kind] for kind in self.image_kinds]), "mask": planes[MASK]}
-        if DEPTH in planes:
-            sample["depth"] = planes[DEPTH]
-            if self.depth_gaps:
-                sample["valid"] = np.isfinite(planes[DEPTH]) & (planes[DEPTH] > 0)
-        return {**sample, "id": stem}
+        files = {role: self.root / file for role, file in zip(self.roles, self.paths[index], strict=True)}
+        image, mask = read_image(files["image"]), self.read_labels(files["mask"])
+        planes = {"mask": mask}
+        if self.channels == 6:
+            planes["background"] = read_image(files["background"])
+        if "depth" in files:
+            planes["depth"] = read_depth(files["depth"], self.depth_scale)
+        for role, plane in planes.items():
+            check_same_size(image, plane, files["image"], files[role], role)
+        if self.channels == 6:
+            image = beside([image, planes.pop("background")])
+        sample: Sample = {"image": image, **planes}
+        if self.depth_gaps and "depth" in planes:
+            sample["valid"] = np.isfinite(planes["depth"]) & (planes["depth"] > 0)
+        return {**sample, "id": self.stems[index]}
 
-    def _mask(self, path: Path) -> np.ndarray:
-        if self.mask_threshold is not None:
-            return (read_image(path, channels=1)[..., 0] >= self.mask_threshold).astype(np.uint8)
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Decode a mask."""
         try:
-            return read_mask(path, self.labels)
+            return super().read_labels(path)
         except LabelRangeError as error:
             raise LabelRangeError("grays in a mask", subject=path, expected=error.expected, found=error.found,
                                   hint=f"{THRESHOLD}, or correct the file") from error  # fmt: skip
 
-    def _part(self, split: str, seed: int) -> list[str]:
-        """Return the stems of a split."""
-        stems, manifest = self.layout.stems, self.layout.manifest
-        pairs = [pair for stem in stems if (pair := identities(stem, self.layout.scenes))]
-        if len(pairs) < len(stems):
-            return self._part_by_content(split, seed)
+    def _find(self, split: str | None, options: dict[str, Any]) -> list[FileSample]:
+        self.manifest = read_manifest(self.root)
+        return super()._find(split, options)
+
+    def _faults_of(self, items: Sequence[Item]) -> list[str]:
+        """Reject an unfinished export; list composites without depth if others have it."""
+        composites = [item for item in items if item.of("image")]
+        if len(composites) < self.manifest.get("count", 0):
+            raise DataError(
+                "unfinished export", subject=self.root, expected=f"{self.manifest['count']:,} composites",
+                found=f"{len(composites):,}",
+                hint="run `unetzoo compose` with the same options again; it continues the export",
+            )  # fmt: skip
+        if not any(item.of("depth") for item in items):
+            return []
+        return [f"{self.root / item.of('image')[0]} has no depth" for item in composites if not item.of("depth")]
+
+    def _refuse_lossy(self, masks: Iterable[str]) -> None:
+        try:
+            super()._refuse_lossy(masks)
+        except ImageDecodeError as error:
+            raise ImageDecodeError(error.what, subject=error.subject, expected="0 and 255, as PNG", found=error.found,
+                                   hint=THRESHOLD) from None  # fmt: skip
+
+    def _part(self, items: Sequence[Item], split: str | None, options: dict[str, Any]) -> Collection[str]:
+        """Select the stems of a split: by the names in stems, or else by the content of scenes."""
+        if split == "all":
+            return [item.name for item in items]
+        scenes = {item.name: item.of("background")[0] for item in items if item.of("background")}
+        places = {Path(scene).stem for scene in scenes.values()}
+        known = self.manifest.get("backgrounds") or (() if places.issuperset(item.name for item in items) else places)
+        pairs = {item.name: pair for item in items if (pair := identities(item.name, known))}
+        if len(pairs) == len(items):
+            return self._part_by_names(pairs, str(split))
+        if len(scenes) < len(items):
+            raise DataError("unknown split", subject=self.root, expected="stems with the names of scenes",
+                            found=shown(item.name for item in items), hint=f'split="all", or add {SCENE}/')  # fmt: skip
+        digests = {stem: _digest(self.root / scene) for stem, scene in scenes.items()}
+        chosen = divided(set(digests.values()), str(split), options["split_seed"], val=0.1, test=0.1, subject=self.root)
+        return [stem for stem, digest in digests.items() if digest in chosen]
+
+    def _part_by_names(self, pairs: Mapping[str, tuple[str, str]], split: str) -> list[str]:
+        """Select the stems whose cut-out and scene both belong to a split."""
         chosen = []
-        for kind, found in zip(("foregrounds", "backgrounds"), zip(*pairs, strict=True), strict=True):
-            names = manifest.get(kind) or sorted(set(found), key=natural_key)
+        for kind, found in zip(("foregrounds", "backgrounds"), zip(*pairs.values(), strict=True), strict=True):
+            names = self.manifest.get(kind) or sorted(set(found), key=natural_key)
             chosen.append({names[i] for i in division(len(names), split, kind)})
-        part = [stem for stem, (fg, bg) in zip(stems, pairs, strict=True) if fg in chosen[0] and bg in chosen[1]]
+        part = [stem for stem, (fg, bg) in pairs.items() if fg in chosen[0] and bg in chosen[1]]
         if not part:
-            found = f"an export of split {manifest['split']!r}" if manifest else "composites that mix splits"
+            found = f"an export of split {self.manifest['split']!r}" if self.manifest else "composites that mix splits"
             raise DataError(f"no composites of split {split!r}", subject=self.root, found=found,
                             hint='choose another split, or "all"')  # fmt: skip
         return part
-
-    def _part_by_content(self, split: str, seed: int) -> list[str]:
-        if SCENE not in self.layout.kinds:
-            raise DataError("unknown split", subject=self.root, expected="stems with the names of scenes",
-                            found=shown(self.layout.stems), hint='use split="all", or channels=6')  # fmt: skip
-        scenes = {stem: _digest(self.layout.paths(stem)[SCENE]) for stem in self.layout.stems}
-        chosen = divided(set(scenes.values()), split, seed, val=0.1, test=0.1, subject=self.root)
-        return [stem for stem in self.layout.stems if scenes[stem] in chosen]
 
 
 def _digest(path: Path) -> str:

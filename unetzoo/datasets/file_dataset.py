@@ -16,7 +16,7 @@ from .base import Sample, SampleTransform, SegmentationDataset, check_split, see
 from .files import PathLike, check_same_size, read_image, read_mask
 from .layout import FileLayout
 from .listing import list_folder, shown, summary
-from .tree import Item, list_files, sort_files
+from .tree import Item, list_files, share_files, sort_files
 
 
 class FileSample(NamedTuple):
@@ -162,7 +162,7 @@ class FileDataset(SegmentationDataset):
                 "images and labels do not match", subject=self.root, expected="one label file per image",
                 found=summary(faults), hint="add, remove or rename the named files",
             )  # fmt: skip
-        chosen = set(self._part([item.name for item in items], split, options))
+        chosen = set(self._part(items, split, options))
         first = self.layout.read_first
         self._refuse_lossy([path for item in items for path in first(item.files["mask"])])
         return [FileSample(item.name, {role: self.root / first(paths)[0] for role, paths in item.files.items()})
@@ -178,9 +178,9 @@ class FileDataset(SegmentationDataset):
                 hint="download or export the labels as PNG; those in a JPEG cannot be recovered",
             )  # fmt: skip
 
-    def _part(self, names: Sequence[str], split: str | None, options: dict[str, Any]) -> Collection[str]:
+    def _part(self, items: Sequence[Item], split: str | None, options: dict[str, Any]) -> Collection[str]:
         """Select the samples of a split."""
-        return self.divide(names, str(split), self.root, **options)
+        return self.divide([item.name for item in items], str(split), self.root, **options)
 
     def _faults_of(self, items: Sequence[Item]) -> list[str]:
         """Further faults of samples, found by a subclass."""
@@ -209,8 +209,8 @@ def find_items(layout: FileLayout, root: Path, split: str | None, how_to_get: st
             list_folder(root / folder, how_to_get)  # raises our error
             raise
     found = sort_files(dict.fromkeys(paths), layout)
-    items = [item for item in found.items if part is None or not layout.files[0].path.count("{split}")
-             or part in item.key]  # fmt: skip
+    items = [item for item in share_files(found.items, layout)
+             if part is None or not layout.files[0].path.count("{split}") or part in item.key]  # fmt: skip
     faults = [f"{root / path} is not named like {layout.pattern_for(path)}" for path in found.misnamed]
     if layout.lists:
         items, missing = _listed(items, layout, root, split, how_to_get)

@@ -12,6 +12,7 @@ from .file_dataset import FileDataset
 from .files import PathLike
 from .layout import FileLayout, FilePattern
 from .listing import list_folder
+from .tree import Item
 
 
 class Folder(FileDataset):
@@ -142,11 +143,12 @@ class Folder(FileDataset):
             return flat
         raise self._wrong_layout(self.root, ", or ".join(layout.expected(split) for layout in layouts))
 
-    def _part(self, names: Sequence[str], split: str | None, options: dict[str, Any]) -> Collection[str]:
+    def _part(self, items: Sequence[Item], split: str | None, options: dict[str, Any]) -> Collection[str]:
         if "{split}" in self.layout.files[0].path:
             refuse_division(options, self.root, "folders of splits")
-            return names
-        return names if split is None else super()._part(names, split, options)
+        elif split is not None:
+            return super()._part(items, split, options)
+        return [item.name for item in items]
 
 
 def _has_folders(folder: Path) -> bool:

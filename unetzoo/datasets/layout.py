@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +121,8 @@ class FileLayout:
         options: Arguments of the dataset that select this layout.
         joined: The class of each `{part}`, in painting order, if several label files form one label map. Other parts
             are not painted.
+        shared: Roles whose files may belong to several samples, with a regular expression whose first group finds the
+            name of such a file in the name of a sample that has no file of its own.
         gray: Whether images have one channel.
         stacked: Whether all samples are in one file of images and one of labels.
         table: The CSV file that lists the files of samples; they may then be anywhere, `files` is how a twin has them.
@@ -144,6 +146,7 @@ class FileLayout:
     sample_names: str = "sample_{:03d}"
     options: Mapping[str, Any] = field(default_factory=dict)
     joined: Mapping[str, int] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
     gray: bool = False
     stacked: bool = False
     table: str = ""
@@ -225,13 +228,18 @@ class FileLayout:
 
     def read_first(self, masks: Sequence[str]) -> list[str]:
         """The label files of a sample that are read: one, or one per part; more are a fault."""
-        read = [path for path in masks if not self._is_fallback(path)]
+        read = [path for path in masks if len(masks) == 1 or not self._is_fallback(path)]
         return read or list(masks)
 
     def _is_fallback(self, path: str) -> bool:
         matching = (file for file, expression in self.patterns if expression.fullmatch(path))
         file = next(matching, None)
         return file is not None and file.fallback
+
+    def shared_name(self, role: str, name: str, names: Collection[str]) -> str | None:
+        """The name of the shared file that belongs to a sample, among the names of all files of its role."""
+        found = re.finditer(self.shared[role], name) if role in self.shared else ()
+        return next((match[1] for match in found if match[1] in names), None)
 
     def part_of(self, split: str | None) -> str | None:
         """The folder `{split}` of a split."""

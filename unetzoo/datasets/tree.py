@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,17 @@ def list_files(root: Path, folder: str, depth: int) -> list[str]:
         if is_folder and depth:
             files += list_files(root, prefix + name, depth - 1)
     return files
+
+
+def share_files(items: Sequence[Item], layout: FileLayout) -> list[Item]:
+    """Add the files that samples share to each of them, and drop items of which no other file exists."""
+    for role in layout.shared:
+        there = {item.name: item.files[role] for item in items if role in item.files}
+        items = [item for item in items if set(item.files) != {role}]
+        for item in items:
+            if role not in item.files and (name := layout.shared_name(role, item.name, there)):
+                item.files[role] = there[name]
+    return list(items)
 
 
 def sort_files(files: Iterable[str], layout: FileLayout) -> Inventory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..datasets.export_files import identities
 from ..datasets.layout import FileLayout
 from ..datasets.tree import Inventory, Item
 from ..wording import pluralize
@@ -21,8 +20,7 @@ def check_pairing(inventory: Inventory, layout: FileLayout, found: Findings) -> 
     for item in inventory.items:
         _check_item(item, layout, found, with_depth=with_depth)
         if "background" in layout.needs and item.of("image") and item.name not in scenes:
-            told = identities(item.name, scenes)  # several composites may share a background
-            if told is None or told[1] not in scenes:
+            if layout.shared_name("background", item.name, scenes) is None:
                 found.add("missing-background", item.of("image")[0])
 
 

@@ -79,7 +79,7 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
     for dataset, target in declaring:
         drawing = DRAWINGS.get(dataset, Drawing())
         found |= {layout.name: twin_layout(dataset, target, layout, drawing)
-                  for layout in target.layouts_for() if layout.name}  # fmt: skip
+                  for layout in target.layouts_for() if layout.name and layout.name not in COMPOSITE_TWINS}  # fmt: skip
     for name, about, labels in (
         ("folder", "palette masks with unlabeled outlines", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
     ):  # fmt: skip
