@@ -77,7 +77,7 @@ def test_a_sound_twin_is_recognized_and_found_sound(name, clean):
     assert not report.errors and not report.warnings
     assert report.samples == report.audited == sum(report.splits.values()) > 0
     unnamed = audit(clean(name))
-    assert (unnamed.dataset, unnamed.confidence is not None) == (layout.dataset, True)
+    assert (unnamed.dataset, unnamed.fits) == (layout.dataset, 1)
     assert not unnamed.errors and not unnamed.warnings
 
 

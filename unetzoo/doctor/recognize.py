@@ -29,11 +29,23 @@ _LEAST_SHOWN = 0.05
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible layout of a folder, with a confidence in [0, 1]."""
+    """A possible layout of a folder.
+
+    Args:
+        dataset: Registry name of the dataset.
+        layout: The layout.
+        confidence: For comparison with other candidates, in [0, 1]: common names count less than those of one dataset.
+        fits: Share of the images that the layout explains.
+    """
 
     dataset: str
     layout: FileLayout
     confidence: float
+    fits: float = 1.0
+
+    def __str__(self) -> str:
+        share = "all" if self.fits == 1 else f"{self.fits:.0%}"
+        return f"{self.dataset!r} ({share} of its images fit)"
 
 
 def recognize(root: PathLike) -> list[tuple[str, float]]:
@@ -68,8 +80,7 @@ def looks_like(root: PathLike) -> str:
     folder = Path(root)
 
     def best(found: list[Candidate]) -> str:
-        likely = (one for one in found if one.confidence >= LEAST)
-        return next((f"{one.dataset!r} ({one.confidence:.0%} sure)" for one in likely), "")
+        return next((str(one) for one in found if one.confidence >= LEAST), "")
 
     if name := best(candidates(Tree.walk(folder, glance=True))):
         return f"it looks like {name}"
@@ -114,12 +125,12 @@ def candidates(tree: Tree) -> list[Candidate]:
 
 def layout_of(tree: Tree, dataset: str, options: dict[str, Any]) -> FileLayout:
     """The layout of a dataset with these arguments that matches a folder best."""
-    return max(declared_layouts(dataset, options), key=lambda layout: _confidence(tree, layout))
+    return max(declared_layouts(dataset, options), key=lambda layout: _rate(tree, dataset, layout).confidence)
 
 
 def likely_folder(tree: Tree) -> FileLayout | None:
     """The layout of `folder` with the names of image and mask folders that a tree has; None if it has none."""
-    return max(_folder_layouts(tree), key=lambda layout: _confidence(tree, layout), default=None)
+    return max(_folder_layouts(tree), key=lambda layout: _rate(tree, "folder", layout).confidence, default=None)
 
 
 def _folder_layouts(tree: Tree) -> Iterator[FileLayout]:
@@ -163,24 +174,25 @@ def _below(root: Path) -> list[tuple[str, str]]:
 def _rated(tree: Tree) -> Iterator[Candidate]:
     for dataset, layout in (*all_layouts(), *(("folder", layout) for layout in _folder_layouts(tree))):
         if not layout.table:
-            yield Candidate(dataset, layout, _confidence(tree, layout))
+            yield _rate(tree, dataset, layout)
             continue
         for manifest in manifests(tree):
             yield Candidate(dataset, replace(layout, table=manifest), layout.certainty)
 
 
-def _confidence(tree: Tree, layout: FileLayout) -> float:
-    """The share of the folder that the layout explains, times how distinctive the layout is."""
+def _rate(tree: Tree, dataset: str, layout: FileLayout) -> Candidate:
+    """Compare a folder with a layout; the confidence is the share that fits, times how distinctive the layout is."""
     images = sum(_is_image(file) for file in tree.files)
     if not images:
-        return 0.0
+        return Candidate(dataset, layout, 0.0, 0.0)
     found = sort_files(tree.files, layout)
-    claimed = 1 - sum(_is_image(file) for file in (*found.strays, *found.misnamed)) / images
+    claimed = max(1 - sum(_is_image(file) for file in (*found.strays, *found.misnamed)) / images, 0.0)
     roles = {role for item in found.items for role in item.files}
     if not roles >= set(layout.needs):
-        return 0.1 * bool(roles) * claimed
+        return Candidate(dataset, layout, 0.1 * bool(roles) * claimed, 0.0)
     complete = _complete(found, layout) if tree.whole else 1.0
-    return max(claimed, 0.0) * (0.5 + 0.5 * complete) * _distinctive(found, layout)
+    confidence = claimed * (0.5 + 0.5 * complete) * _distinctive(found, layout)
+    return Candidate(dataset, layout, confidence, claimed * complete)
 
 
 def _distinctive(found: Inventory, layout: FileLayout) -> float:

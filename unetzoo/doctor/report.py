@@ -30,7 +30,7 @@ class Report:
     Args:
         source: The audited folder or dataset.
         dataset: Name of the dataset.
-        confidence: Confidence in [0, 1] of the recognized layout; None if the dataset was named.
+        fits: Share of the images that fit the recognized layout; None if the dataset was named.
         options: Arguments of the dataset.
         labels: The declared label set; None if none was declared.
         proposal: Proposed arguments of the dataset, such as labels that match the values found; None if there is none.
@@ -51,7 +51,7 @@ class Report:
 
     source: str
     dataset: str
-    confidence: float | None = None
+    fits: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: LabelSpec | None = None
     proposal: Mapping[str, Any] | None = None
@@ -89,7 +89,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         return {
-            "source": legible(self.source), "dataset": self.dataset, "confidence": self.confidence,
+            "source": legible(self.source), "dataset": self.dataset, "fits": self.fits,
             "options": dict(self.options), "labels": self.labels.to_dict() if self.labels else None,
             "proposal": dict(self.proposal) if self.proposal else None,
             "samples": self.samples, "audited": self.audited, "splits": dict(self.splits),
@@ -110,11 +110,15 @@ class Report:
 
 
 def _header(report: Report) -> Text:
-    sure = f", recognized by file names ({report.confidence:.0%} sure)" if report.confidence is not None else ""
+    fit = (
+        ""
+        if report.fits is None
+        else f", recognized: {'all' if report.fits == 1 else f'{report.fits:.0%}'} of its images fit"
+    )
     read = f"{report.audited:,} of " if report.audited < report.samples else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
     return Text.assemble(
-        (legible(report.source), "bold"), f"  {report.dataset}{sure}\n",
+        (legible(report.source), "bold"), f"  {report.dataset}{fit}\n",
         read + pluralize(report.samples, "sample") + (f" ({splits})" if splits else ""),
     )  # fmt: skip
 

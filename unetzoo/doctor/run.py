@@ -91,9 +91,9 @@ def audit(
     else:
         root, dataset = _folder(source, dataset, arguments)
         tree = _listed(root, found)
-        name, layout, confidence = _chosen(tree, dataset, arguments)
+        name, layout, fits = _chosen(tree, dataset, arguments)
         report, records = FolderAudit(tree, name, layout, arguments, splits, found).run(limit, workers, progress)
-        report.source, report.confidence = os.fspath(source), confidence
+        report.source, report.fits = os.fspath(source), fits
         look = look_into_files(root, layout, report.labels)
     report.findings = tuple(found)
     if sheet is not None:
@@ -128,15 +128,15 @@ def _listed(root: Path, found: Findings) -> Tree:
 
 
 def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[str, FileLayout, float | None]:
-    """Dataset and layout of a folder, with a confidence if they were recognized."""
+    """Dataset and layout of a folder and, if they were recognized, the share of its images that fit."""
     best = _recognized(tree) if dataset is None else None
-    name, confidence = (best.dataset, best.confidence) if best else (str(dataset), None)
+    name, fits = (best.dataset, best.fits) if best else (str(dataset), None)
     layout = layout_of(tree, name, options)
     if layout.table:
-        return name, manifest_layout(tree, options), confidence
+        return name, manifest_layout(tree, options), fits
     if name == "folder" and not options.keys() & USUAL.keys():
         layout = likely_folder(tree) or layout
-    return name, layout, confidence
+    return name, layout, fits
 
 
 def _recognized(tree: Tree) -> Candidate:
@@ -146,7 +146,7 @@ def _recognized(tree: Tree) -> Candidate:
         DataError: There is none, or the second is almost as likely.
     """
     likely = candidates(tree)
-    guesses = ", ".join(f"{found.dataset} ({found.confidence:.0%}: {found.layout.about})" for found in likely[:3])
+    guesses = "; ".join(f"{found}: {found.layout.about}" for found in likely[:3])
     if not likely or likely[0].confidence < LEAST:
         known = dict.fromkeys(f"{dataset}: {layout.about}" for dataset, layout in all_layouts())
         top = sorted({file.split("/")[0] + "/" * ("/" in file) for file in tree.files})
