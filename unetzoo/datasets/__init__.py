@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .isbi2012 import ISBI2012
     from .layout import FileLayout, FilePattern, MaskValues
     from .manifest import Csv
+    from .pairs import from_pairs
     from .stats import statistics
     from .transforms import Albumentations, BatchTransform
     from .weights import with_border_weights
@@ -48,6 +49,7 @@ _LAZY = {
     "FileSample": "file_dataset",
     "MaskValues": "layout",
     "divided": "file_dataset",
+    "from_pairs": "pairs",
     "Folder": "folder",
     "Helen": "helen",
     "ISBI2012": "isbi2012",
@@ -92,6 +94,7 @@ __all__ = [
     "check_split",
     "data_root",
     "divided",
+    "from_pairs",
     "map_labels",
     "read_image",
     "read_mask",

@@ -23,6 +23,7 @@ __all__ = ["PathLike", "check_same_size", "map_labels", "read_image", "read_mask
 
 LOSSY = {"JPEG", "MPO", "JPEG2000"}
 RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
+LARGEST = 2**24  # number of label values in a table
 SMALL_GRAYS = {"L;1": 255, "L;2": 85, "L;4": 17}
 
 
@@ -69,21 +70,24 @@ def map_labels(array: np.ndarray, labels: LabelSpec, subject: object) -> np.ndar
     Raises:
         LabelRangeError: Undeclared values, with their counts.
     """
-    table = {raw: index for raw, index in labels.lookup().items() if raw >= 0}
-    length = max(256, int(array.max(initial=0)) + 1, max(table, default=0) + 1)
-    known = np.zeros(length, bool)
-    known[list(table)] = True
-    if not known[array].all():
-        raise _unknown_values(array, known, labels, subject)
+    low = min(int(array.min(initial=0)), 0)
+    table = {raw - low: index for raw, index in labels.lookup().items() if raw >= low}
+    length = max(256, int(array.max(initial=0)) + 1 - low, max(table, default=0) + 1)
+    known = np.zeros(min(length, LARGEST), bool)
+    known[[raw for raw in table if raw < LARGEST]] = True
+    shifted = array - low if low else array
+    if length > LARGEST or not known[shifted].all():
+        raise _unknown_values(array, labels, subject)
     fits = min(table.values()) >= 0 and max(table.values()) <= 255
     values = np.zeros(length, np.uint8 if fits else np.int32)
     values[list(table)] = list(table.values())
-    return values[array]
+    return values[shifted]
 
 
-def _unknown_values(array: np.ndarray, known: np.ndarray, labels: LabelSpec, subject: object) -> LabelRangeError:
+def _unknown_values(array: np.ndarray, labels: LabelSpec, subject: object) -> LabelRangeError:
     values, counts = np.unique(array, return_counts=True)
-    strange = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if not known[v]]
+    lookup = labels.lookup()
+    strange = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if int(v) not in lookup]
     found = ", ".join(f"{v} ({n:,} px)" for v, n in strange[:10]) + (", …" if len(strange) > 10 else "")
     if set(values.tolist()) <= {0, 255} and labels.classes == 2:
         hint = "declare ids=[0, 255]"

@@ -83,7 +83,23 @@ def decode_image(path: PathLike, channels: int | Pixels = 3) -> Decoded:
         ImageTooLargeError: As in `read_image`.
     """
     pixels = channels if isinstance(channels, Pixels) else Pixels(channels)
-    stored = read_stored(path, pixels)
+    return _ranged(read_stored(path, pixels), pixels)
+
+
+def decode_array(values: np.ndarray, pixels: Pixels, subject: str) -> np.ndarray:
+    """Select the declared channels of an array (H, W) or (H, W, C), and map its range, as `read_image` does for files.
+
+    Raises:
+        ImageDecodeError: Other channels, or more than 8 bits per channel and no range is declared.
+    """
+    values = values if values.ndim == 3 else values[..., None]
+    if values.dtype == np.uint8 and pixels.converts_colors and pixels.range is None and values.shape[2] in (1, 3, 4):
+        return as_channels(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values), pixels.channels)
+    return _ranged(_stored(values, pixels, subject), pixels).image
+
+
+def _ranged(stored: Stored, pixels: Pixels) -> Decoded:
+    """Map the declared range to 0…1."""
     if pixels.range is None:
         return Decoded(stored.values, stored.missing)
     if pixels.range == "image":
