@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .plugins import installed, normalize
 
 NAME = "unetzoo-template"
-OURS = ("unetzoo", NAME, "unetzoo-attention", "unetzoo-extras")
+OURS = ("unetzoo", NAME, "unetzoo-attention", "unetzoo-extras", "unetzoo-formats")
 IGNORED = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "runs")
 
 

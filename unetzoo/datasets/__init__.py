@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .annotations import ANNOTATION_LAYOUTS, with_split
     from .archive import data_root
     from .augment import Transform
     from .base import Sample, SegmentationDataset, check_split, sample_rng, seeded_split
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .weights import with_border_weights
 
 _LAZY = {
+    "ANNOTATION_LAYOUTS": "annotations",
     "Albumentations": "transforms",
     "BatchTransform": "transforms",
     "CamVid": "camvid",
@@ -66,10 +68,12 @@ _LAZY = {
     "seeded_split": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
+    "with_split": "annotations",
     "write_export": "compose",
 }
 
 __all__ = [
+    "ANNOTATION_LAYOUTS",
     "ISBI2012",
     "Albumentations",
     "BatchTransform",
@@ -102,6 +106,7 @@ __all__ = [
     "seeded_split",
     "statistics",
     "with_border_weights",
+    "with_split",
     "write_export",
 ]
 

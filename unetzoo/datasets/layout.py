@@ -13,13 +13,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..labels import LabelSpec
 from .files import map_labels, read_image, read_mask
 from .listing import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from .annotations import AnnotationFiles
 
 _ANY_IMAGE = r"\.(?i:" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
 _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")
@@ -126,6 +129,7 @@ class FileLayout:
         gray: Whether images have one channel.
         stacked: Whether all samples are in one file of images and one of labels.
         table: The CSV file that lists the files of samples; they may then be anywhere, `files` is how a twin has them.
+        annotations: The annotation files that label the images, instead of label files.
         withheld: Splits whose labels are not published.
         certainty: Confidence in the layout if every file fits, in [0, 1].
         telltale: Regular expression of names of samples that are typical of the layout.
@@ -150,6 +154,7 @@ class FileLayout:
     gray: bool = False
     stacked: bool = False
     table: str = ""
+    annotations: AnnotationFiles | None = None
     withheld: tuple[str, ...] = ()
     certainty: float = 1.0
     telltale: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets import Folder
+from ..datasets import ANNOTATION_LAYOUTS, Folder, with_split
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
 from ..datasets.listing import IMAGE_SUFFIXES
@@ -102,8 +102,10 @@ def declared_layouts(dataset: str, options: Mapping[str, Any]) -> tuple[FileLayo
 
 
 def all_layouts() -> Iterator[tuple[str, FileLayout]]:
-    """The name and layouts of every dataset that can be imported, except `folder`."""
-    for dataset in DATASETS.names():
+    """The name and layouts of every dataset that can be imported, except `folder`, and of all annotation formats."""
+    names = DATASETS.names()
+    yield from ((name, layout) for name, layout in ANNOTATION_LAYOUTS.items() if name not in names)
+    for dataset in names:
         try:
             layouts = declared_layouts(dataset, {}) if dataset != "folder" else ()
         except KeyboardInterrupt:
@@ -173,6 +175,13 @@ def _below(root: Path) -> list[tuple[str, str]]:
 
 def _rated(tree: Tree) -> Iterator[Candidate]:
     for dataset, layout in (*all_layouts(), *(("folder", layout) for layout in _folder_layouts(tree))):
+        if layout.annotations is not None:
+            if files := layout.annotations.among(tree.root, tree.files):
+                option = layout.annotations.option
+                path = files[0] if len(files) == 1 else with_split(files)
+                options = {option: path} if option and path else {}
+                yield Candidate(dataset, replace(layout, options=options), layout.certainty)
+            continue
         if not layout.table:
             yield _rate(tree, dataset, layout)
             continue

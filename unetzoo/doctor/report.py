@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..labels import LabelSpec
-from ..wording import pluralize
+from ..wording import inline, pluralize
 from .findings import SEVERITIES, ClassShare, Finding, legible
 from .kinds import Severity
 from .propose import as_options
@@ -102,8 +102,8 @@ class Report:
         """Header, findings with their first files, proposal, classes, summary."""
         parts: list[RenderableType] = [_header(self), *map(render_finding, self.findings)]
         if self.proposal:
-            parts.append(Text("proposed arguments, for the command line or [data] of a recipe", style="bold"))
-            parts += [Text(f"    {line}") for line in _commands(self)]
+            parts.append(Text("proposed arguments, for the command line or a recipe", style="bold"))
+            parts += [Text(f"    {line}") for line in (*_commands(self), "", *_table(self))]
         if any(share.pixels for share in self.classes):
             parts.append(Padding(_balance(self), (1, 0)))
         return Group(*parts, _summary(self))
@@ -136,15 +136,25 @@ def render_finding(finding: Finding) -> RenderableType:
     )  # fmt: skip
 
 
-def _commands(report: Report) -> tuple[str, str]:
-    """The commands that audit and train with the proposed arguments."""
+def _arguments(report: Report) -> dict[str, Any]:
+    """The section `[data]` with the proposed arguments."""
     options, source = {**report.options, **(report.proposal or {})}, Path(report.source)
     root = source.parent if source.name == options.get("manifest") else source  # the source may be the manifest itself
-    data = {"name": report.dataset, "root": legible(str(root)), **options}
+    return {"name": report.dataset, "root": legible(str(root)), **options}
+
+
+def _commands(report: Report) -> tuple[str, str]:
+    """The commands that audit and train with the proposed arguments."""
+    options = {**report.options, **(report.proposal or {})}
     return (
         f"unetzoo doctor {shlex.quote(legible(report.source))} --dataset {report.dataset} {as_options(options)}",
-        f"unetzoo train RECIPE {as_options(data, 'data.')}",
+        f"unetzoo train RECIPE {as_options(_arguments(report), 'data.')}",
     )
+
+
+def _table(report: Report) -> list[str]:
+    """The section of a recipe with the proposed arguments."""
+    return ["[data]", *(f"{key} = {inline(value)}" for key, value in _arguments(report).items())]
 
 
 def _balance(report: Report) -> Table:

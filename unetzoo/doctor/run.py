@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..datasets.annotations import PLUGIN
 from ..datasets.archive import data_root
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
 from ..datasets.listing import shown
 from ..datasets.tree import Tree
-from ..errors import DataError
+from ..errors import ConfigError, DataError, LayoutError
+from ..registry import DATASETS
 from .dataset_audit import audit_samples
+from .facts import Record
 from .findings import Findings
 from .folder_audit import FolderAudit, Progress
 from .manifest import SUFFIXES, manifest_layout
@@ -31,7 +34,7 @@ from .recognize import (
     looks_like,
 )
 from .report import Report
-from .sheet import draw_sheet, look_into_files
+from .sheet import Look, draw_sheet, look_into_files
 from .split_building import Options, build_splits, raise_first
 
 
@@ -92,9 +95,12 @@ def audit(
         root, dataset = _folder(source, dataset, arguments)
         tree = _listed(root, found)
         name, layout, fits = _chosen(tree, dataset, arguments)
-        report, records = FolderAudit(tree, name, layout, arguments, splits, found).run(limit, workers, progress)
+        if layout.annotations is not None:
+            report, records, look = _audit_annotations(root, name, layout, arguments, splits, found, limit, progress)
+        else:
+            report, records = FolderAudit(tree, name, layout, arguments, splits, found).run(limit, workers, progress)
+            look = look_into_files(root, layout, report.labels)
         report.source, report.fits = os.fspath(source), fits
-        look = look_into_files(root, layout, report.labels)
     report.findings = tuple(found)
     if sheet is not None:
         draw_sheet(records, report.labels, found, look, sheet)
@@ -131,6 +137,8 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
     """Dataset and layout of a folder and, if they were recognized, the share of its images that fit."""
     best = _recognized(tree) if dataset is None else None
     name, fits = (best.dataset, best.fits) if best else (str(dataset), None)
+    if best is not None and best.layout.annotations is not None:
+        return name, best.layout, None
     layout = layout_of(tree, name, options)
     if layout.table:
         return name, manifest_layout(tree, options), fits
@@ -139,11 +147,29 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
     return name, layout, fits
 
 
+def _audit_annotations(
+    root: Path, dataset: str, layout: FileLayout, options: dict[str, Any], splits: Mapping[str, Options] | None,
+    found: Findings, limit: int | None, progress: Progress | None,
+) -> tuple[Report, list[Record], Look]:  # fmt: skip
+    """Audit data with annotation files by their samples, and propose the arguments that read them."""
+    options = {**layout.options, **options}
+    built, errors = build_splits(dataset, root, options, splits)
+    raise_first(built, errors)
+    for split, error in errors.items():
+        if not isinstance(error, ConfigError | LayoutError):  # these mean that there is no such split
+            found.add("refused", split, str(error))
+    report, records, look = audit_samples(built, found, limit, progress)
+    report.dataset, report.options = dataset, options
+    if report.labels is not None and "names" not in options:
+        report.proposal = {"names": list(report.labels.names)}
+    return report, records, look
+
+
 def _recognized(tree: Tree) -> Candidate:
     """The best candidate for a folder.
 
     Raises:
-        DataError: There is none, or the second is almost as likely.
+        DataError: There is none, the second is almost as likely, or its dataset is in a plugin that is not installed.
     """
     likely = candidates(tree)
     guesses = "; ".join(f"{found}: {found.layout.about}" for found in likely[:3])
@@ -160,4 +186,8 @@ def _recognized(tree: Tree) -> Candidate:
     if len(likely) > 1 and likely[0].confidence - likely[1].confidence < MARGIN:
         raise DataError("ambiguous layout", subject=tree.root, found=guesses,
                         hint=f"name the dataset, e.g. --dataset {likely[0].dataset}")  # fmt: skip
-    return likely[0]
+    best = likely[0]
+    if best.layout.annotations is not None and best.dataset not in DATASETS.names():
+        raise DataError("annotation files need a plugin", subject=tree.root,
+                        found=f"{best.dataset} ({best.layout.about})", hint=f"pip install {PLUGIN}")  # fmt: skip
+    return best

@@ -1,0 +1,1 @@
+"""Datasets for unetzoo from the annotation files of labeling tools."""

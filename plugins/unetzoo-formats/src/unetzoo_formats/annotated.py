@@ -1,0 +1,329 @@
+"""The base class of datasets whose masks are painted from annotation files."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from unetzoo import LabelSpec
+from unetzoo.datasets import Sample, SegmentationDataset, check_split, data_root, read_image
+from unetzoo.datasets.base import seeded_split
+from unetzoo.datasets.layout import FileLayout
+from unetzoo.errors import ConfigError, DataError, PairingError, did_you_mean
+
+from .places import SPLITS, Places, ids_of
+from .reading import Faults, inside
+from .shapes import Canvas, Shape, check_fits
+
+
+@dataclass(frozen=True)
+class Region:
+    """An annotated object.
+
+    Args:
+        category: Its category.
+        shapes: Its parts.
+        ignored: Whether its pixels are ignored where no other object covers them.
+        depth: Objects of a higher depth are painted later.
+    """
+
+    category: str
+    shapes: tuple[Shape, ...]
+    ignored: bool = False
+    depth: int = 0
+
+
+@dataclass
+class Entry:
+    """An annotated image.
+
+    Args:
+        name: Its path, relative to the folder of images or, if `placed`, to the root.
+        regions: Its objects, in the order of the file.
+        size: Height and width in the annotation file, if it declares them.
+        split: The split in the annotation file, if it declares one.
+        placed: Whether `name` is relative to the root.
+        other_names: Further names under which the image may exist.
+    """
+
+    name: str
+    regions: list[Region] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    placed: bool = False
+    other_names: tuple[str, ...] = ()
+
+
+@dataclass
+class Annotations:
+    """What annotation files contain.
+
+    Args:
+        files: The files.
+        divided: Whether they belong to one split, so that nothing remains to be divided.
+        entries: The images.
+        categories: The names of the categories, in order.
+        faults: What is wrong with the files.
+    """
+
+    files: list[Path]
+    divided: bool = False
+    entries: list[Entry] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+
+
+class Annotated(SegmentationDataset):
+    """Base class of datasets of images and annotation files; a subclass reads one format.
+
+    - **Splits.** If `annotations` or `images` contains `{split}`, or the annotation files themselves assign images to
+      splits, these are the splits; the word in a path may also be `valid` or `validation`, `training`, `testing`.
+      Otherwise the images are divided into `"train"` and `"val"`: val is the first `val_fraction` of the sorted names,
+      shuffled with `split_seed`. `None` is all images.
+    - **Classes.** The background and all categories in the order of the file, whatever their numbers. `names` selects
+      and reorders them; objects of other categories are left out, as if they were not annotated.
+    - **Order.** Objects are painted in the order of the file (`order="file"`), later ones over earlier ones, or the
+      largest first (`order="area"`). Ignored regions are painted below all objects.
+    - **Background.** Pixels that no object covers are of the class `background`. A category of that name is this class.
+      With `background=""` there is no such class, and these pixels are ignored.
+    - **Images.** Files that are not listed are not read. Listed images that do not exist are an error. Images without
+      objects are background, or left out with `empty=False`.
+    - **Sizes.** An image must have the size that the file declares, after EXIF has turned it upright.
+
+    Args:
+        root: The folder of the data, or an archive (.zip, .tar, .tar.gz, …).
+        split: "train", "val", "test", or None for all images.
+        annotations: The annotation file, relative to `root`, in which `{split}` stands for the split; by default the
+            only one there, or the one of each split.
+        images: The folder of the images, relative to `root`, in which `{split}` stands for the split; by default the
+            folder that contains the listed images.
+        names: Class names in order, the background included; by default all categories.
+        background: Name of the class of all other pixels; "" ignores them.
+        ignore: Categories whose regions are ignored.
+        order: "file" or "area".
+        empty: Whether to keep images without objects.
+        instances: Whether samples have `instances`: 0, or the number of the object of each pixel, counted from 1 in the
+            order of the file.
+        channels: 3 for RGB images, 1 for gray ones.
+        val_fraction: Share of "val" if nothing else defines the splits.
+        split_seed: Seed of this division.
+        transform: `transform(sample, rng) -> sample`, or None.
+
+    Shape:
+        `image` uint8 (H, W, channels), `mask` (H, W), `instances` int64 (H, W); ignored pixels of `mask` are 255, or
+        65535 if there are more than 255 classes.
+
+    Raises:
+        ConfigError: Unknown split, class or option.
+        DataError: No or damaged annotation files; `PairingError` for missing images. All faults are in one error. On
+            access also `ImageDecodeError`, `ImageTooLargeError` and `SizeMismatchError`.
+    """
+
+    layouts: ClassVar[tuple[FileLayout, ...]]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str | None = None,
+        annotations: str | None = None,
+        images: str | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        background: str = "background",
+        ignore: Sequence[str] = (),
+        order: Literal["file", "area"] = "file",
+        empty: bool = True,
+        instances: bool = False,
+        channels: Literal[1, 3] = 3,
+        val_fraction: float = 0.2,
+        split_seed: int = 0,
+        transform: Any = None,
+    ) -> None:
+        kind = type(self).__name__
+        if split is not None:
+            check_split(split, SPLITS, kind)
+        _check_options(kind, names, ignore, order, channels, val_fraction)
+        self.root = data_root(root)
+        if not self.root.is_dir():
+            raise DataError("not a folder" if self.root.exists() else "no such folder", subject=self.root,
+                            hint=self.how_to_get)  # fmt: skip
+        self.order, self.background, self.instances, self.channels = order, background, instances, channels
+        places = Places(self.root)
+        found = self.read(places, split, annotations, images)
+        subject = found.files[0] if len(found.files) == 1 else self.root
+        if found.faults.count:
+            raise DataError("faulty annotations", subject=subject, found=found.faults.summary(),
+                            hint="correct or remove these annotations, or export them again")  # fmt: skip
+        labels = self._labels(found.categories, names, frozenset(ignore), subject)
+        super().__init__(labels=labels, split=split, transform=transform)
+        entries = [entry for entry in found.entries if empty or any(map(self._is_object, entry.regions))]
+        if not entries:
+            none = f"{len(found.entries)} images without objects" if found.entries else "none"
+            raise DataError("no images in the annotations", subject=subject, found=none, hint=self.how_to_get)
+        self._find_images(places, entries, None if images is None else places.of_split(images, split), subject)
+        ids = ids_of([entry.name for entry in entries])
+        chosen = set(self._part(dict(zip(ids, entries, strict=True)), found.divided, val_fraction, split_seed, subject))
+        self.files = found.files
+        self.entries = [entry for name, entry in zip(ids, entries, strict=True) if name in chosen]
+        self.ids = [name for name in ids if name in chosen]
+
+    @classmethod
+    def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
+        """The layout, for `unetzoo doctor`."""
+        return cls.layouts
+
+    @abstractmethod
+    def read(self, places: Places, split: str | None, annotations: str | None, images: str | None) -> Annotations:
+        """Read the annotation files of a split.
+
+        Args:
+            places: What is below the root.
+            split: The split, or None.
+            annotations: The argument of the dataset.
+            images: The argument of the dataset.
+        """
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def sources(self) -> list[Path]:
+        """The annotation files and all images."""
+        return [*self.files, *(self.root / entry.name for entry in self.entries)]
+
+    def load(self, index: int) -> Sample:
+        """Decode an image and paint its mask."""
+        entry = self.entries[index]
+        path = self.root / entry.name
+        image = read_image(path, self.channels)
+        height, width = image.shape[:2]
+        check_fits(entry.size, height, width, path)
+        canvas = Canvas(height, width, len(entry.regions))
+        values = [self._values.get(self.background, self._ignored), *map(self._value_of, entry.regions)]
+        for number in self._painting_order(entry, values, height, width):
+            for shape in entry.regions[number - 1].shapes:
+                try:
+                    shape.paint(canvas, number)
+                except DataError as error:
+                    raise type(error)(
+                        error.what, subject=f"{path}, object {number}", expected=error.expected, found=error.found,
+                        hint="annotate this image, or restore the one that was annotated",
+                    ) from error  # fmt: skip
+        kind = np.uint8 if self._ignored == 255 else np.int32
+        table = np.array([self._ignored if value is None else value for value in values], kind)
+        sample: Sample = {"image": image, "mask": np.ascontiguousarray(table[canvas.columns].T), "id": self.ids[index]}
+        if self.instances:
+            objects = np.array([0 if value == self._ignored else n for n, value in enumerate(values)], np.int64)
+            sample["instances"] = np.ascontiguousarray(objects[canvas.columns].T)
+        return sample
+
+    def _labels(
+        self, categories: Sequence[str], names: Sequence[str] | None, ignore: frozenset[str], subject: Path
+    ) -> LabelSpec:
+        """The label set, and the value of each category in masks."""
+        known = dict.fromkeys([self.background, *categories] if self.background else categories)
+        if unknown := [name for name in (*(names or ()), *sorted(ignore)) if name not in known]:
+            raise ConfigError("unknown class", subject=subject, expected=", ".join(list(known)[:20]), found=unknown[0],
+                              hint=did_you_mean(str(unknown[0]), known, "class"))  # fmt: skip
+        chosen = [name for name in known if name not in ignore] if names is None else list(names)
+        if names is not None and self.background and self.background not in chosen:
+            raise ConfigError("names without the background", subject=type(self).__name__, found=", ".join(chosen),
+                              hint=f'begin names with "{self.background}", or set background="" to ignore all pixels'
+                              " without an object")  # fmt: skip
+        if both := sorted(ignore.intersection(chosen)):
+            raise ConfigError("a class that is ignored", subject="names", found=both[0], hint="list it in one of them")
+        self._ignored = 255 if len(chosen) <= 255 else 65535
+        self._values = {name: value for value, name in enumerate(chosen)} | dict.fromkeys(ignore, self._ignored)
+        return LabelSpec(tuple(chosen), ignore_index=self._ignored)
+
+    def _value_of(self, region: Region) -> int | None:
+        """The value of a region in masks; None if it is not painted."""
+        value = self._values.get(region.category)
+        return self._ignored if region.ignored and value is not None else value
+
+    def _is_object(self, region: Region) -> bool:
+        return self._value_of(region) not in (None, self._ignored, self._values.get(self.background))
+
+    def _painting_order(self, entry: Entry, values: Sequence[int | None], height: int, width: int) -> list[int]:
+        """The numbers of the regions to paint, the lowest first."""
+
+        def place(number: int) -> tuple[bool, float, float]:
+            region = entry.regions[number - 1]
+            areas = (shape.area(height, width) for shape in region.shapes) if self.order == "area" else ()
+            return values[number] != self._ignored, -sum(areas), region.depth
+
+        return sorted((n for n in range(1, len(values)) if values[n] is not None), key=place)
+
+    def _find_images(self, places: Places, entries: Sequence[Entry], folder: str | None, subject: Path) -> None:
+        """Complete the paths of images.
+
+        Raises:
+            PairingError: Missing images, and images that are listed twice; all in one error.
+        """
+        loose = [entry.name for entry in entries if not entry.placed]
+        if folder is None:
+            folder = places.folder_of(loose, os.path.relpath(subject.parent, self.root).lstrip("."))
+        faults, taken = Faults(), set()
+        for entry in entries:
+            listed = entry.name
+            try:
+                paths = [inside("" if entry.placed else folder, name) for name in (listed, *entry.other_names)]
+            except ValueError as error:
+                faults.add(str(error))
+                continue
+            found = next(filter(None, map(places.image, paths)), None)
+            if found is None:
+                faults.add(f"{paths[0]} does not exist")
+            elif found in taken:
+                faults.add(f"{found} is listed twice")
+            else:
+                entry.name = found
+                taken.add(found)
+        if faults.count:
+            raise PairingError(
+                "images and annotations do not match", subject=subject, found=faults.summary(),
+                hint="add the images or remove them from the annotations; if they are elsewhere, set images=FOLDER",
+            )  # fmt: skip
+
+    def _part(
+        self, entries: dict[str, Entry], divided: bool, val_fraction: float, seed: int, subject: Path
+    ) -> Collection[str]:
+        """The ids of the split."""
+        names = list(entries)
+        if self.split is None or divided:
+            return names
+        if any(entry.split for entry in entries.values()):
+            part = [name for name, entry in entries.items() if entry.split == self.split]
+            if not part:
+                there = sorted({str(entry.split) for entry in entries.values()})
+                raise ConfigError(f"no images of split {self.split!r}", subject=subject, found=", ".join(there),
+                                hint="choose another split")  # fmt: skip
+            return part
+        if self.split not in ("train", "val"):
+            raise ConfigError(f"no split {self.split!r}", subject=subject, expected="a file or folder of this split",
+                            found="none", hint='without these there are "train" and "val"')  # fmt: skip
+        if len(names) < 2:
+            raise DataError("too few images to divide", subject=subject, expected="at least 2", found=len(names),
+                            hint="use split=None, or add images")  # fmt: skip
+        return seeded_split(names, self.split, val_fraction, seed)
+
+
+def _check_options(kind: str, names: Any, ignore: Any, order: str, channels: int, val_fraction: float) -> None:
+    for what, value in (("names", names), ("ignore", ignore)):
+        if isinstance(value, str):
+            raise ConfigError(
+                f"{what} are not a list", subject=kind, expected='["background", "cell"]', found=repr(value),
+                hint=f"""on the command line quote the whole argument: --set 'data.{what}=["background", "cell"]'""",
+            )  # fmt: skip
+    if order not in ("file", "area"):
+        raise ConfigError("unknown order", subject=kind, expected="file | area", found=repr(order),
+                          hint=did_you_mean(str(order), ("file", "area"), "order"))  # fmt: skip
+    if channels not in (1, 3):
+        raise ConfigError("wrong channels", subject=kind, expected="1 or 3", found=channels, hint="1 is gray, 3 is RGB")
+    if not 0 < val_fraction < 1:
+        raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")
