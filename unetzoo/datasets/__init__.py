@@ -10,10 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .annotations import ANNOTATION_LAYOUTS, with_split
+    from .annotation_layouts import ANNOTATION_LAYOUTS
+    from .annotations import SPLIT_WORDS, with_split
     from .archive import data_root
     from .augment import Transform
-    from .base import Sample, SegmentationDataset, check_split, sample_rng, seeded_split
+    from .base import Sample, SegmentationDataset, check_split, refuse_division, sample_rng, seeded_split
     from .cache import cached
     from .camvid import CamVid
     from .carvana import Carvana
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from .weights import with_border_weights
 
 _LAZY = {
-    "ANNOTATION_LAYOUTS": "annotations",
+    "ANNOTATION_LAYOUTS": "annotation_layouts",
+    "SPLIT_WORDS": "annotations",
     "Albumentations": "transforms",
     "BatchTransform": "transforms",
     "CamVid": "camvid",
@@ -65,6 +67,7 @@ _LAZY = {
     "read_image": "files",
     "read_mask": "files",
     "sample_rng": "base",
+    "refuse_division": "base",
     "seeded_split": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
@@ -75,6 +78,7 @@ _LAZY = {
 __all__ = [
     "ANNOTATION_LAYOUTS",
     "ISBI2012",
+    "SPLIT_WORDS",
     "Albumentations",
     "BatchTransform",
     "CamVid",
@@ -102,6 +106,7 @@ __all__ = [
     "map_labels",
     "read_image",
     "read_mask",
+    "refuse_division",
     "sample_rng",
     "seeded_split",
     "statistics",

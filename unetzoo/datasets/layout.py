@@ -13,16 +13,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ..labels import LabelSpec
+from .annotations import AnnotationFiles
 from .files import map_labels, read_image, read_mask
 from .listing import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from .annotations import AnnotationFiles
 
 _ANY_IMAGE = r"\.(?i:" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
 _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")

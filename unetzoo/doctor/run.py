@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..datasets.annotations import PLUGIN
+from ..datasets.annotation_layouts import PLUGIN
 from ..datasets.archive import data_root
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout

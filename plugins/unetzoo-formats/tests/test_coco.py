@@ -291,6 +291,11 @@ def test_seeded_splits_and_unknown_ones(write):
     train, val = Coco(root, "train"), Coco(root, "val")
     assert len(train) == 8 and sorted(train.ids + val.ids) == sorted(Coco(root).ids)
     assert Coco(root, "val", split_seed=5).ids != val.ids and len(Coco(root, "val", val_fraction=0.5)) == 5
+    group = r"^\d"
+    sides = [{name[0] for name in Coco(root, split, group=group).ids} for split in ("train", "val")]
+    assert not sides[0] & sides[1]
+    folds = [name for k in range(1, 6) for name in Coco(root, "val", fold=f"{k}/5").ids]
+    assert sorted(folds) == sorted(Coco(root).ids)
     for split in ("test", "trian"):
         with pytest.raises(ConfigError, match=split):
             Coco(root, split)
@@ -302,8 +307,9 @@ def test_a_file_for_each_split(write):
             path = folder.format(word)
             root = write(("dent", BOX), images=(f"{word}.png",), there=(f"{path}/{word}.png",), file=file.format(word))
         assert Coco(root, "train").ids == ["train"] and Coco(root, "val").ids == ["valid"]
-        with pytest.raises(ConfigError, match="no split"):
-            Coco(root)
+        for split, options in ((None, {}), ("train", {"fold": "1/2"})):
+            with pytest.raises(ConfigError):
+                Coco(root, split, **options)
         with pytest.raises(DataError):
             Coco(root, "test")
         for word in ("train", "valid"):

@@ -12,9 +12,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from unetzoo import LabelSpec
-from unetzoo.datasets import Sample, SegmentationDataset, check_split, data_root, read_image
-from unetzoo.datasets.base import seeded_split
-from unetzoo.datasets.layout import FileLayout
+from unetzoo.datasets import (
+    FileLayout,
+    Sample,
+    SegmentationDataset,
+    check_split,
+    data_root,
+    read_image,
+    refuse_division,
+    seeded_split,
+)
 from unetzoo.errors import ConfigError, DataError, PairingError, did_you_mean
 
 from .places import SPLITS, Places, ids_of
@@ -80,12 +87,12 @@ class Annotations:
 
 
 class Annotated(SegmentationDataset):
-    """Base class of datasets of images and annotation files; a subclass reads one format.
+    r"""Base class of datasets of images and annotation files; a subclass reads one format.
 
     - **Splits.** If `annotations` or `images` contains `{split}`, or the annotation files themselves assign images to
       splits, these are the splits; the word in a path may also be `valid` or `validation`, `training`, `testing`.
-      Otherwise the images are divided into `"train"` and `"val"`: val is the first `val_fraction` of the sorted names,
-      shuffled with `split_seed`. `None` is all images.
+      Otherwise the images are divided into `"train"` and `"val"`: val is about `val_fraction` of them, chosen with
+      `split_seed`, or one of n folds. All images of a `group` are on the same side. `None` is all images.
     - **Classes.** The background and all categories in the order of the file, whatever their numbers. `names` selects
       and reorders them; objects of other categories are left out, as if they were not annotated.
     - **Order.** Objects are painted in the order of the file (`order="file"`), later ones over earlier ones, or the
@@ -113,6 +120,9 @@ class Annotated(SegmentationDataset):
         channels: 3 for RGB images, 1 for gray ones.
         val_fraction: Share of "val" if nothing else defines the splits.
         split_seed: Seed of this division.
+        group: Regular expression of the group of an image in its id, e.g. `r"^(\d+)_"` for the patient number in
+            "17_left": its first capturing group, or else the whole match.
+        fold: "k/n": "val" is the k-th of n folds, k = 1…n, instead of `val_fraction`.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -143,6 +153,8 @@ class Annotated(SegmentationDataset):
         channels: Literal[1, 3] = 3,
         val_fraction: float = 0.2,
         split_seed: int = 0,
+        group: str | None = None,
+        fold: str | None = None,
         transform: Any = None,
     ) -> None:
         kind = type(self).__name__
@@ -168,7 +180,8 @@ class Annotated(SegmentationDataset):
             raise DataError("no images in the annotations", subject=subject, found=none, hint=self.how_to_get)
         self._find_images(places, entries, None if images is None else places.of_split(images, split), subject)
         ids = ids_of([entry.name for entry in entries])
-        chosen = set(self._part(dict(zip(ids, entries, strict=True)), found.divided, val_fraction, split_seed, subject))
+        division = {"val_fraction": val_fraction, "seed": split_seed, "group": group, "fold": fold}
+        chosen = set(self._part(dict(zip(ids, entries, strict=True)), found.divided, subject, division))
         self.files = found.files
         self.entries = [entry for name, entry in zip(ids, entries, strict=True) if name in chosen]
         self.ids = [name for name in ids if name in chosen]
@@ -291,26 +304,26 @@ class Annotated(SegmentationDataset):
             )  # fmt: skip
 
     def _part(
-        self, entries: dict[str, Entry], divided: bool, val_fraction: float, seed: int, subject: Path
+        self, entries: dict[str, Entry], divided: bool, subject: Path, division: dict[str, Any]
     ) -> Collection[str]:
         """The ids of the split."""
         names = list(entries)
+        listed = any(entry.split for entry in entries.values())
+        if divided or listed:
+            refuse_division(division, subject, "a file or folder for each split" if divided else "splits in the file")
         if self.split is None or divided:
             return names
-        if any(entry.split for entry in entries.values()):
+        if listed:
             part = [name for name, entry in entries.items() if entry.split == self.split]
             if not part:
                 there = sorted({str(entry.split) for entry in entries.values()})
                 raise ConfigError(f"no images of split {self.split!r}", subject=subject, found=", ".join(there),
-                                hint="choose another split")  # fmt: skip
+                                  hint="choose another split")  # fmt: skip
             return part
         if self.split not in ("train", "val"):
             raise ConfigError(f"no split {self.split!r}", subject=subject, expected="a file or folder of this split",
-                            found="none", hint='without these there are "train" and "val"')  # fmt: skip
-        if len(names) < 2:
-            raise DataError("too few images to divide", subject=subject, expected="at least 2", found=len(names),
-                            hint="use split=None, or add images")  # fmt: skip
-        return seeded_split(names, self.split, val_fraction, seed)
+                              found="none", hint='without these there are "train" and "val"')  # fmt: skip
+        return seeded_split(names, self.split, subject=subject, **division)
 
 
 def _check_options(kind: str, names: Any, ignore: Any, order: str, channels: int, val_fraction: float) -> None:

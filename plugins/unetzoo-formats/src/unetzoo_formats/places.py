@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from unetzoo.datasets import ANNOTATION_LAYOUTS, with_split
-from unetzoo.datasets.annotations import SPLIT_WORDS
+from unetzoo.datasets import ANNOTATION_LAYOUTS, SPLIT_WORDS, with_split
 from unetzoo.errors import ConfigError, LayoutError
 
 from .reading import inside
