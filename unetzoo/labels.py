@@ -23,7 +23,8 @@ class LabelSpec:
 
     Args:
         names: Class names; the position is the class index that networks predict.
-        ids: The value of each class in mask files; defaults to the class indices.
+        ids: The value of each class in mask files; defaults to the class indices. In masks of colors, the value of a
+            pixel is its color as a number, 0xRRGGBB; `from_colors` sets these values.
         remap: Additional file values, each with the index of the class it is merged into.
         ignore_ids: File values of unlabeled pixels; they become `ignore_index`.
         ignore_index: The value of ignored pixels in a loaded mask.
@@ -90,6 +91,44 @@ class LabelSpec:
     def indexed(cls, classes: int, ignore_index: int | None = None) -> LabelSpec:
         """A label set whose classes are named by their index."""
         return cls(tuple(str(i) for i in range(classes)), ignore_index=ignore_index)
+
+    @classmethod
+    def from_colors(
+        cls,
+        colors: Mapping[str, Sequence[int]],
+        ignore_colors: Sequence[Sequence[int]] = (),
+        ignore_index: int | None = None,
+        **options: Any,
+    ) -> LabelSpec:
+        """A label set for masks of colors.
+
+        Args:
+            colors: Class name → red, green and blue in mask files; the order gives the class indices.
+            ignore_colors: Colors of unlabeled pixels.
+            ignore_index: The value of these pixels in a loaded mask.
+            options: `groups`, `swap_pairs` and `side`.
+
+        Raises:
+            ConfigError: Invalid or contradictory colors.
+
+        Examples:
+            >>> spec = LabelSpec.from_colors({"background": (0, 0, 0), "road": (128, 64, 128)})
+            >>> spec.palette[1], f"{spec.ids[1]:06x}"
+            ((128, 64, 128), '804080')
+        """
+        if not isinstance(colors, Mapping):
+            raise ConfigError(
+                "invalid colors", expected="{name: [red, green, blue], …}", found=repr(colors)[:80],
+                hint='e.g. colors = {background = [0, 0, 0], road = [128, 64, 128]}',
+            )  # fmt: skip
+        return cls(
+            tuple(colors),
+            ids=tuple(color_number(color, name) for name, color in colors.items()),
+            ignore_ids=tuple(color_number(color, "ignore_colors") for color in ignore_colors),
+            ignore_index=ignore_index,
+            palette=tuple(tuple(color) for color in colors.values()),
+            **options,
+        )  # type: ignore[arg-type]
 
     def lookup(self) -> dict[int, int]:
         """File value → value in a loaded mask."""
@@ -199,6 +238,31 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
         return round(red * 255), round(green * 255), round(blue * 255)
 
     return ((0, 0, 0), *(color(index) for index in range(1, count)))[:count]
+
+
+def color_number(color: Sequence[int], subject: str = "") -> int:
+    """A color as a number, 0xRRGGBB.
+
+    Raises:
+        ConfigError: Not three integers in 0…255.
+
+    Examples:
+        >>> color_number((128, 64, 128)), color_of(8405120)
+        (8405120, (128, 64, 128))
+    """
+    parts = list(color) if isinstance(color, Sequence) else []
+    if len(parts) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in parts):
+        raise ConfigError(
+            "invalid color", subject=subject, expected="three integers in 0…255: red, green, blue", found=repr(color),
+            hint="e.g. [128, 64, 128]",
+        )  # fmt: skip
+    red, green, blue = parts
+    return red << 16 | green << 8 | blue
+
+
+def color_of(number: int) -> Color:
+    """The inverse of `color_number`."""
+    return number >> 16, number >> 8 & 255, number & 255
 
 
 def _integer(value: Any) -> int:

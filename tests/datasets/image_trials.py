@@ -22,6 +22,7 @@ import tifffile
 from mutants import EDGES, MUTATORS, Mutant, edit_header, edit_number, mutant
 from PIL import Image
 
+from unetzoo.datasets.color_masks import read_color_mask
 from unetzoo.datasets.depth_files import read_depth
 from unetzoo.datasets.files import read_image, read_mask, read_rgba, read_stack, stack_shape
 from unetzoo.errors import UnetzooError
@@ -30,6 +31,7 @@ from unetzoo.labels import LabelSpec
 TIFF = b"II*\0", b"MM\0*"
 MEMORY = 2 * 2**30  # bytes of address space, Python and the decoders included
 BINARY = LabelSpec(("background", "cell"), ids=(0, 255))
+COLORS = LabelSpec.from_colors({"background": (0, 0, 0), "cell": (255, 255, 255)}, ignore_index=255)
 ANY = LabelSpec(tuple(map(str, range(65_536))))
 
 
@@ -170,6 +172,10 @@ READERS: dict[str, tuple[Callable, Callable[..., bool]]] = {
     "gray": (lambda path: read_image(path, 1), lambda a: _is(a, np.uint8, (None, None, 1))),
     "cutout": (read_rgba, lambda a: _is(a, np.uint8, (None, None, 4))),
     "mask": (lambda path: read_mask(path, BINARY), lambda a: _is(a, np.uint8, (None, None)) and a.max() <= 1),
+    "colors": (
+        lambda path: read_color_mask(path, COLORS, ignore_unknown=True),
+        lambda a: _is(a, np.uint8, (None, None)),
+    ),
     "numbers": (lambda path: read_mask(path, ANY), lambda a: _is(a, np.int32, (None, None)) and a.min() >= 0),
     "depth": (lambda path: read_depth(path, 1.0), lambda a: _is(a, np.float32, (None, None))),
     "stack": (read_stack, lambda a: _is(a, np.uint8, (None, None, None))),

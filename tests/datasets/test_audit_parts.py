@@ -91,7 +91,7 @@ class TestParts:
         masks = [MaskFacts("a", counts=dict.fromkeys(values, 10)), MaskFacts("b", counts=dict.fromkeys(values[:1], 10))]
         assert proposal(masks) == arguments
         if arguments:
-            known = declaration(arguments)
+            known = declaration(arguments).labels
             assert known is not None and set(values) <= set(known.lookup())
 
     def test_a_stray_number_in_one_mask_of_many_is_not_proposed(self):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
+from .color_masks import read_colors
+from .files import PathLike
+from .layout import MaskValues
 
 
-def declared_labels(
+def declared_masks(
     subject: str,
+    root: PathLike = "",
     *,
     names: Sequence[str] | None = None,
     classes: int | None = None,
@@ -19,38 +25,71 @@ def declared_labels(
     ignore_index: int | None = None,
     swap_pairs: Sequence[tuple[int, int]] = (),
     side: Literal["viewer", "subject"] | None = None,
-) -> LabelSpec:
-    """Create the label set of a user's own data.
+    colors: Mapping[str, Sequence[int]] | PathLike | None = None,
+    ignore_colors: Sequence[Sequence[int]] = (),
+    unknown_color: Literal["error", "ignore"] = "error",
+) -> MaskValues:
+    """Declare the classes of a user's own data, and their values in mask files.
 
     Args:
         subject: Name of the dataset in errors.
-        names: Class names; alternatively `classes`.
+        root: Folder of the data.
+        names: Class names; alternatively `classes` or `colors`.
         classes: Number of classes without names.
         ids: The value of each class in mask files, e.g. (0, 255).
         ignore_ids: File values of unlabeled pixels.
         ignore_index: The value of these pixels in loaded masks, e.g. 255.
         swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
         side: Whether left and right are the viewer's or the subject's.
+        colors: For masks of colors, class name → color, or a file of these relative to `root`; see `read_colors`.
+        ignore_colors: Colors of unlabeled pixels.
+        unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
 
     Raises:
         ConfigError: Missing or inconsistent arguments.
+        DataError: A file of colors that cannot be used.
 
     Examples:
-        >>> declared_labels("Folder", classes=2, ids=(0, 255)).lookup()
+        >>> declared_masks("Folder", classes=2, ids=(0, 255)).labels.lookup()
         {0: 0, 255: 1}
+        >>> declared_masks("Folder", colors={"cell": (0, 0, 0), "wall": (0, 255, 0)}).how
+        'colors'
     """
     if isinstance(names, str):
         raise ConfigError(
             "names are not a list", subject=subject, expected='["background", "cell"]', found=repr(names),
             hint="""on the command line quote the whole argument: --set 'data.names=["background", "cell"]'""",
         )  # fmt: skip
+    if unknown_color not in ("error", "ignore"):
+        raise ConfigError("wrong unknown_color", subject=subject, expected="error | ignore", found=repr(unknown_color),
+                          hint="set it to one of these")  # fmt: skip
+    ignores = unknown_color == "ignore"
+    if colors is not None:
+        given = {"names": names, "classes": classes, "ids": ids, "ignore_ids": ignore_ids or None}
+        if others := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                "masks of colors with other declarations", subject=subject, expected="only colors",
+                found=", ".join(others), hint="colors gives the names, in the order of the classes",
+            )  # fmt: skip
+        if isinstance(colors, str | os.PathLike):
+            colors = read_colors(Path(root, colors))
+        if ignore_index is None and (ignores or ignore_colors):
+            ignore_index = 255
+        labels = LabelSpec.from_colors(colors, ignore_colors, ignore_index, swap_pairs=tuple(swap_pairs), side=side)
+        return MaskValues(labels, "colors", ignore_unknown=ignores)
+    if ignores or ignore_colors:
+        raise ConfigError("ignored colors without colors", subject=subject, expected="colors={name: [r, g, b], …}",
+                          hint="declare colors, or use ignore_ids for masks of numbers")  # fmt: skip
     if names is None and classes is None:
-        raise ConfigError("classes are not declared", subject=subject, hint='set names=["background", …] or classes=2')
+        raise ConfigError(
+            "classes are not declared", subject=subject,
+            hint='set names=["background", …] or classes=2, or colors={…} for masks of colors',
+        )  # fmt: skip
     if names is not None and classes is not None and len(names) != classes:
         raise ConfigError(
             "names and classes differ", expected=f"{classes} names", found=len(names), hint="set only one"
         )
-    return LabelSpec(
+    labels = LabelSpec(
         names=tuple(names) if names is not None else tuple(map(str, range(classes or 0))),
         ids=tuple(ids or ()),
         ignore_ids=tuple(ignore_ids),
@@ -58,6 +97,7 @@ def declared_labels(
         swap_pairs=tuple(swap_pairs),
         side=side,
     )
+    return MaskValues(labels)
 
 
 def check_reading(subject: str, channels: int, val_fraction: float) -> None:

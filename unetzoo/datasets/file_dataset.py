@@ -10,11 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..errors import DataError, ImageDecodeError, LayoutError, PairingError
-from ..labels import LabelSpec
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split, seeded_split
-from .files import PathLike, check_same_size, read_image, read_mask
-from .layout import FileLayout
+from .files import PathLike, check_same_size, read_image
+from .layout import FileLayout, MaskValues
 from .listing import list_folder, shown, summary
 from .tree import Item, list_files, share_files, sort_files
 
@@ -45,7 +44,7 @@ class FileDataset(SegmentationDataset):
     Args:
         root: The folder of the data, or an archive (.zip, .tar, .tar.gz, …).
         split: One of `splits`.
-        labels: The label set, if the user declares it.
+        values: The values of label files, if the user declares them.
         transform: `transform(sample, rng) -> sample`, or None.
         options: Arguments of the subclass for `layouts_for` and `divide`.
 
@@ -81,7 +80,7 @@ class FileDataset(SegmentationDataset):
         root: PathLike,
         split: str | None = "train",
         *,
-        labels: LabelSpec | None = None,
+        values: MaskValues | None = None,
         transform: SampleTransform | None = None,
         **options: Any,
     ) -> None:
@@ -89,7 +88,9 @@ class FileDataset(SegmentationDataset):
             check_split(split, self.splits, type(self).__name__)
         self.root, self.split = data_root(root), split
         self.layout = self._choose(self.layouts_for(**options), split)
-        labels = labels or self.layout.labels
+        if values is not None:
+            self.layout = self.layout.with_values(values)
+        labels = values.labels if values is not None else self.layout.labels
         assert labels is not None, "a layout without labels needs a subclass that declares them"
         super().__init__(labels=labels, split=split, transform=transform)
         self.files = self._find(split, options)
@@ -121,7 +122,7 @@ class FileDataset(SegmentationDataset):
     def read_labels(self, path: Path) -> np.ndarray:
         """Decode a label file to class indices."""
         values = self.layout.values_of(path.relative_to(self.root).as_posix())
-        return read_mask(path, self.labels) if values is None else values.read(path)
+        return (values or MaskValues(self.labels)).read(path)
 
     def load(self, index: int) -> Sample:
         """Decode one sample."""
@@ -171,7 +172,7 @@ class FileDataset(SegmentationDataset):
     def _refuse_lossy(self, masks: Iterable[str]) -> None:
         """Refuse class indices in JPEG files before any is read."""
         lossy = [str(self.root / path) for path in masks if path.lower().endswith((".jpg", ".jpeg"))
-                 and ((values := self.layout.values_of(path)) is None or values.how == "numbers")]  # fmt: skip
+                 and ((values := self.layout.values_of(path)) is None or values.lossless)]  # fmt: skip
         if lossy:
             raise ImageDecodeError(
                 "labels in JPEG files, which are lossy", subject=self.root, expected="PNG", found=summary(lossy),

@@ -46,6 +46,11 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         refused = None
         if kind in LOSSY:
             refused = f"{kind}, which is lossy", "export the labels as PNG; those in a JPEG cannot be recovered"
+        elif image.mode in ("RGB", "RGBA"):
+            refused = (
+                f"mode {image.mode}",
+                "declare the color of each class with colors; `unetzoo doctor` proposes them",
+            )
         elif image.mode not in RAW_MODES:
             refused = f"mode {image.mode}", "save class indices as an 8 or 16 bit gray or palette PNG"
         if refused:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from .archive import data_root
 from .base import SampleTransform, refuse_division, seeded_split
-from .declared import check_reading, declared_labels
+from .color_masks import COLOR_FILES
+from .declared import check_reading, declared_masks
 from .file_dataset import FileDataset
 from .files import PathLike
 from .layout import FileLayout, FilePattern
@@ -27,7 +30,7 @@ class Folder(FileDataset):
        the images, chosen with `split_seed`, or one of n folds. All images of a `group` are on the same side. Use the
        same values for both.
 
-    Mask values are declared, never guessed: 0, 1, 2, … unless `ids` is given.
+    Mask values are declared, never guessed: 0, 1, 2, … unless `ids` or `colors` is given.
 
     Args:
         root: The folder with the other folders, or an archive (.zip, .tar, .tar.gz, …).
@@ -41,6 +44,10 @@ class Folder(FileDataset):
         ignore_index: The value of these pixels in loaded masks, e.g. 255.
         swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
         side: Whether left and right are the viewer's or the subject's.
+        colors: For masks of colors, instead of names and ids: class name → color, e.g. {"road": (128, 64, 128)}, or a
+            file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
+        ignore_colors: Colors of unlabeled pixels.
+        unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
         channels: 3 for RGB images, 1 for gray ones.
         mask_suffix: Suffix of the stems of masks, e.g. "_mask".
         val_fraction: Share of "val" without folders of splits.
@@ -84,6 +91,9 @@ class Folder(FileDataset):
         ignore_index: int | None = None,
         swap_pairs: Sequence[tuple[int, int]] = (),
         side: Literal["viewer", "subject"] | None = None,
+        colors: Mapping[str, Sequence[int]] | PathLike | None = None,
+        ignore_colors: Sequence[Sequence[int]] = (),
+        unknown_color: Literal["error", "ignore"] = "error",
         channels: Literal[1, 3] = 3,
         mask_suffix: str = "",
         val_fraction: float = 0.2,
@@ -93,12 +103,13 @@ class Folder(FileDataset):
         transform: SampleTransform | None = None,
     ) -> None:
         check_reading("Folder", channels, val_fraction)
-        labels = declared_labels(
-            "Folder", names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
-            swap_pairs=swap_pairs, side=side,
+        root = data_root(root)
+        values = declared_masks(
+            "Folder", root, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
+            swap_pairs=swap_pairs, side=side, colors=colors, ignore_colors=ignore_colors, unknown_color=unknown_color,
         )  # fmt: skip
         super().__init__(
-            root, split, labels=labels, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
+            root, split, values=values, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
             channels=channels, val_fraction=val_fraction, split_seed=split_seed, group=group, fold=fold,
         )  # fmt: skip
 
@@ -115,6 +126,7 @@ class Folder(FileDataset):
             return FileLayout(
                 name, about.format(images, masks), (FilePattern("image", image), FilePattern("mask", mask)),
                 options={key: value for key, value in given.items() if value != usual[key]},
+                aside=tuple(map(re.escape, COLOR_FILES)),
                 gray=options.get("channels") == 1, sample_names="photo_{}", certainty=0.6 if given == usual else 0.5,
             )  # fmt: skip
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..labels import LabelSpec
 from .annotations import AnnotationFiles
+from .color_masks import read_color_mask
 from .files import map_labels, read_image, read_mask
 from .listing import IMAGE_SUFFIXES
 
@@ -32,16 +33,24 @@ class MaskValues:
 
     Args:
         labels: The file values of the classes; None if the user declares them.
-        how: "numbers": the stored values. "shown": the displayed gray, independent of palette indices. "thresholded":
-            gray of at least `threshold` is class 1; lossy files are accepted.
+        how: "numbers": the stored values. "colors": the displayed colors; see `LabelSpec.from_colors`. "shown": the
+            displayed gray, independent of palette indices. "thresholded": gray of at least `threshold` is class 1;
+            lossy files are accepted.
         otherwise: Alternative values, if they are the only ones in a file.
         threshold: Least gray of class 1, for thresholded masks.
+        ignore_unknown: Whether undeclared colors are ignored pixels, instead of an error.
     """
 
     labels: LabelSpec | None
-    how: Literal["numbers", "shown", "thresholded"] = "numbers"
+    how: Literal["numbers", "colors", "shown", "thresholded"] = "numbers"
     otherwise: LabelSpec | None = None
     threshold: int = 128
+    ignore_unknown: bool = False
+
+    @property
+    def lossless(self) -> bool:
+        """Whether lossy files are refused by their name."""
+        return self.how in ("numbers", "colors")
 
     def of(self, values: Iterable[int]) -> MaskValues:
         """The meaning for a file with these values."""
@@ -58,6 +67,8 @@ class MaskValues:
         """
         if self.labels is not None and self.how == "numbers":
             return read_mask(path, self.labels)
+        if self.labels is not None and self.how == "colors":
+            return read_color_mask(path, self.labels, ignore_unknown=self.ignore_unknown)
         gray = read_image(path, channels=1)[..., 0]
         if self.how == "thresholded":
             return (gray >= self.threshold).astype(np.uint8)
@@ -223,11 +234,17 @@ class FileLayout:
 
     def values_of(self, path: str) -> MaskValues | None:
         """The meaning of the values in a label file; None if the user declares it."""
-        if self.stacked or self.joined:
-            return self.of("mask")[0].values
-        fitting = (file for file, expression in self.patterns if file.role == "mask" and expression.fullmatch(path))
-        own = next((file.values for file in fitting if file.values), None)
+        if self.stacked or self.joined or self.table:
+            own = self.of("mask")[0].values
+        else:
+            fitting = (file for file, expression in self.patterns if file.role == "mask" and expression.fullmatch(path))
+            own = next((file.values for file in fitting if file.values), None)
         return own or (MaskValues(self.labels) if self.labels else None)
+
+    def with_values(self, values: MaskValues) -> FileLayout:
+        """The layout with label files of these values, as declared by the user."""
+        files = (replace(file, values=values) if file.role == "mask" else file for file in self.files)
+        return replace(self, files=tuple(files))
 
     def read_first(self, masks: Sequence[str]) -> list[str]:
         """The label files of a sample that are read: one, or one per part; more are a fault."""

@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import ConfigError, DataError, did_you_mean
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, refuse_division, seeded_split
-from .declared import check_reading, declared_labels
+from .color_masks import COLOR_FILES
+from .declared import check_reading, declared_masks
 from .depth_files import check_scale, read_depth
-from .files import PathLike, check_same_size, read_image, read_mask
+from .files import PathLike, check_same_size, read_image
 from .layout import FileLayout, FilePattern
 from .listing import list_folder, shown, summary
 from .table import Row, read_table
@@ -56,6 +57,10 @@ class Csv(SegmentationDataset):
         ignore_index: The value of these pixels in loaded masks, e.g. 255.
         swap_pairs: Pairs of classes that are exchanged when an image is mirrored.
         side: Whether left and right are the viewer's or the subject's.
+        colors: For masks of colors, instead of names and ids: class name → color, e.g. {"road": (128, 64, 128)}, or a
+            file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
+        ignore_colors: Colors of unlabeled pixels.
+        unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
         channels: 3 for RGB images, 1 for gray ones.
         depth_scale: Value of one unit of depth files, e.g. 0.001 to convert millimeters to meters.
         depth_gaps: Depth of 0, NaN or infinity means "unknown": it becomes 0, and samples have a mask `valid`.
@@ -107,6 +112,9 @@ class Csv(SegmentationDataset):
         ignore_index: int | None = None,
         swap_pairs: Sequence[tuple[int, int]] = (),
         side: Literal["viewer", "subject"] | None = None,
+        colors: Mapping[str, Sequence[int]] | PathLike | None = None,
+        ignore_colors: Sequence[Sequence[int]] = (),
+        unknown_color: Literal["error", "ignore"] = "error",
         channels: Literal[1, 3] = 3,
         depth_scale: float | None = None,
         depth_gaps: bool = False,
@@ -122,14 +130,16 @@ class Csv(SegmentationDataset):
         if split is not None and split not in splits:
             raise ConfigError("unknown split", subject="Csv", expected=" | ".join(splits), found=repr(split),
                               hint=did_you_mean(split, splits, "split"))  # fmt: skip
-        labels = declared_labels(
-            "Csv", names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
-            swap_pairs=swap_pairs, side=side,
+        folder, file = self._locate(root, manifest)
+        self.values = declared_masks(
+            "Csv", folder, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
+            swap_pairs=swap_pairs, side=side, colors=colors, ignore_colors=ignore_colors, unknown_color=unknown_color,
         )  # fmt: skip
-        super().__init__(labels=labels, split=split, transform=transform)
+        assert self.values.labels is not None
+        super().__init__(labels=self.values.labels, split=split, transform=transform)
         check_scale(depth_scale)
         self.channels, self.depth_scale, self.depth_gaps = channels, depth_scale, depth_gaps
-        self.root, self.manifest = self._locate(root, manifest)
+        self.root, self.manifest = folder, file
         table = read_table(self.manifest, {role: columns.get(role, role) for role in ROLES}, REQUIRED | set(columns),
                            delimiter)  # fmt: skip
         self.roles = tuple(role for role in FILES if role in table.roles)
@@ -159,7 +169,8 @@ class Csv(SegmentationDataset):
         folder = data_root(root)
         if manifest is not None:
             return folder, folder / manifest
-        found = sorted(path for path in list_folder(folder, self.how_to_get) if path.suffix.lower() in _SUFFIXES)
+        found = sorted(path for path in list_folder(folder, self.how_to_get)
+                       if path.suffix.lower() in _SUFFIXES and path.name not in COLOR_FILES)  # fmt: skip
         if len(found) != 1:
             raise DataError("several manifests" if found else "no manifest", subject=folder, expected="one CSV file",
                             found=shown(path.name for path in found or sorted(folder.iterdir())),
@@ -201,7 +212,7 @@ class Csv(SegmentationDataset):
         name, *files = self.files[index]
         paths = dict(zip(self.roles, files, strict=True))
         image = read_image(paths["image"], self.channels)
-        sample: Sample = {"image": image, "mask": read_mask(paths["mask"], self.labels)}
+        sample: Sample = {"image": image, "mask": self.values.read(paths["mask"])}
         check_same_size(image, sample["mask"], paths["image"], paths["mask"])
         if "depth" in paths:
             depth = read_depth(paths["depth"], self.depth_scale)

@@ -13,14 +13,13 @@ from .facts import MaskFacts, Record
 from .probe import label_map, read_depth_facts, read_image_facts, read_mask_facts
 
 
-def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | None) -> Record:
+def examine(root: Path, item: Item, layout: FileLayout) -> Record:
     """Read the files of a sample of images and masks.
 
     Args:
         root: Root of the data.
         item: The files of the sample.
-        layout: Its layout.
-        declared: The label set declared by the user, if the layout has none of its own.
+        layout: Its layout, with the mask values that the user declares.
     """
     record = Record(item.key, item.split)
     for file in item.of("image")[:1]:
@@ -31,7 +30,7 @@ def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | No
         record.background = read_image_facts(root, file)
     for file in item.of("depth")[:1]:
         record.depth = read_depth_facts(root, file)
-    record.masks, numbers, reading = read_labels(root, layout.read_first(item.of("mask")), layout, declared)
+    record.masks, numbers, reading = read_labels(root, layout.read_first(item.of("mask")), layout)
     if numbers is not None:
         record.label_map = label_map(numbers, reading)
         for file in set(item.of("mask")).difference(layout.read_first(item.of("mask"))):
@@ -41,7 +40,7 @@ def examine(root: Path, item: Item, layout: FileLayout, declared: LabelSpec | No
 
 def _compared(root: Path, file: str, layout: FileLayout, classes: np.ndarray) -> tuple[str, int, float] | None:
     """A label file that is not read, and the number and share of pixels in which it differs from the one that is."""
-    _, numbers, reading = read_labels(root, [file], layout, None)
+    _, numbers, reading = read_labels(root, [file], layout)
     if numbers is None or numbers.shape != classes.shape:
         return None
     different = class_indices(numbers, reading.labels) != classes
@@ -60,12 +59,12 @@ def class_indices(numbers: np.ndarray, labels: LabelSpec | None) -> np.ndarray:
 
 
 def read_labels(
-    root: Path, files: list[str], layout: FileLayout, declared: LabelSpec | None
+    root: Path, files: list[str], layout: FileLayout
 ) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
     """Facts of the mask files of a sample, its values as the dataset reads them, and their meaning."""
     if layout.joined:
         return _paint_parts(root, files, layout)
-    reading = (layout.values_of(files[0]) if files else None) or MaskValues(declared)
+    reading = (layout.values_of(files[0]) if files else None) or MaskValues(layout.labels)
     if not files:
         return [], None, reading
     facts, numbers = read_mask_facts(root, files[0], reading)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from ..datasets.layout import FileLayout, MaskValues
 from ..datasets.tree import Inventory, Tree, sort_files
 from ..errors import DataError, LayoutError
+from ..labels import LabelSpec, color_of
 from ..wording import pluralize
 from .alignment import BLOCK, compare
 from .examine import examine
@@ -21,7 +22,8 @@ from .facts import Record
 from .findings import Findings
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_undeclared, check_values
-from .propose import as_options, declaration, proposal
+from .probe import is_colored
+from .propose import as_options, color_proposal, declaration, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
@@ -30,6 +32,7 @@ from .split_building import Options, build_splits, files_by_split, raise_first
 from .stacks import examine_stacks
 
 Progress = Callable[[int, int], None]
+_HEADERS = 25  # masks that are looked at to decide whether masks are colors
 
 
 class FolderAudit:
@@ -50,9 +53,17 @@ class FolderAudit:
         if dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.user_labels = layout.labels is None  # the dataset has no labels of its own: the user declares them
-        self.declared = declaration(self.options) if self.user_labels else layout.labels
-        self.declared_by_user = self.user_labels and self.declared is not None
+        values = declaration(self.options, tree.root) if self.user_labels else None
+        if values is not None:
+            self.layout = self.layout.with_values(values)
+        self.declared_by_user = values is not None
         self.proposed: dict[str, Any] = {}
+
+    @property
+    def declared(self) -> LabelSpec | None:
+        """The label set of the layout, or the declared or proposed one."""
+        values = self.layout.of("mask")[0].values if self.user_labels else None
+        return values.labels if values is not None else self.layout.labels
 
     def run(self, limit: int | None, workers: int | None, progress: Progress | None) -> tuple[Report, list[Record]]:
         """Read the files and check them.
@@ -65,6 +76,7 @@ class FolderAudit:
             self._raise_no_samples()
         check_pairing(inventory, self.layout, self.found)
         self._propose_threshold(inventory)
+        self._expect_colors(inventory)
         records = self._read(inventory, limit, workers, progress)
         for record in records:
             check_record(record, self.layout, self.found)
@@ -114,7 +126,7 @@ class FolderAudit:
             compare(records, self.found)
             return records
         items = [inventory.items[index] for index in spread(len(inventory.items), limit)]
-        work = partial(examine, root, layout=layout, declared=None if layout.labels else self.declared)
+        work = partial(examine, root, layout=layout)
         records = []
         with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             warnings.simplefilter("ignore")  # Pillow's warnings about broken files become findings
@@ -140,16 +152,34 @@ class FolderAudit:
             (self.layout,) = declared_layouts(EXPORT, self.options | self.proposed)
             self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}, which need a threshold")
 
+    def _expect_colors(self, inventory: Inventory) -> None:
+        """Read undeclared masks as colors if most of them have three channels."""
+        if not self.user_labels or self.declared is not None:
+            return
+        masks = [file for item in inventory.items for file in item.of("mask")[:1]]
+        some = [masks[index] for index in spread(len(masks), _HEADERS)]
+        if 2 * sum(is_colored(self.tree.root / file) for file in some) > len(some):
+            self.layout = self.layout.with_values(MaskValues(None, "colors"))
+
     def _propose(self, records: Sequence[Record]) -> None:
         """Propose a declaration of undeclared labels, and continue with it."""
         masks = [mask for record in records for mask in record.masks]
         if self.declared is not None or not masks:
             return
-        self.proposed |= proposal(masks) or {}
-        self.declared = declaration(self.proposed)
-        values = sorted({value for mask in masks for value in mask.counts})
-        more = f", … ({len(values)} values)" if len(values) > 12 else ""
-        held = f"values {', '.join(map(str, values[:12]))}{more}" if values else "none is readable"
+        counts = sum((Counter(mask.counts) for mask in masks), Counter())
+        values = self.layout.of("mask")[0].values
+        if values is not None and values.how == "colors":
+            self.proposed |= color_proposal(masks, self.tree) or {}
+            shown = [f"{color_of(value)} ({count:,} px)" for value, count in counts.most_common()]
+        else:
+            self.proposed |= proposal(masks) or {}
+            shown = [str(value) for value in sorted(counts)]
+        declared = declaration(self.proposed, self.tree.root)
+        if declared is not None:
+            self.layout = self.layout.with_values(declared)
+        kind = "colors" if values is not None else "values"
+        more = f", … ({len(shown)} {kind})" if len(shown) > 12 else ""
+        held = f"{kind} {', '.join(shown[:12])}{more}" if shown else "none is readable"
         self.found.add("undeclared-labels", "masks", held)
 
     def _divide(self, inventory: Inventory, records: Sequence[Record]) -> dict[str, str]:

@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
     ),
     "rgb-mask": _error(
         "the mask contains colors instead of class numbers",
-        f"map each color to its class number, and {_SAVE_AS_INDICES}",
+        "declare the color of each class with colors, or save class numbers",
     ),
     "alpha-mask": _error("the mask has an alpha channel beside its class numbers", _SAVE_AS_INDICES),
     "sixteen-bit-mask": _error(
@@ -118,6 +118,10 @@ KINDS: dict[str, Kind] = {
         "subtract the offset, or declare the values of the files in ids",
     ),
     "out-of-range-id": _error("values that are not declared", "declare them in ids or ignore_ids, or correct the mask"),
+    "unknown-color": _error(
+        "colors that are not declared",
+        'declare them in colors or ignore_colors, correct the mask, or set unknown_color="ignore"',
+    ),
     "all-ignored": _warning(
         "no pixel of the mask is labeled: nothing can be learned from the sample, and its scores are undefined",
         "remove the sample, or label it",

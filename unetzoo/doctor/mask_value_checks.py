@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ..datasets.color_masks import nearest
 from ..datasets.layout import MaskValues
-from ..labels import LabelSpec
+from ..labels import LabelSpec, color_of
 from .facts import MaskFacts, Roughness
 from .findings import Findings
 
@@ -25,7 +26,8 @@ def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings)
     """Compare the values of all masks with the declared ones."""
     judged = [(facts, reading.of(facts.counts)) for facts, reading in masks if facts.counts and reading.labels]
     judged = [(facts, reading) for facts, reading in judged if reading.how != "thresholded"]
-    step, palette = _common_step(judged), _common_palette(judged)
+    numbers = [(facts, reading) for facts, reading in judged if reading.how != "colors"]
+    step, palette = _common_step(numbers), _common_palette(numbers)
     smeared = _pooled(facts.roughness for facts, reading in judged if _strange(facts, reading))
     for facts, reading in judged:
         code = "shifted-ids" if step else _accident(facts, reading, smeared, palette=palette)
@@ -33,7 +35,8 @@ def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings)
             # ramps of declared values only may be thin classes, unless other masks show where they come from
             doubtful = not step and not _strange(facts, reading) and not ramped(smeared)
             detail = f"all by {step:+d}" if step else _shown(facts, reading)
-            found.add(code, facts.file, detail, "warning" if doubtful else None)
+            ignored = code == "unknown-color" and reading.ignore_unknown
+            found.add(code, facts.file, detail, "note" if ignored else "warning" if doubtful else None)
         elif facts.lossy:
             found.add("jpeg-mask", facts.file, "all its values are declared ones", "warning")
 
@@ -72,6 +75,8 @@ def _accident(facts: MaskFacts, reading: MaskValues, others: Roughness, *, palet
         return _smeared(own, others, values, known) if sure else ""
     if facts.lossy:
         return "jpeg-mask"
+    if reading.how == "colors":
+        return _smeared(own, others, set(), known) if sure else "unknown-color"
     if values <= {0, 255}:
         return "zero-255"
     if values <= {0, 1}:
@@ -96,7 +101,7 @@ def ramped(rough: Roughness) -> bool:
 def _smeared(own: Roughness, others: Roughness, values: set[int], known: set[int]) -> str:
     """JPEG or interpolation; a mask with too few traces follows the others."""
     rough = others if ramped(others) else own
-    overshot = max(values) > max(known)  # which interpolation between declared values never does
+    overshot = max(values, default=0) > max(known)  # which interpolation between declared values never does
     return "jpeg-values" if overshot or rough.astray > _STREWN * rough.between else "interpolated-ids"
 
 
@@ -162,6 +167,10 @@ def _shown(facts: MaskFacts, reading: MaskValues) -> str:
     strange = Counter({value: facts.counts[value] for value in _strange(facts, reading)})
     if not strange:
         return f"{facts.roughness.between:,} of {facts.roughness.changes:,} borders are ramps"
+    if reading.how == "colors" and reading.labels is not None:
+        near = (f"{color_of(value)} ({count:,} px, nearest {nearest(value, reading.labels)})"
+                for value, count in strange.most_common(5))  # fmt: skip
+        return ", ".join(near) + (f", … ({len(strange)} colors)" if len(strange) > 5 else "")
     most = ", ".join(f"{value} ({count:,} px)" for value, count in strange.most_common(5))
     return most + (f", … ({len(strange)} values)" if len(strange) > 5 else "")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..datasets.color_masks import COLOR_MODES, color_numbers
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
 from ..datasets.layout import MaskValues
 from ..errors import UnsupportedImageError
@@ -23,6 +25,7 @@ Facts = TypeVar("Facts", bound=FileFacts)
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
 _ORIENTATION = 0x0112
 _ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
+_MOST_VALUES = 4096
 _DEPTH_MODES = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 
 
@@ -175,12 +178,15 @@ def roughness(numbers: np.ndarray) -> Roughness:
 
 
 def count_numbers(numbers: np.ndarray) -> dict[int, int]:
-    """Number of pixels of each value."""
+    """Number of pixels of each value; of more than 4,096 values, the most frequent."""
     if numbers.size and numbers.dtype.kind == "u" and numbers.dtype.itemsize <= 2:
         counts = np.bincount(numbers.ravel())
         values = np.flatnonzero(counts)
         return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
     values, counts = np.unique(numbers, return_counts=True)
+    if len(values) > _MOST_VALUES:
+        kept = np.sort(np.argpartition(counts, -_MOST_VALUES)[-_MOST_VALUES:])
+        values, counts = values[kept], counts[kept]
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
@@ -192,9 +198,13 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
         return facts, None
     image, packing = opened
     facts.lossy = facts.format in LOSSY
-    numbers = _stored_numbers(image, packing, facts) if reading.how == "numbers" else _shown_numbers(image, facts)
+    if reading.how == "colors":
+        numbers = _shown_colors(image, facts)
+    else:
+        numbers = _stored_numbers(image, packing, facts) if reading.how == "numbers" else _shown_numbers(image, facts)
     if numbers is not None:
-        facts.counts, facts.roughness = count_numbers(numbers), roughness(numbers)
+        grays = np.asarray(image.convert("L")) if reading.how == "colors" else numbers
+        facts.counts, facts.roughness = count_numbers(numbers), roughness(grays)
         facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
         if reading.how == "thresholded":
             numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
@@ -217,6 +227,27 @@ def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.nd
         image, packing = image.convert("L"), "L;1"
     numbers = np.asarray(image)
     return numbers // SMALL_GRAYS[packing] if packing in SMALL_GRAYS else numbers
+
+
+def _shown_colors(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
+    if facts.lossy:
+        return _failed(facts, "jpeg-mask", facts.format)
+    if facts.bits > 8 or image.mode not in COLOR_MODES:
+        fault = {"F": "float-mask"}.get(image.mode, "sixteen-bit-mask" if facts.bits > 8 else "unsupported-image")
+        return _failed(facts, fault, f"mode {image.mode}")
+    if image.mode in _ALPHA_MODES:
+        facts.detail = f"mode {image.mode}"
+    return color_numbers(image)
+
+
+def is_colored(path: Path) -> bool:
+    """Whether a file has three channels, from its header."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            return image.mode in ("RGB", "RGBA")
+    except Exception:  # a broken file is reported when it is read
+        return False
 
 
 def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:

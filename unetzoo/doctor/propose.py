@@ -8,15 +8,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..datasets.declared import declared_labels
+import numpy as np
+
+from ..datasets.color_masks import COLOR_FILES, read_colors
+from ..datasets.declared import declared_masks
+from ..datasets.files import PathLike
+from ..datasets.layout import MaskValues
+from ..datasets.tree import Tree
 from ..errors import ConfigError, UnetzooError
-from ..labels import LabelSpec
+from ..labels import LabelSpec, color_of
 from ..registry import keywords
 from ..wording import inline
 from .facts import MaskFacts
 from .mask_value_checks import ramped
 
 _MOST_CLASSES = 256
+_MOST_COLORS = 4096  # more are those of smoothed masks
+_EXPLAINED = 0.99  # share of the pixels whose colors a file must list
+_SIMILAR, _OUTNUMBERED = 16, 50  # difference per channel to a color that is this many times more frequent
+_NOT_RARE = 0.005  # share of the pixels, in smoothed masks
 
 
 def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
@@ -50,22 +60,60 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     return {"classes": len(classes), "ids": classes, **ignored}
 
 
+def color_proposal(masks: Sequence[MaskFacts], tree: Tree) -> dict[str, Any] | None:
+    """Arguments that declare the colors found, by a file of the data that lists them if there is one.
+
+    Left out are colors that hardly differ from a far more frequent one, and in smoothed masks the rare ones.
+    """
+    pixels = sum((Counter(mask.counts) for mask in masks), Counter())
+    total = pixels.total()
+    for file in (file for file in COLOR_FILES if file in tree.files):
+        try:
+            known = LabelSpec.from_colors(read_colors(tree.root / file)).ids
+        except UnetzooError:
+            continue
+        if sum(pixels[color] for color in known) >= _EXPLAINED * total:
+            return {"colors": file}
+    if len(pixels) > _MOST_COLORS or any(map(_smeared, masks)):
+        kept = [color for color, count in pixels.items() if count >= _NOT_RARE * total]
+    else:
+        kept = _apart(pixels)
+    if not 2 <= len(kept) <= _MOST_CLASSES:
+        return None
+    ordered = sorted(kept, key=lambda color: (color != 0, -pixels[color], color))
+    return {"colors": {"background" if color == 0 else f"class_{index}": list(color_of(color))
+                       for index, color in enumerate(ordered)}}  # fmt: skip
+
+
+def _apart(pixels: Counter[int]) -> list[int]:
+    """The colors without those that hardly differ from a far more frequent one."""
+    frequent = dict(pixels.most_common(_MOST_CLASSES))
+    shades, counts = np.array([color_of(color) for color in frequent]), np.array(list(frequent.values()))
+
+    def stray(color: int) -> bool:
+        similar = abs(shades - color_of(color)).max(axis=1) <= _SIMILAR
+        return bool((similar & (counts >= _OUTNUMBERED * pixels[color])).any())
+
+    return [color for color in pixels if not stray(color)]
+
+
 def _smeared(mask: MaskFacts) -> bool:
     """Whether interpolation or JPEG has scattered values over the mask."""
     return mask.lossy or ramped(mask.roughness)
 
 
-def declaration(options: Mapping[str, Any]) -> LabelSpec | None:
-    """The label set declared by arguments of `folder` or `csv`; None if they declare none.
+def declaration(options: Mapping[str, Any], root: PathLike = "") -> MaskValues | None:
+    """The masks declared by arguments of `folder` or `csv`; None if they declare none.
 
     Raises:
         ConfigError: They contradict each other.
+        DataError: A file of colors that cannot be used.
     """
-    given = {name: options[name] for name in keywords(declared_labels) if name in options and name != "subject"}
-    if given.get("names") is None and given.get("classes") is None:
+    given = {name: options[name] for name in keywords(declared_masks) if name in options}
+    if all(given.get(name) is None for name in ("names", "classes", "colors")):
         return None
     try:
-        return declared_labels("the labels", **given)
+        return declared_masks("the labels", **{**given, "root": root})
     except UnetzooError:
         raise
     except (TypeError, ValueError) as error:

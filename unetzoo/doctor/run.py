@@ -98,8 +98,9 @@ def audit(
         if layout.annotations is not None:
             report, records, look = _audit_annotations(root, name, layout, arguments, splits, found, limit, progress)
         else:
-            report, records = FolderAudit(tree, name, layout, arguments, splits, found).run(limit, workers, progress)
-            look = look_into_files(root, layout, report.labels)
+            folder = FolderAudit(tree, name, layout, arguments, splits, found)
+            report, records = folder.run(limit, workers, progress)
+            look = look_into_files(root, folder.layout)
         report.source, report.fits = os.fspath(source), fits
     report.findings = tuple(found)
     if sheet is not None:

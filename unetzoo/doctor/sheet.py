@@ -50,18 +50,18 @@ def draw_sheet(
                         hint="choose a file in a writable folder") from error  # fmt: skip
 
 
-def look_into_files(root: Path, layout: FileLayout, declared: LabelSpec | None) -> Look:
+def look_into_files(root: Path, layout: FileLayout) -> Look:
     """A function that reads samples of a folder again."""
 
     def look(record: Record) -> tuple[Image.Image | None, np.ndarray | None]:
         if layout.stacked:
-            return _slice_of(root, record, declared)
+            return _slice_of(root, record, layout.labels)
         image = None
         if record.image_file not in {mask.file for mask in record.masks}:
             opened = open_image(root, ImageFacts(record.image_file), "image")
             image = _as_rgb(opened[0]) if opened else None
-        _, numbers, reading = read_labels(root, [mask.file for mask in record.masks], layout, declared)
-        return image, None if numbers is None else class_indices(numbers, reading.labels or declared)
+        _, numbers, reading = read_labels(root, [mask.file for mask in record.masks], layout)
+        return image, None if numbers is None else class_indices(numbers, reading.labels)
 
     return look
 

@@ -14,7 +14,7 @@ from ..datasets.layout import FileLayout, MaskValues
 from ..labels import LabelSpec
 
 RNG = np.random.Generator
-MaskKind = Literal["index", "palette", "binary", "parts", "jpeg"] | None
+MaskKind = Literal["index", "palette", "colors", "binary", "parts", "jpeg"] | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TwinLayout:
         reader: Returns the samples of a written twin; uses file names only, so that broken files do not matter.
         splits: Splits with labels.
         options: Arguments of the dataset in addition to `root` and `split`.
-        declared: The labels, if the user declares them.
+        declared: The values of mask files, if the user declares them.
         palette: Whether mask files contain palette indices.
         count: Default number of samples.
         least: Smallest number of samples with which no split is empty.
@@ -62,7 +62,7 @@ class TwinLayout:
     reader: Callable[[Path], list[Pair]]
     splits: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
-    declared: LabelSpec | None = None
+    declared: MaskValues | None = None
     palette: bool = False
     count: int = 20
     least: int = 5
@@ -82,7 +82,7 @@ class TwinLayout:
     def values(self) -> MaskValues | None:
         """The values of the mask files that are read; None if there are none."""
         if self.declared is not None:
-            return MaskValues(self.declared)
+            return self.declared
         masks = self.layout.of("mask")
         return (masks[0].values or MaskValues(self.layout.labels)) if masks else None
 
@@ -97,14 +97,16 @@ class TwinLayout:
     def masks(self) -> MaskKind:
         """Encoding of classes in mask files.
 
-        "index" (gray values), "palette" (palette indices), "binary" (0 and 255), "parts" (one file of 0 and 255 per
-        part), "jpeg" (gray values to be thresholded), or None without masks.
+        "index" (gray values), "palette" (palette indices), "colors" (RGB), "binary" (0 and 255), "parts" (one file of
+        0 and 255 per part), "jpeg" (gray values to be thresholded), or None without masks.
         """
         values = self.values
         if values is None or values.labels is None:
             return None
         if self.layout.joined:
             return "parts"
+        if values.how == "colors":
+            return "colors"
         if values.how == "thresholded":
             return "jpeg"
         if values.how == "shown" or values.labels.ids == (0, 255):

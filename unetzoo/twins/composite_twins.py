@@ -13,6 +13,7 @@ from ..datasets.blending import paste
 from ..datasets.composites import GRID, PLACES
 from ..datasets.drawing import foreground
 from ..datasets.export_files import COMPOSITE, DEPTH, MASK, SCENE
+from ..datasets.layout import MaskValues
 from ..datasets.listing import natural_key
 from ..datasets.scenery import background
 from ..datasets.sources import Drawings, division
@@ -95,7 +96,7 @@ def _read_export(root: Path) -> list[Pair]:
 (_EXPORT,) = CompositesExport.layouts_for(mask_threshold=128)
 COMPOSITE_TWINS = {
     "csv": TwinLayout(
-        "csv", _LISTED, _write_manifest, _read_manifest, ("train", "val"), {"names": LISTED.names}, LISTED,
+        "csv", _LISTED, _write_manifest, _read_manifest, ("train", "val"), {"names": LISTED.names}, MaskValues(LISTED),
     ),
     "composites": TwinLayout(
         "composites", _SOURCES, _write_sources, _read_sources, ("train", "val", "test"), {"size": 64, "length": 20},

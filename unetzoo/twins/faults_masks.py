@@ -113,13 +113,17 @@ def _palette_to_gray(twin: PlantedTwin) -> None:
         twin.save(pair.masks[0], pixels(pair.masks[0], "L"))
 
 
-@fault("out-of-range-id", "a few pixels of an undeclared value", lambda at: has_masks(at) and at.masks != "jpeg")
-def _out_of_range(twin: PlantedTwin) -> None:
+def _strange_value(twin: PlantedTwin) -> None:
     pair = twin.pick()
     values = twin.values(pair).copy()
-    row, column = (int(twin.rng.integers(n - 3)) for n in values.shape)
-    values[row : row + 2, column : column + 3] = 200 if indexed(twin.layout) else 128
+    row, column = (int(twin.rng.integers(n - 3)) for n in values.shape[:2])
+    values[row : row + 2, column : column + 3] = 200 if indexed(twin.layout) else 127
     twin.set_values(pair, values)
+
+
+fault("out-of-range-id", "a few pixels of an undeclared value",
+      lambda at: has_masks(at) and at.masks not in ("jpeg", "colors"))(_strange_value)  # fmt: skip
+fault("unknown-color", "a few pixels of an undeclared color", lambda at: at.masks == "colors")(_strange_value)
 
 
 @fault("all-ignored", "a mask without a labeled pixel", lambda at: bool(
@@ -142,6 +146,9 @@ def _empty_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
     for path in pair.masks if twin.layout.masks == "parts" else pair.masks[:1]:
         values = twin.values(pair, path)
+        if twin.layout.masks == "colors":
+            twin.set_values(pair, np.full_like(values, values[0, 0]), path)
+            continue
         counts = {value: np.count_nonzero(values == value) for value in _class_values(twin)}
         most = 0 if twin.layout.masks in ("parts", "jpeg") else max(counts, key=counts.__getitem__)
         twin.set_values(pair, np.full_like(values, most), path)

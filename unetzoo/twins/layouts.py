@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from ..datasets import Folder
 from ..datasets.file_dataset import FileDataset
@@ -20,26 +21,36 @@ from .writing import Drawing, read_layout, write_layout
 
 OBJECTS = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(255,), ignore_index=255,
                     palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)))  # fmt: skip
+COLORS = LabelSpec.from_colors(dict(zip(OBJECTS.names, OBJECTS.palette, strict=True)))
 TWO = LabelSpec(("background", "object"), ids=(0, 255))
 
 
 def twin_layout(
-    dataset: str, target: type[FileDataset], layout: FileLayout, drawing: Drawing, declared: LabelSpec | None = None
+    dataset: str, target: type[FileDataset], layout: FileLayout, drawing: Drawing, declared: MaskValues | None = None
 ) -> TwinLayout:
     """A layout declared by a dataset as a `TwinLayout`."""
     options = dict(layout.options)
     if declared is not None:
-        ignored = {"ignore_ids": declared.ignore_ids, "ignore_index": declared.ignore_index}
-        options |= {"names": declared.names, "ids": declared.ids, **(ignored if declared.ignore_ids else {})}
+        options |= _declaration(declared)
     known = target.splits or ("train", "val")
     splits = tuple(split for split in ("train", "val", "test") if split in known and split not in layout.withheld)
     masks = layout.of("mask")
-    values = MaskValues(declared) if declared else masks[0].values or MaskValues(layout.labels)
+    values = declared or masks[0].values or MaskValues(layout.labels)
     return TwinLayout(
         dataset, layout, partial(write_layout, layout, values, drawing), partial(read_layout, layout, target, splits),
         splits, options, declared, drawing.palette, drawing.count,
         drawing.least or _least(target, layout, drawing, splits), drawing.size,
     )  # fmt: skip
+
+
+def _declaration(values: MaskValues) -> dict[str, Any]:
+    """The arguments of `folder` that declare mask values."""
+    labels = values.labels
+    assert labels is not None
+    if values.how == "colors":
+        return {"colors": dict(zip(labels.names, labels.palette, strict=True))}
+    ignored = {"ignore_ids": labels.ignore_ids, "ignore_index": labels.ignore_index}
+    return {"names": labels.names, "ids": labels.ids, **(ignored if labels.ignore_ids else {})}
 
 
 def _least(target: type[FileDataset], layout: FileLayout, drawing: Drawing, splits: tuple[str, ...]) -> int:
@@ -80,11 +91,13 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
         drawing = DRAWINGS.get(dataset, Drawing())
         found |= {layout.name: twin_layout(dataset, target, layout, drawing)
                   for layout in target.layouts_for() if layout.name and layout.name not in COMPOSITE_TWINS}  # fmt: skip
-    for name, about, labels in (
-        ("folder", "palette masks with unlabeled outlines", OBJECTS), ("folder-binary", "masks of 0 and 255", TWO),
-    ):  # fmt: skip
+    for name, about, values in (
+        ("folder", "palette masks with unlabeled outlines", MaskValues(OBJECTS)),
+        ("folder-binary", "masks of 0 and 255", MaskValues(TWO)),
+        ("folder-colors", "masks of colors", MaskValues(COLORS, "colors")),
+    ):
         flat = replace(Folder.layouts_for()[-1], name=name, about=f"your own: images/ and masks/ by stem; {about}")
-        found[name] = twin_layout("folder", Folder, flat, Drawing(palette=labels is OBJECTS), labels)
+        found[name] = twin_layout("folder", Folder, flat, Drawing(palette=values.labels is OBJECTS), values)
     return found | COMPOSITE_TWINS
 
 

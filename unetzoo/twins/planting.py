@@ -82,11 +82,11 @@ class PlantedTwin:
             self.save(pair.image, array)
 
     def values(self, pair: Pair, path: Path | None = None) -> np.ndarray:
-        """The values of a mask file; of binary masks the gray values."""
+        """The values of a mask file; of binary masks the gray values, of colors (H, W, 3)."""
         path = path or pair.masks[0]
         if pair.page is not None:
             return self._page(path, pair.page)
-        return pixels(path, None if indexed(self.layout) else "L")
+        return pixels(path, None if indexed(self.layout) or self.layout.masks == "colors" else "L")
 
     def set_values(self, pair: Pair, values: np.ndarray, path: Path | None = None) -> None:
         """Write a mask file in its encoding."""

@@ -21,7 +21,7 @@ Fields = dict[str, str]
 
 
 class Drawn(NamedTuple):
-    """A drawn sample: its image, and its mask as file values (of parts: bool, by name)."""
+    """A drawn sample: its image, and its mask as file values (of parts: bool, by name; of colors: (H, W, 3))."""
 
     image: np.ndarray
     labels: np.ndarray | dict[str, np.ndarray]
@@ -55,7 +55,7 @@ class Drawing:
         colors = {index: tuple((np.array(color) * 0.6 + 70).astype(int).tolist())
                   for index, color in enumerate(labels.palette)}  # fmt: skip
         image = paint(classes, colors, rng)  # type: ignore[arg-type]
-        stored = np.array(labels.ids, np.uint8)[classes]
+        stored = np.array(labels.palette if values.how == "colors" else labels.ids, np.uint8)[classes]
         ignored = [value for value in labels.ignore_ids if value >= 0]
         if ignored:  # unlabeled outlines, as in VOC
             stored[rim(classes)] = ignored[-1]
