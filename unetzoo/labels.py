@@ -121,14 +121,9 @@ class LabelSpec:
                 "invalid colors", expected="{name: [red, green, blue], …}", found=repr(colors)[:80],
                 hint='e.g. colors = {background = [0, 0, 0], road = [128, 64, 128]}',
             )  # fmt: skip
-        return cls(
-            tuple(colors),
-            ids=tuple(color_number(color, name) for name, color in colors.items()),
-            ignore_ids=tuple(color_number(color, "ignore_colors") for color in ignore_colors),
-            ignore_index=ignore_index,
-            palette=tuple(tuple(color) for color in colors.values()),
-            **options,
-        )  # type: ignore[arg-type]
+        ids = tuple(color_number(color, name) for name, color in colors.items())
+        ignored = tuple(color_number(color, "ignore_colors") for color in ignore_colors)
+        return cls(tuple(colors), ids, ignored, ignore_index, tuple(map(color_of, ids)), **options)
 
     def lookup(self) -> dict[int, int]:
         """File value → value in a loaded mask."""

@@ -72,8 +72,8 @@ def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
 
 def _labels(name: str, twins: list[str]) -> list[str]:
     if name in ("folder", "csv"):
-        return ["## Labels", "You declare them: `names` and `ids` (see [Transforms and label sets](../transforms.md)), or "
-                "[`colors`](../datasets.md#masks-of-colors)."]  # fmt: skip
+        numbers = "`names` and `ids` (see [Transforms and label sets](../transforms.md))"
+        return ["## Labels", f"You declare them: {numbers}, or [`colors`](../datasets.md#masks-of-colors)."]
     spec = _spec(name, twins)
     rows = [
         (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))
