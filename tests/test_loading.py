@@ -62,3 +62,11 @@ def test_a_run_before_its_first_epoch(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         unetzoo.load(tmp_path)
     assert "--resume" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "no/such/folder", "./missing"])
+@pytest.mark.parametrize("load", [unetzoo.from_pretrained, unetzoo.models.UNet.from_pretrained], ids=["any", "a class"])
+def test_a_path_that_is_neither_a_folder_nor_a_repository(load, path):
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert caught.value.subject == path and "path" in caught.value.hint

@@ -234,9 +234,9 @@ def test_plugin_list_shows_the_faults_of_each(site):
 
     others = {path.name.partition("-1.2")[0].replace("_", "-") for path in site.glob("*.dist-info")} - {"bad-sleeps"}
     rows = rows_of(others) | rows_of(["bad-sleeps"], "--timeout", "1")
-    assert rows["unetzoo"]["state"] == "healthy"
+    assert rows["unetzoo"]["state"] == "importable"
     for number in range(MANY):
-        assert rows[f"good-{number}"]["state"] == "healthy", rows[f"good-{number}"]
+        assert rows[f"good-{number}"]["state"] == "importable", rows[f"good-{number}"]
     assert rows["good-7"]["version"] == "1.2"
     assert rows["good-7"]["adds"] == {kind: [f"good-7-{kind}"] for kind in ("models", "losses", "metrics")}
     assert rows["bad-sleeps"]["state"] == "slow" and "not imported within 1 s" in rows["bad-sleeps"]["faults"][0]
@@ -245,7 +245,7 @@ def test_plugin_list_shows_the_faults_of_each(site):
         assert text in " ".join(rows[name]["faults"]), rows[name]
         if name == "bad-prints":
             assert len(rows[name]["faults"]) == 1
-    assert {rows[name]["state"] for name in ("twin-a", "twin-b", "taker", "both-apis", *UNBUILT)} == {"healthy"}
+    assert {rows[name]["state"] for name in ("twin-a", "twin-b", "taker", "both-apis", *UNBUILT)} == {"importable"}
 
 
 def test_damaged_metadata_affect_only_their_plugin(tmp_path):
@@ -281,5 +281,5 @@ def test_the_switch_lets_in_none_or_those_named(site):
     assert "UNETZOO_PLUGINS=none" in done.stderr
     done = child(site, "-m", "unetzoo.cli", "plugin", "list", "--json", UNETZOO_PLUGINS="good-1,god-2")
     states = {row["distribution"]: row["state"] for row in json.loads(done.stdout)}
-    assert states["good-1"] == "healthy" and states["good-2"] == states["bad-dies"] == "off"
+    assert states["good-1"] == "importable" and states["good-2"] == states["bad-dies"] == "off"
     assert "'god-2', which is not installed" in done.stderr

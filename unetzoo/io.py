@@ -18,6 +18,7 @@ from typing import Any
 from .errors import CheckpointCorruptError, DataError, UnetzooError
 
 MANIFEST = "manifest.json"
+LFS_POINTER = b"version https://git-lfs"
 RESTORE = "restore the folder from a copy, or write it again"
 
 
@@ -240,6 +241,11 @@ def check_manifest(folder: Path) -> bool:
         except OSError as error:
             raise CheckpointCorruptError("cannot read a file", subject=path, found=str(error), hint=RESTORE) from error
         if found not in accepted:
+            if found is not None and _is_lfs_pointer(path):
+                raise CheckpointCorruptError(
+                    "not the file itself", subject=path, expected=f"{facts['size']} bytes", found="a Git LFS pointer",
+                    hint=f"run `git lfs pull`, or {RESTORE}",
+                )  # fmt: skip
             raise CheckpointCorruptError(
                 "the file is missing" if found is None else "the file was changed",
                 subject=path,
@@ -247,6 +253,11 @@ def check_manifest(folder: Path) -> bool:
                 hint=RESTORE,
             )
     return True
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(LFS_POINTER)).startswith(LFS_POINTER)
 
 
 def replace_folder(source: Path, target: Path, disk: Disk | None = None) -> None:

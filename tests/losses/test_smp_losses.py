@@ -105,6 +105,14 @@ def test_wrong_keywords_are_refused_as_ours_are():
             LOSSES.build(name, reduction="none", **more)
 
 
+def test_focal_with_multilabel_cannot_ignore_pixels():
+    """SMP's own raises an IndexError when it is called."""
+    assert LOSSES.build("smp-focal", mode="multilabel") is not None
+    with pytest.raises(ConfigError) as caught:
+        LOSSES.build("smp-focal", mode="multilabel", ignore_index=255)
+    assert caught.value.subject == "ignore_index" and "focal" in caught.value.hint
+
+
 def test_they_stand_in_a_recipes_table():
     loss = LOSSES.build("multitask", heads={"mask": {"smp-focal": 0.5, "smp-dice": {"weight": 0.5, "smooth": 1.0}}})
     output, target = pair("binary")

@@ -189,3 +189,13 @@ def test_wrong_inputs_are_errors():
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             RandMetric(**arguments)
+
+
+def test_the_default_device_does_not_matter():
+    """As inside `with torch.device("meta")`, in which others build large networks."""
+    logits, truth = torch.tensor([[[[2.0, -2.0, 2.0]]]]), torch.tensor([[[1, 0, 1]]])
+    plain, inside = METRICS.build("rand"), METRICS.build("rand")
+    plain.update(logits, truth)
+    with torch.device("meta"):
+        inside.update(logits, truth)
+        assert inside.compute() == pytest.approx(plain.compute(), nan_ok=True)

@@ -124,6 +124,22 @@ def test_weights_of_two_networks_need_their_layout():
         unetzoo.from_foreign(theirs.state_dict(), layout="milesial", into=right)
 
 
+def test_weights_without_biases_need_the_layout_of_their_activation():
+    """Weights do not show the activation, so a leaky network takes them only if told that they are its own."""
+    state = trained(foreign.Milesial()).state_dict()
+    net = unetzoo.build("bnunet", encoder_channels=WIDTHS, hidden_act=LEAKY, align="pad")
+    same = unchanged(net)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        unetzoo.from_foreign(state, into=net)
+    assert same() and "layout='helen'" in caught.value.hint
+    unetzoo.from_foreign(state, into=net, layout="helen")
+    assert torch.equal(net.encoder.blocks[0][0][0].weight, state["inc.double_conv.0.weight"])
+    other = unetzoo.build("bnunet", encoder_channels=WIDTHS, hidden_act="gelu", align="pad")
+    with pytest.raises(CheckpointMismatchError) as caught:
+        unetzoo.from_foreign(state, into=other)
+    assert "layout=" not in caught.value.hint
+
+
 def test_the_number_of_recurrent_steps_has_to_be_given():
     theirs = trained(foreign.Lee(recurrent=True, t=3))
     with pytest.raises(MissingKeywordError) as error:

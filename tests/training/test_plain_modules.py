@@ -7,7 +7,7 @@ import torch
 
 import unetzoo
 from unetzoo import training
-from unetzoo.errors import CheckpointError
+from unetzoo.errors import CheckpointCorruptError, CheckpointError
 from unetzoo.training import load_run
 
 PLAIN = """
@@ -36,6 +36,22 @@ def test_its_run_is_evaluated_and_used_again(tmp_path, install):
     other = unetzoo.build("plain", in_channels=6)
     unetzoo.from_foreign(best / "model.safetensors", into=other)
     assert all(torch.equal(*pair) for pair in zip(net.parameters(), other.parameters(), strict=True))
+    (best / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointCorruptError) as caught:
+        load_run(run.out)
+    assert "LFS" in caught.value.found and "git lfs pull" in caught.value.hint
     (best / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError):
         load_run(run.out)
+
+
+@pytest.mark.parametrize("name", ["plain", "unet"])
+def test_a_run_without_its_manifest_is_not_loaded(tmp_path, install, name):
+    install("plain-dist", ["plain"], PLAIN)
+    small = [] if name == "plain" else ['model={name="bnunet", in_channels=6, encoder_channels=[4, 8, 8]}']
+    run = training.train("demo", [*SETS, "train.epochs=1", *small], out=tmp_path / "run", progress=False)
+    manifest = run.out / "best" / "manifest.json"
+    manifest.unlink()
+    with pytest.raises(CheckpointCorruptError) as caught:
+        load_run(run.out)
+    assert caught.value.subject == manifest

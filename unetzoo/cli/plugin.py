@@ -48,10 +48,12 @@ def list_plugins(as_json: AsJson = False, timeout: Timeout = IMPORT_LIMIT) -> No
         adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
         if row["distribution"] == "unetzoo":
             adds = ", ".join(pluralize(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
-        color = {"healthy": "green", "off": "yellow", "slow": "yellow", "broken": "red"}[row["state"]]
+        color = {"importable": "green", "off": "yellow", "slow": "yellow", "broken": "red"}[row["state"]]
         state = Text.assemble((row["state"], color), *(f"\n{fault}" for fault in row["faults"]))
         table.add_row(row["distribution"], row["version"], adds, state)
     out.print(table)
+    if wanted:
+        out.print("To build and test what a plugin adds: unetzoo plugin check DISTRIBUTION", style="dim")
 
 
 @plugin.command(epilog="Example: unetzoo plugin check acme-seg --only 'model*'")
@@ -134,7 +136,7 @@ def _run(case: Any, only: str) -> list[Result]:
 
 def _row(one: Distribution, found: Health | None) -> dict[str, Any]:
     faults, slow = found or ([], [])
-    state = "off" if not is_enabled(one.name) else "broken" if faults else "slow" if slow else "healthy"
+    state = "off" if not is_enabled(one.name) else "broken" if faults else "slow" if slow else "importable"
     row = {"distribution": one.name, "version": one.version, "adds": one.names_by_kind(), "state": state}
     return {**row, "faults": [*faults, *slow]}
 

@@ -18,6 +18,11 @@ def legible(text: str) -> str:
     return printable(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+def fitting(share: float) -> str:
+    """The share of images that fit a layout, as text."""
+    return "all images fit" if share == 1 else f"{share:.0%} of the images fit"
+
+
 @dataclass(frozen=True)
 class Case:
     """One occurrence of a finding: the file, relative to the root of the data, and a detail."""

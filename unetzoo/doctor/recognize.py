@@ -16,6 +16,7 @@ from ..datasets.layout import FileLayout
 from ..datasets.listing import IMAGE_SUFFIXES
 from ..datasets.tree import Inventory, Tree, sort_files
 from ..registry import DATASETS
+from .findings import fitting
 from .manifest import manifests
 
 EXPORT = "composites-export"
@@ -44,8 +45,7 @@ class Candidate:
     fits: float = 1.0
 
     def __str__(self) -> str:
-        share = "all" if self.fits == 1 else f"{self.fits:.0%}"
-        return f"{self.dataset!r} ({share} of its images fit)"
+        return f"{self.dataset!r} ({fitting(self.fits)})"
 
 
 def recognize(root: PathLike) -> list[tuple[str, float]]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..labels import LabelSpec
 from ..wording import inline, pluralize
-from .findings import SEVERITIES, ClassShare, Finding, legible
+from .findings import SEVERITIES, ClassShare, Finding, fitting, legible
 from .kinds import Severity
 from .propose import as_options
 
@@ -110,15 +110,11 @@ class Report:
 
 
 def _header(report: Report) -> Text:
-    fit = (
-        ""
-        if report.fits is None
-        else f", recognized: {'all' if report.fits == 1 else f'{report.fits:.0%}'} of its images fit"
-    )
+    fits = "" if report.fits is None else f", recognized by file names ({fitting(report.fits)})"
     read = f"{report.audited:,} of " if report.audited < report.samples else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
     return Text.assemble(
-        (legible(report.source), "bold"), f"  {report.dataset}{fit}\n",
+        (legible(report.source), "bold"), f"  {report.dataset}{fits}\n",
         read + pluralize(report.samples, "sample") + (f" ({splits})" if splits else ""),
     )  # fmt: skip
 

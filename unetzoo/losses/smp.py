@@ -96,6 +96,14 @@ def _by_mode(smps: type[nn.Module], *, without: tuple[str, ...] = ()) -> Callabl
             raise ConfigError(f"smp-{name} needs mode", expected='"binary", "multiclass" or "multilabel"')
         if "reduction" in given:
             check_policy(given["reduction"], ("mean", "sum"), "reduction")
+        if (smps, mode) == (smp.FocalLoss, "multilabel") and given.get("ignore_index") is not None:
+            raise ConfigError(
+                'smp-focal cannot ignore pixels with mode="multilabel"',
+                subject="ignore_index",
+                expected="None",
+                found=given["ignore_index"],
+                hint="use the loss focal, which can",
+            )
         try:
             return SMPLoss(smps(**given), mode)
         except AssertionError as error:  # raised by SMP for invalid arguments

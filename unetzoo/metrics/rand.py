@@ -184,13 +184,13 @@ class RandMetric(SummedState):
             objects(guess, self.connectivity),
             predicted_boundary=self.predicted_boundary,
         )
-        place = torch.zeros(len(self.thresholds), dtype=torch.int64)
+        place = torch.zeros(len(self.thresholds), dtype=torch.int64, device="cpu")
         place[index] = 1
         defined = not math.isnan(pairs.f)
         self.add(
-            pairs=place[:, None] * torch.tensor(pairs),
+            pairs=place[:, None] * torch.tensor(pairs, device="cpu"),
             wrong=place * int((true != guess).sum()),
-            pixels=torch.tensor([int(counted.sum()) if index == 0 else 0]),
+            pixels=torch.tensor([int(counted.sum()) if index == 0 else 0], device="cpu"),
             image_f=place.double() * (pairs.f if defined else 0.0),
             images=place * int(defined),
         )

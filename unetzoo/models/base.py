@@ -34,7 +34,7 @@ from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
 from .geometry import Geometry, Region
 from .regions import RegionNetwork, decodes_regions
-from .states import check_tensors, read_safetensors
+from .states import check_source, check_tensors, read_safetensors
 
 if TYPE_CHECKING:
     from .card import Card
@@ -274,6 +274,7 @@ class SegmentationModel(SMPModel):
             CheckpointError: Files are damaged, or the weights cannot be read.
         """
         check_manifest(Path(pretrained_model_name_or_path))
+        check_source(pretrained_model_name_or_path)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     def _save_pretrained(self, save_directory: Path) -> None:

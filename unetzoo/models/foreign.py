@@ -213,6 +213,8 @@ def module_names(
     for candidate, differing in zip(fitting, differences, strict=True):
         if not differing:
             return candidate.names(state)
+    same_names = (name for name, candidate in known.items() if candidate.names is fitting[0].names)
+    agreeing = next((name for name in same_names if not _differences(net, known[name], state)), None)
     raise CheckpointMismatchError(
         "the network computes something else with these weights",
         expected=" or ".join(
@@ -220,7 +222,8 @@ def module_names(
             for candidate, differing in zip(fitting, differences, strict=True)
         ),
         found=", ".join(f"{key}={value!r}" for key, (_, value) in differences[0].items()),
-        hint="build it with these arguments, or leave into= out",
+        hint="build it with these arguments, or leave into= out"
+        + (f"; layout={agreeing!r} if they were trained with its arguments" if agreeing else ""),
     )
 
 

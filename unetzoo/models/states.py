@@ -172,6 +172,27 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
     return held, True
 
 
+def check_source(path: str | Path) -> None:
+    """Check that a path is an existing folder, or else can be the name of a hub repository.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        if not Path(path).exists():
+            validate_repo_id(str(path))
+    except HFValidationError as error:
+        raise CheckpointError(
+            "no such folder",
+            subject=path,
+            expected="a folder written by save_pretrained, or a hub repository as OWNER/NAME",
+            hint="check the path",
+        ) from error
+
+
 def check_format(path: Path) -> bytes:
     """Reject files that are commonly mistaken for weights, and return the first bytes of other files.
 

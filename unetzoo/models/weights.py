@@ -13,7 +13,7 @@ from ..errors import CheckpointError, CheckpointMismatchError, PluginError, Unkn
 from ..io import check_manifest
 from ..plugins import ENV_VAR
 from ..registry import LOCAL, MODELS, check_keywords
-from .states import check_finite, check_format
+from .states import check_finite, check_format, check_source
 
 RESTORE = "restore the folder from a copy, or save the network again"
 
@@ -44,6 +44,7 @@ def from_pretrained(path: str | Path, *, strict: bool = True, map_location: str 
     """
     folder = Path(path)
     check_manifest(folder)  # before reading anything
+    check_source(path)
     file, config = _config(folder, overrides.get("revision"))
     overrides |= {"strict": strict, "map_location": map_location}
     if "_unetzoo" in config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,8 +222,23 @@ def train(
     trainer = make_trainer(recipe, train_data.labels, out=folder, callbacks=[report], progress=progress)
     if trainer.accelerator.is_main_process:
         say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
-    trainer.fit(train_data, val_data, resume=resume and bool(checkpoint.found(folder / "checkpoints")))
+    begun, found = folder.exists(), checkpoint.found(folder / "checkpoints")
+    try:
+        trainer.fit(train_data, val_data, resume=resume and bool(found))
+    except DataError as error:
+        if trainer.accelerator.is_main_process and not begun and not checkpoint.found(folder / "checkpoints"):
+            shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
+        raise _with_doctor(error, recipe.data.of("train"), train_data) from error
     return Result(folder, report.scores, report.baseline)
+
+
+def _with_doctor(error: DataError, options: Mapping[str, Any], dataset: Any) -> DataError:
+    """Add to an error of a file how to find all faulty files at once."""
+    root = options.get("root")
+    if root is None or not str(error.subject).startswith(str(getattr(dataset, "root", root))):
+        return error
+    hint = f"{error.hint or 'correct the file'}; unetzoo doctor {shlex.quote(str(root))} lists all problems"
+    return type(error)(error.what, subject=error.subject, expected=error.expected, found=error.found, hint=hint)
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from safetensors.torch import load_model
 
 from ..bundle import FILE, WEIGHTS, ModelBundle
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError
-from ..io import MANIFEST, check_manifest
+from ..io import MANIFEST, RESTORE, check_manifest
 from ..labels import LabelSpec
 from ..registry import MODELS
 from .bundling import decisive, preprocess_of
@@ -86,9 +86,10 @@ def _loaded(best: Path, recipe: Recipe | None) -> Any:
     from ..models import from_pretrained
     from ..models.states import check_finite
 
+    if not check_manifest(best):
+        raise CheckpointCorruptError("the file is missing", subject=best / MANIFEST, hint=RESTORE)
     if (best / "config.json").exists() or recipe is None:
         return from_pretrained(best)
-    check_manifest(best)
     net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
     try:
         load_model(net, best / WEIGHTS)  # handles shared tensors, which are stored once
