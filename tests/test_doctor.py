@@ -145,8 +145,8 @@ def test_a_recipe_without_a_folder_is_audited_by_its_samples():
 @pytest.mark.parametrize(
     ("args", "code", "part"),
     [
-        (["no/such/folder"], 3, "no such folder or recipe"),
-        (["isbi2021"], 3, "did you mean 'isbi2012'"),
+        (["no/such/folder"], 3, "no such recipe or folder"),
+        (["isbi2021"], 2, "did you mean 'isbi2012'"),
         (["helen"], 2, "data.root"),
         (["{twin}", "--dataset", "foldr"], 2, "did you mean 'folder'"),
         (["{twin}", "--dataset", "cityscapes"], 3, "looks like 'folder'"),

@@ -13,7 +13,7 @@ from ._version import __version__
 from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
 
 if TYPE_CHECKING:
-    from . import datasets, doctor, drawing, inference, losses, metrics, models, testing, training, twins
+    from . import datasets, doctor, drawing, inference, losses, metrics, models, planning, testing, training, twins
     from .bundle import Preprocess
     from .drawing import draw, summary
     from .inference import Predictor, export, optimize, predict
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .models.card import info
     from .models.foreign import from_foreign
     from .models.weights import from_pretrained
+    from .planning import plan
     from .training import Trainer, evaluate, train
 
 _LAZY = {
@@ -37,12 +38,14 @@ _LAZY = {
     "export": "inference",
     "optimize": "inference",
     "predict": "inference",
+    "plan": "planning",
     "info": "models.card",
     "from_foreign": "models.foreign",
     "from_pretrained": "models.weights",
 }
 _ROOMS = (
-    "datasets", "doctor", "drawing", "inference", "losses", "metrics", "models", "testing", "training", "twins",
+    "datasets", "doctor", "drawing", "inference", "losses", "metrics", "models", "planning", "testing", "training",
+    "twins",
 )  # fmt: skip
 
 __all__ = [
@@ -75,6 +78,8 @@ __all__ = [
     "metrics",
     "models",
     "optimize",
+    "plan",
+    "planning",
     "predict",
     "summary",
     "testing",

@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from ..terminal import PlainConsole
 
 ORDER = (
-    "train", "evaluate", "predict", "stream", "export", "compare", "doctor", "stats", "twin", "compose", "list", "info",
-    "draw", "verify", "plugin",
+    "train", "plan", "evaluate", "predict", "stream", "export", "compare", "doctor", "stats", "twin", "compose", "list",
+    "info", "draw", "verify", "plugin",
 )  # fmt: skip
 
 
@@ -53,6 +53,10 @@ Sets = Annotated[
 Arguments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Constructor argument, e.g. classes=19. May be repeated."),
+]
+DataArguments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Argument of the dataset, e.g. 'ids=[0, 255]'. May be repeated."),
 ]
 Thresholds = Annotated[
     list[str] | None,

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, DataError, PluginError, did_you_mean
+from ..errors import ConfigError, DataError, PluginError
 from ..plugins import IMPORT_LIMIT
-from ..registry import RECIPES
 from .console import AsJson, Timeout, app, err, out
+from .sources import kind_of
 
 
 @app.command(epilog="Example: unetzoo doctor data/cells --dataset folder --set 'ids=[0, 255]'")
@@ -83,15 +83,9 @@ def _what_to_audit(path: str, dataset: str | None, sets: list[str]) -> tuple[Any
     """The first argument of `audit` and its keywords."""
     from ..training.recipe import parse_sets
 
-    place = Path(path)
-    if place.is_dir() and not (place / "recipe.json").is_file():
-        return place, {"dataset": dataset, "options": parse_sets(sets)}
-    if place.suffix in (".toml", ".json") or place.is_dir() or (not place.exists() and path in RECIPES.names()):
-        return _of_recipe(path, dataset, sets)
-    if place.exists():
-        return place, {"dataset": dataset, "options": parse_sets(sets)}
-    hint = "check the path; " + did_you_mean(path, RECIPES.names(), "recipe")
-    raise DataError("no such folder or recipe", subject=path, hint=hint)
+    if kind_of(path) == "data":
+        return Path(path), {"dataset": dataset, "options": parse_sets(sets)}
+    return _of_recipe(path, dataset, sets)
 
 
 def _of_recipe(source: str, dataset: str | None, sets: list[str]) -> tuple[Any, dict[str, Any]]:

@@ -1,28 +1,36 @@
-"""Runs: `train`, `evaluate`."""
+"""Runs: `plan`, `train`, `evaluate`."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .console import AsJson, Device, Quiet, Run, Sets, app, err, out
+from ..errors import ConfigError
+from .console import AsJson, DataArguments, Device, Quiet, Run, Sets, app, err, out
 from .predict import usable_device
+from .sources import kind_of
 
 DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
+PLAN = "plan.toml"  # in the run folder
 
 
-@app.command(epilog="Example: unetzoo train isbi2012 --set data.root=data/isbi2012 --out runs/cells")
+@app.command(epilog="Example: unetzoo train data/cells --minutes 20")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file of a recipe, or a run folder.")],
+    source: Annotated[
+        str, typer.Argument(metavar="DATA|RECIPE", help="A folder of data, a recipe's name or file, or a run folder.")
+    ],
     sets: Sets = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder. Default: runs/RECIPE.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder. Default: runs/NAME.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="Time to train on a folder of data. Default: 30.")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Train the fast variant of the recipe: few samples, minutes on a CPU.")
@@ -34,15 +42,72 @@ def train(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a recipe and evaluate its best network."""
+    """Train a recipe, or plan one for a folder of data, and evaluate the best network."""
     from ..training import train as run
+    from ..training.run import new_run_folder
 
     overrides = [*(sets or []), *([f"data.fold={fold}"] if fold else [])]
+    recipe = source
+    if kind_of(source) == "data":
+        name = Path(source).resolve().stem
+        folder = folder or (Path("runs", name) if resume else new_run_folder(name))
+        recipe = str(folder / PLAN)
+        if not resume or not Path(recipe).exists():
+            _plan(source, minutes or 30, Path(recipe), quiet=quiet)
+    elif minutes is not None:
+        raise ConfigError("--minutes is for folders of data", subject=source,
+                          hint="a recipe has its length: --set train.epochs=10")  # fmt: skip
     with _trainer_on(device):
         result = run(recipe, overrides, out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
     _print_scores(result.scores, result.baseline)
     out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
     out.print(f"weights, scores and more images are in {result.out}", soft_wrap=True)
+
+
+@app.command(epilog="Example: unetzoo plan data/cells --minutes 20 --out cells.toml")
+def plan(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, an archive or a table of files.")],
+    minutes: Annotated[float, typer.Option(metavar="N", help="Time to train.")] = 30,
+    file: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Recipe to write. Default: print it.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The folder's dataset. Default: recognize it.")
+    ] = None,
+    sets: DataArguments = None,
+    timing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the speed of the machine from a planned recipe instead of measuring."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Plan a recipe for a folder of data: every value with its reason."""
+    from ..training.recipe import parse_sets
+
+    if kind_of(data) != "data":
+        raise ConfigError("nothing to plan", subject=data, expected="a folder of data", found=f"a {kind_of(data)}",
+                          hint=f"unetzoo train {data}")  # fmt: skip
+    _plan(data, minutes, file, quiet=quiet, dataset=dataset, options=parse_sets(sets or []), timing=timing)
+
+
+def _plan(source: str, minutes: float, file: Path | None, *, quiet: bool, timing: Path | None = None,
+          **options: Any) -> None:  # fmt: skip
+    """Plan, and write the recipe to a file or print it."""
+    from ..io import write_text
+    from ..planning import Timing, make_plan
+
+    with _trainer_on("auto"), nullcontext() if quiet else err.status("planning") as status:
+        tell = (lambda text: None) if status is None else status.update
+        made = make_plan(source, minutes, timing=Timing.load(timing) if timing else None, tell=tell, **options)
+    if file is None:
+        print(made.to_toml(), end="")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, made.to_toml())
+    if not quiet:
+        for fact in made.facts:
+            err.print(fact, soft_wrap=True)
+        err.print(f"the plan is in {file}", soft_wrap=True)
 
 
 @app.command(epilog="Example: unetzoo evaluate runs/cells --set data.val.split=test --report scores")

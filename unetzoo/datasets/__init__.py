@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .layout import FileLayout, FilePattern, MaskValues
     from .manifest import Csv
     from .pairs import from_pairs
+    from .repeat import RepeatedDataset
     from .stats import statistics
     from .transforms import Albumentations, BatchTransform
     from .weights import with_border_weights
@@ -57,6 +58,7 @@ _LAZY = {
     "Folder": "folder",
     "Helen": "helen",
     "ISBI2012": "isbi2012",
+    "RepeatedDataset": "repeat",
     "Sample": "base",
     "SegmentationDataset": "base",
     "Transform": "augment",
@@ -95,6 +97,7 @@ __all__ = [
     "Folder",
     "Helen",
     "MaskValues",
+    "RepeatedDataset",
     "Sample",
     "SegmentationDataset",
     "Transform",

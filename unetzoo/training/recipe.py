@@ -5,6 +5,7 @@ Components are given by name; recipes contain no code, interpolation or inherita
     [model]      name and keywords of a model
     [data]       name and keywords of a dataset; [data.train] and [data.val] override it per split
                  border_weights = true, or {w0 = 10, sigma = 5}: the U-Net paper's map as each sample's weight
+                 repeat = 8: an epoch visits every training image eight times, e.g. for eight crops
                  cache = true, or a folder: keep decoded and resized samples on the disk (`unetzoo.datasets.cached`)
     [transform]  keywords of `unetzoo.datasets.Transform`; [transform.train] and [transform.val] override it per split;
                  albumentations = [{name = "GaussNoise", p = 0.3}, …]: a pipeline applied before it
@@ -15,6 +16,7 @@ Components are given by name; recipes contain no code, interpolation or inherita
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
                  images, each with size, epochs and perhaps batch_size; callbacks = ["tensorboard"], or tables with a
                  name and keywords
+    [plan]       written by `unetzoo plan`: what it has based the recipe on
     [fast]       overrides for `--fast`, e.g. train.steps = 100: the recipe in minutes on a CPU
 """
 
@@ -69,6 +71,7 @@ class Recipe(BaseModel):
         default_factory=lambda: {"mask": Component(name="segmentation")}
     )
     fast: Literal[True] | None = None  # that [fast] has been applied
+    plan: dict[str, Any] | None = None  # what `unetzoo plan` has based the recipe on
 
     def check(self) -> None:
         """Check every name and keyword before any work.
@@ -140,11 +143,11 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) -> Recipe:
+def load(source: str | Path | Recipe, sets: Sequence[str] = (), *, fast: bool = False) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        source: A recipe's registry name, a `.toml` or `.json` file, or a run folder.
+        source: A recipe's registry name, a `.toml` or `.json` file, a run folder, or a recipe to be changed.
         sets: Overrides such as `optimizer.lr=1e-3`; values are TOML, and strings need no quotes.
         fast: Apply the table [fast] of the recipe first.
 
@@ -155,7 +158,9 @@ def load(source: str | Path, sets: Sequence[str] = (), *, fast: bool = False) ->
         >>> load("demo", ["train.epochs=3", "model.encoder_channels=[8, 16, 32]"]).train.epochs
         3
     """
-    if Path(source).is_dir():
+    if isinstance(source, Recipe):
+        table, name, is_json = source.to_dict(), "the recipe", True
+    elif Path(source).is_dir():
         table, name, is_json = saved_recipe(Path(source)), str(source), True
     else:
         text, name, is_json = _read(source)

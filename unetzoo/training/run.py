@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets import BatchTransform, cached
+from ..datasets import BatchTransform, RepeatedDataset, cached
 from ..datasets.base import SampleTransform
 from ..errors import CheckpointError, ConfigError, DataError
 from ..io import write_json
@@ -54,6 +54,8 @@ def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
     if recipe.data.cache:
         folder = recipe.data.cache if isinstance(recipe.data.cache, str) else None
         dataset = cached(dataset, recipe.transform.first_size(split), folder=folder, progress=progress)
+    if split == "train" and recipe.data.repeat > 1:
+        dataset = RepeatedDataset(dataset, recipe.data.repeat)
     dataset.transform = make_transform(recipe, split, dataset.labels)
     return dataset
 
@@ -190,7 +192,7 @@ class Report(Callback):
 
 
 def train(
-    source: str | Path,
+    source: str | Path | Recipe,
     sets: Sequence[str] = (),
     *,
     out: str | Path | None = None,
@@ -202,7 +204,8 @@ def train(
     """Train a recipe into a run folder and score its best network.
 
     Args:
-        source: Name or file of a recipe, or a run folder whose recipe is run again.
+        source: Name or file of a recipe, a run folder whose recipe is run again, or a `Recipe`, e.g. from
+            `unetzoo.plan`.
         sets: Overrides, `section.key=value`.
         out: Run folder. Default: `runs/<recipe>` (`runs/<recipe>-fast`), with a number appended if that exists.
         fast: Train the recipe's fast variant.
@@ -309,20 +312,30 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
     return metric.compute()
 
 
-def _run_folder(source: str | Path, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
+def _run_folder(source: str | Path | Recipe, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    if isinstance(source, Recipe):
+        return new_run_folder(source.data.name)
     is_run = Path(source).is_dir()
-    if out is None and is_run and resume:
+    if is_run and resume:
         return Path(source)
     name = Path(source).stem + ("-fast" if fast and not is_run else "")
-    folder = Path(out) if out is not None else Path("runs") / name
-    if resume or out is not None or not (folder / "recipe.json").exists():
-        return folder
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes must agree on the run folder", subject=folder, hint="give --out")
-    number = 2
-    while (Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{name}-{number}"
+    return Path("runs", name) if resume else new_run_folder(name)
+
+
+def new_run_folder(name: str) -> Path:
+    """Return `runs/NAME`, with a number appended if that folder holds a run.
+
+    Raises:
+        ConfigError: There is a run, and several processes would each choose a folder.
+    """
+    folder, number = Path("runs", name), 2
+    while any((folder / file).exists() for file in ("recipe.json", "plan.toml")):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError("several processes must agree on the run folder", subject=folder, hint="give --out")
+        folder, number = Path("runs", f"{name}-{number}"), number + 1
+    return folder
 
 
 def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -338,7 +351,9 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         check_same(saved_recipe(folder), recipe.to_dict(), folder)
 
 
-def _command(source: str | Path, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:
+def _command(source: str | Path | Recipe, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:
+    if isinstance(source, Recipe):
+        return ""  # made in Python
     words = ["train", str(source), *(["--fast"] if fast else [])]
     words += [word for assignment in sets for word in ("--set", assignment)]
     return shlex.join([*words, *(["--out", str(out)] if out is not None else [])])

@@ -71,6 +71,7 @@ class Data(PerSplit):
     name: str
     border_weights: bool | BorderWeights = False
     cache: bool | str = False
+    repeat: int = Field(default=1, ge=1)
 
     def build(self, split: str) -> Any:
         """The dataset of one split, with border weights if the recipe has them.
