@@ -22,6 +22,7 @@ def sample_of(height=12, width=16, channels=3, seed=0):
         "depth": rng.uniform(0.1, 1, (height, width)).astype(np.float32),
         "valid": rng.uniform(size=(height, width)) < 0.9,
         "weight": rng.uniform(size=(height, width)).astype(np.float32),
+        "instances": rng.integers(0, 2**24, (height, width)),
         "id": "s",
     }
 
@@ -29,7 +30,13 @@ def sample_of(height=12, width=16, channels=3, seed=0):
 def marked(row, column, height=8, width=8):
     """One bright pixel of class 1 that is also deep, valid and heavy."""
     sample = {"image": np.zeros((height, width, 6), np.uint8), "id": "m"}
-    for name, kind in (("mask", np.uint8), ("depth", np.float32), ("valid", bool), ("weight", np.float32)):
+    for name, kind in (
+        ("mask", np.uint8),
+        ("instances", np.int32),
+        ("depth", np.float32),
+        ("valid", bool),
+        ("weight", np.float32),
+    ):
         sample[name] = np.zeros((height, width), kind)
         sample[name][row, column] = 1
     sample["image"][row, column] = 255

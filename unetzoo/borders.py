@@ -13,17 +13,21 @@ from .errors import ConfigError, InputShapeError
 REACH = 6.5
 
 
-def border_weights(labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
+def border_weights(
+    labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, instances: bool = False
+) -> NDArray[np.float32]:
     """Weight of every pixel: `w(x) = 1 + w0·exp(−(d₁ + d₂)² / 2σ²)` on the background, 1 on cells.
 
-    d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centers. A cell is a
-    4-connected piece of equal labels > 0: so class maps will do (touching cells need a line of background between them)
-    and so will instance maps. With fewer than two cells near, a pixel weighs 1.
+    d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centers. With fewer than
+    two cells nearby, a pixel has weight 1.
 
     Args:
         labels: Integers, 0 for the background.
-        w0: Height of the weight.
+        w0: Peak of the weight.
         sigma: Its width, in pixels.
+        instances: What a cell is. False: a 4-connected piece of equal labels, so touching cells of one class count as
+            one. True: all pixels of a number, so touching cells are told apart, and a cell that another one or the
+            border of a crop divides remains one.
 
     Shape:
         - labels: (H, W)
@@ -47,13 +51,16 @@ def border_weights(labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0) -> N
     if labels.ndim != 2:
         raise InputShapeError("unusable labels", expected="shape (H, W)", found=labels.shape)
     labels = np.maximum(labels, 0).astype(np.int64)
+    if labels.size and labels.max() > labels.size:  # the numbers have gaps, for which memory would be allocated
+        labels = np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(labels.shape)
     nearest, second = np.full((2, *labels.shape), np.inf)
     margin = math.ceil(REACH * sigma)
     for value, box in enumerate(ndimage.find_objects(labels) if labels.size else [], start=1):
         if box is None:
             continue
-        pieces = np.zeros(labels[box].shape, np.int32)
-        ndimage.label(labels[box] == value, output=pieces)
+        pieces = (labels[box] == value).astype(np.int32)
+        if not instances:
+            ndimage.label(labels[box] == value, output=pieces)
         for index, piece in enumerate(ndimage.find_objects(pieces), start=1):
             start = [outer.start + inner.start for outer, inner in zip(box, piece, strict=True)]
             size = [inner.stop - inner.start for inner in piece]

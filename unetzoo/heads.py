@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, PluginContractError, did_you_mean
+from .registry import keywords
 
 
 def split_heads(output: Any) -> tuple[dict[str, Tensor], Callable[[Sequence[Tensor]], Any]]:
@@ -93,3 +94,19 @@ def get_head(output: Any, name: str, used_by: str) -> Tensor:
             hint=did_you_mean(name, heads, "head"),
         )
     return heads[name]
+
+
+def extra_planes(loss: Callable[..., Any]) -> tuple[str, ...]:
+    """The planes of a batch that a loss of the mask takes besides the target.
+
+    Every loss takes `weight`, and those with a keyword `instances` take the number of the object of each pixel.
+
+    Examples:
+        >>> extra_planes(lambda output, target, *, weight=None, instances=None: 0)
+        ('weight', 'instances')
+    """
+    try:
+        known = keywords(getattr(loss, "forward", loss))
+    except (TypeError, ValueError):  # a callable without a signature
+        known = {}
+    return ("weight", "instances") if "instances" in known else ("weight",)

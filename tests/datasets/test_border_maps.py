@@ -52,9 +52,9 @@ def counted(monkeypatch):
     """How often a map was made."""
     calls = []
 
-    def count(labels, *constants):
+    def count(labels, *constants, instances):
         calls.append(constants)
-        return border_weights(labels, *constants)
+        return border_weights(labels, *constants, instances=instances)
 
     monkeypatch.setattr(weights, "border_weights", count)
     return calls

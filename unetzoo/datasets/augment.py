@@ -299,10 +299,13 @@ def _within(most: float, rng: np.random.Generator) -> float:
     return float(rng.uniform(-most, most)) if most else 0.0
 
 
+_TYPES = {"mask": np.int64, "instances": np.int64, "depth": np.float32, "valid": np.bool_, "weight": np.float32}
+
+
 def _tensors(planes: Planes) -> Sample:
     # converted by NumPy, since torch would start threads for small planes; `array` copies the dataset's planes
     out: Sample = {}
-    for name, kind in (("mask", np.int64), ("depth", np.float32), ("valid", np.bool_), ("weight", np.float32)):
+    for name, kind in _TYPES.items():
         if name in planes:
             plane = torch.from_numpy(np.array(_planes_first(planes[name]), kind, order="C"))
             out[name] = plane[None] if name == "depth" else plane

@@ -1,9 +1,9 @@
 """The dataset contract, and random numbers per sample.
 
 A sample is a dict. Before transforms it contains arrays: `image` uint8 (H, W, C), `mask` integer (H, W) of class
-indices, optionally `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a string. After
-transforms it contains tensors: `image` float32 (C, H, W), `mask` int64 (H, W), `depth` float32 (1, H, W), `valid` bool
-(H, W), `weight` float32 (H, W).
+indices, optionally `instances` integer (H, W), 0 or the number of an object, `depth` float32 (H, W), `valid` bool
+(H, W), `weight` float32 (H, W), and `id`, a string. After transforms it contains tensors: `image` float32 (C, H, W),
+`mask` and `instances` int64 (H, W), `depth` float32 (1, H, W), `valid` bool (H, W), `weight` float32 (H, W).
 """
 
 from __future__ import annotations

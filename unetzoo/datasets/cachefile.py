@@ -22,7 +22,7 @@ from .base import Sample
 from .geometry import PLANES, planes_of
 from .store import our_errors
 
-FORMAT = 2
+FORMAT = 3
 _SAMPLES = "samples.json"
 
 
@@ -56,6 +56,8 @@ def pack(sample: Sample, mask_type: np.dtype) -> Packed:
 
 def _narrowed(plane: np.ndarray, kind: np.dtype, name: str, subject: object) -> np.ndarray:
     """Convert a plane to its stored type, if that preserves its values."""
+    if name == "instances":  # planes_of has checked their range
+        return plane.astype(kind)
     if name == "mask" and plane.dtype.kind in "iu":
         limits = np.iinfo(kind)
         if plane.size and (int(plane.min()) < limits.min or int(plane.max()) > limits.max):
@@ -69,7 +71,7 @@ def _narrowed(plane: np.ndarray, kind: np.dtype, name: str, subject: object) -> 
 
 
 def _types(mask_type: np.dtype) -> dict[str, np.dtype]:
-    others = {"image": np.uint8, "depth": np.float32, "valid": np.bool_, "weight": np.float32}
+    others = {"image": np.uint8, "instances": np.int32, "depth": np.float32, "valid": np.bool_, "weight": np.float32}
     return {name: mask_type if name == "mask" else np.dtype(others[name]) for name in PLANES}
 
 

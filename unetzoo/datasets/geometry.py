@@ -19,7 +19,8 @@ from .base import Sample
 
 Planes = dict[str, Any]
 Sampler = Callable[[Tensor, str], Tensor]
-PLANES = ("image", "mask", "depth", "valid", "weight")
+PLANES = ("image", "mask", "instances", "depth", "valid", "weight")
+MOST_OBJECTS = 2**24  # floats are exact below
 
 
 def planes_of(sample: Sample) -> Planes:
@@ -44,7 +45,23 @@ def planes_of(sample: Sample) -> Planes:
         raise SizeMismatchError(
             "planes of different sizes", subject=sample.get("id"), found=sizes, hint="correct the dataset"
         )
+    if "instances" in planes:
+        check_instances(planes["instances"], sample.get("id"))
     return planes
+
+
+def check_instances(numbers: np.ndarray, subject: object) -> None:
+    """Check the numbers of objects.
+
+    Raises:
+        DataError: Other than integers (H, W) in 0…2²⁴ − 1.
+    """
+    if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
+        raise DataError("invalid instances", subject=subject, expected="integers (H, W)",
+                        found=f"{numbers.dtype} {numbers.shape}", hint="give 0 or the number of an object")  # fmt: skip
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= MOST_OBJECTS):
+        raise DataError("invalid instances", subject=subject, expected=f"0…{MOST_OBJECTS - 1:,}",
+                        found=f"{numbers.min():,}…{numbers.max():,}", hint="number the objects 1, 2, 3, …")  # fmt: skip
 
 
 def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
@@ -106,8 +123,9 @@ def resample(planes: Planes, sample: Sampler) -> Planes:
     for name in ("image", "weight"):
         if name in planes:
             moved[name] = sample(planes[name], "bilinear")
-    if "mask" in planes:
-        moved["mask"] = sample(planes["mask"], "nearest")
+    for name in ("mask", "instances"):
+        if name in planes:
+            moved[name] = sample(planes[name], "nearest")
     if "depth" in planes and "valid" in planes:
         valid = planes["valid"]
         # an invalid pixel may be NaN, and NaN · 0 is NaN
@@ -123,7 +141,7 @@ def resample(planes: Planes, sample: Sampler) -> Planes:
 
 
 def _as_batch(planes: Planes) -> Planes:
-    """Arrays (H, W[, C]) → float tensors (1, C, H, W), `valid` bool; class indices below 2²⁴ are exact."""
+    """Arrays (H, W[, C]) → float tensors (1, C, H, W), `valid` bool; integers below 2²⁴ are exact."""
 
     def tensor(name: str, array: np.ndarray) -> Tensor:
         stack = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -134,12 +152,12 @@ def _as_batch(planes: Planes) -> Planes:
 
 
 def _as_arrays(batch: Planes, like: Planes) -> Planes:
-    """The inverse of `_as_batch`; masks get their original data type."""
+    """The inverse of `_as_batch`; masks and instances get their original data types."""
 
     def array(name: str, tensor: Tensor) -> np.ndarray:
         stack = tensor[0].numpy()
         moved = stack[0] if like[name].ndim == 2 else stack.transpose(1, 2, 0)
-        return moved.astype(like[name].dtype) if name == "mask" else moved
+        return moved.astype(like[name].dtype) if name in ("mask", "instances") else moved
 
     return {name: array(name, tensor) for name, tensor in batch.items()}
 

@@ -17,7 +17,16 @@ from .base import Sample
 from .geometry import PLANES, Planes, orientation, planes_of, resample, resize_batch
 
 # Data types of the planes in a batch, as the sample contract requires.
-DTYPES = {"mask": torch.int64, "depth": torch.float32, "valid": torch.bool, "weight": torch.float32}
+DTYPES = {
+    "mask": torch.int64,
+    "instances": torch.int64,
+    "depth": torch.float32,
+    "valid": torch.bool,
+    "weight": torch.float32,
+}
+
+# Data types that OpenCV, on which albumentations is built, can resample.
+_TYPES = {"valid": np.uint8, "instances": np.float32}
 
 
 class BatchTransform:
@@ -71,7 +80,7 @@ class BatchTransform:
             planes["image"] = move.painted(planes["image"], light)
         rest = {name: value for name, value in batch.items() if name != "moves"}
         result = rest | {name: plane.to(DTYPES.get(name, plane.dtype)) for name, plane in planes.items()}
-        for name in ("mask", "valid", "weight"):
+        for name in ("mask", "instances", "valid", "weight"):
             if name in result and batch[name].ndim == 3:
                 result[name] = result[name][:, 0]
         if "mask" in result and move.labels:
@@ -145,7 +154,7 @@ class Albumentations:
             pipeline = _build_pipeline(albumentations, pipeline)
         if not isinstance(pipeline, albumentations.BasicTransform | albumentations.BaseCompose):
             raise ConfigError("not an albumentations pipeline", found=type(pipeline).__name__, hint="use a Compose")
-        targets = dict.fromkeys(("depth", "valid", "weight", "places"), "mask")
+        targets = dict.fromkeys(("instances", "depth", "valid", "weight", "places"), "mask")
         self.pipeline = albumentations.Compose([pipeline], additional_targets=targets)
         self.then = then or Transform()
 
@@ -153,7 +162,7 @@ class Albumentations:
         """Apply the pipeline, seeded from `rng`."""
         planes = planes_of(sample)
         self.pipeline.set_random_seed(int(rng.integers(2**31)))
-        arrays = {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in planes.items()}
+        arrays = {k: v.astype(_TYPES.get(k, v.dtype)) for k, v in planes.items()}
         labels = self.then.labels
         if labels and labels.swap_pairs and "mask" in planes:
             arrays["places"] = 1 + np.indices(planes["mask"].shape[:2]).transpose(1, 2, 0).astype(np.float32)
@@ -166,6 +175,8 @@ class Albumentations:
             ) from error  # fmt: skip
         if "valid" in moved:
             moved["valid"] = moved["valid"] > 0
+        if "instances" in moved:
+            moved["instances"] = moved["instances"].astype(np.int64)
         if labels and "places" in moved:
             hflip, turns = orientation(moved["places"])
             moved["mask"] = renamed(moved["mask"], labels.swapped_by(hflip=hflip, turns=turns))

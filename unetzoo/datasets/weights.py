@@ -20,6 +20,9 @@ def with_border_weights(
 ) -> BorderWeightedDataset:
     """Add `weight` to each sample: the weight map of the paper for the whole mask, computed once.
 
+    If samples have `instances`, each number is a cell, so touching cells are told apart; otherwise each connected piece
+    of a class is one.
+
     Every loss accepts the weight; `ce` with it is the loss `border_ce` without the cost per step. The two differ after
     transforms: here the map of the whole image is transformed with the image, so a gap between cells keeps its weight
     if it is stretched or a cell is cropped; `border_ce` computes the map of the transformed mask.
@@ -115,5 +118,7 @@ class BorderWeightedDataset(SegmentationDataset):
                 found="none" if mask is None else mask.shape,
             )  # fmt: skip
         counts = mask != self.labels.ignore_index if given is None else (mask != self.labels.ignore_index) & (given > 0)
-        weight = border_weights(np.where(counts, mask, 0), self.w0, self.sigma)
+        numbers = sample.get("instances")
+        cells = np.where(counts, mask if numbers is None else numbers, 0)
+        weight = border_weights(cells, self.w0, self.sigma, instances=numbers is not None)
         return weight if given is None else weight * given

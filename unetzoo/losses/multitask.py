@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..contracts import check_built
 from ..errors import ConfigError, UnknownNameError, did_you_mean
-from ..heads import heads_of
+from ..heads import extra_planes, heads_of
 from ..registry import LOSSES, check_keywords, keywords, missing_keywords
 from ._options import check_policy
 from .boundary import BoundaryLoss
@@ -186,8 +186,11 @@ def _values(term: Term, output: Any, batch: Mapping[str, Any]) -> dict[str, Tens
     terms: Callable[..., Mapping[str, Tensor]] | None = getattr(term.loss, "terms", None)
     if callable(terms):
         return {f"{term.name}/{name}": value for name, value in terms(output, batch).items()}
-    pixels = batch.get(WEIGHT_KEYS.get(head, ""))
-    given = {} if pixels is None else {"weight": pixels}
+    if head == "mask":
+        given = {name: batch[name] for name in extra_planes(term.loss) if batch.get(name) is not None}
+    else:
+        pixels = batch.get(WEIGHT_KEYS.get(head, ""))
+        given = {} if pixels is None else {"weight": pixels}
     return {term.name: term.loss(heads[head], batch[head], **given)}
 
 

@@ -65,9 +65,10 @@ def _widened(batch: Batch) -> Batch:
     if "moves" in batch:
         return batch
     batch["image"] = batch["image"].float()
-    mask = batch.get("mask")
-    if isinstance(mask, torch.Tensor) and not mask.is_floating_point():
-        batch["mask"] = mask.long()
+    for name in ("mask", "instances"):
+        plane = batch.get(name)
+        if isinstance(plane, torch.Tensor) and not plane.is_floating_point():
+            batch[name] = plane.long()
     return batch
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import recompute
 from ..errors import ConfigError, DataError, SizeMismatchError, UnetzooError
-from ..heads import as_float, get_head, heads_of
+from ..heads import as_float, extra_planes, get_head, heads_of
 from ..inference import predict_batch
 from ..modules import evaluation_mode, is_out_of_memory
 from ..precision import Precision, autocast
@@ -25,6 +25,7 @@ from .data import Loader
 
 Seen = Callable[[Any, Batch], None]
 T = TypeVar("T")
+TARGETS = ("mask", "instances", "depth", "valid", "weight")
 
 
 class Objective(nn.Module):
@@ -92,8 +93,8 @@ class Objective(nn.Module):
         elif "mask" not in batch:
             raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset with 'mask'")
         else:
-            weight = {"weight": batch["weight"]} if "weight" in batch else {}
-            terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **weight)}
+            given = {name: batch[name] for name in extra_planes(self.loss) if name in batch}
+            terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **given)}
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.ndim:
                 found = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
@@ -159,7 +160,7 @@ def fit_targets(batch: Batch, output: Tensor, geometry: Any) -> Batch:
             )
         return target[..., top : top + rows : step, left : left + columns : step]
 
-    return {key: fit(value) if key in ("mask", "depth", "valid", "weight") else value for key, value in batch.items()}
+    return {key: fit(value) if key in TARGETS else value for key, value in batch.items()}
 
 
 class Evaluator:
