@@ -41,7 +41,9 @@ def predict(
     write: Annotated[
         str,
         typer.Option(
-            metavar="KINDS", help="Comma-separated outputs: mask, color, overlay, depth, depth_color, json; or all."
+            metavar="KINDS",
+            help="Comma-separated outputs: mask, color, overlay, depth, depth_color, json; or all. For labeling tools, "
+            "COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
         ),
     ] = "mask,overlay,depth,json",
     tile: Annotated[

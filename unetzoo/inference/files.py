@@ -7,7 +7,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from PIL import Image
 
 from ..errors import ConfigError, DataError, PairingError, did_you_mean
-from ..io import replacing, write_text
+from ..io import disk_errors, replacing, write_text
 from ..labels import LabelSpec
+from .coco import COCO_FILES, CocoFile
 from .images import PathLike, find_images
 from .results import DEFAULT_PRODUCTS, PRODUCTS, SegmentationResult
 
@@ -36,8 +38,30 @@ class Results:
     labels: LabelSpec | None = None
 
     def targets(self, stem: str) -> list[Path]:
-        """Return all files that may be written for an image with this stem."""
-        return [self.folder / name for product in self.products for name in self._names(product, stem)]
+        """Return all files that may be written only for an image with this stem."""
+        per_image = (product for product in self.products if product in PRODUCTS)
+        return [self.folder / name for product in per_image for name in self._names(product, stem)]
+
+    def shared(self) -> dict[str, Path]:
+        """Return the files of products that are one file for all images."""
+        return {product: self.folder / COCO_FILES[product] for product in self.products if product in COCO_FILES}
+
+    @contextmanager
+    def coco_files(self, images: Sequence[Path]) -> Iterator[list[CocoFile]]:
+        """Collect the predictions for all images, and write them when the block ends without an error.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        with ExitStack() as stack:
+            with disk_errors(self.folder, ConfigError, what="cannot write the results"):
+                files = [CocoFile(path, images, polygons=product == "coco") for product, path in self.shared().items()]
+            for file in files:
+                stack.callback(file.close)
+            yield files
+            with disk_errors(self.folder, ConfigError, what="cannot write the results"):
+                for file in files:
+                    file.write()
 
     def write(self, result: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
         """Write the results of an image; each file is renamed into place once it is complete.
@@ -48,8 +72,9 @@ class Results:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for product in self.products:
-                pattern, draw = PRODUCTS[product]
+            for product, (pattern, draw) in PRODUCTS.items():
+                if product not in self.products:
+                    continue
                 if product == "json":
                     self._put(pattern.format(stem), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
                 elif product == "mask":
@@ -108,6 +133,8 @@ def mask_suffixes(names: Sequence[str]) -> list[str]:
 def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
     """Parse product names ("all", or a comma-separated list) and return them in the order in which they are written.
 
+    "all" are those with a file per image.
+
     Raises:
         ConfigError: No product is given, or one is unknown.
 
@@ -116,13 +143,14 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
         ('mask', 'json')
     """
     listed = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    unknown = [name for name in listed if name not in (*PRODUCTS, "all")]
+    known = [*PRODUCTS, *COCO_FILES]
+    unknown = [name for name in listed if name not in (*known, "all")]
     if unknown or not listed:
         raise ConfigError(
             f"unknown product {unknown[0]!r}" if unknown else "no product",
-            hint=did_you_mean(unknown[0] if unknown else "", [*PRODUCTS, "all"], "product"),
+            hint=did_you_mean(unknown[0] if unknown else "", [*known, "all"], "product"),
         )
-    return tuple(product for product in PRODUCTS if product in listed or "all" in listed)
+    return tuple(product for product in known if product in listed or ("all" in listed and product in PRODUCTS))
 
 
 def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:
@@ -181,7 +209,7 @@ def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Resul
             found=str(among),
             hint="choose another folder for the results, otherwise they would be read as images",
         )
-    taken: dict[Path, Path] = {}
+    taken = {path.resolve(): path for path in results.shared().values()}
     for path in images:
         for target in (target.resolve() for target in results.targets(path.stem)):
             if target in sources:

@@ -153,7 +153,9 @@ class Predictor:
                 image, or one file for all images.
             products: Any of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` per label if multilabel),
                 "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
-                (`<stem>.json`); or "all". Products for which the network has no head are skipped.
+                (`<stem>.json`); or "all" of these. Products for which the network has no head are skipped. Also "coco"
+                and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
+                as COCO JSON; see `CocoFile`.
             workers: Number of reader threads, and of writer threads.
             seen: Called after each image, in order, with the number done, the total, and the error or None.
 
@@ -180,8 +182,11 @@ class Predictor:
         def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
             result = self._decided(*output)
             results.write(result, path.stem, self._facts(path, result))
+            for file in files:
+                file.add(path, result)
 
-        with closing(io_pipeline(images, read, self._run, write, workers=workers)) as outcomes:
+        pipeline = io_pipeline(images, read, self._run, write, workers=workers)
+        with results.coco_files(images) as files, closing(pipeline) as outcomes:
             for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
                     raise _unwritable(Path(out_dir), error, done - 1, failures, len(images)) from error
