@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from .errors import CheckpointError, ConfigError
-from .images import Preprocess
+from .images import Pixels, Preprocess
 from .io import write_json, write_manifest
 from .labels import LabelSpec
 from .precision import Precision, supported
@@ -29,12 +29,15 @@ class ModelBundle(NamedTuple):
     Args:
         model: The network.
         labels: Names and colors of its classes; if None, classes are named by index.
-        preprocess: uint8 array (H, W, C) → float tensor (C, h, w), as in validation; None if unknown.
+        preprocess: Image (H, W, C) → float tensor (C, h, w), as in validation; None if unknown. Images are uint8, or
+            float32 in 0…1 if `pixels` declares a range.
         threshold: The probability thresholds used in evaluation; None means 0.5.
         mode: "binary", "multiclass" or "multilabel" (a pixel may have several labels); if None, determined by the
             number of channels.
         name: Name of the network in results.
         precision: Precision used in training; also used for prediction if the device supports it natively.
+        pixels: The channels and the range of values of image files; if None, 8-bit images are converted to the
+            network's channels.
     """
 
     model: Any
@@ -44,6 +47,7 @@ class ModelBundle(NamedTuple):
     mode: Mode | None = None
     name: str = ""
     precision: Precision | None = None
+    pixels: Pixels | None = None
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
@@ -96,7 +100,7 @@ class ModelBundle(NamedTuple):
         Preprocessing that cannot be serialized (albumentations, a function) is not written.
         """
         preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
-        if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode)):
+        if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode, self.pixels)):
             content = {
                 "preprocess": preprocess,
                 "labels": None if self.labels is None else self.labels.to_dict(),
@@ -104,6 +108,7 @@ class ModelBundle(NamedTuple):
                 "mode": self.mode,
                 "name": self.name,
                 "precision": self.precision,
+                "pixels": None if self.pixels is None else self.pixels.to_dict(),
             }
             write_json(folder / FILE, content)
         else:
@@ -131,6 +136,7 @@ class ModelBundle(NamedTuple):
                 content["mode"],
                 content["name"],
                 content["precision"],
+                None if content.get("pixels") is None else Pixels.from_dict(content["pixels"]),
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(

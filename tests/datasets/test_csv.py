@@ -292,7 +292,7 @@ def test_faults_of_files_come_on_access(table, tmp_path):
 
 def test_arguments(table, tmp_path):
     table(rows(3))
-    for wrong in ({}, {"names": ["a"], "classes": 2}, {"classes": 2, "channels": 4}, {"classes": 2, "val_fraction": 0},
+    for wrong in ({}, {"names": ["a"], "classes": 2}, {"classes": 2, "channels": 0}, {"classes": 2, "val_fraction": 0},
                   {"classes": 2, "delimiter": "::"}, {"classes": 2, "delimiter": '"'}):  # fmt: skip
         with pytest.raises(ConfigError):
             Csv(tmp_path, **wrong)

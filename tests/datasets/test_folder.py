@@ -76,7 +76,7 @@ def test_split_folders(make_pairs, layout):
 
 def test_folder_arguments(make_pairs, tmp_path):
     root = make_pairs(["a"])
-    for wrong in ({}, {"names": ["a"], "classes": 2}, {"classes": 2, "channels": 4}, {"classes": 2, "val_fraction": 0}):
+    for wrong in ({}, {"names": ["a"], "classes": 2}, {"classes": 2, "channels": 0}, {"classes": 2, "val_fraction": 0}):
         with pytest.raises(ConfigError):
             Folder(root, **wrong)
     with pytest.raises(DataError, match="too few"):

@@ -81,7 +81,7 @@ def test_backgrounds_that_do_not_belong(tmp_path):
     [
         (6, False, "give `background`"),
         (3, True, "omit `background`"),
-        (4, False, "unetzoo.predict"),
+        (4, False, "pixels=Pixels(4"),
         (5, True, "unetzoo.predict"),
     ],
 )

@@ -98,9 +98,9 @@ class Transform:
             remain in the loader.
 
     Shape:
-        Takes `image` uint8 (H, W, C), `mask` (H, W), or (H, W, K) multilabel, `depth`, `valid`, `weight` (H, W);
-        returns `image` float32 (C, H, W), `mask` int64 (H, W) or (K, H, W), `depth` float32 (1, H, W), `valid` bool (H,
-        W), `weight` float32 (H, W).
+        Takes `image` (H, W, C), uint8 or float32 in 0…1, `mask` (H, W), or (H, W, K) multilabel, `depth`, `valid`,
+        `weight` (H, W); returns `image` float32 (C, H, W), `mask` int64 (H, W) or (K, H, W), `depth` float32 (1, H, W),
+        `valid` bool (H, W), `weight` float32 (H, W).
 
     Raises:
         ConfigError: Invalid or inconsistent values.
@@ -167,6 +167,8 @@ class Transform:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Apply the pipeline with the random numbers of `rng`."""
         planes = planes_of(sample)
+        if planes["image"].dtype == np.float32:  # from here on, levels of 0…255, as of 8 bits
+            planes["image"] = planes["image"] * np.float32(255)
         height, width = self.size or planes["image"].shape[:2]
         params = self.draw(height, width, rng, planes.get("mask"))
         if self.bends_in_loader:

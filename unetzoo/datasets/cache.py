@@ -115,6 +115,7 @@ class CachedDataset(SegmentationDataset):
             labels=source.labels, split=getattr(source, "split", None), transform=getattr(source, "transform", None)
         )
         self.source, self.path, self.key = source, path, key
+        self.pixels = getattr(source, "pixels", None)
         if hasattr(source, "baseline"):
             self.baseline: Callable[[Sample], Any] = source.baseline
         self._reader: CacheReader | None = None

@@ -64,7 +64,7 @@ def _narrowed(plane: np.ndarray, kind: np.dtype, name: str, subject: object) -> 
             raise DataError("mask values outside the label set", subject=subject, expected=f"{limits.min}…{limits.max}",
                             found=f"{plane.min()}…{plane.max()}", hint="correct the labels of the dataset")  # fmt: skip
         return plane.astype(kind)
-    if plane.dtype != kind:
+    if plane.dtype != kind and not (name == "image" and plane.dtype == np.float32):
         raise DataError("a plane that cannot be cached", subject=subject, expected=f"{name} as {kind}",
                         found=str(plane.dtype), hint="see unetzoo.datasets.base for the types of samples")  # fmt: skip
     return plane

@@ -1,4 +1,4 @@
-"""What users declare about their own data: classes, channels and the share of the validation split."""
+"""What users declare about their own data: classes and the share of the validation split."""
 
 from __future__ import annotations
 
@@ -100,15 +100,11 @@ def declared_masks(
     return MaskValues(labels)
 
 
-def check_reading(subject: str, channels: int, val_fraction: float) -> None:
-    """Check the number of channels and the share of the validation split.
+def check_reading(val_fraction: float) -> None:
+    """Check the share of the validation split.
 
     Raises:
-        ConfigError: Values out of range.
+        ConfigError: A value out of range.
     """
-    if channels not in (1, 3):
-        raise ConfigError(
-            "wrong channels", subject=subject, expected="1 or 3", found=channels, hint="1 is gray, 3 is RGB"
-        )
     if not 0 < val_fraction < 1:
         raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..errors import DataError, ImageDecodeError, LayoutError, PairingError
+from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split, seeded_split
-from .files import PathLike, check_same_size, read_image
+from .files import PathLike, check_same_size, without_missing
 from .layout import FileLayout, MaskValues
-from .listing import list_folder, shown, summary
+from .listing import check_pixels, list_folder, shown, summary
 from .tree import Item, list_files, share_files, sort_files
 
 
@@ -46,6 +47,10 @@ class FileDataset(SegmentationDataset):
         split: One of `splits`.
         values: The values of label files, if the user declares them.
         transform: `transform(sample, rng) -> sample`, or None.
+        channels: Number of channels of images, if the user declares them; see `unetzoo.images.Pixels`.
+        bands: The channels that are read, counted from 1.
+        range: The values that become 0 and 1, for images of more than 8 bits.
+        channel_files: Endings of the stems of the files, if each channel is in a file of its own.
         options: Arguments of the subclass for `layouts_for` and `divide`.
 
     Raises:
@@ -82,12 +87,20 @@ class FileDataset(SegmentationDataset):
         *,
         values: MaskValues | None = None,
         transform: SampleTransform | None = None,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        range: Any = None,
+        channel_files: Sequence[str] = (),
         **options: Any,
     ) -> None:
         if self.splits:
             check_split(split, self.splits, type(self).__name__)
         self.root, self.split = data_root(root), split
-        self.layout = self._choose(self.layouts_for(**options), split)
+        declares = any((channels is not None, bands, range, channel_files))
+        pixels = Pixels(channels, bands, range, channel_files) if declares else None
+        known = {} if pixels is None else {"channels": pixels.channels, "channel_files": pixels.files}
+        self.layout = self._choose(self.layouts_for(**options, **known), split)
+        self.pixels: Pixels = pixels or self.layout.pixels or Pixels(1 if self.layout.gray else 3)
         if values is not None:
             self.layout = self.layout.with_values(values)
         labels = values.labels if values is not None else self.layout.labels
@@ -117,7 +130,8 @@ class FileDataset(SegmentationDataset):
 
     def sources(self) -> list[Path]:
         """All files of its samples."""
-        return [path for sample in self.files for path in sample.files.values()]
+        named = [path for sample in self.files for path in sample.files.values()]
+        return named + [path for sample in self.files for path in channel_files(sample.image, self.pixels)[1:]]
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Decode a label file to class indices."""
@@ -127,10 +141,14 @@ class FileDataset(SegmentationDataset):
     def load(self, index: int) -> Sample:
         """Decode one sample."""
         sample = self.files[index]
-        image = read_image(sample.image, 1 if self.layout.gray else 3)
+        image, missing = decode_image(sample.image, self.pixels)
         mask = self.read_labels(sample.mask)
         check_same_size(image, mask, sample.image, sample.mask)
-        return {"image": image, "mask": mask, "id": sample.name}
+        return {"image": image, "mask": without_missing(mask, missing, self.labels), "id": sample.name}
+
+    def read_stored(self, index: int) -> Stored:
+        """Read the image of a sample without mapping its range."""
+        return read_stored(self.files[index].image, self.pixels)
 
     def _choose(self, layouts: Sequence[FileLayout], split: str | None) -> FileLayout:
         """The first layout whose folders exist.
@@ -158,6 +176,9 @@ class FileDataset(SegmentationDataset):
             folders = self.layout.folders(split)
             raise self._wrong_layout(self.root / folders[0], f"files such as {self.layout.files[0].path}")
         faults += self._faults_of(items) + pairing_faults(items, self.layout, self.root)
+        firsts = [self.root / paths[0] for item in items for paths in [item.files.get("image", [])] if paths]
+        others = (path for first in firsts for path in channel_files(first, self.pixels)[1:])
+        faults += [f"{path} does not exist" for path in others if not path.is_file()]
         if faults:
             raise PairingError(
                 "images and labels do not match", subject=self.root, expected="one label file per image",
@@ -166,8 +187,10 @@ class FileDataset(SegmentationDataset):
         chosen = set(self._part(items, split, options))
         first = self.layout.read_first
         self._refuse_lossy([path for item in items for path in first(item.files["mask"])])
-        return [FileSample(item.name, {role: self.root / first(paths)[0] for role, paths in item.files.items()})
-                for item in items if item.name in chosen]  # fmt: skip
+        samples = [FileSample(item.name, {role: self.root / first(paths)[0] for role, paths in item.files.items()})
+                   for item in items if item.name in chosen]  # fmt: skip
+        check_pixels([sample.image for sample in samples], self.pixels, self.root)
+        return samples
 
     def _refuse_lossy(self, masks: Iterable[str]) -> None:
         """Refuse class indices in JPEG files before any is read."""

@@ -124,6 +124,14 @@ def check_same_size(
         )
 
 
+def without_missing(mask: np.ndarray, missing: np.ndarray | None, labels: LabelSpec) -> np.ndarray:
+    """Ignore the pixels of a mask (H, W) where the image has no data, if the labels have a value for ignored pixels."""
+    if missing is None or labels.ignore_index is None:
+        return mask
+    ignored = np.min_scalar_type(labels.ignore_index)
+    return np.where(missing, ignored.type(labels.ignore_index), mask).astype(np.promote_types(mask.dtype, ignored))
+
+
 def stack_shape(path: PathLike) -> tuple[int, int, int]:
     """(slices, H, W) of a TIFF stack of 8-bit gray images, without decoding it.
 

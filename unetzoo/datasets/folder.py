@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..images import Pixels
 from .archive import data_root
 from .base import SampleTransform, refuse_division, seeded_split
 from .color_masks import COLOR_FILES
@@ -48,7 +49,13 @@ class Folder(FileDataset):
             file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
         ignore_colors: Colors of unlabeled pixels.
         unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
-        channels: 3 for RGB images, 1 for gray ones.
+        channels: 3 for RGB images, 1 for gray ones, another number for the channels as stored; by default that of
+            `bands` or `channel_files`, or 3. See `unetzoo.images.Pixels`.
+        bands: The channels that are read, in this order, counted from 1, e.g. [3, 2, 1, 7].
+        range: The values that become 0 and 1, required for images of more than 8 bits: [low, high], one such pair per
+            channel, "dtype", "percentile" or "image".
+        channel_files: If each channel is in a file of its own: the endings of the stems, e.g. ["_red", "_nir"], or a
+            format such as "_{:04d}", counted from 0.
         mask_suffix: Suffix of the stems of masks, e.g. "_mask".
         val_fraction: Share of "val" without folders of splits.
         split_seed: Seed of this division.
@@ -94,7 +101,10 @@ class Folder(FileDataset):
         colors: Mapping[str, Sequence[int]] | PathLike | None = None,
         ignore_colors: Sequence[Sequence[int]] = (),
         unknown_color: Literal["error", "ignore"] = "error",
-        channels: Literal[1, 3] = 3,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        range: Any = None,
+        channel_files: Sequence[str] = (),
         mask_suffix: str = "",
         val_fraction: float = 0.2,
         split_seed: int = 0,
@@ -102,7 +112,7 @@ class Folder(FileDataset):
         fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
-        check_reading("Folder", channels, val_fraction)
+        check_reading(val_fraction)
         root = data_root(root)
         values = declared_masks(
             "Folder", root, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
@@ -110,7 +120,8 @@ class Folder(FileDataset):
         )  # fmt: skip
         super().__init__(
             root, split, values=values, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
-            channels=channels, val_fraction=val_fraction, split_seed=split_seed, group=group, fold=fold,
+            channels=channels, bands=bands, range=range, channel_files=channel_files, val_fraction=val_fraction,
+            split_seed=split_seed, group=group, fold=fold,
         )  # fmt: skip
 
     @classmethod
@@ -120,14 +131,17 @@ class Folder(FileDataset):
         ending = str(options.get("mask_suffix", ""))
         given = {"images": images, "masks": masks, "mask_suffix": ending}
         usual = {"images": "images", "masks": "masks", "mask_suffix": ""}
+        first, *rest = Pixels(options.get("channels"), files=options.get("channel_files", ())).files or ("",)
+        others = (f".*(?:{'|'.join(map(re.escape, rest))})\\.[^./]+",) if rest else ()
 
         def layout(name: str, about: str, path: str) -> FileLayout:
-            image, mask = (path.format(*words) for words in ((images, "{name}.jpg"), (masks, f"{{name}}{ending}.png")))
+            names = (images, f"{{name}}{first}.jpg"), (masks, f"{{name}}{ending}.png")
+            image, mask = (path.format(*words) for words in names)
             return FileLayout(
                 name, about.format(images, masks), (FilePattern("image", image), FilePattern("mask", mask)),
                 options={key: value for key, value in given.items() if value != usual[key]},
-                aside=tuple(map(re.escape, COLOR_FILES)),
-                gray=options.get("channels") == 1, sample_names="photo_{}", certainty=0.6 if given == usual else 0.5,
+                aside=(*map(re.escape, COLOR_FILES), *others), strict=not first, gray=options.get("channels") == 1,
+                sample_names="photo_{}", certainty=0.6 if given == usual else 0.5,
             )  # fmt: skip
 
         return (

@@ -27,16 +27,17 @@ def planes_of(sample: Sample) -> Planes:
     """The planes of a sample: its arrays with height and width.
 
     Raises:
-        DataError: An unknown array, or an image that is not uint8 (H, W, C).
+        DataError: An unknown array, or an image that is not uint8 or float32 (H, W, C).
         SizeMismatchError: Arrays of different sizes.
     """
     planes = {name: sample[name] for name in PLANES if sample.get(name) is not None}
     strange = [k for k, v in sample.items() if isinstance(v, np.ndarray) and k not in PLANES]
     image = planes.get("image")
-    if image is None or image.dtype != np.uint8 or image.ndim != 3:
+    if not _is_image(image):
         found = "none" if image is None else f"{image.dtype} {image.shape}"
-        raise DataError("not an image", subject=sample.get("id"), expected="uint8 (H, W, C)", found=found,
-                        hint="datasets return uint8 images; transforms scale them")  # fmt: skip
+        found += f" in {image.min():g}…{image.max():g}" if image is not None and image.size else ""
+        raise DataError("not an image", subject=sample.get("id"), expected="uint8 (H, W, C), or float32 in 0…1",
+                        found=found, hint="datasets return uint8 images; others declare a range of values")  # fmt: skip
     if strange:
         raise DataError("unknown array in a sample", subject=sample.get("id"), expected=", ".join(PLANES),
                         found=", ".join(strange), hint="rename it to one of these, or remove it")  # fmt: skip
@@ -64,6 +65,12 @@ def check_instances(numbers: np.ndarray, subject: object) -> None:
                         found=f"{numbers.min():,}…{numbers.max():,}", hint="number the objects 1, 2, 3, …")  # fmt: skip
 
 
+def _is_image(image: Any) -> bool:
+    if image is None or image.ndim != 3 or not image.size:
+        return False
+    return image.dtype == np.uint8 or (image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1)
+
+
 def cut(planes: Planes, top: int, left: int, height: int, width: int) -> Planes:
     """Crop a window; beyond its border the image is mirrored."""
     rows, columns = planes["image"].shape[:2]
@@ -79,12 +86,13 @@ def resize(planes: Planes, height: int, width: int) -> Planes:
     """Resize all planes, with antialiasing; masks use the nearest pixel."""
     if planes["image"].shape[:2] == (height, width):
         return planes
-    resized = _as_arrays(resize_batch(_as_batch(planes), height, width), planes)
-    return resized | {"image": resized["image"].astype(np.uint8)}
+    kind = planes["image"].dtype
+    resized = _as_arrays(resize_batch(_as_batch(planes), height, width, rounds=kind == np.uint8), planes)
+    return resized | {"image": resized["image"].astype(kind)}
 
 
-def resize_batch(planes: Planes, height: int, width: int) -> Planes:
-    """`resize` for float tensors (N, C, H, W), `valid` bool."""
+def resize_batch(planes: Planes, height: int, width: int, *, rounds: bool = True) -> Planes:
+    """`resize` for float tensors (N, C, H, W), `valid` bool; `rounds`: whether images keep integer levels."""
     if tuple(planes["image"].shape[-2:]) == (height, width):
         return planes
 
@@ -94,7 +102,7 @@ def resize_batch(planes: Planes, height: int, width: int) -> Planes:
         return F.interpolate(plane, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
     resized = resample(planes, sample)
-    return resized | {"image": resized["image"].round()}  # images keep 8 bits, wherever they are resized
+    return resized | {"image": resized["image"].round()} if rounds else resized
 
 
 def warp(planes: Planes, rows: np.ndarray, columns: np.ndarray) -> Planes:

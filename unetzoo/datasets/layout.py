@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..images import Pixels
 from ..labels import LabelSpec
 from .annotations import AnnotationFiles
 from .color_masks import read_color_mask
@@ -136,6 +137,7 @@ class FileLayout:
         shared: Roles whose files may belong to several samples, with a regular expression whose first group finds the
             name of such a file in the name of a sample that has no file of its own.
         gray: Whether images have one channel.
+        pixels: The channels and the range of values of images, if they are not gray or RGB images of 8 bits.
         stacked: Whether all samples are in one file of images and one of labels.
         table: The CSV file that lists the files of samples; they may then be anywhere, `files` is how a twin has them.
         annotations: The annotation files that label the images, instead of label files.
@@ -161,6 +163,7 @@ class FileLayout:
     joined: Mapping[str, int] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
     gray: bool = False
+    pixels: Pixels | None = None
     stacked: bool = False
     table: str = ""
     annotations: AnnotationFiles | None = None

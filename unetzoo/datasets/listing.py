@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, UnsupportedImageError
+from ..images import Pixels
+from ..images.inspection import faults_of
 from .files import PathLike
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz"})
 SHOWN = 20  # maximum number of faults listed in an error
 
 
@@ -41,6 +43,23 @@ def list_images(folder: PathLike, how_to_get: str = "") -> list[Path]:
             hint=how_to_get or "check the path",
         )  # fmt: skip
     return images
+
+
+def check_pixels(paths: Sequence[PathLike], pixels: Pixels, subject: object) -> None:
+    """Check the headers of images against the declared channels and range.
+
+    Raises:
+        UnsupportedImageError: Files with other channels, or of mixed data types, all in one error.
+    """
+    faults = faults_of(paths, pixels)
+    if faults:
+        expected = f"{pixels.channels} channel{'s' * (pixels.channels != 1)}" + (
+            " of 8 bits" if pixels.range is None else " of one data type"
+        )
+        raise UnsupportedImageError(
+            "images of other or mixed kinds", subject=subject, expected=expected, found=summary(faults),
+            hint="declare channels, bands and range of the images, or convert the named files",
+        )  # fmt: skip
 
 
 def list_folder(folder: PathLike, how_to_get: str = "") -> list[Path]:

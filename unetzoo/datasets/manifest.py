@@ -10,14 +10,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean
+from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, refuse_division, seeded_split
 from .color_masks import COLOR_FILES
 from .declared import check_reading, declared_masks
 from .depth_files import check_scale, read_depth
-from .files import PathLike, check_same_size, read_image
+from .files import PathLike, check_same_size, without_missing
 from .layout import FileLayout, FilePattern
-from .listing import list_folder, shown, summary
+from .listing import check_pixels, list_folder, shown, summary
 from .table import Row, read_table
 
 FILES = ("image", "mask", "depth", "weight")
@@ -61,7 +62,13 @@ class Csv(SegmentationDataset):
             file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
         ignore_colors: Colors of unlabeled pixels.
         unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
-        channels: 3 for RGB images, 1 for gray ones.
+        channels: 3 for RGB images, 1 for gray ones, another number for the channels as stored; by default that of
+            `bands` or `channel_files`, or 3. See `unetzoo.images.Pixels`.
+        bands: The channels that are read, in this order, counted from 1, e.g. [3, 2, 1, 7].
+        range: The values that become 0 and 1, required for images of more than 8 bits: [low, high], one such pair per
+            channel, "dtype", "percentile" or "image".
+        channel_files: If each channel is in a file of its own and the column lists the first one: the endings of the
+            stems, e.g. ["_red", "_nir"], or a format such as "_{:04d}", counted from 0.
         depth_scale: Value of one unit of depth files, e.g. 0.001 to convert millimeters to meters.
         depth_gaps: Depth of 0, NaN or infinity means "unknown": it becomes 0, and samples have a mask `valid`.
         allow_outside: Accept files outside `root`.
@@ -73,7 +80,8 @@ class Csv(SegmentationDataset):
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
-        `image` uint8 (H, W, channels), `mask` (H, W); `depth` and `weight` float32 (H, W), `valid` bool (H, W).
+        `image` uint8 (H, W, channels), or float32 in 0…1 with a range, `mask` (H, W); `depth` and `weight` float32
+        (H, W), `valid` bool (H, W).
 
     Raises:
         ConfigError: Inconsistent arguments; an unknown split.
@@ -115,7 +123,10 @@ class Csv(SegmentationDataset):
         colors: Mapping[str, Sequence[int]] | PathLike | None = None,
         ignore_colors: Sequence[Sequence[int]] = (),
         unknown_color: Literal["error", "ignore"] = "error",
-        channels: Literal[1, 3] = 3,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        range: Any = None,
+        channel_files: Sequence[str] = (),
         depth_scale: float | None = None,
         depth_gaps: bool = False,
         allow_outside: bool = False,
@@ -125,7 +136,8 @@ class Csv(SegmentationDataset):
         fold: str | None = None,
         transform: SampleTransform | None = None,
     ) -> None:
-        check_reading("Csv", channels, val_fraction)
+        check_reading(val_fraction)
+        self.pixels: Pixels = Pixels(channels, bands, range, channel_files)
         columns = _checked_columns(columns or {})
         if split is not None and split not in splits:
             raise ConfigError("unknown split", subject="Csv", expected=" | ".join(splits), found=repr(split),
@@ -138,7 +150,7 @@ class Csv(SegmentationDataset):
         assert self.values.labels is not None
         super().__init__(labels=self.values.labels, split=split, transform=transform)
         check_scale(depth_scale)
-        self.channels, self.depth_scale, self.depth_gaps = channels, depth_scale, depth_gaps
+        self.depth_scale, self.depth_gaps = depth_scale, depth_gaps
         self.root, self.manifest = folder, file
         table = read_table(self.manifest, {role: columns.get(role, role) for role in ROLES}, REQUIRED | set(columns),
                            delimiter)  # fmt: skip
@@ -149,6 +161,10 @@ class Csv(SegmentationDataset):
                               fold=fold)  # fmt: skip
         self.files = [(name, *(checks.file(rows[name], role) for role in self.roles)) for name in chosen]
         checks.raise_faults(self.manifest)
+        check_pixels(self._images(), self.pixels, self.manifest)
+
+    def _images(self) -> list[Path]:
+        return [files[self.roles.index("image")] for _, *files in self.files]
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
@@ -205,15 +221,21 @@ class Csv(SegmentationDataset):
 
     def sources(self) -> list[Path]:
         """The manifest and all files that it lists."""
-        return [self.manifest, *(path for _, *files in self.files for path in files)]
+        others = (path for image in self._images() for path in channel_files(image, self.pixels)[1:])
+        return [self.manifest, *(path for _, *files in self.files for path in files), *others]
+
+    def read_stored(self, index: int) -> Stored:
+        """Read the image of a sample without mapping its range."""
+        return read_stored(self._images()[index], self.pixels)
 
     def load(self, index: int) -> Sample:
         """Decode the files of one row."""
         name, *files = self.files[index]
         paths = dict(zip(self.roles, files, strict=True))
-        image = read_image(paths["image"], self.channels)
-        sample: Sample = {"image": image, "mask": self.values.read(paths["mask"])}
-        check_same_size(image, sample["mask"], paths["image"], paths["mask"])
+        image, missing = decode_image(paths["image"], self.pixels)
+        mask = self.values.read(paths["mask"])
+        check_same_size(image, mask, paths["image"], paths["mask"])
+        sample: Sample = {"image": image, "mask": without_missing(mask, missing, self.labels)}
         if "depth" in paths:
             depth = read_depth(paths["depth"], self.depth_scale)
             check_same_size(image, depth, paths["image"], paths["depth"], "depth")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import ConfigError, DataError, UnetzooError
+from ..images.percentiles import Extent, Histogram, flat
+from ..images.pixels import Pairs, clipped_share
 from ..labels import LabelSpec
 from .parallel import pieces, spread
 from .tally import Summary, Tally
 
+SAMPLED = 32  # images in which values outside the range are counted
 PIECE = 16  # samples that are summed together; fixed, so that the result does not depend on the number of processes
 
 
@@ -20,15 +26,19 @@ class Statistics:
 
     Args:
         samples: Number of samples.
-        image: One summary per channel; 8-bit images are scaled to 0…1, as by transforms.
+        image: One summary per channel, of values in 0…1 as transforms see them: 8 bits, or the declared range.
         classes: The share of each class in all mask pixels, by name; "ignored" is last, if the labels have it.
         depth: A summary of valid depth values, or None.
+        range: The 0.1 and 99.9 percentiles of each channel, if the dataset was declared with `range="percentile"`.
+        clipped: The share of values outside a declared range, in the channel with most of them.
     """
 
     samples: int
     image: tuple[Summary, ...]
     classes: dict[str, float]
     depth: Summary | None
+    range: Pairs | None = None
+    clipped: float = 0.0
 
     @property
     def normalize(self) -> dict[str, list[float]]:
@@ -40,9 +50,13 @@ class Statistics:
 
     @property
     def recipe_line(self) -> str:
-        """A line for `[transform]` of a recipe."""
+        """What to add to a recipe: a line for `[transform]`, and one for `[data]` if a range was computed."""
         mean, std = (", ".join(f"{value:g}" for value in self.normalize[key]) for key in ("mean", "std"))
-        return f"normalize = {{ mean = [{mean}], std = [{std}] }}"
+        line = f"normalize = {{ mean = [{mean}], std = [{std}] }}"
+        if self.range is None:
+            return line
+        pairs = ", ".join(f"[{low!r}, {high!r}]" for low, high in self.range)
+        return f"[data]\nrange = [{pairs}]\n\n[transform]\n{line}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -87,8 +101,13 @@ def statistics(
         raise ConfigError("wrong limit", expected="an integer ≥ 1, or None", found=repr(limit), hint="try 1000")
     count = len(dataset)
     chosen = range(count) if limit is None or limit >= count else [count * i // limit for i in range(limit)]
-    total = Tally()
     todo = pieces(chosen, PIECE)
+    limits = None
+    if getattr(getattr(dataset, "pixels", None), "range", None) == "percentile":
+        limits = _percentiles(dataset, todo, workers)
+        dataset = copy.copy(dataset)
+        dataset.pixels = replace(dataset.pixels, range=limits)
+    total = Tally()
     for tally in spread(_Summing(dataset), todo, workers):
         total.merge(tally)
         tell(tally.samples)
@@ -99,6 +118,8 @@ def statistics(
         total.image(_channel_names(getattr(dataset, "image_kinds", None), total.width)),
         _shares(total.classes, total.pixels, getattr(dataset, "labels", None)),
         total.depth.summary("depth") if total.depth.count else None,
+        limits,
+        _clipped(dataset, chosen),
     )
 
 
@@ -121,6 +142,57 @@ class _Summing(NamedTuple):
                 ) from error  # fmt: skip
             tally.add(sample)
         return tally
+
+
+class _Extents(NamedTuple):
+    """The extent of the values of a group of images."""
+
+    dataset: Any
+
+    def __call__(self, piece: Sequence[int]) -> Extent:
+        extent = Extent()
+        for index in piece:
+            stored = self.dataset.read_stored(index)
+            extent.add(flat(stored.values, stored.missing))
+        return extent
+
+
+class _Histograms(NamedTuple):
+    """Histograms of the values of a group of images."""
+
+    dataset: Any
+    extent: Extent
+
+    def __call__(self, piece: Sequence[int]) -> Histogram:
+        histogram = Histogram(self.extent)
+        for index in piece:
+            stored = self.dataset.read_stored(index)
+            histogram.add(flat(stored.values, stored.missing))
+        return histogram
+
+
+def _percentiles(dataset: Any, todo: Sequence[Sequence[int]], workers: int | None) -> Pairs:
+    """The 0.1 and 99.9 percentiles of each channel of the stored images."""
+    extent = Extent()
+    for found in spread(_Extents(dataset), todo, workers):
+        extent.merge(found)
+    histogram = Histogram(extent)
+    for found in spread(_Histograms(dataset, extent), todo, workers):
+        histogram.merge(found)
+    return histogram.limits()
+
+
+def _clipped(dataset: Any, chosen: Sequence[int]) -> float:
+    """The share of values outside the declared range, in up to 32 images."""
+    pixels = getattr(dataset, "pixels", None)
+    if pixels is None or pixels.range in (None, "image") or not hasattr(dataset, "read_stored"):
+        return 0.0
+    some = [chosen[len(chosen) * i // SAMPLED] for i in range(SAMPLED)] if len(chosen) > SAMPLED else chosen
+    shares = []
+    for index in some:
+        values, bits, missing = dataset.read_stored(index)
+        shares.append(clipped_share(flat(values, missing)[None], pixels.limits(values.dtype, bits)))
+    return float(np.mean(shares))
 
 
 def _channel_names(kinds: Mapping[str, int] | None, count: int) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, PluginError, did_you_mean
+from ..errors import ConfigError, DataError, PluginError, did_you_mean
 from .augment import Transform, renamed
 from .base import Sample
 from .geometry import PLANES, Planes, orientation, planes_of, resample, resize_batch
@@ -75,7 +75,7 @@ class BatchTransform:
         with torch.autocast(moves.device.type, enabled=False):
             planes = {name: _as_planes(name, batch[name]) for name in PLANES if name in batch}
             if not move.bends_in_loader:
-                planes = resize_batch(planes, *resized)
+                planes = resize_batch(planes, *resized, rounds=batch["image"].dtype == torch.uint8)
             planes = _warp(planes, matrices, height, width)
             planes["image"] = move.painted(planes["image"], light)
         rest = {name: value for name, value in batch.items() if name != "moves"}
@@ -173,6 +173,9 @@ class Albumentations:
                 "the albumentations pipeline failed", subject=sample.get("id"),
                 found=f"{type(error).__name__}: {error}", hint="run it on this sample",
             ) from error  # fmt: skip
+        _check_scale(planes["image"], moved["image"], sample.get("id"))
+        if moved["image"].dtype == np.float32:
+            moved["image"] = moved["image"].clip(0, 1)
         if "valid" in moved:
             moved["valid"] = moved["valid"] > 0
         if "instances" in moved:
@@ -181,6 +184,22 @@ class Albumentations:
             hflip, turns = orientation(moved["places"])
             moved["mask"] = renamed(moved["mask"], labels.swapped_by(hflip=hflip, turns=turns))
         return self.then({**sample, **{k: moved[k] for k in planes}}, rng)
+
+
+def _check_scale(before: np.ndarray, after: np.ndarray, subject: object) -> None:
+    """Check that a pipeline has not normalized an image.
+
+    Raises:
+        DataError: Another data type, or floats outside 0…1.
+    """
+    scaled = after.dtype == np.float32 and (after.min() < -0.01 or after.max() > 1.01)
+    if after.dtype != before.dtype or scaled:
+        raise DataError(
+            "the albumentations pipeline changes the scale of images", subject=subject,
+            expected=f"{before.dtype}{' in 0…1' if scaled else ''}",
+            found=f"{after.dtype} in {after.min():g}…{after.max():g}",
+            hint="remove Normalize and ToFloat from the pipeline; normalize= of the transform does this",
+        )  # fmt: skip
 
 
 def _build_pipeline(albumentations: Any, pipeline: Mapping[str, Any] | Sequence[Any]) -> Any:

@@ -15,21 +15,25 @@ if TYPE_CHECKING:
     from .normalize import Normalize, normalize
     from .pixels import Pixels
     from .preprocess import Preprocess
-    from .reading import decode_image, read_image
+    from .reading import Stored, channel_files, decode_image, read_image, read_stored
 
 _LAZY = {
     "Normalize": "normalize",
     "Pixels": "pixels",
     "Preprocess": "preprocess",
+    "Stored": "reading",
     "as_tensor": "arrays",
+    "channel_files": "reading",
     "normalize": "normalize",
     "decode_image": "reading",
     "read_image": "reading",
+    "read_stored": "reading",
     "read_rgba": "decode",
 }
 
 __all__ = [
-    "Normalize", "Pixels", "Preprocess", "as_tensor", "decode_image", "normalize", "read_image", "read_rgba",
+    "Normalize", "Pixels", "Preprocess", "Stored", "as_tensor", "channel_files", "decode_image", "normalize",
+    "read_image", "read_rgba", "read_stored",
 ]  # fmt: skip
 
 

@@ -73,9 +73,20 @@ class ImageSource:
         """
         return None
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Iterate over the pixels of the whole image that have data, decoding each part once."""
+    def parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """Iterate over windows (top, bottom, left, right) that divide the image, so that each is decoded once."""
         raise NotImplementedError
+
+    def blocks(self, *, with_data: bool = False) -> Iterator[np.ndarray]:
+        """Iterate over the whole image, decoding each part once.
+
+        Args:
+            with_data: Yield only pixels that have data, as (N, C).
+        """
+        for top, bottom, left, right in self.parts():
+            values = self.read(top, bottom, left, right)
+            missing = self.missing(values, top, left) if with_data else None
+            yield values if missing is None else values[~missing]
 
     def cache_bytes(self, rows: int) -> int:
         """Memory used by the cache while a row of windows of this height is read."""
@@ -113,15 +124,15 @@ class ArraySource(ImageSource):
         part = part if part.ndim == 3 else part[..., None]
         return part if self.kept is None else part[..., self.kept]
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """See `ImageSource.blocks`."""
+    def parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """See `ImageSource.parts`."""
         height, width, channels = self.shape
         tall, wide = _chunk(self.values)  # whole chunks, so that each is decoded once
         columns = max(BLOCK // (tall * channels) // wide, 1) * wide
         rows = max(BLOCK // (min(columns, width) * channels) // tall, 1) * tall
         for top in range(0, height, rows):
             for left in range(0, width, columns):
-                yield self.read(top, min(top + rows, height), left, min(left + columns, width))
+                yield top, min(top + rows, height), left, min(left + columns, width)
 
 
 def _chunk(values: Sliced) -> tuple[int, int]:

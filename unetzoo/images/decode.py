@@ -200,24 +200,19 @@ def bits_of(image: Image.Image) -> int:
     return {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
 
 
-def check_bits(found: Opened, subject: str, *, declared: bool = False) -> None:
+def check_bits(found: Opened, subject: str) -> None:
     """Reject an image of more than 8 bits per channel: its range is unknown, and Pillow would drop the low bits.
-
-    Args:
-        found: The image.
-        subject: Its name in errors.
-        declared: Whether the range is declared, so that only files that Pillow cannot read completely are rejected.
 
     Raises:
         UnsupportedImageError: The image has more than 8 bits per channel.
     """
-    if found.bits > 8 and not declared:
+    if found.bits > 8:
         raise UnsupportedImageError(
             "more than 8 bits per channel",
             subject=subject,
             expected="8 bits",
             found=f"{found.bits} bits",
-            hint="declare the range of values, since it is not stored in the file, e.g. range=[0, 4095]",
+            hint="scale it to 0…255 first, since its range is not stored in the file",
         )
 
 

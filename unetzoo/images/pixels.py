@@ -45,7 +45,7 @@ class Pixels:
         ('_0000', '_0001')
     """
 
-    channels: int = None  # pyright: ignore[reportAssignmentType] -- an integer as soon as it is built
+    channels: Any = None  # an integer once it is built
     bands: Sequence[int] | None = None
     range: Any = None
     files: Sequence[str] = ()
@@ -98,8 +98,6 @@ class Pixels:
             expected = f"{self.per_file} channel{'s' * (self.per_file != 1)}"
             bands = [1] * self.per_file if stored == 1 else list(np.arange(1, min(stored, self.per_file) + 1).tolist())
             hint = f"declare channels={stored}, or the channels to read, e.g. bands={bands}"
-            if bits > 8 and self.range is None:
-                hint += "; and the range of values, e.g. range=[0, 4095]"
         found = f"{stored} channel{'s' * (stored != 1)} of {bits} bits"
         raise UnsupportedImageError(
             "the image has other channels", subject=subject, expected=expected, found=found, hint=hint

@@ -16,14 +16,14 @@ from .normalize import normalize
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing of an image in validation: resizing, rounding to 8-bit levels and normalization.
+    """Preprocessing of an image in validation: resizing, rounding to 8-bit levels if the image has them, normalization.
 
     Args:
         size: (height, width) that images are resized to; None keeps their size.
         normalize: "unit", "minmax", "standard" or {"mean": …, "std": …}; see `unetzoo.images.normalize`.
 
     Shape:
-        Takes a uint8 array (H, W, C), returns float32 (C, h, w).
+        Takes an array (H, W, C), uint8 or float32 in 0…1, returns float32 (C, h, w).
 
     Examples:
         >>> Preprocess(size=(2, 2))(np.full((4, 6, 1), 51, np.uint8))
@@ -37,6 +37,8 @@ class Preprocess:
     def __call__(self, image: np.ndarray) -> Tensor:
         """Preprocess one image."""
         levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None]
+        if image.dtype.kind == "f":
+            return self.scaled(self.unrounded(levels.mul_(255)))[0]
         return self.scaled(self.resized(levels))[0]
 
     def resized(self, levels: Tensor) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, ImageDecodeError, SizeMismatchError, UnsupportedImageError
-from .decode import PathLike, as_channels, check_bits, deep_colors, opened, our_errors, too_large
+from ..errors import ImageDecodeError, SizeMismatchError, UnsupportedImageError
+from .decode import PathLike, as_channels, deep_colors, opened, our_errors, too_large
 from .percentiles import percentiles
 from .pixels import Pixels, scaled
 from .tiff import TiffPage, is_tiff, mask_of, read_pages
@@ -152,22 +154,25 @@ def channel_files(path: PathLike, pixels: Pixels) -> list[Path]:
 
 def _read_file(subject: str, pixels: Pixels) -> Stored:
     with our_errors(subject), open(subject, "rb") as file:
-        start = file.read(8)
-        file.seek(0)
-        if start.startswith(b"\x93NUMPY") or (start.startswith(b"PK") and subject.lower().endswith(".npz")):
-            return _stored(_read_array(file, subject), pixels, subject)
+        array = _read_array(file, subject)
+        if array is not None:
+            return _stored(array, pixels, subject)
         pages = read_pages(file, subject) if is_tiff(file) else []
     if pages and not _is_for_pillow(pages, pixels):
         from .tiff_source import open_tiff
 
+        page = next((page for page in pages if page.is_image), pages[0])
+        if page.bits > 8:
+            channels = page.samples * sum(one.is_image for one in pages)
+            _check_depth(channels, np.dtype(np.float32 if page.is_float else np.uint16), page.bits, pixels, subject)
         with open_tiff(subject, pixels) as source:
-            _check_depth(source.dtype, source.bits, pixels, subject)
+            _check_depth(source.samples, source.dtype, source.bits, pixels, subject)
             values = source.whole()
             with our_errors(subject):
                 return Stored(values, source.bits, source.missing(values))
     with opened(subject, first_frame=True) as found:
         if found.bits > 8:
-            check_bits(found, subject, declared=pixels.range is not None)
+            _check_depth(len(found.image.getbands()), np.dtype(np.uint16), found.bits, pixels, subject)
             return _stored(deep_colors(subject, found), pixels, subject, found.bits)
         if not pixels.converts_colors:
             return _stored(_as_stored(found.image), pixels, subject)
@@ -192,20 +197,21 @@ def _as_stored(image: Image.Image) -> np.ndarray:
 def _stored(values: np.ndarray, pixels: Pixels, subject: str, bits: int = 0) -> Stored:
     bits = bits or values.dtype.itemsize * 8
     channels = values.shape[2]
-    kept = pixels.kept(channels, (channels - 1,) if channels in (2, 4) and bits else (), bits, subject)
-    _check_depth(values.dtype, bits, pixels, subject)
+    _check_depth(channels, values.dtype, bits, pixels, subject)
+    kept = pixels.kept(channels, (channels - 1,) if channels in (2, 4) else (), bits, subject)
     return Stored(values if kept is None else values[..., kept], bits)
 
 
-def _check_depth(dtype: np.dtype, bits: int, pixels: Pixels, subject: str) -> None:
-    """Refuse data types without a meaning for the declaration."""
+def _check_depth(channels: int, dtype: np.dtype, bits: int, pixels: Pixels, subject: str) -> None:
+    """Refuse values without a meaning for the declaration."""
     if pixels.range is None and dtype != np.uint8:
+        more = "" if pixels.bands or channels == pixels.per_file else f", and the channels, e.g. channels={channels}"
         raise UnsupportedImageError(
             "more than 8 bits per channel",
             subject=subject,
             expected="8 bits",
-            found=f"{bits} bits ({dtype})",
-            hint="declare the range of values, since it is not stored in the file, e.g. range=[0, 4095]",
+            found=f"{channels} channel{'s' * (channels != 1)} of {bits} bits",
+            hint=f"declare the range of values, e.g. range=[0, 4095], since the file does not contain it{more}",
         )
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise UnsupportedImageError(
@@ -214,38 +220,65 @@ def _check_depth(dtype: np.dtype, bits: int, pixels: Pixels, subject: str) -> No
         )  # fmt: skip
 
 
-def _read_array(file: Any, subject: str) -> np.ndarray:
-    """The array (H, W, C) of a `.npy` or `.npz` file; nothing is allocated before its size is checked."""
-    with our_errors(subject):
-        if file.read(2) != b"PK":
-            file.seek(0)
-            return _checked_array(file, os.fstat(file.fileno()).st_size, subject)
-        file.seek(0)
+@contextmanager
+def _array_file(file: BinaryIO, subject: str) -> Iterator[tuple[BinaryIO, int] | None]:
+    """The content of a `.npy` file, or of the only array in a `.npz` file, and its size; None for other files."""
+    start = file.read(6)
+    file.seek(0)
+    if start == b"\x93NUMPY":
+        yield file, os.fstat(file.fileno()).st_size
+    elif start.startswith(b"PK") and subject.lower().endswith(".npz"):
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             if len(names) != 1:
-                raise DataError("several arrays in one file", subject=subject, expected="one",
-                                found=", ".join(names[:8]) or "none", hint="save the image by itself")  # fmt: skip
+                found = ", ".join(names[:8]) or "none"
+                raise ImageDecodeError("not a single array", subject=subject, found=found, expected="one",
+                                       hint="save the image by itself")  # fmt: skip
             with archive.open(names[0]) as inner:
-                return _checked_array(inner, archive.getinfo(names[0]).file_size, subject)
+                yield cast(BinaryIO, inner), archive.getinfo(names[0]).file_size
+    else:
+        yield None
 
 
-def _checked_array(file: Any, size: int, subject: str) -> np.ndarray:
+def _array_header(file: BinaryIO, size: int, subject: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and data type of an array that is an image of reasonable size."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if len(shape) not in (2, 3) or min(shape) < 1 or dtype.hasobject:
         raise ImageDecodeError("not an image", subject=subject, expected="an array (H, W) or (H, W, C) of numbers",
                                found=f"{dtype} {shape}", hint="save one image per file, channels last")  # fmt: skip
-    count, most = int(np.prod(shape, dtype=object)), Image.MAX_IMAGE_PIXELS
+    count, most = math.prod(shape), Image.MAX_IMAGE_PIXELS
     if most and (shape[0] * shape[1] > most or count > VALUES * most):
         raise too_large(subject, f"{shape}")
     if count * dtype.itemsize > size:
         raise ImageDecodeError("unreadable image", subject=subject, expected=f"{count * dtype.itemsize:,} bytes",
                                found=f"{size:,}", hint="the file is truncated; save it again")  # fmt: skip
-    data = file.read(count * dtype.itemsize)
-    values = np.frombuffer(data, dtype, count).reshape(shape, order="F" if fortran else "C")
-    return values if values.ndim == 3 else values[..., None]
+    return shape, fortran, dtype
+
+
+def array_kind(file: BinaryIO, subject: str) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and data type of the image in a `.npy` or `.npz` file; None for other files.
+
+    Raises:
+        ImageDecodeError: Not an image.
+    """
+    with _array_file(file, subject) as found:
+        if found is None:
+            return None
+        shape, _, dtype = _array_header(*found, subject)
+        return shape, dtype
+
+
+def _read_array(file: BinaryIO, subject: str) -> np.ndarray | None:
+    """The image (H, W, C) of a `.npy` or `.npz` file; None for other files."""
+    with _array_file(file, subject) as found:
+        if found is None:
+            return None
+        shape, fortran, dtype = _array_header(*found, subject)
+        data = found[0].read(math.prod(shape) * dtype.itemsize)
+        values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+        return values if values.ndim == 3 else values[..., None]
 
 
 def _missing(pages: Sequence[TiffPage], values: np.ndarray, subject: str) -> np.ndarray | None:

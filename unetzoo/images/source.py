@@ -45,9 +45,9 @@ class ScaledSource(ImageSource):
             image[missing] = 0
         return image
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """See `ImageSource.blocks`."""
-        return (scaled(block, self.limits) for block in self.stored.blocks())
+    def parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """See `ImageSource.parts`."""
+        return self.stored.parts()
 
     def missing(self, values: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray | None:
         """See `ImageSource.missing`."""
@@ -95,7 +95,10 @@ def open_source(source: PathLike | Sliced, channels: int | Pixels | None = None)
                 )
             yield image
         else:
-            limits = percentiles(image.blocks) if pixels.range == "image" else pixels.limits(image.dtype, image.bits)
+            if pixels.range == "image":
+                limits = percentiles(lambda: image.blocks(with_data=True))
+            else:
+                limits = pixels.limits(image.dtype, image.bits)
             yield ScaledSource(image, limits)
 
 

@@ -21,7 +21,8 @@ MAX_TAGS = 4096  # per page, as in tifffile
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a smaller version of another page, a transparency mask
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_READ = (254, 258, 259, 262, 277)  # NewSubfileType, BitsPerSample, Compression, Photometric…, SamplesPerPixel
+# NewSubfileType, BitsPerSample, Compression, PhotometricInterpretation, SamplesPerPixel, ExtraSamples, SampleFormat
+_READ = (254, 258, 259, 262, 277, 338, 339)
 _NODATA = 42113  # of GDAL, as text
 _COMPRESSIONS = {
     1: "uncompressed", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate",
@@ -62,6 +63,17 @@ class TiffPage(NamedTuple):
     def samples(self) -> int:
         """Samples per pixel."""
         return self.tags.get(277, (1,))[0]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether samples are floats."""
+        return self.tags.get(339, (1,))[0] == 3
+
+    @property
+    def alpha(self) -> tuple[int, ...]:
+        """Indices of the samples that hold transparency."""
+        extra = self.tags.get(338, ())
+        return tuple(self.samples - len(extra) + index for index, kind in enumerate(extra) if kind in (1, 2))
 
     @property
     def is_gray(self) -> bool:

@@ -122,14 +122,12 @@ class TiffSource(ImageSource):
             found = empty if found is None else found | empty
         return found
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """See `ImageSource.blocks`."""
+    def parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """See `ImageSource.parts`."""
         height, width, _ = self.shape
         for top in range(0, height, self.tall):
             for left in range(0, width, self.wide):
-                block = self.read(top, min(top + self.tall, height), left, min(left + self.wide, width))
-                missing = self.missing(block, top, left)
-                yield block if missing is None else block[~missing]
+                yield top, min(top + self.tall, height), left, min(left + self.wide, width)
 
     def cache_bytes(self, rows: int) -> int:
         """See `ImageSource.cache_bytes`."""

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,8 +192,16 @@ def background_of(path: Path, backgrounds: dict[str, Path] | None) -> Path | Non
     return found
 
 
-def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Results) -> None:
+def check_targets(
+    images: Sequence[Path], inputs: Sequence[Path], results: Results, stem_of: Callable[[Path], str]
+) -> None:
     """Check that no result would overwrite an input or another result, or be written to a folder of inputs.
+
+    Args:
+        images: The images.
+        inputs: All input files.
+        results: The results to write.
+        stem_of: Returns the stem of an image's results.
 
     Raises:
         ConfigError: A result would overwrite an input or be written to a folder of inputs.
@@ -211,7 +219,7 @@ def check_targets(images: Sequence[Path], inputs: Sequence[Path], results: Resul
         )
     taken = {path.resolve(): path for path in results.shared().values()}
     for path in images:
-        for target in (target.resolve() for target in results.targets(path.stem)):
+        for target in (target.resolve() for target in results.targets(stem_of(path))):
             if target in sources:
                 raise ConfigError(
                     "a result would replace an image", subject=target, hint="choose another folder for the results"

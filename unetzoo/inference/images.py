@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import DataError, InputShapeError
 from ..labels import LabelSpec
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz"})
 
 PathLike = str | os.PathLike[str]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._version import __version__
 from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
-from ..images.reading import read_image
+from ..images import Pixels, read_image
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision
@@ -38,8 +38,8 @@ class Predictor:
             unless given here.
         labels: Names and colors of the classes; by default, classes are named by index. A network with one channel has
             two classes, background and foreground.
-        preprocess: The preprocessing used in validation: uint8 array (H, W, C) → float tensor (C, h, w). If it changes
-            the size, the output is resized to the original size.
+        preprocess: The preprocessing used in validation: array (H, W, C) → float tensor (C, h, w). If it changes the
+            size, the output is resized to the original size.
         tile: See `unetzoo.predict`.
         blend: See `unetzoo.predict`.
         tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) are swapped in mirrored views.
@@ -50,6 +50,7 @@ class Predictor:
         name: Name of the network in the results.
         precision: See `unetzoo.predict`; by default the precision used in training, if the device supports it
             natively.
+        pixels: The channels and the range of values of image files, as in training.
 
     Raises:
         ConfigError: The preprocessing is unknown, or labels, threshold or cleaning do not match the network's output
@@ -81,12 +82,14 @@ class Predictor:
         mode: Mode | None = None,
         name: str = "",
         precision: Precision | None = None,
+        pixels: Pixels | None = None,
     ) -> None:
         self.bundle = ModelBundle.of(network).known(
-            labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None
+            labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None, pixels=pixels
         )
         bundle = self.bundle
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
+        self.pixels: Pixels | None = bundle.pixels
         self.mode: Mode | None = bundle.mode
         self.precision: Precision | None = (
             bundle.predicting_precision() if precision is None else check_precision(precision)
@@ -99,7 +102,8 @@ class Predictor:
         """Predict one file.
 
         Args:
-            path: An image with 8 bits per channel, grayscale or RGB; converted to the network's channels.
+            path: An image with 8 bits per channel, grayscale or RGB, which is converted to the network's channels; or
+                of the kind that `pixels` declares.
             background: The bare background, for networks that take image and background (6 channels, image first).
 
         Raises:
@@ -113,8 +117,8 @@ class Predictor:
         """Predict the label map, probabilities and depth of one image.
 
         Args:
-            image: A file as for `predict_file`, or a decoded uint8 array (H, W) or (H, W, C) with the network's
-                channels.
+            image: A file as for `predict_file`, or a decoded array (H, W) or (H, W, C) with the network's channels:
+                uint8, or float32 in 0…1 if `pixels` declares a range.
             background: As for `predict_file`.
 
         Raises:
@@ -123,10 +127,10 @@ class Predictor:
         """
         if not isinstance(image, np.ndarray):
             image = self._read(image, background)
-        elif image.dtype != np.uint8 or image.ndim not in (2, 3):
+        elif image.dtype not in self._dtypes or image.ndim not in (2, 3):
             raise DataError(
                 "not a decoded image",
-                expected="uint8 (H, W) or (H, W, C)",
+                expected=f"{' or '.join(map(str, self._dtypes))} (H, W) or (H, W, C)",
                 found=f"{image.dtype} {image.shape}",
                 hint="preprocess it yourself, and pass the tensor to unetzoo.predict",
             )
@@ -169,11 +173,11 @@ class Predictor:
                 read errors are added as notes); or as for `predict_file`.
         """
         self._channels_per_file(background is not None)
-        images = find_images(inputs)
+        images = self._first_channels(find_images(inputs), inputs)
         backgrounds = backgrounds_of(background)
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
         results = Results(Path(out_dir), products_of(products), self.labels if self.mode == "multilabel" else None)
-        check_targets(images, inputs_too, results)
+        check_targets(images, inputs_too, results, self._stem)
         failures: list[DataError] = []
 
         def read(path: Path) -> np.ndarray:
@@ -181,7 +185,7 @@ class Predictor:
 
         def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
             result = self._decided(*output)
-            results.write(result, path.stem, self._facts(path, result))
+            results.write(result, self._stem(path), self._facts(path, result))
             for file in files:
                 file.add(path, result)
 
@@ -199,7 +203,7 @@ class Predictor:
         return failures
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
-        """Read an image, stacked with its background if given, as uint8 (H, W, C)."""
+        """Read an image, stacked with its background if given, as (H, W, C)."""
         channels = self._channels_per_file(background is not None)
         image = read_image(path, channels)
         if background is None:
@@ -258,8 +262,30 @@ class Predictor:
         }
         return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
 
-    def _channels_per_file(self, pair: bool) -> int:
-        """Return the number of channels to read from each file: 1 or 3."""
+    @property
+    def _dtypes(self) -> tuple[np.dtype, ...]:
+        declared = self.pixels is not None and self.pixels.range is not None
+        return (np.dtype(np.uint8), *([np.dtype(np.float32)] if declared else []))
+
+    def _stem(self, path: Path) -> str:
+        """The stem of an image's results: that of its file, without the ending of the first channel."""
+        return path.stem.removesuffix(self.pixels.files[0]) if self.pixels and self.pixels.files else path.stem
+
+    def _first_channels(self, images: list[Path], inputs: object) -> list[Path]:
+        """The files of the first channels, if each channel is in a file of its own."""
+        if not self.pixels or not self.pixels.files:
+            return images
+        first, *others = self.pixels.files
+        chosen = [path for path in images if path.stem.endswith(first) or not path.stem.endswith(tuple(others))]
+        if not chosen:
+            raise DataError("no images", subject=inputs, expected=f"files whose stem ends in {first!r}",
+                            found=", ".join(path.name for path in images[:8]), hint="check the names")  # fmt: skip
+        return chosen
+
+    def _channels_per_file(self, pair: bool) -> int | Pixels:
+        """Return what to read from each file: the declared channels, or 1 or 3."""
+        if self.pixels is not None and not pair and in_channels_of(self.net) in (None, self.pixels.channels):
+            return self.pixels
         taken = in_channels_of(self.net) or (6 if pair else 3)
         if taken in ((2, 6) if pair else (1, 3)):
             return taken // 2 if pair else taken
@@ -267,8 +293,10 @@ class Predictor:
             hint = "give `background`: this network takes an image and its background"
         elif pair and taken in (1, 3):
             hint = "omit `background`: this network takes only the image"
-        else:
+        elif pair:
             hint = "stack the channels yourself and pass the array to unetzoo.predict"
+        else:
+            hint = f"declare the channels of the files: pixels=Pixels({taken}, range=…)"
         raise ConfigError(
             "the network takes other images",
             expected=pluralize(taken, "channel"),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
+from ..images import Pixels
 from ..images.array_source import ImageSource, Sliced
 from ..images.source import open_source
 from ..labels import LabelSpec
@@ -69,6 +70,7 @@ def predict_to(
     threshold: Threshold = None,
     memory: Memory = None,
     precision: Precision | None = None,
+    pixels: Pixels | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
@@ -82,8 +84,7 @@ def predict_to(
         network: As for `predict`, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing and threshold
             attached to a trained or loaded network are used unless given here.
         source: A TIFF file with tiles or strips, a `.npy` file, or any object with `shape`, `dtype` and slicing:
-            (H, W) or (H, W, C). For an 8-bit TIFF file, a network with 1 or 3 channels gets the same pixels as in
-            `Predictor`.
+            (H, W) or (H, W, C). From a TIFF file the network gets the same pixels as in `Predictor`.
         target: `.npy` (memory-mapped array) or `.tif` (tiled, uncompressed) file for the label map (H, W): uint8, or
             uint16 for more than 256 classes; 0 and 1 for a network with one channel.
         depth: `.npy` or `.tif` file for the depth, float32 (H, W), for networks with a depth head.
@@ -92,7 +93,8 @@ def predict_to(
         blend: As for `predict`.
         tta: As for `predict`, but only flips and quarter turns: other angles and scales need the whole image.
         labels: As for `predict`.
-        preprocess: The preprocessing used in validation: array (h, w, C) as in the source → float tensor (C, h, w). It
+        preprocess: The preprocessing used in validation: array (h, w, C) as in the source, or float32 in 0…1 if
+            `pixels` declares a range → float tensor (C, h, w). It
             is called on windows, so it must treat every pixel alike and preserve the size. For a `Preprocess` that
             normalizes by statistics of the image, the image is read once in advance.
         threshold: Probability above which a pixel has a class, as for `Predictor`; by default the most probable class
@@ -100,6 +102,7 @@ def predict_to(
         memory: Memory for windows and buffers, excluding weights, in bytes or as a string such as "2GB". 1 GB by
             default; on a GPU, half of its free memory for windows, and 1 GB on the host.
         precision: As for `Predictor`.
+        pixels: As for `Predictor`.
         resume: Whether to continue an unfinished result.
         progress: Whether to show a progress bar.
 
@@ -123,7 +126,7 @@ def predict_to(
         True
     """
     began = time.monotonic()
-    bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess, threshold=threshold)
+    bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess, threshold=threshold, pixels=pixels)
     if bundle.mode == "multilabel":
         raise ConfigError(
             "a label map cannot hold several labels per pixel",
@@ -139,7 +142,9 @@ def predict_to(
             found=f"tta={tta!r}",
             hint='mirrorings and quarter turns: tta="flips" or "d4"',
         )
-    with open_source(source, in_channels_of(net)) as image, evaluation_mode(net):
+    channels = in_channels_of(net)
+    declared = bundle.pixels if bundle.pixels and channels in (None, bundle.pixels.channels) else channels
+    with open_source(source, declared) as image, evaluation_mode(net):
         assert bundle.preprocess is not None
         reader = WindowReader(image, bundle.preprocess)
         heads = _probed(predictor, reader)
@@ -153,6 +158,7 @@ def predict_to(
             "network": _fingerprint(net),
             "source": [list(image.shape), str(image.dtype), *_stamp(source)],
             "preprocess": _preprocessing(reader.preprocess, image),
+            "pixels": declared.to_dict() if isinstance(declared, Pixels) else declared,
             "labels": None if labels is None else labels.to_dict(),
             "tile": list(tiling.plan.tile),
             "blend": blend,

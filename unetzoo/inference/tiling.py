@@ -75,9 +75,10 @@ def predict(
         net: Any segmentation network, or a `ModelBundle`. A network without `geometry` (an SMP model, a tier 1 plugin)
             is assumed to preserve its input's size for multiples of `net.encoder.output_stride` (1 if it has none);
             set `net.geometry` if this is wrong.
-        image: A preprocessed float tensor, or an array. A uint8 array is preprocessed as in validation if the network
-            has preprocessing attached (as trained and loaded networks do), otherwise divided by 255; uint16 is divided
-            by 65535, bool becomes 0 and 1, and floats are unchanged.
+        image: A preprocessed float tensor, or an array. A decoded image (uint8, or float32 in 0…1 if the network was
+            trained with a range of values) is preprocessed as in validation if the network has preprocessing attached
+            (as trained and loaded networks do). Otherwise uint8 is divided by 255, uint16 by 65535, bool becomes 0 and
+            1, and floats are unchanged.
         tile: Size of a window including context, as a number or (height, width), rounded down to the network's grid. A
             side that covers the image and its padding is not cut. Exact windows are made smaller if the same number of
             them still covers the image. "auto" chooses the size that fits into `memory` with the fewest redundant
@@ -202,7 +203,9 @@ def _predict(
 
 def _preprocessed(image: Tensor | np.ndarray, bundle: ModelBundle) -> Tensor:
     """Preprocess a decoded image with the bundle's preprocessing if it is known, or else with `as_tensor`."""
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size:
+    floats = bundle.pixels is not None and bundle.pixels.range is not None
+    decoded = isinstance(image, np.ndarray) and (image.dtype == np.uint8 or (floats and image.dtype == np.float32))
+    if isinstance(image, np.ndarray) and decoded and image.ndim in (2, 3) and image.size:
         preprocess = bundle.preprocess or as_tensor
         return preprocess(image if image.ndim == 3 else image[..., None])
     return as_tensor(image)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..bundle import Preprocess
 from ..errors import ConfigError, DataError
 from ..images.array_source import ImageSource
+from ..images.source import ScaledSource
 from .windows import Span, WindowPlan, host_positions
 
 PROBE = (48, 64)  # pixels of the corner that is preprocessed before any work
@@ -26,19 +27,20 @@ class WindowReader:
             values gets those of the image.
 
     Raises:
-        DataError: A `Preprocess` for an image of more than 8 bits.
+        DataError: A `Preprocess` for an image of more than 8 bits without a declared range.
     """
 
     def __init__(self, source: ImageSource, preprocess: Callable[[np.ndarray], Tensor]) -> None:
         self.source, self.preprocess = source, preprocess
         if isinstance(preprocess, Preprocess):
-            if source.dtype != np.uint8:
+            if source.dtype != np.uint8 and not isinstance(source, ScaledSource):
                 raise DataError(
                     "the network was trained on 8-bit images",
                     subject=source.name,
                     expected="uint8",
                     found=source.dtype,
-                    hint="convert the image to 8 bits with the scale that the training images had",
+                    hint="declare the range of values in training, or convert the image to 8 bits with the scale that "
+                    "the training images had",
                 )
             self.preprocess = replace(preprocess, normalize=_of_the_whole(source, preprocess.normalize))
 
@@ -75,6 +77,8 @@ def _of_the_whole(source: ImageSource, normalize: Any) -> Any:
     """The same normalization with the statistics of the whole image in it, where they are the image's own."""
     if normalize not in ("minmax", "standard"):
         return normalize
+    if source.dtype != np.uint8:
+        return _of_floats(source, normalize)
     counts = sum(np.bincount(block.reshape(-1), minlength=256) for block in source.blocks())
     levels, seen = np.arange(256), np.flatnonzero(counts)
     if normalize == "minmax":
@@ -82,3 +86,19 @@ def _of_the_whole(source: ImageSource, normalize: Any) -> Any:
     mean = np.average(levels, weights=counts)
     std = np.average((levels - mean) ** 2, weights=counts) ** 0.5
     return {"mean": [mean / 255], "std": [max(std, 1e-6) / 255]}
+
+
+def _of_floats(source: ImageSource, normalize: str) -> Any:
+    """The statistics of an image in 0…1."""
+    low, high, count, total, squares = np.inf, -np.inf, 0, 0.0, 0.0
+    for block in source.blocks():
+        low, high, count = (
+            min(low, block.min(initial=np.inf)),
+            max(high, block.max(initial=-np.inf)),
+            count + block.size,
+        )
+        total, squares = total + block.sum(dtype=np.float64), squares + np.square(block, dtype=np.float64).sum()
+    if normalize == "minmax":
+        return {"mean": [float(low)], "std": [max(float(high - low), 1e-6 / 255)]}
+    mean = total / count
+    return {"mean": [mean], "std": [max((squares / count - mean**2) ** 0.5, 1e-6 / 255)]}

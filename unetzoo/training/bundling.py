@@ -35,6 +35,7 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None, precision: Prec
         mode="multilabel" if counts and getattr(metric, "mode", None) == "multilabel" else None,
         name=ModelBundle.of(net).name,
         precision=precision,
+        pixels=getattr(data, "pixels", None),
     ).attach()
 
 

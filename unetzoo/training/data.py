@@ -152,7 +152,8 @@ def dataset_of(data: Any) -> Any:
     """Return the dataset of a plain `DataLoader`; a dataset is returned unchanged.
 
     Raises:
-        ConfigError: The data is not map-style, or the loader has a custom sampler or collate function.
+        ConfigError: The data is not map-style, the loader has a custom sampler or collate function, or colors are
+            augmented in images that are not RGB.
     """
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         own = [
@@ -181,7 +182,22 @@ def dataset_of(data: Any) -> Any:
             found=type(data).__name__,
             hint="wrap it in a map-style torch.utils.data.Dataset",
         )
+    _check_colors(data)
     return data
+
+
+def _check_colors(data: Any) -> None:
+    pixels, transform = getattr(data, "pixels", None), getattr(data, "transform", None)
+    transform = getattr(transform, "then", transform)
+    shifted = [name for name in ("saturation", "hue") if getattr(transform, name, 0)]
+    if shifted and pixels is not None and pixels.channels != 3:
+        raise ConfigError(
+            "saturation and hue are defined for RGB images",
+            subject="transform",
+            expected="3 channels",
+            found=pixels.channels,
+            hint=f"omit {' and '.join(shifted)}",
+        )
 
 
 def make_loader(
