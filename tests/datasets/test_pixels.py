@@ -76,7 +76,10 @@ def test_a_dataset_of_a_plugin_declares_its_channels(tmp_path):
 
     draw(tmp_path, 2)
     assert Scenes(tmp_path, "all")[0]["image"].shape == (32, 32, 2)
-    assert Scenes(tmp_path, "all", channels=5, range="dtype")[0]["image"].shape == (32, 32, 5)
+    assert Scenes(tmp_path, "all", pixels={"channels": 5, "range": "dtype"})[0]["image"].shape == (32, 32, 5)
+    with pytest.raises(ConfigError) as caught:
+        Scenes(tmp_path, "all", pixels={"channel": 5})
+    assert "channels" in caught.value.hint
 
 
 def test_without_a_range_the_error_names_what_to_declare(tmp_path):

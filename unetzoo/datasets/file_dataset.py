@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,10 +47,8 @@ class FileDataset(SegmentationDataset):
         split: One of `splits`.
         values: The values of label files, if the user declares them.
         transform: `transform(sample, rng) -> sample`, or None.
-        channels: Number of channels of images, if the user declares them; see `unetzoo.images.Pixels`.
-        bands: The channels that are read, counted from 1.
-        range: The values that become 0 and 1, for images of more than 8 bits.
-        channel_files: Endings of the stems of the files, if each channel is in a file of its own.
+        pixels: The channels and the range of values of images, or the arguments of `unetzoo.images.Pixels`, e.g.
+            {"channels": 5, "range": [0, 4095]}; by default those of the layout.
         options: Arguments of the subclass for `layouts_for` and `divide`.
 
     Raises:
@@ -87,20 +85,15 @@ class FileDataset(SegmentationDataset):
         *,
         values: MaskValues | None = None,
         transform: SampleTransform | None = None,
-        channels: int | None = None,
-        bands: Sequence[int] | None = None,
-        range: Any = None,
-        channel_files: Sequence[str] = (),
+        pixels: Pixels | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if self.splits:
             check_split(split, self.splits, type(self).__name__)
         self.root, self.split = data_root(root), split
-        declares = any((channels is not None, bands, range, channel_files))
-        pixels = Pixels(channels, bands, range, channel_files) if declares else None
-        known = {} if pixels is None else {"channels": pixels.channels, "channel_files": pixels.files}
-        self.layout = self._choose(self.layouts_for(**options, **known), split)
-        self.pixels: Pixels = pixels or self.layout.pixels or Pixels(1 if self.layout.gray else 3)
+        self.layout = self._choose(self.layouts_for(**options), split)
+        declared = Pixels.from_dict(pixels) if isinstance(pixels, Mapping) else pixels
+        self.pixels: Pixels = declared or self.layout.pixels or Pixels(1 if self.layout.gray else 3)
         if values is not None:
             self.layout = self.layout.with_values(values)
         labels = values.labels if values is not None else self.layout.labels

@@ -113,6 +113,7 @@ class Folder(FileDataset):
         transform: SampleTransform | None = None,
     ) -> None:
         check_reading(val_fraction)
+        pixels = Pixels(channels, bands, range, channel_files)
         root = data_root(root)
         values = declared_masks(
             "Folder", root, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
@@ -120,7 +121,7 @@ class Folder(FileDataset):
         )  # fmt: skip
         super().__init__(
             root, split, values=values, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,
-            channels=channels, bands=bands, range=range, channel_files=channel_files, val_fraction=val_fraction,
+            pixels=pixels, channels=pixels.channels, channel_files=pixels.files, val_fraction=val_fraction,
             split_seed=split_seed, group=group, fold=fold,
         )  # fmt: skip
 

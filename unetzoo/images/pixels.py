@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, UnsupportedImageError
+from ..errors import ConfigError, UnsupportedImageError, did_you_mean
 
 Pairs = tuple[tuple[float, float], ...]
 Range = Literal["dtype", "percentile", "image"] | Pairs
@@ -137,7 +137,15 @@ class Pixels:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Pixels:
-        """Create an instance from the output of `to_dict`."""
+        """Create an instance from the output of `to_dict`, or from a part of it.
+
+        Raises:
+            ConfigError: Unknown keys, or as for the class.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r}", subject="pixels", hint=did_you_mean(key, known, "key"))
         return cls(**values)
 
 
