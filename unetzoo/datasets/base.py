@@ -3,8 +3,8 @@
 A sample is a dict. Before transforms it contains arrays: `image` uint8 (H, W, C), or float32 in 0…1 if a range of
 values is declared, `mask` integer (H, W) of class indices, optionally `instances` integer (H, W), 0 or the number of an
 object, `depth` float32 (H, W), `valid` bool (H, W), `weight` float32 (H, W), and `id`, a string. After transforms it
-contains tensors: `image` float32 (C, H, W), `mask` and `instances` int64 (H, W), `depth` float32 (1, H, W), `valid` bool
-(H, W), `weight` float32 (H, W).
+contains tensors: `image` float32 (C, H, W), `mask` and `instances` int64 (H, W), `depth` float32 (1, H, W), `valid`
+bool (H, W), `weight` float32 (H, W).
 """
 
 from __future__ import annotations
