@@ -51,12 +51,14 @@ class ModelBundle(NamedTuple):
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
-        """Return the bundle attached to a network, or a bundle of only the network.
+        """Return the bundle attached to a network or exported file, or a bundle of only the network.
 
         A bundle is returned unchanged.
         """
         if isinstance(model, cls):
             return model
+        if not isinstance(model, nn.Module) and isinstance(bundle := getattr(model, "bundle", None), cls):
+            return bundle
         known = getattr(model, _ATTRIBUTE, None)
         if known is not None:
             return known._replace(model=model)

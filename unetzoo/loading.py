@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .bundle import ModelBundle
 from .errors import CheckpointError
-from .inference.artifact import Artifact, load_artifact
+from .inference.artifact import SUFFIXES, Artifact, load_artifact
 from .inference.predictor import Predictor
 from .models.weights import from_pretrained
 from .training.trained import load_run
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from .inference.results import SegmentationResult
 
-ARTIFACTS = (".onnx", ".pt2")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
@@ -48,12 +47,13 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     """Open a run folder, a saved network or an exported artifact.
 
     Args:
-        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`, or an `.onnx` or `.pt2` file
-            written by `unetzoo.export`. (Opening a `.pt2` file may execute code: only open files that you trust.)
+        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`, or an `.onnx` or `.pt2` file or
+            `.openvino` folder written by `unetzoo.export`. (Opening a `.pt2` file may execute code: only open files
+            that you trust.)
 
     Returns:
         A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict(image)`; or an
-        `Artifact`, which can be called on an image.
+        `Artifact`, which can be called on an image, and which `unetzoo.Predictor` accepts.
 
     Raises:
         CheckpointError: The path contains nothing written by this library, or files are damaged.
@@ -67,7 +67,7 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
         'BNUNet'
     """
     place = Path(path)
-    if place.suffix.lower() in ARTIFACTS and not place.is_dir():
+    if is_artifact(place):
         return load_artifact(place)
     if (place / "recipe.json").is_file() or (place / "best").is_dir():
         return LoadedModel(*load_run(place))
@@ -76,10 +76,16 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     raise CheckpointError(
         "nothing to load",
         subject=path,
-        expected="a run folder, a folder that save_pretrained wrote, or an exported .onnx or .pt2 file",
+        expected=f"a run folder, a folder that save_pretrained wrote, or an export ({', '.join(SUFFIXES.values())})",
         found=_described(place),
         hint=_hint(place),
     )
+
+
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is named like an exported file."""
+    place = Path(path)
+    return place.suffix in SUFFIXES.values() and place.is_dir() <= (place.suffix == SUFFIXES["openvino"])
 
 
 def _described(place: Path) -> str:

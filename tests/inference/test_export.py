@@ -25,7 +25,7 @@ from unetzoo.errors import (
     InputShapeError,
     UnetzooError,
 )
-from unetzoo.inference import ModelBundle, Preprocess, artifact
+from unetzoo.inference import ModelBundle, Preprocess, artifact, runtimes
 from unetzoo.inference.pipeline import Pipeline
 from unetzoo.labels import LabelSpec
 
@@ -209,7 +209,7 @@ def test_a_network_of_one_size_needs_it(tmp_path):
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
-        ({"path": "net.h5"}, {"expected": ".onnx or .pt2"}),
+        ({"path": "net.h5"}, {"expected": ".onnx"}),
         ({"path": "net.onnx", "to": "torch"}, {"expected": ".pt2", "found": ".onnx"}),
         ({"to": "onx"}, {"hint": "'onnx'"}),
         ({"size": (0, 4)}, {"expected": "(height, width)", "found": "(0, 4)"}),
@@ -227,7 +227,7 @@ def test_wrong_options(tmp_path, options, fields):
 
 
 def test_without_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifact, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     (tmp_path / "a.onnx").write_bytes(b"")
     for use in (
         lambda: unetzoo.export(Plain(), tmp_path / "b.onnx"),

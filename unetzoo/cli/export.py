@@ -20,11 +20,12 @@ def export(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="onnx, or torch for a torch.export program. Default: by the suffix of --out, else onnx.",
+            help="onnx, openvino, or torch for a torch.export program. Default: by the suffix of --out, else onnx.",
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: RUN/MODEL.onnx or .pt2.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="File to write. Default: RUN/MODEL.onnx, .openvino or .pt2."),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Fixed height and width of images. Default: any.")
@@ -34,21 +35,33 @@ def export(
         str, typer.Option("--input", metavar="DTYPE", help="Type of input images: uint8, or float32 in [0, 1].")
     ] = "uint8",
     verify: Annotated[bool, typer.Option(help="Compare the exported file with the network.")] = True,
+    precision: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="fp32 or bf16, for openvino. Default: that of the run.")
+    ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Quantize to INT8, calibrated and scored on the run's validation data (openvino)."),
+    ] = False,
 ) -> None:
     """Export preprocessing, network and thresholds as one file that runs without unetzoo."""
     from ..inference import export as write
     from ..inference.artifact import SUFFIXES
-    from ..training import load_run
+    from ..training import calibration_of, load_run
 
     trained = load_run(run)
-    path = file or run / f"{trained.name}{SUFFIXES.get(to or 'onnx', '')}"
+    path = file or run / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
     options = {"size": _size(size), "threshold": threshold_of(threshold), "dtype": dtype, "verify": verify}
-    made = write(trained, path, to=cast(Any, to), **options)
+    calibration = calibration_of(run) if int8 else None
+    made = write(trained, path, to=cast(Any, to), precision=cast(Any, precision), int8=calibration, **options)
     takes = made.info["input"]
     rows, columns = takes["size"] or ("H", "W")
-    out.print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    files = made.path.iterdir() if made.path.is_dir() else [made.path]
+    out.print(f"{made.path}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB", soft_wrap=True)
     out.print(f"input: image {takes['dtype']} (N, {rows}, {columns}, {takes['channels']})")
     out.print(f"outputs: {', '.join(made.info['outputs'])}")
+    if made.int8:
+        kept = f"; in float32: {', '.join(made.int8.kept)}" if made.int8.kept else ""
+        out.print(f"{made.int8.name}: {made.int8.before:.4f} in float32, {made.int8.after:.4f} in int8{kept}")
     if made.parity:
         parity = made.parity
         out.print(f"compared with the network: differences ≤ {parity.error:.1e}, {parity.labels:.2%} equal labels")

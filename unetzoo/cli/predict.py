@@ -13,7 +13,7 @@ import typer
 
 from ..errors import ConfigError, DataError
 from ..wording import pluralize
-from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Precision, Quiet, Run, Thresholds, app, complain, err, out
+from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Precision, Quiet, Thresholds, app, complain, err, out
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: unetzoo predict runs/cells images masks --write mask,overlay")
 def predict(
-    run: Run,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or an exported file (.onnx, .openvino, .pt2).")
+    ],
     images: Annotated[
         str,
         typer.Argument(
@@ -52,6 +54,9 @@ def predict(
     blend: Blend = "exact",
     tta: TTA = None,
     precision: Precision = None,
+    engine: Annotated[
+        str, typer.Option(metavar="ENGINE", help="torch; or openvino or onnx, both on the CPU.")
+    ] = "torch",
     device: Device = "auto",
     threshold: Thresholds = None,
     largest_component: Annotated[
@@ -69,15 +74,20 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Predict images of any size: class masks, colors, overlays, depth, and areas as JSON."""
-    from ..inference import Cleaning, Predictor
+    from ..inference import Cleaning, Predictor, load_artifact
+    from ..loading import is_artifact
     from ..training import load_run
 
+    on_cpu = engine != "torch" or is_artifact(run)
+    if on_cpu and device not in ("auto", "cpu"):
+        raise ConfigError("exported files and other engines run on the CPU", found=f"--device {device}")
     predictor = Predictor(
-        on_device(load_run(run), device),
+        load_artifact(run) if is_artifact(run) else on_device(load_run(run), "cpu" if on_cpu else device),
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
         precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
+        engine=engine,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=threshold_of(threshold),
         cleaning=Cleaning(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()

@@ -8,6 +8,7 @@ from .optimized import optimize
 from .padding import predict_batch
 from .planner import TilingPlan, plan_tiles
 from .predictor import Predictor, predict_labels
+from .quantization import Calibration
 from .stream import Streamed, predict_to
 from .tiling import Uncertain, predict, predict_with_uncertainty
 from .tta import TTA
@@ -15,6 +16,7 @@ from .tta import TTA
 __all__ = [
     "TTA",
     "Artifact",
+    "Calibration",
     "Cleaning",
     "ModelBundle",
     "Predictor",

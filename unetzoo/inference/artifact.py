@@ -5,37 +5,40 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import math
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections import namedtuple
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from .._version import __version__
+from ..bundle import ModelBundle
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
+from ..io import check_manifest
+from ..labels import LabelSpec
 from ..models.geometry import Geometry
 from .images import PathLike
 from .pipeline import FLOATS, Pipeline
+from .runtimes import need, quiet
 
 FORMAT = 2
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".openvino"}
 EXTRA = "unetzoo.json"
 TILE = 512  # default window of the tiling recipe, if it is large enough
 DIGITS = 64  # length of a SHA-256 in hexadecimal
-INSTALL = 'pip install "unetzoo[export]"'
 
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class Artifact:
     """An exported network: images in, classes and probabilities out.
+
+    `Predictor` and `unetzoo.predict` accept it in place of a network; windows are exact if `info["tiling"]` says so.
 
     Args:
         info: The file's metadata: classes, palette, input, outputs, preprocessing, tiling.
@@ -70,31 +73,76 @@ class Artifact:
             raise InputShapeError("the file cannot take this image", found=found, hint="try another size") from error
         return {name: a[0] if single else a for name, a in zip(self.info["outputs"], outputs, strict=True)}
 
+    @property
+    def bundle(self) -> ModelBundle:
+        """The file as a network that takes images in 0…255 and returns logits, with its labels and thresholds."""
+        info = self.info
+        palette = tuple(tuple(color) for color in info["palette"])
+        pairs = {name: info[name] for name in ("swap_pairs", "side") if info.get(name)}
+        labels = LabelSpec(tuple(info["classes"]), palette=palette, **pairs)  # pyright: ignore[reportArgumentType]
+        return ModelBundle(_Whole(self), labels, _levels, info["thresholds"] or None, info["mode"], info["network"])
+
+
+class _Whole(nn.Module):
+    """An exported file as a network from levels (N, C, H, W) in 0…255 to logits and other heads."""
+
+    exported = True
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__()
+        self._artifact, info = artifact, artifact.info
+        self.in_channels: int = info["input"]["channels"]
+        tiling = info["tiling"] or {"stride": 1, "exact": False}
+        halo = tiling["halo"] if tiling["exact"] else None
+        self.geometry = Geometry(minimum=1, stride=tiling["stride"], halo=halo)
+        self._independent = info["mode"] == "multilabel"
+        heads = ["mask", *[name for name in info["outputs"] if name not in ("labels", "probabilities")]]
+        self._output = namedtuple("Output", heads) if len(heads) > 1 else lambda mask: mask
+        self.eval()
+
+    def forward(self, levels: Tensor) -> Any:
+        images = levels.permute(0, 2, 3, 1).cpu()
+        images = images / 255 if self._artifact.info["input"]["dtype"] == FLOATS else images.round().to(torch.uint8)
+        outputs = self._artifact(images.numpy())
+        del outputs["labels"]
+        probabilities, *others = (torch.from_numpy(output) for output in outputs.values())
+        independent = self._independent or probabilities.shape[1] == 1
+        logits = probabilities.logit(1e-7) if independent else probabilities.clamp(min=1e-37).log()
+        return self._output(logits, *others)
+
+
+def _levels(image: np.ndarray) -> Tensor:
+    image = image if image.dtype == np.uint8 else image * 255  # floats are in 0…1
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))
+
 
 def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
     """Open a file written by `export`. Opening a `.pt2` file may execute code: only open files that you trust.
 
     Args:
-        path: An `.onnx` file (run by ONNX Runtime on the CPU) or a `.pt2` file (run by PyTorch on the CPU).
-        check: Verify the SHA-256 at the end of the file. Set to False for files that were modified by another tool,
-            such as a quantizer.
+        path: An `.onnx` file (run by ONNX Runtime on the CPU), an `.openvino` folder (run by OpenVINO on the CPU, in
+            bfloat16 if it was exported for that and the processor multiplies it natively), or a `.pt2` file (run by
+            PyTorch on the CPU).
+        check: Verify SHA-256 checksums. Set to False for files that were modified by another tool, such as a quantizer.
 
     Raises:
         CheckpointError: The file does not exist, is not readable, or was not written by `export`.
         CheckpointCorruptError: The file was modified or is damaged.
-        ConfigError: ONNX Runtime is not installed.
+        ConfigError: ONNX Runtime or OpenVINO is not installed.
     """
     file = Path(path)
-    if not file.is_file():
+    kind = next((kind for kind, suffix in SUFFIXES.items() if suffix == file.suffix), "torch")
+    if not (file.is_dir() if kind == "openvino" else file.is_file()):
         raise CheckpointError("no such file", subject=path, hint="check the path")
-    is_onnx = file.suffix == SUFFIXES["onnx"]
-    if is_onnx:
-        need("onnxruntime")
+    if kind != "torch":
+        need("onnxruntime" if kind == "onnx" else kind)
     try:
+        if kind == "openvino":
+            return _open_openvino(file, check)
         data = file.read_bytes()
         if check:
             check_seal(data, file)
-        return _open_onnx(data, file) if is_onnx else _open_torch(data, file)
+        return _open_onnx(data, file) if kind == "onnx" else _open_torch(data, file)
     except CheckpointError:
         raise
     except Exception as error:  # the runtimes raise various errors for a broken file
@@ -143,34 +191,7 @@ def check_seal(data: bytes, path: Path) -> None:
         )
 
 
-def need(*modules: str) -> None:
-    """Check that packages are installed.
-
-    Raises:
-        ConfigError: A package is missing; the hint contains the command that installs it.
-    """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise ConfigError("a package is missing", subject=", ".join(missing), hint=INSTALL)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress the log messages and warnings of exporters and readers; errors are still raised."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
+def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None, precision: str = "fp32") -> dict[str, Any]:
     """Return the metadata of an exported file, in JSON-serializable form."""
     labels, geometry = pipeline.labels, pipeline.geometry
     resized = pipeline.preprocess.size
@@ -183,6 +204,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
         "format": FORMAT,
         "unetzoo": __version__,
         "network": name,
+        "precision": precision,
         "input": {
             "name": "image",
             "dtype": pipeline.dtype,
@@ -194,6 +216,8 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None) -> dic
         "outputs": outputs | {head: "float32 (N, C, H, W)" for head in pipeline.shape.heads[1:]},
         "classes": list(labels.names),
         "palette": [list(color) for color in labels.palette],
+        "swap_pairs": [list(pair) for pair in labels.swap_pairs],
+        "side": labels.side,
         "thresholds": list(pipeline.decision.thresholds),
         "mode": pipeline.decision.mode,
         "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.preprocess.normalize},
@@ -243,6 +267,15 @@ def _open_torch(data: bytes, path: Path) -> Artifact:
             return [output.numpy() for output in module(torch.from_numpy(batch))]
 
     return Artifact(info, run)
+
+
+def _open_openvino(folder: Path, check: bool) -> Artifact:
+    from .openvino import compiled, read
+
+    if check and not check_manifest(folder):
+        raise CheckpointCorruptError("no manifest", subject=folder, hint="export it again")
+    model, info = read(folder)
+    return Artifact(_checked(info, folder), compiled(model, info.get("precision", "fp32")))
 
 
 def _parsed(text: str) -> Any:

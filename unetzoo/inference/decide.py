@@ -104,6 +104,31 @@ def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None
     return output.sigmoid() if mode == "multilabel" or output.shape[-3] == 1 else output.softmax(-3)
 
 
+def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
+    """Return the label set for an output with this many channels; one channel means background and foreground.
+
+    Raises:
+        ConfigError: The label set has a different size, or there are too many classes for an 8-bit image.
+    """
+    several = mode == "multilabel"
+    wanted = channels if several else max(channels, 2)
+    if labels is None:
+        labels = LabelSpec.indexed(wanted) if channels > 1 or several else LabelSpec(("background", "foreground"))
+    if channels == labels.classes == 1 and not several:
+        color = labels.palette[0] if any(labels.palette[0]) else (255, 255, 255)
+        return LabelSpec(("background", *labels.names), palette=((0, 0, 0), color))
+    if labels.classes != wanted or wanted > 256:
+        raise ConfigError(
+            "labels and network differ",
+            expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit image",
+            found=f"{labels.classes}: {', '.join(labels.names[:8])}",
+            hint="give the label set that the network was trained with"
+            if wanted <= 256
+            else "use unetzoo.predict and write the classes yourself",
+        )
+    return labels
+
+
 @dataclass(frozen=True)
 class Cleaning:
     """Cleanup of predicted regions: removes small regions and fills holes. Does nothing by default.

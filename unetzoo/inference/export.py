@@ -5,25 +5,31 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from ..bundle import ModelBundle, Preprocess
 from ..errors import CheckpointWriteError, ConfigError, UnetzooError, did_you_mean
-from ..io import replacing
+from ..io import DISK, replace_folder, replacing, temporary_name
 from ..labels import LabelSpec
-from .artifact import EXTRA, SUFFIXES, describe, need, quiet, seal
+from ..precision import Precision, resolve
+from .artifact import EXTRA, SUFFIXES, describe, seal
 from .decide import Threshold
 from .images import PathLike
-from .parity import Parity, compare
+from .parity import Parity, compare, compare_labels
 from .pipeline import TRIAL, Pipeline
+from .quantization import Calibration, Quantized, quantize
+from .runtimes import need, onnx_model, recorded
 from .windows import geometry_of
 
-Kind = Literal["onnx", "torch"]
+Kind = Literal["onnx", "torch", "openvino"]
+TYPICAL = 256**2  # pixels of an image
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,16 @@ class Exported:
     """Result of `export`.
 
     Args:
-        path: The exported file.
+        path: The exported file, or folder for OpenVINO.
         info: Metadata of the file.
         parity: The comparison with the network; None if `verify=False`.
+        int8: The scores before and after quantization; None without `int8`.
     """
 
     path: Path
     info: dict[str, Any]
     parity: Parity | None
+    int8: Quantized | None = None
 
 
 def export(
@@ -52,8 +60,10 @@ def export(
     threshold: Threshold = None,
     dtype: str = "uint8",
     verify: bool = True,
+    precision: Precision | None = None,
+    int8: Calibration | None = None,
 ) -> Exported:
-    """Export a network with its preprocessing and decision to one file.
+    """Export a network with its preprocessing and decision to one file, or to one folder for OpenVINO.
 
     The exported network has one input `image`, a batch of decoded uint8 images (N, H, W, C). Grayscale images have one
     channel; an image and its background are stacked to six. It resizes and scales images as in validation, pads them by
@@ -68,18 +78,25 @@ def export(
         network: A network, or a `ModelBundle` (`unetzoo.load`). Labels, preprocessing, threshold and mode attached to
             a trained or loaded network are used unless given here.
         path: The file to write; an existing file is replaced.
-        to: "onnx", or "torch" for a `torch.export` program (`.pt2`); inferred from the file's suffix by default.
+        to: "onnx", "torch" for a `torch.export` program (`.pt2`), or "openvino" for a folder with OpenVINO's IR
+            (`.openvino`); inferred from the path's suffix by default.
         size: (height, width) of all images, for networks that cannot be exported with dynamic sizes.
         labels: Names and colors of the classes.
         preprocess: The preprocessing used in validation.
         threshold: See `Predictor`.
         dtype: Dtype of the images: "uint8", or "float32" for values in 0…1.
         verify: Whether to compare the file with the network. For ONNX, this requires ONNX Runtime.
+        precision: For OpenVINO: "fp32", or "bf16" to compute convolutions in bfloat16 on processors that multiply it
+            natively; then at least 99.5 % of the labels must be equal. By default as in training, else "fp32".
+        int8: For OpenVINO: quantize the network to INT8, calibrated with these images. The score of the quantized
+            network must be within 0.005 of the original's; if it is not, the first and the last layer are kept in
+            float.
 
     Raises:
         ConfigError: The preprocessing is unknown, the network cannot be exported, an option is invalid, or a package is
             missing.
-        CheckpointError: The file's outputs differ from the network's, or it cannot be written. No file is left.
+        CheckpointError: The file's outputs or the score of the quantized network differ from the network's, or the file
+            cannot be written. No file is left.
 
     Examples:
         >>> import tempfile, unetzoo
@@ -91,36 +108,98 @@ def export(
         ((21, 30), (3, 21, 30))
     """
     target, kind = Path(path), _kind(path, to)
-    if kind == "onnx":
-        need("onnx", "onnxscript", *(["onnxruntime"] if verify else []))
+    _check_packages(kind, verify, int8)
     size = _checked_size(network, size, preprocess)
-    pipeline, name = _pipeline(network, labels, preprocess, threshold, dtype, size or TRIAL)
-    info = describe(pipeline, name, size)
-    pipeline.shows_levels = kind == "onnx" and verify and pipeline.preprocess.size is not None
+    pipeline, bundle = _pipeline(network, labels, preprocess, threshold, dtype, size or TRIAL)
+    chosen = _precision(kind, bundle, precision, int8)
+    info = describe(pipeline, bundle.name, size, chosen)
+    pipeline.shows_levels = kind != "torch" and verify and pipeline.preprocess.size is not None
+    if kind == "openvino":
+        return _export_openvino(target, pipeline, info, size, verify, int8)
     data = _serialized(kind, pipeline, _recorded(pipeline, size), info)
+    with _writing(target), replacing(target) as partial:
+        partial.write_bytes(seal(data, kind))
+        parity = compare(partial, pipeline, size, target) if verify else None
+        if pipeline.shows_levels:
+            partial.write_bytes(seal(_without_levels(data), kind))
+    return Exported(target, info, parity)
+
+
+def _export_openvino(
+    target: Path,
+    pipeline: Pipeline,
+    info: dict[str, Any],
+    size: tuple[int, int] | None,
+    verify: bool,
+    int8: Calibration | None,
+) -> Exported:
+    from .openvino import whole_model, without_levels, write
+
+    pipeline.resizes_by_products, quantized = True, None
+    model = whole_model(pipeline, size)
+    partial = temporary_name(target, target.suffix)
+    with _writing(target):
+        try:
+            write(model, partial, info | {"precision": "fp32"})
+            parity = compare(partial, pipeline, size, target) if verify else None
+            DISK.remove(partial)
+            if int8 is not None:
+                quantized, network, pipeline.net = quantize(pipeline, size, int8)
+                model = whole_model(pipeline, size, network)
+            write(without_levels(model) if pipeline.shows_levels else model, partial, info)
+            if verify and info["precision"] != "fp32":
+                compare_labels(partial, pipeline, size, target)
+            replace_folder(partial, target)
+        except BaseException:
+            if partial.exists():
+                DISK.remove(partial)
+            raise
+    return Exported(target, info, parity, quantized)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Create the folder of a file, and convert errors of the system."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as partial:
-            partial.write_bytes(seal(data, kind))
-            parity = compare(partial, pipeline, size, target) if verify else None
-            if pipeline.shows_levels:
-                partial.write_bytes(seal(_without_levels(data), kind))
+        yield
     except OSError as error:
         if isinstance(error, UnetzooError):
             raise
         raise CheckpointWriteError("cannot write the file", subject=target, found=str(error)) from error
-    return Exported(target, info, parity)
+
+
+def _check_packages(kind: Kind, verify: bool, int8: Calibration | None) -> None:
+    if kind == "onnx":
+        need("onnx", "onnxscript", *(["onnxruntime"] if verify else []))
+    if kind == "openvino":
+        need("openvino", "onnx", "onnxscript", *(["nncf"] if int8 else []))
+    elif int8 is not None:
+        raise ConfigError("only OpenVINO files can be quantized", found=kind, hint='to="openvino", or --to openvino')
+
+
+def _precision(kind: Kind, bundle: ModelBundle, precision: Precision | None, int8: Calibration | None) -> str:
+    """Return the precision recorded in the file."""
+    if kind != "openvino" or int8 is not None:
+        if precision not in (None, "fp32"):
+            what = "quantized layers are computed in int8" if int8 else "the file is computed in float32"
+            raise ConfigError(what, found=f"precision={precision!r}", hint="leave precision out")
+        return "int8" if int8 else "fp32"
+    chosen = resolve(precision or bundle.precision or "fp32", bundle.model, "cpu", TYPICAL)
+    if chosen == "fp16" and precision is not None:
+        raise ConfigError("wrong precision", expected="fp32 or bf16", found=precision)
+    return "fp32" if chosen == "fp16" else chosen
 
 
 def _kind(path: PathLike, to: str | None) -> Kind:
     suffix = Path(path).suffix
     chosen = to or next((kind for kind, known in SUFFIXES.items() if known == suffix), None)
-    if chosen == "onnx" or chosen == "torch":
+    if chosen in SUFFIXES:
         if suffix != SUFFIXES[chosen]:
             raise ConfigError("wrong suffix", subject=path, expected=SUFFIXES[chosen], found=suffix or "none")
-        return chosen
+        return cast(Kind, chosen)
     if to is None:
-        raise ConfigError("unknown kind of file", subject=path, expected=" or ".join(SUFFIXES.values()))
+        raise ConfigError("unknown kind of file", subject=path, expected=", ".join(SUFFIXES.values()))
     raise ConfigError(f"unknown kind of file {to!r}", hint=did_you_mean(to, SUFFIXES, "kind"))
 
 
@@ -131,11 +210,11 @@ def _pipeline(
     threshold: Threshold,
     dtype: str,
     size: tuple[int, int],
-) -> tuple[Pipeline, str]:
-    """Build the pipeline from a float32 copy of the network on the CPU, and return it with the network's name."""
+) -> tuple[Pipeline, ModelBundle]:
+    """Build the pipeline from a float32 copy of the network on the CPU, and return it with the network's bundle."""
     bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess)
     net = copy.deepcopy(bundle.model).cpu().float().requires_grad_(False)
-    return Pipeline(bundle._replace(model=net), threshold=threshold, dtype=dtype, size=size).eval(), bundle.name
+    return Pipeline(bundle._replace(model=net), threshold=threshold, dtype=dtype, size=size).eval(), bundle
 
 
 def _checked_size(
@@ -157,33 +236,8 @@ def _checked_size(
 
 
 def _recorded(pipeline: Pipeline, size: tuple[int, int] | None) -> Any:
-    """Trace the pipeline with `torch.export`.
-
-    Raises:
-        ConfigError: It cannot be exported for every size; the error gives the reason.
-    """
-    height, width = size or TRIAL
-    kind = torch.uint8 if pipeline.dtype == "uint8" else torch.float32
-    image = torch.zeros(2, height, width, pipeline.in_channels, dtype=kind, device="cpu")
-    free = dict.fromkeys(range(1 if size else 3), torch.export.Dim.AUTO)
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(pipeline, (image,), dynamic_shapes=(free,))
-    except Exception as error:  # arbitrary user code may fail here
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        raise _unrecorded(reason, size) from error
-    shape = next(node.meta["val"] for node in program.graph.nodes if node.name == "image").shape
-    fixed = [what for what, n in zip(("batch", "height", "width"), shape[:3], strict=True) if str(n).isdigit()]
-    fixed = [what for what in fixed if size is None or what == "batch"]
-    if fixed:
-        raise _unrecorded(f"the network is bound to one {fixed[0]}", size)
-    return program
-
-
-def _unrecorded(reason: str, size: tuple[int, int] | None) -> ConfigError:
-    what = "cannot be exported for every size" if size is None else "cannot be exported"
-    hint = "fix the size of the images: size=(height, width), or --size HxW" if size is None else None
-    return ConfigError(f"this network {what}", found=reason, hint=hint)
+    image = torch.zeros(2, *(size or TRIAL), pipeline.in_channels, dtype=pipeline.torch_dtype, device="cpu")
+    return recorded(pipeline, (image,), [range(1 if size else 3)])
 
 
 def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, Any]) -> bytes:
@@ -194,19 +248,7 @@ def _serialized(kind: Kind, pipeline: Pipeline, program: Any, info: dict[str, An
         archive = io.BytesIO()
         torch.export.save(program, archive, extra_files={EXTRA: json.dumps(info)})
         return archive.getvalue()
-    try:
-        with quiet():
-            made = torch.onnx.export(
-                program, input_names=["image"], output_names=list(pipeline.names), dynamo=True, verbose=False
-            )
-    except Exception as error:  # operations not supported by ONNX or its exporter
-        reason = [line for line in str(error).splitlines() if "<class" in line or "Error" in line]
-        found = reason[0] if reason else f"{type(error).__name__}: {error}"
-        raise ConfigError("this network cannot be written as ONNX", found=found, hint="--to torch") from error
-    assert made is not None
-    model = made.model_proto
-    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
-        del node.metadata_props[:]  # the exporter's metadata contains local paths
+    model = onnx_model(program, ["image"], pipeline.names)
     for key, value in info.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)

@@ -20,6 +20,7 @@ from .tiling import predict
 
 TOLERANCE = 1e-4
 LABELS = 0.9999
+REDUCED_LABELS = 0.995  # in bfloat16 and INT8
 ROUNDED = 0.51  # maximum rounding error in levels; runtimes may round ties differently
 BOUND = "the network may be bound to a size: size=(height, width), or --size HxW"
 TIES = (
@@ -77,6 +78,28 @@ def compare(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subjec
         found = f"differences up to {error:.2g}, {labels:.4%} of the labels equal"
         raise _mismatch(subject, found, TIES if error <= TOLERANCE else BOUND)
     return Parity(error, labels, sizes)
+
+
+def compare_labels(path: Path, pipeline: Pipeline, size: tuple[int, int] | None, subject: object) -> float:
+    """Return the share of labels of a bfloat16 or INT8 file that equal the network's, on images of several sizes.
+
+    Raises:
+        CheckpointMismatchError: It is less than `REDUCED_LABELS`.
+    """
+    artifact, equal = load_artifact(path), 1.0
+    for number, (count, *sides) in enumerate(SIZES[: 2 if size else None]):
+        images = example((count, *(size or sides)), pipeline, seed=number)
+        same = _run(artifact, images.numpy(), subject)["labels"] == reference(pipeline, images)["labels"]
+        equal = min(equal, float(same.mean()))
+    if equal < REDUCED_LABELS:
+        raise CheckpointMismatchError(
+            "the labels of the exported file differ from the network's",
+            subject=subject,
+            expected=f"{REDUCED_LABELS:.1%} equal labels",
+            found=f"{equal:.2%}",
+            hint='no file was left; export it in float32: precision="fp32", or --precision fp32',
+        )
+    return equal
 
 
 def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:

@@ -13,10 +13,9 @@ from ..errors import ConfigError
 from ..heads import heads_of
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
-from .decide import Decision, Threshold, probabilities_of
+from .decide import Decision, Threshold, labels_for, probabilities_of
 from .images import in_channels_of
 from .padding import crop, pad_mirrored
-from .predictor import labels_for
 from .windows import canvas_length, geometry_of
 
 FLOATS, BYTES = "float32", "uint8"
@@ -73,6 +72,7 @@ class Pipeline(nn.Module):
         self.labels: LabelSpec = labels_for(trained.labels, self.shape.channels, mode=trained.mode)
         chosen = trained.threshold if threshold is None else threshold
         self.decision = Decision.of(chosen, self.labels, self.shape.channels, trained.mode)
+        self.resizes_by_products = False  # for runtimes that cannot resize with antialiasing
         self.shows_levels = False  # whether to append the resized image to the outputs, for verification
 
     @property
@@ -80,23 +80,36 @@ class Pipeline(nn.Module):
         """Names of the outputs."""
         return ("labels", "probabilities", *self.shape.heads[1:], *(["levels"] if self.shows_levels else []))
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Dtype of the images."""
+        return torch.uint8 if self.dtype == BYTES else torch.float32
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Images (N, H, W, C) → the outputs listed in `names`."""
-        height, width = image.shape[1], image.shape[2]
+        x, levels = self.prepared(image)
+        outputs = self.finished(image, *heads_of(self.net(x)).values())
+        return (*outputs, levels) if self.shows_levels else outputs
+
+    def prepared(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, H, W, C) → the network's input (N, C, h, w), and the resized images in 0…255."""
         levels = image.permute(0, 3, 1, 2).float()
-        levels = self.preprocess.resized(levels * 255 if self.dtype == FLOATS else levels)
-        mask, *others = self._whole(self.preprocess.scaled(levels.clone()))
+        levels = levels * 255 if self.dtype == FLOATS else levels
+        if self.resizes_by_products and self.preprocess.size is not None:
+            levels = _resized_by_products(levels, self.preprocess.size).round()
+        else:
+            levels = self.preprocess.resized(levels)
+        return pad_mirrored(self.preprocess.scaled(levels.clone()), self.geometry), levels
+
+    def finished(self, image: Tensor, *heads: Tensor) -> tuple[Tensor, ...]:
+        """The network's heads for the input of `prepared` → labels, probabilities and any other head."""
+        height, width = image.shape[1], image.shape[2]
+        size = self.preprocess.size or (height, width)
+        mask, *others = (crop(head, self.geometry, *size).float() for head in heads)
         if self.preprocess.size is not None or self.geometry.out_stride > 1:
             mask, *others = (_enlarged(head, height, width) for head in (mask, *others))
         probabilities = probabilities_of(self.net, mask, mode=self.decision.mode)
-        outputs = self.decision(probabilities), probabilities, *others
-        return (*outputs, levels) if self.shows_levels else outputs
-
-    def _whole(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run `unetzoo.predict` on a batch whose size is unknown at export time."""
-        height, width = x.shape[2], x.shape[3]
-        heads = heads_of(self.net(pad_mirrored(x, self.geometry))).values()
-        return tuple(crop(head, self.geometry, height, width).float() for head in heads)
+        return self.decision(probabilities), probabilities, *others
 
     def _tried(self, size: tuple[int, int]) -> Shape:
         """Determine heads and channels in a trial run."""
@@ -119,3 +132,19 @@ class Pipeline(nn.Module):
 
 def _enlarged(head: Tensor, height: Any, width: Any) -> Tensor:
     return F.interpolate(head, (height, width), mode="bilinear", align_corners=False)
+
+
+def _resized_by_products(levels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images (N, C, H, W) bilinearly with antialiasing, by one matrix product per axis."""
+    rows, columns = (_resizing(levels, axis, length) for axis, length in zip((2, 3), size, strict=True))
+    return rows @ levels @ columns.T
+
+
+def _resizing(levels: Tensor, axis: int, length: int) -> Tensor:
+    """Return the weights (length, size) of each pixel of an axis in each pixel of the resized axis."""
+    size = torch.full((), 1.0, dtype=torch.float32, device=levels.device) * levels.shape[axis]
+    scale = size / length
+    pixels = torch.arange(levels.shape[axis], dtype=torch.float32, device=levels.device) + 0.5
+    centers = (torch.arange(length, dtype=torch.float32, device=levels.device) + 0.5) * scale
+    weights = (1 - (pixels - centers[:, None]).abs() / scale.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision
 from ..wording import pluralize
-from .decide import Cleaning, Decision, Threshold, probabilities_of
+from .decide import Cleaning, Decision, Threshold, labels_for, probabilities_of
+from .engines import EngineName, run_by
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .images import PathLike, find_images, in_channels_of
 from .io_pipeline import io_pipeline
@@ -28,14 +29,17 @@ from .tiling import predict
 from .tta import TTALike
 from .windows import Blend
 
+if TYPE_CHECKING:
+    from .artifact import Artifact
+
 
 class Predictor:
     """Predicts image files of any size.
 
     Args:
-        network: A network that returns logits, as for `unetzoo.predict`, or a `ModelBundle` (`unetzoo.load`). It stays
-            on its device. Labels, preprocessing, threshold and mode attached to a trained or loaded network are used
-            unless given here.
+        network: A network that returns logits, as for `unetzoo.predict`, a `ModelBundle`, or an exported file
+            (`unetzoo.load`). A network stays on its device. Labels, preprocessing, threshold and mode attached to a
+            trained or loaded network are used unless given here.
         labels: Names and colors of the classes; by default, classes are named by index. A network with one channel has
             two classes, background and foreground.
         preprocess: The preprocessing used in validation: array (H, W, C) → float tensor (C, h, w). If it changes the
@@ -51,9 +55,12 @@ class Predictor:
         precision: See `unetzoo.predict`; by default the precision used in training, if the device supports it
             natively.
         pixels: The channels and the range of values of image files, as in training.
+        engine: "torch", or "openvino" or "onnx" to compute the network in OpenVINO or ONNX Runtime on the CPU. It is
+            converted once, when the `Predictor` is created; tiles and test-time augmentation work as with PyTorch.
 
     Raises:
-        ConfigError: The preprocessing is unknown, or labels, threshold or cleaning do not match the network's output
+        ConfigError: The network cannot be converted for the engine, or a package is missing; the preprocessing is
+            unknown, or labels, threshold or cleaning do not match the network's output
             (the latter is raised when the first image is predicted).
 
     Examples:
@@ -70,7 +77,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: nn.Module | ModelBundle,
+        network: nn.Module | ModelBundle | Artifact,
         labels: LabelSpec | None = None,
         preprocess: Callable[[np.ndarray], Tensor] | None = None,
         *,
@@ -83,6 +90,7 @@ class Predictor:
         name: str = "",
         precision: Precision | None = None,
         pixels: Pixels | None = None,
+        engine: EngineName = "torch",
     ) -> None:
         self.bundle = ModelBundle.of(network).known(
             labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None, pixels=pixels
@@ -94,6 +102,16 @@ class Predictor:
         self.precision: Precision | None = (
             bundle.predicting_precision() if precision is None else check_precision(precision)
         )
+        self.engine: EngineName = engine
+        if getattr(self.net, "exported", False) and (precision is not None or engine != "torch"):
+            raise ConfigError(
+                "an exported file has its own engine and precision",
+                found=f"engine={engine!r}, precision={precision!r}",
+                hint="leave both out, or give the run in place of the file",
+            )
+        if engine == "onnx" and precision is None:
+            self.precision = "fp32"
+        self.net = run_by(self.net, engine, self.precision)
         self.name = bundle.name
         self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
@@ -258,6 +276,7 @@ class Predictor:
             "blend": self.blend,
             "tta": None if self.tta is None else str(self.tta),
             "precision": self.precision,
+            "engine": self.engine,
             "thresholds": list(decision.thresholds) or None,
         }
         return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
@@ -330,31 +349,6 @@ def predict_labels(network: nn.Module | ModelBundle, image: PathLike | np.ndarra
         (20, 31)
     """
     return Predictor(network, **options).segment(image).label_map
-
-
-def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:
-    """Return the label set for an output with this many channels; one channel means background and foreground.
-
-    Raises:
-        ConfigError: The label set has a different size, or there are too many classes for an 8-bit image.
-    """
-    several = mode == "multilabel"
-    wanted = channels if several else max(channels, 2)
-    if labels is None:
-        labels = LabelSpec.indexed(wanted) if channels > 1 or several else LabelSpec(("background", "foreground"))
-    if channels == labels.classes == 1 and not several:
-        color = labels.palette[0] if any(labels.palette[0]) else (255, 255, 255)
-        return LabelSpec(("background", *labels.names), palette=((0, 0, 0), color))
-    if labels.classes != wanted or wanted > 256:
-        raise ConfigError(
-            "labels and network differ",
-            expected=f"{channels} classes" if wanted <= 256 else "at most 256 classes in an 8-bit image",
-            found=f"{labels.classes}: {', '.join(labels.names[:8])}",
-            hint="give the label set that the network was trained with"
-            if wanted <= 256
-            else "use unetzoo.predict and write the classes yourself",
-        )
-    return labels
 
 
 def _naming(path: Path, error: DataError) -> DataError:

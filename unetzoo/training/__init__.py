@@ -1,5 +1,6 @@
 """Training: the Trainer, recipes, runs and checkpoints."""
 
+from .calibration import calibration_of
 from .callbacks import Callback, TensorBoard
 from .optim import make_optimizer
 from .recipe import Recipe
@@ -19,6 +20,7 @@ __all__ = [
     "Stage",
     "TensorBoard",
     "Trainer",
+    "calibration_of",
     "evaluate",
     "load_recipe",
     "load_run",
