@@ -10,7 +10,7 @@ from small_runs import At, Augmented, Small, fit, make_small
 from test_trainer import Squares
 from torch import nn
 
-from unetzoo import LOSSES, Trainer
+from unetzoo import LOSSES, Trainer, precision
 from unetzoo.errors import NonFiniteError
 from unetzoo.training.optim import make_optimizer
 
@@ -119,6 +119,19 @@ def thawed(folder):
     trainer = Trainer(net, LOSSES.build("ce"), epochs=2, batch_size=2, freeze_encoder=1, progress=False)
     trainer.fit(Augmented(8), Watch(2, 16))
     return {"frozen": seen[1], "thawed": not seen[-1], "same": weights(net)}
+
+
+def automatic(folder):
+    """Precision "auto": twice with bf16 in every process, once with bf16 in the first process only."""
+    rank, found = make_small().accelerator.process_index, {}
+    for name, has in (("once", True), ("again", True), ("mixed", rank == 0)):
+        precision.bf16_units = lambda has=has: "amx" if has else None
+        torch.manual_seed(0)
+        trainer = make_small(folder / name, net=Small(width=64), precision="auto", checkpoint_steps=1)
+        row = fit(trainer)[-1]
+        trained = [p.tolist() for p in trainer.net.parameters()]  # without batch norm's statistics, each process's own
+        found[name] = [trainer.precision, row["train/loss"], trained, weights(trainer.ema.net)]
+    return found
 
 
 def main():

@@ -78,3 +78,11 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert [share["process"] for share in report["processes"]] == [0, 1]
     assert report["processes"][0]["samples"] != report["processes"][1]["samples"]
     assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
+
+
+def test_processes_agree_on_the_automatic_precision(tmp_path):
+    first, second = (found["automatic"] for found in run_scenarios(tmp_path, ["automatic"], processes=2))
+    assert first == second
+    assert [first[name][0] for name in ("once", "again", "mixed")] == ["bf16", "bf16", "fp32"]
+    assert first["once"] == first["again"] != first["mixed"]
+    assert fingerprint(tmp_path / "once") == fingerprint(tmp_path / "again")
