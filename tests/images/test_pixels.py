@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 from images.test_decode import png16
 from PIL import Image
 
@@ -18,9 +19,11 @@ from unetzoo.errors import (
     UnsupportedImageError,
 )
 from unetzoo.images import Pixels, decode_image, read_image
+from unetzoo.images.display import as_rgb
 from unetzoo.images.percentiles import percentiles
 from unetzoo.images.reading import read_stored
 from unetzoo.images.source import open_source
+from unetzoo.report.images import inputs_of
 
 pytestmark = [pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
               pytest.mark.filterwarnings("ignore:Dataset has no geotransform")]  # fmt: skip
@@ -303,3 +306,15 @@ def test_the_percentiles_of_a_dataset_have_to_be_computed_first(tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_image(path, Pixels(1, range="percentile"))
     assert "stats" in caught.value.hint
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_rendering(channels):
+    levels = values_of(channels, np.uint8)
+    shown = as_rgb(levels)
+    assert shown.shape == (HEIGHT, WIDTH, 3) and shown.dtype == np.uint8
+    assert np.array_equal(shown, levels[..., :3] if channels > 2 else np.repeat(levels[..., :1], 3, 2))
+    dark = as_rgb((levels / 255 * 0.1).astype(np.float32))
+    assert dark.max() == 255 and dark.min() == 0
+    captioned = inputs_of(torch.from_numpy((levels.transpose(2, 0, 1) / 255).astype(np.float32)))
+    assert captioned["input"].shape == (HEIGHT, WIDTH, 3)

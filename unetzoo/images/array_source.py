@@ -60,6 +60,11 @@ class ImageSource:
         """
         raise NotImplementedError
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether the file declares a value or a mask for missing data."""
+        return False
+
     def missing(self, values: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray | None:
         """Find out where a window that was read has no data.
 

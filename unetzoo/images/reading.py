@@ -114,6 +114,20 @@ def _ranged(stored: Stored, pixels: Pixels) -> Decoded:
     return Decoded(image, stored.missing)
 
 
+def missing_in(path: PathLike, channels: int | Pixels = 3) -> np.ndarray | None:
+    """Find out where an image has no data, as bool (H, W); files that do not declare missing data are not decoded.
+
+    Raises:
+        ImageDecodeError: As in `read_image`.
+    """
+    subject = os.fspath(path)
+    with our_errors(subject), open(path, "rb") as file:
+        pages = read_pages(file, subject) if is_tiff(file) else []
+    if any(page.nodata is not None or page.is_mask for page in pages):
+        return read_stored(path, channels if isinstance(channels, Pixels) else Pixels(channels)).missing
+    return None
+
+
 def read_stored(path: PathLike, pixels: Pixels) -> Stored:
     """Read the declared channels of an image without mapping their range.
 

@@ -49,6 +49,11 @@ class ScaledSource(ImageSource):
         """See `ImageSource.parts`."""
         return self.stored.parts()
 
+    @property
+    def has_gaps(self) -> bool:
+        """See `ImageSource.has_gaps`."""
+        return self.stored.has_gaps
+
     def missing(self, values: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray | None:
         """See `ImageSource.missing`."""
         height, width = values.shape[:2]

@@ -24,6 +24,7 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 # NewSubfileType, BitsPerSample, Compression, PhotometricInterpretation, SamplesPerPixel, ExtraSamples, SampleFormat
 _READ = (254, 258, 259, 262, 277, 338, 339)
 _NODATA = 42113  # of GDAL, as text
+_GEOREFERENCES = (33922, 34264)  # ModelTiepoint, ModelTransformation
 _COMPRESSIONS = {
     1: "uncompressed", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate",
     33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard",
@@ -38,11 +39,13 @@ class TiffPage(NamedTuple):
         number: Index of the page in the file, from 0.
         tags: Values of the tags that describe the pixels.
         nodata: The value of pixels without data, if GDAL wrote one.
+        is_georeferenced: Whether the position of the image on Earth is given.
     """
 
     number: int
     tags: dict[int, tuple[int, ...]]
     nodata: float | None = None
+    is_georeferenced: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -141,7 +144,7 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
             raise _broken(subject, f"{tags:,} tags in page {index}")
         width = entry.size + pointer.size
         table = file.read(tags * width + pointer.size)
-        values, nodata = {}, None
+        values, nodata, georeferenced = {}, None, False
         for start in range(0, tags * width, width):
             code, kind, number = entry.unpack_from(table, start)
             length = number * _SIZES.get(kind, 1)
@@ -158,7 +161,8 @@ def _pages(file: BinaryIO, subject: object) -> Iterator[TiffPage]:
                 values[code] = struct.unpack_from(f"{order}{min(number, len(data) // one)}{_INTEGERS[kind]}", data)
             if code == _NODATA:
                 nodata = _number(data[:length])
-        yield TiffPage(index, {code: found for code, found in values.items() if found}, nodata)
+            georeferenced |= code in _GEOREFERENCES
+        yield TiffPage(index, {code: found for code, found in values.items() if found}, nodata, georeferenced)
         (offset,) = pointer.unpack_from(table, tags * width)
 
 

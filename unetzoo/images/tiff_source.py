@@ -110,6 +110,11 @@ class TiffSource(ImageSource):
         image = Image.frombytes(mode, (right - left, bottom - top), part.tobytes(), "raw", packing)
         return as_channels(image, self.shape[2])
 
+    @property
+    def has_gaps(self) -> bool:
+        """See `ImageSource.has_gaps`."""
+        return self.mask is not None or (self.nodata is not None and self.mode is None)
+
     def missing(self, values: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray | None:
         """See `ImageSource.missing`."""
         height, width = values.shape[:2]

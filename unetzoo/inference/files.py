@@ -80,6 +80,10 @@ class Results:
                 elif product == "mask":
                     for name, image in zip(self._names(product, stem), result.masks().values(), strict=True):
                         self._put(name, image)
+                elif product == "geotiff":
+                    if (write := result.georeferenced()) is not None:
+                        with replacing(self.folder / pattern.format(stem)) as partial:
+                            write(partial)
                 elif draw is not None and (image := draw(result)) is not None:
                     self._put(pattern.format(stem), image)
         except OSError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..images.georeference import Georeference, nodata_tag
 from ..labels import LabelSpec
 from .decide import Decision, Threshold
 from .resumable_writer import Layer
@@ -27,16 +29,27 @@ class Outputs:
         paths: Files for "classes", "depth" and "probabilities".
         threshold: Probability above which a pixel has a class; None for the most probable class.
         labels: Names of the classes.
+        georeference: The position of the image on Earth; written to TIFF files.
+        gaps: Whether the image declares pixels without data. In TIFF files, they get the largest value of the data
+            type, or NaN.
 
     Raises:
         ConfigError: Depth of a network without a depth head; probabilities as TIFF; one file for two outputs.
     """
 
     def __init__(
-        self, heads: Heads, paths: Mapping[str, Path], threshold: Threshold = None, labels: LabelSpec | None = None
+        self,
+        heads: Heads,
+        paths: Mapping[str, Path],
+        threshold: Threshold = None,
+        labels: LabelSpec | None = None,
+        georeference: Georeference | None = None,
+        *,
+        gaps: bool = False,
     ) -> None:
-        self.paths = paths
-        self.channels = heads[0].shape[1]
+        self.paths, self.georeference = paths, georeference
+        self.channels, self._gaps = heads[0].shape[1], gaps
+        self.fills = {name: self._fill(name) for name, path in paths.items() if gaps and _is_tiff(path)}
         self.all_channels = sum(head.shape[1] for head in heads)
         labels = labels or LabelSpec.indexed(max(2, self.channels))
         self.decide = None if threshold is None else Decision.of(threshold, labels, self.channels)
@@ -51,13 +64,28 @@ class Outputs:
         """The files to write, by output."""
         size = plan.rows.output, plan.columns.output
         return {
-            name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name))
+            name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name),
+                        self._tags(name))
             for name, path in self.paths.items()
-        }
+        }  # fmt: skip
+
+    def _tags(self, name: str) -> tuple[Any, ...]:
+        if not _is_tiff(self.paths[name]):
+            return ()
+        nodata = [nodata_tag(self.fills[name])] if name in self.fills else []
+        return (*(self.georeference.to_write() if self.georeference else ()), *nodata)
+
+    def without_missing(self, bands: Mapping[str, np.ndarray], missing: np.ndarray) -> None:
+        """Fill the pixels (h, W) of bands where the image has no data."""
+        for name, fill in self.fills.items():
+            bands[name][missing] = fill
+
+    def _fill(self, name: str) -> float:
+        return float("nan") if name == "depth" else float(np.iinfo(self.dtype(name)).max)
 
     def dtype(self, name: str) -> np.dtype:
         """Data type of an output's values."""
-        narrow = np.uint8 if self.channels <= 256 else np.uint16
+        narrow = np.uint8 if self.channels <= 255 + (not self._gaps) else np.uint16
         return np.dtype({"classes": narrow, "depth": np.float32, "probabilities": np.float16}[name])
 
     def row_bytes(self, plan: WindowPlan) -> int:
@@ -82,3 +110,7 @@ class Outputs:
         """`values` as arrays of the files' data types."""
         written = zip(self.paths, values, strict=True)
         return {name: value.cpu().numpy().astype(self.dtype(name), copy=False) for name, value in written}
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")

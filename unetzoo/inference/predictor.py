@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from .._version import __version__
 from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..images import Pixels, read_image
+from ..images.georeference import Georeference
+from ..images.reading import missing_in
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision
@@ -143,6 +146,7 @@ class Predictor:
             DataError: As for `predict_file`.
             ConfigError: As for `predict_file`.
         """
+        path = None if isinstance(image, np.ndarray) else image
         if not isinstance(image, np.ndarray):
             image = self._read(image, background)
         elif image.dtype not in self._dtypes or image.ndim not in (2, 3):
@@ -152,7 +156,8 @@ class Predictor:
                 found=f"{image.dtype} {image.shape}",
                 hint="preprocess it yourself, and pass the tensor to unetzoo.predict",
             )
-        return self._decided(*self._run(image if image.ndim == 3 else image[..., None]))
+        result = self._decided(*self._run(image if image.ndim == 3 else image[..., None]))
+        return result if path is None else self._located(result, path)
 
     def predict_files(
         self,
@@ -175,7 +180,9 @@ class Predictor:
                 image, or one file for all images.
             products: Any of "mask" (`<stem>.png`, a palette image; `<stem>_<label>.png` per label if multilabel),
                 "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
-                (`<stem>.json`); or "all" of these. Products for which the network has no head are skipped. Also "coco"
+                (`<stem>.json`), and for georeferenced images "geotiff" (`<stem>.tif`, the label map with the same
+                georeference; 255 where the image has no data); or "all" of these. Products for which the network has no
+                head are skipped. Also "coco"
                 and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
                 as COCO JSON; see `CocoFile`.
             workers: Number of reader threads, and of writer threads.
@@ -202,7 +209,7 @@ class Predictor:
             return self._read(path, background_of(path, backgrounds))
 
         def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
-            result = self._decided(*output)
+            result = self._located(self._decided(*output), path)
             results.write(result, self._stem(path), self._facts(path, result))
             for file in files:
                 file.add(path, result)
@@ -266,6 +273,13 @@ class Predictor:
         probabilities = probabilities_of(self.net, resized(logits, size), mode=self.mode)
         plane = None if depth is None else resized(depth, size)
         return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane)
+
+    def _located(self, result: SegmentationResult, path: PathLike) -> SegmentationResult:
+        """Add what the file of the image says about its position on Earth and about missing data."""
+        channels = result.image.shape[2]
+        own = self.pixels if self.pixels and self.pixels.channels == channels else None
+        missing = missing_in(path, own or (3 if channels in (3, 6) else 1))
+        return replace(result, missing=missing, georeference=Georeference.of(path))
 
     def _facts(self, path: Path, result: SegmentationResult) -> dict[str, Any]:
         decision = Decision.of(self.threshold, result.labels, len(result.probabilities), self.mode)

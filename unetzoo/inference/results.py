@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..images.display import as_rgb
+from ..images.georeference import Georeference
 from ..labels import LabelSpec
 from .decide import Cleaning, Decision
 from .images import palette_image
 
 OPACITY = 0.5
+NO_CLASS = 255  # value of pixels without data in a GeoTIFF
 SCALE = "viridis"  # color map for depth; its lightness increases monotonically, so it remains readable in grayscale
 
 
@@ -40,11 +45,13 @@ class SegmentationResult:
     """The segmentation of one image.
 
     Args:
-        image: uint8 (H, W, C).
+        image: uint8 (H, W, C), or float32 in 0…1.
         label_map: The class of each pixel, uint8 (H, W); or 0 and 1 (K, H, W) if multilabel.
         labels: Names and colors of the classes.
         probabilities: Class probabilities (C, H, W).
         depth: float32 (H, W), if the network has a depth head.
+        missing: bool (H, W), where the image has no data; these pixels are not counted in `facts`.
+        georeference: The position of the image on Earth, if its file has one.
     """
 
     image: np.ndarray
@@ -52,6 +59,8 @@ class SegmentationResult:
     labels: LabelSpec
     probabilities: Tensor
     depth: np.ndarray | None = None
+    missing: np.ndarray | None = None
+    georeference: Georeference | None = None
 
     @classmethod
     def of(
@@ -93,7 +102,7 @@ class SegmentationResult:
 
     def overlay(self) -> Image.Image:
         """Return the image blended with the class colors."""
-        rgb = np.broadcast_to(self.image[..., :3], self.colors.shape)
+        rgb = as_rgb(self.image)
         covered = np.where(self.colors.any(axis=2, keepdims=True), np.float32(OPACITY), np.float32(0))
         return Image.fromarray(np.rint(rgb * (1 - covered) + self.colors * covered).astype(np.uint8))
 
@@ -128,12 +137,13 @@ class SegmentationResult:
             {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
         """
         height, width = self.image.shape[:2]
+        pixels = int(self._counted.sum())
         counts, sums = self._areas(), self._sums()
         classes = {
             name: {
                 "index": index,
                 "pixels": int(counts[index]),
-                "share": int(counts[index]) / (height * width),
+                "share": int(counts[index]) / max(pixels, 1),
                 "confidence": float(sums[index] / counts[index]) if counts[index] else None,
             }
             for index, name in enumerate(self.labels.names)
@@ -145,26 +155,53 @@ class SegmentationResult:
             "confidence": float(sums.sum() / total) if total else None,
             "classes": classes,
         }
+        if self.missing is not None:
+            found["missing"] = height * width - pixels
         if self.depth is not None:
             statistics = {"minimum": self.depth.min(), "mean": self.depth.mean(), "maximum": self.depth.max()}
             found["depth"] = {key: float(value) for key, value in statistics.items()}
         return found
 
+    def georeferenced(self) -> Callable[[Path], Any] | None:
+        """Return how to write the label map as GeoTIFF: a palette, or one channel per label if multilabel.
+
+        Pixels without data have the value 255. None if the image has no georeference.
+        """
+        if self.georeference is None:
+            return None
+        labels, options = self.label_map, {"photometric": "minisblack", "planarconfig": "separate"}
+        if labels.ndim == 2:
+            colors = np.zeros((3, 256), np.uint16)
+            colors[:, : self.labels.classes] = np.asarray(self.labels.palette, np.uint16).T * 257
+            options = {"photometric": "palette", "colormap": colors}
+        missing = self.missing if self.labels.classes < NO_CLASS else None
+        if missing is not None:
+            labels = np.where(missing, np.uint8(NO_CLASS), labels)
+        tags = self.georeference.to_write(None if missing is None else NO_CLASS)
+        return partial(
+            tifffile.imwrite, data=labels, extratags=tags, tile=(256, 256), compression="zlib", metadata=None, **options
+        )
+
     def _areas(self) -> np.ndarray:
         if self.label_map.ndim == 3:
-            return self.label_map.reshape(len(self.label_map), -1).sum(1, dtype=np.int64)
-        return np.bincount(self.label_map.ravel(), minlength=self.labels.classes)
+            return (self.label_map * self._counted).reshape(len(self.label_map), -1).sum(1, dtype=np.int64)
+        return np.bincount(self.label_map[self._counted], minlength=self.labels.classes)
+
+    @property
+    def _counted(self) -> np.ndarray:
+        return np.ones(self.image.shape[:2], bool) if self.missing is None else ~self.missing
 
     def _sums(self) -> np.ndarray:
         """Sum the probability of each class over its pixels."""
         planes = self.probabilities.float().cpu()
         if self.label_map.ndim == 3:
-            return (planes.numpy() * self.label_map).sum((1, 2), dtype=np.float64)
+            return (planes.numpy() * (self.label_map * self._counted)).sum((1, 2), dtype=np.float64)
         if len(planes) == 1:
             planes = torch.cat([1 - planes, planes])
         index = torch.from_numpy(self.label_map.astype(np.int64))[None]
         chosen = planes.gather(0, index)[0].double().numpy()
-        return np.bincount(self.label_map.ravel(), weights=chosen.ravel(), minlength=self.labels.classes)
+        counted = self._counted
+        return np.bincount(self.label_map[counted], weights=chosen[counted], minlength=self.labels.classes)
 
 
 PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | None] | None]] = {
@@ -173,9 +210,10 @@ PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | N
     "overlay": ("{}_overlay.png", SegmentationResult.overlay),
     "depth": ("{}_depth.png", SegmentationResult.depth_levels),
     "depth_color": ("{}_depth_color.png", SegmentationResult.depth_colors),
+    "geotiff": ("{}.tif", None),
     "json": ("{}.json", None),
 }
-DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "json")
+DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "geotiff", "json")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:

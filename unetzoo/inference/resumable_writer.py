@@ -31,11 +31,13 @@ class Layer(NamedTuple):
         path: The file; its suffix decides the format: `.npy`, `.tif` or `.tiff`.
         shape: (H, W) or (H, W, C); for TIFF files only (H, W).
         dtype: Type of the values.
+        tags: Further tags of a TIFF file, as `extratags` of tifffile.
     """
 
     path: Path
     shape: tuple[int, ...]
     dtype: np.dtype
+    tags: tuple[Any, ...] = ()
 
     @property
     def partial(self) -> Path:
@@ -258,8 +260,9 @@ def _empty(layer: Layer) -> None:
     else:
         with tifffile.TiffWriter(layer.partial, bigtiff=_bytes(layer) > 2**31) as file:
             file.write(
-                None, shape=layer.shape, dtype=layer.dtype, tile=(TILE, TILE), photometric="minisblack", metadata=None
-            )
+                None, shape=layer.shape, dtype=layer.dtype, tile=(TILE, TILE), photometric="minisblack", metadata=None,
+                extratags=layer.tags,
+            )  # fmt: skip
     if hasattr(os, "posix_fallocate"):
         with open(layer.partial, "r+b") as file:
             _reserve(file.fileno())

@@ -20,6 +20,7 @@ from ..bundle import ModelBundle, Preprocess
 from ..errors import ConfigError
 from ..images import Pixels
 from ..images.array_source import ImageSource, Sliced
+from ..images.georeference import Georeference
 from ..images.source import open_source
 from ..labels import LabelSpec
 from ..modules import evaluation_mode
@@ -38,6 +39,7 @@ from .window_reader import WindowReader
 from .windows import Blend, WindowPlan, canvas_length
 
 MEMORY = 10**9  # default bytes for windows and buffers
+PART = 1024  # columns that are read at once to find missing data
 T = TypeVar("T")
 
 
@@ -86,7 +88,8 @@ def predict_to(
         source: A TIFF file with tiles or strips, a `.npy` file, or any object with `shape`, `dtype` and slicing:
             (H, W) or (H, W, C). From a TIFF file the network gets the same pixels as in `Predictor`.
         target: `.npy` (memory-mapped array) or `.tif` (tiled, uncompressed) file for the label map (H, W): uint8, or
-            uint16 for more than 256 classes; 0 and 1 for a network with one channel.
+            uint16 for more than 256 classes; 0 and 1 for a network with one channel. TIFF files keep the georeference
+            of a GeoTIFF; pixels without data get the value 255 (65,535 of uint16), or NaN in the depth.
         depth: `.npy` or `.tif` file for the depth, float32 (H, W), for networks with a depth head.
         probabilities: `.npy` file for the probabilities, float16 (H, W, classes).
         tile: As for `predict`.
@@ -150,7 +153,8 @@ def predict_to(
         heads = _probed(predictor, reader)
         wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
-        outputs = Outputs(heads, paths, threshold, labels)
+        place = Georeference.of(source) if isinstance(source, str | os.PathLike) else None
+        outputs = Outputs(heads, paths, threshold, labels, place, gaps=image.has_gaps)
         tile = _noted_tile(outputs.paths["classes"]) if resume and tile in (None, "auto") else tile
         tiling = _tiling(predictor, image, outputs, tile, blend, memory)
         image.cache(tiling.plan.tile[0])
@@ -209,8 +213,21 @@ def _run(
                     bands[name] = np.empty((rows.stop - start, width, *array.shape[2:]), array.dtype)
                 bands[name][:, across.start : across.stop] = array
             if across.stop == width:
+                if outputs.fills:
+                    outputs.without_missing(bands, _missing(reader.source, start, rows.stop))
                 writer.write(start, bands)
     assert writer.done == height
+
+
+def _missing(image: ImageSource, top: int, bottom: int) -> np.ndarray:
+    """Where rows of an image have no data, bool (h, W); read in parts, to limit memory."""
+    width = image.shape[1]
+    found = np.zeros((bottom - top, width), bool)
+    for left in range(0, width, PART):
+        right = min(left + PART, width)
+        missing = image.missing(image.read(top, bottom, left, right), top, left)
+        found[:, left:right] = missing if missing is not None else False
+    return found
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

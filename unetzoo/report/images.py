@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..images.display import as_rgb
 from ..labels import LabelSpec, distinct_colors
 
 Pixels = NDArray[np.uint8]
@@ -86,8 +87,13 @@ def overlaid(image: Pixels, colors: Pixels) -> Pixels:
 
 
 def inputs_of(image: Tensor) -> dict[str, Pixels]:
-    """Convert a network's input (C, H, W) to RGB images, scaled to the full range."""
+    """Convert a network's input (C, H, W) to RGB images, scaled to the full range.
+
+    Of images with other than 1, 3 or 6 channels (image and background), the first three are shown, or the first.
+    """
     array = np.nan_to_num(image.detach().float().cpu().numpy())
+    if len(array) not in (1, 3, 6):
+        return {"input": as_rgb(array.transpose(1, 2, 0))}
     low, high = array.min(), array.max()
     array = ((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     if len(array) == 6:
