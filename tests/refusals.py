@@ -1,4 +1,4 @@
-"""How an error is pinned: by its type and fields, not by its sentence."""
+"""Pin an error by its type and fields, not by its sentence."""
 
 from contextlib import contextmanager
 
@@ -7,8 +7,13 @@ import pytest
 
 @contextmanager
 def refused(error, **fields):
-    """The block raises this error, and each named field (`subject`, `expected`, `found`, `hint`) contains the text."""
+    """Check that the block raises this error, and that each named field contains its text, or all its texts.
+
+    The fields are `subject`, `expected`, `found` and `hint`.
+    """
     with pytest.raises(error) as caught:
         yield caught
-    for name, text in fields.items():
-        assert str(text) in str(getattr(caught.value, name)), (name, getattr(caught.value, name))
+    for name, texts in fields.items():
+        value = str(getattr(caught.value, name))
+        for text in texts if isinstance(texts, tuple) else (texts,):
+            assert str(text) in value, (name, value)

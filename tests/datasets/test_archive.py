@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packing import FILES, KINDS, good, pack, tree
+from refusals import refused
 
 from unetzoo.datasets import archive as archive_module
 from unetzoo.datasets import data_root
@@ -110,7 +111,7 @@ def test_the_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert tmp_path / "xdg" / "unetzoo" / "archives" in data_root(path).parents
     monkeypatch.setenv("UNETZOO_CACHE", str(path / "no folder"))
-    with pytest.raises(CacheError, match=r"cannot write the cache.*UNETZOO_CACHE"):
+    with refused(CacheError, hint="UNETZOO_CACHE"):
         data_root(path)
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from unetzoo.datasets.base import SegmentationDataset, check_split, sample_rng, seeded_split
 from unetzoo.errors import ConfigError, DataError
@@ -106,7 +107,7 @@ class TestGroups:
 
 
 def test_check_split():
-    with pytest.raises(ConfigError, match="did you mean 'train'"):
+    with refused(ConfigError, hint="did you mean 'train'"):
         check_split("trian", ("train", "val"), "X")
 
 

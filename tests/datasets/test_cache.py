@@ -12,6 +12,7 @@ import pytest
 import torch
 from caching import PLANES, All, caches, debris, quiet, same
 from PIL import Image
+from refusals import refused
 from torch.utils.data import DataLoader
 
 from unetzoo.datasets import Folder, Transform, cached, fingerprint, sample_rng, store, with_border_weights
@@ -121,7 +122,7 @@ def test_faults_come_together(tmp_path, pairs):
     for i in (1, 3, 4):
         (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no image")
     for workers in (0, 2):
-        with pytest.raises(DataError, match=r"3 faults\n.*1\.png.*\n.*3\.png.*\n.*4\.png"):
+        with refused(DataError, found=("3 faults", "1.png", "3.png", "4.png")):
             cached(data, folder=tmp_path / "c", progress=False, workers=workers)
     for i in range(25):
         (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no image")
@@ -129,7 +130,7 @@ def test_faults_come_together(tmp_path, pairs):
         quiet(data, folder=tmp_path / "c")
     for i in range(1, 30):
         (tmp_path / "data" / "images" / f"{i}.png").unlink()
-    with pytest.raises(DataError, match=r"29 faults\n.*1\.png: No such file"):
+    with refused(DataError, found=("29 faults", "1.png: No such file")):
         quiet(data, folder=tmp_path / "c")
     assert not caches(tmp_path) and not debris(tmp_path)
 

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from layouts import camvid, save
+from refusals import refused
 
 from unetzoo.datasets import CamVid, Transform
 from unetzoo.errors import ConfigError, DataError, LabelRangeError, LayoutError, PairingError
@@ -37,7 +38,7 @@ def test_faults(tmp_path):
     root = camvid(tmp_path / "a", train=30)
     for path in sorted((root / "trainannot").iterdir())[:25]:
         path.unlink()
-    with pytest.raises(PairingError, match=r"25 faults(?s:.*)and 5 more"):
+    with refused(PairingError, found=("25 faults", "and 5 more")):
         CamVid(root)
     with pytest.raises(LayoutError) as caught:
         CamVid(root, "val")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from layouts import CELEBA, FACE, celebamask, plain, save
 from PIL import Image
+from refusals import refused
 
 from unetzoo.datasets import CelebAMask, Transform
 from unetzoo.datasets.celebamask import PARTS
@@ -88,23 +89,23 @@ def test_bad_part_files_are_named_or_skipped(tmp_path, kind):
     else:
         path.write_bytes(path.read_bytes()[:50] if kind == "truncated" else b"")
     for task in ("parts", "eyes-lips"):
-        with pytest.raises((ImageDecodeError, LabelRangeError), match=r"00003_u_lip\.png.*bad_parts=\"skip\""):
+        with refused((ImageDecodeError, LabelRangeError), subject="00003_u_lip.png", hint='bad_parts="skip"'):
             CelebAMask(root, "all", task)[0]
     mask = CelebAMask(root, "all", bad_parts="skip")[0]["mask"]
     assert (mask == np.where(TRUTH == 11, 1, TRUTH)).all()
     for other in (root / ANNO / "0").iterdir():
         other.write_bytes(b"")
-    with pytest.raises(ImageDecodeError, match=r"no readable part.*00003_\*\.png"):
+    with refused(ImageDecodeError, subject="00003_*.png"):
         CelebAMask(root, "all", bad_parts="skip")[0]
 
 
 def test_sizes(tmp_path):
     root = celebamask(tmp_path, ids=[3])
     save(root / "CelebA-HQ-img" / "3.jpg", plain((32, 40), 0))
-    with pytest.raises(SizeMismatchError, match=r"3\.jpg.*40×32"):
+    with refused(SizeMismatchError, subject="3.jpg", found="40×32"):
         CelebAMask(root, "all")[0]
     save(root / ANNO / "0" / "00003_hair.png", np.zeros((16, 16), np.uint8))
-    with pytest.raises(SizeMismatchError, match=r"00003_hair\.png.*32×32.*16×16"):
+    with refused(SizeMismatchError, subject="00003_hair.png", expected="32×32", found="16×16"):
         CelebAMask(root, "all", bad_parts="skip")[0]
 
 
@@ -117,7 +118,7 @@ def test_faults_are_told_together(tmp_path):
     save(root / "CelebA-HQ-img" / "007.jpg", plain((32, 32), 0))
     save(root / "CelebA-HQ-img" / "31.jpg", plain((32, 32), 0))
     (root / ANNO / "0" / "Thumbs.db").touch()
-    with pytest.raises(PairingError, match=r"28 faults(?s:.*)and 8 more") as caught:
+    with refused(PairingError, found=("28 faults", "and 8 more")) as caught:
         CelebAMask(root, "all")
     for fault in ("00022_mustache.png is not named like CelebAMask-HQ-mask-anno/",
                   "2_skin.png should be 0/00002_skin.png", "007.jpg is not named",
@@ -128,10 +129,10 @@ def test_faults_are_told_together(tmp_path):
 def test_a_mapping_file_that_does_not_fit(tmp_path):
     root = celebamask(tmp_path, ids=range(3), mapping={0: 5, 1: 7})
     path = root / "CelebA-HQ-to-CelebA-mapping.txt"
-    with pytest.raises(DataError, match=r"mapping\.txt(?s:.*)1 fault\n.*2\.jpg is not in it"):
+    with refused(DataError, subject="mapping.txt", found=("1 fault", "2.jpg is not in it")):
         CelebAMask(root)
     path.write_text(path.read_text() + "2 x y\n\n")
-    with pytest.raises(DataError, match=r"2 faults(?s:.*)line 4: '2 x y'"):
+    with refused(DataError, found=("2 faults", "line 4: '2 x y'")):
         CelebAMask(root)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot read the mapping file"):

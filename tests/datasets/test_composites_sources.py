@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from composing import same
 from PIL import Image
+from refusals import refused
 
 from unetzoo.datasets import Composites, cached
 from unetzoo.datasets.blending import shift
@@ -126,14 +127,14 @@ def test_depth_maps_that_cannot_be_used(folders):
 
     path = folders / "depth" / "scene3.png"
     Image.new("I;16", (40, 30), 7).save(path)
-    with pytest.raises(SizeMismatchError, match=r"scene3.*40×40.*found 40×30"):
+    with refused(SizeMismatchError, subject="scene3", expected="40×40", found="40×30"):
         sample()
     Image.new("I;16", (40, 40)).save(path)
-    with pytest.raises(DataError, match=r"empty depth map.*scene3"):
+    with refused(DataError, subject="scene3"):
         sample()
     path.unlink()
     Image.new("I;16", (40, 40), 7).save(folders / "depth" / "scene4.tif")
-    with pytest.raises(PairingError, match=r"(?s)2 faults.*scene3.png has no depth map.*scene4.png has 2 depth maps"):
+    with refused(PairingError, found=("2 faults", "scene3.png has no depth map", "scene4.png has 2 depth maps")):
         sample()
     with pytest.raises(DataError, match="no such folder"):
         Composites(root=folders, depth="maps")
@@ -142,11 +143,11 @@ def test_depth_maps_that_cannot_be_used(folders):
 def test_faults_of_sources_come_together(folders):
     assert Composites("all", root=folders, depth="depth", depth_scale=0.001, size=40).check() < 4
     Image.new("RGBA", (5, 5)).save(folders / "fg" / "cut_2.png")
-    with pytest.raises(DataError, match=r"empty cut-out.*cut_2"):
+    with refused(DataError, subject="cut_2"):
         Composites(root=folders).check()
     Image.new("RGB", (5, 5)).save(folders / "fg" / "cut_3.png")
     (folders / "bg" / "scene5.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"(?s)3 faults.*cut_2.*cut_3.*scene5"):
+    with refused(DataError, found=("3 faults", "cut_2", "cut_3", "scene5")):
         Composites(root=folders).check()
 
 
@@ -178,7 +179,7 @@ def test_files(tmp_path):
     Image.new("RGBA", (5, 5)).save(tmp_path / "cut" / "0.png")
     with pytest.raises(DataError, match="empty cut-out"):
         [Composites(size=40, root=tmp_path, fg="cut", bg="scenes")[i] for i in range(60)]
-    with pytest.raises(DataError, match=r"no such folder.*omit root"):
+    with refused(DataError, hint="omit root"):
         Composites(root=tmp_path)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from exported import SMALL, opened
 from PIL import Image
+from refusals import refused
 
 from unetzoo.datasets import Composites, CompositesExport, cached, write_export
 from unetzoo.datasets.export_files import identities
@@ -150,7 +151,7 @@ def test_faults_of_an_export(original):
         read()
     with pytest.raises(DataError, match="no such folder"):
         CompositesExport(original / "nowhere")
-    with pytest.raises(ConfigError, match="did you mean 'val'"):
+    with refused(ConfigError, hint="did you mean 'val'"):
         CompositesExport(original, "vall")
 
 
@@ -160,7 +161,7 @@ def test_grays_in_png_masks(tmp_path):
     path = tmp_path / "fg_bg_mask" / f"{data.stem(1)}.png"
     Image.fromarray(opened(path) // 255 * np.uint8(200)).save(path)
     read = CompositesExport(tmp_path, "all")
-    with pytest.raises(LabelRangeError, match=r"grays in a mask.*200 \(.*mask_threshold=128"):
+    with refused(LabelRangeError, found="200 (", hint="mask_threshold=128"):
         read[read.stems.index(data.stem(1))]
     lenient = CompositesExport(tmp_path, "all", mask_threshold=128)
     assert (lenient[lenient.stems.index(data.stem(1))]["mask"] == data[1]["mask"]).all()

@@ -14,6 +14,7 @@ from conftest import tiny
 from exporting import run_folder
 from PIL import Image
 from predicting import SPEC, Channels, dual, noise, read, save
+from refusals import refused
 
 import unetzoo.io
 from unetzoo import LabelSpec, cli
@@ -41,7 +42,7 @@ def test_every_product(tmp_path):
     only = tmp_path / "only"
     predictor.predict_files(image, only, background=scene, products=["json"])
     assert [path.name for path in only.iterdir()] == ["a.json"]
-    with pytest.raises(ConfigError, match="did you mean 'overlay'"):
+    with refused(ConfigError, hint="did you mean 'overlay'"):
         predictor.predict_files(image, only, background=scene, products="mask,overly")
 
 

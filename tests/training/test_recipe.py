@@ -4,6 +4,7 @@ import shlex
 import pytest
 import torch
 from recipe_trials import trials
+from refusals import refused
 
 from unetzoo import RECIPES, LabelSpec
 from unetzoo.errors import ConfigError, UnknownKeywordError, UnknownNameError
@@ -163,7 +164,7 @@ def test_a_keyword_that_was_given_keeps_its_own_hint(tmp_path, sets, says):
 
 
 def test_unreadable_recipes(tmp_path):
-    with pytest.raises(UnknownNameError, match="did you mean 'demo'"):
+    with refused(UnknownNameError, hint="did you mean 'demo'"):
         load("deno")
     with pytest.raises(ConfigError, match="cannot read"):
         load(tmp_path / "missing.toml")
