@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from refusals import refused
 
 from unetzoo.datasets import Composites, SegmentationDataset, Transform, statistics
 from unetzoo.datasets.tally import Moments, Tally
@@ -199,6 +200,6 @@ def test_faults_of_processes_arrive_whole(tmp_path):
             Image.new(mode, (20, 20), "white").save(tmp_path / kind / f"{i}.png")
     data = Composites("all", 32, 40, root=tmp_path)
     (tmp_path / "bg" / "7.png").write_bytes(b"no image")
-    with pytest.raises(ImageDecodeError, match=r"7\.png.*Fix:") as caught:
+    with refused(ImageDecodeError, subject="7.png") as caught:
         statistics(data, workers=2)
     assert caught.value.hint

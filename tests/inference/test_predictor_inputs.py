@@ -12,6 +12,7 @@ from conftest import tiny
 from exporting import run_folder
 from PIL import Image
 from predicting import Channels, noise, read, save
+from refusals import refused
 
 from unetzoo import cli
 from unetzoo.errors import ConfigError, DataError, ImageDecodeError, PairingError
@@ -51,7 +52,7 @@ def test_backgrounds_of_one_name(tmp_path):
     path = save(tmp_path / "in" / "a.png", noise(8, 9, 3))
     for suffix in ("png", "jpg"):
         save(tmp_path / "bg" / f"a.{suffix}", noise(8, 9, 3))
-    with pytest.raises(PairingError, match=r"a\.jpg and .*a\.png"):
+    with refused(PairingError, found=("a.jpg", "a.png")):
         Predictor(Channels(6)).predict_files(path, tmp_path / "out", background=tmp_path / "bg")
 
 
