@@ -34,13 +34,13 @@ class Region:
     """An annotated object.
 
     Args:
-        category: Its category.
+        category: Its category; None for regions that are ignored whatever the classes.
         shapes: Its parts.
         ignored: Whether its pixels are ignored where no other object covers them.
         depth: Objects of a higher depth are painted later.
     """
 
-    category: str
+    category: str | None
     shapes: tuple[Shape, ...]
     ignored: bool = False
     depth: int = 0
@@ -256,7 +256,7 @@ class Annotated(SegmentationDataset):
 
     def _value_of(self, region: Region) -> int | None:
         """The value of a region in masks; None if it is not painted."""
-        value = self._values.get(region.category)
+        value = self._ignored if region.category is None else self._values.get(region.category)
         return self._ignored if region.ignored and value is not None else value
 
     def _is_object(self, region: Region) -> bool:
@@ -278,7 +278,7 @@ class Annotated(SegmentationDataset):
         Raises:
             PairingError: Missing images, and images that are listed twice; all in one error.
         """
-        loose = [entry.name for entry in entries if not entry.placed]
+        loose = [(entry.name, *entry.other_names) for entry in entries if not entry.placed]
         if folder is None:
             folder = places.folder_of(loose, os.path.relpath(subject.parent, self.root).lstrip("."))
         faults, taken = Faults(), set()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from functools import partial
@@ -67,7 +69,121 @@ def coco(folder: Path, objects: Drawn) -> None:
     (folder / "annotations.json").write_text(json.dumps(content))
 
 
-WRITERS: dict[str, Callable[[Path, Drawn], None]] = {"coco": coco}
+def labelme(folder: Path, objects: Drawn) -> None:
+    """Write LabelMe's JSON files: polygons, a rectangle, a circle, a mask."""
+    for number, (file, found) in enumerate(objects.items()):
+        shapes = [{"label": category, "points": pairs(points), "shape_type": "polygon", "group_id": None}
+                  for category, points in found]  # fmt: skip
+        if number == 1:
+            shapes.append({"label": NAMES[0], "points": [[2, 3], [9.5, 8]], "shape_type": "rectangle"})
+            shapes.append({"label": NAMES[1], "points": [[50, 10], [53, 10]], "shape_type": "circle", "group_id": 3})
+        if number == 2:
+            shapes.append({"label": NAMES[1], "points": [[4, 5], [7, 6]], "shape_type": "mask", "mask": png(PATCH)})
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": file, "imageData": None,
+                   "imageHeight": SIZE[1], "imageWidth": SIZE[0]}  # fmt: skip
+        (folder / "images" / file).with_suffix(".json").write_text(json.dumps(content))
+
+
+def yolo(folder: Path, objects: Drawn) -> None:
+    """Write YOLO's text files and data.yaml."""
+    (folder / "labels").mkdir()
+    (folder / "data.yaml").write_text(f"path: .\ntrain: images\nnames:\n  0: {NAMES[0]}\n  1: {NAMES[1]}\n")
+    for file, found in objects.items():
+        rows = ((NAMES.index(category), (np.reshape(points, (-1, 2)) / SIZE).ravel()) for category, points in found)
+        text = "".join(f"{number} {' '.join(f'{value:.6f}' for value in points)}\n" for number, points in rows)
+        (folder / "labels" / file).with_suffix(".txt").write_text(text)
+
+
+def cvat(folder: Path, objects: Drawn) -> None:
+    """Write CVAT's XML: polygons, a turned box, an ellipse, a mask."""
+    labels = "".join(f"<label><name>{name}</name></label>" for name in NAMES)
+    text = f"<annotations><version>1.1</version><meta><job><labels>{labels}</labels></job></meta>"
+    for number, (file, found) in enumerate(objects.items()):
+        text += f'\n<image id="{number}" name="{file}" width="{SIZE[0]}" height="{SIZE[1]}">'
+        for category, points in found:
+            joined = ";".join(f"{x},{y}" for x, y in pairs(points))
+            text += f'\n<polygon label="{category}" occluded="0" points="{joined}" z_order="0"></polygon>'
+        if number == 1:
+            text += (f'\n<box label="{NAMES[0]}" xtl="2" ytl="3" xbr="9.5" ybr="8" rotation="30" z_order="-1"></box>'
+                     f'\n<ellipse label="{NAMES[1]}" cx="50" cy="10" rx="4" ry="3" z_order="1"></ellipse>')  # fmt: skip
+        if number == 2:
+            text += f'\n<mask label="{NAMES[1]}" rle="1, 2, 1, 4" left="4" top="5" width="4" height="2"></mask>'
+        text += "</image>"
+    (folder / "annotations.xml").write_text(text + "</annotations>")
+
+
+def rle_csv(folder: Path, objects: Drawn) -> None:
+    """Write run lengths as Kaggle does, one row per object."""
+    rows = ["ImageId,EncodedPixels,ClassId"]
+    for number, (file, found) in enumerate(objects.items()):
+        for category, points in found if number != 3 else ():
+            edges = np.cumsum(decode_counts(coco_mask.frPyObjects([points], SIZE[1], SIZE[0])[0]["counts"]))
+            runs = (f"{start + 1} {end - start}" for start, end in zip(edges[::2], edges[1::2], strict=False))
+            rows.append(f"{file},{' '.join(runs)},{category}")
+        if number == 3:
+            rows.append(f"{file},,")
+    (folder / "train.csv").write_text("\n".join(rows) + "\n")
+
+
+def label_studio(folder: Path, objects: Drawn) -> None:
+    """Write Label Studio's JSON: polygons, a rectangle, an ellipse, a brush mask."""
+    tasks = []
+    for number, (file, found) in enumerate(objects.items()):
+        values = [("polygon", category, {"points": (np.reshape(points, (-1, 2)) / SIZE * 100).tolist(), "closed": True})
+                  for category, points in found]  # fmt: skip
+        if number == 1:
+            values.append(("rectangle", NAMES[0], {"x": 5, "y": 6, "width": 10, "height": 12, "rotation": 20}))
+            values.append(("ellipse", NAMES[1], {"x": 80, "y": 20, "radiusX": 6, "radiusY": 5, "rotation": 0}))
+        if number == 2:
+            mask = np.zeros(SIZE[::-1], bool)
+            mask[5:7, 4:8] = PATCH
+            values.append(("brush", NAMES[1], {"format": "rle", "rle": list(brush(mask))}))
+        results = [
+            {"id": f"r{n}", "type": f"{kind}labels", "original_width": SIZE[0], "original_height": SIZE[1],
+             "image_rotation": 0, "value": {**value, f"{kind}labels": [category]}}
+            for n, (kind, category, value) in enumerate(values)
+        ]  # fmt: skip
+        tasks.append({"id": number, "annotations": [{"id": number, "was_cancelled": False, "result": results}],
+                      "data": {"image": f"/data/upload/1/0a1b2c3d-{file}"}})  # fmt: skip
+    (folder / "export.json").write_text(json.dumps(tasks))
+
+
+PATCH = np.array([[0, 1, 1, 0], [1, 1, 1, 1]], bool)
+
+
+def pairs(points: list[float]) -> list[list[float]]:
+    """Vertices as pairs."""
+    return np.reshape(points, (-1, 2)).tolist()
+
+
+def png(mask: np.ndarray) -> str:
+    """A mask as PNG in base64, as LabelMe stores it."""
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def brush(mask: np.ndarray) -> bytes:
+    """A mask in Label Studio's run lengths: opaque pixels of 255 inside."""
+    values = np.repeat(mask.ravel() * 255, 4)
+    bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    place = 0
+    while place < len(values):
+        ends = np.flatnonzero(values[place:] != values[place])
+        count = min(int(ends[0]) if len(ends) else len(values) - place, 2**16)
+        if count == 1:  # a group of values that differ, here of one
+            bits += f"000000{values[place]:08b}"
+        else:
+            size = next(n for n, width in enumerate((3, 4, 8, 16)) if count <= 2**width)
+            bits += f"1{size:02b}{count - 1:0{(3, 4, 8, 16)[size]}b}{values[place]:08b}"
+        place += count
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+
+
+WRITERS: dict[str, Callable[[Path, Drawn], None]] = {
+    "coco": coco, "labelme": labelme, "yolo-seg": yolo, "cvat": cvat, "rle-csv": rle_csv, "label-studio": label_studio,
+}  # fmt: skip
 
 
 def miniature(format: str, folder: Path) -> Path:

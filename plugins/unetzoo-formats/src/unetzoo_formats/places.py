@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from unetzoo.datasets import ANNOTATION_LAYOUTS, SPLIT_WORDS, with_split
@@ -14,7 +15,7 @@ from .reading import inside
 
 SPLITS = tuple(SPLIT_WORDS)
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
-_MOST_FOLDERS = 500
+_MOST_FOLDERS = 500  # folders in which images are looked for
 _PROBES = 20  # images that are looked for in each folder
 
 
@@ -30,24 +31,28 @@ class Places:
         self.folders: list[str] = []
         self._files: dict[str, list[str]] = {}
         self._stems: dict[str, dict[str, str]] = {}
-        waiting = [""]
-        while waiting and len(self.folders) < _MOST_FOLDERS:
-            folder = waiting.pop(0)
-            self.folders.append(folder)
-            waiting += self._list(folder)
+        waiting, seen = deque([""]), set()
+        while waiting:
+            folder = waiting.popleft()
+            try:
+                status = os.stat(root / folder)
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) not in seen:  # else a link to a folder that is already listed
+                seen.add((status.st_dev, status.st_ino))
+                self.folders.append(folder)
+                waiting += self._list(folder)
 
     def files(self) -> Iterable[str]:
-        """All files in the first 500 folders, the nearest first."""
+        """All files, the nearest first."""
         for folder in self.folders:
             yield from (under(folder, name) for name in self._files[folder])
 
-    def images(self, folder: str) -> list[str]:
-        """The images in a folder and the folders in it."""
-        inner = under(folder, "")
-        return sorted(
-            file for file in self.files()
-            if (not folder or file.startswith(inner)) and os.path.splitext(file)[1].lower() in IMAGES
-        )  # fmt: skip
+    def with_suffix(self, suffixes: Collection[str], folder: str = "") -> list[str]:
+        """The files with these suffixes in a folder and the folders in it, sorted."""
+        inner = under(folder.strip("/"), "") if folder else ""
+        return sorted(file for file in self.files()
+                      if file.startswith(inner) and os.path.splitext(file)[1].lower() in suffixes)  # fmt: skip
 
     def image(self, path: str) -> str | None:
         """The image of this path; if the path has no suffix of an image, of this stem. None if it does not exist."""
@@ -64,13 +69,16 @@ class Places:
         found = self._stems[folder].get(name)
         return None if found is None else under(folder, found)
 
-    def folder_of(self, names: Sequence[str], first: str) -> str:
-        """The folder that contains most of the first of these images; `first` if none contains any."""
+    def folder_of(self, names: Sequence[Sequence[str]], first: str) -> str:
+        """The folder that contains most of the first of these images, each with the names it may have.
+
+        `first` is preferred, and returned if no folder contains any.
+        """
 
         def count(folder: str) -> int:
-            return sum(self._contains(folder, name) for name in names[:_PROBES])
+            return sum(any(self._contains(folder, name) for name in options) for options in names[:_PROBES])
 
-        return max(dict.fromkeys([first, *self.folders]), key=count)
+        return max(dict.fromkeys([first, *self.folders[:_MOST_FOLDERS]]), key=count)
 
     def _contains(self, folder: str, name: str) -> bool:
         try:
@@ -135,6 +143,20 @@ class Places:
 def under(folder: str, name: str) -> str:
     """Join a folder and a name."""
     return f"{folder}/{name}" if folder else name
+
+
+def split_in(path: str) -> str | None:
+    """The split whose word is in the last folder of a path that has one.
+
+    Examples:
+        >>> split_in("images/train2017/a.jpg"), split_in("valid/images/a.jpg"), split_in("restrain/test.jpg")
+        ('train', 'val', None)
+    """
+    for folder in reversed(path.split("/")[:-1]):
+        words = set(re.findall("[a-z]+", folder.lower()))
+        if found := [split for split, known in SPLIT_WORDS.items() if words.intersection(known)]:
+            return found[0]
+    return None
 
 
 def ids_of(images: Sequence[str]) -> list[str]:

@@ -11,14 +11,16 @@ and end, so that a size declared in a file never decides how much memory is used
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco_mask
 
-from unetzoo.errors import SizeMismatchError
+from unetzoo.errors import DataError, SizeMismatchError
 
 FARTHEST = 1e7  # a coordinate beyond it is a fault of the file
 
@@ -46,12 +48,20 @@ class Canvas:
     def paint_patch(self, patch: np.ndarray, top: int, left: int, number: int) -> None:
         """Paint the true pixels of a mask (h, w) that is somewhere in the image."""
         height, width = patch.shape
+        self.check_box(top, left, height, width)
+        self.columns[left : left + width, top : top + height][patch.T] = number
+
+    def check_box(self, top: int, left: int, height: int, width: int) -> None:
+        """Check that a box is inside the image.
+
+        Raises:
+            SizeMismatchError: It is not.
+        """
         if top < 0 or left < 0 or top + height > self.height or left + width > self.width:
             raise SizeMismatchError(
                 "a mask reaches beyond the image", expected=f"within {self.width}×{self.height}",
                 found=f"{width}×{height} at {left}, {top}",
             )  # fmt: skip
-        self.columns[left : left + width, top : top + height][patch.T] = number
 
 
 class Shape(ABC):
@@ -121,14 +131,11 @@ class Runs(Shape):
         if self.size not in (None, (height, width)):
             raise SizeMismatchError("run lengths of another size", expected=f"{width}×{height}, as the image",
                                     found=f"{self.size[1]}×{self.size[0]}")  # fmt: skip
-        if len(self.edges) and self.edges[-1] > height * width:
+        if len(self.edges) and self.edges.max() > height * width:
             raise SizeMismatchError("run lengths beyond the image", expected=f"{height * width} pixels",
-                                    found=int(self.edges[-1]))  # fmt: skip
+                                    found=int(self.edges.max()))  # fmt: skip
         if self.by_rows:
-            rows = np.zeros(height * width, bool)
-            for start, end in zip(self.edges[::2].tolist(), self.edges[1::2].tolist(), strict=False):
-                rows[start:end] = True
-            canvas.paint_patch(rows.reshape(height, width), 0, 0, number)
+            canvas.paint_patch(filled(self.edges, height, width), 0, 0, number)
         else:
             canvas.paint_runs(self.edges, number)
 
@@ -136,6 +143,76 @@ class Runs(Shape):
         """Return the number of pixels."""
         ends = self.edges[1::2]
         return float((ends - self.edges[::2][: len(ends)]).sum())
+
+
+@dataclass(frozen=True)
+class Patch(Shape):
+    """Runs of pixels along the rows of a box.
+
+    Args:
+        edges: Indices in the box where runs begin and end, in turn.
+        top: First row of the box.
+        left: First column of the box.
+        height: Height of the box.
+        width: Width of the box.
+    """
+
+    edges: np.ndarray
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def paint(self, canvas: Canvas, number: int) -> None:
+        """Paint the runs."""
+        canvas.check_box(self.top, self.left, self.height, self.width)
+        canvas.paint_patch(filled(self.edges, self.height, self.width), self.top, self.left, number)
+
+    def area(self, height: int, width: int) -> float:
+        """Return the number of pixels."""
+        ends = self.edges[1::2]
+        return float((ends - self.edges[::2][: len(ends)]).sum())
+
+
+@dataclass(frozen=True)
+class MaskFile(Shape):
+    """A mask in a PNG file, whose pixels of 0 are outside.
+
+    Args:
+        data: The content of the file.
+        top: First row of the mask in the image.
+        left: First column of the mask in the image.
+    """
+
+    data: bytes
+    top: int
+    left: int
+
+    def paint(self, canvas: Canvas, number: int) -> None:
+        """Paint the mask."""
+        canvas.paint_patch(self._read(canvas), self.top, self.left, number)
+
+    def area(self, height: int, width: int) -> float:
+        """Return the number of pixels."""
+        return float(self._read(Canvas(height, width, 1)).sum())
+
+    def _read(self, canvas: Canvas) -> np.ndarray:
+        try:
+            with Image.open(io.BytesIO(self.data), formats=["PNG"]) as image:
+                canvas.check_box(self.top, self.left, image.height, image.width)  # before it is decoded
+                return np.asarray(image.convert("L")) > 0
+        except DataError:
+            raise
+        except Exception as error:  # on broken files, decoders raise exceptions of any type
+            raise DataError("a mask that cannot be read", found=f"{type(error).__name__}: {error}") from error
+
+
+def filled(edges: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a mask (height, width) from the indices along its rows where runs begin and end."""
+    flat = np.zeros(height * width, bool)
+    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=False):
+        flat[start:end] = True
+    return flat.reshape(height, width)
 
 
 def polygon(values: object) -> np.ndarray:
@@ -158,10 +235,13 @@ def polygon(values: object) -> np.ndarray:
     return points
 
 
-def rectangle(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> np.ndarray:
-    """Return the vertices of a rectangle, turned clockwise about its center."""
+def rectangle(
+    left: float, top: float, right: float, bottom: float, degrees: float = 0.0, about: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Return the vertices of a rectangle, turned clockwise about a point, by default its center."""
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
-    return rotated(corners, (left + right) / 2, (top + bottom) / 2, degrees)
+    x, y = ((left + right) / 2, (top + bottom) / 2) if about is None else about
+    return rotated(corners, x, y, degrees)
 
 
 def ellipse(x: float, y: float, horizontal: float, vertical: float, degrees: float = 0.0) -> np.ndarray:
