@@ -336,6 +336,20 @@ def test_samples_are_transformed_and_cached(write, tmp_path_factory):
     assert statistics(Coco(root)).classes["scratch"] == pytest.approx(600 / 5120)
 
 
+def test_images_of_many_channels_and_16_bits(write):
+    import tifffile
+
+    from unetzoo.datasets import statistics
+
+    root = write(("dent", BOX), images=("a.tif",), there=())
+    values = np.random.default_rng(0).integers(0, 4096, (64, 80, 5)).astype(np.uint16)
+    tifffile.imwrite(root / "a.tif", values, photometric="minisblack", planarconfig="contig")
+    data = Coco(root, channels=5, range=[0, 4095])
+    assert np.allclose(data[0]["image"], values / 4095, atol=1e-6) and (data[0]["mask"] == 2).sum() == 600
+    found = statistics(Coco(root, bands=[3, 1], range="percentile"))
+    assert len(found.image) == 2
+
+
 # Faults
 
 
@@ -419,7 +433,7 @@ def test_an_absurd_size_uses_no_memory(write):
 def test_wrong_arguments_are_refused(write):
     root = write(("dent", BOX))
     for options in ({"names": "dent"}, {"names": ["dent"]}, {"names": ["background", "dnet"]}, {"ignore": ["dnet"]},
-                    {"order": "size"}, {"channels": 2}, {"val_fraction": 1.5}, {"ignore": "dent"},
+                    {"order": "size"}, {"channels": 0}, {"val_fraction": 1.5}, {"ignore": "dent"},
                     {"names": ["background", "dent"], "ignore": ["dent"]}):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             Coco(root, **options)

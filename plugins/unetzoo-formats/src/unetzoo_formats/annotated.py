@@ -18,11 +18,11 @@ from unetzoo.datasets import (
     SegmentationDataset,
     check_split,
     data_root,
-    read_image,
     refuse_division,
     seeded_split,
 )
 from unetzoo.errors import ConfigError, DataError, PairingError, did_you_mean
+from unetzoo.images import Pixels, Stored, decode_image, read_stored
 
 from .places import SPLITS, Places, ids_of
 from .reading import Faults, inside
@@ -117,7 +117,11 @@ class Annotated(SegmentationDataset):
         empty: Whether to keep images without objects.
         instances: Whether samples have `instances`: 0, or the number of the object of each pixel, counted from 1 in the
             order of the file.
-        channels: 3 for RGB images, 1 for gray ones.
+        channels: 3 for RGB images, 1 for gray ones, another number for the channels as stored; by default that of
+            `bands`, or 3. See `unetzoo.images.Pixels`.
+        bands: The channels that are read, in this order, counted from 1, e.g. [3, 2, 1, 7].
+        range: The values that become 0 and 1, required for images of more than 8 bits: [low, high], one such pair per
+            channel, "dtype", "percentile" or "image".
         val_fraction: Share of "val" if nothing else defines the splits.
         split_seed: Seed of this division.
         group: Regular expression of the group of an image in its id, e.g. `r"^(\d+)_"` for the patient number in
@@ -126,8 +130,8 @@ class Annotated(SegmentationDataset):
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
-        `image` uint8 (H, W, channels), `mask` (H, W), `instances` int64 (H, W); ignored pixels of `mask` are 255, or
-        65535 if there are more than 255 classes.
+        `image` uint8 (H, W, channels), or float32 with a range; `mask` (H, W), in which ignored pixels are 255, or 65535
+        if there are more than 255 classes; `instances` int64 (H, W).
 
     Raises:
         ConfigError: Unknown split, class or option.
@@ -150,7 +154,9 @@ class Annotated(SegmentationDataset):
         order: Literal["file", "area"] = "file",
         empty: bool = True,
         instances: bool = False,
-        channels: Literal[1, 3] = 3,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        range: Any = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
         group: str | None = None,
@@ -160,12 +166,13 @@ class Annotated(SegmentationDataset):
         kind = type(self).__name__
         if split is not None:
             check_split(split, SPLITS, kind)
-        _check_options(kind, names, ignore, order, channels, val_fraction)
+        _check_options(kind, names, ignore, order, val_fraction)
         self.root = data_root(root)
         if not self.root.is_dir():
             raise DataError("not a folder" if self.root.exists() else "no such folder", subject=self.root,
                             hint=self.how_to_get)  # fmt: skip
-        self.order, self.background, self.instances, self.channels = order, background, instances, channels
+        self.order, self.background, self.instances = order, background, instances
+        self.pixels = Pixels(channels, bands, range)
         places = Places(self.root)
         found = self.read(places, split, annotations, images)
         subject = found.files[0] if len(found.files) == 1 else self.root
@@ -213,7 +220,7 @@ class Annotated(SegmentationDataset):
         """Decode an image and paint its mask."""
         entry = self.entries[index]
         path = self.root / entry.name
-        image = read_image(path, self.channels)
+        image, missing = decode_image(path, self.pixels)
         height, width = image.shape[:2]
         check_fits(entry.size, height, width, path)
         canvas = Canvas(height, width, len(entry.regions))
@@ -229,11 +236,18 @@ class Annotated(SegmentationDataset):
                     ) from error  # fmt: skip
         kind = np.uint8 if self._ignored == 255 else np.int32
         table = np.array([self._ignored if value is None else value for value in values], kind)
-        sample: Sample = {"image": image, "mask": np.ascontiguousarray(table[canvas.columns].T), "id": self.ids[index]}
+        mask = np.ascontiguousarray(table[canvas.columns].T)
+        if missing is not None:
+            mask[missing] = self._ignored
+        sample: Sample = {"image": image, "mask": mask, "id": self.ids[index]}
         if self.instances:
             objects = np.array([0 if value == self._ignored else n for n, value in enumerate(values)], np.int64)
             sample["instances"] = np.ascontiguousarray(objects[canvas.columns].T)
         return sample
+
+    def read_stored(self, index: int) -> Stored:
+        """The values of an image as they are stored, for `unetzoo stats`."""
+        return read_stored(self.root / self.entries[index].name, self.pixels)
 
     def _labels(
         self, categories: Sequence[str], names: Sequence[str] | None, ignore: frozenset[str], subject: Path
@@ -326,7 +340,7 @@ class Annotated(SegmentationDataset):
         return seeded_split(names, self.split, subject=subject, **division)
 
 
-def _check_options(kind: str, names: Any, ignore: Any, order: str, channels: int, val_fraction: float) -> None:
+def _check_options(kind: str, names: Any, ignore: Any, order: str, val_fraction: float) -> None:
     for what, value in (("names", names), ("ignore", ignore)):
         if isinstance(value, str):
             raise ConfigError(
@@ -336,7 +350,5 @@ def _check_options(kind: str, names: Any, ignore: Any, order: str, channels: int
     if order not in ("file", "area"):
         raise ConfigError("unknown order", subject=kind, expected="file | area", found=repr(order),
                           hint=did_you_mean(str(order), ("file", "area"), "order"))  # fmt: skip
-    if channels not in (1, 3):
-        raise ConfigError("wrong channels", subject=kind, expected="1 or 3", found=channels, hint="1 is gray, 3 is RGB")
     if not 0 < val_fraction < 1:
         raise ConfigError("wrong val_fraction", expected="between 0 and 1", found=val_fraction, hint="try 0.2")

@@ -14,7 +14,7 @@ from unetzoo.errors import ConfigError, LayoutError
 from .reading import inside
 
 SPLITS = tuple(SPLIT_WORDS)
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz"})
 _MOST_FOLDERS = 500  # folders in which images are looked for
 _PROBES = 20  # images that are looked for in each folder
 

@@ -62,7 +62,9 @@ class RleCsv(Annotated):
         order: Literal["file", "area"] = "file",
         empty: bool = True,
         instances: bool = False,
-        channels: Literal[1, 3] = 3,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        range: Any = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
         group: str | None = None,
@@ -75,8 +77,8 @@ class RleCsv(Annotated):
         self.columns, self.by_rows = dict(columns or {}), by_rows
         super().__init__(
             root, split, annotations, images, names=names, background=background, ignore=ignore, order=order,
-            empty=empty, instances=instances, channels=channels, val_fraction=val_fraction, split_seed=split_seed,
-            group=group, fold=fold, transform=transform,
+            empty=empty, instances=instances, channels=channels, bands=bands, range=range, val_fraction=val_fraction,
+            split_seed=split_seed, group=group, fold=fold, transform=transform,
         )  # fmt: skip
 
     def read(self, places: Places, split: str | None, annotations: str | None, images: str | None) -> Annotations:
