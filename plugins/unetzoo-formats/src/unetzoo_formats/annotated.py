@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,65 +24,8 @@ from unetzoo.errors import ConfigError, DataError, PairingError, did_you_mean
 from unetzoo.images import Pixels, Stored, decode_image, read_stored
 
 from .places import SPLITS, Places, ids_of
-from .reading import Faults, inside
-from .shapes import Canvas, Shape, check_fits
-
-
-@dataclass(frozen=True)
-class Region:
-    """An annotated object.
-
-    Args:
-        category: Its category; None for regions that are ignored whatever the classes.
-        shapes: Its parts.
-        ignored: Whether its pixels are ignored where no other object covers them.
-        depth: Objects of a higher depth are painted later.
-    """
-
-    category: str | None
-    shapes: tuple[Shape, ...]
-    ignored: bool = False
-    depth: int = 0
-
-
-@dataclass
-class Entry:
-    """An annotated image.
-
-    Args:
-        name: Its path, relative to the folder of images or, if `placed`, to the root.
-        regions: Its objects, in the order of the file.
-        size: Height and width in the annotation file, if it declares them.
-        split: The split in the annotation file, if it declares one.
-        placed: Whether `name` is relative to the root.
-        other_names: Further names under which the image may exist.
-    """
-
-    name: str
-    regions: list[Region] = field(default_factory=list)
-    size: tuple[int, int] | None = None
-    split: str | None = None
-    placed: bool = False
-    other_names: tuple[str, ...] = ()
-
-
-@dataclass
-class Annotations:
-    """What annotation files contain.
-
-    Args:
-        files: The files.
-        divided: Whether they belong to one split, so that nothing remains to be divided.
-        entries: The images.
-        categories: The names of the categories, in order.
-        faults: What is wrong with the files.
-    """
-
-    files: list[Path]
-    divided: bool = False
-    entries: list[Entry] = field(default_factory=list)
-    categories: list[str] = field(default_factory=list)
-    faults: Faults = field(default_factory=Faults)
+from .reading import Annotations, Entry, Faults, Region, inside
+from .shapes import Canvas, check_fits
 
 
 class Annotated(SegmentationDataset):
@@ -130,8 +72,8 @@ class Annotated(SegmentationDataset):
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
-        `image` uint8 (H, W, channels), or float32 with a range; `mask` (H, W), in which ignored pixels are 255, or 65535
-        if there are more than 255 classes; `instances` int64 (H, W).
+        `image` uint8 (H, W, channels), or float32 with a range; `mask` (H, W), in which ignored pixels are 255, or
+        65535 if there are more than 255 classes; `instances` int64 (H, W).
 
     Raises:
         ConfigError: Unknown split, class or option.

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import Places
-from .reading import part, read_json, short, size_of, unreadable
+from .reading import Annotations, Entry, Region, part, read_json, short, size_of, unreadable
 from .shapes import Polygons, Runs, Shape, decode_counts, edges_of, polygon
 
 

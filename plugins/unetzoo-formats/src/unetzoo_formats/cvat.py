@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import Places, split_in
-from .reading import read_bytes, short, unreadable
+from .reading import Annotations, Entry, Region, read_bytes, short, unreadable
 from .shapes import Patch, Polygons, Shape, edges_of, ellipse, polygon, rectangle
 
 _AREAS = ("polygon", "box", "ellipse", "mask")

@@ -14,9 +14,9 @@ import numpy as np
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 from unetzoo.errors import DataError, SizeMismatchError
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import IMAGES, Places
-from .reading import part, read_json, short, size_of, unreadable
+from .reading import Annotations, Entry, Region, part, read_json, short, size_of, unreadable
 from .shapes import Canvas, Polygons, Shape, ellipse, polygon, rectangle
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio adds to the names of uploaded files

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import Places, split_in
-from .reading import inside, part, read_json, size_of
+from .reading import Annotations, Entry, Region, inside, part, read_json, size_of
 from .shapes import MaskFile, Polygons, Shape, ellipse, polygon, rectangle
 
 IGNORED, BACKGROUND = "__ignore__", "_background_"  # labels with a meaning of their own in LabelMe

@@ -1,12 +1,15 @@
-"""Reading annotation files, and collecting their faults."""
+"""What annotation files contain, reading them, and collecting their faults."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from unetzoo.errors import DataError
+
+from .shapes import Shape
 
 SHOWN = 20  # faults that an error lists
 T = TypeVar("T")
@@ -29,6 +32,63 @@ class Faults:
         """Format the number of faults and the first ones, one per line."""
         more = [f"… and {self.count - SHOWN} more"] if self.count > SHOWN else []
         return "\n  ".join([f"{self.count} fault{'s' * (self.count != 1)}", *self.first, *more])
+
+
+@dataclass(frozen=True)
+class Region:
+    """An annotated object.
+
+    Args:
+        category: Its category; None for regions that are ignored whatever the classes.
+        shapes: Its parts.
+        ignored: Whether its pixels are ignored where no other object covers them.
+        depth: Objects of a higher depth are painted later.
+    """
+
+    category: str | None
+    shapes: tuple[Shape, ...]
+    ignored: bool = False
+    depth: int = 0
+
+
+@dataclass
+class Entry:
+    """An annotated image.
+
+    Args:
+        name: Its path, relative to the folder of images or, if `placed`, to the root.
+        regions: Its objects, in the order of the file.
+        size: Height and width in the annotation file, if it declares them.
+        split: The split in the annotation file, if it declares one.
+        placed: Whether `name` is relative to the root.
+        other_names: Further names under which the image may exist.
+    """
+
+    name: str
+    regions: list[Region] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    placed: bool = False
+    other_names: tuple[str, ...] = ()
+
+
+@dataclass
+class Annotations:
+    """What annotation files contain.
+
+    Args:
+        files: The files.
+        divided: Whether they belong to one split, so that nothing remains to be divided.
+        entries: The images.
+        categories: The names of the categories, in order.
+        faults: What is wrong with the files.
+    """
+
+    files: list[Path]
+    divided: bool = False
+    entries: list[Entry] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def read_bytes(path: Path) -> bytes:

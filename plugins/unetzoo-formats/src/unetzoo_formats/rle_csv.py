@@ -14,9 +14,9 @@ import numpy as np
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 from unetzoo.errors import ConfigError, did_you_mean
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import Places
-from .reading import read_bytes, short, unreadable
+from .reading import Annotations, Entry, Region, read_bytes, short, unreadable
 from .shapes import Runs
 
 COLUMNS = {

@@ -11,9 +11,9 @@ import yaml
 from unetzoo.datasets import ANNOTATION_LAYOUTS
 from unetzoo.errors import LayoutError
 
-from .annotated import Annotated, Annotations, Entry, Region
+from .annotated import Annotated
 from .places import IMAGES, Places, split_in
-from .reading import read_bytes, short, unreadable
+from .reading import Annotations, Entry, Region, read_bytes, short, unreadable
 from .shapes import Polygons, polygon
 
 LISTS = ("classes.txt", "obj.names", "_classes.txt", "labels.txt")  # a class name per line
