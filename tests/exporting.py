@@ -75,3 +75,18 @@ def run_folder(folder, net, *sets, labels=None):
     (folder / "labels.json").write_text(json.dumps(labels.to_dict()))
     net.save_pretrained(folder / "best")
     return folder
+
+
+SPEC = LabelSpec(("sky", "road", "car"), palette=((0, 0, 0), (9, 8, 7), (200, 0, 0)))
+
+
+class Plain(torch.nn.Module):
+    """Answers its input, or what a function makes of it."""
+
+    def __init__(self, answer=lambda x: x, channels=3):
+        super().__init__()
+        self.answer, self.in_channels = answer, channels
+        knowing(self)
+
+    def forward(self, x):
+        return self.answer(x)

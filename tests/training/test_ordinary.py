@@ -1,9 +1,5 @@
 """Ordinary PyTorch objects work, or are refused in our words before the first step and before anything is written."""
 
-import shutil
-import warnings
-from pathlib import Path
-
 import pytest
 import torch
 from small_runs import At, Augmented, Small, fit, make_small
@@ -13,10 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 from unetzoo import LOSSES, METRICS, Trainer
-from unetzoo.errors import CheckpointCorruptError, ConfigError, DataError, PluginContractError, UnetzooError
-from unetzoo.report.runs import read_run
-from unetzoo.training import Callback, checkpoint, load_recipe, load_run, train
-from unetzoo.training.recipe import saved_recipe
+from unetzoo.errors import ConfigError, DataError, PluginContractError
+from unetzoo.training import Callback, checkpoint
 
 
 class Changed(Squares):
@@ -285,63 +279,6 @@ def test_another_number_of_threads_is_warned_of(tmp_path, monkeypatch):
         fit(make_small(tmp_path, epochs=2), resume=True)
 
 
-SETS = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.batch_size=2",
-        "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-DAMAGED = {"empty": b"", "half": b"{", "list": b"[1]", "text": b'"x"', "nested": b"[" * 99999, "flip": None}
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory):
-    sets = [*SETS, "train.epochs=1"]
-    return train("demo", sets, out=tmp_path_factory.mktemp("finished") / "run", progress=False).out
-
-
-def copied(run, folder):
-    return Path(shutil.copytree(run, folder / "run"))
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_recipe_is_taken_from_the_checkpoint(finished_run, tmp_path, damage):
-    content, run = DAMAGED[damage], copied(finished_run, tmp_path)
-    path = run / "recipe.json"
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b'"epochs": 1', b'"epochs": 3') if content is None else content)
-    with pytest.warns(UserWarning, match="checkpoint"):
-        assert load_recipe(run).train.epochs == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert load_run(run).labels is not None
-        assert read_run(run).planned == 1
-        if damage == "half":
-            assert train(run, resume=True, progress=False).out == run
-            assert path.read_bytes() == whole  # written again
-    for file in (run / "checkpoints").rglob("*"):
-        file.is_file() and file.unlink()
-    path.write_bytes(content or whole[:-3] + b"  }")
-    with pytest.raises((CheckpointCorruptError, ConfigError)):
-        saved_recipe(run)
-
-
-def test_a_start_that_changes_nothing_writes_no_run_file(finished_run, tmp_path):
-    run = copied(finished_run, tmp_path)
-    names = ("recipe.json", "labels.json", "environment.json", "manifest.json")
-    before = {name: (run / name).stat().st_mtime_ns for name in names}
-    train(run, resume=True, progress=False)
-    assert {name: (run / name).stat().st_mtime_ns for name in names} == before
-
-
-def test_a_refused_start_leaves_no_folder(tmp_path):
-    with pytest.raises(UnetzooError):
-        train("demo", [*SETS, "train.monitor=nothing"], out=tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-
-
 class Unused(Small):
     def __init__(self):
         super().__init__()
@@ -362,13 +299,3 @@ def test_several_processes_refuse_parameters_without_a_gradient_by_name():
     assert "net.idle.weight" in caught.value.found and "find_unused_parameters" in caught.value.hint
     as_of_two(make_small(net=Unused(), epochs=1, find_unused_parameters=True, ema=None)).fit(Augmented(8))
     make_small(net=Unused(), epochs=1).fit(Augmented(8))  # a single process has no need to know
-
-
-def test_a_signal_says_what_is_kept_and_how_to_go_on(tmp_path, capsys):
-    import os
-    import signal
-
-    stop = At(6, lambda batch: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(SystemExit):
-        fit(make_small(tmp_path, batch_transform=stop, progress=True))
-    assert "resume=True" in capsys.readouterr().err
