@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..datasets.layout import FileLayout
 from ..errors import DataError, UnetzooError
+from ..images.display import as_rgb
 from ..labels import LabelSpec
 from ..wording import describe
 from .alignment import BLOCK, compare
@@ -113,7 +114,7 @@ def _array(value: Any) -> np.ndarray | None:
 def image_of(image: Any) -> np.ndarray:
     """The image of a sample for display, uint8 (H, W, 3): the first three channels, or gray."""
     planes = _bytes(np.asarray(image))
-    return np.repeat(planes[..., None], 3, axis=2) if planes.ndim == 2 else np.ascontiguousarray(planes[..., :3])
+    return np.ascontiguousarray(as_rgb(planes if planes.ndim == 3 else planes[..., None]))
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from ..datasets.layout import FileLayout, MaskValues
 from ..datasets.tree import Item
 from ..labels import LabelSpec
 from .facts import MaskFacts, Record
+from .pixel_checks import ground_difference, read_pixel_facts
 from .probe import label_map, read_depth_facts, read_image_facts, read_mask_facts
 
 
@@ -23,7 +24,10 @@ def examine(root: Path, item: Item, layout: FileLayout) -> Record:
     """
     record = Record(item.key, item.split)
     for file in item.of("image")[:1]:
-        record.image = read_image_facts(root, file)
+        pixels = layout.pixels
+        record.image = read_image_facts(root, file) if pixels is None else read_pixel_facts(root, file, pixels)
+        for mask in item.of("mask")[:1]:
+            record.elsewhere = ground_difference(root, file, mask)
     record.images = [read_image_facts(root, file, cutout=True) for file in item.of("cutout")]
     record.images += [read_image_facts(root, file) for file in item.of("scene")]
     for file in item.of("background")[:1]:

@@ -71,6 +71,8 @@ class ImageFacts(FileFacts):
         edges: Strength of edges, uint8 (GRID, GRID).
         grays: Brightness, uint8 (GRID, GRID).
         thumbnail: Brightness, uint8 (GRID / 2, GRID / 2); unlike the other maps, it is kept.
+        kind: Type of the stored values, if channels or a range are declared.
+        clipped: Share of values outside the declared range, in the channel with most of them.
     """
 
     blank: bool = False
@@ -78,6 +80,8 @@ class ImageFacts(FileFacts):
     edges: np.ndarray | None = None
     grays: np.ndarray | None = None
     thumbnail: np.ndarray | None = None
+    kind: str = ""
+    clipped: float = 0.0
 
 
 @dataclass
@@ -134,6 +138,7 @@ class Record:
     background: ImageFacts | None = None
     images: list[ImageFacts] = field(default_factory=list)  # cutouts and scenes
     id: str = ""  # the id of a sample without files
+    elsewhere: str = ""  # how the ground that image and mask cover differs
     disagreeing: tuple[str, int, float] | None = None  # a second label file, number and share of differing pixels
 
     @property

@@ -15,13 +15,14 @@ from ..datasets.layout import FileLayout, MaskValues
 from ..datasets.tree import Inventory, Tree, sort_files
 from ..errors import DataError, LayoutError
 from ..labels import LabelSpec, color_of
-from ..wording import pluralize
+from ..wording import inline, pluralize
 from .alignment import BLOCK, compare
 from .examine import examine
 from .facts import Record
 from .findings import Findings
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_undeclared, check_values
+from .pixel_checks import check_pixels, declared_pixels, propose_pixels
 from .probe import is_colored
 from .propose import as_options, color_proposal, declaration, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
@@ -49,7 +50,8 @@ class FolderAudit:
     ) -> None:
         self.options = {**layout.options, **options}
         self.tree, self.dataset, self.splits, self.found = tree, dataset, splits, found
-        self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1)
+        pixels = declared_pixels(self.options) or layout.pixels
+        self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1, pixels=pixels)
         if dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.user_labels = layout.labels is None  # the dataset has no labels of its own: the user declares them
@@ -77,6 +79,7 @@ class FolderAudit:
         check_pairing(inventory, self.layout, self.found)
         self._propose_threshold(inventory)
         self._expect_colors(inventory)
+        self._propose_pixels(inventory)
         records = self._read(inventory, limit, workers, progress)
         for record in records:
             check_record(record, self.layout, self.found)
@@ -161,6 +164,18 @@ class FolderAudit:
         if 2 * sum(is_colored(self.tree.root / file) for file in some) > len(some):
             self.layout = self.layout.with_values(MaskValues(None, "colors"))
 
+    def _propose_pixels(self, inventory: Inventory) -> None:
+        """Propose a declaration of images that are not of 8 bits in gray or RGB, and continue with it."""
+        if not self.user_labels or self.layout.stacked or self.layout.pixels is not None:
+            return
+        proposed = propose_pixels(self.tree.root, inventory)
+        if proposed:
+            self.proposed |= proposed
+            self.layout = replace(self.layout, pixels=declared_pixels(proposed), gray=proposed.get("channels") == 1)
+            self.found.add(
+                "undeclared-pixels", "images", ", ".join(f"{key} = {inline(proposed[key])}" for key in proposed)
+            )
+
     def _propose(self, records: Sequence[Record]) -> None:
         """Propose a declaration of undeclared labels, and continue with it."""
         masks = [mask for record in records for mask in record.masks]
@@ -210,4 +225,5 @@ class FolderAudit:
         if self.declared is None:
             check_undeclared([mask for mask, _ in masks], self.found)
         check_values(masks, self.found)
+        check_pixels(records, self.found)
         check_set(records, self.declared, splits, self.found, layout.withheld)

@@ -135,6 +135,24 @@ KINDS: dict[str, Kind] = {
         "a class covers less than 1% of the labeled pixels",
         "use a region loss (dice, tversky) or class weights, and look at the scores per class",
     ),
+    "undeclared-pixels": _note(
+        "images of more than 8 bits, or with other channels than gray or RGB, which are not declared",
+        "declare channels and range as proposed; the range covers 99.8 % of the values of some images",
+    ),
+    "other-channels": _error(
+        "the image does not have the declared channels or data type; the dataset cannot be loaded",
+        "declare channels, bands and range of most images, and convert the others",
+    ),
+    "mixed-types": _error(
+        "images of several data types, to which one range does not apply", "convert them to one data type"
+    ),
+    "range-clips": _warning(
+        "values outside the declared range are clipped", "widen the range; `unetzoo stats` computes one from all images"
+    ),
+    "other-ground": _error(
+        "image and mask are georeferenced, but do not cover the same ground",
+        "find the mask of this image, or resample it to the grid of the image",
+    ),
     "undeclared-labels": _note(
         "the meaning of the mask values is not declared, and the doctor does not guess it",
         "declare it as proposed, with the right names",
@@ -151,7 +169,7 @@ KINDS: dict[str, Kind] = {
     "blank-image": _warning("an image of a single color", _REPLACE),
     "sixteen-bit-image": _error(
         "more than 8 bits per channel, which are not read because their range is unknown",
-        "scale the image to 0…255 and save it with 8 bits",
+        "declare the range of values, e.g. range = [0, 4095], or save the image with 8 bits",
     ),
     "multi-frame-image": _error("several images in one file", "save each frame as a separate file"),
     "cmyk-image": _warning(

@@ -143,7 +143,7 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
     layout = layout_of(tree, name, options)
     if layout.table:
         return name, manifest_layout(tree, options), fits
-    if name == "folder" and not options.keys() & USUAL.keys():
+    if name == "folder" and not options.keys() & {*USUAL, "channel_files"}:
         layout = likely_folder(tree) or layout
     return name, layout, fits
 

@@ -68,6 +68,8 @@ def check_record(record: Record, layout: FileLayout, found: Findings) -> None:
             if mask.readable:
                 _check_sizes(record.image, mask, found, proportions=bool(layout.joined))
     _check_parts(record, found)
+    if record.elsewhere:
+        found.add("other-ground", record.label_file, record.elsewhere)
     if record.disagreeing:
         file, pixels, share = record.disagreeing
         found.add("label-files-disagree", file, f"{pluralize(pixels, 'pixel')} ({share:.2%})")

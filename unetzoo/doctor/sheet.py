@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageOps
 from ..datasets.files import PathLike, read_stack
 from ..datasets.layout import FileLayout
 from ..errors import DataError
+from ..images import read_stored
+from ..images.display import as_rgb
 from ..labels import LabelSpec
 from .examine import class_indices, read_labels
 from .facts import ImageFacts, Record
@@ -57,7 +59,10 @@ def look_into_files(root: Path, layout: FileLayout) -> Look:
         if layout.stacked:
             return _slice_of(root, record, layout.labels)
         image = None
-        if record.image_file not in {mask.file for mask in record.masks}:
+        if layout.pixels is not None and record.image is not None and record.image.readable:
+            values = read_stored(root / record.image_file, layout.pixels).values
+            image = Image.fromarray(np.ascontiguousarray(as_rgb(values.astype(np.float32))))
+        elif record.image_file not in {mask.file for mask in record.masks}:
             opened = open_image(root, ImageFacts(record.image_file), "image")
             image = _as_rgb(opened[0]) if opened else None
         _, numbers, reading = read_labels(root, [mask.file for mask in record.masks], layout)
