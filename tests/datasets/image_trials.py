@@ -25,6 +25,7 @@ from PIL import Image
 from unetzoo.datasets.color_masks import read_color_mask
 from unetzoo.datasets.depth_files import read_depth
 from unetzoo.datasets.files import read_image, read_mask, read_rgba, read_stack, stack_shape
+from unetzoo.datasets.objects import read_numbers
 from unetzoo.errors import UnetzooError
 from unetzoo.labels import LabelSpec
 
@@ -70,6 +71,13 @@ def seeds() -> dict[str, bytes]:
         "moving.webp": _saved(rgb, "WEBP", **moving),
         "turned.tif": _saved(rgb, "TIFF", **turned), "float.tif": _saved(gray.convert("F"), "TIFF"),
     }  # fmt: skip
+    for name, kind in (("long.tif", np.uint32), ("signed.tif", np.int32)):
+        file = io.BytesIO()
+        tifffile.imwrite(file, np.asarray(deep).astype(kind), photometric="minisblack", tile=(16, 16))
+        found[name] = file.getvalue()
+    file = io.BytesIO()
+    np.save(file, np.asarray(deep).astype(np.int64))
+    found["objects.npy"] = file.getvalue()
     for compression in (None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4"):
         image = bits if compression == "group4" else rgb
         found[f"{compression or 'plain'}.tif"] = _saved(image, "TIFF", compression=compression)
@@ -176,6 +184,7 @@ READERS: dict[str, tuple[Callable, Callable[..., bool]]] = {
         lambda path: read_color_mask(path, COLORS, ignore_unknown=True),
         lambda a: _is(a, np.uint8, (None, None)),
     ),
+    "objects": (read_numbers, lambda a: a.dtype.kind in "iu" and a.ndim == 2 and a.min() >= 0),
     "numbers": (lambda path: read_mask(path, ANY), lambda a: _is(a, np.int32, (None, None)) and a.min() >= 0),
     "depth": (lambda path: read_depth(path, 1.0), lambda a: _is(a, np.float32, (None, None))),
     "stack": (read_stack, lambda a: _is(a, np.uint8, (None, None, None))),

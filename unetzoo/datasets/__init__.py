@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cityscapes import Cityscapes
     from .compose import write_export
     from .composites import Composites
+    from .dsb2018 import DSB2018
     from .exports import CompositesExport
     from .file_dataset import FileDataset, FileSample, divided
     from .files import map_labels, read_image, read_mask
@@ -48,6 +49,7 @@ _LAZY = {
     "Composites": "composites",
     "CompositesExport": "exports",
     "Csv": "manifest",
+    "DSB2018": "dsb2018",
     "FileDataset": "file_dataset",
     "FileLayout": "layout",
     "FilePattern": "layout",
@@ -79,6 +81,7 @@ _LAZY = {
 
 __all__ = [
     "ANNOTATION_LAYOUTS",
+    "DSB2018",
     "ISBI2012",
     "SPLIT_WORDS",
     "Albumentations",

@@ -24,6 +24,7 @@ from ..labels import LabelSpec
 from .listing import summary
 
 Sample = dict[str, Any]
+MOST_OBJECTS = 2**24  # numbers of objects are below, since transforms convert them to float32
 SampleTransform = Callable[[Sample, np.random.Generator], Sample]
 
 

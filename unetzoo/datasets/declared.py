@@ -12,6 +12,7 @@ from ..labels import LabelSpec
 from .color_masks import read_colors
 from .files import PathLike
 from .layout import MaskValues
+from .objects import OBJECTS
 
 
 def declared_masks(
@@ -28,6 +29,7 @@ def declared_masks(
     colors: Mapping[str, Sequence[int]] | PathLike | None = None,
     ignore_colors: Sequence[Sequence[int]] = (),
     unknown_color: Literal["error", "ignore"] = "error",
+    instances: bool = False,
 ) -> MaskValues:
     """Declare the classes of a user's own data, and their values in mask files.
 
@@ -44,6 +46,7 @@ def declared_masks(
         colors: For masks of colors, class name → color, or a file of these relative to `root`; see `read_colors`.
         ignore_colors: Colors of unlabeled pixels.
         unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
+        instances: Whether masks contain one number per object, which is of class 1.
 
     Raises:
         ConfigError: Missing or inconsistent arguments.
@@ -64,6 +67,19 @@ def declared_masks(
         raise ConfigError("wrong unknown_color", subject=subject, expected="error | ignore", found=repr(unknown_color),
                           hint="set it to one of these")  # fmt: skip
     ignores = unknown_color == "ignore"
+    if instances:
+        given = {"ids": ids, "colors": colors, "ignore_colors": ignore_colors or None}
+        if others := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                "instances with values of classes", subject=subject, found=", ".join(others),
+                hint="with instances, every number > 0 is an object of class 1",
+            )  # fmt: skip
+        names = names or (OBJECTS.names if classes is None else None)
+        if len(names or range(classes or 0)) != 2:
+            raise ConfigError(
+                "instances of several classes", subject=subject, expected='two classes, e.g. ["background", "cell"]',
+                found=names or classes, hint="objects are class 1; for several classes use masks without instances",
+            )  # fmt: skip
     if colors is not None:
         given = {"names": names, "classes": classes, "ids": ids, "ignore_ids": ignore_ids or None}
         if others := [name for name, value in given.items() if value is not None]:
@@ -97,7 +113,7 @@ def declared_masks(
         swap_pairs=tuple(swap_pairs),
         side=side,
     )
-    return MaskValues(labels)
+    return MaskValues(labels, "objects" if instances else "numbers")
 
 
 def check_reading(val_fraction: float) -> None:

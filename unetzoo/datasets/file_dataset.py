@@ -20,10 +20,11 @@ from .tree import Item, list_files, share_files, sort_files
 
 
 class FileSample(NamedTuple):
-    """A sample on disk: its id, and the path of each role."""
+    """A sample on disk: its id, the path of each role, and all label files if each object has its own."""
 
     name: str
     files: dict[str, Path]
+    objects: tuple[Path, ...] = ()
 
     @property
     def image(self) -> Path:
@@ -123,8 +124,9 @@ class FileDataset(SegmentationDataset):
 
     def sources(self) -> list[Path]:
         """All files of its samples."""
-        named = [path for sample in self.files for path in sample.files.values()]
-        return named + [path for sample in self.files for path in channel_files(sample.image, self.pixels)[1:]]
+        named = (path for sample in self.files for path in (*sample.files.values(), *sample.objects))
+        others = (path for sample in self.files for path in channel_files(sample.image, self.pixels)[1:])
+        return list(dict.fromkeys((*named, *others)))
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Decode a label file to class indices."""
@@ -135,9 +137,14 @@ class FileDataset(SegmentationDataset):
         """Decode one sample."""
         sample = self.files[index]
         image, missing = decode_image(sample.image, self.pixels)
-        mask = self.read_labels(sample.mask)
-        check_same_size(image, mask, sample.image, sample.mask)
-        return {"image": image, "mask": without_missing(mask, missing, self.labels), "id": sample.name}
+        values = self.layout.values_of(sample.mask.relative_to(self.root).as_posix())
+        if values is not None and values.numbered:
+            planes = values.planes(*(sample.objects or (sample.mask,)))
+        else:
+            planes = {"mask": self.read_labels(sample.mask)}
+        check_same_size(image, planes["mask"], sample.image, sample.mask)
+        planes["mask"] = without_missing(planes["mask"], missing, self.labels)
+        return {"image": image, **planes, "id": sample.name}
 
     def read_stored(self, index: int) -> Stored:
         """Read the image of a sample without mapping its range."""
@@ -180,7 +187,9 @@ class FileDataset(SegmentationDataset):
         chosen = set(self._part(items, split, options))
         first = self.layout.read_first
         self._refuse_lossy([path for item in items for path in first(item.files["mask"])])
-        samples = [FileSample(item.name, {role: self.root / first(paths)[0] for role, paths in item.files.items()})
+        merges = self.layout.merges_objects
+        samples = [FileSample(item.name, {role: self.root / first(paths)[0] for role, paths in item.files.items()},
+                              tuple(self.root / path for path in item.files["mask"]) if merges else ())
                    for item in items if item.name in chosen]  # fmt: skip
         check_pixels([sample.image for sample in samples], self.pixels, self.root)
         return samples
@@ -241,7 +250,7 @@ def pairing_faults(items: Iterable[Item], layout: FileLayout, root: Path) -> lis
     for item in items:
         for role, paths in item.files.items():
             claim = layout.read_first(paths) if role == "mask" else paths
-            if not (role == "mask" and layout.joined):
+            if not (role == "mask" and layout.several):
                 faults += [f"{root / claim[0]} and {other} have the same name" for other in claim[1:]]
         for role in layout.needs:
             if role not in item.files:

@@ -42,15 +42,22 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         ImageTooLargeError: More pixels than Pillow's limit against decompression bombs.
         LabelRangeError: Undeclared values, with their counts.
     """
+    return map_labels(read_values(path), labels, os.fspath(path))
+
+
+def read_values(path: PathLike) -> np.ndarray:
+    """Decode the stored values of a label file, (H, W).
+
+    Raises:
+        ImageDecodeError: As in `read_mask`.
+        ImageTooLargeError: As in `read_mask`.
+    """
     with opened(path) as (image, kind, packing, _):
         refused = None
         if kind in LOSSY:
             refused = f"{kind}, which is lossy", "export the labels as PNG; those in a JPEG cannot be recovered"
         elif image.mode in ("RGB", "RGBA"):
-            refused = (
-                f"mode {image.mode}",
-                "declare the color of each class with colors; `unetzoo doctor` proposes them",
-            )
+            refused = f"mode {image.mode}", "declare the color of each class in colors; `unetzoo doctor` lists them"
         elif image.mode not in RAW_MODES:
             refused = f"mode {image.mode}", "save class indices as an 8 or 16 bit gray or palette PNG"
         if refused:
@@ -64,9 +71,8 @@ def read_mask(path: PathLike, labels: LabelSpec) -> np.ndarray:
         if image.mode == "1":  # asarray returns bools with bytes of 255
             image, packing = image.convert("L"), "L;1"
         array = np.asarray(image)
-        if packing in SMALL_GRAYS:  # Pillow scales 1, 2 and 4 bits to 0…255
-            array = array // SMALL_GRAYS[packing]
-    return map_labels(array, labels, os.fspath(path))
+        # Pillow scales 1, 2 and 4 bits to 0…255
+        return array // SMALL_GRAYS[packing] if packing in SMALL_GRAYS else array
 
 
 def map_labels(array: np.ndarray, labels: LabelSpec, subject: object) -> np.ndarray:

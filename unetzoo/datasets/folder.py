@@ -49,6 +49,8 @@ class Folder(FileDataset):
             file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
         ignore_colors: Colors of unlabeled pixels.
         unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
+        instances: Whether each mask is a label image with one number per object: 8, 16 or 32 bits, also `.npy`. Objects
+            are class 1, and samples have `instances`. `names` is optional.
         channels: 3 for RGB images, 1 for gray ones, another number for the channels as stored; by default that of
             `bands` or `channel_files`, or 3. See `unetzoo.images.Pixels`.
         bands: The channels that are read, in this order, counted from 1, e.g. [3, 2, 1, 7].
@@ -101,6 +103,7 @@ class Folder(FileDataset):
         colors: Mapping[str, Sequence[int]] | PathLike | None = None,
         ignore_colors: Sequence[Sequence[int]] = (),
         unknown_color: Literal["error", "ignore"] = "error",
+        instances: bool = False,
         channels: int | None = None,
         bands: Sequence[int] | None = None,
         range: Any = None,
@@ -118,6 +121,7 @@ class Folder(FileDataset):
         values = declared_masks(
             "Folder", root, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
             swap_pairs=swap_pairs, side=side, colors=colors, ignore_colors=ignore_colors, unknown_color=unknown_color,
+            instances=instances,
         )  # fmt: skip
         super().__init__(
             root, split, values=values, transform=transform, images=images, masks=masks, mask_suffix=mask_suffix,

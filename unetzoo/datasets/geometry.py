@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import DataError, SizeMismatchError
-from .base import Sample
+from .base import MOST_OBJECTS, Sample
 
 Planes = dict[str, Any]
 Sampler = Callable[[Tensor, str], Tensor]
 PLANES = ("image", "mask", "instances", "depth", "valid", "weight")
-MOST_OBJECTS = 2**24  # floats are exact below
 
 
 def planes_of(sample: Sample) -> Planes:

@@ -23,6 +23,7 @@ from .annotations import AnnotationFiles
 from .color_masks import read_color_mask
 from .files import map_labels, read_image, read_mask
 from .listing import IMAGE_SUFFIXES
+from .objects import OBJECTS, mask_and_instances, merge_objects, read_numbers
 
 _ANY_IMAGE = r"\.(?i:" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
 _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")
@@ -37,13 +38,15 @@ class MaskValues:
         how: "numbers": the stored values. "colors": the displayed colors; see `LabelSpec.from_colors`. "shown": the
             displayed gray, independent of palette indices. "thresholded": gray of at least `threshold` is class 1;
             lossy files are accepted.
+            "objects": label images of 0 or the number of an object. "object": several files per sample, each with the
+            pixels of one object. Objects are class 1, and samples have `instances`.
         otherwise: Alternative values, if they are the only ones in a file.
         threshold: Least gray of class 1, for thresholded masks.
         ignore_unknown: Whether undeclared colors are ignored pixels, instead of an error.
     """
 
     labels: LabelSpec | None
-    how: Literal["numbers", "colors", "shown", "thresholded"] = "numbers"
+    how: Literal["numbers", "colors", "shown", "thresholded", "objects", "object"] = "numbers"
     otherwise: LabelSpec | None = None
     threshold: int = 128
     ignore_unknown: bool = False
@@ -51,7 +54,12 @@ class MaskValues:
     @property
     def lossless(self) -> bool:
         """Whether lossy files are refused by their name."""
-        return self.how in ("numbers", "colors")
+        return self.how in ("numbers", "colors", "objects", "object")
+
+    @property
+    def numbered(self) -> bool:
+        """Whether samples have `instances`."""
+        return self.how in ("objects", "object")
 
     def of(self, values: Iterable[int]) -> MaskValues:
         """The meaning for a file with these values."""
@@ -68,6 +76,8 @@ class MaskValues:
         """
         if self.labels is not None and self.how == "numbers":
             return read_mask(path, self.labels)
+        if self.numbered:
+            return self.planes(path)["mask"]
         if self.labels is not None and self.how == "colors":
             return read_color_mask(path, self.labels, ignore_unknown=self.ignore_unknown)
         gray = read_image(path, channels=1)[..., 0]
@@ -76,6 +86,19 @@ class MaskValues:
         labels = self.of(np.unique(gray).tolist()).labels
         assert labels is not None
         return map_labels(gray, labels, path)
+
+    def planes(self, *paths: Path) -> dict[str, np.ndarray]:
+        """Decode the label file of a sample, or the files of its objects: `mask`, and `instances` if there are objects.
+
+        Raises:
+            ImageDecodeError: As in `read`.
+            LabelRangeError: As in `read`.
+            SizeMismatchError: Files of objects that differ in size.
+        """
+        if not self.numbered:
+            return {"mask": self.read(paths[0])}
+        numbers = merge_objects(paths)[0] if self.how == "object" else read_numbers(paths[0])
+        return mask_and_instances(numbers, self.labels or OBJECTS)
 
 
 @dataclass(frozen=True)
@@ -237,12 +260,22 @@ class FileLayout:
 
     def values_of(self, path: str) -> MaskValues | None:
         """The meaning of the values in a label file; None if the user declares it."""
-        if self.stacked or self.joined or self.table:
+        if self.stacked or self.several or self.table:
             own = self.of("mask")[0].values
         else:
             fitting = (file for file, expression in self.patterns if file.role == "mask" and expression.fullmatch(path))
             own = next((file.values for file in fitting if file.values), None)
         return own or (MaskValues(self.labels) if self.labels else None)
+
+    @property
+    def merges_objects(self) -> bool:
+        """Whether each object of a sample has a label file of its own."""
+        return any(file.values is not None and file.values.how == "object" for file in self.of("mask"))
+
+    @property
+    def several(self) -> bool:
+        """Whether several label files form one label map."""
+        return bool(self.joined) or self.merges_objects
 
     def with_values(self, values: MaskValues) -> FileLayout:
         """The layout with label files of these values, as declared by the user."""

@@ -62,6 +62,8 @@ class Csv(SegmentationDataset):
             file in `root` that lists them (CVAT's `labelmap.txt`, or a CSV file with name, r, g, b).
         ignore_colors: Colors of unlabeled pixels.
         unknown_color: Whether undeclared colors are an "error", or "ignore": unlabeled.
+        instances: Whether each mask is a label image with one number per object: 8, 16 or 32 bits, also `.npy`. Objects
+            are class 1, and samples have `instances`. `names` is optional.
         channels: 3 for RGB images, 1 for gray ones, another number for the channels as stored; by default that of
             `bands` or `channel_files`, or 3. See `unetzoo.images.Pixels`.
         bands: The channels that are read, in this order, counted from 1, e.g. [3, 2, 1, 7].
@@ -123,6 +125,7 @@ class Csv(SegmentationDataset):
         colors: Mapping[str, Sequence[int]] | PathLike | None = None,
         ignore_colors: Sequence[Sequence[int]] = (),
         unknown_color: Literal["error", "ignore"] = "error",
+        instances: bool = False,
         channels: int | None = None,
         bands: Sequence[int] | None = None,
         range: Any = None,
@@ -146,6 +149,7 @@ class Csv(SegmentationDataset):
         self.values = declared_masks(
             "Csv", folder, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,
             swap_pairs=swap_pairs, side=side, colors=colors, ignore_colors=ignore_colors, unknown_color=unknown_color,
+            instances=instances,
         )  # fmt: skip
         assert self.values.labels is not None
         super().__init__(labels=self.values.labels, split=split, transform=transform)
@@ -233,9 +237,9 @@ class Csv(SegmentationDataset):
         name, *files = self.files[index]
         paths = dict(zip(self.roles, files, strict=True))
         image, missing = decode_image(paths["image"], self.pixels)
-        mask = self.values.read(paths["mask"])
-        check_same_size(image, mask, paths["image"], paths["mask"])
-        sample: Sample = {"image": image, "mask": without_missing(mask, missing, self.labels)}
+        planes = self.values.planes(paths["mask"])
+        check_same_size(image, planes["mask"], paths["image"], paths["mask"])
+        sample: Sample = {"image": image, **planes, "mask": without_missing(planes["mask"], missing, self.labels)}
         if "depth" in paths:
             depth = read_depth(paths["depth"], self.depth_scale)
             check_same_size(image, depth, paths["image"], paths["depth"], "depth")

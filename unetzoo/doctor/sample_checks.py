@@ -29,7 +29,7 @@ def _check_item(item: Item, layout: FileLayout, found: Findings, *, with_depth: 
     if "mask" in layout.needs and not masks and (images or "mask" in absent):
         found.add("missing-mask", (images or [absent.get("mask", item.name)])[0], _nowhere(absent.get("mask")))
     if not images and (masks or "image" in absent):
-        parts = f"{len(masks)} part files" if layout.joined else _nowhere(absent.get("image"))
+        parts = f"{len(masks)} files" if layout.several else _nowhere(absent.get("image"))
         found.add("missing-image", (masks or [absent.get("image", item.name)])[0], parts)
     if images and with_depth and not item.of("depth"):
         found.add("depth-missing", images[0], _nowhere(absent.get("depth")))
@@ -37,7 +37,7 @@ def _check_item(item: Item, layout: FileLayout, found: Findings, *, with_depth: 
         if images and role not in ("image", "mask", "background") and not item.of(role):
             found.add("missing-file", images[0], f"no file of the kind {role!r}")
     rivals = (item.of(role) for role in ("cutout", "scene", "background", "depth"))
-    for files in (images, [] if layout.joined else layout.read_first(masks), *rivals):
+    for files in (images, [] if layout.several else layout.read_first(masks), *rivals):
         for file in files[1:]:
             found.add("duplicate-stem", file, f"beside {files[0]}")
 

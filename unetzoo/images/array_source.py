@@ -50,7 +50,7 @@ class ImageSource:
         self.bits = self.dtype.itemsize * 8  # per channel
         self.shape = (int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) == 3 else 1)
         if min(self.shape) < 1:
-            raise InputShapeError("an empty image", subject=name, found=shape)
+            raise InputShapeError("an empty image", subject=name, found=shape, hint="save it again")
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """A window (h, w, C).
