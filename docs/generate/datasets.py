@@ -17,7 +17,7 @@ from unetzoo.twins import LAYOUTS, write
 from .markdown import first_paragraph, page, swatch, table
 
 TOLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-PUBLISHED = ("isbi2012", "helen", "celebamask", "cityscapes", "carvana", "camvid")
+PUBLISHED = ("isbi2012", "helen", "celebamask", "cityscapes", "carvana", "camvid", "dsb2018")
 TERMS = " The terms of its owners apply; nothing is downloaded automatically."
 
 
@@ -73,7 +73,9 @@ def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
 def _labels(name: str, twins: list[str]) -> list[str]:
     if name in ("folder", "csv"):
         numbers = "`names` and `ids` (see [Transforms and label sets](../transforms.md))"
-        return ["## Labels", f"You declare them: {numbers}, or [`colors`](../datasets.md#masks-of-colors)."]
+        colors = "[`colors`](../datasets.md#masks-of-colors)"
+        instances = "[`instances`](../datasets.md#objects-with-a-number-each)"
+        return ["## Labels", f"You declare them: {numbers}, {colors} or {instances}."]
     spec = _spec(name, twins)
     rows = [
         (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))

@@ -172,7 +172,7 @@ def test_samples_are_read_on_access(name, twins, monkeypatch):
     data = load(name, twins(name))
     assert not read
     sample = data[len(data) - 1]
-    assert read and len(read) <= (20 if "celeb" in name else 4) and sample["id"]
+    assert read and len(read) <= (20 if LAYOUTS[name].layout.several else 4) and sample["id"]
 
 
 def test_how_to_get_names_a_source():

@@ -115,7 +115,7 @@ class ISBI2012(FileDataset):
         """Load one slice."""
         if not self.layout.stacked:
             return super().load(index)
-        name, files = self.files[index]
+        name, files = self.files[index].name, self.files[index].files
         if self._stacks is None:
             self._stacks = read_stack(files["image"]), read_stack(files["mask"])
         images, labels = self._stacks

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.layout import FileLayout, MaskValues
+from ..datasets.listing import natural_key
 from ..datasets.tree import Item
 from ..labels import LabelSpec
 from .facts import MaskFacts, Record
@@ -68,11 +69,31 @@ def read_labels(
     """Facts of the mask files of a sample, its values as the dataset reads them, and their meaning."""
     if layout.joined:
         return _paint_parts(root, files, layout)
+    if layout.merges_objects:
+        return _merge_objects(root, files, layout)
     reading = (layout.values_of(files[0]) if files else None) or MaskValues(layout.labels)
     if not files:
         return [], None, reading
     facts, numbers = read_mask_facts(root, files[0], reading)
     return [facts], numbers, reading.of(facts.counts)
+
+
+def _merge_objects(
+    root: Path, files: list[str], layout: FileLayout
+) -> tuple[list[MaskFacts], np.ndarray | None, MaskValues]:
+    """Where the objects of a sample are, from one file per object."""
+    reading = MaskValues(layout.labels, "object")
+    masks: list[MaskFacts] = []
+    merged: np.ndarray | None = None
+    for file in sorted(files, key=natural_key):
+        facts, present = read_mask_facts(root, file, reading)
+        masks.append(facts)
+        if present is not None:
+            merged = np.zeros(present.shape, np.uint8) if merged is None else merged
+            if merged.shape == present.shape:
+                facts.covered = int(np.count_nonzero(merged[present > 0]))
+                merged[present > 0] = 1
+    return masks, merged, MaskValues(layout.labels)
 
 
 def _paint_parts(

@@ -92,11 +92,17 @@ class MaskFacts(FileFacts):
         counts: Number of pixels of each stored value.
         roughness: Statistics of neighboring values.
         lossy: Whether the file format is lossy.
+        objects: Number of objects, if the mask has a number per object.
+        pieces: Number of connected pieces of equal numbers > 0, if they were counted.
+        covered: Pixels of objects in other files that this one covers.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
     roughness: Roughness = field(default_factory=Roughness)
     lossy: bool = False
+    objects: int = 0
+    pieces: int = 0
+    covered: int = 0
 
 
 @dataclass

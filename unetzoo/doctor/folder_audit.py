@@ -21,10 +21,10 @@ from .examine import examine
 from .facts import Record
 from .findings import Findings
 from .manifest import inventory_of_manifest
-from .mask_value_checks import check_undeclared, check_values
+from .mask_value_checks import check_objects, check_undeclared, check_values
 from .pixel_checks import check_pixels, declared_pixels, propose_pixels
 from .probe import is_colored
-from .propose import as_options, color_proposal, declaration, proposal
+from .propose import as_objects, as_options, color_proposal, declaration, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
@@ -192,6 +192,13 @@ class FolderAudit:
         declared = declaration(self.proposed, self.tree.root)
         if declared is not None:
             self.layout = self.layout.with_values(declared)
+        for mask in masks:
+            if mask.mode == "I" and not (declared and declared.numbered):
+                self.found.add("sixteen-bit-mask", mask.file, f"mode {mask.mode}")
+        if declared is not None and declared.numbered:
+            for record in records:
+                for facts in (*record.masks, *([record.label_map] if record.label_map else ())):
+                    facts.counts = as_objects(facts.counts, declared.labels)
         kind = "colors" if values is not None else "values"
         more = f", … ({len(shown)} {kind})" if len(shown) > 12 else ""
         held = f"{kind} {', '.join(shown[:12])}{more}" if shown else "none is readable"
@@ -226,4 +233,5 @@ class FolderAudit:
             check_undeclared([mask for mask, _ in masks], self.found)
         check_values(masks, self.found)
         check_pixels(records, self.found)
+        check_objects(masks, self.found)
         check_set(records, self.declared, splits, self.found, layout.withheld)

@@ -89,7 +89,8 @@ KINDS: dict[str, Kind] = {
     ),
     "alpha-mask": _error("the mask has an alpha channel beside its class numbers", _SAVE_AS_INDICES),
     "sixteen-bit-mask": _error(
-        "a 16- or 32-bit mask whose values are not classes: instance numbers, or scaled classes", _SAVE_AS_INDICES
+        "a 16- or 32-bit mask whose values are not classes: numbers of objects, or scaled classes",
+        f"declare instances=true if they are numbers of objects; otherwise {_SAVE_AS_INDICES}",
     ),
     "float-mask": _error("the mask contains floating-point values instead of class numbers", _SAVE_AS_INDICES),
     "multi-frame-mask": _error("several images in one mask file", "save each frame as a separate file"),
@@ -121,6 +122,13 @@ KINDS: dict[str, Kind] = {
     "unknown-color": _error(
         "colors that are not declared",
         'declare them in colors or ignore_colors, correct the mask, or set unknown_color="ignore"',
+    ),
+    "overlapping-objects": _warning(
+        "the files of two objects share pixels, which count for the later file", "correct the masks of these objects"
+    ),
+    "single-number": _warning(
+        "each mask contains a single number, as masks of classes do, so touching objects are not separated",
+        "give each object a number of its own, or declare classes instead of instances",
     ),
     "all-ignored": _warning(
         "no pixel of the mask is labeled: nothing can be learned from the sample, and its scores are undefined",

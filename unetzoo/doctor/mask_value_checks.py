@@ -10,6 +10,7 @@ import numpy as np
 from ..datasets.color_masks import nearest
 from ..datasets.layout import MaskValues
 from ..labels import LabelSpec, color_of
+from ..wording import pluralize
 from .facts import MaskFacts, Roughness
 from .findings import Findings
 
@@ -39,6 +40,14 @@ def check_values(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings)
             found.add(code, facts.file, detail, "note" if ignored else "warning" if doubtful else None)
         elif facts.lossy:
             found.add("jpeg-mask", facts.file, "all its values are declared ones", "warning")
+
+
+def check_objects(masks: Sequence[tuple[MaskFacts, MaskValues]], found: Findings) -> None:
+    """Find masks of classes among masks that should have one number per object."""
+    counted = [facts for facts, reading in masks if reading.how == "objects" and facts.objects]
+    if counted and all(facts.objects == 1 for facts in counted) and any(facts.pieces > 1 for facts in counted):
+        for facts in counted:
+            found.add("single-number", facts.file, pluralize(facts.pieces, "piece"))
 
 
 def check_undeclared(masks: Sequence[MaskFacts], found: Findings) -> None:

@@ -25,7 +25,7 @@ Facts = TypeVar("Facts", bound=FileFacts)
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
 _ORIENTATION = 0x0112
 _ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
-_MOST_VALUES = 4096
+_MOST_VALUES, _FEW_VALUES = 4096, 8
 _DEPTH_MODES = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 
 
@@ -200,15 +200,47 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
     facts.lossy = facts.format in LOSSY
     if reading.how == "colors":
         numbers = _shown_colors(image, facts)
+    elif reading.how == "numbers" or reading.numbered:
+        numbers = _stored_numbers(image, packing, facts, deep=reading.numbered or reading.labels is None)
     else:
-        numbers = _stored_numbers(image, packing, facts) if reading.how == "numbers" else _shown_numbers(image, facts)
+        numbers = _shown_numbers(image, facts)
     if numbers is not None:
-        grays = np.asarray(image.convert("L")) if reading.how == "colors" else numbers
-        facts.counts, facts.roughness = count_numbers(numbers), roughness(grays)
+        facts.roughness = roughness(np.asarray(image.convert("L")) if reading.how == "colors" else numbers)
+        if reading.numbered:
+            numbers = _objects(numbers, facts, reading)
+        facts.counts = count_numbers(numbers)
+        if reading.labels is None and (facts.bits > 8 or len(facts.counts) > _FEW_VALUES):
+            facts.pieces = count_pieces(numbers)  # which tells numbers of objects from those of classes
         facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
         if reading.how == "thresholded":
             numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
     return facts, numbers
+
+
+def _objects(numbers: np.ndarray, facts: MaskFacts, reading: MaskValues) -> np.ndarray:
+    """Count the objects, and return their class: 1 on objects; unlabeled pixels keep their value."""
+    ignored = np.isin(numbers, reading.labels.ignore_ids) if reading.labels else np.zeros(numbers.shape, bool)
+    known = np.unique(numbers[(numbers > 0) & ~ignored])
+    facts.objects = len(known)
+    if len(known) == 1:
+        facts.pieces = count_pieces(numbers)
+    present = (numbers > 0).astype(np.uint8)
+    return np.where(ignored, numbers, present) if ignored.any() else present
+
+
+def count_pieces(numbers: np.ndarray) -> int:
+    """Number of connected pieces of equal numbers > 0.
+
+    Examples:
+        >>> count_pieces(np.array([[3, 0, 3, 5], [0, 0, 3, 5]]))
+        3
+    """
+    from scipy import ndimage
+
+    if numbers.size and numbers.max() > numbers.size:
+        numbers = np.unique(np.append(numbers, 0), return_inverse=True)[1][:-1].reshape(numbers.shape)
+    boxes = enumerate(ndimage.find_objects(numbers.astype(np.int64)), 1)
+    return sum(ndimage.label(numbers[box] == value, np.ones((3, 3)))[1] for value, box in boxes if box is not None)  # pyright: ignore
 
 
 def _two(reading: MaskValues) -> tuple[int, int]:
@@ -217,9 +249,11 @@ def _two(reading: MaskValues) -> tuple[int, int]:
     return foreground, background
 
 
-def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts) -> np.ndarray | None:
+def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts, *, deep: bool = False) -> np.ndarray | None:
     if facts.lossy:
         return _failed(facts, "jpeg-mask", facts.format)
+    if deep and image.mode == "I":  # of more than 16 bits, or signed
+        return np.asarray(image)
     if image.mode not in RAW_MODES:
         fault = {"F": "float-mask", "I": "sixteen-bit-mask"}.get(image.mode, "rgb-mask")
         return _failed(facts, "alpha-mask" if image.mode in _ALPHA_MODES else fault, f"mode {image.mode}")

@@ -26,6 +26,7 @@ _MOST_CLASSES = 256
 _MOST_COLORS = 4096  # more are those of smoothed masks
 _EXPLAINED = 0.99  # share of the pixels whose colors a file must list
 _SIMILAR, _OUTNUMBERED = 16, 50  # difference per channel to a color that is this many times more frequent
+_LEAST_OBJECTS = 5  # in the mask with most objects
 _NOT_RARE = 0.005  # share of the pixels, in smoothed masks
 
 
@@ -40,6 +41,8 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
         >>> proposal([MaskFacts("a.png", counts={0: 9, 1: 3, 2: 5, 255: 1})])
         {'classes': 3, 'ignore_ids': [255], 'ignore_index': 255}
     """
+    if _are_objects(masks):
+        return {"instances": True}
     sound = [mask for mask in masks if mask.counts and not _smeared(mask)]
     files = Counter(value for mask in sound for value in mask.counts)
     values = sorted(files)
@@ -58,6 +61,30 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     if max(classes) + 1 <= 2 * len(classes):  # gaps are classes that do not occur in these masks
         return {"classes": max(classes) + 1, **ignored}
     return {"classes": len(classes), "ids": classes, **ignored}
+
+
+def _are_objects(masks: Sequence[MaskFacts]) -> bool:
+    """Whether values are numbers of objects: in most masks 1, 2, 3, …, each in one piece, and not as many in each."""
+    shown = [{value for value in mask.counts if value > 0} for mask in masks if any(mask.counts)]
+    judged = [(mask, len(mask.counts.keys() - {0})) for mask in masks if mask.pieces]
+    if not judged or 2 * len(judged) < len(shown):
+        return False
+    objects = [count for mask, count in judged if max(max(mask.counts), mask.pieces) <= 1.1 * count + 1]
+    various = len({len(values) for values in shown}) > min(2, len(shown) - 1)
+    return len(objects) >= 0.8 * len(judged) and various and max(objects) >= _LEAST_OBJECTS
+
+
+def as_objects(counts: Mapping[int, int], labels: LabelSpec | None) -> dict[int, int]:
+    """Pixels per number of an object as pixels of background and objects; unlabeled values are kept.
+
+    Examples:
+        >>> as_objects({0: 10, 1: 3, 7: 4}, None)
+        {0: 10, 1: 7}
+    """
+    kept = {0, *(labels.ignore_ids if labels else ())}
+    found = {value: count for value, count in counts.items() if value in kept}
+    objects = sum(count for value, count in counts.items() if value not in kept)
+    return {**found, 1: objects} if objects else found
 
 
 def color_proposal(masks: Sequence[MaskFacts], tree: Tree) -> dict[str, Any] | None:
@@ -110,7 +137,7 @@ def declaration(options: Mapping[str, Any], root: PathLike = "") -> MaskValues |
         DataError: A file of colors that cannot be used.
     """
     given = {name: options[name] for name in keywords(declared_masks) if name in options}
-    if all(given.get(name) is None for name in ("names", "classes", "colors")):
+    if all(given.get(name) is None for name in ("names", "classes", "colors")) and not given.get("instances"):
         return None
     try:
         return declared_masks("the labels", **{**given, "root": root})

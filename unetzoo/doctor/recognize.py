@@ -21,8 +21,9 @@ from .manifest import manifests
 
 EXPORT = "composites-export"
 USUAL = {"images": "images", "masks": "masks", "mask_suffix": ""}  # the defaults of `folder`
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "ground_truth", "segmentation", "targets")
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "ground_truth", "segmentation", "targets",
+                "instances", "objects", "SegmentationClass", "SegmentationObject")  # fmt: skip
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos", "JPEGImages")
 MASK_SUFFIXES = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_m")
 LEAST, MARGIN = 0.3, 0.15  # the least confidence of a recognized layout, and its least lead over the second
 _LEAST_SHOWN = 0.05

@@ -59,6 +59,8 @@ def check_record(record: Record, layout: FileLayout, found: Findings) -> None:
         values = layout.values_of(mask.file)
         if mask.readable and values is not None and values.how == "shown":
             _check_shown(mask, found)
+        if mask.covered:
+            found.add("overlapping-objects", mask.file, f"covers {pluralize(mask.covered, 'pixel')} of other objects")
     if record.image is not None and record.image.readable:
         if record.depth is not None and record.depth.readable:
             _check_depth(record.image, record.depth, found)

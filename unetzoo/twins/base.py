@@ -14,7 +14,7 @@ from ..datasets.layout import FileLayout, MaskValues
 from ..labels import LabelSpec
 
 RNG = np.random.Generator
-MaskKind = Literal["index", "palette", "colors", "binary", "parts", "jpeg"] | None
+MaskKind = Literal["index", "palette", "colors", "binary", "parts", "jpeg", "objects", "object"] | None
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,16 @@ class TwinLayout:
         """Encoding of classes in mask files.
 
         "index" (gray values), "palette" (palette indices), "colors" (RGB), "binary" (0 and 255), "parts" (one file of
-        0 and 255 per part), "jpeg" (gray values to be thresholded), or None without masks.
+        0 and 255 per part), "jpeg" (gray values to be thresholded), "objects" (one number per object), "object" (one
+        file of 0 and 255 per object), or None without masks.
         """
         values = self.values
         if values is None or values.labels is None:
             return None
         if self.layout.joined:
             return "parts"
-        if values.how == "colors":
-            return "colors"
+        if values.how in ("colors", "objects", "object"):
+            return values.how
         if values.how == "thresholded":
             return "jpeg"
         if values.how == "shown" or values.labels.ids == (0, 255):

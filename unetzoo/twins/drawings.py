@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets import celebamask, cityscapes, helen
 from ..datasets.layout import FileLayout, MaskValues
 from .base import RNG, rng_of, save
-from .images import FACE_COLORS, car, complexion, face, membranes, paint, street
+from .images import FACE_COLORS, car, complexion, face, membranes, nuclei, paint, street
 from .writing import Drawing, Drawn, Fields, shares
 
 # Left and right are the viewer's in Helen and the subject's in CelebAMask-HQ, so they are swapped.
@@ -170,6 +170,18 @@ class Cells(Drawing):
         return Drawn(image[..., 0], cells * np.uint8(255))
 
 
+class Nuclei(Drawing):
+    """Nuclei with a number each, some of which touch; the original files are RGBA."""
+
+    def draw(self, rng: RNG, size: int, layout: FileLayout, values: MaskValues, fields: Fields, seed: int) -> Drawn:
+        """Nuclei on a dark background."""
+        numbers = nuclei(rng, size)
+        image = paint((numbers > 0).astype(np.uint8), {0: (20, 20, 30), 1: (150, 150, 170)}, rng, spread=0)
+        if values.how == "object":
+            image = np.dstack([image, np.full(numbers.shape, 255, np.uint8)])
+        return Drawn(image, numbers)
+
+
 DRAWINGS: dict[str, Drawing] = {
     "helen": HelenFaces(),
     "celebamask": CelebAFaces(),
@@ -177,4 +189,5 @@ DRAWINGS: dict[str, Drawing] = {
     "camvid": CamVidStreets(size=72),
     "carvana": Cars(size=48),
     "isbi2012": Cells(count=10, size=160),
+    "dsb2018": Nuclei(),
 }

@@ -27,7 +27,10 @@ def _exif(twin: PlantedTwin) -> None:
 @fault("blank-image", "an image of a single color", has_masks)
 def _blank(twin: PlantedTwin) -> None:
     pair = twin.pick()
-    twin.write_image(pair, np.full_like(twin.read_image(pair), 127))
+    image = np.full_like(twin.read_image(pair), 127)
+    if image.ndim == 3:
+        image[..., 3:] = 255  # an alpha channel stays opaque
+    twin.write_image(pair, image)
 
 
 @fault("sixteen-bit-image", "a 16-bit gray image", has_masks)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .base import TwinLayout, pixels
-from .planting import PlantedTwin, declared_values, fault, files, has_masks, indexed, raw, stacked
+from .planting import PlantedTwin, declared_values, fault, files, has_masks, indexed, numbered, raw, stacked
 
 Where = Callable[[TwinLayout], bool]
 Change = Callable[[TwinLayout, np.ndarray], np.ndarray]
@@ -34,13 +34,13 @@ def _colors(at: TwinLayout, values: np.ndarray) -> np.ndarray:
 
 
 def _through_jpeg(at: TwinLayout, values: np.ndarray) -> np.ndarray:
-    file = io.BytesIO()
+    file, values = io.BytesIO(), values.astype(np.uint8)
     Image.fromarray(values).save(file, "JPEG", quality=75)
     return np.asarray(Image.open(file))
 
 
 def _resized(at: TwinLayout, values: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(values)
+    image = Image.fromarray(values.astype(np.uint8))
     small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BILINEAR)
     return np.asarray(small.resize(image.size, Image.Resampling.BILINEAR))
 
@@ -48,18 +48,19 @@ def _resized(at: TwinLayout, values: np.ndarray) -> np.ndarray:
 # code, description, where, what is saved instead of the values, suffix of the new file
 ENCODINGS: tuple[tuple[str, str, Where, Change, str | None], ...] = (
     ("jpeg-mask", "a mask saved as JPEG", lambda at: files(at) and at.masks not in ("jpeg", "parts"),
-     lambda at, values: values, ".jpg"),
+     lambda at, values: values.astype(np.uint8), ".jpg"),
     ("rgb-mask", "a mask of colors instead of class numbers", raw, _colors, None),
     ("alpha-mask", "a mask with an alpha channel", raw,
-     lambda at, values: np.dstack([*[values] * 3, np.full_like(values, 255)]), None),
-    ("sixteen-bit-mask", "a 16-bit mask: values × 257", lambda at: _numbers(at) or at.masks == "parts",
-     lambda at, values: values.astype(np.uint16) * 257, None),
+     lambda at, values: np.dstack([*[values] * 3, np.full_like(values, 255)]).astype(np.uint8), None),
+    ("sixteen-bit-mask", "a 16-bit mask: values × 257", lambda at: (_numbers(at) or at.masks == "parts")
+     and not numbered(at), lambda at, values: values.astype(np.uint16) * 257, None),
     ("float-mask", "a float32 TIFF as mask", _numbers, lambda at, values: values.astype(np.float32), ".tif"),
 )  # fmt: skip
 # code, description, where, what becomes of the values of all masks
 VALUES: tuple[tuple[str, str, Where, Change], ...] = (
     ("jpeg-values", "masks that were once JPEGs: values close to the original ones", _several_values, _through_jpeg),
-    ("interpolated-ids", "masks resized bilinearly: values between the original ones", _several_values, _resized),
+    ("interpolated-ids", "masks resized bilinearly: values between the original ones",
+     lambda at: _several_values(at) or at.masks == "objects", _resized),
     ("zero-one", "0 and 1 instead of 0 and 255",
      lambda at: at.masks in ("binary", "parts") and at.values is not None and at.values.otherwise is None,
      lambda at, values: values // 255),
@@ -122,7 +123,7 @@ def _strange_value(twin: PlantedTwin) -> None:
 
 
 fault("out-of-range-id", "a few pixels of an undeclared value",
-      lambda at: has_masks(at) and at.masks not in ("jpeg", "colors"))(_strange_value)  # fmt: skip
+      lambda at: has_masks(at) and at.masks not in ("jpeg", "colors") and not numbered(at))(_strange_value)  # fmt: skip
 fault("unknown-color", "a few pixels of an undeclared color", lambda at: at.masks == "colors")(_strange_value)
 
 
@@ -144,8 +145,11 @@ def _class_values(twin: PlantedTwin) -> tuple[int, ...]:
 @fault("empty-mask", "a mask of a single class", has_masks)
 def _empty_mask(twin: PlantedTwin) -> None:
     pair = twin.pick()
-    for path in pair.masks if twin.layout.masks == "parts" else pair.masks[:1]:
+    for path in pair.masks if twin.layout.layout.several else pair.masks[:1]:
         values = twin.values(pair, path)
+        if numbered(twin.layout):
+            twin.set_values(pair, np.zeros_like(values), path)
+            continue
         if twin.layout.masks == "colors":
             twin.set_values(pair, np.full_like(values, values[0, 0]), path)
             continue
@@ -155,7 +159,8 @@ def _empty_mask(twin: PlantedTwin) -> None:
 
 
 @fault("inverted-mask", "a mask with foreground and background swapped",
-       lambda at: at.labels is not None and at.labels.classes == 2 and at.masks not in (None, "parts"))  # fmt: skip
+       lambda at: at.labels is not None and at.labels.classes == 2 and at.masks not in (None, "parts")
+       and not numbered(at))  # fmt: skip
 def _inverted(twin: PlantedTwin) -> None:
     pair = twin.pick()
     values, labels = twin.values(pair), twin.layout.labels
@@ -165,6 +170,19 @@ def _inverted(twin: PlantedTwin) -> None:
         return
     first, second = labels.ids
     twin.set_values(pair, np.where(values == first, second, np.where(values == second, first, values)))
+
+
+@fault("overlapping-objects", "an object that covers a part of another one", lambda at: at.masks == "object")
+def _overlapping(twin: PlantedTwin) -> None:
+    pair = twin.pick()
+    first, last = pair.masks[0], pair.masks[-1]
+    twin.set_values(pair, np.maximum(twin.values(pair, first), twin.values(pair, last)), last)
+
+
+@fault("single-number", "class masks instead of numbers of objects", lambda at: at.masks == "objects")
+def _single_number(twin: PlantedTwin) -> None:
+    for pair, path in twin.all_masks():
+        twin.set_values(pair, (twin.values(pair, path) > 0).astype(np.uint16), path)
 
 
 def _many_classes(at: TwinLayout) -> bool:

@@ -155,6 +155,20 @@ def membranes(rng: RNG, size: int) -> Array:
     return (near[..., 1] - near[..., 0] > 0.025).astype(np.uint8)
 
 
+def nuclei(rng: RNG, size: int) -> Array:
+    """Nuclei with the numbers 1, 2, 3, …, uint16; each second one touches the one before."""
+    x, y = grid(size, size)
+    numbers = np.zeros((size, size), np.uint16)
+    places = rng.permutation(9)[: rng.integers(4, 8)]
+    for place in places:
+        cx, cy = (np.array([place % 3, place // 3]) + rng.uniform(0.35, 0.65, 2)) / 3
+        for side in (-1, 1)[: 1 + int(place % 2)]:
+            wide, tall = rng.uniform(0.05, 0.08), rng.uniform(0.07, 0.11)
+            one = ((x - cx - side * 0.06) / wide) ** 2 + ((y - cy) / tall) ** 2 < 1
+            numbers[one & (numbers == 0)] = numbers.max() + 1
+    return numbers
+
+
 def shapes(rng: RNG, size: int, classes: int) -> Array:
     """A disc, square or triangle for each class except the first, the background."""
     x, y = grid(size, size)

@@ -11,17 +11,18 @@ from typing import Any
 from ..datasets import Folder
 from ..datasets.file_dataset import FileDataset
 from ..datasets.layout import FileLayout, MaskValues
+from ..datasets.objects import OBJECTS
 from ..errors import DataError, UnetzooError
 from ..labels import LabelSpec
 from ..registry import DATASETS
 from .base import TwinLayout
 from .composite_twins import COMPOSITE_TWINS
-from .drawings import DRAWINGS
+from .drawings import DRAWINGS, Nuclei
 from .writing import Drawing, read_layout, write_layout
 
-OBJECTS = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(255,), ignore_index=255,
-                    palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)))  # fmt: skip
-COLORS = LabelSpec.from_colors(dict(zip(OBJECTS.names, OBJECTS.palette, strict=True)))
+SHAPES = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(255,), ignore_index=255,
+                   palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)))  # fmt: skip
+COLORS = LabelSpec.from_colors(dict(zip(SHAPES.names, SHAPES.palette, strict=True)))
 TWO = LabelSpec(("background", "object"), ids=(0, 255))
 
 
@@ -47,6 +48,8 @@ def _declaration(values: MaskValues) -> dict[str, Any]:
     """The arguments of `folder` that declare mask values."""
     labels = values.labels
     assert labels is not None
+    if values.numbered:
+        return {"instances": True}
     if values.how == "colors":
         return {"colors": dict(zip(labels.names, labels.palette, strict=True))}
     ignored = {"ignore_ids": labels.ignore_ids, "ignore_index": labels.ignore_index}
@@ -92,12 +95,14 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
         found |= {layout.name: twin_layout(dataset, target, layout, drawing)
                   for layout in target.layouts_for() if layout.name and layout.name not in COMPOSITE_TWINS}  # fmt: skip
     for name, about, values in (
-        ("folder", "palette masks with unlabeled outlines", MaskValues(OBJECTS)),
+        ("folder", "palette masks with unlabeled outlines", MaskValues(SHAPES)),
         ("folder-binary", "masks of 0 and 255", MaskValues(TWO)),
         ("folder-colors", "masks of colors", MaskValues(COLORS, "colors")),
+        ("folder-objects", "label images of one number per object", MaskValues(OBJECTS, "objects")),
     ):
         flat = replace(Folder.layouts_for()[-1], name=name, about=f"your own: images/ and masks/ by stem; {about}")
-        found[name] = twin_layout("folder", Folder, flat, Drawing(palette=values.labels is OBJECTS), values)
+        drawing = Nuclei() if values.numbered else Drawing(palette=values.labels is SHAPES)
+        found[name] = twin_layout("folder", Folder, flat, drawing, values)
     return found | COMPOSITE_TWINS
 
 

@@ -86,11 +86,12 @@ class PlantedTwin:
         path = path or pair.masks[0]
         if pair.page is not None:
             return self._page(path, pair.page)
-        return pixels(path, None if indexed(self.layout) or self.layout.masks == "colors" else "L")
+        return pixels(path, None if indexed(self.layout) or self.layout.masks in ("colors", "objects") else "L")
 
     def set_values(self, pair: Pair, values: np.ndarray, path: Path | None = None) -> None:
         """Write a mask file in its encoding."""
-        path, values = path or pair.masks[0], values.astype(np.uint8)
+        path = path or pair.masks[0]
+        values = values.astype(np.uint16 if self.layout.masks == "objects" else np.uint8)
         if pair.page is not None:
             self._set_page(path, pair.page, values)
         elif self.layout.masks == "palette":
@@ -106,7 +107,7 @@ class PlantedTwin:
     def all_masks(self) -> Iterator[tuple[Pair, Path]]:
         """Every mask file that is read; several per sample if it consists of parts."""
         for pair in self.pairs:
-            for path in pair.masks if self.layout.masks == "parts" else pair.masks[:1]:
+            for path in pair.masks if self.layout.layout.several else pair.masks[:1]:
                 yield pair, path
 
     def copy(self, source: Pair, target: Pair, *, labels: bool = True) -> None:
@@ -269,7 +270,12 @@ def files(layout: TwinLayout) -> bool:
 
 def raw(layout: TwinLayout) -> bool:
     """Mask files are read as stored values."""
-    return files(layout) and layout.values is not None and layout.values.how == "numbers"
+    return files(layout) and layout.values is not None and (layout.values.how == "numbers" or numbered(layout))
+
+
+def numbered(layout: TwinLayout) -> bool:
+    """Each object has a number or a file."""
+    return layout.masks in ("objects", "object")
 
 
 def colored(layout: TwinLayout) -> bool:

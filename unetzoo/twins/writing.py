@@ -11,7 +11,6 @@ import tifffile
 
 from ..datasets.file_dataset import FileDataset, find_items
 from ..datasets.layout import FileLayout, FilePattern, MaskValues
-from ..labels import LabelSpec
 from .base import RNG, Pair, rng_of, save, save_indexed
 from .images import paint, rim, shapes
 
@@ -21,7 +20,10 @@ Fields = dict[str, str]
 
 
 class Drawn(NamedTuple):
-    """A drawn sample: its image, and its mask as file values (of parts: bool, by name; of colors: (H, W, 3))."""
+    """A drawn sample: its image, and its mask as file values (of parts: bool, by name; of colors: (H, W, 3)).
+
+    If each object has a file, the mask contains the numbers of the objects.
+    """
 
     image: np.ndarray
     labels: np.ndarray | dict[str, np.ndarray]
@@ -95,7 +97,7 @@ def write_layout(
             continue
         for file in layout.files:
             if not file.fallback:
-                _write(root, file, fields, drawn, palette=drawing.palette, labels=values.labels)
+                _write(root, file, fields, drawn, palette=drawing.palette, values=values)
         drawing.write_more(root, layout, fields, drawn)
     root.mkdir(parents=True, exist_ok=True)
     for role, planes in stacks.items():
@@ -109,14 +111,17 @@ def write_layout(
     drawing.finish(root, layout, samples)
 
 
-def _write(
-    root: Path, file: FilePattern, fields: Fields, drawn: Drawn, *, palette: bool, labels: LabelSpec | None
-) -> None:
+def _write(root: Path, file: FilePattern, fields: Fields, drawn: Drawn, *, palette: bool, values: MaskValues) -> None:
+    labels = values.labels
     if file.role == "image":
         save(root / file.fill(**fields), drawn.image)
     elif file.role != "mask":  # e.g. a mask of valid pixels
         height, width = drawn.image.shape[:2]
         save(root / file.fill(**fields), np.full((height, width), 255, np.uint8))
+    elif values.how == "object":
+        for number in range(1, int(np.max(drawn.labels)) + 1):  # pyright: ignore[reportArgumentType, reportCallIssue]
+            present = (np.asarray(drawn.labels) == number).astype(np.uint8) * 255
+            save(root / file.fill(**{**fields, "object": f"{number:03d}"}), present)
     elif isinstance(drawn.labels, dict):
         for part, present in drawn.labels.items():
             save(root / file.fill(**fields, part=part), np.repeat(present[..., None].astype(np.uint8) * 255, 3, axis=2))
