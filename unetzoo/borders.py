@@ -52,7 +52,7 @@ def border_weights(
         raise InputShapeError("unusable labels", expected="shape (H, W)", found=labels.shape)
     labels = np.maximum(labels, 0).astype(np.int64)
     if labels.size and labels.max() > labels.size:  # the numbers have gaps, for which memory would be allocated
-        labels = np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(labels.shape)
+        labels = renumbered(labels)
     nearest, second = np.full((2, *labels.shape), np.inf)
     margin = math.ceil(REACH * sigma)
     for value, box in enumerate(ndimage.find_objects(labels) if labels.size else [], start=1):
@@ -76,6 +76,20 @@ def border_weights(
             nearest[around] = np.minimum(nearest[around], distance)
     border = w0 * np.exp(-((nearest + second) ** 2) / (2.0 * sigma**2))
     return (1.0 + np.where(labels == 0, border, 0.0)).astype(np.float32)
+
+
+def renumbered(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number objects 1, 2, 3, … in the order of their numbers; 0 remains the background.
+
+    Args:
+        labels: Integers ≥ 0.
+
+    Examples:
+        >>> renumbered(np.array([[0, 9, 4, 9]]))
+        array([[0, 2, 1, 2]])
+    """
+    _, places = np.unique(np.append(labels, 0), return_inverse=True)
+    return places[:-1].reshape(labels.shape)
 
 
 def check_constants(w0: float, sigma: float) -> None:

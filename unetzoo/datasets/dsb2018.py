@@ -78,6 +78,7 @@ class DSB2018(FileDataset):
     )
 
     layouts = (
+        _one_file_each("dsb2018-stage1", "stage1_train/", "Data Science Bowl 2018: stage1_train/ID/images and masks"),
         FileLayout(
             "dsb2018-merged", "Data Science Bowl 2018, merged: images/ID.png and label images instances/ID.png",
             (
@@ -86,7 +87,6 @@ class DSB2018(FileDataset):
             ),
             LABELS, sample_names="{:012x}", aside=(r"raw/.*", r"[^/]+\.(?:csv|txt)"), certainty=0.5, telltale=_ID,
         ),
-        _one_file_each("dsb2018-stage1", "stage1_train/", "Data Science Bowl 2018: stage1_train/ID/images and masks"),
         _one_file_each("dsb2018", "", "Data Science Bowl 2018: ID/images/ID.png and ID/masks/*.png"),
     )  # fmt: skip
     splits = ("train", "val", "test", "all")

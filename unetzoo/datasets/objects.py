@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..borders import renumbered
 from ..errors import ImageDecodeError, LabelRangeError, SizeMismatchError
 from ..images.decode import PathLike, our_errors
 from ..images.pixels import Pixels
@@ -107,7 +108,7 @@ def mask_and_instances(numbers: np.ndarray, labels: LabelSpec) -> dict[str, np.n
     if ignored is not None:
         numbers = np.where(ignored, 0, numbers)
     if numbers.size and numbers.max() >= MOST_OBJECTS:
-        numbers = np.unique(np.append(numbers, 0), return_inverse=True)[1][:-1].reshape(numbers.shape)
+        numbers = renumbered(numbers)
     instances = numbers.astype(np.int64)
     ignore_index = labels.ignore_index or 0
     mask = (instances > 0).astype(np.uint8 if 0 <= ignore_index <= 255 else np.int32)

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..borders import renumbered
 from ..datasets.color_masks import COLOR_MODES, color_numbers
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
 from ..datasets.layout import MaskValues
@@ -238,7 +239,7 @@ def count_pieces(numbers: np.ndarray) -> int:
     from scipy import ndimage
 
     if numbers.size and numbers.max() > numbers.size:
-        numbers = np.unique(np.append(numbers, 0), return_inverse=True)[1][:-1].reshape(numbers.shape)
+        numbers = renumbered(numbers)
     boxes = enumerate(ndimage.find_objects(numbers.astype(np.int64)), 1)
     return sum(ndimage.label(numbers[box] == value, np.ones((3, 3)))[1] for value, box in boxes if box is not None)  # pyright: ignore
 
