@@ -73,7 +73,7 @@ def merge_objects(paths: Sequence[PathLike]) -> tuple[np.ndarray, int]:
         SizeMismatchError: Files of different sizes.
     """
     ordered = sorted(paths, key=lambda path: natural_key(os.path.basename(path)))
-    merged = np.zeros(0, np.int32)
+    merged: np.ndarray = np.zeros((0, 0), np.int32)
     covered = 0
     for number, path in enumerate(ordered, 1):
         present = read_numbers(path) != 0
