@@ -7,6 +7,9 @@ A message reads *what failed: subject: expected X, found Y. Fix: Z.* The parts a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
+
+PARTS = ("what", "subject", "expected", "found", "hint")
 
 
 class UnetzooError(Exception):
@@ -40,12 +43,21 @@ class UnetzooError(Exception):
             message = f"{message.rstrip('.')}. Fix: {hint}"
         super().__init__(message)
 
+    def replace(self, **parts: object) -> Self:
+        """Return the same error with some of its parts changed.
+
+        Examples:
+            >>> print(UnetzooError("no such file", subject="a.png").replace(hint="check the path"))
+            no such file: a.png. Fix: check the path
+        """
+        return _rebuild(type(self), **{name: getattr(self, name) for name in PARTS} | parts)
+
     def __reduce__(self):
         """Keep the parts when the error is pickled."""
         return _rebuild, (type(self), self.what, self.subject, self.expected, self.found, self.hint)
 
 
-def _rebuild(cls: type[UnetzooError], what, subject, expected, found, hint) -> UnetzooError:
+def _rebuild(cls, what, subject, expected, found, hint):
     return cls(what, subject=subject, expected=expected, found=found, hint=hint)
 
 

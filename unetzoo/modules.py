@@ -1,12 +1,16 @@
-"""What any `nn.Module` may need: its mode held for a while, and errors that mean exhausted memory."""
+"""Helpers for any `nn.Module`: its mode inside a block, the memory of its tensors, and out-of-memory errors."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # As torch's CPU allocator, CUDA and its libraries, Triton and oneDNN word it.
 _OUT_OF_MEMORY = (
@@ -51,6 +55,50 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+class LiveMemory(TorchDispatchMode):
+    """Tracks the tensors made inside the block.
+
+    Attributes:
+        now: Bytes of those that are alive.
+        peak: The maximum of `now`.
+        storages: The live ones, each with the names in `inside` when it was made.
+        inside: Names of the modules that are running; maintained by the caller, if needed.
+
+    Args:
+        given: Tensors to track from the start, such as the input.
+    """
+
+    def __init__(self, *given: Tensor) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.storages: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
+        self.inside: list[str] = []
+        for tensor in given:
+            self._add(tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count its outputs."""
+        out = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in known:
+                self._add(tensor)
+        return out
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self.storages:
+            return
+        self.storages[storage] = tuple(dict.fromkeys(self.inside))
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, size)
+
+    def _drop(self, size: int) -> None:
+        self.now -= size
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,11 +15,12 @@ from torch import nn
 from unetzoo import predict
 from unetzoo.errors import ConfigError
 from unetzoo.inference import plan_tiles
-from unetzoo.inference.footprint import MARGIN, Following, bytes_per_pixel
+from unetzoo.inference.footprint import MARGIN, bytes_per_pixel
 from unetzoo.inference.planner import parse_memory
 from unetzoo.inference.window_predictor import WindowPredictor
 from unetzoo.inference.windows import minimum_tile
 from unetzoo.models.base import Geometry
+from unetzoo.modules import LiveMemory
 
 
 class Steps(nn.Module):
@@ -36,7 +37,7 @@ class Steps(nn.Module):
 
 
 def test_tensors_are_followed():
-    with Following() as live:
+    with LiveMemory() as live:
         kept = torch.zeros(100)  # 400 bytes
         view = kept[:50]
         view += 1

@@ -129,7 +129,7 @@ def test_other_data_and_another_network_are_refused(tmp_path):
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     fit(make_small(tmp_path, epochs=1))
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="holds a run"):
         fit(make_small(tmp_path, epochs=1))
 
 

@@ -222,7 +222,7 @@ def _read_part(path: Path) -> np.ndarray:
         return map_labels(read_image(path, channels=1)[..., 0], PRESENCE, path).astype(bool)
     except DataError as error:
         hint = 'download it again, or treat it as absent with bad_parts="skip"'
-        raise type(error)(error.what, subject=path, expected=error.expected, found=error.found, hint=hint) from error
+        raise error.replace(subject=path, hint=hint) from error
 
 
 def _official_split(path: Path, names: set[str], split: str) -> set[str]:

@@ -183,8 +183,7 @@ class CompositesExport(FileDataset):
         try:
             return super().read_labels(path)
         except LabelRangeError as error:
-            raise LabelRangeError("grays in a mask", subject=path, expected=error.expected, found=error.found,
-                                  hint=f"{THRESHOLD}, or correct the file") from error  # fmt: skip
+            raise error.replace(what="grays in a mask", hint=f"{THRESHOLD}, or correct the file") from error
 
     def _find(self, split: str | None, options: dict[str, Any]) -> list[FileSample]:
         self.manifest = read_manifest(self.root)
@@ -207,8 +206,7 @@ class CompositesExport(FileDataset):
         try:
             super()._refuse_lossy(masks)
         except ImageDecodeError as error:
-            raise ImageDecodeError(error.what, subject=error.subject, expected="0 and 255, as PNG", found=error.found,
-                                   hint=THRESHOLD) from None  # fmt: skip
+            raise error.replace(expected="0 and 255, as PNG", hint=THRESHOLD) from None
 
     def _part(self, items: Sequence[Item], split: str | None, options: dict[str, Any]) -> Collection[str]:
         """Select the stems of a split: by the names in stems, or else by the content of scenes."""

@@ -107,8 +107,7 @@ class FolderAudit:
         error = next(iter(errors.values()), None)
         likely = looks_like(self.tree.root)
         if isinstance(error, LayoutError) and likely:
-            raise LayoutError(error.what, subject=error.subject, expected=error.expected,
-                              found=f"{error.found}; {likely}", hint=error.hint) from error  # fmt: skip
+            raise error.replace(found=f"{error.found}; {likely}") from error
         raise_first({}, errors)
         raise DataError("no samples", subject=self.tree.root, expected=self.layout.about, hint="check the path")
 

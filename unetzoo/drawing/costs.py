@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -10,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..modules import module_mode
+from ..modules import LiveMemory, module_mode
 from .trace import named_outputs, run_blank, traced
 
 
@@ -163,39 +160,6 @@ class ForwardRecorder(ExitStack):
         return int(sum(counts.values()))
 
 
-class LiveMemory(TorchDispatchMode):
-    """Tracks which tensors derived from an image are alive, and their peak size."""
-
-    def __init__(self, image: Tensor) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.maps: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
-        self.inside: list[str] = []
-        self._add(image)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count its outputs."""
-        out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in given:
-                self._add(tensor)
-        return out
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage in self.maps:
-            return
-        self.maps[storage] = tuple(dict.fromkeys(self.inside))
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._drop, size)
-
-    def _drop(self, size: int) -> None:
-        self.now -= size
-
-
 class SavedForBackward(ExitStack):
     """Records which feature maps outlive a training forward pass, and in which modules they were made."""
 
@@ -222,7 +186,7 @@ class SavedForBackward(ExitStack):
     def bytes(self) -> dict[str, int]:
         """Return live bytes per module path. Must be called while the output is still referenced."""
         found: dict[str, int] = {}
-        for storage, paths in self.memory.maps.items():
+        for storage, paths in self.memory.storages.items():
             for path in paths:
                 found[path] = found.get(path, 0) + storage.nbytes()
         return found

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from ..modules import LiveMemory
 from .views import View
 from .window_predictor import WindowPredictor
 from .windows import canvas_length
@@ -48,35 +45,7 @@ def _peak_on_gpu(predictor: WindowPredictor, views: Sequence[View], shape: Seque
 
 
 def _peak_of_tensors(predictor: WindowPredictor, views: Sequence[View], shape: Sequence[int]) -> float:
-    with Following() as live:
+    with LiveMemory() as live:
         window = torch.zeros(tuple(shape), device=predictor.device, dtype=predictor.dtype)
         predictor.predict(window, views)
     return live.peak
-
-
-class Following(TorchDispatchMode):
-    """Tracks the bytes of live tensors; `peak` is the maximum."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run an operator and count new storages."""
-        given = {id(s) for s in _storages((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
-        for storage in _storages(result):
-            if id(storage) not in given and storage not in self._known:
-                self._known.add(storage)
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._gone, storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        return result
-
-    def _gone(self, size: int) -> None:
-        self.now -= size
-
-
-def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
-    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))

@@ -370,7 +370,7 @@ def _naming(path: Path, error: DataError) -> DataError:
     if str(path) in str(error):
         return error
     subject = path if error.subject is None else f"{path} ({error.subject})"
-    return type(error)(error.what, subject=subject, expected=error.expected, found=error.found, hint=error.hint)
+    return error.replace(subject=subject)
 
 
 def _unwritable(folder: Path, error: OSError, tried: int, failures: Sequence[DataError], total: int) -> ConfigError:

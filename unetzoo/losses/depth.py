@@ -16,7 +16,24 @@ from ._inputs import check_output, depth_pair, outside_autocast, safe_ratio, saf
 from .structure import SSIMLoss
 
 
-class L1Loss(nn.Module):
+class DepthLoss(nn.Module):
+    """Base class of the losses of this file, except `DepthSSIMLoss`; a subclass defines `compare`."""
+
+    def __init__(self) -> None:  # that of nn.Module takes **kwargs, which the registry rejects
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Compute the loss of a batch, a scalar."""
+        check_output(output)
+        with outside_autocast(output):
+            return self.compare(*depth_pair(output, target, weight))
+
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from maps in full precision, and the weight of their pixels (None: all 1)."""
+        raise NotImplementedError
+
+
+class L1Loss(DepthLoss):
     """Mean absolute difference of two depth maps: `Σ w·|output − target| / Σ w`.
 
     Pixels of weight 0 do not count, regardless of their values: sensors write NaN or infinity where they have no
@@ -42,18 +59,12 @@ class L1Loss(nn.Module):
         The L1 term of Alhashim and Wonka, "High Quality Monocular Depth Estimation via Transfer Learning", 2018, eq. 2.
     """
 
-    def __init__(self) -> None:  # nn.Module's takes **kwargs, which the registry rejects
-        super().__init__()
-
-    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch, a scalar."""
-        check_output(output)
-        with outside_autocast(output):
-            output, target, pixels = depth_pair(output, target, weight)
-            return weighted_mean((output - target).abs(), pixels)
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from prepared maps."""
+        return weighted_mean((output - target).abs(), pixels)
 
 
-class RMSELoss(nn.Module):
+class RMSELoss(DepthLoss):
     """Root mean square difference of two depth maps: `√(Σ w·(output − target)² / Σ w)`.
 
     The mean is over the valid pixels of the whole batch, and the root is taken last. For equal maps the loss is 0 with
@@ -77,18 +88,12 @@ class RMSELoss(nn.Module):
         The "RMS" of Eigen et al., "Depth Map Prediction from a Single Image", 2014, section 4.2.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-
-    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch, a scalar."""
-        check_output(output)
-        with outside_autocast(output):
-            output, target, pixels = depth_pair(output, target, weight)
-            return safe_sqrt(weighted_mean((output - target) ** 2, pixels))
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from prepared maps."""
+        return safe_sqrt(weighted_mean((output - target) ** 2, pixels))
 
 
-class BerHuLoss(nn.Module):
+class BerHuLoss(DepthLoss):
     """Reverse Huber loss: the mean of `|d|` where `|d| ≤ c` and `(d² + c²) / 2c` beyond, d = output − target.
 
     c is `threshold` times the largest |d| of the valid pixels of the batch. It is constant in the gradient: otherwise
@@ -124,17 +129,14 @@ class BerHuLoss(nn.Module):
             raise ConfigError("unusable threshold", expected="a number in (0, 1]", found=threshold)
         self.threshold = threshold
 
-    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch, a scalar."""
-        check_output(output)
-        with outside_autocast(output):
-            output, target, pixels = depth_pair(output, target, weight)
-            size = (output - target).abs()
-            c = self.threshold * size.detach().amax()
-            return weighted_mean(torch.where(size <= c, size, (size * safe_ratio(size, c) + c) / 2.0), pixels)
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from prepared maps."""
+        size = (output - target).abs()
+        c = self.threshold * size.detach().amax()
+        return weighted_mean(torch.where(size <= c, size, (size * safe_ratio(size, c) + c) / 2.0), pixels)
 
 
-class SILogLoss(nn.Module):
+class SILogLoss(DepthLoss):
     """Scale-invariant logarithmic loss: `10·√(mean d² − λ·(mean d)²)`, d = ln output − ln target.
 
     With λ = 1 only the shape of the depth counts; with λ = 0 its scale counts as much as its shape. Depth must be > 0:
@@ -177,23 +179,20 @@ class SILogLoss(nn.Module):
             )
         self.variance_focus, self.eps = variance_focus, eps
 
-    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch, a scalar."""
-        check_output(output)
-        with outside_autocast(output):
-            output, target, pixels = depth_pair(output, target, weight)
-            tangent = math.log(self.eps) + (output - self.eps) / self.eps
-            difference = torch.where(output < self.eps, tangent, output.clamp_min(self.eps).log())
-            difference = difference - target.clamp_min(self.eps).log()
-            # Compute the variance from deviations: a difference of squares could be negative.
-            # The rounding error of the mean would count as variance, so the mean is refined once.
-            mean = weighted_mean(difference, pixels)
-            mean = mean + weighted_mean(difference - mean, pixels)
-            variance = weighted_mean((difference - mean) ** 2, pixels)
-            return 10.0 * safe_sqrt(variance + (1.0 - self.variance_focus) * mean**2)
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from prepared maps."""
+        tangent = math.log(self.eps) + (output - self.eps) / self.eps
+        difference = torch.where(output < self.eps, tangent, output.clamp_min(self.eps).log())
+        difference = difference - target.clamp_min(self.eps).log()
+        # Compute the variance from deviations: a difference of squares could be negative.
+        # The rounding error of the mean would count as variance, so the mean is refined once.
+        mean = weighted_mean(difference, pixels)
+        mean = mean + weighted_mean(difference - mean, pixels)
+        variance = weighted_mean((difference - mean) ** 2, pixels)
+        return 10.0 * safe_sqrt(variance + (1.0 - self.variance_focus) * mean**2)
 
 
-class GradientLoss(nn.Module):
+class GradientLoss(DepthLoss):
     """Mean difference of the slopes of two depth maps: `(Σ|∂y e| + Σ|∂x e|) / Σ w`, e = output − target.
 
     The slopes are differences between a pixel and the next one below and to the right; they are 0 in the last row and
@@ -230,19 +229,16 @@ class GradientLoss(nn.Module):
             raise ConfigError("unusable scales", expected="a whole number ≥ 1", found=scales)
         self.scales = scales
 
-    def forward(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch, a scalar."""
-        check_output(output)
-        with outside_autocast(output):
-            output, target, pixels = depth_pair(output, target, weight)
-            error = output - target
-            pixels = torch.ones_like(error) if pixels is None else pixels.expand_as(error)
-            loss = error.new_zeros(())
-            for step in (2**scale for scale in range(self.scales)):
-                e, w = error[..., ::step, ::step], pixels[..., ::step, ::step]
-                down, right = ((e.diff(dim=dim).abs() * _lighter(w, dim)).sum() for dim in (2, 3))
-                loss = loss + safe_ratio(down + right, w.sum())
-            return loss
+    def compare(self, output: Tensor, target: Tensor, pixels: Tensor | None) -> Tensor:
+        """Compute the loss from prepared maps."""
+        error = output - target
+        pixels = torch.ones_like(error) if pixels is None else pixels.expand_as(error)
+        loss = error.new_zeros(())
+        for step in (2**scale for scale in range(self.scales)):
+            e, w = error[..., ::step, ::step], pixels[..., ::step, ::step]
+            down, right = ((e.diff(dim=dim).abs() * _lighter(w, dim)).sum() for dim in (2, 3))
+            loss = loss + safe_ratio(down + right, w.sum())
+        return loss
 
 
 def _lighter(weight: Tensor, dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hints for overrides that replace a component by name only: the former component's arguments stay, and may not fit."""
+"""Hints for overrides that leave arguments of the former component, and for faulty files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from ..errors import UnknownKeywordError
+from ..errors import DataError, UnknownKeywordError
 from ..registry import DATASETS, METRICS, MODELS, keywords
 from ..wording import inline
 from .optim import OPTIMIZERS
@@ -34,7 +34,22 @@ def with_keywords(error: UnknownKeywordError, table: Mapping[str, Any], sets: Se
         return error
     whole = shlex.quote(f"{section}={inline(kept)}")
     hint = f"replace its arguments too: --set {whole} instead of --set {section}.name={component['name']}"
-    return UnknownKeywordError(error.what, subject=error.subject, hint=hint)
+    return error.replace(hint=hint)
+
+
+def with_doctor(error: DataError, options: Mapping[str, Any], dataset: Any) -> DataError:
+    """The error of a file with advice to find all faulty files at once.
+
+    Args:
+        error: The error.
+        options: Arguments of the dataset.
+        dataset: The dataset; its root differs from that of the arguments if that is an archive.
+    """
+    root = options.get("root")
+    if root is None or not str(error.subject).startswith(str(getattr(dataset, "root", root))):
+        return error
+    hint = f"{error.hint or 'correct the file'}; unetzoo doctor {shlex.quote(str(root))} lists all problems"
+    return error.replace(hint=hint)
 
 
 _TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the keys that the component takes

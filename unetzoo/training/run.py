@@ -31,6 +31,7 @@ from .environment import environment
 from .logs import plain
 from .metrics import by_head
 from .optim import make_optimizer
+from .override_hints import with_doctor
 from .recipe import Recipe, load, saved_recipe
 from .resume import check_same
 from .schedule import Stage
@@ -231,17 +232,8 @@ def train(
     except DataError as error:
         if trainer.accelerator.is_main_process and not begun and not checkpoint.found(folder / "checkpoints"):
             shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
-        raise _with_doctor(error, recipe.data.of("train"), train_data) from error
+        raise with_doctor(error, recipe.data.of("train"), train_data) from error
     return Result(folder, report.scores, report.baseline)
-
-
-def _with_doctor(error: DataError, options: Mapping[str, Any], dataset: Any) -> DataError:
-    """Add to an error of a file how to find all faulty files at once."""
-    root = options.get("root")
-    if root is None or not str(error.subject).startswith(str(getattr(dataset, "root", root))):
-        return error
-    hint = f"{error.hint or 'correct the file'}; unetzoo doctor {shlex.quote(str(root))} lists all problems"
-    return type(error)(error.what, subject=error.subject, expected=error.expected, found=error.found, hint=hint)
 
 
 def evaluate(
@@ -342,9 +334,7 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse to mix two runs, before anything is written."""
     there = folder / "recipe.json"
     if there.exists() and not resume:
-        raise ConfigError(
-            "the run folder holds a run already", subject=folder, hint="--resume it, or give another --out"
-        )
+        raise ConfigError("the run folder holds a run", subject=folder, hint="--resume it, or give another --out")
     if resume and not there.exists():
         raise CheckpointError("no checkpoint to resume from", subject=folder, hint="train without --resume")
     if resume:
