@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import textwrap
+import tomllib
+from pathlib import Path
 
 import pytest
 from conftest import GOOD
@@ -16,8 +18,8 @@ from unetzoo.errors import (
     UnknownKeywordError,
     UnknownNameError,
 )
-from unetzoo.plugins import installed
-from unetzoo.registry import MODELS, REGISTRIES, Registry
+from unetzoo.plugins import FIRST_PARTY, GROUPS, installed
+from unetzoo.registry import DATASETS, MODELS, REGISTRIES, Registry
 
 
 def test_a_plugin_is_listed_and_imported_when_used(install):
@@ -26,6 +28,19 @@ def test_a_plugin_is_listed_and_imported_when_used(install):
     assert "acme_seg" not in sys.modules
     assert unetzoo.build("tinyunet", classes=3) == ("made", 3, 8)
     assert unetzoo.build("Acme_Seg:tinyunet", width=2) == ("made", 1, 2)
+
+
+def test_names_of_our_own_plugins_are_known_where_these_are_not_installed():
+    for path in (Path(__file__).parents[1] / "plugins").glob("*/pyproject.toml"):
+        project = tomllib.loads(path.read_text())["project"]
+        points = project["entry-points"]
+        added = {name for group in GROUPS for name in points.get(group, ())}
+        if project["name"] != "unetzoo-template":
+            assert set(FIRST_PARTY[project["name"]]) == added
+    if "coco" not in DATASETS.names():
+        with pytest.raises(UnknownNameError) as caught:
+            DATASETS.get("coco")
+        assert caught.value.hint == "pip install unetzoo-formats"
 
 
 def test_unknown_names_and_keywords_suggest_similar_ones(install):

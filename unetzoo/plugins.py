@@ -32,6 +32,14 @@ GROUPS = tuple(
     f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes", "callbacks")
 )
 API_GROUP, CHECKS_GROUP = "unetzoo.api", "unetzoo.checks"
+FIRST_PARTY = {  # what our own plugins add, to name them where they are not installed
+    "unetzoo-attention": (
+        "attention-unet", "r2attention-unet", "resunet", "u2net", "u2net-small", "unetplusplus", "deep-supervision",
+        "attention-composites", "unetplusplus-composites",
+    ),
+    "unetzoo-extras": ("drive", "isic2018", "oxford-pet"),
+    "unetzoo-formats": ("coco", "cvat", "label-studio", "labelme", "rle-csv", "yolo-seg"),
+}  # fmt: skip
 IMPORT_LIMIT = 60.0  # seconds of CPU time, or without any; torch and SMP take a fraction of that
 
 

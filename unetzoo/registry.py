@@ -27,7 +27,7 @@ from .errors import (
     UnknownNameError,
     did_you_mean,
 )
-from .plugins import ENV_VAR, Entry, clear_cache, installed, is_enabled, normalize
+from .plugins import ENV_VAR, FIRST_PARTY, Entry, clear_cache, installed, is_enabled, normalize
 from .wording import describe
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ class Registry:
         hidden = self._claims(lambda distribution: not is_enabled(distribution)).get(name.rpartition(":")[2])
         if hidden:
             return f"{hidden[0].distribution} has it, but {ENV_VAR}={os.environ[ENV_VAR]} disables that plugin"
+        if owners := [plugin for plugin, names in FIRST_PARTY.items() if name in names]:
+            return f"pip install {owners[0]}"
         return did_you_mean(name, self.names(), self.kind)
 
     def _load(self, entry: Entry) -> Any:

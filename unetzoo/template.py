@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import ConfigError
-from .plugins import installed, normalize
+from .plugins import FIRST_PARTY, installed, normalize
 
 NAME = "unetzoo-template"
-OURS = ("unetzoo", NAME, "unetzoo-attention", "unetzoo-extras", "unetzoo-formats")
+OURS = ("unetzoo", NAME, *FIRST_PARTY)
 IGNORED = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "dist", "runs")
 
 

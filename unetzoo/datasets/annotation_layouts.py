@@ -5,8 +5,6 @@ from __future__ import annotations
 from .annotations import AnnotationFiles
 from .layout import FileLayout, FilePattern
 
-PLUGIN = "unetzoo-formats"
-
 
 def _layout(name: str, about: str, files: AnnotationFiles, certainty: float = 0.95) -> FileLayout:
     return FileLayout(name, about, (FilePattern("image", "{name}.jpg"),), annotations=files, certainty=certainty)

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..datasets.annotation_layouts import PLUGIN
 from ..datasets.archive import data_root
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
 from ..datasets.listing import shown
 from ..datasets.tree import Tree
-from ..errors import ConfigError, DataError, LayoutError
+from ..errors import ConfigError, DataError, LayoutError, UnknownNameError
 from ..registry import DATASETS
 from .dataset_audit import audit_samples
 from .facts import Record
@@ -188,7 +187,10 @@ def _recognized(tree: Tree) -> Candidate:
         raise DataError("ambiguous layout", subject=tree.root, found=guesses,
                         hint=f"name the dataset, e.g. --dataset {likely[0].dataset}")  # fmt: skip
     best = likely[0]
-    if best.layout.annotations is not None and best.dataset not in DATASETS.names():
-        raise DataError("annotation files need a plugin", subject=tree.root,
-                        found=f"{best.dataset} ({best.layout.about})", hint=f"pip install {PLUGIN}")  # fmt: skip
+    if best.layout.annotations is not None:
+        try:
+            DATASETS.entry(best.dataset)
+        except UnknownNameError as error:
+            raise DataError("annotation files need a plugin", subject=tree.root,
+                            found=f"{best.dataset} ({best.layout.about})", hint=error.hint) from error  # fmt: skip
     return best

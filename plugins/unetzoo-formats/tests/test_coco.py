@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from unetzoo_formats.coco import Coco
 
+from unetzoo.doctor import audit
 from unetzoo.errors import ConfigError, DataError, LayoutError, PairingError, SizeMismatchError
 
 BOX = [[10, 10, 40, 10, 40, 30, 10, 30]]
@@ -310,8 +311,12 @@ def test_a_file_for_each_split(write):
         for split, options in ((None, {}), ("train", {"fold": "1/2"})):
             with pytest.raises(ConfigError):
                 Coco(root, split, **options)
-        with pytest.raises(DataError):
+        with pytest.raises(LayoutError) as caught:
             Coco(root, "test")
+        assert "test" in caught.value.expected
+        report = audit(root)
+        assert report.splits == {"train": 1, "val": 1} and "{split}" in report.options["annotations"]
+        assert "refused" not in report.codes
         for word in ("train", "valid"):
             (root / file.format(word)).unlink()
     write(images=("a.png",), file="one.json")

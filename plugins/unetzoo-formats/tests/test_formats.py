@@ -227,6 +227,12 @@ def test_yolo_images_without_labels_are_background(image):
                                                                         ["images/val/a"]]  # fmt: skip
 
 
+def test_text_files_without_labels_are_not_read(image):
+    root = yolo(image("images/train/a.png"), file="labels/train/a.txt")
+    (root / "train.txt").write_text("images/train/a.png\n")
+    assert YoloSeg(root, "train").ids == ["a"]
+
+
 def test_yolo_labels_beside_images(image):
     assert YoloSeg(yolo(image(), file="a.txt")).ids == ["a"]
 
@@ -429,6 +435,16 @@ def test_label_studio_brush_masks(seed):
     canvas = Canvas(*mask.shape, 1)
     Brush(brush(mask)).paint(canvas, 1)
     assert np.array_equal(canvas.columns.T > 0, mask)
+
+
+def test_a_brush_mask_that_label_studio_sdk_wrote():
+    data = [0, 0, 0, 140, 57, 27, 254, 35, 0, 191, 255, 108, 2, 63, 248, 192, 39, 255, 182, 1, 127, 255, 15, 128, 0]
+    expected = np.zeros((5, 7), bool)
+    expected[1:4, 2:6] = True
+    expected[2, 3] = False
+    canvas = Canvas(5, 7, 1)
+    Brush(bytes(data)).paint(canvas, 1)
+    assert np.array_equal(canvas.columns.T > 0, expected)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,12 @@ class Places:
                 f"{'several' if found else 'no'} annotation files", subject=self.root, expected=layout.about,
                 found=", ".join(found[:8]) or "none", hint="select one with annotations=" if found else how_to_get,
             )  # fmt: skip
-        return self.of_split(given, split), "{split}" in given
+        path, divided = self.of_split(given, split), "{split}" in given
+        if divided and not (self.root / path).is_file():
+            raise LayoutError(f"no annotation file of split {split!r}", subject=self.root, expected=path,
+                              found=", ".join(found[:8]) or "none", hint="choose another split, or add the file"
+                              )  # fmt: skip
+        return path, divided
 
     def _list(self, folder: str) -> list[str]:
         """List the files of a folder, and return its folders."""

@@ -110,8 +110,9 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: It is missing or damaged.
     """
+    data = read_bytes(path)
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise unreadable(path, f"JSON ({error})") from error
 

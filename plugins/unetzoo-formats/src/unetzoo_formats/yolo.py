@@ -42,10 +42,12 @@ class YoloSeg(Annotated):
         }
         folders = {posixpath.dirname(text) for text in texts}
         numbers: set[int] = set()
+        used: set[str] = set()
         for image in places.with_suffix(IMAGES, images or ""):
             text = f"{posixpath.splitext(labels_of(image))[0]}.txt"
             if posixpath.dirname(text) not in folders:
                 continue
+            used.add(posixpath.dirname(text))
             entry = Entry(image, split=split_in(image), placed=True)
             found.entries.append(entry)
             if text in texts:
@@ -54,8 +56,9 @@ class YoloSeg(Annotated):
                 for number, region in self._regions(text, listed, found):
                     numbers.add(number)
                     entry.regions.append(region)
-        for text in sorted(texts) if images is None else ():
-            found.faults.add(f"{text} has no image")
+        for text in sorted(texts):
+            if posixpath.dirname(text) in used:  # others may be lists of images, or notes
+                found.faults.add(f"{text} has no image")
         if not found.entries:
             raise LayoutError("no labeled images", subject=self.root, expected=self.layouts[0].about,
                               found=f"{len(texts)} text files", hint=self.how_to_get)  # fmt: skip
