@@ -332,6 +332,9 @@ def test_samples_are_transformed_and_cached(write, tmp_path_factory):
     root = write(("dent", BOX), ("scratch", INNER))
     data = Coco(root, transform=Transform(size=32))
     assert tuple(data[0]["mask"].shape) == (32, 32) and tuple(data[0]["image"].shape) == (3, 32, 32)
+    moved = Coco(root, instances=True, transform=Transform(crop=48, hflip=1.0, rotate=20))[0]
+    inside = moved["instances"] > 0
+    assert moved["instances"].shape == (48, 48) and bool((inside == (moved["mask"] > 0)).all())
     folder = tmp_path_factory.mktemp("cache")
     small = cached(Coco(root), folder=folder, workers=0, progress=False)
     assert np.array_equal(small[0]["mask"], Coco(root)[0]["mask"])

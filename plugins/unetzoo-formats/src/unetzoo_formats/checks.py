@@ -201,7 +201,7 @@ CASES = [
     for format in WRITERS
     for case in (
         Case("dataset", format, partial(_case, format, {}), name=format),
-        Case("dataset", format, partial(_case, format, {"split": "val", "order": "area"}),
+        Case("dataset", format, partial(_case, format, {"split": "val", "instances": True, "order": "area"}),
              name=f"{format}(val)"),
     )
 ]  # fmt: skip
