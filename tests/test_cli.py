@@ -156,7 +156,7 @@ def test_evaluate_gives_the_scores_of_the_run_again(run):
     assert scores["miou"] == pytest.approx(json.loads((folder / "scores.json").read_text())["best"]["miou"])
 
 
-def test_evaluate_says_which_data_it_scored(run, tmp_path):
+def test_evaluate_names_the_scored_data(run, tmp_path):
     folder, _ = run
     chosen = ["--set", "data.val.split=test", "--set", "data.val.length=3", "--report", tmp_path / "report"]
     text = unetzoo("evaluate", folder, *chosen)

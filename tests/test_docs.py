@@ -45,13 +45,13 @@ def numbers_in(value):
     return {f"{value:.3f}"} if isinstance(value, float) else set()
 
 
-def test_the_table_of_growing_images_says_what_was_kept():
+def test_the_table_of_growing_images_agrees_with_the_kept_results():
     rows = re.findall(r"^\| (\d+)² \| ([\d.]+) \| (\d+) \|$", (ROOT / "docs/inference.md").read_text("utf-8"), re.M)
     kept = json.loads((ROOT / "benchmarks/results/gigapixel-cpu.json").read_text("utf-8"))["rows"]["3 classes, exact"]
     assert [[int(side), float(seconds), int(memory)] for side, seconds, memory in rows] == kept
 
 
-def test_the_ledger_says_what_was_kept():
+def test_the_ledger_agrees_with_the_kept_results():
     rows = [row for row in (ROOT / "docs/ledger.md").read_text("utf-8").splitlines() if row.count("-cpu.json") == 1]
     assert len(rows) >= 6
     for row in rows:

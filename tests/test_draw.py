@@ -242,7 +242,7 @@ class Broken(nn.Module):
         return x.view(-1, 7)
 
 
-def test_what_cannot_be_drawn_is_an_error():
+def test_undrawable_networks_are_errors():
     with pytest.raises(ConfigError) as caught:
         unetzoo.draw(Broken(), 100)
     assert "3×100×100" in caught.value.subject and caught.value.hint

@@ -136,7 +136,7 @@ def test_saving_memory_runs_no_convolution_again():
 
 
 @pytest.mark.parametrize("name", ["bnunet", "r2unet"])
-def test_limits_leave_out_what_inference_folds_away(name, monkeypatch):
+def test_limits_exclude_layers_that_inference_folds(name, monkeypatch):
     ceilings = Ceilings(tflops=1.0, gigabytes=1000.0)
     monkeypatch.setattr(floors, "measured", lambda dtype=torch.float32: ceilings)
     case = Case(name, (32, 32), 1, {"encoder_channels": (4, 8, 8)})

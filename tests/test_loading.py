@@ -32,7 +32,7 @@ def test_a_loaded_network_predicts_as_it_was_saved_to(net, tmp_path):
     assert np.array_equal(result.label_map, expected) and result.labels.names == labels.names
 
 
-def test_a_loaded_network_without_preprocessing_asks_for_it(net, tmp_path):
+def test_a_loaded_network_without_preprocessing_requires_it(net, tmp_path):
     net.save_pretrained(tmp_path / "saved")
     bundle, image = unetzoo.load(tmp_path / "saved"), np.zeros((16, 16, 3), np.uint8)
     with pytest.raises(ConfigError) as caught:
@@ -45,7 +45,7 @@ def test_a_loaded_network_without_preprocessing_asks_for_it(net, tmp_path):
     ("name", "hint"),
     [("weights.pth", "from_foreign"), ("missing", "check the path"), ("notes.txt", "one of these"), ("empty", None)],
 )
-def test_what_cannot_be_loaded(tmp_path, name, hint):
+def test_paths_that_cannot_be_loaded(tmp_path, name, hint):
     path = tmp_path / name
     if name == "empty":
         path.mkdir()

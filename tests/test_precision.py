@@ -126,7 +126,7 @@ def test_a_stream_computes_in_the_precision_of_the_run(tmp_path, units):
 
 
 @needs_bf16
-def test_validation_scores_what_predict_returns(tmp_path, units):
+def test_validation_scores_the_output_of_predict(tmp_path, units):
     trainer, _ = train(tmp_path / "run", units)
     batch, output = next(iter(trainer.outputs(Squares(4, 32))))
     with precision.autocast("cpu", "bf16"):

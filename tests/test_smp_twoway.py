@@ -9,7 +9,7 @@ import unetzoo.models
 from benchmarks import encoders
 
 
-def test_the_table_in_the_docs_is_what_the_code_says():
+def test_the_table_in_the_docs_agrees_with_the_code():
     _, found, _ = encoders.parts(encoders.PAGE.read_text(encoding="utf-8"))
     assert found == encoders.table()
 

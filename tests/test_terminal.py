@@ -21,7 +21,7 @@ CONTROLS = ("a\x1b[31mb", "a\rb", "a\x9b2Jb", "a\u202eb", "a\ud800b", "a\x00b")
 
 
 @pytest.mark.parametrize("text", CONTROLS)
-def test_what_controls_a_terminal_becomes_a_mark(text):
+def test_control_characters_become_a_mark(text):
     assert printable(text) == f"a\ufffd{text[2:]}"
     table = Table("name")
     table.add_row(text)
@@ -33,7 +33,7 @@ def test_what_controls_a_terminal_becomes_a_mark(text):
 
 
 @pytest.mark.parametrize("text", ["日本", "naïve", "👩‍🔬", "שלום", "a\tb\nc"])
-def test_other_text_stays_as_it_is(text):
+def test_other_text_is_unchanged(text):
     assert printable(text) == text
 
 

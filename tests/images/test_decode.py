@@ -75,7 +75,7 @@ def test_colors_of_16_bits_are_refused_as_gray_is(tmp_path):
     [("1", "a.png", 1), ("L", "a.png", 8), ("P", "a.gif", 8), ("RGB", "a.bmp", 8), ("RGBA", "a.webp", 8),
      ("RGB", "a.jpg", 8), ("RGB", "a.ppm", 8), ("RGB", "a.tif", 8), ("F", "a.tif", 32), ("I", "a.tif", 32)],
 )  # fmt: skip
-def test_bits_of_what_pillow_writes(mode, name, bits):
+def test_bits_of_files_written_by_pillow(mode, name, bits):
     file = io.BytesIO()
     Image.new(mode, (4, 4)).save(file, Image.registered_extensions()["." + name.split(".")[1]])
     assert bits_of(Image.open(file)) == bits
@@ -88,7 +88,7 @@ def test_a_bitmap_of_16_bits_per_pixel_is_an_image_of_8_bits(tmp_path):
     assert read_image(tmp_path / "a.bmp").tolist() == [[[255, 0, 0], [0, 0, 255]], [[255] * 3, [0] * 3]]
 
 
-def test_masks_and_smaller_versions_inside_a_tiff_are_passed_over(tmp_path):
+def test_masks_and_thumbnails_inside_a_tiff_are_skipped(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(image, photometric="rgb", tile=(16, 16), metadata=None)
@@ -122,7 +122,7 @@ def test_many_channels_are_named(tmp_path):
         (b"<!DOCTYPE html>", "HTML", ImageDecodeError),
     ],
 )
-def test_what_is_no_readable_image_is_named(tmp_path, start, name, error):
+def test_unreadable_images_are_named(tmp_path, start, name, error):
     (tmp_path / "a.png").write_bytes(start + bytes(600))
     with pytest.raises(ImageDecodeError) as caught:
         read_image(tmp_path / "a.png")

@@ -65,7 +65,7 @@ def read_in_windows(path, channels, step=32):
 
 @pytest.mark.parametrize("layout", [{"tile": (32, 48)}, {"rowsperstrip": 7}], ids=["tiles", "strips"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_windows_are_what_the_decoder_gives(tmp_path, kind, layout):
+def test_windows_equal_the_decoded_image(tmp_path, kind, layout):
     path = written(tmp_path / "a.tif", kind, **layout)
     for channels in (1, 3):
         try:
@@ -85,7 +85,7 @@ def test_windows_are_what_the_decoder_gives(tmp_path, kind, layout):
 
 @pytest.mark.parametrize("kind", ["RGB", "RGB and another band", "five bands"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_as_many_channels_as_stored_are_left_as_they_are(tmp_path, kind, dtype):
+def test_stored_channels_are_not_converted(tmp_path, kind, dtype):
     samples = KINDS[kind][0]
     for layout in ({"tile": (32, 32)}, {"tile": (32, 32), "planarconfig": "separate"}):
         path = written(tmp_path / "a.tif", kind, dtype, **layout)

@@ -69,7 +69,7 @@ class Rounding(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["bnunet", "r2unet"])
-def test_what_a_gpu_leaves_out_is_not_taken_for_a_changed_answer(name):
+def test_rounding_on_a_gpu_is_no_changed_output(name):
     torch.manual_seed(0)
     net = tiny(name).eval()
     for layer in net.modules():
@@ -91,7 +91,7 @@ def test_memory_that_torch_keeps_for_later_is_free(monkeypatch):
     assert planner._free(GPU) == 60 * 2**30 * planner.FREE
 
 
-def test_halves_do_not_make_equal_what_is_not():
+def test_half_precision_does_not_hide_differences():
     logits = torch.tensor([0.001, 0.002, 0.0015], dtype=torch.bfloat16).view(3, 1, 1)
     probabilities = probabilities_of(nn.Identity(), logits)
     assert probabilities.dtype == torch.float32
@@ -101,7 +101,7 @@ def test_halves_do_not_make_equal_what_is_not():
 
 
 @pytest.mark.parametrize("tta", [None, "flips", "paper"])
-def test_a_network_of_halves_answers_files(tta, tmp_path):
+def test_a_half_precision_network_predicts_files(tta, tmp_path):
     from PIL import Image
 
     net = unetzoo.optimize(tiny("dualunet", in_channels=3).eval(), dtype=torch.bfloat16)

@@ -55,7 +55,7 @@ def street(tmp_path_factory):
     return net, unetzoo.export(net, path, labels=SPEC, threshold=[None, 0.3, None])
 
 
-def test_openvino_alone_gives_the_predictors_output(street):
+def test_openvino_without_unetzoo_gives_the_predictors_output(street):
     net, made = street
     openvino = runtimes.untracked("openvino")
     model = openvino.Core().compile_model(made.path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -36,7 +36,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS)
-def test_same_answers_and_the_original_is_left_alone(name, config):
+def test_the_output_is_equal_and_the_original_unchanged(name, config):
     size = {"encoder_channels": None} if config.get("variant") == "original" else {}
     net = lived(unetzoo.build(name, **config) if size else tiny(name, **config))
     before = copy.deepcopy(net.state_dict())
@@ -50,7 +50,7 @@ def test_same_answers_and_the_original_is_left_alone(name, config):
     assert all(p.requires_grad for p in net.parameters())
 
 
-def test_what_is_folded_is_gone_and_what_may_not_be_stays():
+def test_folded_layers_are_gone_and_others_stay():
     bn, r2, dd = (unetzoo.optimize(lived(tiny(name))) for name in ("bnunet", "r2unet", "ddunet"))
     assert len(bn.report.folded) == 18 and not bn.report.kept
     assert len(r2.report.folded) == 22 and len(r2.report.merged) == 4  # each shared block once, and four up-samplings
@@ -103,7 +103,7 @@ class Hidden(Branching):
 
 
 @pytest.mark.parametrize("kind", [Branching, Hidden])
-def test_what_would_change_the_answer_is_taken_back(kind):
+def test_rewrites_that_change_the_output_are_undone(kind):
     net = lived(kind())
     fast = unetzoo.optimize(net)
     assert fast.report.folded == ("after",) and "norm" in fast.report.kept

@@ -25,7 +25,7 @@ def networks():
 
 @pytest.mark.parametrize("name", networks())
 @pytest.mark.parametrize("size", [(32, 48), (33, 75), (3, 1)])
-def test_a_batch_gets_what_each_of_its_images_gets(name, size):
+def test_a_batch_is_padded_like_each_of_its_images(name, size):
     net = networks()[name]
     images = torch.rand(2, 1, *size)
     output = predict_batch(net, images)
@@ -66,7 +66,7 @@ def test_a_classification_head_is_dropped():
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 20), (0, 1, 20, 20), (2, 3, 20, 20), (2, 1, 0, 20)])
-def test_what_is_no_batch_of_its_images_is_refused(shape):
+def test_batches_of_the_wrong_shape_are_refused(shape):
     with pytest.raises(InputShapeError):
         predict_batch(networks()["padded"], torch.zeros(shape))
 

@@ -69,7 +69,7 @@ def test_memory(memory, number):
 
 
 @pytest.mark.parametrize("memory", [0, -1, 1.5, True, "", "GB", "-2GB", "2 PB", "2IB", "0", "1e9", None, [1]])
-def test_what_is_no_memory_is_refused(memory):
+def test_invalid_memory_limits_are_refused(memory):
     with refused(ConfigError, found=repr(memory)):
         parse_memory(memory)
 

@@ -106,7 +106,7 @@ def test_holes_as_a_flood_from_outside_leaves_them(mask):
     assert np.array_equal(Cleaning(fill_holes="all").apply(mask, BINARY), (flooded != 9).astype(np.uint8))
 
 
-def test_what_loses_its_class_takes_the_nearest():
+def test_removed_pixels_take_the_nearest_class():
     mask = np.array([
         [2, 2, 2, 2, 0, 0],
         [2, 1, 2, 2, 0, 1],
@@ -119,14 +119,14 @@ def test_what_loses_its_class_takes_the_nearest():
     assert not Cleaning(min_area=99).apply(np.ones((4, 4), np.uint8), BINARY).any()
 
 
-def test_holes_keep_what_is_no_background():
+def test_only_background_in_holes_is_filled():
     mask = np.ones((5, 7), np.uint8)
     mask[2, 2], mask[2, 4] = 0, 2
     filled = Cleaning(fill_holes=["cell"]).apply(mask, SPEC)
     assert filled[2, 2] == 1 and filled[2, 4] == 2
 
 
-def test_planes_are_cleaned_each_alone():
+def test_planes_are_cleaned_separately():
     planes = np.zeros((3, 6, 6), np.uint8)
     planes[0, :3, :3] = 1
     planes[0, 1, 1] = 0
@@ -150,7 +150,7 @@ def test_wrong_cleaning(rules, says):
         Cleaning(**rules).apply(np.ones((3, 3), np.uint8), SPEC)
 
 
-def test_networks_that_answer_probabilities():
+def test_networks_that_return_probabilities():
     class Head(torch.nn.Module):
         def __init__(self, last):
             super().__init__()

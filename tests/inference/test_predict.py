@@ -165,7 +165,7 @@ class Position(nn.Module):
 
 
 @pytest.mark.parametrize("blend", ["constant", "gaussian"])
-def test_blending_keeps_what_windows_agree_on(blend):
+def test_blending_keeps_values_on_which_windows_agree(blend):
     image = draw(1, 70, 133)
     answer = predict(Position(), image, tile=(32, 50), blend=blend)
     assert isinstance(answer, Position.Two)

@@ -139,7 +139,7 @@ def test_files_are_upright_and_converted(tmp_path):
     assert single.mask.size == (20, 10) and single.overlay.mode == "RGB"
 
 
-def test_answers_of_another_size_are_brought_to_the_files(tmp_path):
+def test_outputs_of_another_size_are_resized_to_the_image(tmp_path):
     path = save(tmp_path / "a.png", noise(21, 30, 3))
     half = Predictor(dual(in_channels=3, out_stride=2)).predict_file(path)
     assert half.mask.size == half.depth.size == half.overlay.size == (30, 21)
@@ -147,7 +147,7 @@ def test_answers_of_another_size_are_brought_to_the_files(tmp_path):
     assert shrunk.predict_file(path).mask.size == (30, 21)
 
 
-def test_sides_change_places_in_mirrored_answers(tmp_path):
+def test_mirrored_outputs_swap_left_and_right(tmp_path):
     class Sided(Channels):
         """Finds class 1 in the left half and class 2 in the right half of whatever it is shown."""
 

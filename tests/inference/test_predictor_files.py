@@ -118,7 +118,7 @@ def test_many_processes_may_write_one_folder(tmp_path):
     assert outcomes == [[]] * 6 and len(list((tmp_path / "out").iterdir())) == 4 * 4
 
 
-def test_a_name_that_is_too_long_fails_alone(tmp_path):
+def test_a_name_that_is_too_long_fails_only_its_image(tmp_path):
     for stem in ("a" * 240, "b" * 250, "c"):
         save(tmp_path / "in" / f"{stem}.png", noise(8, 8, 3))
     (failure,) = Predictor(Channels()).predict_files(tmp_path / "in", tmp_path / "out")
@@ -166,7 +166,7 @@ def full_disk(monkeypatch):
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
+def test_a_full_disk_keeps_and_counts_finished_results(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
     with pytest.raises(ConfigError) as caught:
@@ -179,7 +179,7 @@ def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path):
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_does_not_hide_what_could_not_be_read_before(tmp_path):
+def test_a_full_disk_does_not_hide_earlier_failures(tmp_path):
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", noise(8, 8, 3))
     (tmp_path / "in" / "1.png").write_bytes(b"no image")

@@ -19,7 +19,7 @@ from unetzoo.errors import ConfigError, DataError, ImageDecodeError, PairingErro
 from unetzoo.inference import Predictor
 
 
-def test_a_list_goes_on_without_what_is_missing(tmp_path):
+def test_a_list_is_predicted_without_missing_files(tmp_path):
     path = save(tmp_path / "a.png", noise(5, 6, 3))
     failures = Predictor(Channels()).predict_files([tmp_path / "none.png", path], tmp_path / "out")
     assert [type(error) for error in failures] == [ImageDecodeError] and "no such file" in str(failures[0])
@@ -40,7 +40,7 @@ def test_a_file_named_in_several_ways_is_one_image(tmp_path, monkeypatch):
     assert told == [(1, 1, None)]
 
 
-def test_links_that_lead_nowhere_are_told(tmp_path):
+def test_broken_links_are_reported(tmp_path):
     save(tmp_path / "in" / "a.png", noise(5, 6, 3))
     (tmp_path / "in" / "b.png").symlink_to("gone.png")
     (tmp_path / "in" / "folder.png").mkdir()

@@ -67,7 +67,7 @@ def test_targets_of_any_size(tmp_path, suffix, size):
 
 @pytest.mark.parametrize("blend", ["exact", "constant", "gaussian"])
 @pytest.mark.parametrize("tta", [None, "flips", "d4"])
-def test_the_answer_is_that_of_predict(tmp_path, blend, tta):
+def test_the_output_equals_that_of_predict(tmp_path, blend, tta):
     net, image = small(), random_image(150, 131)
     options = {"tile": (64, 72), "blend": blend, "tta": tta}
     predict_to(net, image, tmp_path / "out.npy", probabilities=tmp_path / "p.npy", **options)
@@ -178,7 +178,7 @@ def test_going_on_after_an_interruption(tmp_path, monkeypatch, blend, suffix):
     assert {p.name for p in tmp_path.iterdir()} == {once.name, path, "p.npy", "once_p.npy"}
 
 
-def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_finished_rows(tmp_path, monkeypatch):
     net, image = small(), random_image(300, 61)
     put = resumable_writer._put
 
@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     assert agree(np.load(tmp_path / "out.npy"), classes_of(net, image))
 
 
-def test_no_room_is_said_before_any_work(tmp_path, monkeypatch):
+def test_missing_space_is_reported_before_any_work(tmp_path, monkeypatch):
     def refuse(file, start, size):
         raise OSError(28, "No space left on device")
 

@@ -82,7 +82,7 @@ def killed(net, image, folder, life, monkeypatch, resume=False):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_it_goes_on_wherever_it_was_killed(tmp_path, monkeypatch, net, image, whole, after):
+def test_it_resumes_after_a_kill_at_any_point(tmp_path, monkeypatch, net, image, whole, after):
     for step in range(1, 100):
         folder = tmp_path / str(step)
         folder.mkdir()

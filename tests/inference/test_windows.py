@@ -134,7 +134,7 @@ def test_a_side_that_covers_the_canvas_needs_no_core():
 
 
 @pytest.mark.parametrize("tile", [0, -5, True, 2.5, "64", (64,), (64, 64, 64), (64, 0), (64, None)])
-def test_what_is_no_tile_is_refused(tile):
+def test_invalid_tiles_are_refused(tile):
     with refused(ConfigError, found=repr(tile)):
         plan_windows(PAPER, (50, 50), tile=tile)
 
@@ -205,7 +205,7 @@ def test_geometries_hold_for_thousands_of_sizes(name, config):
 
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS, ids=str)
-def test_networks_do_what_their_geometry_says(name, config):
+def test_networks_agree_with_their_geometry(name, config):
     torch.manual_seed(0)
     net = unetzoo.build(name, in_channels=1, classes=2, encoder_channels=(2, 2, 2), **config).eval()
     geometry = net.geometry

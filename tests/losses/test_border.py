@@ -91,7 +91,7 @@ def test_class_weights_are_added_not_multiplied():
     torch.testing.assert_close(BorderCELoss(class_weights=[0.5, 2.0, 3.0])(output, target), expected)
 
 
-def test_what_does_not_count_is_no_cell():
+def test_ignored_pixels_are_no_cell():
     output = torch.randn(1, 1, 1, 4, generator=torch.Generator().manual_seed(0))
     plain = BCELoss()(output[..., :3], torch.tensor([[[1, 0, 0]]]))
     torch.testing.assert_close(BorderCELoss(ignore_index=255)(output, torch.tensor([[[1, 0, 0, 255]]])), plain)

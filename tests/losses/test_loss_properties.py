@@ -104,7 +104,7 @@ def test_images_have_no_order(case, seed):
 @pytest.mark.parametrize("case", LABELED, ids=ids)
 @given(seed=seeds, share=st.floats(0.0, 1.0))
 @few
-def test_what_is_ignored_has_no_say(case, seed, share):
+def test_ignored_pixels_have_no_effect(case, seed, share):
     loss = build(case, ignore_index=IGNORE)
     output, target = make(case, (2, 5, 6), seed, torch.float64)
     generator = torch.Generator().manual_seed(seed)

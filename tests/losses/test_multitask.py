@@ -86,7 +86,7 @@ def test_a_plain_tensor_is_the_mask(batch):
     torch.testing.assert_close(terms["jaccard"], JaccardLoss("multiclass", ignore_index=255)(logits, **given))
 
 
-def test_keywords_of_the_table_win_over_what_is_handed_down():
+def test_keywords_of_the_table_override_inherited_ones():
     table = {"dice": {"mode": "multilabel", "ignore_index": 7}, "bce": 1.0}
     loss = MultiTaskLoss({"mask": table}, num_classes=3, ignore_index=255)
     dice, bce = (term.loss for term in loss._terms)
@@ -232,7 +232,7 @@ class Whole(torch.nn.Module):
         return {"near": sum((part - target).abs().mean() for part in parts), "flat": batch["weight"].mean()}
 
 
-def test_a_loss_with_terms_of_its_own_gets_the_whole_output_and_batch(batch):
+def test_a_loss_with_terms_receives_the_whole_output_and_batch(batch):
     logits = torch.randn(2, 2, 1, 4, 4)
     output, target = Sides(logits[0], logits[1]), batch["mask"].float()[:, None]
     near = [(part - target).abs().mean() for part in logits]
@@ -243,7 +243,7 @@ def test_a_loss_with_terms_of_its_own_gets_the_whole_output_and_batch(batch):
         torch.testing.assert_close(terms["Whole/flat"], batch["weight"].mean())
 
 
-def test_terms_of_its_own_are_weighted_as_others_are(output, batch, monkeypatch):
+def test_terms_of_such_a_loss_are_weighted(output, batch, monkeypatch):
     monkeypatch.setattr(LOSSES, "_local", {})
     LOSSES.register("whole")(lambda: Whole())
     heads = {"mask": {"whole": 0.25, "bce": 1.0}, "depth": {"l1": 2.0}}
@@ -268,7 +268,7 @@ def test_one_multitask_loss_is_a_part_of_another(output, batch):
         MultiTaskLoss({"mask": signed, "depth": {"l1": 1.0}}, weighting="uncertainty")
 
 
-def test_terms_have_one_name_whatever_else_the_network_answers(output, batch):
+def test_names_of_terms_do_not_depend_on_other_outputs(output, batch):
     """So that a network with more outputs in training than in evaluation has one curve of each."""
     loss = MultiTaskLoss({"mask": {"bce": 1.0}})
     assert list(loss.terms(output, batch)) == list(loss.terms(output.mask, batch)) == ["bce"]

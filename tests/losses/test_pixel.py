@@ -167,7 +167,7 @@ def test_focal_normalized_is_smps_sum_and_survives_certainty():
     assert 0 < loss < 1e-19 and sure.grad is not None and sure.grad.isfinite().all()
 
 
-def test_focal_normalized_does_not_see_what_is_ignored():
+def test_normalized_focal_excludes_ignored_pixels():
     """Counted pixels all sure and right, an ignored one sure and wrong: its factor is e²⁰⁰ times theirs."""
     logits = torch.tensor([[[[100.0, 100.0, -100.0]]]], requires_grad=True)
     for target, weight in (([1, 1, 255], None), ([1, 1, 1], torch.tensor([[[1, 1, 0]]]))):
@@ -215,6 +215,6 @@ def test_focal_of_probabilities_at_0_and_1_is_finite_and_ignores_nan():
 
 
 @pytest.mark.parametrize("wrong", [{"reduction": "none"}, {"reduction": "sum", "normalized": True}, {"eps": 0.0}])
-def test_focal_refuses_what_gives_no_scalar(wrong):
+def test_focal_refuses_reductions_that_give_no_scalar(wrong):
     with pytest.raises(ConfigError):
         FocalLoss("binary", **wrong)

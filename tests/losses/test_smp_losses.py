@@ -113,7 +113,7 @@ def test_focal_with_multilabel_cannot_ignore_pixels():
     assert caught.value.subject == "ignore_index" and "focal" in caught.value.hint
 
 
-def test_they_stand_in_a_recipes_table():
+def test_they_can_be_used_in_a_recipe():
     loss = LOSSES.build("multitask", heads={"mask": {"smp-focal": 0.5, "smp-dice": {"weight": 0.5, "smooth": 1.0}}})
     output, target = pair("binary")
     focal, dice = smp.losses.FocalLoss("binary"), smp.losses.DiceLoss("binary", smooth=1.0)

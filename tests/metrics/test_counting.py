@@ -155,7 +155,7 @@ class Blindfold(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_the_blindfold_sees_what_it_should():
+def test_the_synchronization_guard_catches_reads():
     for look in (lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x[x > 0], torch.unique, torch.bincount):
         with pytest.raises(AssertionError), Blindfold():
             look(torch.ones(3, dtype=torch.int64))

@@ -95,7 +95,7 @@ def test_no_valid_pixel():
     assert scores.pop("pixels") == 0 and all(math.isnan(value) for value in scores.values())
 
 
-def test_what_is_not_finite_is_reported_late():
+def test_nonfinite_values_are_reported_by_compute():
     output, target = torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
     for place, error, message in ((output, NonFiniteError, "predicted"), (target, DataError, "true")):
         kept = place[0, 0, 0, 0].item()

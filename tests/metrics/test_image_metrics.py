@@ -46,7 +46,7 @@ def test_ssim_of_nearly_flat_images():
     assert metric.compute()["ssim"] == pytest.approx(np.mean(expected), abs=1e-9)
 
 
-def test_ssim_sees_windows_of_valid_pixels_alone():
+def test_ssim_uses_only_windows_of_valid_pixels():
     output, target = images(2, size=(40, 30), count=2)
     valid = torch.ones(2, 40, 30, dtype=torch.bool)
     valid[0, 17, 12], valid[1, :8], valid[1, 30, 29] = False, False, False

@@ -125,7 +125,7 @@ def test_batches_and_processes_add_up(name, seed, count, processes):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_answer_is_flat_floats_and_repeatable(name):
+def test_the_output_is_flat_floats_and_repeatable(name):
     metric = counted(name, batch_of(name, 2))
     scores = metric.compute()
     assert all(isinstance(key, str) and type(value) is float for key, value in scores.items())

@@ -51,7 +51,7 @@ def test_the_tables_hold_every_score():
     assert f"{scores['image/iou/class number 0']:.4f}" in lines["class number 0"]
 
 
-def test_the_baseline_stands_beside():
+def test_the_baseline_is_in_its_own_column():
     scores, baseline = {"miou": 0.5, "iou/a": 0.25, "f1/a": 0.4}, {"miou": 0.125, "iou/a": 0.0625, "f1/a": 0.1}
     text = printed(scores, baseline)
     assert "0.1250" in text and "0.0625" in text and "0.1000" not in text
@@ -86,7 +86,7 @@ def test_the_confusion_figure(classes):
     assert 4 < width < 30 and 3 < height < 30
 
 
-def test_figures_say_what_is_not_defined():
+def test_figures_mark_undefined_scores():
     metric = filled(5, groups={"pair": (1, 2)})
     scores = metric.compute()
     figure = class_figure(scores, metric.names, ["pair"])
@@ -124,7 +124,7 @@ def test_the_multilabel_figure_shows_both_rates():
     assert np.allclose(drawn, [[0.75, 0.1], [np.nan, 0.0]], equal_nan=True)
 
 
-def test_what_cannot_be_reported(tmp_path):
+def test_reports_that_cannot_be_written(tmp_path):
     metric = SegmentationMetric(num_classes=2)
     metric.update(torch.tensor([[[0]]]), torch.tensor([[[7]]]))
     with pytest.raises(LabelRangeError):

@@ -76,7 +76,7 @@ def test_a_person_can_read_it(tmp_path):
     assert content["confusion"] == [filled("named").confusion.tolist()] and content["ignored"] == [6]
 
 
-def test_what_is_wrong_is_not_saved(tmp_path):
+def test_invalid_counts_are_not_saved(tmp_path):
     metric = SegmentationMetric(num_classes=2)
     metric.update(torch.tensor([[[0]]]), torch.tensor([[[7]]]))
     with pytest.raises(LabelRangeError):
@@ -111,7 +111,7 @@ def test_other_files_are_refused(tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_damage_gives_our_errors_alone(data, tmp_path_factory):
+def test_damaged_files_raise_only_our_errors(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     filled("everything").save(path)
     raw = bytearray(path.read_bytes())

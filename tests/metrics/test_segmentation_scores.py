@@ -80,7 +80,7 @@ def test_averages_are_scikit_learns(classes):
     assert scores["fwiou"] == pytest.approx((share * [scores[f"iou/{k}"] for k in range(classes)]).sum())
 
 
-def test_every_average_says_over_how_many_classes():
+def test_every_average_has_its_number_of_classes():
     """Four classes: 0 and 1 in both, 2 in the truth alone, 3 nowhere."""
     predicted, truth = torch.tensor([[[0, 0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 2]]])
     scores = scored(predicted, truth, num_classes=4)
@@ -96,7 +96,7 @@ def test_every_average_says_over_how_many_classes():
 
 @pytest.mark.parametrize("empty", ["nan", 0, 1])
 @pytest.mark.parametrize("as_logits", [False, True])
-def test_images_alone(empty, as_logits):
+def test_scores_per_image(empty, as_logits):
     predicted, truth = noisy(4, shape=(5, 4, 5))
     truth[0][truth[0] == 2] = predicted[0][predicted[0] == 2] = 1  # class 2 is not in image 0
     truth[1] = 255  # image 1 does not count at all
@@ -125,7 +125,7 @@ def test_images_alone(empty, as_logits):
     assert scores["miou"] == scored(predicted, truth, num_classes=4, ignore_index=255, empty=empty)["miou"]
 
 
-def test_images_alone_when_there_are_none():
+def test_scores_per_image_without_images():
     scores = SegmentationMetric(num_classes=3, per_image=True).compute()
     assert scores["image/count"] == 0 and math.isnan(scores["image/miou"]) and math.isnan(scores["image/iou/1"])
 
@@ -244,7 +244,7 @@ def test_the_published_scores_are_of_this_kind(published):
     assert scores["f1"] == pytest.approx(dice, abs=2e-3) and scores["iou"] == pytest.approx(iou, abs=3e-3)
 
 
-def test_answering_nothing_is_18_of_19_right():
+def test_predicting_nothing_is_18_of_19_correct():
     truth = torch.randint(0, 19, (1, 8, 8), generator=torch.Generator().manual_seed(0))
     scores = scored(torch.zeros(1, 19, 8, 8), truth, num_classes=19, one_vs_rest=0.5)
     assert scores["one_vs_rest/accuracy"] == pytest.approx(18 / 19)

@@ -55,7 +55,7 @@ def test_a_continuum_of_brightness_is_one_kind(tmp_path):
     assert surveyed(draw(tmp_path, 20, light=lambda n: 20 + 7 * n)).kinds == (1.0,)
 
 
-def test_the_survey_notices_what_is_above(tmp_path):
+def test_the_survey_recognizes_which_side_is_up(tmp_path):
     draw(tmp_path)
     for path in (tmp_path / "images").iterdir():
         image = np.asarray(Image.open(path)).copy()

@@ -26,7 +26,7 @@ def test_round_trip_and_pruning(tmp_path):
     assert checkpoint.latest(tmp_path).tensors["model"]["w"].max() == 30
 
 
-def test_a_step_saved_twice_leaves_the_first_alone(tmp_path):
+def test_saving_a_step_twice_keeps_the_first_checkpoint(tmp_path):
     first = checkpoint.save(tmp_path, 7, content(1))
     second = checkpoint.save(tmp_path, 7, content(2))
     assert [p.name for p in checkpoint.found(tmp_path)] == ["step-000007", "step-000007-1"]

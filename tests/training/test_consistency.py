@@ -53,7 +53,7 @@ class Sizes:
 
 
 @pytest.mark.parametrize("key", NETWORKS)
-def test_evaluation_scores_what_predict_delivers_at_every_size(key):
+def test_evaluation_scores_the_output_of_predict_at_every_size(key):
     net = network(key)
     stride = net.geometry.stride
     data = Sizes(3 * stride, net.in_channels)
@@ -168,7 +168,7 @@ def test_the_run_folder_of_a_trainer_is_a_run_folder(tmp_path):
     assert caught.value.subject == tmp_path
 
 
-def test_what_the_data_do_not_tell_stays_unknown(tmp_path):
+def test_facts_that_the_data_lack_stay_unknown(tmp_path):
     trainer = make(out=tmp_path, epochs=1)
     trainer.fit(Squares(4), Squares(2))
     bundle = load_run(tmp_path)

@@ -50,7 +50,7 @@ def test_a_fast_recipe_trains_on_its_twin(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES.names())
-def test_what_fast_changes_stands_in_the_resolved_recipe(name):
+def test_the_resolved_recipe_contains_the_changes_of_fast(name):
     written = tomllib.loads(RECIPES.get(name).read_text())
     changes = flat(written.pop("fast"))
     root = [] if name == "demo" else ["data.root=somewhere"]
@@ -113,7 +113,7 @@ def test_on_the_command_line(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["isbi2012", "carvana-hq", "composites"])
-def test_what_twin_advises_to_try_works(tmp_path, monkeypatch, layout):
+def test_the_command_suggested_by_twin_works(tmp_path, monkeypatch, layout):
     monkeypatch.chdir(tmp_path)
     advice = unetzoo("twin", layout, "drawn").splitlines()[-1]
     assert advice.startswith("try it: unetzoo train ") and " --fast " in advice

@@ -50,7 +50,7 @@ def seen(workers, epochs=2, seed=3):
     return rows
 
 
-def test_samples_depend_on_seed_epoch_and_index_alone():
+def test_samples_depend_only_on_seed_epoch_and_index():
     first = seen(workers=0)
     torch.manual_seed(99)
     assert seen(workers=2) == first
@@ -60,7 +60,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone():
     assert sorted(i for i, _ in first[0]) == [str(i) for i in range(7)]
 
 
-def test_making_an_iterator_leaves_the_global_stream_alone():
+def test_making_an_iterator_keeps_the_global_random_state():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     seen(workers=0)

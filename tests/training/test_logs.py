@@ -137,7 +137,7 @@ def test_images_are_drawn_at_the_threshold_of_the_metric(threshold, label, monke
     assert list(shown.seen) == ["s0", "s1"]
 
 
-def test_tensorboard_forgets_what_a_killed_run_told_of_steps_that_are_done_again(tmp_path):
+def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path):
     for first, values in ((0, {2: 0.1, 4: 0.2, 6: 0.3}), (4, {6: 0.5})):
         board, trainer = TensorBoard(tmp_path), SimpleNamespace(steps=first, out=None, metrics={}, labels=None)
         board.on_begin(trainer)

@@ -137,7 +137,7 @@ def test_not_one_sample_fits():
         make_small(batch_transform=exhaust).fit(Augmented())
 
 
-def test_several_processes_do_not_shrink_alone(tmp_path):
+def test_processes_shrink_their_batches_together(tmp_path):
     trainer = make_small(tmp_path, net=Limited(), epochs=2, batch_size=4, accumulate=1, batch_transform=At(7, fill_up))
     trainer.world, trainer.train_step.several = 2, True
     trainer._summed = trainer.train_step.reduce = lambda part: part
@@ -152,7 +152,7 @@ def fill_up(batch):
     Card.limit = 2
 
 
-def test_evaluation_goes_on_in_parts_with_the_same_scores():
+def test_evaluation_in_parts_gives_the_same_scores():
     Card.where = "evaluation"
     trainer = make_small(net=Limited(), batch_size=8)
     data = Augmented(11, seed=3)

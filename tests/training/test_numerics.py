@@ -177,7 +177,7 @@ def test_the_host_waits_for_no_step(optimizer):
     assert reads(40) == reads(8) <= 2  # an iterator's own
 
 
-def test_what_a_run_that_broke_off_has_found_does_not_end_the_next():
+def test_findings_of_an_aborted_run_do_not_end_the_next():
     class CrashError(Exception):
         pass
 

@@ -64,7 +64,7 @@ def test_accumulation_clipping_and_ema_equal_a_loop_by_hand():
             torch.testing.assert_close(a.detach(), b.detach(), rtol=2e-5, atol=1e-7)
 
 
-def test_the_running_mean_is_what_is_evaluated_and_saved(tmp_path):
+def test_the_running_mean_is_evaluated_and_saved(tmp_path):
     trainer = make(out=tmp_path, ema=0.5, epochs=1)
     row = trainer.fit(Squares(), Squares(4, seed=1))[0]
     saved = unetzoo.from_pretrained(tmp_path / "best").state_dict()
@@ -185,7 +185,7 @@ def test_the_compiled_forward_is_the_one_that_trains(monkeypatch):
     assert calls == [(4, 1, 32, 32)] * 2  # training alone
 
 
-def test_a_batch_transform_acts_in_training_alone():
+def test_a_batch_transform_is_used_only_in_training():
     trainer = make_small(epochs=1, batch_transform=lambda batch: {**batch, "mask": torch.zeros_like(batch["mask"])})
     fit(trainer)
     assert trainer.metrics["mask"].confusion.sum(1)[1] > 0  # validation still holds squares
@@ -289,7 +289,7 @@ def test_optimizers_that_cannot_be_are_refused(name, options):
         make_optimizer(plain(), name, **options)
 
 
-def test_what_does_not_fit_together_is_found_before_any_step(tmp_path):
+def test_contradictions_are_found_before_the_first_step(tmp_path):
     with pytest.raises(ConfigError) as caught:
         make_small(tmp_path, monitor="val/los").fit(Augmented(), Augmented(2))
     assert "val/loss" in caught.value.hint

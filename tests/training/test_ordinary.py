@@ -130,7 +130,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_work_is_refused_before_the_first_step(what, tmp_path):
+def test_impossible_arguments_are_refused_before_the_first_step(what, tmp_path):
     error, given = REFUSED[what]
     with pytest.raises(error) as caught:
         run(out=tmp_path / "run", **given())
@@ -264,7 +264,7 @@ def test_a_share_is_cut_to_whole_batches(tmp_path):
     assert len({*seen[2:10]}) == 8
 
 
-def test_what_changes_no_result_may_change_when_a_run_goes_on(tmp_path):
+def test_settings_that_change_no_result_may_change_on_resume(tmp_path):
     fit(make_small(tmp_path, epochs=2, patience=1, monitor="train/loss", mode="max", workers=0))
     longer = make_small(tmp_path, epochs=4, patience=9, keep=5, checkpoint_steps=2, workers=1, monitor="train/loss",
                         mode="max")  # fmt: skip

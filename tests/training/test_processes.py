@@ -58,7 +58,7 @@ def test_two_processes_train_one_network_and_count_each_sample_once(tmp_path):
     assert sum(map(sum, first["confusion"])) == 7 * 32 * 32
 
 
-def test_two_processes_do_what_one_does(tmp_path):
+def test_two_processes_give_the_result_of_one(tmp_path):
     names = ["counts", "averaged", "poisoned", "interrupted", "thawed"]
     first, second = run_scenarios(tmp_path, names, processes=2, most=7)
     (tmp_path / "most").write_text("7")

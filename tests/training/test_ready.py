@@ -53,7 +53,7 @@ def test_moves_that_nothing_makes_are_our_error():
         make().evaluate(Raw(transform=MOVE))
 
 
-def test_sizes_that_differ_name_what_would_help():
+def test_the_error_for_different_sizes_names_a_fix():
     def batches(data):
         return list(make_loader(data, batch_size=4, seed=0, workers=0, rank=0, world=1, train=True))
 

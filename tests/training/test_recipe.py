@@ -131,7 +131,7 @@ def test_mistakes_are_named_before_any_work(tmp_path, sets, error, says):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_component_exchanged_by_name_alone_is_told_how_to_exchange_it(tmp_path, exchanged, whole, others):
+def test_replacing_only_the_name_of_a_component_names_the_whole_override(tmp_path, exchanged, whole, others):
     path = write(tmp_path, BASE + """
         [optimizer]
         name = "sgd"

@@ -160,7 +160,7 @@ def test_names_that_try_to_be_html_stay_text():
     ],
     ids=range(9),
 )
-def test_whatever_the_run_the_page_stands(more):
+def test_the_page_is_written_for_every_kind_of_run(more):
     check(render(report(**more)))
 
 
@@ -222,7 +222,7 @@ def marks(chart):
     return [(float(use["x"]), float(use["y"]), use["text"]) for use in parsed.all("use") if use["text"]], parsed
 
 
-def test_a_curve_lies_where_its_values_say():
+def test_a_curve_is_at_the_position_of_its_values():
     points, parsed = marks(Chart("Loss", {"train/loss": [0.0, 1.0, 0.5, math.nan, 0.25, math.nan]}))
     heights, steps = np.array([y for _, y, _ in points]), np.diff([x for x, _, _ in points])
     assert (heights[0] - heights) / (heights[0] - heights[1]) == pytest.approx([0, 1, 0.5, 0.25], abs=1e-3)
@@ -232,7 +232,7 @@ def test_a_curve_lies_where_its_values_say():
     assert {"0.2", "1", "epoch"} <= {text["text"].strip() for text in parsed.all("text")}
 
 
-def test_a_logarithmic_curve_lies_where_its_values_say():
+def test_a_logarithmic_curve_is_at_the_position_of_its_values():
     points, parsed = marks(Chart("Loss", {"a": [100.0, 10.0, 1.0]}, log=True))
     steps = np.diff([y for _, y, _ in points])
     assert steps[0] == pytest.approx(steps[1], abs=1e-3) and steps[0] > 0

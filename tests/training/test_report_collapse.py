@@ -23,7 +23,7 @@ ROAD = Collapse("'road'", 0.9)
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.lists(st.integers(0, 3000), min_size=4, max_size=4), min_size=4, max_size=4), st.integers(0, 3))
-def test_one_class_is_what_the_predicted_pixels_say(rows, dominant):
+def test_a_single_class_is_recognized_from_predicted_pixels(rows, dominant):
     counts = np.array(rows)
     counts[:, [c for c in range(4) if c != dominant]] //= 500
     found = class_collapse(torch.from_numpy(counts), "abcd")
@@ -36,7 +36,7 @@ def test_one_class_is_what_the_predicted_pixels_say(rows, dominant):
         assert found is None
 
 
-def test_what_is_no_collapse():
+def test_useful_predictions_are_no_collapse():
     assert class_collapse(torch.zeros(3, 3, dtype=torch.int64), "abc") is None  # nothing was counted
     assert class_collapse(torch.tensor([[50, 0], [0, 0]]), "ab") is None  # the truth has one class alone
     rare = torch.tensor([[9990, 0], [9, 1]])  # one pixel in a thousand, a tenth of them found
@@ -77,7 +77,7 @@ def test_a_constant_truth_is_no_collapse():
     assert Spread.of(same, same, torch.zeros(1, 4, 4)).collapse() is None
 
 
-def test_it_is_said_once_a_change_and_not_while_batch_norm_warms_up():
+def test_it_warns_once_per_change_and_not_while_batch_norm_warms_up():
     follower = CollapseTracker()
     assert follower.changes({"mask": ROAD}, 10) == {}
     assert follower.changes({"mask": ROAD}, 20) == {}  # twice in a row, but too early
@@ -100,7 +100,7 @@ def at(**changed):
     return Circumstances(**{"rate": 0.01, "steps": 1000, "mean": 0.4, "deviation": 0.25, "run": "runs/x"} | changed)
 
 
-def test_what_the_numbers_speak_for_comes_first():
+def test_the_most_likely_cause_comes_first():
     assert causes(ROAD, at())[0].startswith("class imbalance ('road' is 90.0 % of the true pixels)")
     even = Collapse("'road'", 0.4)
     assert causes(even, at(steps=20))[0].startswith("the learning rate (0.01): --set optimizer.lr=0.001")
@@ -136,7 +136,7 @@ def events(folder):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_run_on_rare_pixels_says_that_it_collapsed_and_why(tmp_path):
+def test_a_collapsed_run_on_rare_pixels_names_the_cause(tmp_path):
     net = tiny("bnunet", in_channels=1, classes=2, encoder_channels=(4, 4, 4))
     trainer = make(net, out=tmp_path, epochs=4, batch_size=1, optimizer=torch.optim.Adam(net.parameters(), 1e-2))
     text = io.StringIO()
@@ -196,7 +196,7 @@ def test_collapse_and_recovery(tmp_path, at_once):
     assert said == [("collapse", 3), ("recovered", 5)]
 
 
-def test_a_collapse_at_the_very_end_is_said(tmp_path, at_once):
+def test_a_collapse_in_the_last_epoch_is_reported(tmp_path, at_once):
     assert fit(tmp_path, collapsed={3}, epochs=3) == [("collapse", 3)]
 
 
@@ -227,6 +227,6 @@ def test_a_depth_that_is_the_same_everywhere(tmp_path, at_once):
     assert event["head"] == "depth" and "the predicted depth has collapsed to one value, 0.39" in event["said"]
 
 
-def test_without_validation_data_nothing_is_said(tmp_path, at_once):
+def test_without_validation_data_there_is_no_warning(tmp_path, at_once):
     make(out=tmp_path).fit(Squares())
     assert events(tmp_path) == []

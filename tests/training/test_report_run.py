@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     return training.train("demo", TINY, out=folder, progress=False)
 
 
-def test_the_report_of_a_run_tells_what_its_files_tell(run):
+def test_the_report_agrees_with_the_files_of_the_run(run):
     text = (run.out / "report.html").read_text(encoding="utf-8")
     parsed = check(text)
     assert parsed.all("h1")[0]["text"] == "dualunet on composites"

@@ -105,7 +105,7 @@ def test_masks_in_their_colors():
     assert images.colored(np.array([[0, 1]]), one)[0].tolist() == [[0, 0, 0], [255, 255, 255]]
 
 
-def test_planes_share_one_scale_and_what_is_not_finite_is_gray():
+def test_planes_share_one_scale_and_nonfinite_values_are_gray():
     true, predicted = np.array([[0.0, np.nan, 2.0]]), np.array([[1.0, 4.0, np.inf]])
     limits = images.limits_of(true, predicted)
     assert limits == pytest.approx((0.0, 4.0), abs=0.05)
@@ -138,7 +138,7 @@ def test_first_samples_get_files_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "step"), [(20, 1), (12, 1), (10, 2), (7, 2)])
-def test_the_overlay_covers_the_pixels_that_the_output_stands_for(size, step):
+def test_the_overlay_covers_the_pixels_of_the_output(size, step):
     image = np.arange(20 * 20 * 3, dtype=np.uint16).reshape(20, 20, 3)
     ground = samples.covered(image, (size, size), step)
     first = (20 - size * step) // 2
@@ -149,7 +149,7 @@ def test_the_overlay_covers_the_pixels_that_the_output_stands_for(size, step):
     assert samples.covered(image, (21, 21), 1) is None
 
 
-def test_an_overlay_is_half_the_color_and_background_leaves_the_image_as_it_is():
+def test_an_overlay_blends_halves_and_keeps_the_background():
     image = np.full((1, 2, 3), 100, np.uint8)
     shown = images.overlaid(image, np.array([[[0, 0, 0], [200, 0, 50]]], np.uint8))
     assert shown.tolist() == [[[100, 100, 100], [150, 50, 75]]]

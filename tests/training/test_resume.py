@@ -78,7 +78,7 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path):
     assert len(seen) == 1 + 3 * 5
 
 
-def test_a_longer_run_goes_on_and_a_shorter_one_is_refused(tmp_path):
+def test_a_longer_run_resumes_and_a_shorter_one_is_refused(tmp_path):
     fit(make_small(tmp_path / "a", steps=4))
     fit(make_small(tmp_path / "a", steps=7), resume=True)
     rows = [line for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_a_longer_cosine_takes_the_rates_of_its_new_length(tmp_path):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_what_differs_is_named(tmp_path, change, says):
+def test_differing_settings_are_named(tmp_path, change, says):
     fit(make_small(tmp_path, epochs=1))
     other = make_small(tmp_path, epochs=2, **change)
     before = sorted(p.name for p in tmp_path.rglob("*"))

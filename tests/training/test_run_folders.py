@@ -69,7 +69,7 @@ def test_a_refused_start_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_signal_says_what_is_kept_and_how_to_go_on(tmp_path, capsys):
+def test_a_signal_reports_the_checkpoint_and_how_to_resume(tmp_path, capsys):
     import os
     import signal
 

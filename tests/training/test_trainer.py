@@ -231,7 +231,7 @@ def test_training_leaves_forward_as_it_was():
     assert "forward" not in vars(trainer.net)
 
 
-def test_a_network_that_answers_probabilities_is_refused():
+def test_a_network_that_returns_probabilities_is_refused():
     net = tiny("bnunet", in_channels=1, classes=1, activation="sigmoid")
     with pytest.raises(ConfigError, match="leave activation out"):
         make(net)  # a probability is always above the logit threshold 0: every pixel would count as foreground

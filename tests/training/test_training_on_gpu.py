@@ -32,7 +32,7 @@ class Event:
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_what_surrounds_a_step_does_not_wait(clip, monkeypatch):
+def test_code_around_a_step_does_not_synchronize(clip, monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
     net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8))
     mean, accelerator = EMA(net, 0.9), Accelerator(cpu=True)
@@ -96,7 +96,7 @@ def test_state_that_was_made_beforehand_follows_its_parameters(options):
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_state_that_is_in_its_place_is_left_alone(name):
+def test_state_on_the_right_device_is_not_moved(name):
     net = Small()
     optimizer = make_optimizer(net, name)
     for parameter in net.parameters():

@@ -64,7 +64,7 @@ def gpu(monkeypatch):
     batches._side_stream.cache_clear()
 
 
-def test_a_copy_runs_aside_and_the_work_waits_for_it_alone(gpu):
+def test_copies_overlap_with_work_that_waits_only_for_its_own(gpu):
     log, tensor = gpu
     batch = {"image": tensor([1.0]), "id": ["a"]}
     assert transferred(batch, GPU)["id"] == ["a"]
@@ -79,7 +79,7 @@ def test_all_tensors_of_a_batch_share_one_wait(gpu):
     assert [entry[0] for entry in log] == ["copy", "copy", "event", "wait", "used by", "used by"]
 
 
-def test_what_is_on_the_gpu_already_stays_in_the_order_of_the_work(gpu):
+def test_tensors_already_on_the_gpu_stay_on_the_working_stream(gpu):
     log, tensor = gpu
     made_there = type("Made", (Pinned,), {"device": GPU})
     image = tensor([1.0]).as_subclass(made_there)

@@ -105,7 +105,7 @@ def test_a_run_records_it_and_other_runs_say_nothing_of_it(tmp_path):
         ("mask = { bce = 1.0 }\ndepth = { l1 = 1.0 }", "", ConfigError, "no loss"),
     ],
 )
-def test_what_cannot_be_weighed_is_refused(tmp_path, old, new, error, says):
+def test_losses_that_cannot_be_weighted_are_refused(tmp_path, old, new, error, says):
     assert old in RECIPE
     with pytest.raises(error, match=says):
         load_recipe(recipe(tmp_path, RECIPE.replace(old, new, 1)))
