@@ -71,6 +71,8 @@ def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
 
 
 def _labels(name: str, twins: list[str]) -> list[str]:
+    if name == "nnunet":
+        return ["## Labels", "Those of `dataset.json`; a label named `ignore` becomes 255 in loaded masks."]
     if name in ("folder", "csv"):
         numbers = "`names` and `ids` (see [Transforms and label sets](../transforms.md))"
         colors = "[`colors`](../datasets.md#masks-of-colors)"

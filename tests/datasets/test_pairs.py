@@ -166,7 +166,7 @@ def test_label_sets_with_other_values():
         ((IMAGES[0], MASKS[0].astype(float)), DataError, "float64"),
         ((IMAGES[0], IMAGES[0]), DataError, "(24, 32, 3)"),
         ((IMAGES[0], Image.fromarray(IMAGES[0])), ImageDecodeError, "RGB"),
-        ((IMAGES[0] / 255, MASKS[0]), UnsupportedImageError, "float64"),
+        ((IMAGES[0] / 255, MASKS[0]), UnsupportedImageError, "64 bits"),
         ((IMAGES[0][..., :2], MASKS[0]), UnsupportedImageError, "2 channels"),
         ((Image.new("I;16", (32, 24)), MASKS[0]), UnsupportedImageError, "16 bits"),
         ((np.zeros((0, 32, 3), np.uint8), MASKS[0]), DataError, "(0, 32, 3)"),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .isbi2012 import ISBI2012
     from .layout import FileLayout, FilePattern, MaskValues
     from .manifest import Csv
+    from .nnunet import NnUNet
     from .pairs import from_pairs
     from .repeat import RepeatedDataset
     from .stats import statistics
@@ -61,6 +62,7 @@ _LAZY = {
     "Helen": "helen",
     "ISBI2012": "isbi2012",
     "RepeatedDataset": "repeat",
+    "NnUNet": "nnunet",
     "Sample": "base",
     "SegmentationDataset": "base",
     "Transform": "augment",
@@ -100,6 +102,7 @@ __all__ = [
     "Folder",
     "Helen",
     "MaskValues",
+    "NnUNet",
     "RepeatedDataset",
     "Sample",
     "SegmentationDataset",

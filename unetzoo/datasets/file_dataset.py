@@ -9,22 +9,31 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, ImageDecodeError, LayoutError, PairingError
+from ..errors import DataError, ImageDecodeError, LayoutError, PairingError, SizeMismatchError
 from ..images import Pixels, Stored, channel_files, decode_image, read_stored
+from ..images.volumes import volume_shape
 from .archive import data_root
 from .base import Sample, SampleTransform, SegmentationDataset, check_split, seeded_split
-from .files import PathLike, check_same_size, without_missing
+from .files import PathLike, check_same_size, read_mask_slice, without_missing
 from .layout import FileLayout, MaskValues
 from .listing import check_pixels, list_folder, shown, summary
 from .tree import Item, list_files, share_files, sort_files
 
 
 class FileSample(NamedTuple):
-    """A sample on disk: its id, the path of each role, and all label files if each object has its own."""
+    """A sample on disk.
+
+    Args:
+        name: Its id.
+        files: The path of each role.
+        objects: All label files if each object has its own.
+        slice: The number of the slice if the files are volumes.
+    """
 
     name: str
     files: dict[str, Path]
     objects: tuple[Path, ...] = ()
+    slice: int | None = None
 
     @property
     def image(self) -> Path:
@@ -49,7 +58,8 @@ class FileDataset(SegmentationDataset):
         values: The values of label files, if the user declares them.
         transform: `transform(sample, rng) -> sample`, or None.
         pixels: The channels and the range of values of images, or the arguments of `unetzoo.images.Pixels`, e.g.
-            {"channels": 5, "range": [0, 4095]}; by default those of the layout.
+            {"channels": 5, "range": [0, 4095]}; by default those of the layout. With an axis, files are volumes whose
+            slices are the samples; all slices of a volume are in the same split.
         options: Arguments of the subclass for `layouts_for` and `divide`.
 
     Raises:
@@ -92,7 +102,7 @@ class FileDataset(SegmentationDataset):
         if self.splits:
             check_split(split, self.splits, type(self).__name__)
         self.root, self.split = data_root(root), split
-        self.layout = self._choose(self.layouts_for(**options), split)
+        self.layout = self._choose(self.layouts_in(self.root, **options), split)
         declared = Pixels.from_dict(pixels) if isinstance(pixels, Mapping) else pixels
         self.pixels: Pixels = declared or self.layout.pixels or Pixels(1 if self.layout.gray else 3)
         if values is not None:
@@ -106,6 +116,11 @@ class FileDataset(SegmentationDataset):
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
         """The layouts for these arguments; overridden by subclasses with arguments that change them."""
         return cls.layouts
+
+    @classmethod
+    def layouts_in(cls, root: Path, **options: Any) -> tuple[FileLayout, ...]:
+        """The layouts for these arguments and this folder; overridden by subclasses that read it from a file there."""
+        return cls.layouts_for(**options)
 
     @classmethod
     def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
@@ -136,9 +151,11 @@ class FileDataset(SegmentationDataset):
     def load(self, index: int) -> Sample:
         """Decode one sample."""
         sample = self.files[index]
-        image, missing = decode_image(sample.image, self.pixels)
+        image, missing = decode_image(sample.image, self.pixels, sample.slice)
         values = self.layout.values_of(sample.mask.relative_to(self.root).as_posix())
-        if values is not None and values.numbered:
+        if sample.slice is not None:
+            planes = {"mask": read_mask_slice(sample.mask, self.labels, sample.slice, self.pixels.axis)}
+        elif values is not None and values.numbered:
             planes = values.planes(*(sample.objects or (sample.mask,)))
         else:
             planes = {"mask": self.read_labels(sample.mask)}
@@ -148,7 +165,8 @@ class FileDataset(SegmentationDataset):
 
     def read_stored(self, index: int) -> Stored:
         """Read the image of a sample without mapping its range."""
-        return read_stored(self.files[index].image, self.pixels)
+        sample = self.files[index]
+        return read_stored(sample.image, self.pixels, sample.slice)
 
     def _choose(self, layouts: Sequence[FileLayout], split: str | None) -> FileLayout:
         """The first layout whose folders exist.
@@ -192,7 +210,27 @@ class FileDataset(SegmentationDataset):
                               tuple(self.root / path for path in item.files["mask"]) if merges else ())
                    for item in items if item.name in chosen]  # fmt: skip
         check_pixels([sample.image for sample in samples], self.pixels, self.root)
-        return samples
+        return samples if self.pixels.axis is None else self._cut(samples)
+
+    def _cut(self, volumes: Sequence[FileSample]) -> list[FileSample]:
+        """The slices of volumes.
+
+        Raises:
+            SizeMismatchError: Images and labels differ in shape.
+            DataError: A volume cannot be read.
+        """
+        faults, slices = [], []
+        for name, files, *_ in volumes:
+            shapes = [volume_shape(path, self.pixels.axis) for path in (files["image"], files["mask"])]
+            if shapes[0] != shapes[1]:
+                faults.append(f"{files['mask']}: {shapes[1]}, the image {shapes[0]}")
+            slices += [FileSample(f"{name}_{index:03d}", files, slice=index) for index in range(shapes[0][0])]
+        if faults:
+            raise SizeMismatchError(
+                "volumes and their labels differ in shape", subject=self.root, expected="(slices, height, width)",
+                found=summary(faults), hint="find the labels of each volume; none may be resized or cut",
+            )  # fmt: skip
+        return slices
 
     def _refuse_lossy(self, masks: Iterable[str]) -> None:
         """Refuse class indices in JPEG files before any is read."""

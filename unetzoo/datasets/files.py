@@ -14,12 +14,13 @@ from PIL import Image
 
 from ..errors import ImageDecodeError, LabelRangeError, SizeMismatchError
 from ..images.decode import PathLike, opened, our_errors, read_rgba, too_large
-from ..images.reading import read_image
+from ..images.pixels import Pixels
+from ..images.reading import read_image, read_stored
 from ..images.tiff import read_pages
 from ..labels import LabelSpec
 
-__all__ = ["PathLike", "check_same_size", "map_labels", "read_image", "read_mask", "read_rgba", "read_stack",
-           "stack_shape"]  # fmt: skip
+__all__ = ["PathLike", "check_same_size", "map_labels", "read_image", "read_mask", "read_mask_slice", "read_rgba", 
+           "read_stack", "stack_shape"]  # fmt: skip
 
 LOSSY = {"JPEG", "MPO", "JPEG2000"}
 RAW_MODES = {"P", "L", "1", "I;16", "I;16L", "I;16B"}
@@ -73,6 +74,34 @@ def read_values(path: PathLike) -> np.ndarray:
         array = np.asarray(image)
         # Pillow scales 1, 2 and 4 bits to 0…255
         return array // SMALL_GRAYS[packing] if packing in SMALL_GRAYS else array
+
+
+def read_mask_slice(path: PathLike, labels: LabelSpec, index: int, axis: str | None) -> np.ndarray:
+    """Decode a slice of a volume of labels, and map its values to class indices.
+
+    Args:
+        path: A NIfTI file, or a TIFF file whose pages are slices.
+        labels: Declares the value of each class.
+        index: Number of the slice, from 0.
+        axis: The axis along which the volume is cut.
+
+    Shape:
+        Returns (H, W), as `read_mask`.
+
+    Raises:
+        ImageDecodeError: Broken, missing, or a file that cannot contain class indices.
+        LabelRangeError: Undeclared values, with their counts.
+    """
+    subject = f"{os.fspath(path)}, slice {index}"
+    values = read_stored(path, Pixels(1, range="dtype", axis=axis), index).values[..., 0]
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        if (whole != values).any():
+            raise ImageDecodeError("not class numbers", subject=subject, expected="whole numbers",
+                                   found="fractions", hint="save the labels as integers")  # fmt: skip
+        values = whole
+    return map_labels(values, labels, subject)
 
 
 def map_labels(array: np.ndarray, labels: LabelSpec, subject: object) -> np.ndarray:

@@ -58,6 +58,8 @@ class Folder(FileDataset):
             channel, "dtype", "percentile" or "image".
         channel_files: If each channel is in a file of its own: the endings of the stems, e.g. ["_red", "_nir"], or a
             format such as "_{:04d}", counted from 0.
+        axis: If the files are volumes (NIfTI, or TIFF files whose pages are slices): the axis along which they are cut
+            into samples, "x", "y" or "z", the only one for TIFF files. Volumes are divided whole.
         mask_suffix: Suffix of the stems of masks, e.g. "_mask".
         val_fraction: Share of "val" without folders of splits.
         split_seed: Seed of this division.
@@ -108,6 +110,7 @@ class Folder(FileDataset):
         bands: Sequence[int] | None = None,
         range: Any = None,
         channel_files: Sequence[str] = (),
+        axis: str | None = None,
         mask_suffix: str = "",
         val_fraction: float = 0.2,
         split_seed: int = 0,
@@ -116,7 +119,7 @@ class Folder(FileDataset):
         transform: SampleTransform | None = None,
     ) -> None:
         check_reading(val_fraction)
-        pixels = Pixels(channels, bands, range, channel_files)
+        pixels = Pixels(channels, bands, range, channel_files, axis)
         root = data_root(root)
         values = declared_masks(
             "Folder", root, names=names, classes=classes, ids=ids, ignore_ids=ignore_ids, ignore_index=ignore_index,

@@ -6,7 +6,6 @@ docs page of the dataset all use this declaration.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..images import Pixels
+from ..images.decode import split_name
 from ..labels import LabelSpec
 from .annotations import AnnotationFiles
 from .color_masks import read_color_mask
@@ -25,7 +25,7 @@ from .files import map_labels, read_image, read_mask
 from .listing import IMAGE_SUFFIXES
 from .objects import OBJECTS, mask_and_instances, merge_objects, read_numbers
 
-_ANY_IMAGE = r"\.(?i:" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
+_ANY_IMAGE = r"\.(?i:" + "|".join(sorted(re.escape(suffix[1:]) for suffix in IMAGE_SUFFIXES)) + ")"
 _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")
 
 
@@ -217,7 +217,7 @@ class FileLayout:
     def is_misnamed(self, path: str) -> bool:
         """Whether an image is in a folder of samples but fits no pattern."""
         folder, file = posixpath.split(path)
-        image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+        image = split_name(file)[1].lower() in IMAGE_SUFFIXES
         return self.strict and image and bool(self._folders.fullmatch(folder))
 
     def pattern_for(self, path: str) -> str:
@@ -231,7 +231,7 @@ class FileLayout:
     def _expression(self, path: str, suffixes: tuple[str, ...], *, named: bool = True) -> str:
         """The regular expression of a path; without suffixes, any image suffix matches."""
         if not suffixes:
-            path = posixpath.splitext(path)[0]
+            path = path.removesuffix(split_name(path)[1])
         text, place, seen = "", 0, set()
         for found in _FIELD.finditer(path):
             name = found[1]
@@ -249,7 +249,7 @@ class FileLayout:
         if suffixes and not named:
             return text
         if suffixes:
-            return text.removesuffix(re.escape(posixpath.splitext(path)[1])) + "(?i:" + "|".join(
+            return text.removesuffix(re.escape(split_name(path)[1])) + "(?i:" + "|".join(
                 map(re.escape, suffixes)) + ")"  # fmt: skip
         return text + _ANY_IMAGE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
 from ..datasets.listing import IMAGE_SUFFIXES
 from ..datasets.tree import Inventory, Tree, sort_files
+from ..images.decode import split_name
 from ..registry import DATASETS
 from .findings import fitting
 from .manifest import manifests
@@ -222,4 +222,4 @@ def _complete(found: Inventory, layout: FileLayout) -> float:
 
 
 def _is_image(file: str) -> bool:
-    return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+    return split_name(file)[1].lower() in IMAGE_SUFFIXES

@@ -35,6 +35,7 @@ from .recognize import (
 from .report import Report
 from .sheet import Look, draw_sheet, look_into_files
 from .split_building import Options, build_splits, raise_first
+from .volumes import propose_volumes
 
 
 def audit(
@@ -94,13 +95,16 @@ def audit(
         root, dataset = _folder(source, dataset, arguments)
         tree = _listed(root, found)
         name, layout, fits = _chosen(tree, dataset, arguments)
-        if layout.annotations is not None:
-            report, records, look = _audit_annotations(root, name, layout, arguments, splits, found, limit, progress)
+        proposed = propose_volumes(tree, layout, arguments, found) if name == "folder" else {}
+        arguments |= proposed
+        if layout.annotations is not None or _are_volumes(layout, arguments):
+            report, records, look = _audit_by_samples(root, name, layout, arguments, splits, found, limit, progress)
         else:
             folder = FolderAudit(tree, name, layout, arguments, splits, found)
             report, records = folder.run(limit, workers, progress)
             look = look_into_files(root, folder.layout)
         report.source, report.fits = os.fspath(source), fits
+        report.proposal = {**proposed, **(report.proposal or {})} or None
     report.findings = tuple(found)
     if sheet is not None:
         draw_sheet(records, report.labels, found, look, sheet)
@@ -144,14 +148,20 @@ def _chosen(tree: Tree, dataset: str | None, options: dict[str, Any]) -> tuple[s
         return name, manifest_layout(tree, options), fits
     if name == "folder" and not options.keys() & {*USUAL, "channel_files"}:
         layout = likely_folder(tree) or layout
-    return name, layout, fits
+    layouts_in = getattr(DATASETS.get(name), "layouts_in", None)
+    known = layouts_in(tree.root, **options) if layouts_in is not None and layout.labels is None else ()
+    return name, next((one for one in known if one.labels is not None), layout), fits
 
 
-def _audit_annotations(
+def _are_volumes(layout: FileLayout, options: Mapping[str, Any]) -> bool:
+    return options.get("axis") is not None or (layout.pixels is not None and layout.pixels.axis is not None)
+
+
+def _audit_by_samples(
     root: Path, dataset: str, layout: FileLayout, options: dict[str, Any], splits: Mapping[str, Options] | None,
     found: Findings, limit: int | None, progress: Progress | None,
 ) -> tuple[Report, list[Record], Look]:  # fmt: skip
-    """Audit data with annotation files by their samples, and propose the arguments that read them."""
+    """Audit volumes and data with annotation files by their samples, and propose the names of classes."""
     options = {**layout.options, **options}
     built, errors = build_splits(dataset, root, options, splits)
     raise_first(built, errors)
@@ -160,7 +170,7 @@ def _audit_annotations(
             found.add("refused", split, str(error))
     report, records, look = audit_samples(built, found, limit, progress)
     report.dataset, report.options = dataset, options
-    if report.labels is not None and "names" not in options:
+    if layout.annotations is not None and report.labels is not None and "names" not in options:
         report.proposal = {"names": list(report.labels.names)}
     return report, records, look
 

@@ -77,6 +77,20 @@ def our_errors(subject: str) -> Iterator[None]:
         ) from error
 
 
+def split_name(path: PathLike) -> tuple[str, str]:
+    """Split the name of a file into its stem and its suffix, which may be `.nii.gz`.
+
+    Examples:
+        >>> split_name("scans/case_07.nii.gz"), split_name("a.b.png")
+        (('case_07', '.nii.gz'), ('a.b', '.png'))
+    """
+    name = os.path.basename(path)
+    stem, suffix = os.path.splitext(name)
+    if name.lower().endswith(".nii.gz"):
+        stem, suffix = name[:-7], name[-7:]
+    return stem, suffix
+
+
 def too_large(subject: str, found: str) -> ImageTooLargeError:
     """Return the error for an image with more pixels than Pillow's limit."""
     return ImageTooLargeError(

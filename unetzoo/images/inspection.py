@@ -12,6 +12,7 @@ from .decode import PathLike, bits_of, our_errors
 from .pixels import Pixels
 from .reading import array_kind, channel_files
 from .tiff import is_tiff, read_pages
+from .volumes import is_nifti, nifti_header
 
 
 class Kind(NamedTuple):
@@ -38,13 +39,20 @@ class Kind(NamedTuple):
         return f"float{self.bits}" if self.floats else f"{max(self.bits, 8)} bits"
 
 
-def kind_of(path: PathLike) -> Kind:
+def kind_of(path: PathLike, *, volume: bool = False) -> Kind:
     """Read the header of an image file.
+
+    Args:
+        path: The file.
+        volume: Whether the pages of a TIFF file are slices.
 
     Raises:
         ImageDecodeError: Missing or damaged.
     """
     subject = os.fspath(path)
+    if is_nifti(path):
+        found = nifti_header(path)
+        return Kind(found.shape[3], found.dtype.itemsize * 8, found.dtype.kind == "f")
     with our_errors(subject), open(path, "rb") as file:
         array = array_kind(file, subject)
         if array is not None:
@@ -53,7 +61,7 @@ def kind_of(path: PathLike) -> Kind:
         if is_tiff(file):
             pages = [page for page in read_pages(file, subject) if page.is_image]
             page = pages[0]
-            channels = page.samples if len(pages) == 1 else len(pages)
+            channels = page.samples if len(pages) == 1 or volume else len(pages)
             return Kind(channels, page.bits, page.is_float, page.alpha)
         from PIL import Image
 
@@ -73,7 +81,7 @@ def faults_of(paths: Sequence[PathLike], pixels: Pixels) -> list[str]:
     faults: dict[str, str] = {}
     for path in (os.fspath(file) for first in paths for file in channel_files(first, pixels)):
         try:
-            kind = kinds[path] = kind_of(path)
+            kind = kinds[path] = kind_of(path, volume=pixels.axis is not None)
             if not (pixels.converts_colors and kind.bits <= 8):
                 pixels.kept(kind.channels, kind.alpha, kind.bits, path)
             if pixels.range is None and (kind.bits > 8 or kind.floats):

@@ -13,6 +13,7 @@ from ..errors import ConfigError, UnsupportedImageError, did_you_mean
 Pairs = tuple[tuple[float, float], ...]
 Range = Literal["dtype", "percentile", "image"] | Pairs
 FULL_SCALE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}  # of images in arrays, without a declared range
+AXES = ("x", "y", "z")
 NAMED_RANGES = ("dtype", "percentile", "image")
 
 
@@ -34,13 +35,15 @@ class Pixels:
             percentiles of all images of a dataset, which `unetzoo stats` computes. If None, images have 8 bits.
         files: If each channel is in a file of its own: the ending of the stem of each file, e.g. `["_red", "_nir"]`, or
             a format of the number of the channel from 0, e.g. `"_{:04d}"`.
+        axis: If files are volumes (NIfTI, or TIFF whose pages are slices): the axis along which they are cut into
+            images, "x", "y" or "z". TIFF files can only be cut along "z".
 
     Raises:
         ConfigError: Invalid or inconsistent values.
 
     Examples:
         >>> Pixels(bands=[3, 2, 1, 7], range=[0, 4095])
-        Pixels(channels=4, bands=(3, 2, 1, 7), range=((0.0, 4095.0),), files=())
+        Pixels(channels=4, bands=(3, 2, 1, 7), range=((0.0, 4095.0),), files=(), axis=None)
         >>> Pixels(2, files="_{:04d}").files
         ('_0000', '_0001')
     """
@@ -49,6 +52,7 @@ class Pixels:
     bands: Sequence[int] | None = None
     range: Any = None
     files: Sequence[str] = ()
+    axis: str | None = None
 
     def __post_init__(self) -> None:
         bands = None if self.bands is None else _bands(self.bands)
@@ -61,6 +65,8 @@ class Pixels:
             raise _wrong("channels", channels, f"{counts.pop()}, the number of {'bands' if bands else 'files'}")
         if bands and files:
             raise _wrong("bands", list(bands), "no bands if each channel is in a file of its own")
+        if self.axis is not None:
+            check_axis(self.axis)
         for name, value in {"channels": channels, "bands": bands, "files": files}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "range", None if self.range is None else _range(self.range, channels))
@@ -133,6 +139,7 @@ class Pixels:
             "bands": list(self.bands) if self.bands else None,
             "range": [list(pair) for pair in pairs] if isinstance(pairs, tuple) else pairs,
             "files": list(self.files),
+            "axis": self.axis,
         }
 
     @classmethod
@@ -149,6 +156,16 @@ class Pixels:
         return cls(**values)
 
 
+def check_axis(axis: Any) -> None:
+    """Check the name of an axis.
+
+    Raises:
+        ConfigError: It is unknown.
+    """
+    if axis not in AXES:
+        raise _wrong("axis", axis, " | ".join(AXES))
+
+
 def scaled(values: np.ndarray, limits: Pairs) -> np.ndarray:
     """Map values (H, W, C) to float32 in 0…1; values outside the limits are clipped, and NaN becomes 0.
 
@@ -157,11 +174,12 @@ def scaled(values: np.ndarray, limits: Pairs) -> np.ndarray:
         [0.0, 0.25, 1.0]
     """
     low, high = np.array(limits, np.float64).T
-    result = values.astype(np.float32, order="C")
-    if low.any():
-        result -= low.astype(np.float32)
-    result *= (1 / (high - low)).astype(np.float32)
-    np.clip(result, 0, 1, out=result)
+    with np.errstate(all="ignore"):  # NaN and infinity in files of floats
+        result = values.astype(np.float32, order="C")
+        if low.any():
+            result -= low.astype(np.float32)
+        result *= (1 / (high - low)).astype(np.float32)
+        np.clip(result, 0, 1, out=result)
     if values.dtype.kind == "f":
         np.nan_to_num(result, copy=False, nan=0.0)
     return result

@@ -7,6 +7,8 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -14,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageDecodeError, SizeMismatchError, UnsupportedImageError
-from .decode import PathLike, as_channels, deep_colors, opened, our_errors, too_large
+from .decode import PathLike, as_channels, deep_colors, opened, our_errors, split_name, too_large
 from .percentiles import percentiles
-from .pixels import Pixels, scaled
+from .pixels import Pairs, Pixels, scaled
 from .tiff import TiffPage, is_tiff, mask_of, read_pages
+from .volumes import file_state, is_nifti, open_nifti, slice_pages, volume_shape
 
 VALUES = 8  # maximum number of values in an array, relative to the largest number of pixels that Pillow allows
 
@@ -77,15 +80,31 @@ def read_image(path: PathLike, channels: int | Pixels = 3) -> np.ndarray:
     return decode_image(path, channels).image
 
 
-def decode_image(path: PathLike, channels: int | Pixels = 3) -> Decoded:
+def decode_image(path: PathLike, channels: int | Pixels = 3, index: int | None = None) -> Decoded:
     """Decode an image as `read_image` does, and find out where it has no data.
+
+    Args:
+        path: As in `read_image`, or a volume.
+        channels: As in `read_image`; for a volume, a `Pixels` with an axis.
+        index: Number of the slice of a volume. The range "image" is then that of the volume.
 
     Raises:
         ImageDecodeError: As in `read_image`.
         ImageTooLargeError: As in `read_image`.
     """
     pixels = channels if isinstance(channels, Pixels) else Pixels(channels)
-    return _ranged(read_stored(path, pixels), pixels)
+    stored = read_stored(path, pixels, index)
+    if index is not None and pixels.range == "image":
+        subject = os.fspath(path)
+        pixels = replace(pixels, range=_volume_range(subject, pixels, *file_state(subject)))
+    return _ranged(stored, pixels)
+
+
+@lru_cache(maxsize=1024)
+def _volume_range(subject: str, pixels: Pixels, size: int, changed: int) -> Pairs:
+    """The percentiles of a volume."""
+    count = volume_shape(subject, pixels.axis)[0]
+    return percentiles(lambda: (read_stored(subject, pixels, index).values for index in range(count)))
 
 
 def decode_array(values: np.ndarray, pixels: Pixels, subject: str) -> np.ndarray:
@@ -128,8 +147,8 @@ def missing_in(path: PathLike, channels: int | Pixels = 3) -> np.ndarray | None:
     return None
 
 
-def read_stored(path: PathLike, pixels: Pixels) -> Stored:
-    """Read the declared channels of an image without mapping their range.
+def read_stored(path: PathLike, pixels: Pixels, index: int | None = None) -> Stored:
+    """Read the declared channels of an image, or of a slice of a volume, without mapping their range.
 
     Raises:
         ImageDecodeError: As in `read_image`.
@@ -137,8 +156,8 @@ def read_stored(path: PathLike, pixels: Pixels) -> Stored:
     """
     subject = os.fspath(path)
     if not pixels.files:
-        return _read_file(subject, pixels)
-    parts = [_read_file(str(file), pixels) for file in channel_files(path, pixels)]
+        return _read_file(subject, pixels, index)
+    parts = [_read_file(str(file), pixels, index) for file in channel_files(path, pixels)]
     kinds = {(part.values.shape, part.values.dtype.name, part.bits) for part in parts}
     if len(kinds) > 1:
         found = ", ".join(f"{shape[1]}×{shape[0]} of {bits} bits" for shape, _, bits in sorted(kinds))
@@ -158,15 +177,21 @@ def channel_files(path: PathLike, pixels: Pixels) -> list[Path]:
     first = Path(path)
     if not pixels.files:
         return [first]
-    if not first.stem.endswith(pixels.files[0]):
+    stem, suffix = split_name(first)
+    if not stem.endswith(pixels.files[0]):
         raise ImageDecodeError("not the first channel of an image", subject=os.fspath(path),
                                expected=f"a stem that ends in {pixels.files[0]!r}", found=first.name,
                                hint="give the file of the first channel")  # fmt: skip
-    stem = first.stem.removesuffix(pixels.files[0])
-    return [first.with_name(stem + ending + first.suffix) for ending in pixels.files]
+    stem = stem.removesuffix(pixels.files[0])
+    return [first.with_name(stem + ending + suffix) for ending in pixels.files]
 
 
-def _read_file(subject: str, pixels: Pixels) -> Stored:
+def _read_file(subject: str, pixels: Pixels, index: int | None) -> Stored:
+    if index is not None:
+        return _read_slice(subject, pixels, index)
+    if is_nifti(subject):
+        raise UnsupportedImageError("a volume, not an image", subject=subject, expected="the axis of its slices",
+                                    found="NIfTI", hint='declare axis="x", "y" or "z"')  # fmt: skip
     with our_errors(subject), open(subject, "rb") as file:
         array = _read_array(file, subject)
         if array is not None:
@@ -192,6 +217,17 @@ def _read_file(subject: str, pixels: Pixels) -> Stored:
             return _stored(_as_stored(found.image), pixels, subject)
         values = as_channels(found.image, pixels.channels)
     return Stored(values, 8, _missing(pages, values, subject))
+
+
+def _read_slice(subject: str, pixels: Pixels, index: int) -> Stored:
+    if is_nifti(subject):
+        volume = open_nifti(subject)
+        return _stored(volume.read(index, pixels.axis), pixels, subject, volume.stored.dtype.itemsize * 8)
+    from .tiff_source import open_tiff
+
+    with open_tiff(subject, pixels, slice_pages(subject)[index]) as source:
+        _check_depth(source.samples, source.dtype, source.bits, pixels, subject)
+        return Stored(source.whole(), source.bits)
 
 
 def _is_for_pillow(pages: Sequence[TiffPage], pixels: Pixels) -> bool:

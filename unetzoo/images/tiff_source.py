@@ -243,13 +243,14 @@ class TiffSource(ImageSource):
 
 
 @contextmanager
-def open_tiff(path: PathLike, pixels: Pixels | None) -> Iterator[TiffSource]:
+def open_tiff(path: PathLike, pixels: Pixels | None, page: int | None = None) -> Iterator[TiffSource]:
     """Open the image of a TIFF file.
 
     Args:
         path: The file. Several pages are its channels if its metadata (OME, ImageJ) names them so, or if `pixels`
             declares that many channels, other than 1 and 3.
         pixels: The channels that are read; if None, all that are stored.
+        page: Index of the page to read, if the file has several images.
 
     Raises:
         ImageDecodeError: Broken or truncated.
@@ -260,7 +261,9 @@ def open_tiff(path: PathLike, pixels: Pixels | None) -> Iterator[TiffSource]:
         file = tifffile.TiffFile(path, _multifile=False)
     with file:
         numbers = [page.number for page in pages if page.is_image] or [pages[0].number]
-        if len(numbers) > 1 and not _are_channels(file, pixels, len(numbers)):
+        if page is not None:
+            numbers = [page]
+        elif len(numbers) > 1 and not _are_channels(file, pixels, len(numbers)):
             raise DataError(
                 "several images in one file",
                 subject=path,
@@ -268,8 +271,9 @@ def open_tiff(path: PathLike, pixels: Pixels | None) -> Iterator[TiffSource]:
                 found=f"{len(numbers)} pages",
                 hint="save each page as a file of its own; if the pages are channels, declare channels=N or bands=[…]",
             )
+        mask = mask_of(pages) if page is None else None
         with our_errors(str(path)):
-            image = TiffSource(file, numbers, pixels, path, mask_of(pages), pages[numbers[0]].nodata)
+            image = TiffSource(file, numbers, pixels, path, mask, pages[numbers[0]].nodata)
         yield image
 
 

@@ -16,6 +16,7 @@ from .._version import __version__
 from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
 from ..images import Pixels, read_image
+from ..images.decode import split_name
 from ..images.georeference import Georeference
 from ..images.reading import missing_in
 from ..labels import LabelSpec
@@ -30,6 +31,7 @@ from .io_pipeline import io_pipeline
 from .results import DEFAULT_PRODUCTS, Prediction, SegmentationResult, resized
 from .tiling import predict
 from .tta import TTALike
+from .volumes import VolumeResult, is_volume, predict_volume
 from .windows import Blend
 
 if TYPE_CHECKING:
@@ -184,7 +186,8 @@ class Predictor:
                 georeference; 255 where the image has no data); or "all" of these. Products for which the network has no
                 head are skipped. Also "coco"
                 and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
-                as COCO JSON; see `CocoFile`.
+                as COCO JSON; see `CocoFile`. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
+                and "json" are written.
             workers: Number of reader threads, and of writer threads.
             seen: Called after each image, in order, with the number done, the total, and the error or None.
 
@@ -205,16 +208,25 @@ class Predictor:
         check_targets(images, inputs_too, results, self._stem)
         failures: list[DataError] = []
 
-        def read(path: Path) -> np.ndarray:
-            return self._read(path, background_of(path, backgrounds))
+        def read(path: Path) -> np.ndarray | Path:
+            return path if is_volume(path, self.pixels) else self._read(path, background_of(path, backgrounds))
 
-        def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None]) -> None:
+        def work(image: np.ndarray | Path) -> tuple[np.ndarray, Tensor, Tensor | None] | VolumeResult:
+            if isinstance(image, Path):
+                assert self.pixels is not None
+                return predict_volume(image, self.pixels, self.segment)
+            return self._run(image)
+
+        def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None] | VolumeResult) -> None:
+            if isinstance(output, VolumeResult):
+                stem, facts = self._stem(path), self._facts(path, output)
+                return output.write(results.folder, stem, path, facts, results.products)
             result = self._located(self._decided(*output), path)
             results.write(result, self._stem(path), self._facts(path, result))
             for file in files:
                 file.add(path, result)
 
-        pipeline = io_pipeline(images, read, self._run, write, workers=workers)
+        pipeline = io_pipeline(images, read, work, write, workers=workers)
         with results.coco_files(images) as files, closing(pipeline) as outcomes:
             for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
@@ -281,8 +293,8 @@ class Predictor:
         missing = missing_in(path, own or (3 if channels in (3, 6) else 1))
         return replace(result, missing=missing, georeference=Georeference.of(path))
 
-    def _facts(self, path: Path, result: SegmentationResult) -> dict[str, Any]:
-        decision = Decision.of(self.threshold, result.labels, len(result.probabilities), self.mode)
+    def _facts(self, path: Path, result: SegmentationResult | VolumeResult) -> dict[str, Any]:
+        decision = Decision.of(self.threshold, result.labels, result.channels, self.mode)
         settings = {
             "network": self.name,
             "unetzoo": __version__,
@@ -302,14 +314,16 @@ class Predictor:
 
     def _stem(self, path: Path) -> str:
         """The stem of an image's results: that of its file, without the ending of the first channel."""
-        return path.stem.removesuffix(self.pixels.files[0]) if self.pixels and self.pixels.files else path.stem
+        stem = split_name(path)[0]
+        return stem.removesuffix(self.pixels.files[0]) if self.pixels and self.pixels.files else stem
 
     def _first_channels(self, images: list[Path], inputs: object) -> list[Path]:
         """The files of the first channels, if each channel is in a file of its own."""
         if not self.pixels or not self.pixels.files:
             return images
         first, *others = self.pixels.files
-        chosen = [path for path in images if path.stem.endswith(first) or not path.stem.endswith(tuple(others))]
+        stems = [(path, split_name(path)[0]) for path in images]
+        chosen = [path for path, stem in stems if stem.endswith(first) or not stem.endswith(tuple(others))]
         if not chosen:
             raise DataError("no images", subject=inputs, expected=f"files whose stem ends in {first!r}",
                             found=", ".join(path.name for path in images[:8]), hint="check the names")  # fmt: skip

@@ -79,6 +79,11 @@ class SegmentationResult:
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
         return cls(image, label_map, labels, probabilities, plane)
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's output."""
+        return len(self.probabilities)
+
     @cached_property
     def shown(self) -> np.ndarray:
         """One class per pixel; the last label if a pixel has several."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets import celebamask, cityscapes, helen
+from ..datasets import celebamask, cityscapes, helen, nnunet
 from ..datasets.layout import FileLayout, MaskValues
+from ..io import write_text
+from ..labels import LabelSpec
 from .base import RNG, rng_of, save
 from .images import FACE_COLORS, car, complexion, face, membranes, nuclei, paint, street
 from .writing import Drawing, Drawn, Fields, shares
@@ -182,6 +184,22 @@ class Nuclei(Drawing):
         return Drawn(image, numbers)
 
 
+class Cases(Drawing):
+    """Shapes, and the `dataset.json` of nnU-Net."""
+
+    labels = LabelSpec(("background", "disc", "square", "triangle"), ignore_ids=(4,), ignore_index=255,
+                       palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)))  # fmt: skip
+
+    def finish(self, root: Path, layout: FileLayout, samples: list[Fields]) -> None:
+        """`dataset.json`."""
+        assert layout.labels is not None
+        named = zip(layout.labels.names, layout.labels.ids, strict=True)
+        labels = dict(named) | {"ignore": layout.labels.ignore_ids[0]}
+        plan = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": labels, "numTraining": len(samples),
+                "file_ending": ".png"}  # fmt: skip
+        write_text(root / nnunet.PLAN, json.dumps(plan, indent=2) + "\n")
+
+
 DRAWINGS: dict[str, Drawing] = {
     "helen": HelenFaces(),
     "celebamask": CelebAFaces(),
@@ -190,4 +208,5 @@ DRAWINGS: dict[str, Drawing] = {
     "carvana": Cars(size=48),
     "isbi2012": Cells(count=10, size=160),
     "dsb2018": Nuclei(),
+    "nnunet": Cases(),
 }

@@ -92,8 +92,9 @@ def _known(declaring: tuple[tuple[str, type[FileDataset]], ...]) -> dict[str, Tw
     found: dict[str, TwinLayout] = {}
     for dataset, target in declaring:
         drawing = DRAWINGS.get(dataset, Drawing())
-        found |= {layout.name: twin_layout(dataset, target, layout, drawing)
-                  for layout in target.layouts_for() if layout.name and layout.name not in COMPOSITE_TWINS}  # fmt: skip
+        layouts = (replace(layout, labels=layout.labels or drawing.labels) for layout in target.layouts_for()
+                   if layout.name and layout.name not in COMPOSITE_TWINS)  # fmt: skip
+        found |= {layout.name: twin_layout(dataset, target, layout, drawing) for layout in layouts}
     for name, about, values in (
         ("folder", "palette masks with unlabeled outlines", MaskValues(SHAPES)),
         ("folder-binary", "masks of 0 and 255", MaskValues(TWO)),

@@ -11,6 +11,7 @@ import tifffile
 
 from ..datasets.file_dataset import FileDataset, find_items
 from ..datasets.layout import FileLayout, FilePattern, MaskValues
+from ..labels import LabelSpec
 from .base import RNG, Pair, rng_of, save, save_indexed
 from .images import paint, rim, shapes
 
@@ -38,6 +39,8 @@ class Drawing:
         size: Default height of the masks in pixels.
         palette: Whether mask files contain palette indices.
     """
+
+    labels: LabelSpec | None = None  # declared by a file of the data, which `finish` writes
 
     def __init__(self, count: int = 20, least: int | None = None, size: int = 64, *, palette: bool = False) -> None:
         self.count, self.least, self.size, self.palette = count, least, size, palette
