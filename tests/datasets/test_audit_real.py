@@ -16,6 +16,8 @@ SETS = {
     "faces/celebamask_hq": ("celebamask", {"train": 10, "val": 1, "test": 1}),
     "cars/carvana_10": ("folder", {"train": 8, "val": 2}),
     "cars/camvid_car_crops": ("folder", {"train": 220, "val": 26}),
+    "dsb2018": ("dsb2018", {"train": 373, "val": 46, "test": 46}),
+    "dsb2018/raw": ("dsb2018", {"train": 6, "val": 1, "test": 1}),
     "fgbg_depth": ("composites", {"train": 189, "val": 23, "test": 23}),
     "fgbg_depth/composites": ("composites-export", {"train": 13, "val": 1, "test": 1}),
 }

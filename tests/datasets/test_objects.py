@@ -12,6 +12,7 @@ from unetzoo import DATASETS
 from unetzoo.datasets import DSB2018, Csv, Folder, cached
 from unetzoo.datasets.base import MOST_OBJECTS
 from unetzoo.datasets.objects import merge_objects, read_numbers
+from unetzoo.doctor import audit
 from unetzoo.errors import (
     ConfigError,
     DataError,
@@ -22,6 +23,7 @@ from unetzoo.errors import (
     SizeMismatchError,
     UnetzooError,
 )
+from unetzoo.twins import plant, write
 
 RNG = np.random.default_rng(0)
 NUMBERS = np.repeat(np.repeat(RNG.permutation(30).reshape(5, 6), 6, 0), 7, 1)
@@ -259,3 +261,74 @@ def test_a_stream_is_no_place_for_numbers(tmp_path):
     (tmp_path / "b.npy").write_bytes(header.ljust(127) + b"\n")
     with pytest.raises(DataError):
         read_numbers(tmp_path / "b.npy")
+
+
+class TestDoctor:
+    """Numbers of objects are told from classes by their values alone."""
+
+    def write(self, root, draw, save, suffix, count=6):
+        for kind in ("images", "masks"):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            numbers = draw(np.random.default_rng(index))
+            photo = np.random.default_rng(index).integers(0, 256, (*numbers.shape, 3), np.uint8)
+            Image.fromarray(photo).save(root / "images" / f"{index}.png")
+            save(root / "masks" / f"{index}{suffix}", numbers)
+        return root
+
+    @staticmethod
+    def objects(rng, far=1):
+        numbers = np.zeros((60, 80), np.int64)
+        for number in range(1, int(rng.integers(9, 20))):
+            row, column = rng.integers(0, 50), rng.integers(0, 70)
+            box = numbers[row : row + 7, column : column + 7]
+            if not box.any():
+                box[:] = number
+        known = np.unique(numbers)
+        return np.searchsorted(known, numbers) * far
+
+    @staticmethod
+    def classes(rng):
+        return np.repeat(np.repeat(rng.integers(0, 12, (15, 20)), 4, 0), 4, 1)
+
+    @pytest.mark.parametrize(
+        ("save", "suffix"),
+        [
+            (lambda path, n: Image.fromarray(n.astype(np.uint8)).save(path), ".png"),
+            (lambda path, n: Image.fromarray(n.astype(np.uint16)).save(path), ".png"),
+            (lambda path, n: tifffile.imwrite(path, n.astype(np.uint16)), ".tif"),
+            (lambda path, n: tifffile.imwrite(path, n.astype(np.int32)), ".tif"),
+            (lambda path, n: np.save(path, n.astype(np.uint16)), ".npy"),
+        ],
+        ids=["8-bit PNG", "16-bit PNG", "16-bit TIFF", "32-bit TIFF", "array"],
+    )
+    def test_numbers_of_objects_are_proposed(self, save, suffix, tmp_path):
+        root = self.write(tmp_path, self.objects, save, suffix)
+        report = audit(root)
+        assert report.proposal == {"instances": True} and report.dataset == "folder"
+        assert not report.errors and not report.warnings
+        assert not audit(root, "folder", options={"instances": True}).warnings
+        data = Folder(root, **report.proposal)
+        pixels = sum(np.bincount(sample["mask"].ravel(), minlength=2) for sample in data)
+        assert [share.pixels for share in report.classes] == pixels.tolist()
+
+    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+    def test_classes_are_not_taken_for_objects(self, kind, tmp_path):
+        root = self.write(tmp_path, self.classes, lambda path, n: Image.fromarray(n.astype(kind)).save(path), ".png")
+        report = audit(root)
+        assert report.proposal == {"classes": 12} and not report.errors
+
+    def test_numbers_declared_as_classes(self, tmp_path):
+        def save(path, numbers):
+            tifffile.imwrite(path, numbers.astype(np.int32))
+
+        report = audit(self.write(tmp_path, self.objects, save, ".tif"), "folder", options={"classes": 2})
+        (error,) = report.errors
+        assert error.code == "sixteen-bit-mask" and "instances=true" in error.fix
+
+    def test_real_and_planted_overlaps(self, tmp_path):
+        root = write("dsb2018", tmp_path / "data", count=5)
+        assert not audit(root).warnings
+        (changed,) = plant(root, "dsb2018", "overlapping-objects")
+        (warning,) = audit(root).warnings
+        assert warning.code == "overlapping-objects" and warning.cases[0].file == changed.relative_to(root).as_posix()

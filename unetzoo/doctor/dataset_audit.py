@@ -83,6 +83,11 @@ def _record(sample: Any, place: str, split: str | None, labels: LabelSpec | None
     record = Record(
         (place,), split, image_of_array(name, _bytes(image)), [mask_of_array(name, mask)], id=str(sample["id"])
     )
+    if "instances" in sample:
+        numbers = _array(sample["instances"])
+        if numbers is None or numbers.dtype.kind not in "ui" or numbers.shape != mask.shape or numbers.min() < 0:
+            shape = f"{numbers.dtype} {numbers.shape}" if numbers is not None else type(sample["instances"]).__name__
+            found.add("broken-contract", name, f"expected instances as integers ≥ 0 {mask.shape}, found {shape}")
     if labels is not None:
         _check_classes(mask, labels, name, found)
         record.label_map = label_map_of(mask, labels)

@@ -193,7 +193,8 @@ class FolderAudit:
             self.layout = self.layout.with_values(declared)
         for mask in masks:
             if mask.mode == "I" and not (declared and declared.numbered):
-                self.found.add("sixteen-bit-mask", mask.file, f"mode {mask.mode}")
+                code = "unsupported-image" if mask.format == "array" else "sixteen-bit-mask"
+                self.found.add(code, mask.file, f"{mask.bits} bits")
         if declared is not None and declared.numbered:
             for record in records:
                 for facts in (*record.masks, *([record.label_map] if record.label_map else ())):

@@ -16,7 +16,8 @@ from ..borders import renumbered
 from ..datasets.color_masks import COLOR_MODES, color_numbers
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
 from ..datasets.layout import MaskValues
-from ..errors import UnsupportedImageError
+from ..datasets.objects import read_numbers
+from ..errors import UnetzooError, UnsupportedImageError
 from ..images import decode
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 
@@ -195,27 +196,44 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
     """Facts of a mask file, and its values as the dataset reads them; None if it cannot."""
     facts = MaskFacts(file)
     opened = open_image(root, facts, "mask")
-    if opened is None:
-        return facts, None
-    image, packing = opened
     facts.lossy = facts.format in LOSSY
-    if reading.how == "colors":
-        numbers = _shown_colors(image, facts)
+    deep = reading.numbered or reading.labels is None
+    if opened is None:
+        numbers = _deep_numbers(root, facts) if deep else None
+    elif reading.how == "colors":
+        numbers = _shown_colors(opened[0], facts)
     elif reading.how == "numbers" or reading.numbered:
-        numbers = _stored_numbers(image, packing, facts, deep=reading.numbered or reading.labels is None)
+        numbers = _stored_numbers(*opened, facts, deep=deep)
     else:
-        numbers = _shown_numbers(image, facts)
-    if numbers is not None:
-        facts.roughness = roughness(np.asarray(image.convert("L")) if reading.how == "colors" else numbers)
-        if reading.numbered:
-            numbers = _objects(numbers, facts, reading)
-        facts.counts = count_numbers(numbers)
-        if reading.labels is None and (facts.bits > 8 or len(facts.counts) > _FEW_VALUES):
-            facts.pieces = count_pieces(numbers)  # which tells numbers of objects from those of classes
-        facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
-        if reading.how == "thresholded":
-            numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
+        numbers = _shown_numbers(opened[0], facts)
+    if numbers is None:
+        return facts, None
+    grays = numbers if reading.how != "colors" or opened is None else np.asarray(opened[0].convert("L"))
+    facts.roughness = roughness(grays)
+    if reading.numbered:
+        numbers = _objects(numbers, facts, reading)
+    facts.counts = count_numbers(numbers)
+    if reading.labels is None and (facts.bits > 8 or len(facts.counts) > _FEW_VALUES):
+        facts.pieces = count_pieces(numbers)  # which tells numbers of objects from those of classes
+    facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
+    if reading.how == "thresholded":
+        numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
     return facts, numbers
+
+
+def _deep_numbers(root: Path, facts: MaskFacts) -> np.ndarray | None:
+    """The numbers in a file that Pillow cannot decode: an array, or a TIFF of 64 bits."""
+    if facts.fault not in ("not-an-image", "unsupported-image"):
+        return None
+    try:
+        numbers = read_numbers(root / facts.file)
+    except UnetzooError as error:
+        facts.detail = str(error.found or error.what)[:80]
+        return None
+    facts.fault = facts.detail = ""
+    facts.format, facts.mode, facts.bits = "array", "I", numbers.dtype.itemsize * 8
+    facts.size = facts.stored = numbers.shape[1], numbers.shape[0]
+    return numbers
 
 
 def _objects(numbers: np.ndarray, facts: MaskFacts, reading: MaskValues) -> np.ndarray:

@@ -57,7 +57,8 @@ class TiffSource(ImageSource):
         self.file, self.samples = file.filehandle, int(page.samplesperpixel) * len(numbers)
         if page.imagedepth != 1 or page.dtype is None:
             found = f"{page.imagedepth} layers" if page.imagedepth != 1 else f"{page.bitspersample} bits per sample"
-            raise DataError("not a single image of whole bytes", subject=name, found=found)
+            raise DataError("not a single image of whole bytes", subject=name, found=found,
+                            hint="save it as an image of 8, 16 or 32 bits per channel")  # fmt: skip
         self._check_pages(name)
         self.mode: tuple[str, str] | None = None  # Pillow's mode and packing, if colors are converted
         self.kept: list[int] | None = None  # the channels that are read, unless these are all

@@ -150,8 +150,8 @@ def unknown_split(case: Case) -> None:
 def _check_raw(sample: Any, where: str) -> None:
     require(isinstance(sample, dict), f"a dict as {where}", type(sample).__name__)
     require(isinstance(sample.get("id"), str) and sample["id"], f"an id (str) in {where}", repr(sample.get("id")))
-    forms = {"image": ((3,), "u"), "mask": ((2, 3), "iu"), "depth": ((2,), "f"), "valid": ((2,), "b"),
-             "weight": ((2,), "f")}  # fmt: skip
+    forms = {"image": ((3,), "u"), "mask": ((2, 3), "iu"), "instances": ((2,), "iu"), "depth": ((2,), "f"),
+             "valid": ((2,), "b"), "weight": ((2,), "f")}  # fmt: skip
     size = None
     for key, (dimensions, kinds) in forms.items():
         if key not in sample:
@@ -162,7 +162,8 @@ def _check_raw(sample: Any, where: str) -> None:
         right = value.ndim in dimensions and value.dtype.kind in kinds
         if key == "image":
             right = right and value.dtype == np.uint8
-        shapes = {"image": "uint8 (H, W, C)", "mask": "integers (H, W), or (K, H, W) for multilabel"}
+        shapes = {"image": "uint8 (H, W, C)", "mask": "integers (H, W), or (K, H, W) for multilabel",
+                  "instances": "integers (H, W)"}  # fmt: skip
         expected = shapes.get(key, "(H, W)" + (" bool" if key == "valid" else " float32"))
         require(right, f"{key} of {where}: {expected}", f"{value.dtype} {value.shape}")
         own = value.shape[:2] if key == "image" else value.shape[-2:]
