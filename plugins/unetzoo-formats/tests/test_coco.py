@@ -12,6 +12,7 @@ from unetzoo_formats.coco import Coco
 from unetzoo.doctor import audit
 from unetzoo.errors import ConfigError, DataError, LayoutError, PairingError, SizeMismatchError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools' decoding
 BOX = [[10, 10, 40, 10, 40, 30, 10, 30]]
 CATEGORIES = "scratch", "dent"
 INNER = [[20, 15, 30, 15, 30, 25, 20, 25]]
