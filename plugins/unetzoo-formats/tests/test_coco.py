@@ -417,6 +417,9 @@ def test_other_files_are_refused(write):
         with pytest.raises(DataError) as caught:
             Coco(root, annotations="c.json")
         assert str(root / "c.json") in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        Coco(root / "c.json")
+    assert 'annotations="c.json"' in caught.value.hint
     (root / "c.json").unlink()
     with pytest.raises(LayoutError):
         Coco(root)

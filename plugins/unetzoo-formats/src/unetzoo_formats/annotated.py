@@ -111,8 +111,10 @@ class Annotated(SegmentationDataset):
         _check_options(kind, names, ignore, order, val_fraction)
         self.root = data_root(root)
         if not self.root.is_dir():
-            raise DataError("not a folder" if self.root.exists() else "no such folder", subject=self.root,
-                            hint=self.how_to_get)  # fmt: skip
+            hint = (
+                f'root is its folder; set annotations="{self.root.name}"' if self.root.is_file() else "check the path"
+            )
+            raise DataError("not a folder" if self.root.exists() else "no such folder", subject=self.root, hint=hint)
         self.order, self.background, self.instances = order, background, instances
         self.pixels = Pixels(channels, bands, range)
         places = Places(self.root)
