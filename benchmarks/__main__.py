@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME… [--repeats N] [--threads N]`: run the races of benchmarks/NAME.py and store the results.
+"""Run and store the races of benchmarks/NAME.py: `python -m benchmarks NAME… [--repeats N] [--only PATTERN]`.
 
 Each such module has `races() -> Iterator[Race]` and leaves out peers that are not installed.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50 if torch.cuda.is_available() else 15)
     parser.add_argument("--warmup", type=int, help="untimed rounds; by default 2, on a GPU 20")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="PATTERN", help="run the races whose name matches")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}")
@@ -35,11 +38,13 @@ def main() -> None:
     for name in options.names or NAMES:
         races = []
         for race in importlib.import_module(f"benchmarks.{name}").races():
+            if not re.search(options.only, race.name):
+                continue
             with console.status(race.name):
                 races.append(race.run(options.repeats, options.warmup))
             console.print(table(races[-1]))
-            path = harness.save(name, races, "python -m benchmarks " + " ".join(sys.argv[1:]))
-        console.print(f"stored in {path}", soft_wrap=True)
+            path = harness.save(name, races, "python -m benchmarks " + shlex.join(sys.argv[1:]))
+            console.print(f"stored in {path}", soft_wrap=True)
 
 
 def table(result: dict) -> Table:

@@ -1,38 +1,33 @@
-"""Bar charts for the documentation; the same results give the same file, byte by byte."""
+"""The bar chart at the top of the benchmarks page; the same results give the same file, byte by byte."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-LABELS, BARS, LINE, GAP = 300, 360, 20, 34
-OURS, THEIRS, LOST = "#2a6f97", "#a9b4c2", "#c1440e"
+LABELS, BARS, LINE = 480, 300, 24
+OURS, LOST, FAINT = "#2a6f97", "#c1440e", "#888"
 
 
-def bars(record: dict[str, Any]) -> str:
-    """One SVG per result: each race's times relative to the first contender (ours), on its own scale."""
-    parts, y = [], 8
-    for race in record["races"]:
-        y += GAP - LINE
-        parts.append(text(0, y + 12, race["name"], "bold"))
-        y += LINE
-        widest = max(row["ratio_to_first"] for row in race["rows"].values())
-        for place, (name, row) in enumerate(race["rows"].items()):
-            ratio = row["ratio_to_first"]
-            color = OURS if place == 0 else LOST if ratio < 0.95 else THEIRS
-            length = max(1.0, BARS * ratio / widest)
-            parts.append(text(12, y + 13, shortened(name)))
-            parts.append(f'<rect x="{LABELS}" y="{y + 2}" width="{length:.1f}" height="{LINE - 6}" fill="{color}"/>')
-            parts.append(text(LABELS + length + 6, y + 13, f"{ratio:.2f}×"))
-            y += LINE
-    width, height = LABELS + BARS + 70, y + 12
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
-    return "\n".join([f'{head} font-size="12">', '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
+def bars(rows: Sequence[tuple[str, str, float]]) -> str:
+    """One bar for each (work, peer, how many times faster than the peer), on a common scale that ends at 8."""
+    most = min(max((value for *_, value in rows), default=1.0), 8.0)
+    one, parts = LABELS + BARS / most, []
+    for number, (work, peer, value) in enumerate(rows):
+        y = 30 + number * LINE
+        length = BARS * min(value, most) / most
+        parts.append(text(8, y + 14, f"{work} ", f"vs. {peer}"))
+        color = OURS if value >= 0.95 else LOST
+        parts.append(f'<rect x="{LABELS}" y="{y + 2}" width="{length:.1f}" height="{LINE - 7}" fill="{color}"/>')
+        parts.append(text(LABELS + length + 6, y + 14, f"{value:.3g}×"))
+    height = 38 + len(rows) * LINE
+    parts.append(f'<path d="M{one:.1f} 26V{height - 6}" stroke="{FAINT}" stroke-dasharray="3 3"/>')
+    parts.append(text(8, 18, "How many times faster than the peer"))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABELS + BARS + 70} {height}" '
+    head += 'font-family="sans-serif" font-size="13">'
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
 
 
-def text(x: float, y: float, words: str, weight: str = "normal") -> str:
-    return f'<text x="{x:.1f}" y="{y}" font-weight="{weight}" fill="#222">{escape(words)}</text>'
-
-
-def shortened(name: str, longest: int = 44) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+def text(x: float, y: float, words: str, faint: str = "") -> str:
+    rest = f'<tspan fill="{FAINT}">{escape(faint)}</tspan>' if faint else ""
+    return f'<text x="{x:.1f}" y="{y}" fill="#222">{escape(words)}{rest}</text>'

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +32,7 @@ class Goal:
         kind: "faster" (peer over ours, at least), "share" (ours over peer, at most), "difference" (ours − peer, at
             most) or "limit" (ours over the race's limit, at most; the peer is then only a name).
         why: The reason, if it is missed.
+        against: Name of the peer on the page; by default the pattern.
     """
 
     work: str
@@ -43,6 +44,7 @@ class Goal:
     column: str = "ms"
     kind: str = "faster"
     why: str = ""
+    against: str = ""
 
     def limit_text(self) -> str:
         """The limit as text."""
@@ -82,31 +84,39 @@ class Goal:
         return min(values, default=None)
 
 
-WIDE = "wide float32 convolutions take nearly all of the time (× limit), and folding does not make them faster"
+PUBLISHED, SWITCHED = "^(common|MONAI|nnU).*float32$", "^(common|MONAI|nnU).*bf16"
+FASTER = "^(unetzoo|OpenVINO, bf16|OpenVINO, float32|ONNX)"
 CPU = (
-    Goal(
-        "inference, BN-UNet",
-        "inference",
-        "^bnunet",
-        "^unetzoo.optimize$",
-        "^(common.*)?eager$|^common",
-        1.25,
-        why=WIDE,
+    *(
+        goal
+        for name, title in (("bnunet", "BN-UNet"), ("r2unet", "R2U-Net"))
+        for goal in (
+            Goal(
+                f"training step, {title}",
+                "training",
+                f"^{name}",
+                "^unetzoo, bf16$",
+                PUBLISHED,
+                2.4,
+                against="the fastest of the same widths as published",
+            ),
+            Goal(
+                f"training step, {title}",
+                "training",
+                f"^{name}",
+                "^unetzoo, bf16$",
+                SWITCHED,
+                0.95,
+                against="the fastest of them in bf16, channels_last, compiled",
+            ),
+        )
     ),
+    Goal("inference within torch", "inference", "inference$", "^unetzoo", "^eager", 2.0, against="eager float32"),
+    Goal("inference by the faster engine", "inference", "inference$", FASTER, "^eager", 2.2, against="eager float32"),
+    Goal("inference in INT8", "inference", "inference$", "int8$", "^eager", 4.0, against="eager float32"),
     Goal(
-        "inference, R2U-Net",
-        "inference",
-        "^r2unet",
-        "^unetzoo.optimize$",
-        "^(common.*)?eager$|^common",
-        1.25,
-        why=WIDE,
-    ),
-    Goal("train step, BN-UNet", "training", "^bnunet, training step, ", "^unetzoo", "^common", 0.95),
-    Goal("train step, R2U-Net", "training", "^r2unet, training step, ", "^unetzoo", "^common", 0.95),
-    Goal(
-        "peak memory of a train step with save_memory",
-        "training",
+        "peak memory of a training step with save_memory",
+        "memory",
         "with save_memory",
         "^save_memory",
         "^without$",
@@ -140,21 +150,55 @@ CPU = (
         why="checking every label has a cost on noise, where no neighbors are equal; on real label maps it is faster",
     ),
     Goal("metric update from logits", "metrics", "^from logits", "^unetzoo$", "argmax", 3.0),
-    Goal("tiled inference", "tiling", "6144", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.25$", 1.5),
-    Goal("tiled inference", "tiling", "6144", "^unetzoo, exact, tile for", "^MONAI.*overlap 0.5$", 3.0),
+    Goal(
+        "tiled inference",
+        "tiling",
+        "",
+        "^unetzoo, exact, tile for 1GB$",
+        "^MONAI.*overlap 0.25$",
+        1.5,
+        against="MONAI, overlap 0.25, both float32",
+    ),
+    Goal(
+        "tiled inference",
+        "tiling",
+        "",
+        "^unetzoo, exact, tile for 1GB$",
+        "^MONAI.*overlap 0.5$",
+        3.0,
+        against="MONAI, overlap 0.5, both float32",
+    ),
+    Goal(
+        "tiled inference",
+        "tiling",
+        "",
+        "^unetzoo, exact",
+        "^MONAI.*overlap 0.25$",
+        3.0,
+        against="MONAI, overlap 0.25, each as it comes",
+    ),
+    Goal(
+        "tiled inference",
+        "tiling",
+        "",
+        "^unetzoo, exact",
+        "^MONAI.*overlap 0.5$",
+        6.0,
+        against="MONAI, overlap 0.5, each as it comes",
+    ),
     Goal("Trainer", "trainer", "fp32$", "^Trainer$", "^bare loop$", 1.03, kind="share"),
     Goal("composites", "composites", "^a sample", "^composed$", "^Pillow", 5.0),
     Goal("import unetzoo", "imports", "^import", "^import unetzoo$", "^an empty", 50.0, kind="difference"),
     Goal("listing", "imports", "^listing", "list_models", "^entry_points", 10.0, kind="difference"),
 )
-RECIPE, STEP, DICE = "^unetzoo.*recipe$", "training step, ", "^CE \\+ Dice of the batch"
+RECIPE, STEP, DICE = "^unetzoo, bf16, compiled$", "training step, ", "^CE \\+ Dice of the batch"
 CUDA = (
-    Goal("train step", "training", STEP, RECIPE, "^common.*eager$", 2.5),
-    Goal("train step, our recipe on both", "training", STEP, RECIPE, "^common.*recipe$", 1.15),
-    Goal("train step", "training", STEP, RECIPE, "the limit", 1.6, kind="limit"),
+    Goal("training step", "training", STEP, RECIPE, "^common.*float32$", 2.5),
+    Goal("training step, our recipe on both", "training", STEP, RECIPE, "^common.*compiled$", 1.15),
+    Goal("training step", "training", STEP, RECIPE, "the limit", 1.6, kind="limit"),
     Goal(
-        "peak memory of a train step with save_memory",
-        "training",
+        "peak memory of a training step with save_memory",
+        "memory",
         "with save_memory",
         "^save_memory",
         "^without$",
@@ -162,9 +206,9 @@ CUDA = (
         "extra_mb",
         "share",
     ),
-    Goal("inference", "inference", "batch 8,", "^unetzoo", "^(common.*)?eager$", 3.0),
+    Goal("inference", "inference", "batch 8,", "^unetzoo", "^(common|eager).*float32$", 3.0),
     Goal("inference", "inference", "batch 8,", "^unetzoo", "the limit", 1.5, kind="limit"),
-    Goal("inference, latency", "inference", "batch 1,", "^unetzoo", "^(common.*)?eager$", 2.0),
+    Goal("inference, latency", "inference", "batch 1,", "^unetzoo", "^(common|eager).*float32$", 2.0),
     Goal("CE + Dice", "losses", DICE, "dice_ce$", "^SMP.*CE$|^MONAI DiceCE$", 8.0),
     Goal("CE + Dice, peers compiled", "losses", DICE, "dice_ce$", "compiled$", 1.5),
     Goal("CE + Dice", "losses", DICE, "dice_ce$", "the limit", 1.3, kind="limit"),
@@ -181,22 +225,31 @@ UNMEASURED = {"CPU": "", "CUDA": "no GPU was available"}
 HEAD = ("goal", "peer", "limit", "measured", "met")
 
 
+def peer_of(goal: Goal) -> str:
+    """The pattern of a goal's peer as text."""
+    return re.sub(r"[\^$\\]", "", goal.peer).replace("|", " or ").replace(".*", " ")
+
+
 def rows(records: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     """The table's rows, as text."""
     for device, goals in (("CPU", CPU), ("CUDA", CUDA)):
         for goal in goals:
             found = goal.measured(records, device)
-            peer = goal.peer.translate({ord("^"): "", ord("$"): ""}).replace("(common.*)?", "")
-            peer = peer.replace("|", " or ").replace(".*", " ").replace("  ", " ")
+            peer = goal.against or peer_of(goal)
             if found is None:
                 yield f"{device}: {goal.work}", peer, goal.limit_text(), "not measured", UNMEASURED[device]
                 continue
             value, race = found
-            near = replace(goal, column="near_ms").measured(records, device) if goal.column == "ms" else None
             unit = " ms more" if goal.kind == "difference" else "×"
-            told = f"; {near[0]:.3g}{unit} where the cores were near" if near else ""
             met = "yes" if goal.met(value) else f"**no**{f': {goal.why}' if goal.why else ''}"
-            yield f"{device}: {goal.work}", peer, goal.limit_text(), f"{value:.3g}{unit} ({race}){told}", met
+            yield f"{device}: {goal.work}", peer, goal.limit_text(), f"{value:.3g}{unit} ({race})", met
+
+
+def headlines(records: list[dict[str, Any]]) -> Iterator[tuple[str, str, float]]:
+    """The measured goals of speed as (work, peer, how many times faster)."""
+    for goal in CPU:
+        if goal.kind == "faster" and (found := goal.measured(records, "CPU")):
+            yield goal.work, goal.against or peer_of(goal), found[0]
 
 
 def main() -> None:

@@ -2,8 +2,7 @@
 
 A `Race` is one piece of work done by several contenders. Each runs once and is checked; then they are timed in turn,
 one repetition of each before the next repetition of any, so that other load on the machine affects all alike. On a GPU
-the L2 cache is flushed before each repetition. On a CPU each call is labeled by whether the cores shared a cache just
-before it: a virtual machine's cores may be moved, which slows some contenders and not others.
+the L2 cache is flushed before each repetition.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "unetzoo", "torch", "segmentation-models-pytorch", "kornia", "monai", "torchmetrics", "numpy", "albumentations",
-    "pytorch-msssim", "onnxruntime", "dynamic-network-architectures", "triton",
+    "pytorch-msssim", "onnxruntime", "openvino", "nncf", "dynamic-network-architectures", "triton",
 )  # fmt: skip
 
 NUMBERS = ("ms", "iqr_ms", "ratio_to_first", "per_second")
@@ -43,13 +42,6 @@ class Limit:
 
     seconds: float
     what: str
-
-
-class Timed(NamedTuple):
-    """The time of one call, and whether the CPU's cores shared no cache just before it."""
-
-    seconds: float
-    apart: bool
 
 
 @dataclass
@@ -89,49 +81,30 @@ class Race:
         if warmup is None:
             warmup = 20 if torch.cuda.is_available() else 2
         self.check({name: call() for name, call in self.contenders.items()})
-        times: dict[str, list[Timed]] = {name: [] for name in self.contenders}
+        times: dict[str, list[float]] = {name: [] for name in self.contenders}
         for repeat in range(-warmup, repeats):
             for name, call in self.contenders.items():
                 self.between()
-                apart = cores_apart()
                 empty_cache()
                 took = seconds_of(call)
                 if repeat >= 0:
-                    times[name].append(Timed(took, apart))
+                    times[name].append(took)
         # after the timing, as it returns memory that the next call would have to allocate again
         rows: dict[str, dict[str, Any]]
         rows = {name: {"extra_mb": extra_memory(call)} if self.memory else {} for name, call in self.contenders.items()}
-        ours = statistics.median(time.seconds for time in next(iter(times.values())))
+        ours = statistics.median(next(iter(times.values())))
         for name, row in rows.items():
-            low, median, high = _quartiles([time.seconds for time in times[name]])
+            low, median, high = _quartiles(times[name])
             row |= {
                 "ms": round(1e3 * median, 4), "iqr_ms": round(1e3 * (high - low), 4),
                 "ratio_to_first": round(median / ours, 3), "per_second": round(self.work[0] / median, 2),
             }  # fmt: skip
-            near, apart = ([time.seconds for time in times[name] if time.apart is far] for far in (False, True))
-            parts = {"near_ms": near, "apart_ms": apart} if apart else {}
-            row |= {key: round(1e3 * statistics.median(part), 4) for key, part in parts.items() if part}
             if name in self.notes:
                 row["note"] = self.notes[name]
         result = {"name": self.name, "unit": self.work[1], "repeats": repeats, "rows": rows}
         if self.limit:
             result["limit"] = {"ms": round(1e3 * self.limit.seconds, 4), "what": self.limit.what}
         return result
-
-
-def cores_apart(products: int = 50) -> bool:
-    """Whether two threads are now slower than one at small matrix products."""
-    threads = torch.get_num_threads()
-    if torch.cuda.is_available() or threads < 2:
-        return False
-    left, right, out = torch.ones(36, 36), torch.ones(36, 4096), torch.empty(36, 4096)
-    took = {}
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        torch.mm(left, right, out=out)
-        took[count] = seconds_of(lambda: [torch.mm(left, right, out=out) for _ in range(products)])
-    torch.set_num_threads(threads)
-    return took[2] > 1.3 * took[1]
 
 
 def empty_cache(size: int = 2**28) -> None:

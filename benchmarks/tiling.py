@@ -46,6 +46,7 @@ def race(title: str, net: Any, size: int, tile: int) -> Race:
     contenders: dict[str, Callable[[], Tensor]] = {
         PLANNED: partial(unetzoo.predict, net, image, memory=MEMORY),
         SAME: partial(unetzoo.predict, net, image, tile=tile),
+        f"{PLANNED}, bf16": partial(unetzoo.predict, net, image, memory=MEMORY, precision="bf16"),
         "unetzoo, gaussian": partial(unetzoo.predict, net, image, tile=tile, blend="gaussian"),
         **monais(net, image, tile),
     }
@@ -76,14 +77,15 @@ def monais(net: Any, image: Tensor, tile: int) -> dict[str, Callable[[], Tensor]
     except ImportError:
         return {}
 
-    def run(overlap: float, mode: str, batch: int) -> Tensor:
-        with torch.inference_mode():
+    def run(overlap: float, mode: str, batch: int, half: bool) -> Tensor:
+        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=half):
             output = sliding_window_inference(image[None], tile, batch, net, overlap=overlap, mode=mode)
-        return output[0]  # pyright: ignore
+        return output[0].float()  # pyright: ignore
 
     batch = 4 if CUDA else 1  # on a CPU one window at a time is the faster
     return {
-        f"MONAI, {mode}, overlap {overlap}": partial(run, overlap, mode, batch)
+        f"MONAI, {mode}, overlap {overlap}{', bf16' * half}": partial(run, overlap, mode, batch, half)
+        for half in (False, True)
         for overlap, mode in ((0.25, "constant"), (0.25, "gaussian"), (0.5, "gaussian"))
     }
 

@@ -270,5 +270,5 @@ class TrainState:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite. A finite sum proves it at a fraction of the time; finite values may overflow it."""
+    """Whether all values are finite, in most cases from their sum, which takes a fraction of the time."""
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
