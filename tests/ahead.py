@@ -1,4 +1,4 @@
-"""Compiles Triton's kernels for a GPU that is not here, by the calls that would launch them.
+"""Compiles Triton's kernels for an absent GPU, through the calls that would launch them.
 
 Imported in a process of its own: what Triton takes for its driver is replaced, and nothing is ever launched. Tensors
 of the meta device will do: of them a compiler wants types, strides and alignment.
@@ -69,7 +69,7 @@ def compiled(architecture, *calls):
 
 
 def read(kernel):
-    """What the tools that come with Triton tell of a kernel."""
+    """Facts about a kernel from the tools shipped with Triton."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])

@@ -1,4 +1,4 @@
-"""What the tests of the cache share: data, and how to compare samples."""
+"""Helpers for tests of the cache: data, and comparison of samples."""
 
 from __future__ import annotations
 

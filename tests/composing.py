@@ -1,4 +1,4 @@
-"""What the tests of composites share."""
+"""Helpers for tests of composites."""
 
 from __future__ import annotations
 

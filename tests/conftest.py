@@ -38,7 +38,7 @@ def tiny(name, **config):
 
 
 def small(name="bnunet", **config):
-    """A network of two poolings whose batch norms have statistics of their own."""
+    """A network of two poolings whose batch norms have non-default statistics."""
     torch.manual_seed(0)
     net = unetzoo.build(name, **{"in_channels": 2, "classes": 3, "encoder_channels": (4, 8, 16), **config})
     for layer in net.modules():

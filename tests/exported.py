@@ -1,4 +1,4 @@
-"""What the tests of exported composites share."""
+"""Helpers for tests of exported composites."""
 
 from __future__ import annotations
 

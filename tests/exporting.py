@@ -1,4 +1,4 @@
-"""What the tests of exported files share."""
+"""Helpers for tests of exported files."""
 
 import json
 
@@ -15,10 +15,10 @@ from unetzoo.training import load_recipe
 
 
 def warmed(name, size=64, **config):
-    """A network of ours or SMP's that answers like a trained one.
+    """A network of ours or SMP's with outputs like those of a trained one.
 
-    Its batch norms have seen images: else it may answer in thousands. Without batch norms its biases are raised: else
-    narrow layers are dead, and all classes equal but for rounding.
+    Its batch norms have seen images; otherwise its outputs may be in the thousands. Without batch norms its biases are
+    raised; otherwise narrow layers are dead, and all classes equal up to rounding.
     """
     torch.manual_seed(0)
     net = unetzoo.build(name, **config).train()
@@ -46,7 +46,7 @@ def pixels(height, width, channels=3, seed=0):
 
 
 def expected(net, image, labels=None, preprocess=None, **options):
-    """`Predictor`'s answer for an array, by the names of an exported file."""
+    """The output of `Predictor` for an array, under the names of an exported file."""
     answer = Predictor(net, labels, preprocess or Preprocess(), **options)
     image, logits, depth = answer._run(image)
     found = answer._decided(image, logits, depth)
@@ -81,7 +81,7 @@ SPEC = LabelSpec(("sky", "road", "car"), palette=((0, 0, 0), (9, 8, 7), (200, 0,
 
 
 class Plain(torch.nn.Module):
-    """Answers its input, or what a function makes of it."""
+    """Returns its input, or a function of it."""
 
     def __init__(self, answer=lambda x: x, channels=3):
         super().__init__()

@@ -55,7 +55,7 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def fake_gpu() -> Iterator[Waits]:
-    """The fake GPU; gives what the host would wait for."""
+    """The fake GPU; yields the list of operations that the host would wait for."""
     with FakeTensorMode(allow_non_fake_inputs=False), Waits() as waits:
         yield waits
 

@@ -1,4 +1,4 @@
-"""Files that are made to harm whoever reads them."""
+"""Files crafted to harm their readers."""
 
 import io
 import struct

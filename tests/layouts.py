@@ -46,7 +46,7 @@ def celebamask(root, ids=range(12), mapping=None, size=32):
     for i in ids:
         save(root / "CelebA-HQ-img" / f"{i}.jpg", plain((size, size), i))
         for part, value in CELEBA.items():
-            present = FACE > 0 if part == "skin" else FACE == value  # in the release, skin lies under the others
+            present = FACE > 0 if part == "skin" else FACE == value  # in the release, skin is below the others
             image = np.repeat(present[..., None].astype(np.uint8) * 255, 3, axis=2)
             save(root / "CelebAMask-HQ-mask-anno" / str(i // 2000) / f"{i:05d}_{part}.png", image)
     if mapping is not None:

@@ -1,4 +1,4 @@
-"""What the tests of archives share: archives of any names and kinds, and what lies in a folder."""
+"""Helpers for tests of archives: archives with any names and kinds, and the contents of a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TYPES = {
 
 
 def pack(path, entries, mode=0o644):
-    """An archive of (name, content, kind) whatever the names are."""
+    """An archive of (name, content, kind), with any names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
@@ -47,7 +47,7 @@ def good(path, files=None):
 
 
 def tree(folder):
-    """Every name below a folder with what it is and holds; links are not followed."""
+    """Every path below a folder with its kind and content; links are not followed."""
     found = {}
     for path in sorted(folder.rglob("*")):
         kind = stat.S_IFMT(path.lstat().st_mode)

@@ -1,4 +1,4 @@
-"""What the tests of predicted files share."""
+"""Helpers for tests of predicted files."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What the tests of streaming share."""
+"""Helpers for tests of streaming."""
 
 import numpy as np
 import torch
@@ -28,6 +28,6 @@ def classes_of(net, image, **options):
 
 
 def agree(found, expected):
-    """The same classes but for pixels where two classes are equal up to rounding."""
+    """The same classes, except for pixels where two classes are equal up to rounding."""
     assert found.shape == expected.shape
     return (found != expected).mean() <= 1e-3

@@ -147,7 +147,7 @@ def test_a_run_leaves_everything_behind(run):
     assert "depth/rmse" in scores["best"] and "iou/foreground" in scores["baseline"]
     images = sorted((folder / "predictions").glob("*.png"))
     assert len(images) == 8
-    assert opened(images[1]).size[0] > 6 * 32  # the first holds the labels alone
+    assert opened(images[1]).size[0] > 6 * 32  # the first contains only the labels
 
 
 def test_evaluate_gives_the_scores_of_the_run_again(run):

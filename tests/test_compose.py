@@ -22,7 +22,7 @@ def wide_terminal(monkeypatch):
 
 
 def unetzoo(*args, code=0):
-    """What the command prints to stdout and stderr."""
+    """The output of the command on stdout and stderr."""
     texts = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(texts[0]), contextlib.redirect_stderr(texts[1]), pytest.raises(SystemExit) as ended:
         cli.main([str(arg) for arg in args])

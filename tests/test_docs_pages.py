@@ -1,4 +1,4 @@
-"""The site says what the library does: pages are up to date, public names documented, images told in words."""
+"""The site documents the library: pages are up to date, public names documented, images have descriptions."""
 
 import importlib
 import inspect
@@ -54,7 +54,7 @@ WORDS = {
 
 @pytest.mark.parametrize("thing", list(public_names()))
 def test_every_public_name_is_documented(thing, request):
-    """Its module, its package or itself stands in the API pages; values without a docstring stand in a text."""
+    """Its module, its package or itself is in the API pages; values without a docstring are described in a text."""
     name = request.node.callspec.id
     home = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     if inspect.ismodule(thing):

@@ -80,7 +80,7 @@ def test_kept_activations_by_hand():
         area = pixels // 4**level
         kept += 4 * (4 * width * area) + 2 * 2 * 4 * width  # two units; mean and deviation of each norm
         if level:
-            kept += (4 + 8) * (width // 2) * area  # what was pooled, with int64 indices
+            kept += (4 + 8) * (width // 2) * area  # the pooled map, with int64 indices
         if level < 4:
             kept += 4 * (4 * width * area) + 2 * 2 * 4 * width + 4 * 2 * width * area
     kept += 4 * pixels  # the logits
@@ -94,7 +94,7 @@ def test_floor_is_the_longer_of_work_and_bytes():
     norm, free = Op("native_batch_norm", 0, int(1e6), int(1e6)), Op("relu_", 0, int(9e9), int(9e9))
     least = floors.floor((busy, wide, norm, free), ceilings)
     assert least.work == pytest.approx(4e-3)
-    assert least.kernels == pytest.approx(4e-3 + 3e-3 + 3e-3)  # the statistics need a pass of their own
+    assert least.kernels == pytest.approx(4e-3 + 3e-3 + 3e-3)  # the statistics need a separate pass
     assert least.compute_bound == pytest.approx(0.4)
 
 

@@ -1,4 +1,4 @@
-"""No module imports another that imports it again, at whatever distance and wherever the import statement stands."""
+"""No module imports itself through others, at any distance, including imports inside functions."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`unetzoo.load` opens whatever the library wrote, and says what it found instead."""
+"""`unetzoo.load` opens everything that the library writes, and describes anything else that it finds."""
 
 import numpy as np
 import pytest

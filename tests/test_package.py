@@ -1,4 +1,4 @@
-"""The package as it is shipped: what an import costs and touches, what the wheel holds, who imports whom."""
+"""The package as shipped: cost and side effects of an import, contents of the wheel, import rules."""
 
 import subprocess
 import sys

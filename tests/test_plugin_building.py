@@ -105,7 +105,7 @@ def test_a_network_that_reads_values_or_has_unusual_outputs_is_described(laid_ou
     assert unetzoo.info("dicts").output_sizes == {}
     assert "not known" in io_of("info", "dicts", code=0)
     sys.modules.pop("acme_shapes")
-    assert json.loads(io_of("info", "steps", "--json", code=0))["parameters"] == 4  # what it prints goes elsewhere
+    assert json.loads(io_of("info", "steps", "--json", code=0))["parameters"] == 4  # its output is redirected
     with pytest.raises(PluginContractError) as caught:
         unetzoo.info("number")
     assert caught.value.found == "str"

@@ -25,7 +25,7 @@ def no_gradients():
         yield
 
 
-# "meta" stands for a GPU: a tensor made there by mistake cannot meet one on the CPU.
+# "meta" simulates a GPU: a tensor made there by mistake cannot meet one on the CPU.
 SETTINGS = {"float64": default_dtype, "device": lambda: torch.device("meta"), "no gradients": no_gradients}
 PAIRS = ["ce", "dice", "dice_ce", "tversky", "focal", "lovasz", "mcc", "boundary", "border_ce"]
 MAPS = ["l1", "rmse", "berhu", "silog", "gradient", "ssim", "depth_ssim"]

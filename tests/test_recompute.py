@@ -201,7 +201,7 @@ def test_nothing_is_held_after_the_step(model_name):
 
 
 # Shares of the ordinary network's: bytes after the forward pass, and the most during both passes. U-Net has no norm
-# and DDU-Net's non-linearities stand before theirs, so there is less to make again.
+# and DDU-Net's non-linearities come before its norms, so there is less to recompute.
 SHARES = {"unet": (0.76, 0.84), "bnunet": (0.47, 0.60), "r2unet": (0.36, 0.44), "ddunet": (0.52, 0.69),
           "dualunet": (0.48, 0.58)}  # fmt: skip
 

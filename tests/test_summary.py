@@ -27,11 +27,11 @@ def test_costs_counted_by_hand():
     assert [part.parameters for part in (first, act, second)] == [3 * 8 * 9 + 8, 0, 8 * 2 + 2]
     assert [part.flops for part in (first, act, second)] == [2 * 27 * 8 * pixels, 0, 2 * 8 * 2 * pixels]
     assert found.root.flops == first.flops + second.flops
-    # the activation, which act and second keep, and the answer; the first map itself is given up
+    # the activation, kept by act and second, and the output; the first map itself is freed
     assert [part.training_bytes for part in (first, act, second)] == [0, 4 * pixels * 8, 4 * pixels * 2]
     assert found.root.training_bytes == 4 * pixels * (8 + 2)
     assert [part.output for part in (first, second)] == [[(8, 16, 16)], [(2, 16, 16)]]
-    # image, the first map and its activation live at once; with the second layer's answer it is less
+    # image, the first map and its activation live at once; with the second layer's output it is less
     assert found.inference_bytes == 4 * pixels * (3 + 8 + 8)
     assert found.weight_bytes == 4 * found.root.parameters and found.trainable == found.root.parameters
 

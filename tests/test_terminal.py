@@ -1,4 +1,4 @@
-"""Names, paths and messages reach the terminal as they are: never as markup, never as control characters."""
+"""Names, paths and messages are printed literally: never as markup or control characters."""
 
 import io
 import warnings

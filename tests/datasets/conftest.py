@@ -43,7 +43,7 @@ def make_pairs(tmp_path):
 def cache(tmp_path, monkeypatch):
     """Where archives are unpacked."""
     monkeypatch.setenv("UNETZOO_CACHE", str(tmp_path / "deep" / "cache"))
-    monkeypatch.setattr(os, "sync", lambda: None)  # of the whole machine; what it is for is tested with the cache
+    monkeypatch.setattr(os, "sync", lambda: None)  # syncs the whole machine; its purpose is tested with the cache
     return tmp_path / "deep" / "cache"
 
 

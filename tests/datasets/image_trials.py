@@ -1,6 +1,6 @@
 """Mutated images through every reader in a process with little memory: `image_trials.py SEED START STOP FOLDER`.
 
-Prints a line of JSON before each mutant and one after it, so that whoever watches knows which one hangs or kills.
+Prints a line of JSON before and after each mutant, so that the one that hangs or kills is known.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def declare_size(data: bytes, rng: random.Random, donors: Sequence[bytes] = ()) -> bytes:
-    """The header says another width and height, often a huge one; checksums are put right."""
+    """The header declares another, often huge, width and height; checksums are corrected."""
     sizes = [rng.choice((*EDGES, 5000, 9000, 20_000, 60_000, 10**6)) for _ in range(2)]
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         header = data[12:16] + struct.pack(">II", *sizes) + data[24:29]

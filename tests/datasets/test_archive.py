@@ -1,4 +1,4 @@
-"""Archives as roots: unpacked once, by content, whoever asks and whatever interrupts it."""
+"""Archives as roots: unpacked once per content, with concurrent readers and after interruptions."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_permissions_are_plain(kind, tmp_path, cache):
     for path in root.rglob("*"):
         assert path.stat().st_mode & 0o7000 == 0
     assert (root / "run").stat().st_mode & 0o111 == 0 and os.access(root / "more", os.X_OK)
-    (root / "run").write_bytes(b"")  # and what was read-only in the archive can be removed again
+    (root / "run").write_bytes(b"")  # and files that are read-only in the archive can be removed again
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz"])

@@ -91,7 +91,7 @@ def test_folders_count_too(tmp_path, canary):
 
 
 def test_overlapping_entries_are_measured(tmp_path, canary):
-    """Many names, one content: what a zip unpacks to says nothing of its size."""
+    """Many entries with one content: the size of a zip does not bound its unpacked size."""
     path = good(tmp_path / "archives" / "a.zip", {"0": bytes(10**6)})
     data = path.read_bytes()
     start = data.index(b"PK\1\2")
@@ -120,7 +120,7 @@ def patched(path, place, value, structure="<H"):
         (24, 3, "<I", "broken"),  # too small a claim
         (20, 1, "<I", "broken"),  # packed size
         (16, 0, "<I", "broken"),  # checksum
-        (42, 10**6, "<I", "broken"),  # where it lies
+        (42, 10**6, "<I", "broken"),  # its position
     ],
 )
 def test_lying_headers(place, value, structure, match, tmp_path, canary):
@@ -224,7 +224,7 @@ def test_random_hostile_archives(kind, tmp_path, cache, canary, entries):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutants(kind, tmp_path, cache, canary):
-    """60 mutants a kind: refused as ours, or, where checksums guard the content, unpacked to what was packed."""
+    """60 mutants per kind: our errors or, for formats with checksums, the original content."""
     path, rng = good(tmp_path / "archives" / f"a{kind}"), random.Random(kind)
     data, before = path.read_bytes(), canary.outside()
     survived = 0

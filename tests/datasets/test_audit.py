@@ -291,4 +291,4 @@ def test_mutated_files_give_findings_and_no_traceback(data, tmp_path_factory):
     for index, sample in enumerate(Folder(root, **TWO).files):
         wrong = {case.file for finding in report.errors for case in finding.cases}
         if not {path.relative_to(root).as_posix() for path in sample.files.values()} & wrong:
-            Folder(root, **TWO)[index]  # what the audit passes, the dataset reads
+            Folder(root, **TWO)[index]  # the dataset reads everything that passes the audit

@@ -79,7 +79,7 @@ def test_the_map_of_the_whole_mask():
 def test_a_weight_of_the_samples_own():
     weight = with_border_weights(Cells(given=0.5))[1]["weight"]
     mask = Cells()[1]["mask"]
-    mask[(mask == 255) | (np.arange(40) < 8)[:, None]] = 0  # what does not count belongs to no cell
+    mask[(mask == 255) | (np.arange(40) < 8)[:, None]] = 0  # ignored pixels belong to no cell
     expected = border_weights(mask) * 0.5
     expected[:8] = 0
     np.testing.assert_allclose(weight, expected, rtol=1e-6)

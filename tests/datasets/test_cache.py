@@ -1,4 +1,4 @@
-"""The cache gives what the dataset gives."""
+"""The cache returns the samples of the dataset."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_border_weights_are_kept(tmp_path, pairs):
         data.transform = small.transform = Transform(size=16)
         same(data[3], small[3])
     inner = with_border_weights(pairs())
-    inner.dataset.transform = Transform(hflip=1.0)  # whatever an inner transform does is beyond comparing
+    inner.dataset.transform = Transform(hflip=1.0)  # the effect of an inner transform cannot be compared
     with pytest.raises(ConfigError, match=r"dataset\.transform"):
         quiet(inner, folder=tmp_path / "c")
 

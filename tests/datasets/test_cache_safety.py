@@ -1,4 +1,4 @@
-"""The cache survives damage, full disks, concurrent builders and kills; or says what is wrong."""
+"""The cache survives damage, full disks, concurrent builders and kills, or raises a clear error."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_place(tmp_path, monkeypatch):
     monkeypatch.delenv("UNETZOO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert store.cache_root() == tmp_path / "xdg" / "unetzoo"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, according to the specification
     monkeypatch.setenv("HOME", str(tmp_path))
     assert store.cache_root() == tmp_path / ".cache" / "unetzoo"
     (tmp_path / "file").write_text("")
@@ -152,7 +152,7 @@ def test_the_place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forked(tmp_path):
-    """forked(work): the pid of a copy of this process that does the work, its standard error in `<pid>.err`."""
+    """forked(work): the pid of a fork that does the work, with its standard error in `<pid>.err`."""
     if not hasattr(os, "fork"):
         pytest.skip("copies this process")
     children = []
@@ -242,7 +242,7 @@ def test_killed_builders_leave_nothing_that_counts(tmp_path, pairs, forked):
         left += len(debris(folder))
         for path in caches(folder):
             whole += 1
-            fresh = cachefile.CacheReader(path, truth.key)  # what is in its place is whole
+            fresh = cachefile.CacheReader(path, truth.key)  # the file in its place is complete
             for i in range(6):
                 same(fresh[i], truth[i])
             path.unlink()

@@ -1,4 +1,4 @@
-"""The cache is never stale: whatever samples depend on makes another one."""
+"""The cache is never stale: it is rebuilt if anything changes that samples depend on."""
 
 from __future__ import annotations
 

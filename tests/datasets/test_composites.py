@@ -1,4 +1,4 @@
-"""Composites: what is drawn, how it is put together, and in which order."""
+"""Composites: their contents, blending and order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = {"size": 48, "foregrounds": 20, "backgrounds": 20}
 
 
 def parts_of(sample):
-    """(foreground identity, background identity) as the sample's id tells."""
+    """(foreground, background) parsed from the id of a sample."""
     _, fg, bg = sample["id"].split("-")
     return int(fg[2:]), int(bg[2:])
 
@@ -78,7 +78,7 @@ def test_identities_look_different():
 @pytest.mark.parametrize("positions", ["random", "grid"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_against_float_compositing(positions, split):
-    """Image, mask and depth from the drawn sources alone, found again by trying every place."""
+    """Image, mask and depth, recomputed from the drawn sources by trying every position."""
     data = Composites(split=split, positions=positions, **SMALL)
     for i in range(8):
         sample = data[i]

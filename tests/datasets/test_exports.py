@@ -1,4 +1,4 @@
-"""Exports: what is written comes back, whatever stops the writing."""
+"""Exports: samples are read back as written, also after interruptions."""
 
 from __future__ import annotations
 

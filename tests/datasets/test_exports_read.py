@@ -89,7 +89,7 @@ def test_the_originals_layout(original):
 
 
 def test_scenes_by_stem_are_divided_by_their_content(original):
-    """Names that tell nothing: 100 composites in 10 scenes, each with a scene file of its own."""
+    """Names without identities: 100 composites of 10 scenes, each with its own scene file."""
     scenes = {}
     for number, path in enumerate(sorted((original / "fg_bg").iterdir())):
         names = identities(path.stem)

@@ -17,7 +17,7 @@ PATIENCE = 60  # seconds that all readers together may take for one file, on a b
 
 
 def run(seed, start, stop, folder):
-    """Outcomes of mutants start…stop−1; a process that hangs or dies is a finding, and the rest goes on behind it."""
+    """Outcomes of mutants start…stop−1; a process that hangs or dies is a finding, and the rest continues after it."""
     found = []
     while start < stop:
         command = [sys.executable, TRIALS, *map(str, (seed, start, stop)), folder]
@@ -39,7 +39,7 @@ def run(seed, start, stop, folder):
 
 
 def _lines(process):
-    """What a process says, until it ends or says nothing for too long."""
+    """The output of a process, until it ends or is silent for too long."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""Left and right, on drawn faces whose truth is known by position: after any transform, each label must still lie where
+"""Left and right, on drawn faces whose truth is known by position: after any transform, each label must still be where
 its name says. The truth is geometry (centroids about the face's own axes), never our own table."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def face(side):
     """Upright, seen from the front, no two of its parts alike. The subject's left is on the viewer's right."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
     gray, mask = np.zeros((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
-    here, there = ("left", "right") if side == "viewer" else ("right", "left")  # whose is what lies left in the image
+    here, there = ("left", "right") if side == "viewer" else ("right", "left")  # whose left side is left in the image
     for name, value, row, column, height, width in (
         (f"{here} brow", BROW, -16, -9, 1, 5), (f"{there} brow", BROW, -16, 9, 1, 6),
         (f"{here} eye", EYE, -10, -9, 2, 3), (f"{there} eye", EYE, -10, 9, 3, 4),
@@ -48,13 +48,13 @@ def center(where):
 
 
 def check(mask, side):
-    """Every sided label lies where its name says."""
+    """Every sided label is on the side of its name."""
     mask, number = np.asarray(mask), PARTS[side]
     assert set(np.unique(mask)) == {0, *number.values()}
     eyes = (center(mask == number["left eye"]) + center(mask == number["right eye"])) / 2
     down = center(mask == number["mouth"]) - eyes
     if side == "viewer":
-        left = np.array([0.0, -1.0])  # towards lower columns, whatever became of the face
+        left = np.array([0.0, -1.0])  # towards lower columns, for any transform of the face
     else:  # of one who looks at us: a quarter turn from down, counter-clockwise as we see it; also in a mirror's face
         left = np.array([-down[1], down[0]]) / np.hypot(*down)
     for part in ("eye", "brow"):
@@ -166,7 +166,7 @@ def test_albumentations_that_turn(name):
 
 
 class Ideal(nn.Module):
-    """A perfect network: it names the sides of whatever face it is shown, by geometry."""
+    """A perfect network: it finds the sides of any face by geometry."""
 
     def __init__(self, side):
         super().__init__()

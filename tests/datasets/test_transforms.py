@@ -1,4 +1,4 @@
-"""Transforms: what comes out, by which chance, of which values."""
+"""Transforms: shapes, probabilities and values of their outputs."""
 
 from __future__ import annotations
 

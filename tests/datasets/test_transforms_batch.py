@@ -143,7 +143,7 @@ def test_autocast_does_not_blur_places():
 
 
 def test_no_step_waits_for_the_device():
-    """Fake tensors have no values: whoever asks for one fails."""
+    """Fake tensors have no values, so reading one fails."""
     everything = {"size": 40, "crop": 32, "mirror": 4, "hflip": 0.5, "vflip": 0.5, "rot90": True, "rotate": 30,
                   "scale": (0.8, 1.2), "brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 9}  # fmt: skip
     for how in ("unit", "minmax", "standard", STATS):

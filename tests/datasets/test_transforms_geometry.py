@@ -101,7 +101,7 @@ def test_warp_against_scipy():
             truth = ndimage.map_coordinates(source, [rows, columns], order=1, mode="mirror")
             assert np.abs(truth - result).max() < 1e-2
     truth = ndimage.map_coordinates(raw["mask"], [rows, columns], order=0, mode="mirror")
-    assert (truth != moved["mask"]).mean() < 0.01  # but for ties
+    assert (truth != moved["mask"]).mean() < 0.01  # except for ties
 
 
 def test_rotation_and_scale_against_scipy():

@@ -44,7 +44,7 @@ def test_epochs_differ_and_reruns_are_equal(kind):
     batched = BatchTransform(move) if kind == "device" else (lambda batch: batch)
     first = epochs(move, 0, batch_transform=batched)
     assert len(first) == 3 and all(len(samples) == 6 for samples in first)
-    for workers in (0, 2):  # persistent ones; the global streams stand elsewhere by now
+    for workers in (0, 2):  # persistent workers; the global streams have advanced by now
         torch.manual_seed(99)
         np.random.seed(99)
         again = epochs(move, workers, batch_transform=batched)

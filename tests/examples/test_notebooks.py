@@ -1,6 +1,6 @@
 """The notebooks of examples/, cell after cell in one namespace, as a reader runs them from top to bottom.
 
-They use plain Python alone (no magics), so no kernel is needed: warnings are errors here, and a failure's traceback
+They use only plain Python (no magics), so no kernel is needed: warnings are errors here, and a failure's traceback
 names the cell.
 """
 
@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def run(path, folder, monkeypatch):
-    """What a notebook defines, and how many figures it draws."""
+    """The variables of a notebook, and the number of figures it draws."""
     monkeypatch.chdir(folder)
     plt.switch_backend("Agg")
     defined, figures = {"__name__": "__main__"}, 0
@@ -56,7 +56,7 @@ def test_links_lead_somewhere(path):
 def learned_the_faces(defined):
     assert max(row["miou"] for row in defined["history"]) > 0.6
     right = [found == sample["mask"] for found, sample in zip(defined["found"], defined["samples"], strict=True)]
-    assert np.mean(right) > 0.93  # background alone: about 0.6
+    assert np.mean(right) > 0.93  # only background: about 0.6
 
 
 def counted_the_means(defined):

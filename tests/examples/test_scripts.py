@@ -1,4 +1,4 @@
-"""The scripts of examples/, run as a reader runs them, with the least that still shows what they say."""
+"""The scripts of examples/, run as by a reader, on the smallest data that still show the effect."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ RUN_FILES = ("report.html", "curves.png", "predictions.png", "best/model.safeten
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, capfd):
-    """example(name, *arguments): what the script defines, what it prints, and the folder of its results."""
+    """example(name, *arguments): variables, output and result folder of the script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for registry in REGISTRIES.values():
@@ -130,7 +130,7 @@ def test_six_systems(example, tmp_path):
     assert all((tmp_path / "runs/carvana-fast" / name).exists() for name in RUN_FILES)
 
 
-FLOORS = {  # what a network that has learned exceeds; no constant answer comes near it
+FLOORS = {  # exceeded by a network that has learned; no constant output comes near it
     "isbi2012": ("f1/membrane", 0.8),
     "helen": ("miou", 0.5),
     "celebamask": ("iou/eyes-lips", 0.5),

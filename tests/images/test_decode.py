@@ -1,4 +1,4 @@
-"""Files whose bits, colors or structure Pillow does not tell by its mode."""
+"""Files whose bits, colors or structure do not follow from Pillow's mode."""
 
 import io
 import struct

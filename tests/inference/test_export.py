@@ -1,4 +1,4 @@
-"""Exported files: read by ONNX Runtime and PyTorch alone, compared with `Predictor`, refused when they are wrong."""
+"""Exported files: run without unetzoo, compared with `Predictor`, and refused if they are wrong."""
 
 import json
 

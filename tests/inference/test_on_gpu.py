@@ -1,4 +1,4 @@
-"""Prediction on a GPU: on one that is not there (see `fake_gpu`), or with what CUDA would say in its place."""
+"""Prediction on a GPU: a fake one (see `fake_gpu`), or with simulated errors of CUDA."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ class Event:
 
 
 def waits(where, size, monkeypatch, **options):
-    """What the host waits for while an image on the host, or on the GPU, is predicted."""
+    """Operations that the host waits for while an image on the host or the GPU is predicted."""
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     with fake_gpu() as waiting:
@@ -54,7 +54,7 @@ def test_views_of_their_own_mix_no_devices(monkeypatch):
 
 
 class Rounding(TorchDispatchMode):
-    """Convolutions as a GPU computes them: with ten bits of mantissa, unless it is told otherwise."""
+    """Convolutions in TF32, the default of GPUs: ten bits of mantissa."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.aten.convolution.default and torch.backends.cudnn.conv.fp32_precision == "tf32":

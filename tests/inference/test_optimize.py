@@ -1,4 +1,4 @@
-"""`optimize`: less work, the same answers."""
+"""`optimize`: less work, the same outputs."""
 
 import copy
 
@@ -80,7 +80,7 @@ def test_one_transposed_convolution_for_nearest_and_convolution(shape, bias):
 
 
 class Branching(nn.Module):
-    """A convolution whose answer goes past its batch norm as well: folding would be wrong."""
+    """A convolution whose output also bypasses its batch norm, so that folding would be wrong."""
 
     in_channels = 3
 

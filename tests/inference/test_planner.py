@@ -1,4 +1,4 @@
-"""Windows for the memory at hand: what they are said to take, and what they do take."""
+"""Windows for the available memory: estimated and actual use."""
 
 import json
 import subprocess

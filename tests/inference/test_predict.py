@@ -31,7 +31,7 @@ def draw(*shape):
 
 
 def differ(first, second):
-    """Largest difference, relative to the largest answer."""
+    """Largest difference, relative to the largest output."""
     pairs = list(zip(tensors(first), tensors(second), strict=True))
     assert all(a.shape == b.shape for a, b in pairs)
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs)
@@ -126,7 +126,7 @@ def test_four_poolings(one_order, padding):
 
 
 def test_context_beyond_the_margin():
-    """The printed dual network pads within its encoder: its borders change more than its answer leaves out."""
+    """The printed dual network pads inside its encoder: its borders affect more than its output leaves out."""
     net = small("dualunet", variant="original").double()
     net.geometry = replace(net.geometry, halo=27)  # by gradients
     image = draw(2, 150, 31).double()
@@ -154,7 +154,7 @@ def test_flips_by_tiles(name, config):
 
 
 class Position(nn.Module):
-    """Answers what it sees, in two heads; knows no geometry."""
+    """Returns its input in two heads; has no geometry."""
 
     class Two(NamedTuple):
         one: torch.Tensor
@@ -174,7 +174,7 @@ def test_blending_keeps_values_on_which_windows_agree(blend):
 
 
 class Bright(nn.Module):
-    """Answers the brightest value of its window, everywhere."""
+    """Returns the brightest value of its window at every pixel."""
 
     def forward(self, x):
         return x.amax((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])
@@ -182,7 +182,7 @@ class Bright(nn.Module):
 
 def test_weights_by_hand():
     image = torch.zeros(1, 1, 28)
-    image[..., 0] = 1.0  # seen by the first window alone: [0, 16) and [12, 28)
+    image[..., 0] = 1.0  # seen only by the first window: [0, 16) and [12, 28)
     constant = predict(Bright(), image, tile=16, blend="constant")[0, 0]
     assert constant.tolist() == [1.0] * 12 + [0.5] * 4 + [0.0] * 12
     bell = predict(Bright(), image, tile=16, blend="gaussian")[0, 0]

@@ -149,7 +149,7 @@ def test_outputs_of_another_size_are_resized_to_the_image(tmp_path):
 
 def test_mirrored_outputs_swap_left_and_right(tmp_path):
     class Sided(Channels):
-        """Finds class 1 in the left half and class 2 in the right half of whatever it is shown."""
+        """Predicts class 1 in the left half and class 2 in the right half of any image."""
 
         def forward(self, x):
             out = torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""What a prediction run writes, in what order, with what left out, and how it ends."""
+"""Files that a prediction run writes, their order, what is left out, and how it ends."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What a prediction run is given: lists, links, folders with broken images, images of every kind."""
+"""Inputs of a prediction run: lists, links, folders with broken images, images of every kind."""
 
 import io
 import json
@@ -90,7 +90,7 @@ def test_names_that_are_no_text(tmp_path, capfd, monkeypatch):
 
 
 def messy(folder):
-    """Files that no image should be made of, by what is said of them."""
+    """Files that are not images, by the expected error."""
     good = save(folder / "good.png", noise(30, 20, 3)).read_bytes()
     damaged = bytearray(good)
     damaged[len(good) // 2 : len(good) // 2 + 50] = bytes(50)

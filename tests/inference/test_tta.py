@@ -1,4 +1,4 @@
-"""Test-time augmentation against NumPy and SciPy: which views, how they are made, how their answers become one."""
+"""Test-time augmentation against NumPy and SciPy: the views, and the merging of their outputs."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def draw(*shape):
 
 
 class Echo(nn.Module):
-    """Answers what it sees."""
+    """Returns its input."""
 
     geometry = Geometry(minimum=1, stride=1, halo=0)
 
@@ -34,7 +34,7 @@ class Echo(nn.Module):
 
 
 class Slope(nn.Module):
-    """Answers how far right a pixel lies in its image, so that every view answers another thing."""
+    """Returns the column of each pixel, so that the outputs of all views differ."""
 
     geometry = Geometry(minimum=1, stride=1)
 

@@ -20,7 +20,7 @@ PAPER = Geometry(minimum=188, stride=16, step=16, margin=92, halo=92)
 @pytest.mark.parametrize(
     ("name", "config", "margin", "halo", "smallest"),
     [
-        ("unet", {}, 92, 92, 204),  # 188 answers 4 pixels, less than the 16 of a step
+        ("unet", {}, 92, 92, 204),  # the output of 188 has 4 pixels, less than the 16 of a step
         ("unet", {"padding": "same"}, 0, 94, 208),  # 2·96 + 16: context in whole blocks of 16
         ("bnunet", {}, 0, 94, 208),
         ("bnunet", {"up": "upsample_conv"}, 0, 110, 240),
@@ -117,7 +117,7 @@ def _has_context(geometry, axis, span, grid):
     """Around each block of one stride that it writes, a window has `halo` pixels or ends with the canvas."""
     halo, margin, scale = geometry.halo, geometry.margin, geometry.out_stride
     if halo == margin:
-        return  # all that the network answers is good
+        return  # the whole output is valid
     for pixel in (span.keep.start, span.keep.stop - 1):
         block = pixel * scale // geometry.stride * geometry.stride
         assert span.start == 0 or block + margin - halo >= span.start

@@ -7,7 +7,7 @@ import torch
 from unetzoo import LOSSES
 
 IGNORE = 255
-# name, keywords, channels of the output, whether each channel has labels of its own
+# name, keywords, channels of the output, whether each channel has separate labels
 CASES = [
     ("ce", {}, 3, False),
     ("ce", {"class_weights": [0.5, 1.0, 3.0], "label_smoothing": 0.1}, 3, False),

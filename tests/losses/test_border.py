@@ -50,7 +50,7 @@ def test_is_brute_force_for_instances_classes_and_masks(seed, w0, sigma):
 
 
 def test_by_hand():
-    """Gaps of two pixels: d₁ + d₂ = 1 + 2; cells, and what is far from a second one, weigh 1."""
+    """Gaps of two pixels: d₁ + d₂ = 1 + 2; cells, and pixels far from a second cell, have weight 1."""
     weights = border_weights(np.array([[1, 0, 0, 1, *[0] * 40]]))
     assert weights[0, :4].tolist() == pytest.approx([1, 1 + 10 * np.exp(-9 / 50), 1 + 10 * np.exp(-9 / 50), 1])
     assert weights[0, 4] == pytest.approx(1 + 10 * np.exp(-25 / 50)) and weights[0, -1] == 1

@@ -66,7 +66,7 @@ def test_distances_by_hand():
 @pytest.mark.parametrize("empty", ["skip", "penalize"])
 @pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
 def test_is_its_formula(mode, channels, empty):
-    """Class 3 of the four is in the first image alone, and the second image of the others all background."""
+    """Class 3 of the four occurs only in the first image; the second image of the others is all background."""
     logits = RNG.normal(size=(2, channels, 6, 7))
     labels = RNG.integers(0, channels if mode == "multiclass" else 2, (2, channels, 6, 7))
     labels[1][labels[1] == (3 if mode == "multiclass" else 1)] = 0
@@ -126,7 +126,7 @@ def test_false_positives_far_away_cost_more():
 
 
 def test_without_a_boundary():
-    """A gradient against false positives when asked for; otherwise none."""
+    """A gradient against false positives if requested, otherwise none."""
     for labels, sign in ((torch.zeros(1, 4, 3), 1), (torch.ones(1, 4, 3), -1)):
         logits = torch.zeros(1, 1, 4, 3, requires_grad=True)
         skipped = BoundaryLoss("binary")(logits, labels.long())

@@ -109,7 +109,7 @@ def test_is_the_sum_of_the_losses_apart(kind, region, mode, options):
 
 @pytest.mark.parametrize("absent", [False, True])
 def test_is_smps_dice_and_torchs_cross_entropy(absent):
-    """Where a class is absent SMP has it count as a perfect 0 in Dice: `empty` says what we do instead."""
+    """In SMP an absent class counts as a perfect 0 in Dice; here `empty` decides."""
     import segmentation_models_pytorch as smp
 
     logits, labels = torch.randn(2, 4, 16, 16), torch.randint(0, 3 if absent else 4, (2, 16, 16))

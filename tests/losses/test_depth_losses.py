@@ -1,4 +1,4 @@
-"""Depth losses by hand and against closed forms, and what they do with pixels that hold nothing."""
+"""Depth losses against closed forms, and their handling of pixels without a measurement."""
 
 from __future__ import annotations
 

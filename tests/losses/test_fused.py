@@ -1,4 +1,4 @@
-"""The sums over classes and their gradient: what is made, kept and refused. Values: test_composite.py."""
+"""The sums over classes and their gradient: tensors made and kept, and errors. Values: test_composite.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _seed():
 @pytest.mark.parametrize("block", [1, 7, 64, 10**6])
 @pytest.mark.parametrize(("mode", "channels"), [("binary", 1), ("multiclass", 5), ("multilabel", 3)])
 def test_blocks_are_invisible(mode, channels, block, monkeypatch):
-    """Sums by NumPy over the whole image, whatever the size of the blocks."""
+    """Sums by NumPy over the whole image, independent of the size of the blocks."""
     logits, weight = 3 * torch.randn(2, channels, 5, 7, dtype=torch.float64), torch.rand(2, 5, 7)
     labels = torch.randint(0, max(2, channels), (2, channels, 5, 7) if mode == "multilabel" else (2, 5, 7)).clamp(
         max=1 if mode == "multilabel" else channels

@@ -1,6 +1,6 @@
-"""The Triton kernels: on any machine by the interpreter and the compiler, on a GPU as they are.
+"""The Triton kernels: on any machine by the interpreter and the compiler, on a GPU directly.
 
-Triton decides when it is imported whether it interprets, so both have processes of their own.
+Triton decides when it is imported whether it interprets, so both run in separate processes.
 """
 
 from __future__ import annotations

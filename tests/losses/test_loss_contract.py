@@ -1,4 +1,4 @@
-"""What every loss keeps, whatever it computes."""
+"""Properties that every loss guarantees."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_stress_grid(case, dtype):
             if "all" in situation:
                 assert value == 0 and not gradient.any(), where
             if case[0] == "lovasz" and case[1]["mode"] == "multiclass":
-                continue  # errors that are equal in fp32 alone: another subgradient, as good
+                continue  # errors that are equal only in fp32: another subgradient, equally valid
             worst = (gradient.double() - true_gradient).abs().max().item()
             assert worst <= 0.02 * true_gradient.abs().max().item() + 1e-6, where
 

@@ -1,4 +1,4 @@
-"""The sum of losses over heads: from tables, from callables, and what it refuses."""
+"""The sum of losses over heads: from tables and callables, and its errors."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_false_positives_on_an_empty_mask_cost_and_have_a_gradient(kind, log):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_skip_takes_an_empty_class_out_of_the_mean(kind):
-    """Class 2 has no pixel: the others alone are averaged, instead of two thirds of them."""
+    """Class 2 has no pixel: the mean is over the other two, not two thirds of it."""
     logits, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 2, (1, 4, 4))
     some = kind("multiclass", classes=[0, 1])(logits, labels)
     torch.testing.assert_close(kind("multiclass", empty="skip")(logits, labels), some)

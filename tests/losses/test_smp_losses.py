@@ -1,4 +1,4 @@
-"""SMP's losses by name: SMP's own numbers behind our call; what they do otherwise is declared in the kit's cases."""
+"""SMP's losses by name: SMP's values behind our call; their deviations are declared in the kit's cases."""
 
 import inspect
 

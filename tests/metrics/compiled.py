@@ -1,4 +1,4 @@
-"""The CUDA kernel, compiled for a GPU that is not here; run by test_kernels.py in a process of its own."""
+"""The CUDA kernel, compiled for an absent GPU; run by test_kernels.py in a separate process."""
 
 import itertools
 import sys

@@ -1,4 +1,4 @@
-"""The CUDA kernel in Triton's interpreter; run by test_kernels.py in a process of its own."""
+"""The CUDA kernel in Triton's interpreter; run by test_kernels.py in a separate process."""
 
 import contextlib
 import itertools
@@ -48,7 +48,7 @@ class Devices:
 
 
 def check_one_column(kernels):
-    """An image one pixel wide, whose columns bear any stride, and logits that differ in double precision alone."""
+    """An image one pixel wide, whose columns have any stride, and logits that differ only in double precision."""
     logits = torch.randn(2, 3, 1, 9).transpose(2, 3)
     assert logits.stride()[2:] == (1, 9) and logits.is_contiguous()
     fine = torch.tensor([1.0, 1.0 + 1e-12]).double().view(1, 2, 1, 1)

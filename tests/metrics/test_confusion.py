@@ -163,7 +163,7 @@ def test_names_groups_and_ignore_index_of_labels():
     scores = METRICS.build("segmentation", labels=spec)
     scores.update(predicted, truth)
     scores = scores.compute()
-    # Merged eyes: 3 hits (one the wrong eye), none invented, 1 missed. Left eye alone: 2 hits of 3.
+    # Merged eyes: 3 hits (one the wrong eye), none invented, 1 missed. Only the left eye: 2 hits of 3.
     assert scores["f1/eyes"] == pytest.approx(6 / 7) and scores["iou/eyes"] == pytest.approx(3 / 4)
     assert scores["f1/left eye"] == pytest.approx(4 / 5)
     assert scores["iou/skin"] == pytest.approx(1 / 2)

@@ -135,7 +135,7 @@ def test_argmax_of_a_cut_out():
 
 
 class Blindfold(TorchDispatchMode):
-    """Refuses whatever has the host read a value, or wait to learn a size."""
+    """Fails if the host reads a value or waits for a size."""
 
     REFUSED = (
         "_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "_unique", "_unique2", "unique_dim",

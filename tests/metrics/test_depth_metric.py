@@ -73,7 +73,7 @@ def test_perfect_and_scaled():
     scores = metric.compute()
     assert [scores[name] for name in ("rmse", "abs_rel", "silog", "delta1")] == [0.0, 0.0, 0.0, 1.0]
     metric.reset()
-    metric.update(2 * depth, depth)  # a wrong scale alone: silog does not see it
+    metric.update(2 * depth, depth)  # only a wrong scale, which silog ignores
     scores = metric.compute()
     assert scores["silog"] == pytest.approx(0, abs=1e-4) and scores["abs_rel"] == pytest.approx(1)
     assert scores["delta3"] == 0.0

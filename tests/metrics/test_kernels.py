@@ -1,4 +1,4 @@
-"""The CUDA kernel counts what the plain path counts: in Triton's interpreter and compiler, which need no device."""
+"""The CUDA kernel counts like the plain path: in Triton's interpreter, and compiled, without a device."""
 
 import os
 import subprocess

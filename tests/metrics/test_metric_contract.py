@@ -1,4 +1,4 @@
-"""What every metric keeps: a flat answer, and a state that adds up over batches and processes."""
+"""Properties of every metric: a flat output, and a state that adds up over batches and processes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def counted(name: str, batch):
 
 
 def same(one, two) -> bool:
-    """Integer counts equal; sums of floats but for rounding."""
+    """Integer counts are equal; float sums are equal up to rounding."""
     return all(
         torch.equal(a, b) if not a.is_floating_point() else torch.allclose(a, b, rtol=1e-12, atol=0)
         for a, b in zip(one.state().values(), two.state().values(), strict=True)

@@ -42,7 +42,7 @@ def test_the_adapted_rand_error_is_scikit_images(seed, connectivity):
     error, *_ = adapted_rand_error(*numbered)
     scores = scored(predicted, truth, connectivity=connectivity, predicted_boundary="object")
     assert scores["rand_error"] == pytest.approx(error) and scores["rand_f"] == pytest.approx(1 - error)
-    # Boundary pixels of the prediction as objects of their own.
+    # Boundary pixels of the prediction as separate objects.
     apart = numbered[1].copy()
     apart[apart == 0] = apart.max() + 1 + np.arange((apart == 0).sum())
     error, precision, recall = adapted_rand_error(numbered[0], apart)
@@ -84,7 +84,7 @@ def test_boundaries_thicker_or_thinner_cost_nothing_but_gaps_do():
     assert scored(thin, wide_truth)["rand_f"] == 1 and scored(thin, wide_truth)["pixel_error"] == pytest.approx(
         18 / 189
     )
-    assert 0.8 < scored(thick, truth)["rand_f"] < 1  # nine pixels became objects of their own
+    assert 0.8 < scored(thick, truth)["rand_f"] < 1  # nine pixels became separate objects
     scores = scored(gap, truth)
     assert scores["pixel_error"] == pytest.approx(1 / 189)
     assert scores["rand_split"] == 1 and scores["rand_merge"] == pytest.approx(2 * 90 * 89 / (180 * 179))

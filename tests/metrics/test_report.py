@@ -1,4 +1,4 @@
-"""Reports: what is said is what was counted, and it can be read with 2 classes and with 40."""
+"""Reports agree with the counts, and are legible with 2 classes and with 40."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_averages_are_scikit_learns(classes):
 
 
 def test_every_average_has_its_number_of_classes():
-    """Four classes: 0 and 1 in both, 2 in the truth alone, 3 nowhere."""
+    """Four classes: 0 and 1 in both, 2 only in the truth, 3 in neither."""
     predicted, truth = torch.tensor([[[0, 0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 1, 2]]])
     scores = scored(predicted, truth, num_classes=4)
     assert {name: scores[f"defined/{name}"] for name in FORMULAS} == {

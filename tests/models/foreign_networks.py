@@ -1,4 +1,4 @@
-"""Other authors' networks, written anew from what they compute and how their tensors are called: small, and only to
+"""Other authors' networks, rewritten from their computations and the names of their tensors: small, and only to
 produce checkpoints and answers that ours must repeat."""
 
 import torch
@@ -76,7 +76,7 @@ class Milesial(nn.Module):
 
 
 class Lee(nn.Module):
-    """U_Net and, recurrent, R2U_Net: levels are counted from 1, decoders bear the number of the level they leave."""
+    """U_Net and, recurrent, R2U_Net: levels are counted from 1; decoders have the number of the level they leave."""
 
     def __init__(self, channels=3, classes=1, widths=(4, 8, 16, 32, 64), recurrent=False, t=2):
         super().__init__()
@@ -260,7 +260,7 @@ class Helen(Milesial):
 
 
 class Renamed(nn.Module):
-    """A U-Net under names of nobody's, whose decoder levels stand together."""
+    """A U-Net with unknown names, whose decoder levels are adjacent."""
 
     def __init__(self, classes=1, widths=(4, 8, 16)):
         super().__init__()

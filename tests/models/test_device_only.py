@@ -1,4 +1,4 @@
-"""No network asks for a number, or for a shape, that lies on the device: its steps can be captured as a CUDA graph.
+"""No network reads a number or a shape from the device, so its steps can be captured as a CUDA graph.
 
 Tensors of the meta device hold no numbers. A network that runs there computes shapes from shapes alone, and
 whatever it brings from the host is a tensor of another device.

@@ -1,4 +1,4 @@
-"""Other authors' weights in our networks: the same answers, or a clear refusal."""
+"""Other authors' weights in our networks: the same outputs, or a clear error."""
 
 import sys
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_weights_of_two_networks_need_their_layout():
 
 
 def test_weights_without_biases_need_the_layout_of_their_activation():
-    """Weights do not show the activation, so a leaky network takes them only if told that they are its own."""
+    """Weights do not determine the activation, so a leaky network requires the layout's name."""
     state = trained(foreign.Milesial()).state_dict()
     net = unetzoo.build("bnunet", encoder_channels=WIDTHS, hidden_act=LEAKY, align="pad")
     same = unchanged(net)
@@ -137,7 +137,7 @@ def test_the_number_of_recurrent_steps_has_to_be_given():
     with pytest.raises(MissingKeywordError) as error:
         unetzoo.from_foreign(theirs.state_dict())
     assert error.value.subject == "t" and "t=" in error.value.hint
-    net = unetzoo.build("r2unet", encoder_channels=WIDTHS, t=3).eval()  # whoever builds the network says it
+    net = unetzoo.build("r2unet", encoder_channels=WIDTHS, t=3).eval()  # the builder of the network declares it
     assert_same_answers(unetzoo.from_foreign(theirs.state_dict(), into=net), theirs, (32, 32))
 
 

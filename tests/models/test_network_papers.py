@@ -10,7 +10,7 @@ import unetzoo
 from unetzoo.errors import ConfigError, InputShapeError
 from unetzoo.models import base
 
-# Figure 1 of the paper: sizes after each convolution, and what is cropped on each side of a skip
+# Figure 1 of the paper: sizes after each convolution, and the crop on each side of a skip
 CONTRACTING = {0: (570, 568), 1: (282, 280), 2: (138, 136), 3: (66, 64), 4: (30, 28)}
 EXPANDING = {3: (56, 54, 52), 2: (104, 102, 100), 1: (200, 198, 196), 0: (392, 390, 388)}
 CROPS = {3: 4, 2: 16, 1: 40, 0: 88}
@@ -158,7 +158,7 @@ def test_r2unet_cityscapes_adds_the_skip_after_the_unit():
 
 
 def shared_and_stepwise(x, passes):
-    """A recurrent layer of either kind with the same weights, after so many training passes over x."""
+    """A recurrent layer of either kind with the same weights, after a number of training passes over x."""
     shared, stepwise = (
         tiny("r2unet", variant=variant, encoder_channels=(4, 4, 4)).encoder.blocks[0].layers[0].train()
         for variant in ("shared", "stepwise")
@@ -176,7 +176,7 @@ def test_r2unet_stepwise_trains_like_shared():
 
 def test_r2unet_stepwise_evaluates_as_it_trains_and_shared_does_not():
     x = 0.1 * torch.randn(2, 4, 16, 16)  # far below the maps that come back
-    shared, stepwise, (trained, _) = shared_and_stepwise(x, 200)  # until the running statistics stand
+    shared, stepwise, (trained, _) = shared_and_stepwise(x, 200)  # until the running statistics are settled
     with torch.no_grad():
         torch.testing.assert_close(stepwise.eval()(x), trained, rtol=0.01, atol=0.02)
         assert (shared.eval()(x) - trained).abs().max() > 0.5

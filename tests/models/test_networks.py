@@ -1,4 +1,4 @@
-"""What holds of every network: parameters, geometry, cards, answers."""
+"""Properties of every network: parameters, geometry, cards, outputs."""
 
 import pytest
 import torch

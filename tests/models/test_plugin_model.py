@@ -52,7 +52,7 @@ def test_it_is_saved_under_its_name_and_comes_back(install, tmp_path):
     assert isinstance(net, SegmentationModel)
     net.save_pretrained(tmp_path / "saved")
     again = unetzoo.from_pretrained(tmp_path / "saved")
-    x = torch.randn(1, 3, 9, 7)  # a network that states no geometry takes what it takes
+    x = torch.randn(1, 3, 9, 7)  # a network without a geometry declares no legal sizes
     assert torch.equal(net(x), again(x))
     assert unetzoo.predict(net, x[0]).shape == (2, 9, 7)
     with pytest.raises(UnknownKeywordError) as error:

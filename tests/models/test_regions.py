@@ -1,4 +1,4 @@
-"""Regions of the output, decoded alone, against the same region of the whole output; and how much less is computed."""
+"""Regions decoded separately against the same regions of the whole output, and the saved computation."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +106,7 @@ def test_what_would_be_wrong_is_refused():
 
 
 class Otherwise(BNUNet):
-    """Uses a map of the encoder beside the decoder, so that decoding a region alone would be wrong."""
+    """Uses an encoder map outside the decoder, so that decoding only a region would be wrong."""
 
     def forward(self, x):
         features = self.encoder(x)

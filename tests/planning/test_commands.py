@@ -1,4 +1,4 @@
-"""`unetzoo plan DATA`, `unetzoo train DATA`, and what a source on the command line is."""
+"""`unetzoo plan DATA`, `unetzoo train DATA`, and the meaning of a source on the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Plans: what the survey finds in drawn data, what the rules make of it, and the files and commands."""
+"""Plans: the survey of drawn data, the rules, and the files and commands."""
 
 import json
 import tomllib

@@ -23,7 +23,7 @@ STEPS = 16
 
 
 class Told(Disk):
-    """A slow disk that says when a save begins and when a checkpoint has its name."""
+    """A slow disk that reports when a save begins and when a checkpoint has its final name."""
 
     def __init__(self, pipe):
         self.pipe = pipe
@@ -106,7 +106,7 @@ def test_kills(tmp_path):
 
 
 def place(name):
-    """Where a checkpoint lies in its run."""
+    """The path of a checkpoint in its run."""
     match = checkpoint.NAME.fullmatch(name)
     return int(match[1]), int(match[2] or 0)
 

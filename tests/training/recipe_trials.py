@@ -1,4 +1,4 @@
-"""Broken recipes: reading one gives a recipe or one of our errors, whatever it contains."""
+"""Broken recipes: reading one gives a recipe or one of our errors."""
 
 import random
 import re

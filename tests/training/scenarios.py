@@ -16,7 +16,7 @@ from unetzoo.training.optim import make_optimizer
 
 
 class Learned(nn.Module):
-    """A loss with a parameter of its own."""
+    """A loss with a parameter."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +85,7 @@ def poisoned(folder):
 
 
 def interrupted(folder):
-    """A run that stops in the middle and goes on, beside one that does not."""
+    """A run that stops in the middle and is resumed, next to one that is not interrupted."""
 
     class CrashError(Exception):
         pass

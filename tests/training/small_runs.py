@@ -1,4 +1,4 @@
-"""A small run with everything in it that a resumed run must bring back; and how to compare two of them."""
+"""A small run with all the state that a resumed run must restore, and the comparison of two runs."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def fit(trainer, resume=False, length=10):
 
 
 def without_time(value):
-    """A JSON value without what a clock has written."""
+    """A JSON value without times."""
     if isinstance(value, dict):
         return {k: without_time(v) for k, v in value.items() if k != "seconds"}
     return [without_time(v) for v in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Validation scores what `predict` delivers, and what was trained is used as it was trained."""
+"""Validation scores the output of `predict`, and a network is used as it was trained."""
 
 import json
 
@@ -127,7 +127,7 @@ def trained(out, normalize="standard", size=None, **settings):
 
 
 def scores_of(predictor, val, folder):
-    """IoU of what a predictor makes of the images as files."""
+    """IoU of the predictions of the images as files."""
     metric = METRICS.build("segmentation", labels=val.labels)
     folder.mkdir(exist_ok=True)
     for index in range(len(val)):
@@ -199,7 +199,7 @@ def test_thresholds_and_several_labels_belong_to_it(tmp_path):
     assert bundle.mode == "multilabel" and bundle.threshold == [0.3, 0.5]
 
 
-# ---- what is loaded is what was saved
+# ---- loaded networks equal saved ones
 
 
 def mutant(data, rng):

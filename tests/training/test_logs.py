@@ -183,7 +183,7 @@ class Clock:
 
 
 def shown(monkeypatch, *, terminal, seconds, **settings):
-    """What a run prints whose steps take so many seconds."""
+    """The output of a run whose steps take a given number of seconds."""
     trainer = make(batch_size=4, batch_transform=Clock(monkeypatch, seconds), **settings)
     progress = next(callback for callback in trainer.callbacks.all if isinstance(callback, Progress))
     text = io.StringIO()

@@ -12,7 +12,7 @@ from unetzoo.training import checkpoint
 
 
 class Card(torch.autograd.Function):
-    """A device that holds so many samples, in forward or backward."""
+    """A device with memory for a given number of samples, in forward or backward."""
 
     limit: int | None = None
     where = "forward"

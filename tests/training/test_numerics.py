@@ -63,7 +63,7 @@ def test_nothing_that_is_not_finite_gets_in(tmp_path, poison, value):
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     assert report["processes"][0]["process"] == 0 and report["processes"][0]["samples"][0].startswith("s")
     saved = checkpoint.latest(tmp_path / "checkpoints")
-    assert saved.state["steps"] <= report["step"]  # the last checkpoint stands before the fault
+    assert saved.state["steps"] <= report["step"]  # the last checkpoint is from before the fault
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

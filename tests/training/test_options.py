@@ -1,4 +1,4 @@
-"""What the Trainer's settings do, against a loop written out by hand."""
+"""Effects of the Trainer's settings, against a loop written by hand."""
 
 import copy
 import math
@@ -182,7 +182,7 @@ def test_the_compiled_forward_is_the_one_that_trains(monkeypatch):
     monkeypatch.setattr(torch, "compile", fake)
     trainer = make(compile=True, epochs=1)
     trainer.fit(Squares(8), Squares(3))
-    assert calls == [(4, 1, 32, 32)] * 2  # training alone
+    assert calls == [(4, 1, 32, 32)] * 2  # only training
 
 
 def test_a_batch_transform_is_used_only_in_training():

@@ -13,7 +13,7 @@ from unetzoo.training.data import make_loader
 
 
 class Raw(Squares):
-    """Squares as a dataset gives them before its transform, on images of growing size where asked for."""
+    """Squares as a dataset returns them before its transform, optionally on images of growing size."""
 
     def __init__(self, length=4, grow=0, transform=None):
         super().__init__(length)

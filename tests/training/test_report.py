@@ -217,7 +217,7 @@ def test_contrast_is_enough_to_be_read(colors, curves):
 
 
 def marks(chart):
-    """The points of a chart's curves as drawn: x, y, and what each says of itself."""
+    """The points of a chart's curves as drawn: x, y, and their tooltips."""
     parsed = Page(inline_svg(chart, 1))
     return [(float(use["x"]), float(use["y"]), use["text"]) for use in parsed.all("use") if use["text"]], parsed
 

@@ -1,4 +1,4 @@
-"""Predictions that are the same everywhere: found, said once, with the causes; and never of a healthy run."""
+"""Predictions that are the same everywhere: reported once, with the causes, and never for a healthy run."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def test_a_single_class_is_recognized_from_predicted_pixels(rows, dominant):
 
 def test_useful_predictions_are_no_collapse():
     assert class_collapse(torch.zeros(3, 3, dtype=torch.int64), "abc") is None  # nothing was counted
-    assert class_collapse(torch.tensor([[50, 0], [0, 0]]), "ab") is None  # the truth has one class alone
+    assert class_collapse(torch.tensor([[50, 0], [0, 0]]), "ab") is None  # the truth has a single class
     rare = torch.tensor([[9990, 0], [9, 1]])  # one pixel in a thousand, a tenth of them found
     assert class_collapse(rare, "ab") is None
     assert class_collapse(torch.tensor([[9990, 0], [10, 0]]), "ab") == Collapse("'a'", 0.999)
@@ -161,7 +161,7 @@ def test_healthy_runs_raise_no_alarm_even_in_their_first_epochs(tmp_path):
 
 
 class Scripted(nn.Module):
-    """Answers class 0 everywhere in the evaluations of these epochs, and the truth of `Squares` in the others."""
+    """Predicts class 0 everywhere in the evaluations of these epochs, and the truth of `Squares` in the others."""
 
     def __init__(self, collapsed):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run that stops and goes on is the run that never stopped, bit by bit."""
+"""A stopped and resumed run equals an uninterrupted one, bit by bit."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from unetzoo.training.schedule import Schedule
 
 
 class CrashError(Exception):
-    """Stands for a power cut."""
+    """Simulates a power cut."""
 
 
 def crash(batch):

@@ -1,4 +1,4 @@
-"""Run folders: damaged recipes, starts that are refused, and what a signal leaves."""
+"""Run folders: damaged recipes, refused starts, and interruption by a signal."""
 
 import shutil
 import warnings

@@ -1,4 +1,4 @@
-"""The package never runs what it reads: no pickle, no eval, no unsafe loaders anywhere in it."""
+"""The package never executes what it reads: no pickle, no eval, no unsafe loaders."""
 
 import ast
 import sys
@@ -17,7 +17,7 @@ CALLS = {"eval", "exec", "compile", "__import__"}
 
 
 def faults(tree):
-    """Places in a syntax tree that could run what they read."""
+    """Places in a syntax tree that could execute what they read."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]

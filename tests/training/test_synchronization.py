@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetzoo.losses import CELoss, fused
 
-# Operations that answer with a number, or with a shape, that lies on the device.
+# Operations that return a number, or a shape, that is on the device.
 WAITING = {
     "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount",
 }  # fmt: skip
@@ -34,7 +34,7 @@ def labels_checked_as_on_a_gpu(monkeypatch):
 
 
 def waits(length, **options):
-    # torch's Adam reads its step count, which lies on the CPU everywhere; plain descent has none
+    # torch's Adam reads its step count, which is always on the CPU; plain descent has none
     trainer = make_small(optimizer="sgd", epochs=1, **options)
     with Waits() as counted:
         fit(trainer, length=length)

@@ -1,4 +1,4 @@
-"""Batches reach the device unchanged, and on a GPU on a stream of their own."""
+"""Batches reach the device unchanged, on a GPU in a separate stream."""
 
 from contextlib import contextmanager
 
@@ -12,7 +12,7 @@ GPU = torch.device("cuda", 0)
 
 
 class Stream:
-    """A stream that notes what is asked of it."""
+    """A stream that records its calls."""
 
     def __init__(self, name, log):
         self.name, self.log = name, log

@@ -48,7 +48,7 @@ def recipe(tmp_path, text=RECIPE):
 
 
 def test_the_weights_follow_their_gradient_and_do_not_decay(tmp_path):
-    """SGD's first step from s = 0: ∂/∂s (exp(−s)·L + s/2) = 1/2 − L, whatever the weight decay."""
+    """SGD's first step from s = 0: ∂/∂s (exp(−s)·L + s/2) = 1/2 − L, independent of weight decay."""
     loaded = load_recipe(recipe(tmp_path), ["train.steps=1", "train.batch_size=6", "optimizer.weight_decay=0.5"])
     data = make_dataset(loaded, "train", progress=False)
     trainer = make_trainer(loaded, data.labels, progress=False)
