@@ -8,6 +8,7 @@ from many_channels import FIVE, TWO, draw
 from PIL import Image
 
 import unetzoo
+from unetzoo.bundle import ModelBundle
 from unetzoo.datasets import (
     Albumentations,
     BatchTransform,
@@ -253,3 +254,23 @@ def test_colors_of_other_channels_than_rgb_are_not_shifted(tmp_path, wrap):
     with pytest.raises(ConfigError) as caught:
         Trainer(net, unetzoo.LOSSES.build("ce"), epochs=1, progress=False).fit(data)
     assert "hue" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [None, (24, 40)])
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_an_exported_file_reads_the_same_images(tmp_path, suffix, size):
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    draw(tmp_path, 2)
+    trained = ModelBundle(small(), preprocess=Preprocess(size, "unit"), pixels=Pixels(5, range=[100, 4000]))
+    made = unetzoo.export(trained, tmp_path / f"net{suffix}")
+    assert made.info["input"]["dtype"] == "float32"
+    assert made.info["input"]["pixels"] == trained.pixels.to_dict()
+    opened = unetzoo.load(made.path)
+    assert opened.bundle.pixels == trained.pixels
+    expected = Predictor(trained).segment(tmp_path / "images" / "0.tif").label_map
+    assert (Predictor(opened.bundle).segment(tmp_path / "images" / "0.tif").label_map == expected).mean() > 0.999
+    with pytest.raises(ConfigError) as caught:
+        unetzoo.export(trained, tmp_path / f"net{suffix}", dtype="uint8")
+    assert "0…1" in caught.value.hint

@@ -318,3 +318,14 @@ def test_rendering(channels):
     assert dark.max() == 255 and dark.min() == 0
     captioned = inputs_of(torch.from_numpy((levels.transpose(2, 0, 1) / 255).astype(np.float32)))
     assert captioned["input"].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_compression_that_needs_another_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", tifffile._imagecodecs)
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=40, width=50, count=5, dtype="uint16",
+                       compress="lzw") as file:  # fmt: skip
+        file.write(np.zeros((5, 40, 50), np.uint16))
+    with pytest.raises(ImageDecodeError) as caught:
+        read_image(tmp_path / "a.tif", Pixels(5, range="dtype"))
+    assert "unetzoo[tiff]" in caught.value.hint

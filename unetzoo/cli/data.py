@@ -16,6 +16,7 @@ from ..registry import DATASETS, missing_keywords
 from ..wording import pluralize
 from .console import AsJson, Quiet, app, err, out
 
+CLIPPED = 0.01  # share of values outside the range that is reported
 Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Number of processes; 0 for none besides this one. Default: one per CPU."),
@@ -79,7 +80,9 @@ def stats(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Print mean and standard deviation of a dataset's channels and depth, and the share of each class."""
+    """Print mean and standard deviation of a dataset's channels and depth, the share of each class, and with the
+    option range=percentile the range of values to declare.
+    """
     from ..datasets import statistics
     from ..training.recipe import parse_sets
 
@@ -97,7 +100,9 @@ def stats(
     out.print(table)
     for name, share in found.classes.items():
         out.print(f"{name} covers {share:.2%}")
-    out.print(f"\n{found.recipe_line}", soft_wrap=True)
+    if found.clipped > CLIPPED:
+        err.print(f"warning: {found.clipped:.1%} of the values are outside the range and are clipped", soft_wrap=True)
+    out.print(f"\n{found.recipe_line}", soft_wrap=True, markup=False)
 
 
 def _build(name: str, options: dict[str, Any]) -> Any:

@@ -32,8 +32,13 @@ def export(
     ] = None,
     threshold: Thresholds = None,
     dtype: Annotated[
-        str, typer.Option("--input", metavar="DTYPE", help="Type of input images: uint8, or float32 in [0, 1].")
-    ] = "uint8",
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="DTYPE",
+            help="Type of input images: uint8, or float32 in [0, 1]. Default: uint8, unless the run has a range.",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Compare the exported file with the network.")] = True,
     precision: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="fp32 or bf16, for openvino. Default: that of the run.")

@@ -153,5 +153,5 @@ def unreadable(name: object, error: object) -> ImageDecodeError:
     found = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
     hint = "the file is damaged; download or save it again"
     if "imagecodecs" in str(error):
-        hint = "install the package imagecodecs, which decodes this compression"
+        hint = "install the package imagecodecs, which decodes this compression: pip install 'unetzoo[tiff]'"
     return ImageDecodeError("unreadable image", subject=name, found=found, hint=hint)

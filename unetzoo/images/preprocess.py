@@ -37,13 +37,12 @@ class Preprocess:
     def __call__(self, image: np.ndarray) -> Tensor:
         """Preprocess one image."""
         levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None]
-        if image.dtype.kind == "f":
-            return self.scaled(self.unrounded(levels.mul_(255)))[0]
-        return self.scaled(self.resized(levels))[0]
+        floats = image.dtype.kind == "f"
+        return self.scaled(self.resized(levels.mul_(255) if floats else levels, rounds=not floats))[0]
 
-    def resized(self, levels: Tensor) -> Tensor:
-        """Resize images (N, C, H, W) in 0…255 to the input size of the network, and round to integer levels."""
-        return levels if self.size is None else self.unrounded(levels).round()
+    def resized(self, levels: Tensor, *, rounds: bool = True) -> Tensor:
+        """Resize images (N, C, H, W) in 0…255 to the input size of the network, and round them to integer levels."""
+        return self.unrounded(levels).round() if rounds and self.size is not None else self.unrounded(levels)
 
     def unrounded(self, levels: Tensor) -> Tensor:
         """Resize images without rounding.

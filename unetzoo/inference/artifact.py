@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .._version import __version__
 from ..bundle import ModelBundle
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
+from ..images import Pixels
 from ..io import check_manifest
 from ..labels import LabelSpec
 from ..models.geometry import Geometry
@@ -80,7 +81,10 @@ class Artifact:
         palette = tuple(tuple(color) for color in info["palette"])
         pairs = {name: info[name] for name in ("swap_pairs", "side") if info.get(name)}
         labels = LabelSpec(tuple(info["classes"]), palette=palette, **pairs)  # pyright: ignore[reportArgumentType]
-        return ModelBundle(_Whole(self), labels, _levels, info["thresholds"] or None, info["mode"], info["network"])
+        pixels = None if info["input"].get("pixels") is None else Pixels.from_dict(info["input"]["pixels"])
+        return ModelBundle(
+            _Whole(self), labels, _levels, info["thresholds"] or None, info["mode"], info["network"], pixels=pixels
+        )
 
 
 class _Whole(nn.Module):
@@ -211,6 +215,7 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None, precis
             "layout": "NHWC",
             "channels": pipeline.in_channels,
             "range": [0, 1] if pipeline.dtype == FLOATS else [0, 255],
+            "pixels": None if pipeline.pixels is None else pipeline.pixels.to_dict(),
             "size": list(size) if size else None,
         },
         "outputs": outputs | {head: "float32 (N, C, H, W)" for head in pipeline.shape.heads[1:]},

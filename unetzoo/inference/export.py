@@ -58,7 +58,7 @@ def export(
     labels: LabelSpec | None = None,
     preprocess: Preprocess | None = None,
     threshold: Threshold = None,
-    dtype: str = "uint8",
+    dtype: str | None = None,
     verify: bool = True,
     precision: Precision | None = None,
     int8: Calibration | None = None,
@@ -84,7 +84,8 @@ def export(
         labels: Names and colors of the classes.
         preprocess: The preprocessing used in validation.
         threshold: See `Predictor`.
-        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1.
+        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1. By default "uint8", unless the network was
+            trained with a range of values that are mapped to 0…1.
         verify: Whether to compare the file with the network. For ONNX, this requires ONNX Runtime.
         precision: For OpenVINO: "fp32", or "bf16" to compute convolutions in bfloat16 on processors that multiply it
             natively; then at least 99.5 % of the labels must be equal. By default as in training, else "fp32".
@@ -208,7 +209,7 @@ def _pipeline(
     labels: LabelSpec | None,
     preprocess: Preprocess | None,
     threshold: Threshold,
-    dtype: str,
+    dtype: str | None,
     size: tuple[int, int],
 ) -> tuple[Pipeline, ModelBundle]:
     """Build the pipeline from a float32 copy of the network on the CPU, and return it with the network's bundle."""

@@ -109,8 +109,9 @@ def example(shape: Sequence[int], pipeline: Pipeline, seed: int) -> Tensor:
     coarse = torch.rand(count, pipeline.in_channels, 6, 7, generator=rng, dtype=torch.float32, device="cpu") * 255
     levels = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
     levels += torch.randn(levels.shape, generator=rng, dtype=levels.dtype, device=levels.device) * 8
-    bytes_ = levels.clamp(0, 255).round().permute(0, 2, 3, 1).contiguous().to(torch.uint8)
-    return bytes_.float() / 255 if pipeline.dtype == FLOATS else bytes_
+    levels = levels.clamp(0, 255).permute(0, 2, 3, 1).contiguous()
+    levels = levels.round() if pipeline.rounds else levels
+    return levels / 255 if pipeline.dtype == FLOATS else levels.to(torch.uint8)
 
 
 def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -126,7 +127,8 @@ def reference(pipeline: Pipeline, images: Tensor, seen: np.ndarray | None = None
     """
     levels = images.permute(0, 3, 1, 2).float()
     levels = levels * 255 if pipeline.dtype == FLOATS else levels
-    exact, levels = pipeline.preprocess.unrounded(levels), pipeline.preprocess.resized(levels)
+    exact = pipeline.preprocess.unrounded(levels)
+    levels = pipeline.preprocess.resized(levels, rounds=pipeline.rounds)
     if seen is not None:
         levels = torch.from_numpy(seen).clone()
         apart = float((levels - exact).abs().max())

@@ -35,7 +35,8 @@ class Pipeline(nn.Module):
     Args:
         trained: The network with its labels and preprocessing; it stays on its device.
         threshold: Overrides the bundle's threshold.
-        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1.
+        dtype: Dtype of the images: "uint8", or "float32" for values in 0…1; by default "float32" if the network was
+            trained with a range of values.
         size: (height, width) of an image that the network accepts.
 
     Shape:
@@ -51,7 +52,7 @@ class Pipeline(nn.Module):
         trained: ModelBundle,
         *,
         threshold: Threshold = None,
-        dtype: str = BYTES,
+        dtype: str | None = None,
         size: tuple[int, int] = TRIAL,
     ) -> None:
         super().__init__()
@@ -63,6 +64,12 @@ class Pipeline(nn.Module):
                 found="albumentations, or a function",
                 hint="take it out of [transform] and [transform.val], or give preprocess=Preprocess(…)",
             )
+        self.pixels = trained.pixels
+        self.rounds = trained.pixels is None or trained.pixels.range is None  # whether images have 8-bit levels
+        dtype = dtype or (BYTES if self.rounds else FLOATS)
+        if dtype == BYTES and not self.rounds:
+            raise ConfigError("the network was trained with a range of values", expected=f'dtype="{FLOATS}"',
+                              found=repr(dtype), hint="map the values to 0…1 as in training")  # fmt: skip
         if dtype not in (BYTES, FLOATS):
             raise ConfigError("wrong kind of input", expected=f'"{BYTES}" or "{FLOATS}"', found=repr(dtype))
         self.net, self.preprocess, self.dtype = trained.model.eval(), preprocess, dtype
@@ -96,9 +103,10 @@ class Pipeline(nn.Module):
         levels = image.permute(0, 3, 1, 2).float()
         levels = levels * 255 if self.dtype == FLOATS else levels
         if self.resizes_by_products and self.preprocess.size is not None:
-            levels = _resized_by_products(levels, self.preprocess.size).round()
+            levels = _resized_by_products(levels, self.preprocess.size)
+            levels = levels.round() if self.rounds else levels
         else:
-            levels = self.preprocess.resized(levels)
+            levels = self.preprocess.resized(levels, rounds=self.rounds)
         return pad_mirrored(self.preprocess.scaled(levels.clone()), self.geometry), levels
 
     def finished(self, image: Tensor, *heads: Tensor) -> tuple[Tensor, ...]:
