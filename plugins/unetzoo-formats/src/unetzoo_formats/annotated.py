@@ -147,7 +147,7 @@ class Annotated(SegmentationDataset):
         """Read the annotation files of a split.
 
         Args:
-            places: What is below the root.
+            places: The files below the root.
             split: The split, or None.
             annotations: The argument of the dataset.
             images: The argument of the dataset.

@@ -1,4 +1,4 @@
-"""What is checked, under small settings: by the tests, and by `unetzoo plugin check`.
+"""Cases of the conformance checks, which the tests and `unetzoo plugin check` run.
 
 `miniature` writes five drawn images with annotation files of a format.
 """

@@ -64,7 +64,7 @@ class Coco(Annotated):
 
 
 def _by_id(found: Annotations, kind: str, items: list[Any], read: Any) -> dict[Any, Any]:
-    """What is read from the objects of a list, by id."""
+    """Read the objects of a list; the results by id."""
     table: dict[Any, Any] = {}
     for number, item in enumerate(items):
         try:

@@ -1,4 +1,4 @@
-"""Where annotation files and images are below a root."""
+"""Find annotation files and images below a root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What annotation files contain, reading them, and collecting their faults."""
+"""Records of annotated images, functions that read annotation files, and a list of their faults."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class Entry:
 
 @dataclass
 class Annotations:
-    """What annotation files contain.
+    """The contents of annotation files.
 
     Args:
         files: The files.
-        divided: Whether they belong to one split, so that nothing remains to be divided.
+        divided: Whether they hold only the images of the selected split.
         entries: The images.
         categories: The names of the categories, in order.
-        faults: What is wrong with the files.
+        faults: The faults of the files.
     """
 
     files: list[Path]

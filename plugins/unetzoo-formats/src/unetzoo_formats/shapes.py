@@ -1,4 +1,4 @@
-"""Shapes of annotated objects, and how they are painted.
+"""Shapes of annotated objects and the rules by which they are painted.
 
 All polygons follow one rule, that of pycocotools: coordinates are those of pixel corners, so that (0, 0) is the upper
 left corner of the image, and a pixel belongs to a polygon if its center is inside. Vertices are rounded to a fifth of a
