@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import PADDED, small, tensors
+from conftest import OURS, PADDED, small, tensors
 from refusals import refused
 from torch import nn
 
@@ -16,8 +16,6 @@ from unetzoo.errors import ConfigError, DataError, InputShapeError, PluginContra
 from unetzoo.inference.windows import minimum_tile
 from unetzoo.models import MaskDepth
 from unetzoo.models.base import Geometry
-
-OURS = [name for name in unetzoo.list_models() if not name.startswith("smp-")]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train a recipe, or plan one for a folder of data, and evaluate the best network."""
     from ..training import train as run
-    from ..training.run import new_run_folder
+    from ..training.folders import new_run_folder
 
     overrides = [*(sets or []), *([f"data.fold={fold}"] if fold else [])]
     recipe = source

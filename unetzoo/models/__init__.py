@@ -10,10 +10,12 @@ from .bnunet import BNUNet
 from .card import Card, Deviation, Fact
 from .ddunet import DDUNet
 from .dualunet import DualUNet
+from .encoder_unet import EncoderUNet
 from .foreign import from_foreign
 from .geometry import Geometry
 from .layouts import WeightLayout
 from .r2unet import R2UNet
+from .transfer import Transfer, start_from
 from .unet import UNet
 from .weights import from_pretrained
 
@@ -23,17 +25,20 @@ __all__ = [
     "DDUNet",
     "Deviation",
     "DualUNet",
+    "EncoderUNet",
     "Fact",
     "Geometry",
     "MaskDepth",
     "R2UNet",
     "SegmentationModel",
+    "Transfer",
     "UNet",
     "WeightLayout",
     "classification_head",
     "from_foreign",
     "from_pretrained",
     "segmentation_head",
+    "start_from",
 ]
 
 for _name in ENCODERS.names():

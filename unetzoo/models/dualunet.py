@@ -10,20 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from segmentation_models_pytorch.encoders import encoders as smp_table
-from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UnetzooError, UnknownNameError, did_you_mean
+from ..errors import ConfigError
 from .base import MaskDepth, SegmentationModel, classification_head, segmentation_head
-from .blocks import Decoder, DoubleConv, Encoder, HiddenAct, crop_center, one_of, widths
+from .blocks import DoubleConv, Encoder, HiddenAct, crop_center, one_of, widths
 from .card import Card, Deviation
+from .encoders import DECODER, foreign_encoder, plain_decoder
 from .facts import halo, output_size, parameters, receptive_field
 from .geometry import Geometry
-from .pretrained import downloading
 
 WIDTHS = (64, 128, 256, 512, 1024)
-FOREIGN_DECODER = (256, 128, 64, 32, 16)  # SMP's decoder widths, coarsest first
 
 
 class DualUNet(SegmentationModel):
@@ -94,7 +91,7 @@ class DualUNet(SegmentationModel):
         self.parts = VARIANTS[variant](hidden_act, align, out_stride)
         if encoder_name is not None:
             self.encoder = foreign_encoder(encoder_name, in_channels, encoder_depth, encoder_weights)
-            decoded = tuple(decoder_channels or FOREIGN_DECODER[:encoder_depth])
+            decoded = tuple(decoder_channels or DECODER[:encoder_depth])
             self.geometry = Geometry(minimum=2**encoder_depth, stride=2**encoder_depth, out_stride=out_stride)
         else:
             own = widths(encoder_channels or WIDTHS)
@@ -170,71 +167,13 @@ class TwoDecoders(nn.Module):
         super().__init__()
         self.levels = len(decoded) - (out_stride == 2)
         self.out_channels = decoded[self.levels - 1]
-        self.mask, self.depth = (
-            decoder(encoded, decoded[: self.levels], self.levels, hidden_act, align) for _ in range(2)
-        )
+        self.mask, self.depth = (plain_decoder(encoded, decoded[: self.levels], hidden_act, align) for _ in range(2))
         self.depth_head = nn.Sequential(nn.Conv2d(self.out_channels, 1, 1), nn.Sigmoid())
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps of all levels, finest first → (mask features, depth)."""
         used = features[-self.levels - 1 :]
         return self.mask(used), self.depth_head(self.depth(used))
-
-
-def decoder(encoded: Sequence[int], decoded: Sequence[int], levels: int, hidden_act: HiddenAct, align: str) -> Decoder:
-    """One full decoder; a skip may have any width, also none (dummy maps of some encoders)."""
-    skips = list(encoded[-2::-1])[:levels]
-    coarse = (encoded[-1], *decoded)
-    ups = [nn.ConvTranspose2d(inputs, outputs, 2, stride=2) for inputs, outputs in zip(coarse, decoded, strict=False)]
-    blocks = [
-        DoubleConv(skip + width, width, hidden_act=hidden_act) for skip, width in zip(skips, decoded, strict=True)
-    ]
-    return Decoder(ups, blocks, align)
-
-
-def foreign_encoder(name: str, in_channels: int, depth: int, weights: str | None) -> Any:
-    """An encoder of SMP's table or of timm (`tu-…`), if its maps have strides 1, 2, 4, …
-
-    Raises:
-        UnknownNameError: No such encoder.
-        ConfigError: Its maps are no usable pyramid.
-    """
-    import timm
-
-    if name not in smp_table and not (name.startswith("tu-") and timm.is_model(name[3:])):
-        choices = [*smp_table, *("tu-" + model for model in timm.list_models())]
-        raise UnknownNameError(f"unknown encoder {name!r}", hint=did_you_mean(name, choices, "encoder"))
-    try:
-        with downloading(name, weights):
-            net = get_encoder(name, in_channels=in_channels, depth=depth, weights=weights)
-        expected, found = pyramid(net, in_channels)
-    except UnetzooError:
-        raise
-    except Exception as error:  # hundreds of architectures by other hands: each fails in its own way
-        raise _no_pyramid(name, f"{type(error).__name__}: {error}") from error
-    if found != expected:
-        raise _no_pyramid(name, found)
-    return net
-
-
-def pyramid(net: Any, in_channels: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(channels, stride) of each map, declared by an encoder, and measured."""
-    size = 4 * 2 ** (len(net.out_channels) - 1)
-    probe = torch.zeros(1, in_channels, size, size, device=next(net.parameters()).device)
-    with torch.no_grad():
-        features = net.eval()(probe)
-    net.train()
-    declared = [(channels, 2**level) for level, channels in enumerate(net.out_channels)]
-    return declared, [(feature.shape[1], size // feature.shape[-1]) for feature in features]
-
-
-def _no_pyramid(name: str, found: object) -> ConfigError:
-    return ConfigError(
-        f"the encoder {name!r} gives no usable pyramid",
-        expected="maps of the declared channels at strides 1, 2, 4, … for any image size",
-        found=found,
-        hint="choose a convolutional encoder, e.g. resnet18 or tu-convnext_atto, or another encoder_depth",
-    )
 
 
 # --------------------------------------------------------------------------------------- the printed network's parts

@@ -1,7 +1,8 @@
 """SMP's own architectures in our registry, as `smp-<name>`.
 
-They keep SMP's behavior. Two things differ: every keyword is explicit, and `encoder_weights` is None by default, so
-that nothing is downloaded unless it is given. What SMP passes on to timm goes into `encoder_kwargs`.
+They keep SMP's behavior. Three things differ: every keyword is explicit; `encoder_weights` is None by default, so that
+nothing is downloaded unless it is given, and may be a file of weights of timm, torchvision or SMP; what SMP passes on
+to timm goes into `encoder_kwargs`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import segmentation_models_pytorch as smp
 
 from ..registry import check_keywords
 from .geometry import Geometry
-from .pretrained import downloading
+from .pretrained import downloading, start_encoder, weights_file
 
 # What SMP 0.6 does otherwise than our own networks; `info` and the tests read it.
 TAGS = (
@@ -42,9 +43,12 @@ def _factory(architecture: type) -> Callable[..., Any]:
     def build(**given: Any) -> Any:
         check_keywords(build, given, name)
         extras: Mapping[str, Any] = given.pop("encoder_kwargs", None) or {}
-        given.setdefault("encoder_weights", None)
+        file = weights_file(given.get("encoder_weights"))
+        given["encoder_weights"] = given.get("encoder_weights") if file is None else None
         with downloading(given.get("encoder_name", "the default encoder"), given["encoder_weights"]):
             net = architecture(**given, **extras)
+        if file is not None:
+            start_encoder(net.encoder, file)
         if geometry := _geometry(net):
             net.geometry = geometry
         return net

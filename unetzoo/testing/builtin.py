@@ -10,7 +10,7 @@ import torch
 from packaging.version import Version
 
 from ..labels import LabelSpec
-from ..registry import ENCODERS, MODELS
+from ..registry import ENCODERS, MODELS, keywords
 from .case import Case
 
 SIZES = {"smp-dpt": 224, "smp-pan": 128}
@@ -56,7 +56,7 @@ def _models() -> Iterator[Case]:
     for name in MODELS.names():
         if not MODELS.entry(name).builtin:
             continue
-        if name.startswith("smp-"):
+        if "encoder_channels" not in keywords(MODELS.get(name)):  # over a ready encoder
             options = {"encoder_name": ENCODER_OF.get(name, "resnet18")}
             yield Case("model", name, options, size=SIZES.get(name), expected_failures=SMP_FAULTS.get((name, None)))
         else:

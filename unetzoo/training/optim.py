@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options: Any) -> Optimizer:
+def make_optimizer(
+    net: nn.Module, name: str, *, loss: object = None, encoder_lr: float | None = None, **options: Any
+) -> Optimizer:
     """Build a torch optimizer over the trainable parameters.
 
     Weight decay applies to weights, but not to vectors (norms and biases) or parameters of the loss. The fused
@@ -35,11 +38,12 @@ def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options:
         net: The network.
         name: One of `OPTIMIZERS`.
         loss: A loss, whose parameters, if any, are trained too.
+        encoder_lr: Learning rate of the encoder relative to that of the rest, e.g. 0.1 for a pretrained one.
         options: Keyword arguments of the torch optimizer.
 
     Raises:
         UnknownNameError: There is no such optimizer or keyword.
-        ConfigError: torch rejects a value.
+        ConfigError: torch rejects a value, or `encoder_lr` is not positive or there is no encoder.
 
     Examples:
         >>> adam = make_optimizer(nn.Conv2d(1, 1, 3), "adamw", weight_decay=0.1)
@@ -49,13 +53,39 @@ def make_optimizer(net: nn.Module, name: str, *, loss: object = None, **options:
     check_options("optimizer", OPTIMIZERS, name, options)
     trained = [p for p in net.parameters() if p.requires_grad]
     of_loss = [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
-    plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1] + of_loss
-    groups = [{"params": plain[0]}, {"params": plain[1], "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    groups = _decayed(trained, of_loss)
+    if encoder_lr is not None:
+        inside = _encoder_parameters(net, encoder_lr)
+        rate = options.get("lr", _default_lr(OPTIMIZERS[name]))
+        encoder = _decayed([p for p in trained if id(p) in inside])
+        rest = _decayed([p for p in trained if id(p) not in inside], of_loss)
+        groups = [*rest, *({**group, "lr": rate * encoder_lr} for group in encoder)]
     if "fused" in keywords(OPTIMIZERS[name]) and not {"fused", "foreach", "differentiable"} & set(options):
         with contextlib.suppress(ConfigError):  # not available for this device in this version of torch
             return build_from_torch("optimizer", OPTIMIZERS[name], name, groups, {**options, "fused": True})
     return build_from_torch("optimizer", OPTIMIZERS[name], name, groups, options)
+
+
+def _decayed(parameters: list[nn.Parameter], others: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
+    """Groups of weights, and of vectors and other parameters without weight decay; empty ones are left out."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [*(p for p in parameters if p.ndim <= 1), *others], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _encoder_parameters(net: nn.Module, encoder_lr: object) -> set[int]:
+    if isinstance(encoder_lr, bool) or not isinstance(encoder_lr, int | float) or not 0 < encoder_lr < float("inf"):
+        raise ConfigError("wrong encoder_lr", subject="optimizer", expected="a number > 0, e.g. 0.1", found=encoder_lr)
+    encoder = getattr(net, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise ConfigError("no encoder for encoder_lr", subject=type(net).__name__, hint="leave encoder_lr out")
+    return {id(parameter) for parameter in encoder.parameters()}
+
+
+def _default_lr(optimizer: type[Optimizer]) -> float:
+    return float(keywords(optimizer)["lr"].default)
 
 
 def follow(optimizer: Optimizer) -> None:

@@ -2,7 +2,7 @@
 
 Components are given by name; recipes contain no code, interpolation or inheritance. Sections:
 
-    [model]      name and keywords of a model
+    [model]      name and keywords of a model; start = a run folder, a saved network or a file: begin with its weights
     [data]       name and keywords of a dataset; [data.train] and [data.val] override it per split
                  border_weights = true, or {w0 = 10, sigma = 5}: the U-Net paper's map as each sample's weight
                  repeat = 8: an epoch visits every training image eight times, e.g. for eight crops
@@ -36,6 +36,7 @@ from ..errors import CheckpointCorruptError, ConfigError, UnknownKeywordError
 from ..io import check_manifest
 from ..registry import CALLBACKS, DATASETS, METRICS, MODELS, RECIPES, check_keywords
 from . import checkpoint
+from .normalization import fill_in_statistics
 from .optim import make_optimizer
 from .override_hints import with_keywords
 from .schedule import Schedule
@@ -43,6 +44,7 @@ from .sections import (
     Component,
     Data,
     Losses,
+    Model,
     Optimizer,
     Scheduler,
     StageTable,
@@ -60,7 +62,7 @@ class Recipe(BaseModel):
     """A whole recipe, checked."""
 
     model_config = ConfigDict(extra="forbid")
-    model: Component
+    model: Model
     data: Data
     transform: Transforms = Field(default_factory=Transforms)
     loss: Losses
@@ -87,7 +89,8 @@ class Recipe(BaseModel):
         for number, stage in enumerate(self.train.stages, start=1):
             self._check_stage(number, stage)
         self.make_loss()
-        built("[optimizer]", make_optimizer, nn.Linear(1, 1), self.optimizer.name, **self.optimizer.options)
+        any_net = nn.ModuleDict({"encoder": nn.Linear(1, 1), "decoder": nn.Linear(1, 1)})
+        built("[optimizer]", make_optimizer, any_net, self.optimizer.name, **self.optimizer.options)
         self.schedule()
         for entry in self.train.callback_tables():
             check_component("train.callbacks", CALLBACKS, entry.name, entry.options)
@@ -174,6 +177,7 @@ def load(source: str | Path | Recipe, sets: Sequence[str] = (), *, fast: bool = 
     for assignment in sets:
         _override(table, assignment)
     _one_length(table, [assignment.partition("=")[0].strip().removeprefix("train.") for assignment in sets])
+    fill_in_statistics(table)
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:

@@ -6,7 +6,6 @@ checkpoints/  report.html  curves.png  predictions/  tensorboard/
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,21 +18,23 @@ import torch
 
 from ..datasets import BatchTransform, RepeatedDataset, cached
 from ..datasets.base import SampleTransform
-from ..errors import CheckpointError, ConfigError, DataError
+from ..errors import ConfigError, DataError
 from ..io import write_json
 from ..labels import LabelSpec
+from ..models.transfer import Transfer, start_from
 from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
 from .callbacks import Callback, RunningTrainer, TensorBoard
 from .data import without_transform
 from .environment import environment
+from .folders import check_folder, run_folder
 from .logs import plain
 from .metrics import by_head
+from .normalization import check_normalization
 from .optim import make_optimizer
 from .override_hints import with_doctor
-from .recipe import Recipe, load, saved_recipe
-from .resume import check_same
+from .recipe import Recipe, load
 from .schedule import Stage
 from .sections import Component, build_component
 from .trained import best_network
@@ -80,6 +81,7 @@ def make_trainer(
     net: Any = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
+    start: Callable[[Transfer], None] | None = None,
 ) -> Trainer:
     """Build the Trainer for a recipe.
 
@@ -90,9 +92,11 @@ def make_trainer(
         net: A network to use instead of building one from the recipe.
         callbacks: Additional callbacks.
         progress: Show a progress bar.
+        start: Begin with the weights that the recipe names, if any, and call this with what was taken of them.
 
     Raises:
         ConfigError: Parts do not fit together.
+        CheckpointError: The weights to begin with do not fit, or cannot be read.
     """
     classes = recipe.model.options.get("classes", 1)
     if classes != labels.classes and not (classes == 1 and labels.classes == 2):
@@ -105,7 +109,10 @@ def make_trainer(
         )
     torch.manual_seed(recipe.train.seed)
     if net is None:
+        check_normalization(recipe.model, recipe.transform.of("train").get("normalize", "unit"))
         net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
+        if start is not None and recipe.model.start is not None:
+            start(start_from(net, recipe.model.start))
     loss = recipe.make_loss(labels.ignore_index)
     stages = [
         Stage(stage.epochs, stage.batch_size, make_transform(recipe.at_stage(stage), "train", labels))
@@ -219,16 +226,23 @@ def train(
         RunLockedError: Another process writes to the folder.
     """
     recipe = load(source, sets, fast=fast)
-    folder = _run_folder(source, out, fast=fast, resume=resume)
-    _check_folder(folder, recipe, resume)
+    folder = run_folder(source, out, fast=fast, resume=resume)
+    check_folder(folder, recipe, resume)
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
     report = Report(recipe, val_data, _command(source, sets, out, fast=fast))
-    trainer = make_trainer(recipe, train_data.labels, out=folder, callbacks=[report], progress=progress)
+    resume = resume and bool(checkpoint.found(folder / "checkpoints"))
+    taken: list[Transfer] = []
+    trainer = make_trainer(
+        recipe, train_data.labels, out=folder, callbacks=[report], progress=progress,
+        start=None if resume else taken.append,
+    )  # fmt: skip
     if trainer.accelerator.is_main_process:
         say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
-    begun, found = folder.exists(), checkpoint.found(folder / "checkpoints")
+        for transfer in taken:
+            say(f"weights of {recipe.model.start}:\n{transfer}")
+    begun = folder.exists()
     try:
-        trainer.fit(train_data, val_data, resume=resume and bool(found))
+        trainer.fit(train_data, val_data, resume=resume)
     except DataError as error:
         if trainer.accelerator.is_main_process and not begun and not checkpoint.found(folder / "checkpoints"):
             shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
@@ -302,43 +316,6 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
         pair = (torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"]))
         metric.update(*pair)
     return metric.compute()
-
-
-def _run_folder(source: str | Path | Recipe, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
-    if out is not None:
-        return Path(out)
-    if isinstance(source, Recipe):
-        return new_run_folder(source.data.name)
-    is_run = Path(source).is_dir()
-    if is_run and resume:
-        return Path(source)
-    name = Path(source).stem + ("-fast" if fast and not is_run else "")
-    return Path("runs", name) if resume else new_run_folder(name)
-
-
-def new_run_folder(name: str) -> Path:
-    """Return `runs/NAME`, with a number appended if that folder holds a run.
-
-    Raises:
-        ConfigError: There is a run, and several processes would each choose a folder.
-    """
-    folder, number = Path("runs", name), 2
-    while any((folder / file).exists() for file in ("recipe.json", "plan.toml")):
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError("several processes must agree on the run folder", subject=folder, hint="give --out")
-        folder, number = Path("runs", f"{name}-{number}"), number + 1
-    return folder
-
-
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Refuse to mix two runs, before anything is written."""
-    there = folder / "recipe.json"
-    if there.exists() and not resume:
-        raise ConfigError("the run folder holds a run", subject=folder, hint="--resume it, or give another --out")
-    if resume and not there.exists():
-        raise CheckpointError("no checkpoint to resume from", subject=folder, hint="train without --resume")
-    if resume:
-        check_same(saved_recipe(folder), recipe.to_dict(), folder)
 
 
 def _command(source: str | Path | Recipe, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:

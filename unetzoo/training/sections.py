@@ -33,6 +33,12 @@ class Component(Keywords):
     name: str
 
 
+class Model(Component):
+    """The network; `start` names weights of a similar one to begin with."""
+
+    start: str | None = None
+
+
 class Scheduler(Keywords):
     """The scheduler; without a name the learning rate is constant after its warm-up."""
 

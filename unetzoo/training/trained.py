@@ -90,7 +90,9 @@ def _loaded(best: Path, recipe: Recipe | None) -> Any:
         raise CheckpointCorruptError("the file is missing", subject=best / MANIFEST, hint=RESTORE)
     if (best / "config.json").exists() or recipe is None:
         return from_pretrained(best)
-    net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
+    options = recipe.model.options
+    untrained = {"encoder_weights": None} if "encoder_weights" in options else {}  # the file may be gone
+    net = build_component("[model]", MODELS, recipe.model.name, **{**options, **untrained})
     try:
         load_model(net, best / WEIGHTS)  # handles shared tensors, which are stored once
     except (OSError, SafetensorError, RuntimeError) as error:
