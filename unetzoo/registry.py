@@ -296,7 +296,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """Names of all models that match a shell pattern. Imports nothing.
 
     Examples:
-        >>> list_models("*d*unet")
+        >>> list_models("d*unet")
         ['ddunet', 'dualunet']
     """
     return MODELS.names(pattern)
