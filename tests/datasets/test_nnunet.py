@@ -237,13 +237,18 @@ def test_the_doctor_recognizes_raw_folders(tmp_path):
 @pytest.mark.parametrize("kind", ["tif", "nii"])
 def test_the_doctor_proposes_the_declaration_of_volumes(kind, tmp_path):
     root = write_stacks(tmp_path, kind)
-    report = audit(root, options={"axis": "z"} if kind == "tif" else None)
+    report = audit(root)
     assert report.dataset == "folder" and codes(report, "error", "warning") == set()
-    known = {"axis": "z"} if kind == "tif" else {}
-    assert report.proposal == {
-        **({} if kind == "tif" else {"axis": "z"}),
-        "channels": 1,
-        "range": "image",
-        "classes": 2,
-    }
-    assert len(Folder(root, **known, **report.proposal)) == 30
+    proposed = {"axis": "z", "channels": 1, "range": "image", "classes": 2}
+    assert report.proposal == proposed and len(Folder(root, **proposed)) == 30
+    declared = {key: proposed[key] for key in ("axis", "classes")}
+    assert audit(root, options=declared).proposal == {"channels": 1, "range": "image"}
+
+
+def test_the_doctor_names_broken_volumes(tmp_path):
+    root = write_raw(tmp_path)
+    path = root / "imagesTr" / "case_2_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-200])
+    report = audit(root)
+    assert codes(report, "error") == {"sample-error"} and report.errors[0].count == 6
+    assert "case_2_0000" in report.errors[0].cases[0].detail

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .annotations import SPLIT_WORDS, with_split
     from .archive import data_root
     from .augment import Transform
-    from .base import Sample, SegmentationDataset, check_split, refuse_division, sample_rng, seeded_split
+    from .base import Sample, SegmentationDataset, check_split, divided, refuse_division, sample_rng, seeded_split
     from .cache import cached
     from .camvid import CamVid
     from .carvana import Carvana
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .composites import Composites
     from .dsb2018 import DSB2018
     from .exports import CompositesExport
-    from .file_dataset import FileDataset, FileSample, divided
+    from .file_dataset import FileDataset, FileSample
     from .files import map_labels, read_image, read_mask
     from .folder import Folder
     from .helen import Helen
@@ -56,7 +56,7 @@ _LAZY = {
     "FilePattern": "layout",
     "FileSample": "file_dataset",
     "MaskValues": "layout",
-    "divided": "file_dataset",
+    "divided": "base",
     "from_pairs": "pairs",
     "Folder": "folder",
     "Helen": "helen",

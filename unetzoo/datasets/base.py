@@ -193,6 +193,42 @@ def seeded_split(
     return [name for name in names if (keys[name] in chosen) == (split == "val")]
 
 
+def divided(
+    names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object, fold: str | None = None
+) -> set[str]:
+    """Divide names into train, val and test by a seeded shuffle of the sorted names; no part is empty.
+
+    Args:
+        names: All names.
+        split: "train", "val" or "test".
+        seed: Seed of the shuffle.
+        val: Share of val.
+        test: Share of test.
+        subject: Their place, for errors.
+        fold: "k/n": val is the k-th of n folds of the names that are not in test.
+
+    Raises:
+        ConfigError: An invalid `fold`.
+        DataError: Fewer than three names, or more folds than names.
+
+    Examples:
+        >>> parts = [divided("abcdefghij", part, 0, val=0.1, test=0.2, subject="") for part in ("train", "val", "test")]
+        >>> [len(part) for part in parts], len(set.union(*parts))
+        ([7, 1, 2], 10)
+    """
+    ordered = sorted(names)
+    if len(ordered) < 3:
+        raise DataError("too few to divide", subject=subject, expected="3 or more", found=", ".join(ordered) or "none",
+                        hint='use split="all", or add data')  # fmt: skip
+    order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
+    tests = max(1, round(len(ordered) * test))
+    if fold is not None and split != "test":
+        return set(seeded_split([ordered[i] for i in order[tests:]], split, val, seed, fold=fold, subject=subject))
+    vals = tests + max(1, round(len(ordered) * val))
+    part = {"test": order[:tests], "val": order[tests:vals], "train": order[vals:]}[split]
+    return {ordered[i] for i in part}
+
+
 def check_fold(fold: str) -> tuple[int, int]:
     """The number of a fold and the number of folds.
 

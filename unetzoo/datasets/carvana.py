@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..labels import LabelSpec
-from .base import SampleTransform
-from .file_dataset import FileDataset, divided
+from .base import SampleTransform, divided
+from .file_dataset import FileDataset
 from .files import PathLike
 from .layout import FileLayout, FilePattern, MaskValues
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError, ImageDecodeError, SizeMismatchError
 from ..labels import LabelSpec
-from .base import Sample, SampleTransform, check_split
-from .file_dataset import FileDataset, divided
+from .base import Sample, SampleTransform, check_split, divided
+from .file_dataset import FileDataset
 from .files import PathLike, map_labels, read_image
 from .layout import FileLayout, FilePattern, MaskValues
 from .listing import list_folder, summary

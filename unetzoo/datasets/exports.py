@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, ImageDecodeError, LabelRangeError
 from ..labels import LabelSpec
-from .base import Sample, SampleTransform
+from .base import Sample, SampleTransform, divided
 from .blending import beside
 from .depth_files import read_depth
 from .export_files import (
@@ -26,7 +26,7 @@ from .export_files import (
     identities,
     read_manifest,
 )
-from .file_dataset import FileDataset, FileSample, divided
+from .file_dataset import FileDataset, FileSample
 from .files import PathLike, check_same_size, read_image
 from .layout import FileLayout, FilePattern, MaskValues
 from .listing import natural_key, shown

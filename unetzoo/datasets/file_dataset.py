@@ -13,7 +13,7 @@ from ..errors import DataError, ImageDecodeError, LayoutError, PairingError, Siz
 from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from ..images.volumes import volume_shape
 from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split, seeded_split
+from .base import Sample, SampleTransform, SegmentationDataset, check_split
 from .files import PathLike, check_same_size, read_mask_slice, without_missing
 from .layout import FileLayout, MaskValues
 from .listing import check_pixels, list_folder, shown, summary
@@ -332,39 +332,3 @@ def read_list(path: Path, line: str, how_to_get: str = "") -> list[str]:
             found="; ".join(wrong[:5]) or "no names", hint=how_to_get or "download the list again",
         )  # fmt: skip
     return names
-
-
-def divided(
-    names: Iterable[str], split: str, seed: int, *, val: float, test: float, subject: object, fold: str | None = None
-) -> set[str]:
-    """Divide names into train, val and test by a seeded shuffle of the sorted names; no part is empty.
-
-    Args:
-        names: All names.
-        split: "train", "val" or "test".
-        seed: Seed of the shuffle.
-        val: Share of val.
-        test: Share of test.
-        subject: Their place, for errors.
-        fold: "k/n": val is the k-th of n folds of the names that are not in test.
-
-    Raises:
-        ConfigError: An invalid `fold`.
-        DataError: Fewer than three names, or more folds than names.
-
-    Examples:
-        >>> parts = [divided("abcdefghij", part, 0, val=0.1, test=0.2, subject="") for part in ("train", "val", "test")]
-        >>> [len(part) for part in parts], len(set.union(*parts))
-        ([7, 1, 2], 10)
-    """
-    ordered = sorted(names)
-    if len(ordered) < 3:
-        raise DataError("too few to divide", subject=subject, expected="3 or more", found=", ".join(ordered) or "none",
-                        hint='use split="all", or add data')  # fmt: skip
-    order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(ordered))
-    tests = max(1, round(len(ordered) * test))
-    if fold is not None and split != "test":
-        return set(seeded_split([ordered[i] for i in order[tests:]], split, val, seed, fold=fold, subject=subject))
-    vals = tests + max(1, round(len(ordered) * val))
-    part = {"test": order[:tests], "val": order[tests:vals], "train": order[vals:]}[split]
-    return {ordered[i] for i in part}

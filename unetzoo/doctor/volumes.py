@@ -9,9 +9,11 @@ from typing import Any
 
 from ..datasets.layout import FileLayout
 from ..datasets.tree import Tree, sort_files
+from ..errors import DataError
 from ..images import Pixels, read_stored
+from ..images.decode import split_name
 from ..images.inspection import kind_of
-from ..images.volumes import is_nifti, volume_shape
+from ..images.volumes import is_nifti, slice_pages, volume_shape
 from .facts import MaskFacts
 from .findings import Findings
 from .probe import count_numbers
@@ -36,7 +38,8 @@ def propose_volumes(tree: Tree, layout: FileLayout, options: Mapping[str, Any], 
     """
     items = sort_files(tree.files, layout).items
     images, masks = ([file for item in items for file in item.of(role)[:1]] for role in ("image", "mask"))
-    if not images or not (is_nifti(images[0]) or options.get("axis")):
+    first = [tree.root / files[0] for files in (images, masks) if files]
+    if not images or not (options.get("axis") or is_nifti(images[0]) or all(map(_is_stack, first))):
         return {}
     axis, kind = options.get("axis") or "z", kind_of(tree.root / images[0], volume=True)
     proposed: dict[str, Any] = {} if options.get("axis") else {"axis": axis}
@@ -51,6 +54,14 @@ def propose_volumes(tree: Tree, layout: FileLayout, options: Mapping[str, Any], 
         values = sorted({value for mask in facts for value in mask.counts})
         found.add("undeclared-labels", "masks", f"values {', '.join(map(str, values[:12]))}")
     return proposed
+
+
+def _is_stack(path: Path) -> bool:
+    """Whether a file is a TIFF file of several pages, which have no other meaning in masks."""
+    try:
+        return split_name(path)[1].lower() in (".tif", ".tiff") and len(slice_pages(path)) > 1
+    except (DataError, OSError):
+        return False
 
 
 def _counts(path: Path, axis: str) -> dict[int, int]:
