@@ -157,11 +157,11 @@ def test_a_mask_of_another_size(folder):
 
 @pytest.mark.parametrize("options", [
     {"ids": [0, 1]}, {"colors": {"a": [0, 0, 0], "b": [1, 1, 1]}}, {"names": ["a", "b", "c"]}, {"classes": 3},
-    {"unknown_color": "ignore"}, {"names": "ab"},
+    {"unknown_color": "ignore"}, {"names": "ab"}, {"instances": "no"},
 ], ids=str)  # fmt: skip
 def test_contradictory_arguments(options, folder):
     with pytest.raises(ConfigError):
-        Folder(folder(gaps()), instances=True, **options)
+        Folder(folder(gaps()), **{"instances": True, **options})
 
 
 class TestOneFileEach:

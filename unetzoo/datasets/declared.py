@@ -67,6 +67,9 @@ def declared_masks(
         raise ConfigError("wrong unknown_color", subject=subject, expected="error | ignore", found=repr(unknown_color),
                           hint="set it to one of these")  # fmt: skip
     ignores = unknown_color == "ignore"
+    if not isinstance(instances, bool):
+        raise ConfigError("wrong instances", subject=subject, expected="true | false", found=repr(instances),
+                          hint="set it to one of these")  # fmt: skip
     if instances:
         given = {"ids": ids, "colors": colors, "ignore_colors": ignore_colors or None}
         if others := [name for name, value in given.items() if value is not None]:
