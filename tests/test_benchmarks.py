@@ -17,7 +17,7 @@ from benchmarks.goals import Goal
 from benchmarks.harness import Limit, Race, check_schema
 
 
-def test_a_race_checks_before_it_times():
+def test_a_race_checks_outputs_before_timing():
     race = Race("sum", {"ours": lambda: 3, "peer": lambda: 4}, check=lambda outputs: _equal(outputs))
     with pytest.raises(AssertionError):
         race.run(2)

@@ -137,7 +137,7 @@ def test_verify_proves_the_cards():
     assert "31,030,658" in text and "✗" not in text and "facts hold" in text
 
 
-def test_a_run_leaves_everything_behind(run):
+def test_a_run_writes_all_its_files(run):
     folder, text = run
     assert "iou/foreground" in text and "baseline" in text and str(folder) in text
     for name in ("recipe.json", "labels.json", "environment.json", "metrics.jsonl", "scores.json", "curves.png"):
@@ -150,7 +150,7 @@ def test_a_run_leaves_everything_behind(run):
     assert opened(images[1]).size[0] > 6 * 32  # the first contains only the labels
 
 
-def test_evaluate_gives_the_scores_of_the_run_again(run):
+def test_evaluate_reproduces_the_scores_of_the_run(run):
     folder, _ = run
     scores = json.loads(unetzoo("evaluate", folder, "--json"))
     assert scores["miou"] == pytest.approx(json.loads((folder / "scores.json").read_text())["best"]["miou"])

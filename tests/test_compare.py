@@ -114,7 +114,7 @@ def test_runs_in_every_condition(tmp_path, capsys):
     ]
 
 
-def test_a_run_that_goes_on_after_its_end_is_unfinished(tmp_path):
+def test_a_run_resumed_after_its_end_is_unfinished(tmp_path):
     run = make(tmp_path / "a", [0.1, 0.2, 0.3])
     with (run / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"epoch": 4.0, "miou": 0.5}) + "\n")
@@ -133,13 +133,13 @@ def test_a_run_that_goes_on_after_its_end_is_unfinished(tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_be_compared_is_said(tmp_path, sections, warning):
+def test_incomparable_runs_are_reported(tmp_path, sections, warning):
     runs = make(tmp_path / "a", [0.1]), make(tmp_path / "b", [0.2], **sections)
     warnings = compare(tmp_path, *runs)[1]["warnings"]
     assert warnings == [] if warning is None else (len(warnings) == 1 and warnings[0].startswith(warning))
 
 
-def test_equal_names_are_told_apart_and_the_same_run_stands_once(tmp_path):
+def test_equal_names_are_distinguished_and_a_run_is_listed_once(tmp_path):
     runs = make(tmp_path / "x" / "run", [0.1]), make(tmp_path / "y" / "run", [0.2])
     facts = compare(tmp_path, *runs, tmp_path / "x" / ".." / "x" / "run")[1]
     assert [run["name"] for run in facts["runs"]] == ["x/run", "y/run"]
@@ -151,7 +151,7 @@ def test_names_that_would_be_markup_or_formulas(tmp_path):
     assert "_[red]a$" in text and "[bold]x" in text
 
 
-def test_what_is_no_run_is_named_and_the_others_are_compared(tmp_path):
+def test_folders_that_are_no_runs_are_named_and_the_others_compared(tmp_path):
     run, nothing, broken = make(tmp_path / "a", [0.1]), tmp_path / "nothing", make(tmp_path / "broken", [0.1, 0.2])
     (broken / "metrics.jsonl").write_text('{"epoch": 1.0}\nnonsense\n{"epoch": 3.0}\n')
     text = unetzoo("compare", run, nothing, broken, "--out", tmp_path / "out", code=2)

@@ -22,7 +22,7 @@ SAME_SMP = f"of SMP {smp.__version__}" in TEXT[DOCS / "models" / "smp-architectu
 
 
 @pytest.mark.parametrize("kind", ["models/[!s]*", "datasets/*", "losses/*"])
-def test_generated_pages_say_what_the_library_says(kind):
+def test_generated_pages_are_up_to_date(kind):
     """`python -m docs.generate` writes them anew."""
     assert generate.stale(kind) == []
 
@@ -99,7 +99,7 @@ def test_the_citation_is_of_this_package():
     assert f'version: "{unetzoo.__version__}"' in text and "cff-version: 1.2.0" in text
 
 
-def test_workflows_and_image_name_what_there_is():
+def test_workflows_and_image_name_existing_targets():
     makefile = (ROOT / "Makefile").read_text()
     files = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / "Dockerfile", ROOT / "CONTRIBUTING.md"]
     assert len(files) == 5

@@ -46,7 +46,7 @@ def test_the_unet_papers_figure():
     assert {edge.label for edge in found.edges} == {"max-pool 2×2", "up-conv 2×2", ""}
 
 
-def test_recurrence_is_counted_where_it_is():
+def test_recurrence_is_counted_per_application():
     times = [[layer.times for layer in convolutions(stage)] for stage in figure("r2unet", t=3).stages.values()]
     assert times[0] == [1, 4, 4]
     assert times[-1] == [1, 1, 4, 4, 1]  # up-convolution, 1×1, two recurrent layers, head

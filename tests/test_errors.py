@@ -15,7 +15,7 @@ def test_message_says_what_failed_expected_found_and_the_fix():
 
 
 @pytest.mark.parametrize("cls", FAMILY)
-def test_errors_travel_between_processes_whole(cls):
+def test_errors_keep_their_parts_between_processes(cls):
     error = cls("failed", subject="x", hint="do y")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.hint) == (cls, str(error), "do y")

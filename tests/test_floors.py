@@ -116,7 +116,7 @@ def test_any_network_and_the_command(capsys, monkeypatch):
     assert measured(repeats=1).tflops > 0
 
 
-def test_nothing_grew():
+def test_nothing_grows_over_epochs():
     """FLOPs, operations, kept and peak bytes. If a change is intended: `python -m benchmarks.counts --update`."""
     assert counts.worse(counts.counted(), json.loads(counts.KEPT.read_text())) == []
 

@@ -22,7 +22,7 @@ def test_a_saved_network(net, tmp_path):
     assert torch.equal(bundle.model(image), net(image))
 
 
-def test_a_loaded_network_predicts_as_it_was_saved_to(net, tmp_path):
+def test_a_loaded_network_predicts_like_the_saved_one(net, tmp_path):
     labels = unetzoo.LabelSpec(("sky", "road", "car"))
     ModelBundle(net, labels, unetzoo.Preprocess(normalize="standard")).attach()
     net.save_pretrained(tmp_path / "saved")

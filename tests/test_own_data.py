@@ -166,7 +166,7 @@ def test_each_row_has_a_writer():
 
 
 @pytest.mark.parametrize("have", ROWS)
-def test_what_you_write_reads_what_you_have(have, plugin, tmp_path):
+def test_the_documented_table_reads_such_data(have, plugin, tmp_path):
     table = tomllib.loads(ROWS[have])
     plugin(table["name"])
     writer = next(writer for start, writer in WRITERS.items() if have.startswith(start))

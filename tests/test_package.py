@@ -84,7 +84,7 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_the_wheel_is_pure_and_holds_unetzoo_alone(wheel):
+def test_the_wheel_is_pure_and_contains_only_unetzoo(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "unetzoo/report/templates/report.html.jinja" in names
@@ -145,7 +145,7 @@ def test_import_rules_hold():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "unetzoo").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_nothing_in_the_package_can_run_code_from_a_file(path):
+def test_nothing_in_the_package_executes_code_from_a_file(path):
     import ast
 
     for node in ast.walk(ast.parse(path.read_text())):

@@ -97,7 +97,7 @@ def python(site, source, **env):
     return child(site, "-c", textwrap.dedent(source), **env).stdout
 
 
-def test_every_built_in_works_beside_them_and_none_is_imported(site):
+def test_built_ins_work_next_to_broken_plugins_and_none_is_imported(site):
     python(
         site,
         """
@@ -270,7 +270,7 @@ def test_plugin_check_of_a_slow_import_names_the_limit(site):
     assert "is slow" in done.stderr and "--timeout" in done.stderr and "reinstall" not in done.stderr
 
 
-def test_the_switch_lets_in_none_or_those_named(site):
+def test_the_switch_enables_none_or_the_named_plugins(site):
     names = "import unetzoo; print(*unetzoo.list_models('*'))"
     assert "bad-raises" in python(site, names).split()
     off = python(site, names, UNETZOO_PLUGINS="none").split()

@@ -212,7 +212,7 @@ def test_mistakes_of_check_and_new_end_with_a_fix(tmp_path, laid_out):
         assert says in command("plugin", *args, code=code).replace("\n", " ")
 
 
-def test_a_plugins_cases_come_from_it_and_the_rest_by_default(laid_out):
+def test_a_plugin_provides_its_cases_and_the_rest_are_defaults(laid_out):
     laid_out("acme-some", {"losses": {"broken-loss": "Loss", "other": "Loss"}, "checks": {"x": "cases"}}, BROKEN)
     assert [(case.kind, case.target) for case in cases_of("acme-some")] == [
         ("loss", "broken-loss"),

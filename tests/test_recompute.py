@@ -185,7 +185,7 @@ def test_weights_changed_before_the_backward_pass_are_an_error():
         loss.backward()
 
 
-def test_nothing_is_held_after_the_step(model_name):
+def test_no_tensors_are_kept_after_the_step(model_name):
     net = tiny(model_name)
     lean = Saving(net)
     kept = []
@@ -216,7 +216,7 @@ def test_memory(name):
     assert len(lean.forward) == len(usual.forward)
 
 
-def test_networks_know_nothing_of_it(model_name):
+def test_networks_have_no_argument_for_it(model_name):
     with pytest.raises(UnknownKeywordError):
         tiny(model_name, lean=True)
     assert "lean" not in tiny(model_name).config
@@ -248,7 +248,7 @@ def test_function_transforms_give_the_same_gradients():
         torch.testing.assert_close(found[f"net.{name}"], gradient)
 
 
-def test_an_error_inside_leaves_nothing_behind():
+def test_an_error_inside_leaves_no_files():
     net = tiny("bnunet")
     with pytest.raises(ZeroDivisionError), save_memory():
         net(image(net))

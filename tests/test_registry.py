@@ -91,7 +91,7 @@ def make(classes=1):
 
 
 @pytest.mark.parametrize("error", ["SystemExit(3)", "GeneratorExit()", "BaseException('gone')", "Odd()"])
-def test_whatever_a_constructor_raises_names_the_plugin(install, error):
+def test_any_error_of_a_constructor_names_the_plugin(install, error):
     install("bad-building", ["badbuilding"], UNREADABLE.format(error=error))
     with pytest.raises(PluginBuildError) as caught:
         unetzoo.build("badbuilding")
@@ -100,7 +100,7 @@ def test_whatever_a_constructor_raises_names_the_plugin(install, error):
 
 
 @pytest.mark.parametrize("error", ["GeneratorExit()", "BaseException('gone')"])
-def test_whatever_an_import_raises_names_the_plugin(install, error):
+def test_any_error_at_import_names_the_plugin(install, error):
     install("bad-importing", ["badimporting"], f"raise {error}")
     with pytest.raises(PluginLoadError) as caught:
         unetzoo.build("badimporting")

@@ -51,7 +51,7 @@ def test_recomputed_maps_are_not_kept():
     assert unetzoo.summary(Recomputed(), 16).root.training_bytes == 4 * pixels * (8 + 2)
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_unchanged():
     net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8)).train()
     net.encoder.eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -76,7 +76,7 @@ def test_a_recurrent_part_ran_several_times():
     assert parts["conv"].calls == 3
 
 
-def test_a_named_network_that_looks_at_its_numbers(monkeypatch):
+def test_a_named_network_that_reads_its_values(monkeypatch):
     monkeypatch.setattr(unetzoo.MODELS, "_local", {})
 
     @unetzoo.MODELS.register("looking")

@@ -163,7 +163,7 @@ def test_four_processes_at_once(tmp_path, cache):
     assert len([p for p in (cache / "archives").iterdir() if p.is_dir() and p.name != "known"]) == 1
 
 
-def test_a_kill_leaves_nothing_half_made(tmp_path, cache):
+def test_a_kill_leaves_no_partial_files(tmp_path, cache):
     path = good(tmp_path / "a.zip", {f"top/{i}": bytes(2000) for i in range(300)})
     process = start(path, cache, 100)
     process.communicate()

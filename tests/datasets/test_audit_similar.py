@@ -73,7 +73,7 @@ def test_numbered_images_that_are_no_sequence(seed, tmp_path):
     assert not audit(write_frames(tmp_path, unrelated(60, seed)), "folder", options=TWO).warnings
 
 
-def test_what_all_images_have_in_common_does_not_make_them_alike(tmp_path):
+def test_common_backgrounds_do_not_make_images_similar(tmp_path):
     common = smooth(np.random.default_rng(9))
     frames = [0.9 * common + 0.1 * frame for frame in unrelated(40)]
     assert not audit(write_frames(tmp_path, frames), "folder", options=TWO).warnings

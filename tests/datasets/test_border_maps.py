@@ -118,7 +118,7 @@ def test_kept_in_a_file(counted, tmp_path):
     assert cached(with_border_weights(Cells()), 20, **options)[0]["weight"].shape == (20, 20)
 
 
-def test_moves_with_the_image():
+def test_it_is_transformed_with_the_image():
     data = with_border_weights(Cells())
     for options in ({"hflip": 1.0}, {"vflip": 1.0}, {"crop": 24}, {"rot90": True, "mirror": 5}):
         for index in range(4):

@@ -20,7 +20,7 @@ from unetzoo.errors import ConfigError, DataError, LabelRangeError
 from unetzoo.labels import LabelSpec
 
 
-def test_samples_of_any_shape_and_every_plane_come_back_equal(tmp_path):
+def test_samples_of_any_shape_and_plane_are_restored_exactly(tmp_path):
     for negative, kind in ((False, np.uint8), (True, np.int8)):
         data = All(negative=negative)
         kept = quiet(data, folder=tmp_path)
@@ -105,7 +105,7 @@ def test_border_weights_are_kept(tmp_path, pairs):
         quiet(inner, folder=tmp_path / "c")
 
 
-def test_options_are_told_apart():
+def test_options_are_distinguished():
     values = [None, 0, 1, True, 1.0, "1", b"1", (1,), [1], ((1,),), [[1]], [1, 1], {1: 1}, {"1": 1}, {1}, range(1),
               Path("a"), Path("b"), "a", np.zeros(2), np.zeros((2, 1)), np.zeros(2, np.float32), float("nan"), -0.0,
               LabelSpec(("a",)), LabelSpec(("b",)), [None, 1], ["ab", "c"], ["a", "bc"], np.float64(1), np.int64(1),
@@ -117,7 +117,7 @@ def test_options_are_told_apart():
     assert fingerprint.of_value(tables[0], "x") != fingerprint.of_value(tables[1], "x")
 
 
-def test_faults_come_together(tmp_path, pairs):
+def test_all_faults_are_reported_in_one_error(tmp_path, pairs):
     data = pairs(30)
     for i in (1, 3, 4):
         (tmp_path / "data" / "images" / f"{i}.png").write_bytes(b"no image")
@@ -135,7 +135,7 @@ def test_faults_come_together(tmp_path, pairs):
     assert not caches(tmp_path) and not debris(tmp_path)
 
 
-def test_one_fault_is_raised_as_it_is(tmp_path, pairs):
+def test_a_single_fault_is_raised_unchanged(tmp_path, pairs):
     data = pairs()
     layouts.save(tmp_path / "data" / "masks" / "2.png", np.full((22, 28), 7, np.uint8))
     with pytest.raises(LabelRangeError, match=r"2\.png"):
@@ -197,7 +197,7 @@ def test_loaders_with_and_without_persistent_workers(tmp_path, pairs, workers, p
                 same({k: batch[k][i] for k in batch}, data[2 * number + i])
 
 
-def test_recipes_keep_what_they_say(tmp_path):
+def test_cache_in_a_recipe_changes_only_the_source_of_samples(tmp_path):
     """`cache` in a recipe changes where samples come from and nothing else."""
     from unetzoo.training.recipe import Transforms, load
     from unetzoo.training.run import make_dataset

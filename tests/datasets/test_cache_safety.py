@@ -54,7 +54,7 @@ def test_every_flipped_bit_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("place", [0, 5, 20, 62, 70, -1, -2000])
-def test_what_is_damaged_is_made_anew(tmp_path, place, capsys):
+def test_damaged_caches_are_rebuilt(tmp_path, place, capsys):
     data = All()
     kept = quiet(data, folder=tmp_path)
     raw = bytearray(kept.path.read_bytes())
@@ -285,7 +285,7 @@ def test_numpy_reads_a_cache_by_itself(tmp_path):
         assert np.array_equal(planes["1/image"], data[1]["image"]) and np.array_equal(planes["1/mask"], data[1]["mask"])
 
 
-def test_folders_are_made_once_and_replaced_whole(tmp_path):
+def test_folders_are_made_once_and_replaced_atomically(tmp_path):
     target = tmp_path / "deep" / "folder"
     with pytest.raises(ImageDecodeError), store.building(target) as place:
         place.mkdir()

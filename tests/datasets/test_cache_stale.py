@@ -94,7 +94,7 @@ def one_pixel_changed(path):
 
 
 @pytest.mark.parametrize("age", [0, 100])
-def test_changed_content_is_seen_whatever_size_and_times_say(tmp_path, pairs, age, monkeypatch):
+def test_changed_content_is_detected_despite_equal_size_and_times(tmp_path, pairs, age, monkeypatch):
     data = pairs()
     if age:  # old enough for the receipt to be trusted where nothing differs
         monkeypatch.setattr(fingerprint, "SETTLED", -(10**9))
@@ -130,7 +130,7 @@ def test_files_are_read_again_only_where_they_may_have_changed(tmp_path, pairs, 
     assert len(read) == 13 + 36  # before and after the build, and by the next
 
 
-def test_a_broken_receipt_is_worth_nothing(tmp_path, pairs, monkeypatch):
+def test_a_broken_receipt_is_ignored(tmp_path, pairs, monkeypatch):
     monkeypatch.setattr(fingerprint, "SETTLED", -(10**9))
     quiet(pairs(), folder=tmp_path)
     receipt = next(tmp_path.glob("*.sources"))
@@ -144,7 +144,7 @@ def test_a_broken_receipt_is_worth_nothing(tmp_path, pairs, monkeypatch):
         assert fingerprint.Sources(pairs().sources(), receipt).digest() == truth
 
 
-def test_anything_that_samples_depend_on_makes_another_cache(tmp_path, pairs, monkeypatch):
+def test_any_change_of_samples_makes_another_cache(tmp_path, pairs, monkeypatch):
     data = pairs()
     quiet(data, folder=tmp_path / "c")
     quiet(data, 8, folder=tmp_path / "c")

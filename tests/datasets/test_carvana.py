@@ -51,7 +51,7 @@ def palette(image, colors):
 
 
 @pytest.mark.parametrize("kind", ["0/1 by palette", "1/0 by palette", "0/255", "0/1 as numbers", "1 bit"])
-def test_a_mask_means_what_it_shows(tmp_path, kind):
+def test_masks_are_read_as_displayed(tmp_path, kind):
     root = carvana(tmp_path, cars=1, views=1)
     path = root / "train_masks" / "00ab_01_mask.gif"
     truth = np.zeros((20, 30), np.uint8)

@@ -55,7 +55,7 @@ def test_eyes_and_lips_are_one_class(tmp_path):
 
 
 @pytest.mark.parametrize("flip", ["hflip", "vflip"])
-def test_a_mirrored_face_has_its_own_left(tmp_path, flip):
+def test_mirrored_faces_keep_their_left(tmp_path, flip):
     data = CelebAMask(celebamask(tmp_path, ids=[1]), "all")
     data.transform = Transform(labels=data.labels, **{flip: 1.0})
     mask = data[0]["mask"].numpy()
@@ -109,7 +109,7 @@ def test_sizes(tmp_path):
         CelebAMask(root, "all", bad_parts="skip")[0]
 
 
-def test_faults_are_told_together(tmp_path):
+def test_faults_are_reported_together(tmp_path):
     root = celebamask(tmp_path, ids=range(30))
     for i in range(21):
         (root / "CelebA-HQ-img" / f"{i}.jpg").unlink()

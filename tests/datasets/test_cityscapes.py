@@ -19,7 +19,7 @@ TRAIN_IDS = [255] * 7 + [0, 1] + [255] * 2 + [2, 3, 4] + [255] * 3 + [5, 255, 6,
 TRAIN_IDS += [255] * 2 + [16, 17, 18]
 
 
-def test_label_ids_become_train_ids(tmp_path):
+def test_label_ids_are_mapped_to_train_ids(tmp_path):
     data = {split: Cityscapes(cityscapes(tmp_path), split) for split in ("train", "val")}
     assert [len(d) for d in data.values()] == [5, 2]
     assert [s["id"] for s in data["train"]][2:4] == ["aachen_000002_000019", "ulm_000000_000019"]
@@ -42,12 +42,12 @@ def test_train_ids_serve_where_label_ids_are_absent(tmp_path):
     assert data[1]["mask"].tolist() == [values] * 16
 
 
-def test_values_that_no_label_ids_hold(tmp_path):
+def test_values_outside_the_label_ids(tmp_path):
     with refused(LabelRangeError, subject="aachen_000000_000019_gtFine_labelIds.png", found="34 (16 px)"):
         Cityscapes(cityscapes(tmp_path, values=[7, 34]))[0]
 
 
-def test_the_test_split_says_that_it_has_no_labels(tmp_path):
+def test_the_test_split_warns_that_it_has_no_labels(tmp_path):
     root = cityscapes(tmp_path, values=[0, 3], test={"berlin": 2})
     with pytest.warns(UserWarning, match="every pixel is ignored"):
         data = Cityscapes(root, "test")
@@ -66,7 +66,7 @@ def test_coarse_labels_are_refused(tmp_path):
         Cityscapes(tmp_path, "vall")  # type: ignore[arg-type]
 
 
-def test_faults_are_told_together(tmp_path):
+def test_faults_are_reported_together(tmp_path):
     root = cityscapes(tmp_path, train={"aachen": 12, "ulm": 12})
     fine = root / "gtFine" / "train"
     for path in fine.glob("aachen/*labelIds.png"):

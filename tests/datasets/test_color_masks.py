@@ -186,7 +186,7 @@ def test_declarations_are_checked(options, pairs):
         ("classes.csv", "name,r,g,b\na,0,0,0\nb,x,0,0\nc,1,2,-3\nd,1,2,3,4\n", (3, 4, 5)),
     ],
 )
-def test_all_faults_of_a_file_of_colors_come_together(name, text, lines, pairs):
+def test_all_faults_of_a_file_of_colors_are_reported_together(name, text, lines, pairs):
     (pairs / name).write_text(text)
     with pytest.raises(DataError) as caught:
         Folder(pairs, colors=name)

@@ -140,7 +140,7 @@ def test_depth_maps_that_cannot_be_used(folders):
         Composites(root=folders, depth="maps")
 
 
-def test_faults_of_sources_come_together(folders):
+def test_faults_of_sources_are_reported_together(folders):
     assert Composites("all", root=folders, depth="depth", depth_scale=0.001, size=40).check() < 4
     Image.new("RGBA", (5, 5)).save(folders / "fg" / "cut_2.png")
     with refused(DataError, subject="cut_2"):
@@ -151,7 +151,7 @@ def test_faults_of_sources_come_together(folders):
         Composites(root=folders).check()
 
 
-def test_a_cache_keeps_them(folders, tmp_path):
+def test_they_can_be_cached(folders, tmp_path):
     options = {"size": 40, "root": folders, "depth": "depth", "length": 3}
     kept = cached(Composites(**options), folder=tmp_path / "cache", workers=0, progress=False)
     assert all(same(kept[i], Composites(**options)[i]) for i in range(3))

@@ -168,7 +168,7 @@ def test_only_the_files_of_the_split_must_be_there(table, tmp_path):
         Csv(tmp_path, "test", **TWO)
 
 
-def test_all_faults_are_told_together_by_line(table, tmp_path):
+def test_all_faults_are_reported_together_by_line(table, tmp_path):
     (tmp_path / "folder").mkdir()
     table(
         "id,image,mask,split\n"
@@ -280,7 +280,7 @@ def test_depth_and_weight(table, tmp_path):
         Csv(tmp_path, depth_scale=0.0, **TWO)
 
 
-def test_faults_of_files_come_on_access(table, tmp_path):
+def test_faults_of_files_are_raised_on_access(table, tmp_path):
     table(rows(2))
     (tmp_path / "p0.png").write_bytes(b"no image")
     Image.new("L", (6, 8)).save(tmp_path / "m1.png")

@@ -54,7 +54,7 @@ def test_float_keeps_its_values_and_its_gaps(tmp_path):
     np.testing.assert_array_equal(read_depth(path, 2.0), array * 2)
 
 
-def test_palette_by_what_it_shows(tmp_path):
+def test_palettes_are_read_by_their_colors(tmp_path):
     image = Image.fromarray(GRAY).convert("P")
     image.save(tmp_path / "gray.png")
     np.testing.assert_allclose(read_depth(tmp_path / "gray.png"), GRAY / 255.0, atol=1e-7)

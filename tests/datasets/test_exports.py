@@ -50,7 +50,7 @@ def folders(tmp_path):
      {"root": True}, {"root": True, "depth": "depth", "depth_scale": 0.001, "depth_gaps": True, "jitter": True}],
     ids=lambda options: "-".join(options) or "plain",
 )  # fmt: skip
-def test_what_is_written_comes_back(tmp_path, folders, options):
+def test_exports_are_read_back_as_written(tmp_path, folders, options):
     if "root" in options:
         options = {**options, "root": folders}
     data = Composites(**{**SMALL, "split": "test", "length": 12, **options})
@@ -99,7 +99,7 @@ def test_splits_and_channels(tmp_path):
     assert sample["image"].shape == (6, 16, 16) and sample["depth"].shape == (1, 16, 16)
 
 
-def test_an_export_of_one_split_stays_one(tmp_path):
+def test_an_export_of_one_split_has_no_other_splits(tmp_path):
     write_export(Composites("val", 16, 5), tmp_path)
     assert len(CompositesExport(tmp_path, "val")) == 5
     with refused(DataError, found="an export of split 'val'"):
@@ -221,7 +221,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
         write_export(Composites(**SMALL), tmp_path)
 
 
-def test_what_cannot_be_exported(tmp_path, folders):
+def test_composites_that_cannot_be_exported(tmp_path, folders):
     with pytest.raises(ConfigError, match="6 channels"):
         write_export(Composites(channels=3), tmp_path / "out")
     for quality in (0, 101, 90.5):

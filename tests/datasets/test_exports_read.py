@@ -185,7 +185,7 @@ def test_an_archive(tmp_path, monkeypatch):
     assert (read[read.stems.index(data.stem(2))]["image"] == data[2]["image"]).all()
 
 
-def test_a_cache_keeps_them(original, tmp_path):
+def test_they_can_be_cached(original, tmp_path):
     data = CompositesExport(original, "val", mask_threshold=128)
     kept = cached(data, folder=tmp_path / "cache", workers=0, progress=False)
     assert (kept[0]["image"] == data[0]["image"]).all() and kept[0]["id"] == data[0]["id"]

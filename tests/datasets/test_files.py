@@ -102,7 +102,7 @@ def test_small_grays_are_not_spread(tmp_path, bits):
     [("RGB", "m.png"), ("RGBA", "m.png"), ("LA", "m.png"), ("CMYK", "m.tif"), ("F", "m.tif"), ("I", "m.tif"),
      ("L", "m.jpg"), ("RGB", "m.jpg"), ("RGB", "m.webp")],
 )  # fmt: skip
-def test_files_that_hold_no_labels(tmp_path, mode, name):
+def test_files_without_labels(tmp_path, mode, name):
     Image.new(mode, (4, 4)).save(tmp_path / name)
     with pytest.raises(ImageDecodeError, match="label file") as caught:
         read_mask(tmp_path / name, BINARY)

@@ -77,7 +77,7 @@ def test_a_jpeg_in_disguise_is_refused(tmp_path):
         Helen(root, "test")[1]
 
 
-def test_faults_are_told_together(tmp_path):
+def test_faults_are_reported_together(tmp_path):
     root = helen(tmp_path, tests=30)
     for i in range(25):
         (root / "test" / f"{i}_1_label.png").unlink()

@@ -79,7 +79,7 @@ def test_they_move_on_the_device_as_in_the_loader(move):
     assert (batch["instances"] == expected["instances"]).float().mean() > 0.99
 
 
-def test_albumentations_moves_them_as_masks():
+def test_albumentations_transforms_them_as_masks():
     pipeline = [{"name": "Affine", "rotate": (20, 40), "p": 1.0}, {"name": "HorizontalFlip", "p": 0.5}]
     for seed in range(4):
         sample = discs(seed=seed, far=1_000_003)
@@ -89,7 +89,7 @@ def test_albumentations_moves_them_as_masks():
 
 
 @pytest.mark.parametrize("size", [None, 40])
-def test_the_cache_keeps_them(size, tmp_path):
+def test_the_cache_contains_them(size, tmp_path):
     data = Discs(far=1_000_003)
     kept = cached(data, size, folder=tmp_path)
     for before, after in zip(data, kept, strict=True):

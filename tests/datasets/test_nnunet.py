@@ -75,7 +75,7 @@ def test_slices_are_those_of_nibabel(write, axis, tmp_path):
     assert all(path.is_file() for path in data.sources())
 
 
-def test_volumes_are_divided_whole(tmp_path):
+def test_volumes_are_never_divided(tmp_path):
     root, seen = write_raw(tmp_path, 6), []
     for fold in ("1/3", "2/3", "3/3"):
         train, val = ({s.name[:6] for s in NnUNet(root, part, fold=fold).files} for part in ("train", "val"))

@@ -193,7 +193,7 @@ def test_faults():
         statistics(Made([]))
 
 
-def test_faults_of_processes_arrive_whole(tmp_path):
+def test_errors_of_processes_keep_their_parts(tmp_path):
     for i in range(10):
         for kind, mode in (("fg", "RGBA"), ("bg", "RGB")):
             (tmp_path / kind).mkdir(exist_ok=True)

@@ -117,7 +117,7 @@ def test_tiny_images():
         assert torch.equal(ours["mask"], truth["mask"]) and (ours["image"] - truth["image"]).abs().max() < 1e-4
 
 
-def test_samples_are_drawn_alike_whatever_the_batch():
+def test_samples_do_not_depend_on_the_batch_size():
     samples = [drawn(30, 30, 3, i) for i in range(4)]
     move = Transform(rotate=30, scale=(0.8, 1.2), hflip=0.5, contrast=0.3, on="device")
     raw = [move(sample, sample_rng(5, 1, i)) for i, sample in enumerate(samples)]

@@ -93,7 +93,7 @@ def test_cityscapes_label_files_agree(twins):
     assert (color[train < 255][:, :3] == palette[train[train < 255]]).all() and color.shape[2] == 4
 
 
-def test_both_isbi_layouts_hold_the_same(twins):
+def test_both_isbi_layouts_have_equal_samples(twins):
     stack, folder = (load(name, twins(name), "val") for name in ("isbi2012-tif", "isbi2012"))
     for a, b in zip(stack, folder, strict=True):
         assert (a["image"] == b["image"]).all() and (a["mask"] == b["mask"]).all()
@@ -121,7 +121,7 @@ def test_sides_are_known_by_position_and_by_color(layout, left, right, twins):
 
 
 @pytest.mark.parametrize("layout", ["helen", "celebamask"])
-def test_a_mirrored_face_is_labeled_as_if_it_had_been_drawn_so(layout, twins):
+def test_a_mirrored_face_is_labeled_like_one_drawn_mirrored(layout, twins):
     data = load(layout, twins(layout))
     before = data[0]["mask"]
     data.transform = Transform(hflip=1.0, labels=data.labels)
@@ -238,7 +238,7 @@ def test_the_tables_are_readable():
     assert {layout.dataset for layout in LAYOUTS.values()} == set(unetzoo.DATASETS.names())
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_files(tmp_path, monkeypatch):
     saved = []
 
     def save(self, path, *args, **options):

@@ -91,7 +91,7 @@ CHECKS = {
 
 
 @each
-def test_it_runs_and_shows_what_it_says(path, tmp_path, monkeypatch):
+def test_it_runs_and_shows_the_described_effect(path, tmp_path, monkeypatch):
     defined, figures = run(path, tmp_path, monkeypatch)
     assert figures == 4
     CHECKS[path.stem](defined)

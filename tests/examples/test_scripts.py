@@ -81,7 +81,7 @@ def test_own_model(example):
 
 
 @pytest.mark.slow
-def test_own_model_beats_the_answer_without_a_network(example):
+def test_own_model_beats_a_constant_prediction(example):
     score, baseline = numbers(r"IoU ([\d.]+); .* has ([\d.]+)", example("own_model")[1])
     assert score > baseline + 0.1
 
@@ -155,7 +155,7 @@ def test_six_systems_learn(example, tmp_path, system):
     assert compared.exists() == (system == "cityscapes")
 
 
-def test_every_example_is_told_of():
+def test_every_example_is_documented():
     examples = {file.name for suffix in ("*.py", "notebooks/*.ipynb") for file in EXAMPLES.glob(suffix)}
     for page in (EXAMPLES / "README.md", EXAMPLES.parent / "docs/examples.md"):
         assert set(re.findall(r"\w+\.(?:py|ipynb)\b", page.read_text(encoding="utf-8"))) == examples, page

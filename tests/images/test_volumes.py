@@ -111,7 +111,7 @@ def test_the_pages_of_a_tiff_are_slices(options, dtype, tmp_path):
     assert volume_shape(tmp_path / "b.tif") == (4, 20, 30)
 
 
-def test_what_is_no_volume(tmp_path):
+def test_files_that_are_no_volumes(tmp_path):
     with pytest.raises(ImageDecodeError):
         volume_shape(tmp_path / "missing.nii.gz")
     for name, data in (("a.nii", b""), ("b.nii.gz", gzip.compress(b"0" * 400)), ("c.nii", b"\x5c\1\0\0" + b"\0" * 500)):

@@ -37,7 +37,7 @@ def session_of(path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def test_onnx_runtime_alone_gives_the_predictors_answer(street):
+def test_onnx_runtime_without_unetzoo_gives_the_predictors_output(street):
     net, made = street
     session = session_of(made.path)
     for size in ((1, 1), (7, 130), (64, 64), (97, 51)):
@@ -51,7 +51,7 @@ def test_onnx_runtime_alone_gives_the_predictors_answer(street):
     assert np.array_equal(labels[2], expected(net, batch[2], SPEC)["labels"])
 
 
-def test_the_file_says_what_it_is(street):
+def test_the_file_describes_itself(street):
     _, made = street
     session = session_of(made.path)
     assert [(put.name, put.shape[:3]) for put in session.get_inputs()] == [("image", ["batch", "height", "width"])]
@@ -66,7 +66,7 @@ def test_the_file_says_what_it_is(street):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_windows_by_the_tiling_recipe_are_the_whole(name):
+def test_windows_of_the_tiling_recipe_equal_the_whole(name):
     net = warmed(name, encoder_channels=WIDTHS)
     pipeline = Pipeline(ModelBundle(net, None, Preprocess()))
     recipe = artifact.describe(pipeline, name, None)["tiling"]

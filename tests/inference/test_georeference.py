@@ -84,7 +84,7 @@ def test_several_labels_per_pixel(tmp_path):
     assert set(np.unique(planes[:, 20:])) <= {0, 1} and (planes[:, :20, :30] == 255).all()
 
 
-def test_a_resumed_stream_keeps_it(tmp_path, monkeypatch):
+def test_a_resumed_stream_keeps_its_georeference(tmp_path, monkeypatch):
     path = scene(tmp_path / "a.tif")
     options = {"preprocess": Preprocess(), "pixels": PIXELS, "tile": 56}
     predict_to(network(), path, tmp_path / "whole.tif", **options)

@@ -42,7 +42,7 @@ def waits(where, size, monkeypatch, **options):
 @pytest.mark.parametrize("where", ["cpu", GPU], ids=str)
 @pytest.mark.parametrize("tta", [None, "d4"])
 @pytest.mark.parametrize("blend", ["exact", "gaussian"])
-def test_no_window_makes_the_host_wait(where, tta, blend, monkeypatch):
+def test_windows_do_not_synchronize_the_host(where, tta, blend, monkeypatch):
     few, many = (
         waits(where, size, monkeypatch, tile=64, tta=tta, blend=blend, labels=SIDES) for size in ((90, 70), (190, 270))
     )

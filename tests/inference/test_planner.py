@@ -120,7 +120,7 @@ def test_predicting_with_little_memory_is_predicting():
     assert " windows of 64×64, " in str(plan_tiles(net, (230, 140), tile=64))
 
 
-def test_what_cannot_be_planned():
+def test_tiles_that_cannot_be_planned():
     net = small()
     with refused(ConfigError, subject="52×52", expected="MB", found="0 MB"):
         plan_tiles(net, (500, 500), memory="100KB")

@@ -62,7 +62,7 @@ def test_two_classes_are_decided_as_the_metric_counts_them(threshold, channels):
         assert metric.confusion.diagonal().sum() == found.numel()
 
 
-def test_labels_of_their_own():
+def test_thresholds_of_several_labels_per_pixel():
     p = torch.rand(3, 9, 8, generator=torch.Generator().manual_seed(0))
     limits = np.array([0.5, 0.2, 0.5])
     found = Decision.of({"cell": 0.2}, SPEC, 3, mode="multilabel")(p).numpy()

@@ -75,7 +75,7 @@ def test_wholes_of_other_variants(name, config, size):
     assert differ(answer, reference(net, image)) == 0
 
 
-def test_the_valid_unet_tiled_is_bitwise_the_whole_at_every_size(one_order):
+def test_the_tiled_valid_unet_equals_the_whole_bit_by_bit(one_order):
     net = small("unet")
     smallest = minimum_tile(net.geometry)
     for size in range(1, 3 * smallest + 1):
@@ -83,7 +83,7 @@ def test_the_valid_unet_tiled_is_bitwise_the_whole_at_every_size(one_order):
         assert torch.equal(predict(net, image, tile=smallest), predict(net, image)), size
 
 
-def test_a_padded_unet_tiled_is_the_whole_at_every_size():
+def test_a_tiled_padded_unet_equals_the_whole_at_every_size():
     net = small("bnunet")
     smallest = minimum_tile(net.geometry)
     for size in range(1, 3 * smallest + 1):
@@ -92,7 +92,7 @@ def test_a_padded_unet_tiled_is_the_whole_at_every_size():
 
 
 @pytest.mark.parametrize(("name", "config"), PADDED)
-def test_padded_networks_tiled_are_the_whole(name, config):
+def test_tiled_padded_networks_equal_the_whole(name, config):
     net = small(name, **config)
     smallest = minimum_tile(net.geometry)
     for tile, size in [
@@ -202,7 +202,7 @@ def test_blending_our_networks(name, config, tile, blend):
     assert differ(predict(net, image, tile=500, blend=blend), whole) == 0
 
 
-def test_blending_a_valid_network_whose_windows_are_exact_is_the_whole():
+def test_blending_exact_windows_of_a_valid_network_equals_the_whole():
     net = small("unet")
     image = draw(2, 71, 50)
     assert differ(predict(net, image, tile=60, blend="gaussian"), predict(net, image)) <= 1e-5

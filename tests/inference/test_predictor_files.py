@@ -87,7 +87,7 @@ def test_several_labels_a_pixel(tmp_path):
     assert [facts[name]["pixels"] for name in spec.names] == planes.sum((0, 1)).tolist()
 
 
-def test_labels_whose_names_are_alike_for_a_file_system(tmp_path):
+def test_labels_whose_names_are_equal_for_a_file_system(tmp_path):
     image = noise(9, 12, 3)
     path = save(tmp_path / "in" / "a.png", image)
     net = Channels()
@@ -190,7 +190,7 @@ def test_a_full_disk_does_not_hide_earlier_failures(tmp_path):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
 
 
-def test_bombs_and_images_that_memory_does_not_hold(tmp_path, monkeypatch):
+def test_bombs_and_images_larger_than_memory(tmp_path, monkeypatch):
     for name, height in (("large", 40), ("small", 6)):
         save(tmp_path / "in" / f"{name}.png", noise(height, 30, 3))
 
@@ -216,7 +216,7 @@ def test_faults_of_a_network_are_not_swallowed(tmp_path):
         Predictor(net).predict_files(path, tmp_path / "out")
 
 
-def test_at_most_so_many_are_under_way():
+def test_the_number_of_pending_tasks_is_limited():
     lock, held, most = threading.Lock(), 0, 0
 
     def change(by):
@@ -257,7 +257,7 @@ def test_preparation_is_that_of_validation(normalize, size):
     assert torch.equal(Preprocess(size, transform.normalize)(image), validated)
 
 
-def test_a_run_brings_its_threshold_and_whole_images(tmp_path):
+def test_a_run_provides_its_threshold_and_predicts_whole_images(tmp_path):
     net = tiny("bnunet", classes=1, in_channels=3)
     sets = ["metrics.mask.threshold=0.9", "transform.val.crop=32", "transform.val.size=48"]
     trained = load_run(run_folder(tmp_path / "run", net, *sets))

@@ -107,7 +107,7 @@ def test_more_than_256_classes_and_one(tmp_path):
 
 
 @pytest.mark.parametrize("normalize", ["unit", "minmax", "standard", {"mean": [0.2, 0.3], "std": [0.5, 0.25]}])
-def test_a_runs_preparation_sees_the_whole_image(tmp_path, normalize):
+def test_preprocessing_of_a_run_uses_the_whole_image(tmp_path, normalize):
     image = random_image(150, 100) // 2 + 40
     image[:70] //= 2
     net = small()

@@ -114,7 +114,7 @@ def test_turned_images_are_scipys(view, size):
 
 @pytest.mark.parametrize("out_stride", [1, 2])
 @pytest.mark.parametrize("view", [View(angle=30), View(2.0), View(0.5), View(1.5, 72.0)], ids=str)
-def test_turned_back_answers_lie_where_they_were(view, out_stride):
+def test_reverted_views_are_aligned(view, out_stride):
     y, x = torch.meshgrid(torch.arange(60.0), torch.arange(44.0), indexing="ij")
     smooth = torch.stack([torch.sin(y / 18) + torch.cos(x / 14)])
     half = smooth.unfold(1, out_stride, out_stride).unfold(2, out_stride, out_stride).mean((-1, -2))
@@ -128,7 +128,7 @@ def test_turned_back_answers_lie_where_they_were(view, out_stride):
 
 @pytest.mark.parametrize("tta", ["flips", "d4", "paper", EVERYTHING], ids=str)
 @pytest.mark.parametrize(("name", "config"), [("unet", {}), ("bnunet", {}), ("dualunet", {"out_stride": 2})])
-def test_tiles_are_the_whole(name, config, tta):
+def test_tiles_equal_the_whole(name, config, tta):
     net, image = small(name, **config).double(), draw(2, 110, 83).double()
     whole, tiled = predict(net, image, tta=tta), predict(net, image, tta=tta, tile=(64, 76))
     pairs = [(whole, tiled)] if name != "dualunet" else zip(whole, tiled, strict=True)
@@ -198,7 +198,7 @@ class Deep(Slope):
 
 @pytest.mark.parametrize("merge", ["mean", "gmean", "max"])
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0)])
-def test_depth_is_averaged_and_its_deviation_told(merge, scales):
+def test_depth_is_averaged_and_its_deviation_reported(merge, scales):
     net, image = Deep(), torch.ones(1, 6, 9, dtype=torch.float64)
     answer, apart = predict_with_uncertainty(net, image, tta=TTA(flips=True, scales=scales, merge=merge))
     ramp = np.linspace(0, 1, 9)
@@ -220,7 +220,7 @@ def test_uncertainty_by_tiles_and_of_agreeing_views():
             predict_with_uncertainty(net, image, tta=single)
 
 
-def test_raw_answers_are_merged_as_they_are():
+def test_raw_outputs_are_merged_without_activation():
     image = draw(1, 4, 7)
     mirrored = image.flip(2)
     net = Slope()
@@ -305,7 +305,7 @@ def test_half_precision_and_the_networks_mode():
     ],
     ids=str,
 )
-def test_what_is_no_augmentation_is_refused(options, says):
+def test_invalid_augmentations_are_refused(options, says):
     with pytest.raises(ConfigError, match=says):
         TTA(**options)
 

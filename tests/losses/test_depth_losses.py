@@ -140,7 +140,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("nothing", [float("nan"), float("inf"), -1e30])
 @pytest.mark.parametrize("valid_dtype", [torch.bool, torch.uint8, torch.float32])
-def test_invalid_pixels_may_hold_anything(nothing, valid_dtype):
+def test_invalid_pixels_may_have_any_value(nothing, valid_dtype):
     output = torch.rand(1, 1, 2, 2, requires_grad=True)
     target = torch.tensor([[[[0.5, nothing], [0.5, nothing]]]])
     valid = torch.tensor([[[[1, 0], [1, 0]]]]).to(valid_dtype)

@@ -100,7 +100,7 @@ def test_without_gradient_there_is_no_graph():
 
 
 @pytest.mark.parametrize("size", [(0, 4, 4), (2, 0, 4)])
-def test_nothing_at_all_is_0(size):
+def test_no_pixels_give_0(size):
     batch, height, width = size
     logits = torch.zeros(batch, 3, height, width, requires_grad=True)
     loss = DiceCELoss("multiclass")(logits, torch.zeros(size, dtype=torch.int64))

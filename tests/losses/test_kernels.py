@@ -163,7 +163,7 @@ def run(script: str, *args: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_interpreted_they_are_the_plain_formula():
+def test_interpreted_kernels_equal_the_plain_formula():
     assert "equal" in run(INTERPRET, TRITON_INTERPRET="1")
 
 

@@ -203,7 +203,7 @@ def test_computes_in_fp32_under_autocast(case):
 # What torch 2.10 does itself when it compiles an autograd.Function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("case", {(c[0], c[2], c[3]): c for c in CASES}.values(), ids=ids)
-def test_compiles_whole_and_then_makes_a_wrong_label_nan(case):
+def test_it_compiles_as_one_graph_in_which_a_wrong_label_gives_nan(case):
     """The compiled path is the one of accelerators: no look at the labels' values, NaN instead."""
     torch._dynamo.reset()
     loss = build(case)

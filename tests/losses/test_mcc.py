@@ -56,7 +56,7 @@ def test_binary_and_multilabel_are_the_two_class_coefficient():
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_hard_predictions_have_scikit_learns_coefficient(classes):
+def test_hard_predictions_equal_scikit_learns_coefficient(classes):
     labels, predicted = RNG.integers(0, classes, (2, 1, 20, 20))
     predicted[:, :10] = labels[:, :10]
     one_hot = np.stack([predicted == k for k in range(classes)], 1).astype(float)

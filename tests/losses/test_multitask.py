@@ -174,7 +174,7 @@ def learning(**more):
     return MultiTaskLoss(HEADS, weighting="uncertainty", **more)
 
 
-def test_learned_weights_are_kendalls(output, batch):
+def test_learned_weights_follow_kendall(output, batch):
     """exp(−s)·L + s/2 for each head, and the sum of the terms is the loss."""
     fixed, loss = MultiTaskLoss(HEADS).terms(output, batch), learning()
     for name, term in fixed.items():  # s = 0 at first

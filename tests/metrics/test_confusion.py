@@ -42,7 +42,7 @@ def scored(predicted, truth, **keywords) -> SegmentationMetric:
 
 
 @pytest.mark.parametrize("classes", [2, 5, 19])
-def test_every_score_is_scikit_learns(classes):
+def test_every_score_equals_scikit_learns(classes):
     predicted, truth = maps(classes)
     truth[:, 0] = 255
     metric = scored(predicted, truth, num_classes=classes, ignore_index=255)

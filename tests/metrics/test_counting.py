@@ -87,7 +87,7 @@ def test_every_integer_type_of_labels(dtype):
     assert told(bins, bins.count(truth.to(dtype), predicted.to(dtype))[0])[2] == ({"77": 1}, {})
 
 
-def test_bool_masks_and_nothing_at_all():
+def test_bool_masks_and_empty_batches():
     truth, predicted = (torch.rand(1, 5, 6, generator=torch.Generator().manual_seed(s)) > 0.5 for s in (0, 1))
     assert torch.equal(PixelBins(2).count(truth, predicted), PixelBins(2).count(truth.long(), predicted.long()))
     for shape in ((0, 4, 4), (2, 0, 4)):

@@ -70,7 +70,7 @@ def test_pairs_one_by_one(seed, boundary):
     assert pairs_of(truth, predicted, predicted_boundary=boundary) == expected
 
 
-def test_boundaries_thicker_or_thinner_cost_nothing_but_gaps_do():
+def test_the_thickness_of_boundaries_costs_nothing_but_gaps_do():
     truth = np.ones((9, 21), bool)
     truth[:, 10] = False
     thick, gap = truth.copy(), truth.copy()

@@ -58,7 +58,7 @@ def test_cityscapes_iou_of_the_whole_split():
 
 
 @pytest.mark.parametrize("classes", [2, 7])
-def test_averages_are_scikit_learns(classes):
+def test_averages_equal_scikit_learns(classes):
     predicted, truth = noisy(classes, shape=(2, 10, 10))
     scores = scored(predicted, truth, num_classes=classes)
     t, p = truth.flatten().numpy(), predicted.flatten().numpy()
@@ -132,7 +132,7 @@ def test_scores_per_image_without_images():
 
 @pytest.mark.parametrize("as_logits", [False, True])
 @pytest.mark.parametrize("thresholds", [0.5, (0.5, 0.3, 0.8)])
-def test_multilabel_is_scikit_learns(as_logits, thresholds):
+def test_multilabel_scores_equal_scikit_learns(as_logits, thresholds):
     generator = torch.Generator().manual_seed(0)
     logits, truth = torch.randn(2, 3, 8, 9, generator=generator), torch.randint(0, 2, (2, 3, 8, 9), generator=generator)
     limits = torch.tensor(thresholds).expand(3)[:, None, None]

@@ -181,7 +181,7 @@ def test_encoders_declare_whether_they_can_be_scripted(name):
         assert encoder._is_torch_scriptable
 
 
-def test_from_pretrained_gives_smps_own_networks_back(tmp_path):
+def test_from_pretrained_loads_smps_networks(tmp_path):
     net = unetzoo.build("smp-unet", encoder_name="resnet18", classes=2).eval()
     net.save_pretrained(tmp_path)
     again = unetzoo.from_pretrained(tmp_path)
@@ -304,7 +304,7 @@ PADDED = {"unet": {"padding": "same"}}
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (33, 50)])
 @pytest.mark.parametrize("align", ["resize", "pad"])
-def test_padded_networks_answer_at_any_size(model_name, size, align):
+def test_padded_networks_take_any_size(model_name, size, align):
     net = tiny(model_name, align=align, **PADDED.get(model_name, {})).eval()
     x = torch.randn(1, net.in_channels, *size)
     assert tensors(net(x))[0].shape[-2:] == size

@@ -186,7 +186,7 @@ def test_norms_go_with_the_convolution_before_them(tmp_path):
         unetzoo.from_foreign(tmp_path / "net.safetensors", into=ours)
 
 
-def test_what_shapes_do_not_prove_is_refused_with_a_table_and_loads_by_a_table_of_names():
+def test_ambiguous_shapes_are_refused_with_a_table_and_load_by_a_table_of_names():
     theirs = trained(foreign.Renamed(classes=2))
     ours = unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 16), conv_bias=True).eval()
     same = unchanged(ours)
@@ -281,7 +281,7 @@ def test_another_network_is_refused_with_a_table_and_nothing_changes():
         unetzoo.from_foreign(foreign.Milesial().state_dict(), into=ours, classes=3)
 
 
-def test_tensors_without_a_place_are_told():
+def test_unused_tensors_are_reported():
     ours = unetzoo.build("bnunet", encoder_channels=(4, 8, 16))
     scored = unetzoo.build("bnunet", encoder_channels=(4, 8, 16), aux_params={"classes": 2})
     with pytest.warns(UserWarning, match="classification_head"):

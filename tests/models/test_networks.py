@@ -61,7 +61,7 @@ def test_parameters(name, config, count):
     ids=str,
 )
 @pytest.mark.parametrize("depth", [2, 3, 4])
-def test_geometry_is_what_gradients_measure(name, config, depth):
+def test_geometry_agrees_with_gradients(name, config, depth):
     net = unetzoo.build(name, encoder_channels=(2,) * (depth + 1), **config)
     geometry = net.geometry
     assert facts.reach(net, geometry.halo) == (geometry.halo, geometry.receptive_field)
@@ -85,14 +85,14 @@ def test_every_card_is_complete_and_every_fact_holds():
         assert all(d.paper and d.ours and d.reason for d in c.deviations)
 
 
-def test_verify_sees_a_wrong_fact():
+def test_verify_detects_a_wrong_fact():
     fact = facts.parameters(1, in_channels=1)
     assert not fact.agrees(fact.measure(unetzoo.models.UNet))
     with pytest.raises(ConfigError):
         list(card.verify("smp-*"))
 
 
-def test_info_tells_what_is_known(model_name):
+def test_info_shows_all_known_facts(model_name):
     found = unetzoo.info(model_name)
     assert found.parameters == sum(p.numel() for p in unetzoo.build(model_name).parameters())
     assert "classes" in found.signature

@@ -34,7 +34,7 @@ class make(SegmentationModel):
 """
 
 
-def test_what_a_network_is_written_with_is_public():
+def test_the_parts_needed_to_write_a_network_are_public():
     parts = {base: ("classification_head", "segmentation_head"), card: ("Card", "Deviation", "Fact")}
     for module, names in parts.items():
         for name in names:
@@ -46,7 +46,7 @@ def test_our_plugins_import_the_public_face_alone(path):
     assert not re.findall(r"(?:from|import) unetzoo\.\w+\.\w.*", path.read_text(encoding="utf-8"))
 
 
-def test_it_is_saved_under_its_name_and_comes_back(install, tmp_path):
+def test_it_is_saved_under_its_name_and_loaded(install, tmp_path):
     install("acme-nets", ["tinynet"], SOURCE)
     net = unetzoo.build("tinynet", classes=2, width=6).eval()
     assert isinstance(net, SegmentationModel)

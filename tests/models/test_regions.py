@@ -28,7 +28,7 @@ def spans(rng, size):
 
 
 @pytest.mark.parametrize(("name", "config"), PADDED)
-def test_any_region_is_that_of_the_whole(name, config):
+def test_any_region_equals_that_of_the_whole(name, config):
     net, rng = small(name, **config).double(), random.Random(0)
     image = torch.rand(1, 2, 60, 84, dtype=torch.float64)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_turned_regions(mirror, turns):
 
 
 @pytest.mark.parametrize(("name", "config"), WHOLE)
-def test_networks_that_answer_whole_maps_say_so(name, config):
+def test_networks_that_decode_only_whole_maps_declare_it(name, config):
     net = small(name, **config).double()
     assert not net.decodes_regions
     size = net.geometry.fit(64)
@@ -89,7 +89,7 @@ def test_networks_that_answer_whole_maps_say_so(name, config):
         net.decode_region(torch.rand(1, 2, size, size, dtype=torch.float64), (range(2), range(2)))
 
 
-def test_what_would_be_wrong_is_refused():
+def test_invalid_regions_are_refused():
     net, image, corner = small("bnunet").double(), torch.rand(1, 2, 40, 40, dtype=torch.float64), (range(5), range(5))
     with pytest.raises(InputShapeError) as error:
         net.decode_region(image[..., 1:], corner)

@@ -21,7 +21,7 @@ def test_all_of_smps_architectures_are_there():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keywords_are_explicit_and_nothing_is_downloaded_unasked(name):
+def test_keywords_are_explicit_and_nothing_is_downloaded_by_default(name):
     parameters = inspect.signature(unetzoo.MODELS.get(name)).parameters
     assert parameters["encoder_weights"].default is None
     assert {"in_channels", "classes", "activation", "aux_params"} <= set(parameters)
@@ -32,7 +32,7 @@ def test_keywords_are_explicit_and_nothing_is_downloaded_unasked(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "smp-dpt"])
-def test_builds_and_answers(name):
+def test_it_builds_and_predicts(name):
     net = unetzoo.build(name, encoder_name="resnet18" if name != "smp-segformer" else "mit_b0", classes=4).eval()
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 128, 128)).shape == (1, 4, 128, 128)
@@ -53,7 +53,7 @@ def size_of(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_code_written_for_smp_does(name):
+def test_code_written_for_smp_works(name):
     net = build_small(name, classes=2)
     parts = (net.encoder, net.decoder, net.segmentation_head)
     grouped = [p for part in parts for p in part.parameters()]
@@ -68,7 +68,7 @@ def test_what_code_written_for_smp_does(name):
     assert not any(p.requires_grad for p in net.encoder.parameters())
 
 
-def test_smps_own_faults_stay_and_are_tagged():
+def test_smps_errors_are_reproduced_and_documented():
     assert "smp" in unetzoo.info("smp-unet").tags
     net = unetzoo.build("smp-unet", encoder_name="resnet18").train()
     net.freeze_encoder()

@@ -78,7 +78,7 @@ def test_small_objects_in_large_images_are_cropped_and_flipped(tmp_path):
     assert found["model.classes"] == 1 and found["train.monitor"] == "iou/cell"
 
 
-def test_upright_images_stay_whole_and_upright(tmp_path):
+def test_upright_images_are_neither_cropped_nor_rotated(tmp_path):
     found = chosen(draw(tmp_path, size=(256, 320)), change={"upright": 0.8})
     assert "transform.train.crop" not in found and "transform.train.vflip" not in found
     assert found["transform.train.hflip"] == 0.5

@@ -58,7 +58,7 @@ def test_they_are_called_at_their_moments():
     assert better[0][2] is True
 
 
-def test_the_end_comes_with_an_error_too_and_a_resumed_run_begins_where_it_is(tmp_path):
+def test_the_end_is_called_after_an_error_and_a_resumed_run_begins_at_its_step(tmp_path):
     def crash(batch):
         raise RuntimeError("odd")
 

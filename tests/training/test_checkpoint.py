@@ -52,7 +52,7 @@ STEPS = 16  # of one save of two groups: 4 × (write, sync), sync, rename, sync;
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("failing", range(STEPS))
-def test_a_full_or_broken_disk_leaves_the_last_checkpoint_and_no_debris(tmp_path, failing, code):
+def test_a_full_or_broken_disk_keeps_the_last_checkpoint_and_leaves_no_partial_files(tmp_path, failing, code):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, content(step))
     disk = Tracing(failing, OSError(code, os.strerror(code)))

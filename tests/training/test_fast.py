@@ -66,7 +66,7 @@ def test_the_resolved_recipe_contains_the_changes_of_fast(name):
     assert sum(parameter.numel() for parameter in net.parameters()) < 1e6  # on a CPU
 
 
-def test_it_comes_before_set_and_keeps_its_mark(tmp_path):
+def test_it_is_applied_before_set_and_keeps_its_mark(tmp_path):
     fast = load_recipe(recipe(tmp_path), ["train.epochs=2", "optimizer.lr=1e-3"], fast=True)
     assert (fast.train.epochs, fast.train.steps) == (2, None)
     assert fast.transform.of("train")["normalize"] == {"mean": 0.5, "std": 0.1}

@@ -53,7 +53,7 @@ def test_the_best_network_is_whole_at_any_moment(tmp_path, monkeypatch, failing,
         "README.md", "config.json", "manifest.json", "model.safetensors"}  # fmt: skip
 
 
-def test_replacing_the_best_network_takes_so_many_steps(tmp_path, monkeypatch):
+def test_the_number_of_steps_to_replace_the_best_network(tmp_path, monkeypatch):
     run = RunFolder(tmp_path, keep=2)
     run.save_best(network(1.0))
     disk = Tracing(-1, OSError())
@@ -62,7 +62,7 @@ def test_replacing_the_best_network_takes_so_many_steps(tmp_path, monkeypatch):
     assert len(disk.trace) == STEPS
 
 
-def test_the_log_is_replaced_as_a_whole(tmp_path, monkeypatch):
+def test_the_log_is_replaced_atomically(tmp_path, monkeypatch):
     run = RunFolder(tmp_path, keep=2)
     run.write_log([{"epoch": 1.0}])
     monkeypatch.setattr(io, "DISK", Tracing(2, OSError(errno.ENOSPC, "No space left on device")))
@@ -72,7 +72,7 @@ def test_the_log_is_replaced_as_a_whole(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_debris_of_a_killed_writer_goes_at_the_next_start(tmp_path):
+def test_partial_files_of_a_killed_writer_are_removed_at_the_next_start(tmp_path):
     (tmp_path / "checkpoints" / ".tmp-a").mkdir(parents=True)
     (tmp_path / ".tmp-b").mkdir()
     (tmp_path / ".tmp-c").write_text("")

@@ -116,7 +116,7 @@ class Broken(Noise):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_errors_of_workers_arrive_whole(workers):
+def test_errors_of_workers_keep_their_parts(workers):
     loader = make_loader(Broken(), batch_size=2, seed=0, workers=workers, rank=0, world=1, train=True)
     with pytest.raises(DataError) as caught:
         list(loader)

@@ -151,7 +151,7 @@ def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path):
     assert "iou/none" not in events.Tags()["scalars"]
 
 
-def test_without_tensorboard_nothing_is_begun(tmp_path, monkeypatch):
+def test_without_tensorboard_no_run_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         training.train("demo", ["train.tensorboard=true"], out=tmp_path / "run", progress=False)

@@ -53,7 +53,7 @@ def all_finite(trainer):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("poison", [poison_input, poison_loss, poison_gradient])
-def test_nothing_that_is_not_finite_gets_in(tmp_path, poison, value):
+def test_nonfinite_values_never_reach_the_weights(tmp_path, poison, value):
     trainer = make_small(tmp_path, checkpoint_steps=1)
     poison(trainer, value)
     with pytest.raises(NonFiniteError) as caught:

@@ -251,7 +251,7 @@ def test_a_last_batch_of_one_sample_is_refused_at_once_or_left_out(tmp_path):
     assert "batch_size" in caught.value.hint and "drop_last" not in caught.value.hint
 
 
-def test_a_share_is_cut_to_whole_batches(tmp_path):
+def test_a_share_consists_of_whole_batches(tmp_path):
     seen = []
 
     def look(batch):

@@ -42,7 +42,7 @@ def test_three_channels_lie_innermost_after_the_batch_transform():
     assert set(seen[1:]) == {(3 * 32 * 32, 1, 3 * 32, 3)}
 
 
-def test_moves_that_nothing_makes_are_our_error():
+def test_augmentations_that_nothing_applies_are_errors():
     with refused(ConfigError, hint="BatchTransform"):
         make(epochs=1).fit(Raw(transform=MOVE))
     finished = make(epochs=1, batch_transform=BatchTransform(MOVE))

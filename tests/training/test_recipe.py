@@ -158,7 +158,7 @@ def test_replacing_only_the_name_of_a_component_names_the_whole_override(tmp_pat
     (["transform.name=rand"], "choose a keyword from"),
     (["optimizer.name=sgd", "model.clases=1"], "did you mean 'classes'"),
 ])  # fmt: skip
-def test_a_keyword_that_was_given_keeps_its_own_hint(tmp_path, sets, says):
+def test_a_given_keyword_keeps_its_hint(tmp_path, sets, says):
     with pytest.raises(UnknownKeywordError, match=says):
         load(write(tmp_path), sets)
 

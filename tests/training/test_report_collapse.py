@@ -200,7 +200,7 @@ def test_a_collapse_in_the_last_epoch_is_reported(tmp_path, at_once):
     assert fit(tmp_path, collapsed={3}, epochs=3) == [("collapse", 3)]
 
 
-def test_a_resumed_run_does_not_say_it_again(tmp_path, at_once):
+def test_a_resumed_run_does_not_repeat_the_warning(tmp_path, at_once):
     everywhere = set(range(20))
     assert fit(tmp_path, everywhere, epochs=3) == [("collapse", 2)]
     assert fit(tmp_path, everywhere, epochs=5, resume=True) == [("collapse", 2)]

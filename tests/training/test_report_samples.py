@@ -125,7 +125,7 @@ def test_large_images_become_small_ones_without_new_classes():
     assert images.shrunk(np.zeros((900, 600, 3), np.uint8), 100, smooth=True).shape == (100, 67, 3)
 
 
-def test_first_samples_get_files_of_their_own(tmp_path):
+def test_the_first_samples_get_separate_files(tmp_path):
     truth = torch.zeros(5, 6, 7, dtype=torch.int64)
     batch = batch_of(truth, None) | {"id": ["a/b", "a:b", "A_b", "../../etc/passwd", "x" * 300]}
     first = First(4)

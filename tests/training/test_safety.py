@@ -86,7 +86,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_recipe_runs_nothing(text, tmp_path):
+def test_a_recipe_executes_no_code(text, tmp_path):
     base = '[model]\nname = "bnunet"\n[data]\nname = "composites"\n[loss]\nce = 1.0\n'
     kept = [part for part in base.split("[") if part and not text.startswith("[" + part.partition("]")[0])]
     path = tmp_path / "recipe.toml"

@@ -162,7 +162,7 @@ def test_a_smaller_output_is_trained_against_the_center_and_evaluated_everywhere
     assert trainer.metrics["mask"].confusion.sum() == 2 * 50 * 50
 
 
-def test_targets_lie_where_the_output_looks():
+def test_targets_are_aligned_with_the_output():
     place = torch.arange(20 * 20).reshape(1, 20, 20)
     fitted = fit_targets({"mask": place, "id": ["x"]}, torch.zeros(1, 2, 8, 8), None)
     assert torch.equal(fitted["mask"], place[:, 6:14, 6:14])
@@ -225,7 +225,7 @@ def test_a_metric_for_a_head_the_network_lacks():
         make(metrics={"depth": METRICS.build("depth")}).fit(Squares(), Squares(2))
 
 
-def test_training_leaves_forward_as_it_was():
+def test_training_does_not_change_forward():
     trainer = make(precision="bf16", epochs=1)
     trainer.fit(Squares())
     assert "forward" not in vars(trainer.net)

@@ -109,7 +109,7 @@ def test_state_on_the_right_device_is_not_moved(name):
         assert all(one is other for one, other in zip(held.values(), values, strict=True))
 
 
-def test_a_trainer_takes_the_optimizers_state_along(monkeypatch):
+def test_a_trainer_keeps_the_state_of_a_given_optimizer(monkeypatch):
     followed = []
     monkeypatch.setattr(trainer, "follow", followed.append)
     made = unetzoo.Trainer(Small(), unetzoo.LOSSES.build("ce"), steps=1, progress=False)

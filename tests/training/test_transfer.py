@@ -95,7 +95,7 @@ def test_without_a_gpu_nothing_is_copied():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_arrive_whole_while_the_gpu_works():
+def test_batches_arrive_complete_while_the_gpu_works():
     batches = [{"image": torch.full((1 << 20,), float(n)).pin_memory()} for n in range(50)]
     weight, sums = torch.rand(2048, 2048, device=GPU), []
     for batch in batches:

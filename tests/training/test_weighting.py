@@ -87,7 +87,7 @@ def test_they_are_logged_kept_and_resumed(tmp_path):
     assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
 
 
-def test_a_run_records_it_and_other_runs_say_nothing_of_it(tmp_path):
+def test_only_weighted_runs_record_the_weighting(tmp_path):
     train(recipe(tmp_path), ["train.steps=1"], out=tmp_path / "run", progress=False)
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["loss"]["weighting"] == "uncertainty"
     assert "weighting" not in load_recipe("demo").to_dict()["loss"]
