@@ -1,4 +1,4 @@
-"""The original U-Net's weight map: how much each pixel counts, from the cells around it."""
+"""The weight map of the original U-Net: pixels in narrow gaps between cells weigh more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REACH = 6.5
 def border_weights(
     labels: ArrayLike, w0: float = 10.0, sigma: float = 5.0, *, instances: bool = False
 ) -> NDArray[np.float32]:
-    """Weight of every pixel: `w(x) = 1 + w0·exp(−(d₁ + d₂)² / 2σ²)` on the background, 1 on cells.
+    """Compute the weight of every pixel: `w(x) = 1 + w0·exp(−(d₁ + d₂)² / 2σ²)` on the background, 1 on cells.
 
     d₁ and d₂ are the distances to the nearest and the second-nearest cell, in pixels between centers. With fewer than
     two cells nearby, a pixel has weight 1.
@@ -35,7 +35,7 @@ def border_weights(
 
     Raises:
         InputShapeError: Labels that are not (H, W).
-        ConfigError: Unusable w0 or sigma.
+        ConfigError: Invalid w0 or sigma.
 
     Examples:
         >>> print(border_weights([[1, 0, 2]]))  # 1 + 10·exp(−(1 + 1)² / 50)
@@ -93,7 +93,7 @@ def renumbered(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def check_constants(w0: float, sigma: float) -> None:
-    """Refuse constants of which there is no map.
+    """Check the constants of the map.
 
     Raises:
         ConfigError: Unless w0 ≥ 0 and sigma > 0.

@@ -146,6 +146,14 @@ def test_the_datasets_read_them(pairs, file, text):
         assert LabelSpec.from_dict(json.loads(json.dumps(data.labels.to_dict()))) == data.labels
 
 
+def test_the_cache_follows_the_file_of_colors(pairs, tmp_path):
+    (pairs / "labelmap.txt").write_text(LABELMAP)
+    before = cached(Folder(pairs, colors="labelmap.txt"), folder=tmp_path / "cache")
+    (pairs / "labelmap.txt").write_text("background:0,0,0::\nperson:220,20,60::\nroad:128,64,128::\n")
+    after = cached(Folder(pairs, colors="labelmap.txt"), folder=tmp_path / "cache")
+    assert before.path != after.path and (after[0]["mask"] == np.array([0, 2, 1])[CLASSES]).all()
+
+
 def test_unknown_colors_can_be_ignored(pairs):
     known = {"background": [0, 0, 0], "road": [128, 64, 128]}
     data = Folder(pairs, colors=known, unknown_color="ignore")
@@ -247,6 +255,22 @@ class TestDoctor:
         assert [share.pixels for share in report.classes] == (6 * np.bincount(CLASSES.ravel())).tolist()
         (pairs / name).write_text(text.replace("220", "221"))
         assert isinstance(audit(pairs).proposal["colors"], dict)
+
+    @pytest.mark.parametrize("save", [palette, lambda path: Image.fromarray(RGB).save(path)], ids=["palette", "RGB"])
+    def test_an_export_of_cvat_in_the_layout_of_voc(self, save, tmp_path):
+        for kind in ("JPEGImages", "SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"):
+            (tmp_path / kind).mkdir(parents=True)
+        for number in range(4):
+            photo = np.random.default_rng(number).integers(0, 256, RGB.shape, np.uint8)
+            Image.fromarray(photo).save(tmp_path / "JPEGImages" / f"{number}.jpg")
+            save(tmp_path / "SegmentationClass" / f"{number}.png")
+        (tmp_path / "labelmap.txt").write_text(LABELMAP)
+        (tmp_path / "ImageSets" / "Segmentation" / "default.txt").write_text("0\n1\n2\n3\n")
+        report = audit(tmp_path)
+        assert report.dataset == "folder" and not report.errors and not report.warnings
+        assert report.proposal["colors"] == "labelmap.txt"
+        data = Folder(tmp_path, **report.options, **report.proposal)
+        assert (data[2]["mask"] == CLASSES).all() and data.labels.names == tuple(COLORS)
 
     def test_the_table_to_paste_declares_them(self, pairs):
         import tomllib

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
+from ..datasets.color_masks import COLOR_FILES
 from ..datasets.layout import FileLayout, MaskValues
 from ..datasets.tree import Inventory, Tree, sort_files
 from ..errors import DataError, LayoutError
@@ -23,7 +24,7 @@ from .findings import Findings
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_objects, check_undeclared, check_values
 from .pixel_checks import check_pixels, declared_pixels, propose_pixels
-from .probe import is_colored
+from .probe import mode_of
 from .propose import as_objects, as_options, color_proposal, declaration, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
@@ -155,12 +156,13 @@ class FolderAudit:
             self.found.add("undeclared-labels", "masks", f"{pluralize(lossy, 'JPEG file')}, which need a threshold")
 
     def _expect_colors(self, inventory: Inventory) -> None:
-        """Read undeclared masks as colors if most of them have three channels."""
+        """Read undeclared masks as colors if most have three channels, or a palette whose colors a file declares."""
         if not self.user_labels or self.declared is not None:
             return
         masks = [file for item in inventory.items for file in item.of("mask")[:1]]
         some = [masks[index] for index in spread(len(masks), _HEADERS)]
-        if 2 * sum(is_colored(self.tree.root / file) for file in some) > len(some):
+        modes = {"RGB", "RGBA", *("P" for file in COLOR_FILES if file in self.tree.files)}
+        if 2 * sum(mode_of(self.tree.root / file) in modes for file in some) > len(some):
             self.layout = self.layout.with_values(MaskValues(None, "colors"))
 
     def _propose_pixels(self, inventory: Inventory) -> None:

@@ -293,14 +293,14 @@ def _shown_colors(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
     return color_numbers(image)
 
 
-def is_colored(path: Path) -> bool:
-    """Whether a file has three channels, from its header."""
+def mode_of(path: Path) -> str:
+    """Pillow's mode of a file, from its header; "" if it cannot be read."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
-            return image.mode in ("RGB", "RGBA")
+            return image.mode
     except Exception:  # a broken file is reported when it is read
-        return False
+        return ""
 
 
 def _shown_numbers(image: Image.Image, facts: MaskFacts) -> np.ndarray | None:
