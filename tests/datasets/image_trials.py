@@ -27,6 +27,10 @@ from unetzoo.datasets.depth_files import read_depth
 from unetzoo.datasets.files import read_image, read_mask, read_rgba, read_stack, stack_shape
 from unetzoo.datasets.objects import read_numbers
 from unetzoo.errors import UnetzooError
+from unetzoo.images import Pixels
+from unetzoo.images.georeference import Georeference
+from unetzoo.images.inspection import kind_of
+from unetzoo.images.tiff_source import open_tiff
 from unetzoo.labels import LabelSpec
 
 TIFF = b"II*\0", b"MM\0*"
@@ -86,6 +90,39 @@ def seeds() -> dict[str, bytes]:
         file = io.BytesIO()
         tifffile.imwrite(file, stack, photometric="minisblack", **options)
         found[f"{name}.tif"] = file.getvalue()
+    return found | deep_seeds(rng)
+
+
+def deep_seeds(rng: np.random.Generator) -> dict[str, bytes]:
+    """Whole images of many channels or more than 8 bits."""
+    values = rng.integers(0, 4096, (26, 37, 5)).astype(np.uint16)
+    planes, pages = {"planarconfig": "separate", "tile": (16, 16)}, {"photometric": "minisblack"}
+    geo = [(33550, 12, 3, (10.0, 10.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 5e5, 5e6, 0.0), True),
+           (34735, 3, 8, (1, 1, 0, 1, 3072, 0, 1, 32633), True), (42113, 2, 0, "0", True)]  # fmt: skip
+    found = {}
+    for name, array, options in (
+        ("five.tif", values, {"planarconfig": "contig", "metadata": None}),
+        ("packed_five.tif", values, {"planarconfig": "contig", "tile": (16, 16), "compression": "zlib"}),
+        ("planar_five.tif", values.transpose(2, 0, 1), planes),
+        ("float_five.tif", values.astype(np.float32), {"planarconfig": "contig", "bigtiff": True}),
+        ("geo_five.tif", values, {"planarconfig": "contig", "extratags": geo, "metadata": None}),
+        ("five.ome.tif", values.transpose(2, 0, 1), {"ome": True, "metadata": {"axes": "CYX"}}),
+    ):
+        file = io.BytesIO()
+        tifffile.imwrite(file, np.ascontiguousarray(array), **pages, **options)
+        found[name] = file.getvalue()
+    with tifffile.TiffWriter(file := io.BytesIO()) as writer:
+        writer.write(values, photometric="minisblack", planarconfig="contig", metadata=None)
+        writer.write(np.ones((26, 37), bool), photometric="mask", subfiletype=4, compression="zlib", metadata=None)
+    found["masked_five.tif"] = file.getvalue()
+    for name, save in (("five.npy", np.save), ("five.npz", np.savez_compressed)):
+        save(file := io.BytesIO(), values)
+        found[name] = file.getvalue()
+    rows = b"".join(b"\0" + row[:, :3].astype(">u2").tobytes() for row in values)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 37, 26, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    found["deep_rgb.png"] = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )
     return found
 
 
@@ -175,9 +212,31 @@ def _is(array: np.ndarray, kind: type, shape: tuple[int | None, ...]) -> bool:
     return array.dtype == kind and fits and min(array.shape) > 0
 
 
+FIVE, CHOSEN = Pixels(5, range=[0, 4095]), Pixels(bands=[3, 1], range="image")
+DEEP = Pixels(3, range="dtype")
+
+
+def _read_in_windows(path: Path) -> np.ndarray:
+    with open_tiff(path, FIVE) as source:
+        height, width = (min(n, 64) for n in source.shape[:2])
+        source.missing(source.read(0, height, 0, width))
+        return source.read(height // 2, height, 0, width)
+
+
+def _difference(path: Path) -> str:
+    found = Georeference.of(path)
+    return "" if found is None else found.difference(found)
+
+
 READERS: dict[str, tuple[Callable, Callable[..., bool]]] = {
     "image": (read_image, lambda a: _is(a, np.uint8, (None, None, 3))),
     "gray": (lambda path: read_image(path, 1), lambda a: _is(a, np.uint8, (None, None, 1))),
+    "five": (lambda path: read_image(path, FIVE), lambda a: _is(a, np.float32, (None, None, 5))),
+    "chosen": (lambda path: read_image(path, CHOSEN), lambda a: _is(a, np.float32, (None, None, 2))),
+    "deep": (lambda path: read_image(path, DEEP), lambda a: _is(a, np.float32, (None, None, 3))),
+    "windows": (_read_in_windows, lambda a: _is(a, a.dtype.type, (None, None, 5))),
+    "kind": (kind_of, lambda kind: kind.channels > 0),
+    "georeference": (_difference, lambda found: found == ""),
     "cutout": (read_rgba, lambda a: _is(a, np.uint8, (None, None, 4))),
     "mask": (lambda path: read_mask(path, BINARY), lambda a: _is(a, np.uint8, (None, None)) and a.max() <= 1),
     "colors": (

@@ -55,7 +55,9 @@ class Georeference:
             page: Any = tifffile.TiffFile(file, _multifile=False).pages[image.number]
             found = (page.tags.get(code) for code in TAGS)
             tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in found if tag is not None)
-            return cls(tags, (page.imagelength, page.imagewidth))
+            place = cls(tags, (int(page.imagelength), int(page.imagewidth)))
+            place.difference(place)  # fails if values are not numbers
+            return place
 
     def to_write(self, nodata: float | None = None) -> list[tuple[int, int, int, Any, bool]]:
         """Argument `extratags` of tifffile, for an image of the same size.
@@ -90,8 +92,8 @@ class Georeference:
             return None
         keys = self._value(_KEYS) or ()
         if any(keys[i] == _RASTER_TYPE and keys[i + 3] == _PIXEL_IS_POINT for i in range(4, len(keys) - 3, 4)):
-            found[:, 2] -= found[:, :2] @ (0.5, 0.5)
-        return found
+            found[:, 2] -= found[:, :2].sum(1) / 2
+        return found if np.isfinite(found).all() else None
 
     def difference(self, other: Georeference) -> str:
         """How the ground that two images cover differs; "" if it is the same to half a pixel."""
@@ -101,10 +103,10 @@ class Georeference:
         if first is None or second is None:
             return ""
         corners = [
-            matrix @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
-            for matrix, (height, width) in ((first, self.size), (second, other.size))
+            np.outer(across, (0, width, 0, width)) + np.outer(down, (0, 0, height, height)) + start[:, None]
+            for (across, down, start), (height, width) in ((first.T, self.size), (second.T, other.size))
         ]
-        pixel = float(np.sqrt(abs(np.linalg.det(first[:, :2])))) or 1.0
+        pixel = abs(first[0, 0] * first[1, 1] - first[0, 1] * first[1, 0]) ** 0.5 or 1.0
         apart = float(np.abs(corners[0] - corners[1]).max()) / pixel
         return "" if apart < 0.5 else f"corners up to {apart:,.1f} pixels apart"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -62,10 +63,14 @@ def kind_of(path: PathLike, *, volume: bool = False) -> Kind:
             pages = [page for page in read_pages(file, subject) if page.is_image]
             page = pages[0]
             channels = page.samples if len(pages) == 1 or volume else len(pages)
+            if channels < 1:
+                raise ValueError("an image without channels")
             return Kind(channels, page.bits, page.is_float, page.alpha)
         from PIL import Image
 
-        image = Image.open(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decoded here
+            image = Image.open(file)
         channels = {"P": 3, "1": 1}.get(image.mode, len(image.getbands()))
         return Kind(channels, bits_of(image), image.mode == "F", (channels - 1,) if channels in (2, 4) else ())
 

@@ -97,7 +97,7 @@ def decode_image(path: PathLike, channels: int | Pixels = 3, index: int | None =
     if index is not None and pixels.range == "image":
         subject = os.fspath(path)
         pixels = replace(pixels, range=_volume_range(subject, pixels, *file_state(subject)))
-    return _ranged(stored, pixels)
+    return _ranged(stored, pixels, os.fspath(path))
 
 
 @lru_cache(maxsize=1024)
@@ -116,20 +116,21 @@ def decode_array(values: np.ndarray, pixels: Pixels, subject: str) -> np.ndarray
     values = values if values.ndim == 3 else values[..., None]
     if values.dtype == np.uint8 and pixels.converts_colors and pixels.range is None and values.shape[2] in (1, 3, 4):
         return as_channels(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values), pixels.channels)
-    return _ranged(_stored(values, pixels, subject), pixels).image
+    return _ranged(_stored(values, pixels, subject), pixels, subject).image
 
 
-def _ranged(stored: Stored, pixels: Pixels) -> Decoded:
+def _ranged(stored: Stored, pixels: Pixels, subject: str) -> Decoded:
     """Map the declared range to 0…1."""
     if pixels.range is None:
         return Decoded(stored.values, stored.missing)
-    if pixels.range == "image":
-        limits = percentiles(lambda: [stored.values], stored.missing)
-    else:
-        limits = pixels.limits(stored.values.dtype, stored.bits)
-    image = scaled(stored.values, limits)
-    if stored.missing is not None:
-        image[stored.missing] = 0
+    with our_errors(subject):
+        if pixels.range == "image":
+            limits = percentiles(lambda: [stored.values], stored.missing)
+        else:
+            limits = pixels.limits(stored.values.dtype, stored.bits)
+        image = scaled(stored.values, limits)
+        if stored.missing is not None:
+            image[stored.missing] = 0
     return Decoded(image, stored.missing)
 
 
