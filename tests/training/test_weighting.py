@@ -97,7 +97,7 @@ def test_only_weighted_runs_record_the_weighting(tmp_path):
     ("old", "new", "error", "says"),
     [
         ("depth = { l1 = 1.0 }", "", ConfigError, "two heads or more"),
-        ("depth = { l1 = 1.0 }", "depth = { l1 = 0.0 }", ConfigError, "'depth' with weights of 0 alone"),
+        ("depth = { l1 = 1.0 }", "depth = { l1 = 0.0 }", ConfigError, "'depth' with only weights of 0"),
         ("bce = 1.0", "bce = 1.0, boundary = 0.01", ConfigError, ".*'mask' with 'boundary'"),
         ('"uncertainty"', '"learned"', ConfigError, r"loss\.weighting"),
         ("weighting", "weightings", UnknownNameError, "did you mean 'weighting'"),

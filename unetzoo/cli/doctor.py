@@ -95,7 +95,7 @@ def _of_recipe(source: str, dataset: str | None, sets: list[str]) -> tuple[Any, 
 
     recipe = load(source, sets)
     if dataset not in (None, recipe.data.name):
-        raise ConfigError("the recipe says which dataset", subject=source, expected=recipe.data.name, found=dataset,
+        raise ConfigError("the recipe has another dataset", subject=source, expected=recipe.data.name, found=dataset,
                           hint="leave --dataset out, or --set data.name=…")  # fmt: skip
     splits = {split: recipe.data.of(split) for split in ("train", "val")}
     roots = {split: options.pop("root", None) for split, options in splits.items()}

@@ -131,7 +131,7 @@ def _image(sample: dict[str, Any]) -> tuple[np.ndarray | None, list[Moments]]:
     array = np.asarray(image)
     if image is None or array.ndim != 3:
         raise DataError("not an image", subject=sample.get("id"), expected="an array of three dimensions",
-                        found=f"shape {array.shape}", hint="samples hold `image`")  # fmt: skip
+                        found=f"shape {array.shape}", hint="samples need an `image`")  # fmt: skip
     # before transforms arrays (H, W, C), after them tensors (C, H, W)
     planes = [array[..., c] for c in range(array.shape[2])] if isinstance(image, np.ndarray) else list(array)
     if array.dtype == np.uint8:

@@ -197,7 +197,7 @@ KINDS: dict[str, Kind] = {
         "almost the same image in training and another split: scores measure memorization", _GROUP
     ),
     "neighbors-in-two-splits": _warning(
-        "a frame of a video or slice of a volume lies between training images that look like it: scores are too good",
+        "a frame of a video or slice of a volume is between training images that look like it: scores are too good",
         _GROUP,
     ),
     "group-in-two-splits": _warning("a group of the manifest occurs in several splits", "move it into one of them"),

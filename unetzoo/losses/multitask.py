@@ -154,7 +154,7 @@ def _check_learnable(heads: Sequence[str], terms: Sequence[Term]) -> None:
         own = [term for term in terms if term.head == head and term.weight > 0]
         signed = [term.name for term in own if _may_be_negative(term.loss)]
         if signed or not own:
-            found = f"head {head!r} with {signed[0]!r}" if signed else f"head {head!r} with weights of 0 alone"
+            found = f"head {head!r} with {signed[0]!r}" if signed else f"head {head!r} with only weights of 0"
             raise ConfigError(
                 "a learned weight that would grow without bound",
                 subject=subject,

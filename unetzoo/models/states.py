@@ -291,7 +291,7 @@ def check_finite(state: Mapping[str, Tensor], subject: object) -> None:
             "weights that are not finite",
             subject=subject,
             found="NaN or infinity in" + _listed(unusable),
-            hint="take an earlier checkpoint: this one was damaged, or saved after training diverged",
+            hint="use an earlier checkpoint: this one was damaged, or saved after training diverged",
         )
 
 

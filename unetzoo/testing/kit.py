@@ -46,7 +46,7 @@ class Blocked(unittest.SkipTest):
 
 
 class Skipped(unittest.SkipTest):
-    """The check does not apply to this object; the message says why. Pytest reports it as skipped."""
+    """The check does not apply to this object; the message gives the reason. Pytest reports it as skipped."""
 
 
 class Violation(Exception):

@@ -30,7 +30,7 @@ def stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if not isinstance(sample, Mapping) or not isinstance(sample.get("image"), torch.Tensor):
             items = sample.items() if isinstance(sample, Mapping) else [("sample", sample)]
             raise DataError(
-                "samples hold no image tensor",
+                "samples have no image tensor",
                 expected="{'image': tensor, 'mask': tensor, …}, or (image, mask)",
                 found={key: type(value).__name__ for key, value in items},
                 hint="datasets of this library need a transform, e.g. unetzoo.datasets.Transform(); in your own, name "
@@ -124,7 +124,7 @@ def ready(
         batch = transform(batch)
     if "moves" in batch:
         raise ConfigError(
-            'samples of a Transform(on="device") that nothing finishes on the device',
+            'samples of a Transform(on="device") without a BatchTransform',
             found="moves in the batch",
             hint="give the Trainer batch_transform=unetzoo.datasets.BatchTransform(train.transform), "
             'and the validation data Transform(train=False, on="loader")',

@@ -194,9 +194,7 @@ class RunFolder:
             ConfigError: A new run would write to the folder of another.
         """
         if self.path is not None and not resume and found(self.checkpoints):
-            raise ConfigError(
-                "the run folder holds a run already", subject=self.path, hint="resume it, or give another folder"
-            )
+            raise ConfigError("the run folder holds a run", subject=self.path, hint="resume it, or give another folder")
 
     def begin(self) -> None:
         """Remove temporary files left by a killed process."""

@@ -91,7 +91,7 @@ class Objective(nn.Module):
         if (compute := getattr(self.loss, "terms", None)) is not None:
             terms = compute(output, batch)
         elif "mask" not in batch:
-            raise DataError("samples hold no mask", found=sorted(batch), hint="use a dataset with 'mask'")
+            raise DataError("samples have no mask", found=sorted(batch), hint="use a dataset with 'mask'")
         else:
             given = {name: batch[name] for name in extra_planes(self.loss) if name in batch}
             terms = {"loss": self.loss(heads_of(output)["mask"], batch["mask"], **given)}
@@ -294,10 +294,10 @@ class Evaluator:
             logits = get_head(output, name, "a metric")
             if name not in batch:
                 raise DataError(
-                    f"samples hold no {name}",
+                    f"samples have no {name}",
                     subject=f"metrics.{name}",
                     found=sorted(batch),
-                    hint="take the metric out",
+                    hint="remove the metric",
                 )
             weighs = name == "depth" and "valid" in batch and "weight" in keywords(metric.update)
             metric.update(logits, batch[name], **({"weight": batch["valid"]} if weighs else {}))

@@ -202,7 +202,7 @@ class Train(Settings):
     @model_validator(mode="after")
     def _some_length(self) -> Self:
         if self.stages and (self.epochs is not None or self.steps is not None):
-            raise ValueError("the stages say how long to train; leave epochs and steps out")
+            raise ValueError("stages set the length of training; leave epochs and steps out")
         if not self.stages and self.steps is None and self.epochs is None:
             self.epochs = 10
         return self

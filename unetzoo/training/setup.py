@@ -170,7 +170,7 @@ def check_trained(objective: nn.Module, optimizer: torch.optim.Optimizer) -> Non
         raise ConfigError(
             "LBFGS evaluates the loss several times per step, which the Trainer does not",
             subject="optimizer",
-            hint="take a first-order optimizer, e.g. make_optimizer(net, 'adamw')",
+            hint="use a first-order optimizer, e.g. make_optimizer(net, 'adamw')",
         )
     if missing and all(name.startswith("loss.") for name in missing):
         raise ConfigError(

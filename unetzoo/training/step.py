@@ -281,7 +281,7 @@ class NonFiniteMonitor:
             f"the {what} is not finite",
             subject=f"step {step}, samples {samples}",
             found="NaN or infinity",
-            hint="look at these samples, lower the learning rate, set train.clip, or train in fp32; "
+            hint="check these samples, lower the learning rate, set train.clip, or train in fp32; "
             "the last checkpoint is kept",
         )
 
