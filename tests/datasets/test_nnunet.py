@@ -205,6 +205,22 @@ def test_predictions_are_joined_to_volumes(kind, axis, tmp_path):
         assert facts["slices"] == count and sum(c["voxels"] for c in facts["classes"].values()) == joined.size
 
 
+def test_what_volumes_cannot_be(tmp_path):
+    root = write_stacks(tmp_path / "raw", "nii")
+    for labels in ({"instances": True}, {"colors": {"a": [0, 0, 0], "b": [0, 0, 1]}}):
+        with pytest.raises(ConfigError) as caught:
+            Folder(root, channels=1, range="image", axis="z", **labels)
+        assert "class numbers" in caught.value.what
+    net = unetzoo.build("bnunet", classes=3, in_channels=1, encoder_channels=[4, 4, 4])
+    predictor = Predictor(net, preprocess=unetzoo.Preprocess(), pixels=Pixels(1, range=[0, 1000], axis="z"))
+    with pytest.raises(ConfigError) as caught:
+        predictor.predict_file(root / "images" / "s0.nii")
+    assert "predict_files" in caught.value.hint
+    with pytest.raises(ConfigError):
+        predictor.predict_files(root / "images", tmp_path / "out", products="mask,coco")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_volume_does_not_stop_the_others(tmp_path):
     root = write_stacks(tmp_path / "raw", "nii") / "images"
     (root / "s1.nii").write_bytes((root / "s1.nii").read_bytes()[:900])

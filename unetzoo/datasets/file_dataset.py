@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, ImageDecodeError, LayoutError, PairingError, SizeMismatchError
+from ..errors import ConfigError, DataError, ImageDecodeError, LayoutError, PairingError, SizeMismatchError
 from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from ..images.volumes import volume_shape
 from .archive import data_root
@@ -216,9 +216,15 @@ class FileDataset(SegmentationDataset):
         """The slices of volumes.
 
         Raises:
+            ConfigError: Labels that are colors or numbers of objects.
             SizeMismatchError: Images and labels differ in shape.
             DataError: A volume cannot be read.
         """
+        values = self.layout.of("mask")[0].values
+        if values is not None and values.how != "numbers":
+            raise ConfigError("volumes whose labels are not class numbers", subject=type(self).__name__,
+                              expected="labels 0, 1, 2, … or ids", found=values.how,
+                              hint="leave colors and instances out, or save each slice as an image")  # fmt: skip
         faults, slices = [], []
         for name, files, *_ in volumes:
             shapes = [volume_shape(path, self.pixels.axis) for path in (files["image"], files["mask"])]

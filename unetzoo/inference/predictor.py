@@ -206,6 +206,9 @@ class Predictor:
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
         results = Results(Path(out_dir), products_of(products), self.labels if self.mode == "multilabel" else None)
         check_targets(images, inputs_too, results, self._stem)
+        if results.shared() and any(is_volume(path, self.pixels) for path in images):
+            raise ConfigError("COCO JSON is not written for volumes", subject=inputs, expected="mask or json",
+                              found=", ".join(results.shared()), hint="leave it out, or predict images")  # fmt: skip
         failures: list[DataError] = []
 
         def read(path: Path) -> np.ndarray | Path:
@@ -241,6 +244,9 @@ class Predictor:
 
     def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
         """Read an image, stacked with its background if given, as (H, W, C)."""
+        if is_volume(Path(path), self.pixels):
+            raise ConfigError("a volume, not an image", subject=path, expected="an image, or a decoded slice",
+                              hint="predict_files joins its slices; or decode one by decode_image")  # fmt: skip
         channels = self._channels_per_file(background is not None)
         image = read_image(path, channels)
         if background is None:
