@@ -19,7 +19,9 @@ from rich.table import Table
 
 from . import harness
 
-SHARED = set("__main__ atlas ceilings counts encoders figures floors goals harness peers report structure".split())
+SHARED = set(
+    "__main__ atlas ceilings counts encoders figures floors goals harness peers report seeds structure".split()
+)
 NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
 
 
