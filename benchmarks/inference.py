@@ -121,7 +121,7 @@ def settled(net: nn.Module, like: nn.Module | None = None) -> Any:
     size = net.geometry.fit(64)  # pyright: ignore
     with torch.no_grad():
         net.train()
-        for _ in range(20):
+        for _ in range(8):
             net(torch.randn(2, net.in_channels, size, size))  # pyright: ignore
     return net.eval()
 

@@ -28,7 +28,7 @@ CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 PRECISION = torch.bfloat16 if CUDA else torch.float32
 SIZE, BATCH, CLASSES = 256, 8 if CUDA else 1, 2
-SAME_DIRECTION = 0.95  # cosine of gradients
+SAME_DIRECTION = 0.8  # cosine of gradients; bfloat16 rounding behind 18 batch norms leaves 0.88, compiled or not
 Result = tuple[float, list[Tensor]]
 
 
