@@ -173,13 +173,14 @@ def scaled(values: np.ndarray, limits: Pairs) -> np.ndarray:
         >>> scaled(np.array([[[0], [1000], [5000]]], np.uint16), ((0, 4000),)).ravel().tolist()
         [0.0, 0.25, 1.0]
     """
-    low, high = np.array(limits, np.float64).T
     with np.errstate(all="ignore"):  # NaN and infinity in files of floats
         result = values.astype(np.float32, order="C")
-        if low.any():
-            result -= low.astype(np.float32)
-        result *= (1 / (high - low)).astype(np.float32)
-        np.clip(result, 0, 1, out=result)
+        parts = [result] if len(limits) == 1 else [result[..., channel] for channel in np.arange(len(limits))]
+        for part, (low, high) in zip(parts, limits, strict=True):  # scalars: broadcasting over few channels is slow
+            if low:
+                part -= np.float32(low)
+            part *= np.float32(1 / (high - low))
+        np.clip(result, np.float32(0), np.float32(1), out=result)
     if values.dtype.kind == "f":
         np.nan_to_num(result, copy=False, nan=0.0)
     return result
