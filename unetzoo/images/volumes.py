@@ -54,7 +54,8 @@ class Volume(NamedTuple):
 
     def read(self, index: int, axis: str | None) -> np.ndarray:
         """A slice (H, W, C), with the values that nibabel returns."""
-        part = np.take(self.stored, index, AXES.index(axis or "z")).swapaxes(0, 1)
+        # indexed, since `np.take` would copy the whole volume
+        part = self.stored[(slice(None),) * AXES.index(axis or "z") + (index,)].swapaxes(0, 1)
         part = np.ascontiguousarray(part, part.dtype.newbyteorder("="))
         with np.errstate(all="ignore"):  # infinite values
             return part if self.scale is None else part * self.scale[0] + self.scale[1]
