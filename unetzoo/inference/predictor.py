@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +13,16 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..bundle import Mode, ModelBundle
-from ..errors import ConfigError, DataError, ImageTooLargeError, SizeMismatchError
-from ..images import Pixels, read_image
-from ..images.decode import split_name
-from ..images.georeference import Georeference
-from ..images.reading import missing_in
+from ..errors import ConfigError, DataError, ImageTooLargeError
+from ..images import Pixels
 from ..labels import LabelSpec
 from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision
-from ..wording import pluralize
 from .decide import Cleaning, Decision, Threshold, labels_for, probabilities_of
 from .engines import EngineName, run_by
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
-from .images import PathLike, find_images, in_channels_of
+from .image_files import ImageFiles
+from .images import PathLike, find_images
 from .io_pipeline import io_pipeline
 from .results import DEFAULT_PRODUCTS, Prediction, SegmentationResult, resized
 from .tiling import predict
@@ -118,6 +114,7 @@ class Predictor:
             self.precision = "fp32"
         self.net = run_by(self.net, engine, self.precision)
         self.name = bundle.name
+        self.files = ImageFiles(self.net, self.pixels)
         self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
         self.blend: Blend = blend
 
@@ -150,7 +147,7 @@ class Predictor:
         """
         path = None if isinstance(image, np.ndarray) else image
         if not isinstance(image, np.ndarray):
-            image = self._read(image, background)
+            image = self.files.read(image, background)
         elif image.dtype not in self._dtypes or image.ndim not in (2, 3):
             raise DataError(
                 "not a decoded image",
@@ -159,7 +156,7 @@ class Predictor:
                 hint="preprocess it yourself, and pass the tensor to unetzoo.predict",
             )
         result = self._decided(*self._run(image if image.ndim == 3 else image[..., None]))
-        return result if path is None else self._located(result, path)
+        return result if path is None else self.files.located(result, path)
 
     def predict_files(
         self,
@@ -200,19 +197,19 @@ class Predictor:
             ConfigError: A result would overwrite an input, or cannot be written (finished results are kept; earlier
                 read errors are added as notes); or as for `predict_file`.
         """
-        self._channels_per_file(background is not None)
-        images = self._first_channels(find_images(inputs), inputs)
+        self.files.channels(background is not None)
+        images = self.files.first_channels(find_images(inputs), inputs)
         backgrounds = backgrounds_of(background)
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
         results = Results(Path(out_dir), products_of(products), self.labels if self.mode == "multilabel" else None)
-        check_targets(images, inputs_too, results, self._stem)
+        check_targets(images, inputs_too, results, self.files.stem)
         if results.shared() and any(is_volume(path, self.pixels) for path in images):
             raise ConfigError("COCO JSON is not written for volumes", subject=inputs, expected="mask or json",
                               found=", ".join(results.shared()), hint="leave it out, or predict images")  # fmt: skip
         failures: list[DataError] = []
 
         def read(path: Path) -> np.ndarray | Path:
-            return path if is_volume(path, self.pixels) else self._read(path, background_of(path, backgrounds))
+            return path if is_volume(path, self.pixels) else self.files.read(path, background_of(path, backgrounds))
 
         def work(image: np.ndarray | Path) -> tuple[np.ndarray, Tensor, Tensor | None] | VolumeResult:
             if isinstance(image, Path):
@@ -222,10 +219,10 @@ class Predictor:
 
         def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None] | VolumeResult) -> None:
             if isinstance(output, VolumeResult):
-                stem, facts = self._stem(path), self._facts(path, output)
+                stem, facts = self.files.stem(path), self._facts(path, output)
                 return output.write(results.folder, stem, path, facts, results.products)
-            result = self._located(self._decided(*output), path)
-            results.write(result, self._stem(path), self._facts(path, result))
+            result = self.files.located(self._decided(*output), path)
+            results.write(result, self.files.stem(path), self._facts(path, result))
             for file in files:
                 file.add(path, result)
 
@@ -241,26 +238,6 @@ class Predictor:
                     failures.append(error)
                 seen(done, len(images), error)
         return failures
-
-    def _read(self, path: PathLike, background: PathLike | None) -> np.ndarray:
-        """Read an image, stacked with its background if given, as (H, W, C)."""
-        if is_volume(Path(path), self.pixels):
-            raise ConfigError("a volume, not an image", subject=path, expected="an image, or a decoded slice",
-                              hint="predict_files joins its slices; or decode one by decode_image")  # fmt: skip
-        channels = self._channels_per_file(background is not None)
-        image = read_image(path, channels)
-        if background is None:
-            return image
-        scene = read_image(background, channels)
-        if scene.shape != image.shape:
-            raise SizeMismatchError(
-                "image and background differ in size",
-                subject=background,
-                expected=f"{image.shape[1]}×{image.shape[0]} as {path}",
-                found=f"{scene.shape[1]}×{scene.shape[0]}",
-                hint="give the background that belongs to the image",
-            )
-        return np.concatenate([image, scene], axis=2)
 
     def _run(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
         """Return the image and the network's output: logits, and depth if it has a depth head."""
@@ -292,13 +269,6 @@ class Predictor:
         plane = None if depth is None else resized(depth, size)
         return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane)
 
-    def _located(self, result: SegmentationResult, path: PathLike) -> SegmentationResult:
-        """Add what the file of the image says about its position on Earth and about missing data."""
-        channels = result.image.shape[2]
-        own = self.pixels if self.pixels and self.pixels.channels == channels else None
-        missing = missing_in(path, own or (3 if channels in (3, 6) else 1))
-        return replace(result, missing=missing, georeference=Georeference.of(path))
-
     def _facts(self, path: Path, result: SegmentationResult | VolumeResult) -> dict[str, Any]:
         decision = Decision.of(self.threshold, result.labels, result.channels, self.mode)
         settings = {
@@ -317,45 +287,6 @@ class Predictor:
     def _dtypes(self) -> tuple[np.dtype, ...]:
         declared = self.pixels is not None and self.pixels.range is not None
         return (np.dtype(np.uint8), *([np.dtype(np.float32)] if declared else []))
-
-    def _stem(self, path: Path) -> str:
-        """The stem of an image's results: that of its file, without the ending of the first channel."""
-        stem = split_name(path)[0]
-        return stem.removesuffix(self.pixels.files[0]) if self.pixels and self.pixels.files else stem
-
-    def _first_channels(self, images: list[Path], inputs: object) -> list[Path]:
-        """The files of the first channels, if each channel is in a file of its own."""
-        if not self.pixels or not self.pixels.files:
-            return images
-        first, *others = self.pixels.files
-        stems = [(path, split_name(path)[0]) for path in images]
-        chosen = [path for path, stem in stems if stem.endswith(first) or not stem.endswith(tuple(others))]
-        if not chosen:
-            raise DataError("no images", subject=inputs, expected=f"files whose stem ends in {first!r}",
-                            found=", ".join(path.name for path in images[:8]), hint="check the names")  # fmt: skip
-        return chosen
-
-    def _channels_per_file(self, pair: bool) -> int | Pixels:
-        """Return what to read from each file: the declared channels, or 1 or 3."""
-        if self.pixels is not None and not pair and in_channels_of(self.net) in (None, self.pixels.channels):
-            return self.pixels
-        taken = in_channels_of(self.net) or (6 if pair else 3)
-        if taken in ((2, 6) if pair else (1, 3)):
-            return taken // 2 if pair else taken
-        if taken in (2, 6):
-            hint = "give `background`: this network takes an image and its background"
-        elif pair and taken in (1, 3):
-            hint = "omit `background`: this network takes only the image"
-        elif pair:
-            hint = "stack the channels yourself and pass the array to unetzoo.predict"
-        else:
-            hint = f"declare the channels of the files: pixels=Pixels({taken}, range=…)"
-        raise ConfigError(
-            "the network takes other images",
-            expected=pluralize(taken, "channel"),
-            found="an image and its background" if pair else "one image, gray or RGB",
-            hint=hint,
-        )
 
     def _labels_for(self, channels: int) -> LabelSpec:
         return labels_for(self.labels, channels, mode=self.mode)
