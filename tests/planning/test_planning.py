@@ -203,6 +203,16 @@ def test_the_errors_of_the_doctor_stop_the_plan(tmp_path):
     assert "003" in str(caught.value.found) and "unetzoo doctor" in caught.value.hint
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_masks_of_one_value_need_a_declaration(tmp_path, value):
+    root = draw(tmp_path)
+    for path in (root / "masks").iterdir():
+        Image.new("L", (128, 96), value).save(path)
+    with pytest.raises(DataError) as caught:
+        plan(root, timing=LAPTOP)
+    assert "names=" in caught.value.hint
+
+
 def test_one_class_in_all_masks(tmp_path):
     with pytest.raises(DataError):
         chosen(draw(tmp_path, value=0))

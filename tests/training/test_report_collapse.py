@@ -147,7 +147,7 @@ def test_a_collapsed_run_on_rare_pixels_names_the_cause(tmp_path):
     assert event["epoch"] == 3 and event["step"] == 120  # the first after 100 steps
     assert "to one class: 'background', of which truly are 99.90 % of the validation pixels" in event["said"]
     assert "imbalance" in event["causes"][0]
-    assert text.getvalue().count("collapsed") == 1 and text.getvalue().count("likely cause: ") == 4
+    assert text.getvalue().count("have collapsed") == 1 and text.getvalue().count("likely cause: ") == 4
 
 
 def test_healthy_runs_raise_no_alarm_even_in_their_first_epochs(tmp_path):

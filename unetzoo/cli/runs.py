@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..registry import RECIPES
 from .console import AsJson, DataArguments, Device, Quiet, Run, Sets, app, err, out
 from .predict import usable_device
 from .sources import kind_of
@@ -84,6 +85,8 @@ def plan(
     """Plan a recipe for a folder of data: every value with its reason."""
     from ..training.recipe import parse_sets
 
+    if not Path(data).exists() and data not in RECIPES.names():
+        raise DataError("no such folder, archive or table", subject=data, hint="check the path")
     if kind_of(data) != "data":
         raise ConfigError("nothing to plan", subject=data, expected="a folder of data", found=f"a {kind_of(data)}",
                           hint=f"unetzoo train {data}")  # fmt: skip

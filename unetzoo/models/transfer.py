@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, CheckpointMismatchError
+from ..errors import CheckpointError, CheckpointMismatchError, ConfigError
 from .states import check_finite, read_state
 
 WEIGHTS = "model.safetensors"
@@ -95,6 +95,9 @@ def start_from(
 
 def _file(source: Any) -> Any:
     """The weights in a folder; other sources are returned unchanged."""
+    if source == "":
+        raise ConfigError("no weights to start from", expected="a run, a saved network or a file",
+                          found="an empty path", hint="leave start out")  # fmt: skip
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return source
     folder = Path(source)

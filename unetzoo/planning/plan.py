@@ -114,6 +114,12 @@ def make_plan(
     report = audit(data, dataset, options=options)
     _check(report)
     arguments = _arguments(report)
+    if report.labels is None and not report.proposal:
+        raise DataError(
+            "the classes are not declared, and cannot be told from the masks", subject=report.source,
+            hint="""declare them, e.g. --set 'names=["background", "cell"]' --set 'ids=[0, 255]'; """
+            f"unetzoo doctor {report.source} lists the values of the masks",
+        )  # fmt: skip
     train, val = (_build(report.dataset, arguments, split) for split in ("train", "val"))
     tell("reading the training images")
     found = survey(train, workers=workers)

@@ -105,7 +105,7 @@ def choose(survey: Survey, labels: LabelSpec, timing: Timing, minutes: float, va
         *_transform(survey, labels, view),
         *_objective(survey, labels),
         *_length(survey, view, fit, timing, minutes, validation),
-        *_settings(labels, fit, timing),
+        *_settings(survey, labels, fit, timing),
     ]
 
 
@@ -128,7 +128,10 @@ def _view(survey: Survey, timing: Timing, minutes: float) -> View:
             found="{}×{}".format(*survey.smallest), hint="enlarge or remove the smallest images; "
             "unetzoo doctor lists sizes, and a recipe written by hand may set size",
         )  # fmt: skip
-    return View(None, side, f"90% of the objects are smaller than {extent} px", side, side)
+    reason = f"at least twice the size of objects: 90% are smaller than {extent} px"
+    if side < wanted:
+        reason += f"; the smallest image has {min(survey.smallest)} px"
+    return View(None, side, reason, side, side)
 
 
 def _shrunk(survey: Survey, timing: Timing, minutes: float) -> tuple[tuple[int, int] | None, str]:
@@ -157,9 +160,9 @@ def _fit(survey: Survey, labels: LabelSpec, view: View, timing: Timing, minutes:
         steps = int(seconds / timing.step_seconds(width, batch * view.pixels))
         passes = steps * batch / survey.samples
         if (steps >= FEWEST_STEPS and passes >= FEWEST_PASSES) or width == WIDTHS[0]:
-            reason = f"the widest with which {minutes:g} minutes are enough: about {steps:,} steps"
-            if width == WIDTHS[0] and not (steps >= FEWEST_STEPS and passes >= FEWEST_PASSES):
-                reason = f"the narrowest; more time would help ({passes:.0f} passes over the images)"
+            time = f"{pluralize(steps, 'step')} in {_minutes(minutes)}"
+            enough = steps >= FEWEST_STEPS and passes >= FEWEST_PASSES
+            reason = f"the widest that is fast enough: about {time}" if enough else f"the narrowest; only {time}"
             return Fit(width, levels, batch, steps, reason)
     raise MemoryExhaustedError(
         "one sample does not fit into memory", found=f"{timing.memory / 2**30:.1f} GiB free",
@@ -183,6 +186,18 @@ def _batch(survey: Survey, labels: LabelSpec, view: View, timing: Timing, width:
     return min(wanted, most, survey.samples)
 
 
+def _why_batch(survey: Survey, fit: Fit) -> str:
+    if fit.batch == survey.samples:
+        return "all training images"
+    if fit.batch == max(4, survey.samples // 8):
+        return "a small training set needs steps more than large batches"
+    return "fills the processor, within the free memory"
+
+
+def _minutes(minutes: float) -> str:
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 def _model(survey: Survey, labels: LabelSpec, fit: Fit) -> list[Choice]:
     name = "dualunet" if survey.has_depth else "bnunet"
     why = "mask and depth" if survey.has_depth else "a U-Net with batch norm: sound from scratch, and the fastest here"
@@ -190,7 +205,7 @@ def _model(survey: Survey, labels: LabelSpec, fit: Fit) -> list[Choice]:
     return [
         Choice(("model", "name"), name, why),
         *([] if survey.has_depth else [
-            Choice(("model", "in_channels"), survey.channels, "channels of the images"),
+            Choice(("model", "in_channels"), survey.channels, "channels of the images, as they are read"),
             Choice(("model", "classes"), classes, "binary: one logit" if classes == 1 else "classes of the masks"),
         ]),
         Choice(("model", "encoder_channels"), channels_of(fit.width, fit.levels), fit.reason),
@@ -235,10 +250,13 @@ def _focus(survey: Survey) -> list[Choice]:
     rare = [name for name, found in survey.foreground.items() if found.share < RARE]
     if not rare:
         return []
-    key, shares = ("transform", "train", "focus"), ", ".join(f"{n} {survey.objects[n].share:.2%}" for n in rare[:4])
+    key, shares = (
+        ("transform", "train", "focus"),
+        ", ".join(f"class {n} has {survey.objects[n].share:.2%}" for n in rare[:4]),
+    )
     if len(rare) > 3:
-        return [Choice(key, "balanced", f"{len(rare)} rare classes ({shares}, …)")]
-    return [Choice(key, {name: round(0.5 / len(rare), 2) for name in rare}, f"rare in the pixels: {shares}")]
+        return [Choice(key, "balanced", f"{len(rare)} rare classes: {shares} of the pixels, …")]
+    return [Choice(key, {name: round(0.5 / len(rare), 2) for name in rare}, f"rare: {shares} of the pixels")]
 
 
 def _objective(survey: Survey, labels: LabelSpec) -> list[Choice]:
@@ -261,12 +279,12 @@ def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float
     evaluation = EPOCH_SECONDS + EVALUATION_COST * timing.pixel_ns[fit.width] * 1e-9 * pixels
     step = timing.step_seconds(fit.width, fit.batch * view.pixels)
     epochs = max(1, int(60 * minutes * SHARE_OF_TIME / (in_epoch * step + evaluation)))
-    length = f"{minutes:g} minutes: {pluralize(in_epoch, 'step')} of {step:.2g} s, and {evaluation:.2g} s of evaluation"
+    length = f"{_minutes(minutes)}: {pluralize(in_epoch, 'step')} of {step:.2g} s, and {evaluation:.2g} s of evaluation"
     repeated = Choice(("data", "repeat"), repeat, "an epoch sees every image this often, so that evaluations are few")
     return [*([repeated] if repeat > 1 else []), Choice(("train", "epochs"), epochs, length)]
 
 
-def _settings(labels: LabelSpec, fit: Fit, timing: Timing) -> list[Choice]:
+def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing) -> list[Choice]:
     rate = 1e-3 if fit.width >= 64 else 2e-3
     decay = min(0.999, max(0.9, round(1 - 20 / max(fit.steps, 1), 3)))
     monitor = f"iou/{labels.names[1]}" if labels.classes == 2 else "miou"
@@ -278,8 +296,8 @@ def _settings(labels: LabelSpec, fit: Fit, timing: Timing) -> list[Choice]:
         Choice(("scheduler", "name"), "cosine", "ends at a small rate, when the time is over"),
         Choice(("scheduler", "unit"), "step", "smooth even with few epochs"),
         Choice(("scheduler", "warmup"), max(1, min(100, fit.steps // 20)), "the first steps are noisy"),
-        Choice(("train", "batch_size"), fit.batch, "fills the processor, within the free memory"),
-        Choice(("train", "precision"), "auto", "bf16 where the hardware multiplies it"),
+        Choice(("train", "batch_size"), fit.batch, _why_batch(survey, fit)),
+        Choice(("train", "precision"), "auto", "bf16 where the hardware supports it"),
         Choice(("train", "ema"), decay, "averages the weights of the last twentieth of the run"),
         Choice(("train", "workers"), workers, f"{pluralize(timing.cpus, 'processor')}, device {timing.device}"),
         Choice(("train", "monitor"), monitor, "the best epoch has the best overlap"),

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..labels import LabelSpec
 
 MOST_SAMPLES = 500  # evenly spread; more change no decision
+FEW_SAMPLES = 64
 PIECE = 8
 GRID = 8  # cells per side of the maps of where classes are
 KIND_DISTANCE = 0.1  # gap between the mean colors of kinds of images, in units of the range of values
@@ -123,7 +124,7 @@ def survey(dataset: Any, *, workers: int | None = None, tell: Callable[[int], No
 
     Args:
         dataset: The training set, without a transform.
-        workers: Number of worker processes; 0 for none, None for one per CPU.
+        workers: Number of worker processes; 0 for none, None for one per CPU, or none for a few samples.
         tell: Called with the number of samples read since the last call.
 
     Raises:
@@ -138,6 +139,8 @@ def survey(dataset: Any, *, workers: int | None = None, tell: Callable[[int], No
     count = len(dataset)
     if not count:
         raise DataError("no samples", subject=type(dataset).__name__, found="0", hint="check split and length")
+    if workers is None and count < FEW_SAMPLES:
+        workers = 0  # starting processes would take longer
     chosen = range(count) if count <= MOST_SAMPLES else [count * i // MOST_SAMPLES for i in range(MOST_SAMPLES)]
     labels: LabelSpec = dataset.labels
     facts = _Facts.none(labels.classes)

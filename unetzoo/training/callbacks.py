@@ -257,7 +257,8 @@ class CollapseMonitor(Callback):
             mean, deviation = self._input.tolist() if self._input is not None else (0.0, 1.0)
             event, said = "collapse", collapse.message(head, epoch)
             run = str(trainer.out or "PATH")
-            reasons = causes(collapse, Circumstances(row["lr"], trainer.steps, mean, deviation, run))
+            rate = max(past["lr"] for past in (*trainer.history, row))  # a schedule may have lowered it
+            reasons = causes(collapse, Circumstances(rate, trainer.steps, mean, deviation, run))
         text = "\n".join([said, *(f"  likely cause: {reason}" for reason in reasons)])
         state = collapse.state if collapse else ""
         trainer.say(event, text, epoch=epoch, head=head, state=state, said=said, causes=reasons)

@@ -109,8 +109,8 @@ def make_trainer(
         )
     torch.manual_seed(recipe.train.seed)
     if net is None:
-        check_normalization(recipe.model, recipe.transform.of("train").get("normalize", "unit"))
         net = build_component("[model]", MODELS, recipe.model.name, **recipe.model.options)
+        check_normalization(recipe.model, recipe.transform.of("train").get("normalize", "unit"))
         if start is not None and recipe.model.start is not None:
             start(start_from(net, recipe.model.start))
     loss = recipe.make_loss(labels.ignore_index)
@@ -237,7 +237,8 @@ def train(
         start=None if resume else taken.append,
     )  # fmt: skip
     if trainer.accelerator.is_main_process:
-        say(f"{recipe.model.name} on {recipe.data.name}: {len(train_data)} training, {len(val_data)} validation")
+        images = len(train_data) // recipe.data.repeat
+        say(f"{recipe.model.name} on {recipe.data.name}: {images} training, {len(val_data)} validation")
         for transfer in taken:
             say(f"weights of {recipe.model.start}:\n{transfer}")
     begun = folder.exists()
