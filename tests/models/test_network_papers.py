@@ -235,7 +235,7 @@ def test_dualunet_heads():
     assert 0 < answer.depth.min() <= answer.depth.max() < 1
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "vgg11_bn", "mit_b0", "tu-convnext_atto"])
+@pytest.mark.parametrize("encoder", ["resnet18", "vgg11_bn", "mit_b0", "tu-convnext_atto", "tu-vit_tiny_patch16_224"])
 def test_dualunet_takes_foreign_encoders(encoder):
     net = unetzoo.build("dualunet", encoder_name=encoder, decoder_channels=(16, 8, 8, 8, 8), in_channels=3)
     answer = net(torch.randn(2, 3, 50, 65))
@@ -247,7 +247,7 @@ def test_dualunet_takes_foreign_encoders(encoder):
 @pytest.mark.parametrize(
     ("config", "part", "told"),
     [
-        ({"encoder_name": "tu-vit_tiny_patch16_224"}, "hint", "resnet18"),
+        ({"encoder_name": "tu-vit_tiny_patch16_224", "encoder_depth": 3}, "expected", "4 or 5"),
         ({"encoder_name": "resnet17"}, "hint", "'resnet18'"),
         ({"encoder_name": "resnet18", "encoder_channels": (8, 16, 32)}, "subject", "encoder_name and encoder_channels"),
         ({"encoder_name": "resnet18", "decoder_channels": (8, 8)}, "expected", "5 widths"),

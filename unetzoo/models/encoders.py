@@ -74,7 +74,7 @@ class TransformerPyramid(nn.Module):
         half = self.stem[1](F.max_pool2d(fine, 2, ceil_mode=True))
         sides = [-(-side // TRANSFORMER_STRIDE) * self.patch for side in x.shape[-2:]]
         resized = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
-        tokens = self.model.forward_intermediates(resized, indices=1, output_fmt="NCHW", intermediates_only=True)[-1]
+        tokens = self.model.forward_intermediates(resized, indices=1, norm=True, intermediates_only=True)[-1]
         eighth = self.up[0](tokens)
         maps = [fine, half, self.up[1](eighth), eighth, tokens]
         return [*maps, F.max_pool2d(tokens, 2, ceil_mode=True)] if self.depth == 5 else maps

@@ -98,7 +98,7 @@ def _metrics() -> Iterator[Case]:
 def _datasets() -> Iterator[Case]:
     yield Case("dataset", "composites", {"size": 48, "length": 4})
     for layout, count in (("isbi2012", 5), ("folder", 5), ("csv", 5), ("eva", 10), ("helen", 5), ("celebamask", 5),
-                          ("cityscapes", 5), ("carvana", 5), ("camvid", 5), ("dsb2018", 5)):  # fmt: skip
+                          ("cityscapes", 5), ("carvana", 5), ("camvid", 5), ("dsb2018", 5), ("nnunet", 5)):  # fmt: skip
         options = _Twin(layout, count)
         yield Case("dataset", options.dataset, options, name=options.dataset)
 
