@@ -1,15 +1,21 @@
 """Predictions of GeoTIFF files keep their position on Earth, and pixels without data stay without."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
 import torch
+from conftest import tiny
+from exporting import run_folder
 from PIL import Image
 
 import unetzoo
+from unetzoo import cli
 from unetzoo.images import Pixels, Preprocess
 from unetzoo.images.georeference import Georeference
 from unetzoo.inference import Predictor, predict_to
+from unetzoo.inference.results import DEFAULT_PRODUCTS
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = [pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
@@ -64,6 +70,25 @@ def test_predictions_keep_the_georeference(tmp_path, options):
     facts = predictor.segment(path).facts()
     assert facts["missing"] == 600 and sum(one["pixels"] for one in facts["classes"].values()) == 80 * 100 - 600
     assert sum(one["share"] for one in facts["classes"].values()) == pytest.approx(1)
+
+
+def test_the_command_line_writes_geotiff_by_default(tmp_path, monkeypatch):
+    products = []
+    monkeypatch.setattr(Predictor, "predict_files", lambda *args, **options: products.append(options["products"]) or [])
+    run = run_folder(tmp_path / "run", tiny("bnunet", classes=1, in_channels=3))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", str(run), str(scene(tmp_path / "a.tif")), str(tmp_path / "out")])
+    assert not ended.value.code
+    assert products == [DEFAULT_PRODUCTS]
+
+
+def test_coco_regions_skip_pixels_without_data(tmp_path):
+    predictor = Predictor(network(), preprocess=Preprocess(), pixels=PIXELS)
+    predictor.predict_files(scene(tmp_path / "a.tif"), tmp_path / "out", products="json,coco_rle")
+    found = json.loads((tmp_path / "out" / "annotations.coco_rle.json").read_text())["annotations"]
+    facts = json.loads((tmp_path / "out" / "a.json").read_text())["classes"]
+    background = next(iter(facts.values()))["pixels"]
+    assert 0 < sum(one["area"] for one in found) == sum(one["pixels"] for one in facts.values()) - background
 
 
 def test_images_without_georeference_have_no_geotiff(tmp_path):

@@ -41,13 +41,14 @@ def predict(
         ),
     ] = None,
     write: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="KINDS",
-            help="Comma-separated outputs: mask, color, overlay, depth, depth_color, json; or all. For labeling tools, "
-            "COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
+            help="Comma-separated outputs: mask, color, overlay, depth, depth_color, geotiff, json; or all. For "
+            "labeling tools, COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
+            show_default="mask,overlay,depth,geotiff,json",
         ),
-    ] = "mask,overlay,depth,json",
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(metavar="SIZE", help="Predict by tiles of this size, context included.")
     ] = None,
@@ -75,6 +76,7 @@ def predict(
 ) -> None:
     """Predict images of any size: class masks, colors, overlays, depth, and areas as JSON."""
     from ..inference import Cleaning, Predictor, load_artifact
+    from ..inference.results import DEFAULT_PRODUCTS
     from ..loading import is_artifact
     from ..training import load_run
 
@@ -97,7 +99,12 @@ def predict(
     try:
         with _progress(outcomes, shown=not quiet) as seen:
             predictor.predict_files(
-                _listed(images), folder, background=background, products=write, workers=workers, seen=seen
+                _listed(images),
+                folder,
+                background=background,
+                products=DEFAULT_PRODUCTS if write is None else write,
+                workers=workers,
+                seen=seen,
             )
     finally:  # a full disk or Ctrl-C ends it later than images that could not be read
         failures = [error for error in outcomes if error is not None]

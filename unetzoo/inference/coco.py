@@ -26,7 +26,8 @@ class CocoFile:
 
     Annotations are connected regions of a class (pixels that share a side), with their mean probability as `score`.
     Polygons follow the sides of pixels, so that they cover exactly the pixels of the region; regions with holes are run
-    lengths. The background, a black class, has no annotations; labels of a multilabel network all have.
+    lengths. The background, a black class, has no annotations; labels of a multilabel network all have. Pixels without
+    data belong to no region.
 
     Until `write`, annotations are in a temporary file. The COCO file of an earlier run is removed first, so that a
     killed run leaves none.
@@ -77,6 +78,8 @@ class CocoFile:
         several = result.label_map.ndim == 3
         for index, category in categories.items():
             plane = result.label_map[index] > 0 if several else result.label_map == index
+            if result.missing is not None:
+                plane &= ~result.missing
             regions = np.zeros(plane.shape, np.int32)
             ndimage.label(plane, output=regions)
             scores = _probability_of(result, index)
