@@ -26,6 +26,12 @@ MASKS = [RNG.integers(0, 3, (24, 32), np.uint8) for _ in range(4)]
 PAIRS = list(zip(IMAGES, MASKS, strict=True))
 
 
+def test_a_number_of_classes_is_not_a_list_of_names():
+    with pytest.raises(ConfigError) as caught:
+        from_pairs(PAIRS, 2)
+    assert "classes=2" in caught.value.hint
+
+
 class Tensors(torch.utils.data.Dataset):
     """(image, mask) tensors, as in many tutorials."""
 

@@ -64,6 +64,10 @@ def from_pairs(
         >>> len(data), data[1]["id"], data[1]["mask"].shape
         (2, '1', (4, 6))
     """
+    if isinstance(labels, int | str):
+        hint = f"pass classes={labels}" if isinstance(labels, int) else f"pass labels=[{labels!r}, …]"
+        raise ConfigError("not the names of classes", subject="from_pairs", expected="a label set or a list of names",
+                          found=repr(labels), hint=hint)  # fmt: skip
     if isinstance(labels, LabelSpec):
         if classes not in (None, labels.classes) or ignore_index not in (None, labels.ignore_index):
             raise ConfigError("labels are declared twice", subject="from_pairs", expected="labels only",
