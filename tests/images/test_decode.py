@@ -144,6 +144,14 @@ def test_an_unreadable_compression_is_named(tmp_path):
     assert "LERC" in str(caught.value.found)
 
 
+@pytest.mark.parametrize(("content", "what"), [(b"", "without content"), (b"no image", "supported format")])
+def test_files_that_are_no_images(tmp_path, content, what):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageDecodeError) as caught:
+        read_image(tmp_path / "a.png")
+    assert what in caught.value.what and "Error" not in str(caught.value)
+
+
 def test_too_large_an_image_names_the_command_for_it(tmp_path, monkeypatch):
     Image.new("L", (20, 20)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -225,3 +225,15 @@ def test_two_thousand_mutants_give_our_errors(tmp_path):
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 500
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_empty_and_truncated_files(tmp_path, name):
+    path = nifti(tmp_path / name, RNG.normal(size=(40, 30, 20)))
+    content = path.read_bytes()
+    for size in (0, 100, len(content) // 2):
+        path.write_bytes(content[:size])
+        with pytest.raises(ImageDecodeError) as caught:
+            read_stored(path, Pixels(1, range="dtype", axis="z"), 0)
+        assert ("without content" in caught.value.what) == (size == 0)
+        assert "Error" not in str(caught.value)

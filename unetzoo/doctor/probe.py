@@ -17,7 +17,7 @@ from ..datasets.color_masks import COLOR_MODES, color_numbers
 from ..datasets.files import LOSSY, RAW_MODES, SMALL_GRAYS
 from ..datasets.layout import MaskValues
 from ..datasets.objects import read_numbers
-from ..errors import UnetzooError, UnsupportedImageError
+from ..errors import ImageDecodeError, UnetzooError, UnsupportedImageError
 from ..images import decode
 from .facts import GRID, DepthFacts, FileFacts, ImageFacts, LabelMap, MaskFacts, Roughness
 
@@ -82,7 +82,8 @@ def _failed(facts: FileFacts, fault: str, detail: str = "") -> None:
 
 
 def _short(error: Exception) -> str:
-    text = re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the file", str(error))
+    text = str(error.found if isinstance(error, ImageDecodeError) else error)
+    text = re.sub(r"<_io\.BytesIO object at 0x[0-9a-f]+>", "the file", text)
     return (text or type(error).__name__)[:80]
 
 

@@ -30,6 +30,7 @@ _OTHER_IMAGES = (
 _NO_IMAGES = (
     (rb"\s*<", "HTML, XML or SVG"), (rb"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (rb"\x89HDF", "HDF5"), (rb"\x93NUMPY", "a NumPy array"), (rb"%PDF", "PDF"), (rb"PK\x03\x04", "a zip archive"),
+    (rb"", "another format, or a damaged header"),  # any content
 )  # fmt: skip
 
 
@@ -68,6 +69,13 @@ def our_errors(subject: str) -> Iterator[None]:
         raise ImageDecodeError(
             "no permission to read", subject=subject, hint="change the file's permissions"
         ) from error
+    except EOFError as error:
+        raise ImageDecodeError(
+            "unreadable image",
+            subject=subject,
+            found="the file ends early",
+            hint="the file is truncated; download or save it again",
+        ) from error
     except Exception as error:  # on broken files, decoders raise exceptions of any type
         raise ImageDecodeError(
             "unreadable image",
@@ -89,6 +97,13 @@ def split_name(path: PathLike) -> tuple[str, str]:
     if name.lower().endswith(".nii.gz"):
         stem, suffix = name[:-7], name[-7:]
     return stem, suffix
+
+
+def empty_file(subject: str) -> ImageDecodeError:
+    """Return the error for a file of 0 bytes."""
+    return ImageDecodeError(
+        "a file without content", subject=subject, found="0 bytes", hint="download or save the file again"
+    )
 
 
 def too_large(subject: str, found: str) -> ImageTooLargeError:
@@ -145,7 +160,7 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
     """Return the image of an open file, not yet decoded, and the number of images in the file.
 
     Raises:
-        ImageDecodeError: The pages of a TIFF file are damaged.
+        ImageDecodeError: The file is empty or not an image, or the pages of a TIFF file are damaged.
         UnsupportedImageError: Pillow cannot decode this kind of file.
     """
     if not is_tiff(file):
@@ -154,17 +169,21 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
         except UnidentifiedImageError:
             file.seek(0)
             start = file.read(512)
-            for kinds, error in ((_OTHER_IMAGES, UnsupportedImageError), (_NO_IMAGES, ImageDecodeError)):
-                for signature, name in kinds:
-                    if re.match(signature, start, re.DOTALL):
-                        raise error(
-                            "not an image that can be read",
-                            subject=subject,
-                            expected="PNG, JPEG, TIFF, BMP, GIF or WebP",
-                            found=name,
-                            hint="convert the file to one of these, or download it again",
-                        ) from None
-            raise
+            if not start:
+                raise empty_file(subject) from None
+            error, name = next(
+                (error, name)
+                for kinds, error in ((_OTHER_IMAGES, UnsupportedImageError), (_NO_IMAGES, ImageDecodeError))
+                for signature, name in kinds
+                if re.match(signature, start, re.DOTALL)
+            )
+            raise error(
+                "not an image of a supported format",
+                subject=subject,
+                expected="PNG, JPEG, TIFF, BMP, GIF or WebP",
+                found=name,
+                hint="convert the file to one of these, or download it again",
+            ) from None
         return image, getattr(image, "n_frames", 1)
     pages = read_pages(file, subject)
     images = [page for page in pages if page.is_image] or pages

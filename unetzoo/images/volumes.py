@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError, ImageDecodeError, UnsupportedImageError
 from ..io import replacing, write_bytes
-from .decode import PathLike, our_errors, too_large
+from .decode import PathLike, empty_file, our_errors, too_large
 from .pixels import AXES
 from .tiff import is_tiff, read_pages
 
@@ -118,6 +118,8 @@ def file_state(subject: str) -> tuple[int, int]:
     """Size and time of a file, so that a changed file is read again."""
     with our_errors(subject):
         status = os.stat(subject)
+        if not status.st_size:
+            raise empty_file(subject)
         return status.st_size, status.st_mtime_ns
 
 
