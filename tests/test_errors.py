@@ -14,6 +14,11 @@ def test_message_says_what_failed_expected_found_and_the_fix():
     assert (error.subject, error.hint) == ("a.png", "add masks/a.png")
 
 
+def test_the_fix_has_a_line_of_its_own_after_a_list_of_faults():
+    error = errors.DataError("faulty files", found="\n- a.png: empty\n- b.png: empty", hint="remove them")
+    assert str(error).splitlines()[-2:] == ["- b.png: empty", "Fix: remove them"]
+
+
 @pytest.mark.parametrize("cls", FAMILY)
 def test_errors_keep_their_parts_between_processes(cls):
     error = cls("failed", subject="x", hint="do y")

@@ -1,7 +1,7 @@
 """Exceptions. Every error that a user can cause derives from `UnetzooError`.
 
-A message reads *what failed: subject: expected X, found Y. Fix: Z.* The parts are attributes of the error (`subject`,
-`hint`), so that programs need not parse the message.
+A message reads *what failed: subject: expected X, found Y. Fix: Z.*, with the fix on a line of its own if `found` has
+several lines. The parts are attributes of the error (`subject`, `hint`), so that programs need not parse the message.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class UnetzooError(Exception):
         if facts:
             message += ": " + ", ".join(facts)
         if hint:
-            message = f"{message.rstrip('.')}. Fix: {hint}"
+            listed = "\n" in str(found)
+            message = f"{message}\nFix: {hint}" if listed else f"{message.rstrip('.')}. Fix: {hint}"
         super().__init__(message)
 
     def replace(self, **parts: object) -> Self:
