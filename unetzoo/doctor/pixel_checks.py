@@ -41,8 +41,13 @@ def read_pixel_facts(root: Path, file: str, pixels: Pixels) -> ImageFacts:
         absent = [path.name for path in channel_files(root / file, pixels) if not path.is_file()]
         if absent:
             return _failed(facts, "missing-file", ", ".join(absent))
+        with (root / file).open("rb") as opened:
+            if not opened.read(1):
+                return _failed(facts, "empty-file", "")
         facts.kind = kind_of(root / file).type
         values, bits, missing = read_stored(root / file, pixels)
+    except PermissionError as error:
+        return _failed(facts, "no-permission", error.strerror or str(error))
     except UnsupportedImageError as error:
         return _failed(facts, "other-channels", f"{error.found}, expected {error.expected}")
     except ImageTooLargeError as error:
