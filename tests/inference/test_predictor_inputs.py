@@ -103,7 +103,9 @@ def messy(folder):
         return good[:8] + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
     files = {
-        "unreadable": [good[: len(good) // 2], bytes(damaged), b"", b"text", declared(0, 9), declared(30, 20)],
+        "unreadable": [good[: len(good) // 2], bytes(damaged), declared(30, 20)],
+        "without content": [b""],
+        "not an image": [b"text", declared(0, 9)],
         "too large": [declared(60_000, 60_000), declared(12_000, 12_000), declared(2**31 - 1, 2**31 - 1)],
     }
     for what, contents in files.items():

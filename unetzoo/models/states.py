@@ -148,7 +148,7 @@ def _read_file(path: Path) -> tuple[Mapping[Any, Any], bool]:
     if not path.is_file():
         raise CheckpointError("no such file", subject=path, expected="a file of weights", hint="check the path")
     if not path.stat().st_size:
-        raise CheckpointError("the file is empty", subject=path, expected="a file of weights", hint=DOWNLOAD)
+        raise CheckpointCorruptError("the file is empty", subject=path, expected="a file of weights", hint=DOWNLOAD)
     try:
         head = check_format(path)
         if path.suffix == ".safetensors" or head[8:9] == b"{":
