@@ -91,7 +91,7 @@ class Step:
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             self.image = image.to(memory_format=torch.channels_last)
         self.run: Callable[[Tensor], Any] = torch.compile(self.net) if compiled else self.net
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4, fused=CUDA)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4, fused=True)
         self.steps = 0
 
     def __call__(self) -> Result | None:

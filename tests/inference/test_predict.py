@@ -269,6 +269,20 @@ def test_each_part_keeps_its_mode_and_nothing_is_recorded():
     assert net.training
 
 
+@pytest.mark.slow
+def test_images_beyond_the_offsets_of_onednn():
+    side = 5800  # 16 channels of float32 take more than 2 GiB; with two threads, a contiguous 1×1 convolution crashes
+    net = nn.Conv2d(8, 17, 1)
+    net.geometry = Geometry(minimum=1, stride=1)
+    image = torch.rand(8, side, side)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert torch.allclose(predict(net, image)[..., -1:, :], predict(net, image[:, -1:]), atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_half_precision_networks_take_images_in_any_precision():
     net = small("bnunet").to(torch.bfloat16)
     answer = predict(net, draw(2, 20, 20).double())

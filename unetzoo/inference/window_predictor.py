@@ -20,6 +20,8 @@ from .tta import TTA
 from .views import UPRIGHT, View
 from .windows import geometry_of
 
+MOST_CONTIGUOUS = 2**25  # pixels; oneDNN's float32 kernels address blocks of 16 channels by 32-bit offsets in bytes
+
 
 class WindowPredictor:
     """Runs a network on batches of windows, in several views if test-time augmentation is enabled.
@@ -98,8 +100,11 @@ class WindowPredictor:
         return tuple(view.turned_back(head) for head in heads)
 
     def _forward_region(self, windows: Tensor, region: Region | None) -> Heads:
-        precision = resolve(self.precision, self.net, windows.device, windows[0, 0].numel())
+        pixels = windows[0, 0].numel()
+        precision = resolve(self.precision, self.net, windows.device, pixels)
         if precision == "fp32":
+            if windows.device.type == "cpu" and pixels >= MOST_CONTIGUOUS:
+                windows = windows.contiguous(memory_format=torch.channels_last)
             return self._run(windows, region)
         with autocast(windows.device, precision):
             heads = self._run(windows.contiguous(memory_format=torch.channels_last), region)
