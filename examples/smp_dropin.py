@@ -53,7 +53,7 @@ def train(library: str) -> float:
     for step in range(60):
         if step == 45:
             model.freeze_encoder()
-        images, masks = draw(8, generator)
+        images, masks = draw(4, generator)
         loss = loss_function(model(images), masks)
         optimizer.zero_grad()
         loss.backward()

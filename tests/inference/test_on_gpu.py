@@ -44,7 +44,7 @@ def waits(where, size, monkeypatch, **options):
 @pytest.mark.parametrize("blend", ["exact", "gaussian"])
 def test_windows_do_not_synchronize_the_host(where, tta, blend, monkeypatch):
     few, many = (
-        waits(where, size, monkeypatch, tile=64, tta=tta, blend=blend, labels=SIDES) for size in ((90, 70), (190, 270))
+        waits(where, size, monkeypatch, tile=64, tta=tta, blend=blend, labels=SIDES) for size in ((90, 70), (130, 150))
     )
     assert len(few) == len(many) <= 4  # places and weights of the windows, sent once
 

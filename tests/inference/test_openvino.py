@@ -1,6 +1,8 @@
 """Networks in OpenVINO: exported, quantized, and as the engine of `Predictor`; ONNX Runtime as its engine."""
 
+import gc
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -65,6 +67,24 @@ def test_openvino_without_unetzoo_gives_the_predictors_output(street):
         labels, probabilities = model(image[None]).values()
         found = {"labels": labels[0], "probabilities": probabilities[0]}
         assert_same(found, expected(net, image, SPEC, threshold=[None, 0.3, None]))
+
+
+def test_signals_are_delivered_after_models_are_released(street):
+    _, made = street
+    received, before = [], signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        first, second = load_artifact(made.path), load_artifact(made.path)
+        for model in (first, second):
+            model(pixels(7, 9))
+        del first, model
+        gc.collect()
+        del second
+        gc.collect()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received
 
 
 def test_the_folder_is_complete(street):

@@ -167,7 +167,7 @@ def test_interpreted_kernels_equal_the_plain_formula():
     assert "equal" in run(INTERPRET, TRITON_INTERPRET="1")
 
 
-@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("architecture", ["80", pytest.param("90", marks=pytest.mark.slow)])
 def test_they_compile_for_a_gpu_that_is_not_here(architecture, tmp_path):
     assert "compiled" in run(COMPILE, architecture, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -82,7 +83,17 @@ def _converted(
     with torch.no_grad():
         program = recorded(step, inputs, free, axes=axes, hint=hint)
     data = onnx_model(program, names, outputs, hint="--to torch").SerializeToString()
-    return untracked("openvino").Core().read_model(data)
+    return _core().read_model(data)
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the process.
+
+    With AMX, every core gives its thread a signal stack, and its end restores the one before it, which may be freed by
+    then: the next signal crashes the process.
+    """
+    return untracked("openvino").Core()
 
 
 def without_levels(model: Any) -> Any:
@@ -123,7 +134,7 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
     """Read a model and its metadata from a folder."""
     need("openvino")
     info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-    return untracked("openvino").Core().read_model((folder / XML).read_bytes(), (folder / BIN).read_bytes()), info
+    return _core().read_model((folder / XML).read_bytes(), (folder / BIN).read_bytes()), info
 
 
 def compiled(model: Any, precision: Precision | str) -> Run:
@@ -139,7 +150,7 @@ def compiled(model: Any, precision: Precision | str) -> Run:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    ready = untracked("openvino").Core().compile_model(model, "CPU", settings)
+    ready = _core().compile_model(model, "CPU", settings)
     return lambda *inputs: list(ready(inputs).values())
 
 
