@@ -47,7 +47,15 @@ def shift(sample, rng):
 def make_small(out=None, *, net=None, optimizer="adamw", schedule=None, options=None, **settings):
     torch.manual_seed(0)
     net, loss = net or Small(), LOSSES.build("ce")
-    settings = {"epochs": 3, "batch_size": 2, "accumulate": 2, "ema": 0.9, "clip": 1.0, "progress": False} | settings
+    settings = {
+        "epochs": 3,
+        "batch_size": 2,
+        "accumulate": 2,
+        "ema": 0.9,
+        "clip": 1.0,
+        "progress": False,
+        "checkpoint_epochs": 1,
+    } | settings
     if "steps" in settings or "stages" in settings:
         settings.pop("epochs")
     return Trainer(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from test_trainer import Squares
 
 from unetzoo.errors import CheckpointMismatchError, ConfigError
 from unetzoo.training import Trainer
+from unetzoo.training.checkpoint import RunFolder
 from unetzoo.training.schedule import Schedule
 
 
@@ -76,6 +78,15 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path):
     fit(resumed, resume=True)
     assert len(log.read_text().splitlines()) == 5
     assert len(seen) == 1 + 3 * 5
+
+
+def test_checkpoints_that_take_long_are_written_less_often(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(RunFolder, "save", lambda self, step, content: written.append(step) or time.sleep(0.2))
+    fit(make_small(tmp_path / "default", epochs=3, checkpoint_epochs=None))
+    assert written == [3, 9]
+    fit(make_small(tmp_path / "every", epochs=3, checkpoint_epochs=1))
+    assert written == [3, 9, 3, 6, 9]
 
 
 def test_a_longer_run_resumes_and_a_shorter_one_is_refused(tmp_path):

@@ -16,13 +16,14 @@ theirs in the entry-point group `unetzoo.callbacks`.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from ..errors import CheckpointWriteError, ConfigError, DataError
@@ -35,6 +36,7 @@ from .schedule import Plan
 from .state import EMA, Best, TrainState
 from .step import NonFiniteMonitor
 
+SHARE_OF_TIME = 0.02  # for writing checkpoints by default
 IMAGES = 4  # samples that TensorBoard shows after every epoch
 
 
@@ -178,14 +180,16 @@ class Checkpoints(Callback):
     The best network is written as soon as an epoch is the best so far, the log after every epoch.
 
     Args:
-        epochs: Epochs from one checkpoint to the next.
+        epochs: Epochs from one checkpoint to the next. By default one, or as many as it takes for writing to need no
+            more than 2 % of the time.
         steps: Optimizer steps from one checkpoint to the next, if any.
     """
 
     every_process = True  # the random states of all processes are saved
 
-    def __init__(self, epochs: int = 1, steps: int | None = None) -> None:
+    def __init__(self, epochs: int | None = None, steps: int | None = None) -> None:
         self.epochs, self.steps = epochs, steps
+        self._cost = self._written = 0.0
 
     def on_step(self, trainer: RunningTrainer, samples: int) -> None:
         """Write a checkpoint if one is due."""
@@ -194,12 +198,20 @@ class Checkpoints(Callback):
 
     def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
         """Write the best network, the log, and a checkpoint if one is due."""
+        started, epoch = time.perf_counter(), len(trainer.history)
         if better:
             trainer.folder.save_best(trainer.network)
-        epoch = len(trainer.history)
-        if trainer.plan.is_whole(epoch - 1) and (trainer.ended or epoch % self.epochs == 0):
+        if trainer.plan.is_whole(epoch - 1) and (trainer.ended or self._due(epoch, started)):
             trainer.save()
+            self._written = time.perf_counter()
+            self._cost = self._written - started
         trainer.folder.write_log(trainer.history)
+
+    def _due(self, epoch: int, now: float) -> bool:
+        if self.epochs:
+            return epoch % self.epochs == 0
+        due = [self._cost <= SHARE_OF_TIME * (now - self._written)]
+        return broadcast_object_list(due)[0]  # all processes write together
 
 
 class CollapseMonitor(Callback):

@@ -42,7 +42,8 @@ class Settings(BaseModel):
         patience: Epochs without a better score after which training stops.
         tile: Evaluate in exact tiles of this size, for images that do not fit into memory as a whole.
         keep: Number of checkpoints to keep, at least two.
-        checkpoint_epochs: Epochs between checkpoints; the last epoch always writes one.
+        checkpoint_epochs: Epochs between checkpoints; the last epoch always writes one. By default 1, or more if
+            writing would take over 2 % of the time.
         checkpoint_steps: Optimizer steps between checkpoints, if any.
     """
 
@@ -68,7 +69,7 @@ class Settings(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     tile: int | None = Field(default=None, ge=1)
     keep: int = Field(default=2, ge=2)
-    checkpoint_epochs: int = Field(default=1, ge=1)
+    checkpoint_epochs: int | None = Field(default=None, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
