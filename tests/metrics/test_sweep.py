@@ -50,6 +50,38 @@ def test_precision_recall_and_average_precision(swept):
         assert curve.iou[index] == pytest.approx(sklearn_metrics.jaccard_score(truth, predicted))
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_area_under_the_roc_curve(ties):
+    logits, truth = batch()
+    logits = (2 * logits).round() / 2 if ties else logits
+    weight = torch.ones_like(truth, dtype=torch.bool)
+    weight[:, :, :4] = False  # outside the field of view
+    metric = SweepMetric(ignore_index=255)
+    metric.update(logits[:2], truth[:2], weight=weight[:2])
+    metric.update(logits[2:], truth[2:], weight=weight[2:])
+    counted = (weight & (truth != 255)).numpy()
+    exact = sklearn_metrics.roc_auc_score(truth.numpy()[counted], logits[:, 0].numpy()[counted])
+    assert metric.compute()["roc_auc"] == pytest.approx(exact, abs=1e-12 if ties else 1e-4)
+    assert exact < 0.99
+
+
+@pytest.mark.parametrize(
+    ("logits", "truth", "area"),
+    [([1.0, 1.0, 1.0], [0, 1, 1], 0.5), ([-math.inf, math.inf, 40.0], [0, 1, 1], 1.0), ([3.0, -3.0], [0, 1], 0.0)],
+)
+def test_area_of_ties_and_extremes(logits, truth, area):
+    metric = SweepMetric()
+    metric.update(torch.tensor([[[logits]]]), torch.tensor([[truth]]))
+    assert metric.compute()["roc_auc"] == area
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_area_of_one_class_is_undefined(label):
+    metric = SweepMetric()
+    metric.update(torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), label))
+    assert math.isnan(metric.compute()["roc_auc"])
+
+
 def test_the_best_threshold_is_the_best(swept):
     metric, probability, truth = swept
     scores = metric.compute()

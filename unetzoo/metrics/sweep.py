@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNIT = 2**30  # probabilities are summed as integers, in units of 1/UNIT
+SPAN, FINENESS = 32, 1024  # logits are ranked between −SPAN and SPAN, in steps of 1/FINENESS
+RANKS = 2 * SPAN * FINENESS
 
 
 class SweepMetric(SummedState):
@@ -30,11 +32,14 @@ class SweepMetric(SummedState):
     - `best_threshold`: of the thresholds 0, 1/bins, …, the one with the highest F1 (and thus the highest IoU); the
       lowest of equals; `best_f1`, `best_iou`, `best_precision`, `best_sensitivity` at this threshold
     - `average_precision`: Σ (Rₙ − Rₙ₋₁)·Pₙ over falling thresholds
+    - `roc_auc`: probability that a pixel of the foreground has a higher logit than one of the background, of equal ones
+      ½. Logits count as equal within 1/1024, and beyond ±32: an error of at most half the share of such pairs
     - `ece`: expected calibration error of the probability of foreground, Σ over bins of (share of pixels)·|mean
       probability − share of foreground|; `mce`: the largest such difference
     - `prevalence`: share of true foreground; `pixels`: number of counted pixels
 
-    Without true foreground, precision and recall are undefined and their scores are NaN. All counts are integers, and
+    Without true foreground, precision and recall are undefined and their scores are NaN; `roc_auc` also without
+    background. All counts are integers, and
     the probabilities for calibration are summed in units of 2⁻³⁰, so the result does not depend on the order of
     batches and processes.
 
@@ -78,6 +83,7 @@ class SweepMetric(SummedState):
         super().__init__(
             {
                 "histogram": torch.zeros(2, bins, dtype=torch.int64),  # rows = truth
+                "ranks": torch.zeros(2, RANKS, dtype=torch.int64),
                 "probability": torch.zeros(calibration_bins, dtype=torch.int64),
                 "faults": torch.zeros(2, dtype=torch.int64),  # labels other than 0 and 1; NaN
             }
@@ -121,10 +127,13 @@ class SweepMetric(SummedState):
         # An extra bin for the pixels that do not count.
         place = (probability * self.bins).nan_to_num(0.0).long().clamp_(max=self.bins - 1).flatten()
         rows = torch.where(counted, place + truth.flatten().long() * self.bins, 2 * self.bins)
+        rank = ((logits.double() + SPAN) * FINENESS).nan_to_num().clamp_(0, RANKS - 1).long().flatten()
+        ranks = torch.where(counted, rank + truth.flatten().long() * RANKS, 2 * RANKS)
         columns = torch.where(counted, place // (self.bins // self.calibration_bins), self.calibration_bins)
         parts = (probability * UNIT).nan_to_num(0.0).round().long().flatten()
         self.add(
             histogram=_summed(rows, torch.ones_like(rows), 2 * self.bins).view(2, self.bins),
+            ranks=_summed(ranks, torch.ones_like(ranks), 2 * RANKS).view(2, RANKS),
             probability=_summed(columns, parts, self.calibration_bins),
             faults=flags(strange, nan),
         )
@@ -152,11 +161,18 @@ class SweepMetric(SummedState):
         steps = curve.recall - np.append(curve.recall[1:], 0.0)
         return scores | {
             "average_precision": float((steps * np.nan_to_num(curve.precision)).sum()) if true else math.nan,
+            "roc_auc": self._roc_auc(),
             "ece": mean(gaps.tolist(), calibration.pixels.tolist()),
             "mce": float(np.nanmax(gaps)) if pixels else math.nan,
             "prevalence": ratio(true, pixels, math.nan),
             "pixels": float(pixels),
         }
+
+    def _roc_auc(self) -> float:
+        """The share of pairs of foreground and background in the right order; equal ones count half."""
+        background, foreground = self._sums["ranks"].cpu().numpy().astype(np.float64)
+        lower = np.cumsum(background) - background / 2
+        return ratio(float(foreground @ lower), float(foreground.sum() * background.sum()), math.nan)
 
     def curve(self) -> Curve:
         """Return scores at every threshold in ascending order; precision is NaN where nothing is predicted."""
