@@ -10,7 +10,7 @@ from PIL import Image
 from planned import LAPTOP, NAMES, draw
 
 import unetzoo
-from unetzoo.datasets import Folder
+from unetzoo.datasets import Folder, kinds
 from unetzoo.errors import ConfigError, DataError, MemoryExhaustedError
 from unetzoo.labels import LabelSpec
 from unetzoo.planning import Timing, make_plan, measure, plan, survey
@@ -244,3 +244,45 @@ def test_repeated_samples_are_the_same_images_with_other_augmentation(tmp_path):
     assert [*three.sources()] == [*data.sources()]
     with pytest.raises(ConfigError):
         unetzoo.datasets.RepeatedDataset(data, 0)
+
+
+def test_gray_images_among_colored_ones_of_the_same_light_are_a_kind():
+    pink, gray, dark = (np.full((16, 16, 3), color, np.uint8) for color in ((220, 200, 215), (212,) * 3, (10,) * 3))
+    found = kinds.kinds_of(np.array([kinds.appearance(image) for image in [dark] * 20 + [pink] * 6 + [gray] * 3]))
+    assert found.tolist() == [0] * 20 + [1] * 6 + [2] * 3
+
+
+def test_kinds_of_many_images_are_those_of_the_nearest_compared_ones(monkeypatch):
+    monkeypatch.setattr(kinds, "MOST_COMPARED", 10)
+    appearances = np.array([[0.1, 0.0]] * 70 + [[0.9, 0.0]] * 30)
+    assert kinds.kinds_of(appearances).tolist() == [0] * 70 + [1] * 30
+
+
+def test_an_epoch_sees_rare_kinds_more_often(tmp_path):
+    root = draw(tmp_path, 23, light=lambda n: 60 if n < 20 else 170)
+    data = Folder(root, names=NAMES, ids=(0, 255))
+    times = kinds.balanced(data)
+    assert times == [1] * 20 + [3] * 3
+    repeated = unetzoo.datasets.RepeatedDataset(data, times)
+    assert len(repeated) == 29 and [repeated.places.count(place) for place in range(23)] == times
+    assert kinds.balanced(Folder(draw(tmp_path / "alike"), names=NAMES, ids=(0, 255))) == [1] * 12
+
+
+def test_a_plan_for_kinds_of_images_balances_them_and_repeats_exactly(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = draw(tmp_path / "cells", 30, size=(64, 64), light=lambda n: 60 if n % 5 else 170)
+    recipe = plan(root, 0.01, timing=LAPTOP)
+    assert recipe.data.balance == "kinds" and recipe.transform.of("train")["albumentations"]
+    quick = ["model.encoder_channels=[4, 8, 16]", "train.workers=0"]
+    unetzoo.train(recipe, [*quick, "train.epochs=2", "scheduler.warmup=1"], out="whole", progress=False)
+    unetzoo.train(recipe, [*quick, "train.epochs=2", "scheduler.warmup=1"], out="again", progress=False)
+    rows = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "again")]
+    values = [[{k: v for k, v in json.loads(row).items() if k != "seconds"} for row in run] for run in rows]
+    assert values[0] == values[1]
+
+
+def test_a_wrong_number_of_repetitions(tmp_path):
+    data = Folder(draw(tmp_path, 3), names=NAMES, ids=(0, 255))
+    for times in ([1, 2], [1, 0, 1], [1, 1.5, 1], -1):
+        with pytest.raises(ConfigError):
+            unetzoo.datasets.RepeatedDataset(data, times)

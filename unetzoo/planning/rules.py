@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..datasets.kinds import times_of
 from ..drawing import summary
 from ..errors import DataError, MemoryExhaustedError
 from ..labels import LabelSpec
@@ -272,8 +273,11 @@ def _objective(survey: Survey, labels: LabelSpec) -> list[Choice]:
 def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float, validation: int) -> list[Choice]:
     """Epochs and crops per image, so that training and evaluation fill the time."""
     per_epoch = max(1, fit.steps // EVALUATIONS)
-    repeat = max(1, round(per_epoch * fit.batch / survey.samples))
-    in_epoch = math.ceil(survey.samples * repeat / fit.batch)
+    times = times_of(survey.kinds)
+    more = sum(share * (number - 1) for share, number in zip(survey.kinds, times, strict=True))
+    samples = survey.samples * (1 + more)
+    repeat = max(1, round(per_epoch * fit.batch / samples))
+    in_epoch = math.ceil(samples * repeat / fit.batch)
     height, width = view.size or survey.median
     pixels = validation * height * width
     evaluation = EPOCH_SECONDS + EVALUATION_COST * timing.pixel_ns[fit.width] * 1e-9 * pixels
@@ -281,7 +285,12 @@ def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float
     epochs = max(1, int(60 * minutes * SHARE_OF_TIME / (in_epoch * step + evaluation)))
     length = f"{_minutes(minutes)}: {pluralize(in_epoch, 'step')} of {step:.2g} s, and {evaluation:.2g} s of evaluation"
     repeated = Choice(("data", "repeat"), repeat, "an epoch sees every image this often, so that evaluations are few")
-    return [*([repeated] if repeat > 1 else []), Choice(("train", "epochs"), epochs, length)]
+    often = ", ".join(map(str, times))
+    balance = Choice(("data", "balance"), "kinds", f"an epoch sees rare kinds of images more often: {often} times")
+    return [
+        *([repeated] if repeat > 1 else []), *([balance] if max(times) > 1 else []),
+        Choice(("train", "epochs"), epochs, length),
+    ]  # fmt: skip
 
 
 def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing) -> list[Choice]:

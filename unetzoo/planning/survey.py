@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.cluster.hierarchy import fcluster, linkage
 
+from ..datasets.kinds import appearance, kinds_of
 from ..datasets.parallel import pieces, spread
 from ..datasets.tally import Tally
 from ..errors import DataError
@@ -19,8 +19,6 @@ MOST_SAMPLES = 500  # evenly spread; more change no decision
 FEW_SAMPLES = 64
 PIECE = 8
 GRID = 8  # cells per side of the maps of where classes are
-KIND_DISTANCE = 0.1  # gap between the mean colors of kinds of images, in units of the range of values
-LEAST_KIND = 0.02, 3  # share and number of the images of a kind
 MOST_MEASURED = 1024  # longer sides are thinned out before objects are measured
 
 
@@ -54,7 +52,7 @@ class Survey:
         mean: Mean of every channel, as scaled to 0…1.
         std: Standard deviation of every channel.
         objects: Objects of each class, by name.
-        kinds: Share of each kind of image with a mean color of its own, the most common first.
+        kinds: Share of each kind of image with a color of its own, the most common first.
         upright: How much top and bottom differ, in 0…1: 0 if classes and brightness are distributed alike.
         has_depth: Whether samples have depth.
     """
@@ -92,7 +90,7 @@ class _Facts:
 
     tally: Tally
     sizes: list[tuple[int, int]]
-    colors: list[np.ndarray]  # mean color of each image
+    colors: list[np.ndarray]  # appearance of each image
     maps: np.ndarray  # (classes + 1, GRID, GRID): pixels of each class, and brightness
     present: np.ndarray  # images with each class
     extents: list[list[int]]  # of the objects of each class
@@ -189,7 +187,7 @@ def _facts_of(sample: dict[str, Any], classes: int) -> _Facts:
     height, width = image.shape[:2]
     facts.sizes = [(height, width)]
     full = 255.0 if image.dtype == np.uint8 else 1.0
-    facts.colors = [image[::4, ::4].mean((0, 1), dtype=np.float64) / full]
+    facts.colors = [appearance(image)]
     facts.depth = sample.get("depth") is not None
     step = max(1, -(-max(height, width) // MOST_MEASURED))
     small = mask[::step, ::step]
@@ -232,14 +230,10 @@ def _objects(facts: _Facts, labels: LabelSpec) -> dict[str, Objects]:
     return found
 
 
-def _kinds(colors: np.ndarray) -> tuple[float, ...]:
-    """Share of each group of mean colors that a gap separates from all others."""
-    if len(colors) < 2:
-        return (1.0,)
-    counts = np.bincount(fcluster(linkage(colors, "single"), KIND_DISTANCE, "distance"))
-    share, images = LEAST_KIND
-    kinds = [int(count) for count in counts if count >= max(images, share * len(colors))]
-    return tuple(round(count / len(colors), 3) for count in sorted(kinds, reverse=True)) or (1.0,)
+def _kinds(appearances: np.ndarray) -> tuple[float, ...]:
+    """Share of each kind of image."""
+    kinds = kinds_of(appearances)
+    return tuple(round(count / len(kinds), 3) for count in np.bincount(kinds[kinds >= 0]).tolist()) or (1.0,)
 
 
 def _upright(maps: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import torch
 
 from ..datasets import BatchTransform, RepeatedDataset, cached
 from ..datasets.base import SampleTransform
+from ..datasets.kinds import balanced
 from ..errors import ConfigError, DataError
 from ..io import write_json
 from ..labels import LabelSpec
@@ -56,8 +57,9 @@ def make_dataset(recipe: Recipe, split: str, *, progress: bool = True) -> Any:
     if recipe.data.cache:
         folder = recipe.data.cache if isinstance(recipe.data.cache, str) else None
         dataset = cached(dataset, recipe.transform.first_size(split), folder=folder, progress=progress)
-    if split == "train" and recipe.data.repeat > 1:
-        dataset = RepeatedDataset(dataset, recipe.data.repeat)
+    if split == "train" and (recipe.data.repeat > 1 or recipe.data.balance):
+        times = balanced(dataset) if recipe.data.balance else [1] * len(dataset)
+        dataset = RepeatedDataset(dataset, [recipe.data.repeat * number for number in times])
     dataset.transform = make_transform(recipe, split, dataset.labels)
     return dataset
 
@@ -237,7 +239,7 @@ def train(
         start=None if resume else taken.append,
     )  # fmt: skip
     if trainer.accelerator.is_main_process:
-        images = len(train_data) // recipe.data.repeat
+        images = len(train_data.dataset if isinstance(train_data, RepeatedDataset) else train_data)
         say(f"{recipe.model.name} on {recipe.data.name}: {images} training, {len(val_data)} validation")
         for transfer in taken:
             say(f"weights of {recipe.model.start}:\n{transfer}")

@@ -78,6 +78,7 @@ class Data(PerSplit):
     border_weights: bool | BorderWeights = False
     cache: bool | str = False
     repeat: int = Field(default=1, ge=1)
+    balance: Literal["kinds"] | None = None
 
     def build(self, split: str) -> Any:
         """The dataset of one split, with border weights if the recipe has them.
