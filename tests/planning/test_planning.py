@@ -286,3 +286,27 @@ def test_a_wrong_number_of_repetitions(tmp_path):
     for times in ([1, 2], [1, 0, 1], [1, 1.5, 1], -1):
         with pytest.raises(ConfigError):
             unetzoo.datasets.RepeatedDataset(data, times)
+
+
+@pytest.mark.parametrize("image", [0, 2])  # 2 is a validation image by default
+def test_a_class_in_one_image_only_is_trained_on(tmp_path, monkeypatch, image):
+    monkeypatch.chdir(tmp_path)
+    root = draw(tmp_path / "cells", size=(64, 64), value=1)
+    path = root / "masks" / f"{image:03d}.png"
+    mask = np.array(Image.open(path))
+    mask[28:36, 20:30] = 2
+    Image.fromarray(mask).save(path)
+    made = make_plan(root, 0.01, options={"classes": 3}, timing=LAPTOP, workers=0)
+    assert ("split_seed" in made.table["data"]) == (image == 2)
+    assert made.survey.objects["2"].share > 0
+    assert next(fact for fact in made.facts if "single" in fact).startswith("2: ")
+    result = unetzoo.train(made.recipe, ["model.encoder_channels=[4, 8, 16]"], out="run", progress=False)
+    assert np.isnan(result.scores["iou/2"]) or result.scores["iou/2"] == 0
+    assert np.isfinite(result.scores["iou/1"])
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    root = draw(tmp_path, size=(64, 64), value=1)
+    made = make_plan(root, 1, options={"classes": 3}, timing=LAPTOP, workers=0)
+    assert "split_seed" not in made.table["data"]
+    assert any(fact.startswith("2: ") and "not" in fact for fact in made.facts)

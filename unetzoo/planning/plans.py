@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..datasets.files import PathLike
 from ..doctor import Report, audit
 from ..errors import ConfigError, DataError
@@ -16,9 +18,10 @@ from ..training.recipe import Recipe
 from ..wording import inline, pluralize, printable
 from .machine import Timing, measure
 from .rules import Choice, choose
-from .survey import Survey, survey
+from .survey import Objects, Survey, survey
 
 MOST_MINUTES = 7 * 24 * 60
+SEEDS = 20  # of the division that are tried
 WIDTH = 120  # of lines of TOML
 Tell = Callable[[str], None]
 
@@ -80,8 +83,7 @@ class Plan:
         return [
             f"A plan for {self.report.source}: {pluralize(found.samples, 'training image')} of {sizes}, "
             f"{pluralize(found.channels, 'channel')}.",
-            *(f"{name}: {one.share:.2%} of the pixels, in {one.images:.0%} of the images, objects of {one.extent} px, "
-              f"{one.thickness:g} px thick" for name, one in found.objects.items()),
+            *(f"{name}: {_described(one, found.samples)}" for name, one in found.objects.items()),
             *([f"{len(found.kinds)} kinds of images that differ in color: {kinds}"] if len(found.kinds) > 1 else []),
         ]  # fmt: skip
 
@@ -120,9 +122,14 @@ def make_plan(
             hint="""declare them, e.g. --set 'names=["background", "cell"]' --set 'ids=[0, 255]'; """
             f"unetzoo doctor {report.source} lists the values of the masks",
         )  # fmt: skip
-    train, val = (_build(report.dataset, arguments, split) for split in ("train", "val"))
+    train, val = _both(report.dataset, arguments)
     tell("reading the training images")
     found = survey(train, workers=workers)
+    seed = _seed_with_all_classes(report.dataset, arguments, found, val)
+    if seed is not None:
+        arguments["split_seed"] = seed
+        train, val = _both(report.dataset, arguments)
+        found = survey(train, workers=workers)
     if timing is None:
         tell("timing training steps")
         timing = measure(found.channels, train.labels.classes)
@@ -187,7 +194,47 @@ def _one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-_REASONS = {"root": "where the data are", "classes": "values found in the masks", "ids": "values found in the masks"}
+def _described(found: Objects, samples: int) -> str:
+    """What is known about a class, as text."""
+    if not found.share:
+        return "not in the training images that were read"
+    text = (f"{found.share:.2%} of the pixels, in {found.images:.0%} of the images, objects of {found.extent} px, "
+            f"{found.thickness:g} px thick")  # fmt: skip
+    alone = round(found.images * samples) == 1 < samples
+    return text + ("; in a single training image, so it is hardly learned" if alone else "")
+
+
+def _seed_with_all_classes(name: str, arguments: Mapping[str, Any], found: Survey, val: Any) -> int | None:
+    """A seed of the division by which classes that only validation images contain are trained on; None if none does.
+
+    A class of a single image is then missing in validation, where its score is undefined: better than not learned.
+    """
+    missing = [number for number, one in enumerate(found.objects.values()) if not one.share]
+    divided = "split_seed" in keywords(DATASETS.get(name)) and not {"split_seed", "fold"} & set(arguments)
+    if not missing or not divided:
+        return None
+    holders: dict[int, set[str]] = {number: set() for number in missing}
+    for file, sample in zip(val.files, val, strict=True):
+        for number in np.intersect1d(sample["mask"], missing).tolist():
+            holders[number].add(file.name)
+    wanted = [names for names in holders.values() if names]
+    for seed in range(1, SEEDS if wanted else 0):
+        names = {file.name for file in _build(name, {**arguments, "split_seed": seed}, "train").files}
+        if all(names & some for some in wanted):
+            return seed
+    return None
+
+
+def _both(name: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    return _build(name, arguments, "train"), _build(name, arguments, "val")
+
+
+_REASONS = {
+    "root": "where the data are",
+    "split_seed": "by which no class is only in validation images",
+    "classes": "values found in the masks",
+    "ids": "values found in the masks",
+}
 _ORDER = ("model", "data", "transform", "loss", "optimizer", "scheduler", "metrics", "train")
 
 
