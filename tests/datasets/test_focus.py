@@ -84,7 +84,6 @@ def test_validation_crops_stay_in_the_center():
 @pytest.mark.parametrize(
     "options",
     [
-        {"focus": {"crack": 0.5}},  # no crop
         {"crop": 8, "focus": {"crak": 0.5}},
         {"crop": 8, "focus": {2: 0.5}},
         {"crop": 8, "focus": {-1: 0.5}},
@@ -99,6 +98,12 @@ def test_wrong_settings(options):
     with pytest.raises(ConfigError) as caught:
         Transform(labels=LABELS, **options)
     assert caught.value.hint
+
+
+def test_focus_without_crop():
+    with pytest.raises(ConfigError) as caught:
+        Transform(labels=LABELS, focus={"crack": 0.5})
+    assert "crop" in caught.value.hint
 
 
 def test_names_need_labels():

@@ -83,8 +83,9 @@ def test_encoder_weights_may_be_a_file(tmp_path):
             name, encoder_name="resnet18", in_channels=3, encoder_weights=str(tmp_path / "resnet18.pth")
         )
         assert torch.equal(net.encoder.conv1.weight, resnet.conv1.weight)
-    with pytest.raises(CheckpointMismatchError):
+    with pytest.raises(CheckpointMismatchError) as mismatch:
         unetzoo.build("smp-unet", encoder_name="resnet34", encoder_weights=file)
+    assert "encoder" in mismatch.value.expected and "encoder" in mismatch.value.hint
     with pytest.raises(CheckpointError) as caught:
         unetzoo.build("encoder-unet", encoder_weights=str(tmp_path / "missing.pth"))
     assert "encoder_weights" in caught.value.hint

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DataError, SizeMismatchError
+from ..errors import ConfigError, DataError, SizeMismatchError
 from ..images.normalize import Normalize, normalize
 from ..labels import LabelSpec
 from .base import Sample
@@ -148,7 +148,8 @@ class Transform:
             raise wrong("labels", labels, "a LabelSpec, or its to_dict()")
         self.focus = Focus.of(focus, self.labels)
         if self.focus and self.crop is None:
-            raise wrong("focus", focus, "crop beside it")
+            raise ConfigError("focus without crop", subject="Transform", found=f"focus = {focus!r}",
+                              hint="set crop as well, e.g. crop = 256")  # fmt: skip
         if train and self.labels and (rot90 or rotate > 45):
             self.labels.swapped_by(turns=1)  # raises if a rotation by 90° is undefined
         window = self.crop or self.size

@@ -170,10 +170,12 @@ def _transfer(
     members = [name for name, tensor in (*net.named_parameters(), *net.named_buffers())
                if id(tensor) in inside and not name.endswith(COUNTER)]  # fmt: skip
     if sum(name in tensors for name in members) < least * len(members):
+        whole = least == 1
         raise CheckpointMismatchError(
-            "weights of another network", subject=subject, expected=f"most tensors of {type(net).__name__}",
-            found="\n" + str(found),
-            hint="build the network that they were trained with; weights of other authors: unetzoo.from_foreign",
+            f"weights of another {'encoder' if whole else 'network'}", subject=subject, found="\n" + str(found),
+            expected="every tensor of the encoder" if whole else f"most tensors of {type(net).__name__}",
+            hint="choose the encoder that they were trained with" if whole else
+            "build the network that they were trained with; weights of other authors: unetzoo.from_foreign",
         )  # fmt: skip
     check_finite(tensors, subject)
     net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}, strict=False)
