@@ -161,7 +161,7 @@ def seeded_split(
         >>> [seeded_split(["1_a", "1_b", "2_a", "3_a"], "val", 0.2, 0, group=r"\d+", fold=f"{k}/2") for k in (1, 2)]
         [['1_a', '1_b'], ['2_a', '3_a']]
     """
-    keys = _groups(names, group, subject)
+    keys = groups_of(names, group, subject)
     sizes = Counter(keys.values())
     ordered = sorted(sizes)
     if len(ordered) < 2:
@@ -257,8 +257,13 @@ def refuse_division(options: Mapping[str, Any], subject: object, why: str) -> No
                           found=why, hint="leave it out, or put all images into one folder or split")  # fmt: skip
 
 
-def _groups(names: Sequence[str], group: str | Mapping[str, str] | None, subject: object) -> Mapping[str, str]:
-    """The group of each name."""
+def groups_of(names: Sequence[str], group: str | Mapping[str, str] | None, subject: object) -> Mapping[str, str]:
+    """The group of each name; see `seeded_split`.
+
+    Raises:
+        ConfigError: An invalid `group`.
+        DataError: Names without a group.
+    """
     if group is None:
         return {name: name for name in names}
     if isinstance(group, Mapping):

@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError, ImageDecodeError, LayoutError, Pair
 from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from ..images.volumes import volume_shape
 from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, check_split
+from .base import Sample, SampleTransform, SegmentationDataset, check_split, groups_of
 from .files import PathLike, check_same_size, read_mask_slice, without_missing
 from .layout import FileLayout, MaskValues
 from .listing import check_pixels, list_folder, shown, summary
@@ -111,6 +111,7 @@ class FileDataset(SegmentationDataset):
         assert labels is not None, "a layout without labels needs a subclass that declares them"
         super().__init__(labels=labels, split=split, transform=transform)
         self.files = self._find(split, options)
+        self._group: str | None = options.get("group")
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
@@ -136,6 +137,14 @@ class FileDataset(SegmentationDataset):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def groups(self) -> Mapping[str, str]:
+        """The group of each sample by its id; empty if none are declared. Slices of a volume are a group."""
+        if self._group is None and self.pixels.axis is None:
+            return {}
+        names = {file.name: file.name if file.slice is None else file.name.rpartition("_")[0] for file in self.files}
+        group = groups_of(list(dict.fromkeys(names.values())), self._group, self.root)
+        return {name: group[volume] for name, volume in names.items()}
 
     def sources(self) -> list[Path]:
         """All files of its samples."""

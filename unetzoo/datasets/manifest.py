@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ConfigError, DataError, did_you_mean
 from ..images import Pixels, Stored, channel_files, decode_image, read_stored
 from .archive import data_root
-from .base import Sample, SampleTransform, SegmentationDataset, refuse_division, seeded_split
+from .base import Sample, SampleTransform, SegmentationDataset, groups_of, refuse_division, seeded_split
 from .color_masks import COLOR_FILES
 from .declared import check_reading, declared_masks
 from .depth_files import check_scale, read_depth
@@ -161,6 +161,8 @@ class Csv(SegmentationDataset):
         self.roles = tuple(role for role in FILES if role in table.roles)
         checks = _Checks(self.root, table.roles, splits, allow_outside, table.faults)
         rows = {checks.name(row): row for row in table.rows if checks.sound(row)}
+        by_column = group is None and "group" in table.roles
+        self._group: Any = {name: row.cells["group"] for name, row in rows.items()} if by_column else group
         chosen = self._chosen(rows, table.roles, checks.any, val_fraction=val_fraction, seed=split_seed, group=group,
                               fold=fold)  # fmt: skip
         self.files = [(name, *(checks.file(rows[name], role) for role in self.roles)) for name in chosen]
@@ -216,12 +218,14 @@ class Csv(SegmentationDataset):
         if self.split not in ("train", "val"):
             raise DataError(f"no split {self.split!r}", subject=self.manifest, expected="a column split",
                             found="none", hint='without this column there are "train" and "val"')  # fmt: skip
-        if "group" in roles and division["group"] is None:
-            division["group"] = {name: row.cells["group"] for name, row in rows.items()}
-        return seeded_split(names, self.split, subject=self.manifest, **division)
+        return seeded_split(names, self.split, subject=self.manifest, **(division | {"group": self._group}))
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def groups(self) -> Mapping[str, str]:
+        """The group of each sample by its id; empty if none are declared."""
+        return {} if self._group is None else groups_of([name for name, *_ in self.files], self._group, self.manifest)
 
     def sources(self) -> list[Path]:
         """The manifest and all files that it lists."""

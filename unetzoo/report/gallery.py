@@ -20,6 +20,7 @@ from ..inference.images import palette_image
 from ..io import replacing
 from ..labels import LabelSpec
 from ..registry import METRICS
+from .image_scores import ImageScores, counts_of
 from .images import Pixels, below, side_by_side
 from .samples import Batch, Sample, is_plane, planes_of, thresholds_of
 
@@ -85,6 +86,7 @@ class Ranked:
         self.metric = copy.deepcopy(metric)
         self.is_mask = metric is not None
         self.kept: list[Sample] = []
+        self.counts: list[tuple[str, NDArray[np.int64]]] = []  # of every image of a mask
         self.seen = 0
 
     def add(self, output: Any, batch: Batch) -> None:
@@ -92,6 +94,9 @@ class Ranked:
         head_output = heads_of(output)[self.head]
         for index in range(len(batch["image"])):
             score = self._score(head_output, batch, index)
+            if self.is_mask:
+                name = str(batch["id"][index]) if "id" in batch else f"{self.seen:03d}"
+                self.counts.append((name, counts_of(self.metric.confusion.cpu().numpy())))
             self.seen += 1
             if math.isnan(score) or not self._is_wanted(score):
                 continue
@@ -161,12 +166,25 @@ class Gallery:
 
     def gather(self) -> None:
         """Merge the samples of all processes. All processes must call it together."""
-        own = {head: (ranked.is_mask, ranked.kept) for head, ranked in self.ranked.items()}
+        own = {head: (ranked.is_mask, ranked.kept, ranked.counts) for head, ranked in self.ranked.items()}
         self.ranked = {}
         for share in gather_object([own]):
-            for head, (is_mask, kept) in share.items():
+            for head, (is_mask, kept, counts) in share.items():
                 ranked = self.ranked.setdefault(head, Ranked(head, self._counter(head) if is_mask else None))
                 ranked.keep(kept)
+                ranked.counts += counts
+
+    def image_scores(self, groups: Mapping[str, str]) -> ImageScores | None:
+        """Return the counts of all images, in the order of their names; None without a mask.
+
+        Args:
+            groups: Group of each image by its name; empty if there are none.
+        """
+        if "mask" not in self.ranked or not self.ranked["mask"].counts:
+            return None
+        names, counts = zip(*sorted(self.ranked["mask"].counts, key=lambda entry: entry[0]), strict=True)
+        by_name = [groups.get(name, name) for name in names] if groups else []
+        return ImageScores(names, self.ranked["mask"].metric.names, np.stack(counts), by_name)
 
     def _counter(self, head: str) -> Any:
         metric = self.metrics.get(head)

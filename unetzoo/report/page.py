@@ -59,6 +59,8 @@ class Report:
         commands: Commands to use and to repeat the run, by heading.
         files: Descriptions of the files in the run folder, by name.
         memory: Peak memory, as text.
+        intervals: Ends of the 95% intervals of the best network's scores.
+        caution: The reason why the intervals are unreliable; empty if they are not.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Report:
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     memory: str = ""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    caution: str = ""
 
 
 def render(run: Report) -> str:
@@ -149,7 +153,16 @@ def _scores(run: Report) -> dict[str, Any] | None:
     if run.baseline:
         columns["baseline"] = run.baseline
     rows = [[name, *(format_score(scores.get(name)) for scores in columns.values())] for name in names]
-    return {"head": ["score", *columns], "rows": rows}
+    head = ["score", *columns]
+    if any(name in run.intervals for name in names):
+        rows = [[*row, _interval(run, row[0])] for row in rows]
+        head.append("95% interval")
+    return {"head": head, "rows": rows}
+
+
+def _interval(run: Report, name: str) -> str:
+    ends = [format_score(end) for end in run.intervals.get(name, ())]
+    return " … ".join(ends) if "–" not in ends else "–"
 
 
 def _is_of_the_whole(name: str, heads: Sequence[str]) -> bool:
@@ -181,6 +194,9 @@ def _classes(run: Report) -> dict[str, Any] | None:
         cells = [format_score(run.scores.get(f"{kind}/{name}")) for kind in kinds]
         rows.append((name, cells + ([f"{shares[name]:.2%}" if name in shares else ""] if shares else [])))
     head = ["class", *(CLASS_SCORES[kind] for kind in kinds), *(["true pixels"] if shares else [])]
+    if "iou" in kinds and any(f"iou/{name}" in run.intervals for name in names):
+        rows = [(name, [*cells, _interval(run, f"iou/{name}")]) for name, cells in rows]
+        head.append("95% interval of IoU")
     return {"head": head, "rows": rows}
 
 

@@ -16,6 +16,7 @@ from ..training.logs import read_jsonl
 from ..training.progress import memory_in_use
 from .curves import charts
 from .gallery import Gallery
+from .image_scores import ImageScores
 from .images import colors_of
 from .page import Report, render
 from .plots import figure, save
@@ -29,6 +30,7 @@ FILES = {
     "predictions/": "the first samples with their predictions, and the predicted class indices",
     "predictions.png": "some of these predictions on one sheet",
     "scores.json": "all scores",
+    "images.csv": "scores of every image, worst first",
     "metrics.csv": "losses and scores per epoch",
     "tensorboard/": "the same for TensorBoard",
 }
@@ -43,8 +45,9 @@ def write(
     baseline: dict[str, float],
     environment: dict[str, Any],
     command: str = "",
+    images: ImageScores | None = None,
 ) -> None:
-    """Write `curves.png`, `predictions/` and `report.html`.
+    """Write `curves.png`, `images.csv`, `predictions/` and `report.html`.
 
     Args:
         trainer: The Trainer after `fit`, with the counts of the best network in its metrics.
@@ -54,6 +57,7 @@ def write(
         baseline: Scores of the dataset's baseline.
         environment: Versions and machine.
         command: The command that started the run, without `unetzoo`.
+        images: Counts of every image of the best network.
 
     Raises:
         CheckpointWriteError: The folder cannot be written.
@@ -65,6 +69,8 @@ def write(
     try:
         save(figure(charts(trainer.history, heads)), folder / "curves.png")
         gallery.first.write(folder / "predictions", labels)
+        if images is not None:
+            images.write(folder / "images.csv")
         report = Report(
             name=folder.name,
             recipe=without_paths(trainer.record),
@@ -83,6 +89,8 @@ def write(
             commands=_commands(folder, command, trainer.world),
             files={name: what for name, what in FILES.items() if (folder / name).exists()},
             memory=memory_in_use(),
+            intervals=images.intervals() if images is not None else {},
+            caution=images.warning if images is not None else "",
         )
         write_text(folder / "report.html", render(report))
     except OSError as error:

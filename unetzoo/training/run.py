@@ -1,7 +1,7 @@
 """Train and evaluate recipes, each in a run folder with scores, images and everything needed to repeat the run.
 
-RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  best/
-checkpoints/  report.html  curves.png  predictions/  tensorboard/
+RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  images.csv
+best/  checkpoints/  report.html  curves.png  predictions/  tensorboard/
 """
 
 from __future__ import annotations
@@ -194,8 +194,9 @@ class Report(Callback):
             trainer.folder.write_json(
                 "scores.json", {"epochs": len(trainer.history), "best": best, "baseline": baseline}
             )
+            images = gallery.image_scores(declared_groups(self.data))
             write_report(
-                trainer, gallery, trainer.out, scores=self.scores, baseline=self.baseline,
+                trainer, gallery, trainer.out, images=images, scores=self.scores, baseline=self.baseline,
                 environment=environment(trainer.net, trainer.device, trainer.world, trainer.precision),
                 command=self.command,
             )  # fmt: skip
@@ -303,6 +304,16 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
         write_json(folder / "data.json", data)
     except OSError as error:
         raise DataError("cannot write scores", subject=folder, found=str(error)) from error
+
+
+def declared_groups(dataset: Any) -> Mapping[str, str]:
+    """Return the group of each sample by its id; empty if the dataset declares none."""
+    while not hasattr(dataset, "groups"):
+        inner = getattr(dataset, "dataset", getattr(dataset, "source", None))  # inside a wrapper or a cache
+        if inner is None:
+            return {}
+        dataset = inner
+    return dataset.groups()
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
