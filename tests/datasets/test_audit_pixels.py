@@ -108,3 +108,21 @@ def test_the_sheet_shows_them(tmp_path):
     )
     shown = np.asarray(Image.open(tmp_path / "a.png"))
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 500
+
+
+def test_a_file_per_channel_is_recognized_and_its_range_proposed(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        for channel, highest in enumerate((4000, 200)):
+            values = rng.integers(0, highest, (16, 16)).astype(np.uint16)
+            tifffile.imwrite(tmp_path / "images" / f"{name}_{channel:04d}.tif", values)
+        Image.fromarray(np.eye(16, dtype=np.uint8)).save(tmp_path / "masks" / f"{name}.png")
+    report = audit(tmp_path)
+    assert report.dataset == "folder" and not report.errors and report.samples == 6
+    declared = {**report.options, **report.proposal}
+    assert (declared["channels"], declared["channel_files"]) == (2, "_{:04d}")
+    assert [high for _, high in declared["range"]] == pytest.approx([4000, 200], rel=0.02)
+    assert Folder(tmp_path, **declared)[0]["image"].shape == (16, 16, 2)
+    assert not audit(tmp_path, "folder", options=declared).errors

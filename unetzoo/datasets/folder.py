@@ -139,6 +139,8 @@ class Folder(FileDataset):
         ending = str(options.get("mask_suffix", ""))
         given = {"images": images, "masks": masks, "mask_suffix": ending}
         usual = {"images": "images", "masks": "masks", "mask_suffix": ""}
+        if options.get("channel_files"):
+            given |= {"channels": options.get("channels"), "channel_files": options["channel_files"]}
         first, *rest = Pixels(options.get("channels"), files=options.get("channel_files", ())).files or ("",)
         others = (f".*(?:{'|'.join(map(re.escape, rest))})\\.[^./]+",) if rest else ()
 
@@ -147,7 +149,7 @@ class Folder(FileDataset):
             image, mask = (path.format(*words) for words in names)
             return FileLayout(
                 name, about.format(images, masks), (FilePattern("image", image), FilePattern("mask", mask)),
-                options={key: value for key, value in given.items() if value != usual[key]},
+                options={key: value for key, value in given.items() if value not in (None, usual.get(key))},
                 aside=(*map(re.escape, COLOR_FILES), *others), strict=not first, gray=options.get("channels") == 1,
                 sample_names="photo_{}", certainty=0.6 if given == usual else 0.5,
             )  # fmt: skip

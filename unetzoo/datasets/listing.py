@@ -61,7 +61,7 @@ def check_pixels(paths: Sequence[PathLike], pixels: Pixels, subject: object) -> 
             " of 8 bits" if pixels.range is None else " of one data type"
         )
         raise UnsupportedImageError(
-            "images of other or mixed kinds", subject=subject, expected=expected, found=summary(faults),
+            "images that differ in channels or data type", subject=subject, expected=expected, found=summary(faults),
             hint="declare channels, bands and range of the images, or convert the named files",
         )  # fmt: skip
 

@@ -167,12 +167,16 @@ class FolderAudit:
 
     def _propose_pixels(self, inventory: Inventory) -> None:
         """Propose a declaration of images that are not of 8 bits in gray or RGB, and continue with it."""
-        if not self.user_labels or self.layout.stacked or self.layout.pixels is not None:
+        declared = self.layout.pixels
+        if not self.user_labels or self.layout.stacked:
             return
-        proposed = propose_pixels(self.tree.root, inventory)
+        if declared is not None and (not declared.files or declared.range is not None):
+            return
+        proposed = propose_pixels(self.tree.root, inventory, declared)
         if proposed:
             self.proposed |= proposed
-            self.layout = replace(self.layout, pixels=declared_pixels(proposed), gray=proposed.get("channels") == 1)
+            pixels = declared_pixels({**self.options, **proposed})
+            self.layout = replace(self.layout, pixels=pixels, gray=proposed.get("channels") == 1)
             self.found.add(
                 "undeclared-pixels", "images", ", ".join(f"{key} = {inline(proposed[key])}" for key in proposed)
             )

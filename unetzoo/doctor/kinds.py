@@ -184,7 +184,7 @@ KINDS: dict[str, Kind] = {
         "an image for print, whose colors are wrong without its color profile", "convert it to RGB with its profile"
     ),
     "alpha-image": _warning(
-        "an image with transparent parts, whose hidden colors are read as if they were visible",
+        "an image with an alpha channel, which is ignored: transparent pixels are read with their hidden colors",
         "flatten it onto a background",
     ),
     "gray-image": _note("gray images among color images; the gray is repeated", "none, if they are meant to be gray"),

@@ -69,8 +69,14 @@ def _failed(facts: ImageFacts, fault: str, detail: str) -> ImageFacts:
     return facts
 
 
-def propose_pixels(root: Path, inventory: Inventory) -> dict[str, Any]:
-    """Arguments of `folder` or `csv` for images of other kinds than 8 bits in gray or RGB; {} if they are of these."""
+def propose_pixels(root: Path, inventory: Inventory, declared: Pixels | None = None) -> dict[str, Any]:
+    """Arguments of `folder` or `csv` for images of other kinds than 8 bits in gray or RGB; {} if they are of these.
+
+    Args:
+        root: The folder.
+        inventory: Its files.
+        declared: Channels in separate files, of which only the range is undeclared.
+    """
     images = [root / item.of("image")[0] for item in inventory.items if item.of("image")]
     some = [images[len(images) * i // SAMPLED] for i in range(SAMPLED)] if len(images) > SAMPLED else images
     kinds: Counter[Kind] = Counter()
@@ -85,6 +91,8 @@ def propose_pixels(root: Path, inventory: Inventory) -> dict[str, Any]:
     eight = kind.bits <= 8 and not kind.floats
     if (eight and kind.channels <= 4) or 2 * count <= len(some):
         return {}
+    if declared is not None:
+        return {"range": _range(some, Pixels(declared.channels, range=[0, 1], files=declared.files))}
     channels = kind.channels - len(kind.alpha)
     found: dict[str, Any] = {} if channels == 3 else {"channels": channels}
     return found if eight else found | {"range": _range(some, Pixels(channels, range=[0, 1]))}

@@ -33,7 +33,7 @@ _NOT_RARE = 0.005  # share of the pixels, in smoothed masks
 def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     """Arguments of `folder` or `csv` that declare the values found; None if these cannot be classes.
 
-    Values that occur in only one of many files are left out if the others are 0, 1, 2, …
+    Values that occur in only one of many files are left out if the others are 0, 1, 2, … and they are not the next ones.
 
     Examples:
         >>> proposal([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])
@@ -46,7 +46,7 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     sound = [mask for mask in masks if mask.counts and not _smeared(mask)]
     files = Counter(value for mask in sound for value in mask.counts)
     values = sorted(files)
-    if len(sound) >= 8:
+    if len(sound) >= 8 and values != list(range(len(values))):
         common = [value for value in values if files[value] > 1]
         if common and common == list(range(len(common))):
             values = common

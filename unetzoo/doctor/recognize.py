@@ -25,6 +25,7 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "ground
                 "instances", "objects", "SegmentationClass", "SegmentationObject")  # fmt: skip
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos", "JPEGImages")
 MASK_SUFFIXES = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_m")
+CHANNEL_FILE, MOST_CHANNELS = re.compile(r"(.+)_(\d{4})"), 64
 LEAST, MARGIN = 0.3, 0.15  # the least confidence of a recognized layout, and its least lead over the second
 _LEAST_SHOWN = 0.05
 
@@ -137,14 +138,21 @@ def likely_folder(tree: Tree) -> FileLayout | None:
 
 
 def _folder_layouts(tree: Tree) -> Iterator[FileLayout]:
-    """`folder` with each pair of usual folder names in the tree, and the most frequent ending of mask names."""
+    """`folder` with each pair of usual folder names in the tree, and the most frequent ending of mask names.
+
+    Also with one file per channel, if images are numbered like that.
+    """
     names = tree.folders()
     for images in (name for name in IMAGE_FOLDERS if name in names):
         for masks in (name for name in MASK_FOLDERS if name in names):
             endings: Counter[str] = Counter()
+            channels = 1
             for plain in Folder.layouts_for(images=images, masks=masks):
                 items = sort_files(tree.files, plain).items
                 stems = {item.key for item in items if item.of("image")}
+                numbered = [(key, found) for key in stems if (found := CHANNEL_FILE.fullmatch(key[-1]))]
+                channels = max([channels, *(int(found[2]) + 1 for _, found in numbered)])
+                stems |= {(*key[:-1], found[1]) for key, found in numbered}
                 masked = [item.key for item in items if item.of("mask")]
                 endings.update(
                     ending for key in masked for ending in MASK_SUFFIXES
@@ -152,6 +160,10 @@ def _folder_layouts(tree: Tree) -> Iterator[FileLayout]:
                 )  # fmt: skip
             ending = endings.most_common(1)[0][0] if endings else ""
             yield from Folder.layouts_for(images=images, masks=masks, mask_suffix=ending)
+            if 1 < channels <= MOST_CHANNELS:
+                yield from Folder.layouts_for(
+                    images=images, masks=masks, mask_suffix=ending, channels=channels, channel_files="_{:04d}"
+                )
 
 
 def _around(folder: Path) -> list[Candidate]:

@@ -104,6 +104,9 @@ class Report:
         if self.proposal:
             parts.append(Text("proposed arguments, for the command line or a recipe", style="bold"))
             parts += [Text(f"    {line}") for line in (*_commands(self), "", *_table(self))]
+        elif self.fits is not None:
+            parts.append(Text("for a recipe", style="bold"))
+            parts += [Text(f"    {line}") for line in _table(self)]
         if any(share.pixels for share in self.classes):
             parts.append(Padding(_balance(self), (1, 0)))
         return Group(*parts, _summary(self))
@@ -165,5 +168,5 @@ def _balance(report: Report) -> Table:
 def _summary(report: Report) -> Text:
     counts = {severity: len(report.of(severity)) for severity in SEVERITIES}
     found = [Text(pluralize(count, severity), _COLORS[severity]) for severity, count in counts.items() if count]
-    text = Text(", ").join(found) if found else Text("nothing found", "green")
-    return Text.assemble("kinds of findings: ", text, (f"  ({report.seconds:.1f} s)", "dim"))
+    text = Text.assemble("kinds of findings: ", Text(", ").join(found)) if found else Text("nothing found", "green")
+    return Text.assemble(text, (f"  ({report.seconds:.1f} s)", "dim"))

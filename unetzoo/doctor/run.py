@@ -175,6 +175,16 @@ def _audit_by_samples(
     return report, records, look
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether a file of annotations has no content, or only an empty list or object."""
+    if path.suffix.lower() not in (".json", ".csv", ".xml"):
+        return False
+    try:
+        return path.stat().st_size < 8 and path.read_text(encoding="utf-8").strip() in ("", "{}", "[]")
+    except (OSError, ValueError):
+        return False
+
+
 def _recognized(tree: Tree) -> Candidate:
     """The best candidate for a folder.
 
@@ -188,6 +198,10 @@ def _recognized(tree: Tree) -> Candidate:
         top = sorted({file.split("/")[0] + "/" * ("/" in file) for file in tree.files})
         below = looks_like(tree.root)
         nearest = f"; nearest to {guesses}" if guesses else f"; {below}" if below else ""
+        empty = [file for file in tree.files if _is_empty(tree.root / file)]
+        if empty:
+            raise DataError("empty annotation file", subject=tree.root / empty[0], expected="the annotations of images",
+                            found=shown(empty), hint="export the annotations again")  # fmt: skip
         raise DataError(
             "unknown layout", subject=tree.root, found=shown(top) + nearest,
             expected="; ".join(("folder: images/ and masks/ by stem", *known)),

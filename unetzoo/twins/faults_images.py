@@ -50,7 +50,7 @@ def _cmyk(twin: PlantedTwin) -> None:
     image.save(twin.renamed(pair.image, ".jpg"), quality=95)
 
 
-@fault("alpha-image", "an image with transparent parts", files)
+@fault("alpha-image", "an image with an alpha channel", files)
 def _alpha(twin: PlantedTwin) -> None:
     pair = twin.pick()
     image = Image.fromarray(twin.read_image(pair))
