@@ -42,13 +42,13 @@ def test_gray_of_16_bits(tmp_path):
 
 def test_mixed_images(tmp_path):
     draw(tmp_path, 8)
-    for index, (channels, dtype) in {3: (4, np.uint16), 5: (5, np.uint8)}.items():
+    for index, (channels, dtype) in {3: (4, np.uint16), 5: (5, np.float32), 7: (5, np.uint8)}.items():
         values = np.random.default_rng(0).integers(0, 200, (32, 32, channels)).astype(dtype)
         tifffile.imwrite(tmp_path / "images" / f"{index}.tif", values, photometric="minisblack", planarconfig="contig")
     options = {"channels": 5, "range": [0, 4095], **TWO}
     report = audit(tmp_path, dataset="folder", options=options)
     assert {"other-channels", "mixed-types"} <= codes(report, "error")
-    assert [case.file for case in cases(report, "other-channels")] == ["images/3.tif"]
+    assert [case.file for case in cases(report, "other-channels")] == ["images/3.tif", "images/7.tif"]
     assert [case.file for case in cases(report, "mixed-types")] == ["images/5.tif"]
 
 

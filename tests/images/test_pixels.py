@@ -65,9 +65,10 @@ def write_tiff(path, values, **options):
 def test_tiff_of_tifffile(tmp_path, dtype, channels, layout):
     values = values_of(channels, dtype)
     path = write_tiff(tmp_path / "a.tif", values, **LAYOUTS[layout])
-    pixels = Pixels(channels, range=[-10, 1000])
+    high = 200 if dtype == np.uint8 else 1000
+    pixels = Pixels(channels, range=[-10, high])
     assert np.array_equal(read_stored(path, pixels).values, values)
-    expected = np.clip((values.astype(np.float64) + 10) / 1010, 0, 1)
+    expected = np.clip((values.astype(np.float64) + 10) / (high + 10), 0, 1)
     image = read_image(path, pixels)
     assert image.dtype == np.float32 and np.abs(image - expected).max() < 1e-5
     with open_source(path, pixels) as source:
@@ -215,6 +216,15 @@ def test_a_range_of_8_bit_images_keeps_their_colors(tmp_path):
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.float32
     expected = np.clip((values_of(1, np.uint8).astype(np.float64) - 51) / 153, 0, 1)
     assert np.abs(image - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_images_of_8_bits_do_not_have_the_range_of_more(tmp_path, mode):
+    Image.new(mode, (8, 8)).save(tmp_path / "a.png")
+    pixels = Pixels(1 if mode == "L" else 3, range=[0, 4095])
+    with pytest.raises(UnsupportedImageError) as caught:
+        read_image(tmp_path / "a.png", pixels)
+    assert caught.value.subject == str(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

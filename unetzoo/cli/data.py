@@ -16,7 +16,6 @@ from ..registry import DATASETS, missing_keywords
 from ..wording import pluralize
 from .console import AsJson, Quiet, app, err, out
 
-CLIPPED = 0.01  # share of values outside the range that is reported
 Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Number of processes; 0 for none besides this one. Default: one per CPU."),
@@ -84,6 +83,7 @@ def stats(
     option range=percentile the range of values to declare.
     """
     from ..datasets import statistics
+    from ..datasets.stats import CLIPPED
     from ..training.recipe import parse_sets
 
     data = _build(dataset, {**({} if split is None else {"split": split}), **parse_sets(sets or [])})

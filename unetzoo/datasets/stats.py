@@ -17,6 +17,7 @@ from .parallel import pieces, spread
 from .tally import Summary, Tally
 
 SAMPLED = 32  # images in which values outside the range are counted
+CLIPPED = 0.01  # share of values outside the range that is reported
 PIECE = 16  # samples that are summed together; fixed, so that the result does not depend on the number of processes
 
 
@@ -119,7 +120,7 @@ def statistics(
         _shares(total.classes, total.pixels, getattr(dataset, "labels", None)),
         total.depth.summary("depth") if total.depth.count else None,
         limits,
-        _clipped(dataset, chosen),
+        clipped(dataset, chosen),
     )
 
 
@@ -182,11 +183,17 @@ def _percentiles(dataset: Any, todo: Sequence[Sequence[int]], workers: int | Non
     return histogram.limits()
 
 
-def _clipped(dataset: Any, chosen: Sequence[int]) -> float:
-    """The share of values outside the declared range, in up to 32 images."""
+def clipped(dataset: Any, chosen: Sequence[int] | None = None) -> float:
+    """The share of values outside the declared range, in the channel with most of them.
+
+    Args:
+        dataset: The dataset; the share is 0 if it declares no range.
+        chosen: Indices of samples, of which at most 32 are read. By default all.
+    """
     pixels = getattr(dataset, "pixels", None)
-    if pixels is None or pixels.range in (None, "image") or not hasattr(dataset, "read_stored"):
+    if pixels is None or pixels.range in (None, "image", "percentile") or not hasattr(dataset, "read_stored"):
         return 0.0
+    chosen = range(len(dataset)) if chosen is None else chosen
     some = [chosen[len(chosen) * i // SAMPLED] for i in range(SAMPLED)] if len(chosen) > SAMPLED else chosen
     shares = []
     for index in some:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..datasets.stats import CLIPPED
 from ..datasets.tree import Inventory
 from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError, UnsupportedImageError
 from ..images import Pixels, channel_files, read_stored
@@ -24,7 +25,6 @@ from .probe import digest, image_facts
 
 DECLARED = ("channels", "bands", "range", "channel_files")  # arguments of datasets
 SAMPLED = 16  # images from which a range is proposed
-CLIPPED = 0.01  # share of values outside the range that is reported
 
 
 def declared_pixels(options: Mapping[str, Any]) -> Pixels | None:
@@ -46,6 +46,7 @@ def read_pixel_facts(root: Path, file: str, pixels: Pixels) -> ImageFacts:
                 return _failed(facts, "empty-file", "")
         facts.kind = kind_of(root / file).type
         values, bits, missing = read_stored(root / file, pixels)
+        limits = pixels.limits(values.dtype, bits) if pixels.range not in (None, "image", "percentile") else None
     except PermissionError as error:
         return _failed(facts, "no-permission", error.strerror or str(error))
     except UnsupportedImageError as error:
@@ -59,8 +60,8 @@ def read_pixel_facts(root: Path, file: str, pixels: Pixels) -> ImageFacts:
     image_facts(facts, Image.fromarray(np.ascontiguousarray(as_rgb(values.astype(np.float32)))))
     facts.digest = digest(repr((values.shape, values.dtype)).encode(), np.ascontiguousarray(values).data)
     counted = flat(values, missing)
-    if pixels.range not in (None, "image", "percentile") and len(counted):
-        facts.clipped = clipped_share(counted[None], pixels.limits(values.dtype, bits))
+    if limits is not None and len(counted):
+        facts.clipped = clipped_share(counted[None], limits)
     return facts
 
 

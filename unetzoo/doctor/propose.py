@@ -33,7 +33,7 @@ _NOT_RARE = 0.005  # share of the pixels, in smoothed masks
 def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     """Arguments of `folder` or `csv` that declare the values found; None if these cannot be classes.
 
-    Values that occur in only one of many files are left out if the others are 0, 1, 2, … and they are not the next ones.
+    Values that occur in only one of many files are left out if the others are 0, 1, 2, …, unless they continue these.
 
     Examples:
         >>> proposal([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])

@@ -109,17 +109,25 @@ class Pixels:
             "the image has other channels", subject=subject, expected=expected, found=found, hint=hint
         )
 
-    def limits(self, dtype: np.dtype, bits: int) -> Pairs:
+    def limits(self, dtype: np.dtype, bits: int, subject: object = None) -> Pairs:
         """The values that become 0 and 1, for a declared range or that of a data type.
 
         Args:
             dtype: The data type of the file.
             bits: Bits per channel in the file.
+            subject: Name of the file, for errors.
 
         Raises:
             ConfigError: The range depends on the images.
+            UnsupportedImageError: A file of 8 bits, and the range is that of more.
         """
         if isinstance(self.range, tuple):
+            highest = max(high for _, high in self.range)
+            if dtype == np.uint8 and highest > 255:
+                raise UnsupportedImageError(
+                    "the range is that of images with more bits", subject=subject, expected=f"values up to {highest:g}",
+                    found="8 bits", hint="convert the image to the type of the others, or declare its own range",
+                )  # fmt: skip
             return self.range
         if self.range != "dtype":
             raise ConfigError(

@@ -127,7 +127,7 @@ def _ranged(stored: Stored, pixels: Pixels, subject: str) -> Decoded:
         if pixels.range == "image":
             limits = percentiles(lambda: [stored.values], stored.missing)
         else:
-            limits = pixels.limits(stored.values.dtype, stored.bits)
+            limits = pixels.limits(stored.values.dtype, stored.bits, subject)
         image = scaled(stored.values, limits)
         if stored.missing is not None:
             image[stored.missing] = 0

@@ -103,7 +103,7 @@ def open_source(source: PathLike | Sliced, channels: int | Pixels | None = None)
             if pixels.range == "image":
                 limits = percentiles(lambda: image.blocks(with_data=True))
             else:
-                limits = pixels.limits(image.dtype, image.bits)
+                limits = pixels.limits(image.dtype, image.bits, image.name)
             yield ScaledSource(image, limits)
 
 
