@@ -9,10 +9,11 @@ from unetzoo.errors import DataError
 
 def run(root, high, **options):
     sets = [
-        'model={name="bnunet", in_channels=5, classes=1, encoder_channels=[4, 4, 8]}', 'transform={normalize="standard"}',
+        'model={name="bnunet", in_channels=5, classes=1, encoder_channels=[4, 4, 8]}',
         f'data={{name="folder", root="{root}", names=["background", "cell"], ids=[0, 255], channels=5, '
-        f'range=[0, {high}]}}', "train.epochs=1", "train.monitor=iou/cell", "train.batch_size=2", "train.workers=0", "loss={bce=1.0}",
-        'metrics={mask={name="segmentation"}}',
+        f"range=[0, {high}]}}",
+        'transform={normalize="standard"}', "loss={bce=1.0}", 'metrics={mask={name="segmentation"}}',
+        "train.epochs=1", "train.monitor=iou/cell", "train.batch_size=2", "train.workers=0",
     ]  # fmt: skip
     return training.train("demo", sets, out=root / "run", progress=False, **options)
 
