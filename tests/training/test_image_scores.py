@@ -11,8 +11,11 @@ from sklearn.metrics import jaccard_score
 from test_report import check, rows
 
 from unetzoo import METRICS, LabelSpec, training
+from unetzoo.datasets import Folder
+from unetzoo.errors import DataError
 from unetzoo.report.gallery import Gallery
 from unetzoo.report.image_scores import ImageScores, class_scores, counts_of, grouped, interval, mean
+from unetzoo.training.run import Report, declared_groups
 
 
 def draw(rng, images):
@@ -72,6 +75,9 @@ def test_undefined_scores_and_few_images():
     assert np.isnan(ends["iou/c"]).all() and np.isfinite(ends["miou"]).all()
     assert "19 images" in scores.warning
     assert np.isnan(ImageScores(["0"], "abc", counts[:1]).intervals()["miou"]).all()
+    counted = ImageScores([f"{n}" for n in range(19)], "abc", counts, empty=1.0).intervals()
+    assert counted["iou/c"] == (1, 1)
+    assert counted["miou"] == pytest.approx([(2 * end + 1) / 3 for end in ends["miou"]])
     two = ImageScores([f"{n}" for n in range(19)], "abc", counts, ["left"] * 9 + ["right"] * 10)
     assert "2 groups" in two.warning
 
@@ -162,3 +168,17 @@ def test_a_run_writes_the_scores_of_every_image_by_group(cells, tmp_path, cache,
     low, high = map(float, shown[-1].split(" … "))
     assert low <= run.scores["miou"] <= high
     assert "3 groups of images" in parsed.text  # below 20, an interval is unreliable
+
+
+def test_a_wrong_group_is_found_before_training(cells, tmp_path):
+    data = Folder(cells, None, names=["background", "cell"], group="^([a-z]+)_")  # all images; nothing is divided
+    with pytest.raises(DataError) as caught:
+        Report(training.recipe.load("demo"), data, "")
+    assert caught.value.subject == cells
+
+
+def test_datasets_of_others_may_have_attributes_of_these_names():
+    class Other:
+        groups, source = ["a", "b"], "a file"
+
+    assert declared_groups(Other()) == {}

@@ -184,7 +184,8 @@ class Gallery:
             return None
         names, counts = zip(*sorted(self.ranked["mask"].counts, key=lambda entry: entry[0]), strict=True)
         by_name = [groups.get(name, name) for name in names] if groups else []
-        return ImageScores(names, self.ranked["mask"].metric.names, np.stack(counts), by_name)
+        metric = self.ranked["mask"].metric
+        return ImageScores(names, metric.names, np.stack(counts), by_name, getattr(metric, "empty", math.nan))
 
     def _counter(self, head: str) -> Any:
         metric = self.metrics.get(head)

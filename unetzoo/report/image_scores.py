@@ -31,6 +31,7 @@ class ImageScores:
         classes: Names of the classes.
         counts: True positives, false positives and false negatives.
         groups: Group of each image, such as a patient. By default each image is a group.
+        empty: Score of a class in neither truth nor prediction of all images together; NaN: it is not counted in means.
 
     Shape:
         - counts: integers (images, classes, 3)
@@ -40,6 +41,7 @@ class ImageScores:
     classes: Sequence[str]
     counts: NDArray[np.int64]
     groups: Sequence[str] = ()
+    empty: float = math.nan
 
     @property
     def units(self) -> int:
@@ -75,9 +77,13 @@ class ImageScores:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Return the 95% intervals of the scores of all pixels: `miou`, `mdice`, `iou/<class>` and `f1/<class>`."""
         counts = grouped(self.counts, self.groups) if self.groups else self.counts.astype(np.float64)
-        ends = interval(counts, _scores)
+        ends = interval(counts, self._scores)
         names = ["miou", "mdice", *(f"{score}/{name}" for score in ("iou", "f1") for name in self.classes)]
         return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
+
+    def _scores(self, counts: Counts) -> NDArray[np.float64]:
+        iou, f1 = (np.where(np.isnan(scores), self.empty, scores) for scores in class_scores(counts))
+        return np.concatenate([mean(iou)[..., None], mean(f1)[..., None], iou, f1], -1)
 
 
 def counts_of(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -181,8 +187,3 @@ def interval(
 def _quantile(values: NDArray[np.float64], share: float) -> float:
     defined = values[np.isfinite(values)]
     return float(np.quantile(defined, share)) if len(defined) else math.nan
-
-
-def _scores(counts: Counts) -> NDArray[np.float64]:
-    iou, f1 = class_scores(counts)
-    return np.concatenate([mean(iou)[..., None], mean(f1)[..., None], iou, f1], -1)

@@ -171,6 +171,7 @@ class Report(Callback):
 
     def __init__(self, recipe: Recipe, data: Any, command: str) -> None:
         self.recipe, self.data, self.command = recipe, data, command
+        self.groups = declared_groups(data)
         self.scores: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
 
@@ -196,7 +197,7 @@ class Report(Callback):
             trainer.folder.write_json(
                 "scores.json", {"epochs": len(trainer.history), "best": best, "baseline": baseline}
             )
-            images = gallery.image_scores(declared_groups(self.data))
+            images = gallery.image_scores(self.groups)
             write_report(
                 trainer, gallery, trainer.out, images=images, scores=self.scores, baseline=self.baseline,
                 environment=environment(trainer.net, trainer.device, trainer.world, trainer.precision),
@@ -327,7 +328,7 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
 
 def declared_groups(dataset: Any) -> Mapping[str, str]:
     """Return the group of each sample by its id; empty if the dataset declares none."""
-    while not hasattr(dataset, "groups"):
+    while not callable(getattr(dataset, "groups", None)):
         inner = getattr(dataset, "dataset", getattr(dataset, "source", None))  # inside a wrapper or a cache
         if inner is None:
             return {}
