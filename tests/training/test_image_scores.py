@@ -15,7 +15,8 @@ from unetzoo.datasets import Folder
 from unetzoo.errors import DataError
 from unetzoo.report.gallery import Gallery
 from unetzoo.report.image_scores import ImageScores, class_scores, counts_of, grouped, interval, mean
-from unetzoo.training.run import Report, declared_groups
+from unetzoo.training.data import declared_groups
+from unetzoo.training.run import Report
 
 
 def draw(rng, images):

@@ -33,6 +33,16 @@ def without_transform(dataset: Any) -> Any:
     return with_transform(dataset, None)
 
 
+def declared_groups(dataset: Any) -> Mapping[str, str]:
+    """Return the group of each sample by its id; empty if the dataset declares none."""
+    while not callable(getattr(dataset, "groups", None)):
+        inner = getattr(dataset, "dataset", getattr(dataset, "source", None))  # inside a wrapper or a cache
+        if inner is None:
+            return {}
+        dataset = inner
+    return dataset.groups()
+
+
 class EpochView(Dataset):
     """A dataset addressed by (epoch, index); its transform draws from `SeedSequence([seed, epoch, index])`.
 

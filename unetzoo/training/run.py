@@ -29,7 +29,7 @@ from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
 from .callbacks import Callback, RunningTrainer, TensorBoard
-from .data import without_transform
+from .data import declared_groups, without_transform
 from .environment import environment
 from .folders import check_folder, run_folder
 from .logs import plain
@@ -324,16 +324,6 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
         write_json(folder / "data.json", data)
     except OSError as error:
         raise DataError("cannot write scores", subject=folder, found=str(error)) from error
-
-
-def declared_groups(dataset: Any) -> Mapping[str, str]:
-    """Return the group of each sample by its id; empty if the dataset declares none."""
-    while not callable(getattr(dataset, "groups", None)):
-        inner = getattr(dataset, "dataset", getattr(dataset, "source", None))  # inside a wrapper or a cache
-        if inner is None:
-            return {}
-        dataset = inner
-    return dataset.groups()
 
 
 def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
