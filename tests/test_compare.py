@@ -182,3 +182,50 @@ def test_strange_values_in_the_files(tmp_path):
     (run / "recipe.json").write_text(json.dumps(recipe))
     facts = compare(tmp_path, run)[1]["runs"][0]
     assert facts["best"] == 0.5 and facts["seconds"] == 0 and facts["parameters"] is None
+
+
+def with_images(folder, mious, groups=None, interval=(0.6, 0.8)):
+    lines = ["name,group,miou" if groups else "name,miou"]
+    lines += [f"p{n}," + (f"{groups[n]}," if groups else "") + f"{miou}" for n, miou in enumerate(mious)]
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps(scores | {"intervals": {"miou": interval}}))
+    return folder
+
+
+def test_runs_are_compared_on_the_same_images(tmp_path):
+    gains = [0.05] * 18 + [-0.01] * 5 + [0.0] * 2
+    a = with_images(make(tmp_path / "a", [0.7]), [0.5 + gain for gain in gains] + ["nan"])
+    b = with_images(make(tmp_path / "b", [0.6]), [0.5] * 26)
+    c = make(tmp_path / "c", [0.5])
+    text, data = compare(tmp_path, a, b, c)
+    assert data["paired"].keys() == {"b"}
+    paired = data["paired"]["b"]
+    assert paired["images"] == paired["units"] == 25
+    assert paired["better"] == pytest.approx(19 / 25)
+    assert paired["difference"] == pytest.approx(0.85 / 25)
+    assert 0.02 < paired["low"] < 0.034 < paired["high"] < 0.05
+    assert "a is better than b on 76% of 25 images, +3.4 [" in text
+    assert [run["interval"] for run in data["runs"]] == [[0.6, 0.8], [0.6, 0.8], None]
+    assert "0.6000 … 0.8000" in text and "unreliable" not in text
+
+
+def test_paired_runs_by_group_and_with_other_or_damaged_images(tmp_path):
+    groups = [f"g{n // 5}" for n in range(25)]
+    mious = [0.5 + 0.01 * (n // 5) for n in range(25)]
+    a = with_images(make(tmp_path / "a", [0.7]), mious, groups)
+    b = with_images(make(tmp_path / "b", [0.6]), [0.5] * 25, groups)
+    other = with_images(make(tmp_path / "other", [0.6]), [0.5] * 24, groups)
+    damaged = make(tmp_path / "damaged", [0.6])
+    (damaged / "images.csv").write_bytes(b"\xff\xfe\x00")
+    elsewhere = with_images(make(tmp_path / "elsewhere", [0.6], data={"name": "helen"}), [0.5] * 25, groups)
+    _, data = compare(tmp_path, a, b, other, damaged, elsewhere)
+    assert data["paired"].keys() == {"b"} and data["paired"]["b"]["units"] == 5
+    assert any("unreliable" in warning for warning in data["warnings"])
+
+
+def test_scores_of_images_from_before_a_run_was_continued_are_left_out(tmp_path):
+    a, b = (with_images(make(tmp_path / name, [0.7, 0.8]), [0.5] * 25) for name in "ab")
+    (b / "scores.json").write_text(json.dumps({"epochs": 1, "intervals": {"miou": [0.6, 0.8]}}))
+    _, data = compare(tmp_path, a, b)
+    assert data["paired"] == {} and data["runs"][1]["interval"] is None

@@ -15,7 +15,9 @@ from ..wording import format_score
 from .console import AsJson, app, complain, out
 
 if TYPE_CHECKING:
-    from ..report.compare import Comparison
+    from ..report.compare import Comparison, Standing
+
+INTERVAL = "95% interval"
 
 
 @app.command(epilog="Example: unetzoo compare runs/unet runs/r2unet --metric miou")
@@ -59,28 +61,40 @@ def compare(
 
 def _print(comparison: Comparison) -> None:
     metric = comparison.metric
-    columns = ("run", "model", "parameters", "epochs", f"best {metric}", "at epoch", f"last {metric}", "time", "state")
+    rows = [_row(standing, metric) for standing in comparison.standings]
+    columns = [name for name in rows[0] if name != INTERVAL or any(row[name] != "–" for row in rows)]
     scores = Table(*columns, box=None)
-    for standing in comparison.standings:
-        run = standing.run
-        scores.add_row(
-            run.name,
-            str(run.part("model")),
-            f"{run.parameters:,}" if run.parameters is not None else "–",
-            str(len(run.history)),
-            format_score(standing.best),
-            str(standing.epoch or "–"),
-            format_score(standing.last),
-            str(timedelta(seconds=round(run.seconds))),
-            standing.state,
-        )
+    for row in rows:
+        scores.add_row(*(row[name] for name in columns))
     out.print(scores)
+    for name, paired in comparison.paired.items():
+        out.print(
+            f"{rows[0]['run']} is better than {name} on {paired.better:.0%} of {paired.images} images, "
+            f"{100 * paired.difference:+.1f} [{100 * paired.low:.1f}, {100 * paired.high:.1f}] percentage points",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
     if comparison.differences:
         differing = Table("differs", *(standing.run.name for standing in comparison.standings), box=None)
         for key, values in comparison.differences.items():
             differing.add_row(key, *("–" if value is None else _shown(value) for value in values))
         out.print()
         out.print(differing)
+
+
+def _row(standing: Standing, metric: str) -> dict[str, str]:
+    run = standing.run
+    return {
+        "run": run.name,
+        "model": str(run.part("model")),
+        "parameters": f"{run.parameters:,}" if run.parameters is not None else "–",
+        "epochs": str(len(run.history)),
+        f"best {metric}": format_score(standing.best),
+        INTERVAL: " … ".join(map(format_score, standing.interval)) if standing.interval else "–",
+        "at epoch": str(standing.epoch or "–"),
+        f"last {metric}": format_score(standing.last),
+        "time": str(timedelta(seconds=round(run.seconds))),
+        "state": standing.state,
+    }
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..training.logs import columns_of, plain
 from ..training.resume import flat
 from ..wording import pluralize
 from .curves import ASIDE, COUNTS, Chart, is_better_smaller
+from .image_scores import FEWEST, Paired
 from .plots import figure, save
 from .runs import SavedRun
 
@@ -30,12 +31,14 @@ class Standing:
         best: The best value; NaN if there is none.
         epoch: Epoch of the best value, counted from 1; 0 if there is none.
         last: Value of the last epoch.
+        metric: The score.
     """
 
     run: SavedRun
     best: float
     epoch: int
     last: float
+    metric: str = ""
 
     @classmethod
     def of(cls, run: SavedRun, metric: str, *, smaller: bool) -> Standing:
@@ -45,7 +48,12 @@ class Standing:
         if not finite:
             return cls(run, math.nan, 0, math.nan)
         best, place = min(finite, key=lambda e: (e[0], -e[1])) if smaller else max(finite)
-        return cls(run, best, 1 - place, values[-1])
+        return cls(run, best, 1 - place, values[-1], metric)
+
+    @property
+    def interval(self) -> Sequence[float] | None:
+        """The 95% interval of the best value, if the run has one."""
+        return self.run.intervals.get(self.metric)
 
     @property
     def state(self) -> str:
@@ -65,12 +73,14 @@ class Comparison:
         standings: One per run, in the given order.
         differences: Settings in which the recipes differ, with one value per run; None if not set.
         warnings: Reasons why the scores may not be comparable.
+        paired: The first run against each other run on the same images, by the name of the other.
     """
 
     metric: str
     standings: list[Standing]
     differences: dict[str, list[Any]]
     warnings: list[str]
+    paired: dict[str, Paired] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison and its curves as JSON-serializable values."""
@@ -79,6 +89,7 @@ class Comparison:
             "warnings": self.warnings,
             "runs": [self._described(standing) for standing in self.standings],
             "differences": self.differences,
+            "paired": {name: plain(asdict(paired)) for name, paired in self.paired.items()},
         }
 
     def charts(self) -> list[Chart]:
@@ -125,6 +136,7 @@ class Comparison:
                 "best": standing.best,
                 "best_epoch": standing.epoch or None,
                 "last": standing.last,
+                "interval": standing.interval,
             }
         ) | {"curves": {name: [plain({"": v})[""] for v in values] for name, values in curves.items()}}
 
@@ -151,7 +163,38 @@ def compare(runs: Sequence[SavedRun], metric: str | None = None) -> Comparison:
     smaller = modes == {"min"} or (modes != {"max"} and is_better_smaller(metric))
     runs = _with_unique_names(runs)
     standings = [Standing.of(run, metric, smaller=smaller) for run in runs]
-    return Comparison(metric, standings, _differences(runs), _warnings(runs, metric))
+    paired = _paired(runs, _image_score(metric))
+    few = [
+        f"{runs[0].name} and {name}: the interval of the difference is unreliable with {paired.units} images or groups"
+        for name, paired in paired.items()
+        if paired.units < FEWEST
+    ]
+    return Comparison(metric, standings, _differences(runs), _warnings(runs, metric) + few, paired)
+
+
+def _image_score(metric: str) -> str:
+    return metric if metric == "mdice" or metric.startswith(("iou/", "f1/")) else "miou"
+
+
+def _paired(runs: Sequence[SavedRun], score: str) -> dict[str, Paired]:
+    """Compare the first run with each other run that was scored on the same images."""
+    first, *others = runs
+    names = sorted(first.images)
+    groups = [row["group"] for name in names if (row := first.images[name]).get("group")]
+    found: dict[str, Paired] = {}
+    for other in others:
+        same_data = first.part("data") == other.part("data")
+        if names and same_data and first.images.keys() == other.images.keys():
+            ours, theirs = ([_number(run.images[name].get(score)) for name in names] for run in (first, other))
+            found[other.name] = Paired.of(ours, theirs, groups if len(groups) == len(names) else ())
+    return found
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
 
 
 def _shared_metric(runs: Sequence[SavedRun], known: Sequence[str]) -> str:

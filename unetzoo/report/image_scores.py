@@ -86,6 +86,45 @@ class ImageScores:
         return np.concatenate([mean(iou)[..., None], mean(f1)[..., None], iou, f1], -1)
 
 
+@dataclass(frozen=True)
+class Paired:
+    """A comparison of two runs, image by image.
+
+    Args:
+        images: Number of images with a score in both runs.
+        units: Number of groups of images, which are resampled.
+        better: Share of the images on which the first run is better; equal scores count half.
+        difference: Mean difference of the images' scores, first minus second.
+        low: Lower end of the 95% interval of the difference.
+        high: Upper end.
+    """
+
+    images: int
+    units: int
+    better: float
+    difference: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, first: Sequence[float], second: Sequence[float], groups: Sequence[str] = ()) -> Paired:
+        """Compare the scores of two runs on the same images; images without a score are left out.
+
+        Examples:
+            >>> Paired.of([0.5, 0.75, 1.0], [0.25, 0.75, 0.5]).better
+            0.8333333333333334
+        """
+        gain = np.subtract(first, second, dtype=np.float64)
+        defined = np.isfinite(gain)
+        gain = gain[defined]
+        entries = np.stack([gain, np.ones_like(gain)], -1)
+        if groups:
+            entries = grouped(entries, [group for group, kept in zip(groups, defined, strict=True) if kept])
+        low, high = interval(entries, lambda sums: sums[..., :1] / sums[..., 1:]) if len(gain) else ([math.nan],) * 2
+        better, difference = (float(v.mean()) if len(gain) else math.nan for v in ((np.sign(gain) + 1) / 2, gain))
+        return cls(len(gain), len(entries), better, difference, float(low[0]), float(high[0]))
+
+
 def counts_of(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return true positives, false positives and false negatives of each class.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class SavedRun:
         classes: Names of the classes; empty if unknown.
         collapsed: Description of what the predictions have collapsed to; empty if they have not.
         torn: Whether the last line of the log is cut off.
+        intervals: 95% intervals of the best network's scores.
+        images: Rows of `images.csv` by name; empty if the run has not ended, or they cannot be read.
     """
 
     folder: Path
@@ -42,6 +45,8 @@ class SavedRun:
     classes: tuple[str, ...]
     collapsed: str
     torn: bool
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -75,6 +80,8 @@ def read_run(folder: str | Path) -> SavedRun:
         )  # fmt: skip
     history = [{name: _value(value) for name, value in row.items()} for row in log.rows] if log else []
     names = _json(folder / "labels.json").get("names")
+    scores = _json(folder / "scores.json")
+    finished = bool(history) and scores.get("epochs") == len(history)
     parameters = _json(folder / "environment.json").get("parameters")
     return SavedRun(
         folder=folder,
@@ -82,11 +89,13 @@ def read_run(folder: str | Path) -> SavedRun:
         recipe=recipe,
         history=history,
         planned=_planned(recipe),
-        finished=bool(history) and _json(folder / "scores.json").get("epochs") == len(history),
+        finished=finished,
         parameters=parameters if isinstance(parameters, int) else None,
         classes=tuple(map(str, names)) if isinstance(names, list) else (),
         collapsed=_collapsed(folder, len(history)),
         torn=bool(log and log.broken),
+        intervals=(scores.get("intervals") or {}) if finished else {},
+        images=_images(folder / "images.csv") if finished else {},  # else of an earlier end of the run
     )
 
 
@@ -106,6 +115,14 @@ def _collapsed(folder: Path, epochs: int) -> str:
     except DataError:  # there were no events
         return ""
     return ", ".join(state for state in states.values() if state)
+
+
+def _images(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["name"]: row for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
 
 
 def _json(path: Path) -> dict[str, Any]:

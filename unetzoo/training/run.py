@@ -193,11 +193,11 @@ class Report(Callback):
         gallery.gather()
         if trainer.accelerator.is_main_process:
             self.baseline = baseline_scores(self.recipe, self.data)
-            best, baseline = plain(self.scores), plain(self.baseline)
-            trainer.folder.write_json(
-                "scores.json", {"epochs": len(trainer.history), "best": best, "baseline": baseline}
-            )
             images = gallery.image_scores(self.groups)
+            intervals = images.intervals() if images is not None else {}
+            scores = {"epochs": len(trainer.history), "best": plain(self.scores), "baseline": plain(self.baseline)}
+            known = {name: ends for name, ends in intervals.items() if np.isfinite(ends).all()}
+            trainer.folder.write_json("scores.json", scores | {"intervals": known})
             write_report(
                 trainer, gallery, trainer.out, images=images, scores=self.scores, baseline=self.baseline,
                 environment=environment(trainer.net, trainer.device, trainer.world, trainer.precision),
