@@ -7,7 +7,8 @@ import torch
 
 import unetzoo
 from unetzoo import training
-from unetzoo.errors import CheckpointCorruptError, CheckpointError
+from unetzoo.errors import CheckpointCorruptError, CheckpointError, UnknownNameError
+from unetzoo.registry import DATASETS
 from unetzoo.training import load_run
 
 PLAIN = """
@@ -55,3 +56,19 @@ def test_a_run_without_its_manifest_is_not_loaded(tmp_path, install, name):
     with pytest.raises(CheckpointCorruptError) as caught:
         load_run(run.out)
     assert caught.value.subject == manifest
+
+
+def test_prediction_needs_the_network_but_not_the_dataset(tmp_path, install, monkeypatch):
+    install("plain-dist", ["plain"], PLAIN)
+    run = training.train("demo", [*SETS, "train.epochs=1"], out=tmp_path / "run", progress=False)
+    entry = DATASETS.entry
+
+    def gone(name, *rest):
+        if name == "composites":
+            raise UnknownNameError("unknown dataset", subject=name)
+        return entry(name, *rest)
+
+    monkeypatch.setattr(DATASETS, "entry", gone)
+    with pytest.raises(UnknownNameError):
+        training.load_recipe(run.out)
+    assert load_run(run.out).model(torch.zeros(1, 6, 8, 8)).shape == (1, 1, 8, 8)

@@ -162,6 +162,27 @@ def load(source: str | Path | Recipe, sets: Sequence[str] = (), *, fast: bool = 
         >>> load("demo", ["train.epochs=3", "model.encoder_channels=[8, 16, 32]"]).train.epochs
         3
     """
+    recipe, table = _read_tables(source, sets, fast)
+    try:
+        recipe.check()
+    except UnknownKeywordError as error:
+        raise with_keywords(error, table, sets) from None
+    return recipe
+
+
+def recorded(folder: Path) -> Recipe:
+    """The recipe of a run, whose dataset, losses and metrics need not be installed.
+
+    Raises:
+        ConfigError: Not a run folder, or the recipe is damaged.
+    """
+    return _read_tables(folder)[0]
+
+
+def _read_tables(
+    source: str | Path | Recipe, sets: Sequence[str] = (), fast: bool = False
+) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe, not checked yet, and its tables."""
     if isinstance(source, Recipe):
         table, name, is_json = source.to_dict(), "the recipe", True
     elif Path(source).is_dir():
@@ -180,15 +201,10 @@ def load(source: str | Path | Recipe, sets: Sequence[str] = (), *, fast: bool = 
     _one_length(table, [assignment.partition("=")[0].strip().removeprefix("train.") for assignment in sets])
     fill_in_statistics(table)
     try:
-        recipe = Recipe.model_validate(table)
+        return Recipe.model_validate(table), table
     except ValidationError as error:
         hint = "see docs/recipes.md for all keys"
         raise ConfigError("wrong recipe", subject=name, found=faults(error, Recipe), hint=hint) from error
-    try:
-        recipe.check()
-    except UnknownKeywordError as error:
-        raise with_keywords(error, table, sets) from None
-    return recipe
 
 
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:

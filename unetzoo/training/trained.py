@@ -15,7 +15,7 @@ from ..io import MANIFEST, RESTORE, check_manifest
 from ..labels import LabelSpec
 from ..registry import MODELS
 from .bundling import decisive, preprocess_of
-from .recipe import Recipe, load
+from .recipe import Recipe, recorded
 from .sections import build_component
 
 
@@ -33,7 +33,7 @@ def load_run(run: str | Path) -> ModelBundle:
         CheckpointError: The folder has no network, or its files are damaged.
     """
     folder = Path(run)
-    recipe = load(folder) if (folder / "recipe.json").is_file() else None
+    recipe = recorded(folder) if (folder / "recipe.json").is_file() else None
     if recipe is None and not (folder / "best").is_dir():
         found = "no such folder" if not folder.exists() else "neither recipe.json nor best in it"
         hint = "give a folder written by `unetzoo train` or a Trainer"
