@@ -132,7 +132,8 @@ def by_plan(data: Data, root: Path, minutes: float, seed: int) -> dict[str, Any]
 
 def by_hand(data: Data, root: Path, minutes: float, seed: int) -> dict[str, Any]:
     """Train the recipe by hand for as many epochs as fit into the time, measured over its second epoch."""
-    table = load(data.recipe, list(data.changes)).model_dump(exclude_none=True) if data.recipe else guide(data)
+    sets = [f"data.root={root / 'seen'}", *data.changes]
+    table = load(data.recipe, sets).model_dump(exclude_none=True) if data.recipe else guide(data)
     borders = {key: table["data"][key] for key in ("border_weights",) if key in table["data"]}
     table["data"] = {"name": "folder", "root": str(root / "seen"), **data.options, **borders}
     recipe = Recipe.model_validate(table)

@@ -38,13 +38,16 @@ def test_every_kind_is_in_every_part(tmp_path):
     assert sorted(parts["test-rare"] + parts["test-common"]) == sorted(parts["test"])
 
 
-@pytest.mark.parametrize("method", ["plan", "hand", "smp", "milesial"])
-def test_methods_are_scored_on_kept_images(tmp_path, monkeypatch, method):
+@pytest.mark.parametrize(
+    ("method", "recipe"),
+    [("plan", None), ("hand", None), ("hand", plans.DATA["cars"].recipe), ("smp", None), ("milesial", None)],
+)
+def test_methods_are_scored_on_kept_images(tmp_path, monkeypatch, method, recipe):
     monkeypatch.setattr(planning.machine, "SIDES", (16, 32))
     found = drawn(tmp_path / "source", 12)
     data = plans.Data(
         "source", lambda root: plans.ordered(found, 2, 2), lambda pair: plans._values(pair[1]) > 0,
-        ("background", "square"), "iou/square",
+        ("background", "square"), "iou/square", recipe, ("train.monitor=iou/square",),
     )  # fmt: skip
     plans.write(data, tmp_path / "source", tmp_path / "parts")
     row = plans.METHODS[method](data, tmp_path / "parts", 0.01, 0)
