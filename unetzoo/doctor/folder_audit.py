@@ -23,7 +23,7 @@ from .facts import Record
 from .findings import Findings
 from .manifest import inventory_of_manifest
 from .mask_value_checks import check_objects, check_undeclared, check_values
-from .pixel_checks import check_pixels, declared_pixels, propose_pixels
+from .pixel_checks import check_pixels, declared_pixels, propose_pixels, unusual
 from .probe import mode_of
 from .propose import as_objects, as_options, color_proposal, declaration, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
@@ -51,8 +51,9 @@ class FolderAudit:
     ) -> None:
         self.options = {**layout.options, **options}
         self.tree, self.dataset, self.splits, self.found = tree, dataset, splits, found
-        pixels = declared_pixels(self.options) or layout.pixels
-        self.layout = replace(layout, gray=layout.gray or self.options.get("channels") == 1, pixels=pixels)
+        channels = layout.pixels.channels if layout.pixels is not None else self.options.get("channels")
+        pixels = declared_pixels(self.options) or unusual(layout.pixels)
+        self.layout = replace(layout, gray=layout.gray or channels == 1, pixels=pixels)
         if dataset == "folder" and layout.options:
             found.add("other-folders", layout.about, f"a recipe needs {as_options(layout.options, 'data.')}")
         self.user_labels = layout.labels is None  # the dataset has no labels of its own: the user declares them

@@ -24,13 +24,18 @@ from .findings import Findings
 from .probe import digest, image_facts
 
 DECLARED = ("channels", "bands", "range", "channel_files")  # arguments of datasets
+_FAULTS = {"not an image of a supported format": "not-an-image", "no permission to read": "no-permission"}
 SAMPLED = 16  # images from which a range is proposed
 
 
 def declared_pixels(options: Mapping[str, Any]) -> Pixels | None:
     """The pixels declared by arguments of `folder` or `csv`; None for images of 8 bits in gray or RGB."""
     given = [options.get(name) for name in DECLARED]
-    pixels = Pixels(given[0], given[1], given[2], given[3] or ()) if any(given) else None
+    return unusual(Pixels(given[0], given[1], given[2], given[3] or ())) if any(given) else None
+
+
+def unusual(pixels: Pixels | None) -> Pixels | None:
+    """The declaration, or None if it is that of images of 8 bits in gray or RGB, which are checked as such."""
     return None if pixels is None or (pixels.converts_colors and pixels.range is None) else pixels
 
 
@@ -54,7 +59,7 @@ def read_pixel_facts(root: Path, file: str, pixels: Pixels) -> ImageFacts:
     except ImageTooLargeError as error:
         return _failed(facts, "pixel-bomb", str(error.found))
     except ImageDecodeError as error:
-        return _failed(facts, "truncated-image", str(error.found or error.what))
+        return _failed(facts, _FAULTS.get(error.what, "truncated-image"), str(error.found or error.what))
     facts.bits = 8  # as far as other checks are concerned
     facts.size = facts.stored = (values.shape[1], values.shape[0])
     image_facts(facts, Image.fromarray(np.ascontiguousarray(as_rgb(values.astype(np.float32)))))

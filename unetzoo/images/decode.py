@@ -80,7 +80,7 @@ def our_errors(subject: str) -> Iterator[None]:
         raise ImageDecodeError(
             "unreadable image",
             subject=subject,
-            found=f"{type(error).__name__}: {error}",
+            found=str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
             hint="the file is damaged or not an image; download or save it again",
         ) from error
 

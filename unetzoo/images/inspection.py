@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import ImageDecodeError, UnsupportedImageError
-from .decode import PathLike, bits_of, our_errors
+from .decode import PathLike, bits_of, open_image, our_errors
 from .pixels import Pixels
 from .reading import array_kind, channel_files
 from .tiff import is_tiff, read_pages
@@ -70,7 +70,7 @@ def kind_of(path: PathLike, *, volume: bool = False) -> Kind:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decoded here
-            image = Image.open(file)
+            image, _ = open_image(file, subject)
         channels = {"P": 3, "1": 1}.get(image.mode, len(image.getbands()))
         return Kind(channels, bits_of(image), image.mode == "F", (channels - 1,) if channels in (2, 4) else ())
 
