@@ -17,8 +17,10 @@ TWINS = {
     "carvana": "carvana",
     "isbi2012": "isbi2012",
     "eva-mask-depth": "composites",
+    "nuclei": "dsb2018",
 }
 SIZES = {
+    "nuclei": ["transform.train.crop=16"],
     "carvana": ["transform.size=[20, 30]"],
     "isbi2012": ["transform.train.crop=60", "transform.train.mirror=16"],
     "eva-mask-depth": ["data.size=32", "data.train.length=8", "data.val.length=4"],

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .repeat import RepeatedDataset
     from .stats import statistics
     from .transforms import Albumentations, BatchTransform
-    from .weights import with_border_weights
+    from .weights import with_border_weights, with_borders
 
 _LAZY = {
     "ANNOTATION_LAYOUTS": "annotation_layouts",
@@ -77,6 +77,7 @@ _LAZY = {
     "seeded_split": "base",
     "statistics": "stats",
     "with_border_weights": "weights",
+    "with_borders": "weights",
     "with_split": "annotations",
     "write_export": "compose",
 }
@@ -120,6 +121,7 @@ __all__ = [
     "seeded_split",
     "statistics",
     "with_border_weights",
+    "with_borders",
     "with_split",
     "write_export",
 ]

@@ -10,12 +10,14 @@ from . import functional
 from .confusion import SegmentationMetric
 from .depth import DepthMetric
 from .image import PSNRMetric, SSIMMetric
+from .instances import InstancesMetric
 from .rand import RandMetric
 from .surface import SurfaceMetric
 from .sweep import SweepMetric
 
 __all__ = [
     "DepthMetric",
+    "InstancesMetric",
     "PSNRMetric",
     "RandMetric",
     "SSIMMetric",

@@ -89,6 +89,7 @@ def _metrics() -> Iterator[Case]:
     yield Case("metric", "segmentation", {"labels": labels, "mode": "multilabel"}, name="segmentation(multilabel)")
     yield Case("metric", "sweep", {"num_classes": 1, "bins": 20}, task="binary")
     yield Case("metric", "surface", {"num_classes": 3})
+    yield Case("metric", "instances", {"num_classes": 3})
     yield Case("metric", "rand", {"num_classes": 1}, task="binary")
     yield Case("metric", "depth", task="depth")
     for name in ("ssim", "psnr"):
@@ -109,8 +110,10 @@ def _recipes() -> Iterator[Case]:
     yield Case("recipe", "eva-mask-depth", {**widths, "data.size": 32, "data.train.length": 4, "data.val.length": 4})
     for name, layout in (("isbi2012", "isbi2012"), ("helen", "helen"), ("celebamask-eyes-lips", "celebamask"),
                          ("unet-cityscapes", "cityscapes"), ("r2unet-cityscapes", "cityscapes"),
-                         ("ddunet-cityscapes", "cityscapes"), ("carvana", "carvana")):  # fmt: skip
-        size = {"transform.train.crop": 60} if name == "isbi2012" else {"transform.size": 16}
+                         ("ddunet-cityscapes", "cityscapes"), ("carvana", "carvana"),
+                         ("nuclei", "dsb2018")):  # fmt: skip
+        crops = {"isbi2012": 60, "nuclei": 16}
+        size = {"transform.train.crop": crops[name]} if name in crops else {"transform.size": 16}
         yield Case("recipe", name, _Twin(layout, 8, {**widths, **size}), name=name)
 
 

@@ -299,8 +299,10 @@ class Evaluator:
                     found=sorted(batch),
                     hint="remove the metric",
                 )
-            weighs = name == "depth" and "valid" in batch and "weight" in keywords(metric.update)
-            metric.update(logits, batch[name], **({"weight": batch["valid"]} if weighs else {}))
+            planes = {"weight": "valid"} if name == "depth" else {"instances": "instances"} if name == "mask" else {}
+            taken = keywords(metric.update)
+            given = {word: batch[plane] for word, plane in planes.items() if plane in batch and word in taken}
+            metric.update(logits, batch[name], **given)
 
     def _named(self, name: str, scores: Mapping[str, float]) -> dict[str, float]:
         return {score if name == "mask" else f"{name}/{score}": value for score, value in scores.items()}

@@ -62,11 +62,14 @@ class MetricGroup:
                 return getattr(metric, name)
         raise AttributeError(name)
 
-    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Add a batch, passing the weight to metrics that accept one."""
+    def update(
+        self, output: Tensor, target: Tensor, *, weight: Tensor | None = None, instances: Tensor | None = None
+    ) -> None:
+        """Add a batch, passing weight and instances to metrics that accept them."""
+        given = {name: plane for name, plane in (("weight", weight), ("instances", instances)) if plane is not None}
         for metric in self.metrics:
-            weighted = weight is not None and "weight" in keywords(metric.update)
-            metric.update(output, target, **({"weight": weight} if weighted else {}))
+            taken = keywords(metric.update)
+            metric.update(output, target, **{name: plane for name, plane in given.items() if name in taken})
 
     def compute(self) -> dict[str, float]:
         """Return the scores of all metrics."""

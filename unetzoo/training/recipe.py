@@ -5,6 +5,7 @@ Components are given by name; recipes contain no code, interpolation or inherita
     [model]      name and keywords of a model; start = a run folder, a saved network or a file: begin with its weights
     [data]       name and keywords of a dataset; [data.train] and [data.val] override it per split
                  border_weights = true, or {w0 = 10, sigma = 5}: the U-Net paper's map as each sample's weight
+                 borders = 1: a third class, the border between numbered objects that touch (`unetzoo.datasets`)
                  repeat = 8: an epoch visits every training image eight times, e.g. for eight crops
                  balance = "kinds": an epoch visits rare kinds of images more often (`unetzoo.datasets.kinds`)
                  cache = true, or a folder: keep decoded and resized samples on the disk (`unetzoo.datasets.cached`)

@@ -76,22 +76,25 @@ class Data(PerSplit):
 
     name: str
     border_weights: bool | BorderWeights = False
+    borders: int | None = Field(default=None, ge=1)
     cache: bool | str = False
     repeat: int = Field(default=1, ge=1)
     balance: Literal["kinds"] | None = None
 
     def build(self, split: str) -> Any:
-        """The dataset of one split, with border weights if the recipe has them.
+        """The dataset of one split, with a class of borders and with border weights if the recipe has them.
 
         Raises:
             PluginContractError: The name builds no dataset.
         """
         dataset = DATASETS.build(self.name, **self.of(split))
         check_built(DATASETS, self.name, dataset)
+        from ..datasets import with_border_weights, with_borders
+
+        if self.borders is not None:
+            dataset = with_borders(dataset, self.borders)
         if not self.border_weights:
             return dataset
-        from ..datasets import with_border_weights
-
         constants = self.border_weights if isinstance(self.border_weights, BorderWeights) else BorderWeights()
         return with_border_weights(dataset, **constants.model_dump())
 
