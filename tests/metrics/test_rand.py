@@ -8,16 +8,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.measure import label as skimage_label
-from skimage.metrics import adapted_rand_error
+from skimage.metrics import adapted_rand_error, variation_of_information
 from sklearn.metrics import rand_score
 
 from unetzoo import METRICS, LabelSpec
 from unetzoo.errors import ConfigError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
 from unetzoo.metrics import RandMetric
-from unetzoo.metrics.rand import objects, pairs_of
+from unetzoo.metrics.rand import objects, pairs_of, thinned
 
 CELLS = LabelSpec(("membrane", "cell"))
 
@@ -199,3 +199,58 @@ def test_the_default_device_does_not_matter():
     with torch.device("meta"):
         inside.update(logits, truth)
         assert inside.compute() == pytest.approx(plain.compute(), nan_ok=True)
+
+
+def published_information(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float]:
+    """V_info, split and merge score as published, from the joint distribution over true foreground pixels."""
+    joint = np.zeros((truth.max() + 1, predicted.max() + 1))
+    np.add.at(joint, (truth[truth > 0], predicted[truth > 0]), 1)
+    joint /= joint.sum()
+    true, guess = joint.sum(1), joint.sum(0)
+    entropies = [-sum(p * math.log(p) for p in part if p > 0) for part in (true, guess)]
+    mutual = sum(p * math.log(p / (true[i] * guess[j])) for (i, j), p in np.ndenumerate(joint) if p > 0)
+    return mutual / (0.5 * sum(entropies)), mutual / entropies[1], mutual / entropies[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**16), thin=st.booleans())
+def test_the_information_score_as_published_and_in_scikit_image(seed, thin):
+    predicted, truth = masks(seed)
+    true, guess = (skimage_label(mask, connectivity=1) for mask in (truth, predicted))
+    if thin:
+        guess = thinned(guess)
+    else:
+        guess[guess == 0] = guess.max() + 1 + np.arange((guess == 0).sum())
+    assume(all(len(np.unique(part[truth])) > 1 for part in (true, guess)))
+    scores = scored(predicted, truth, thin=thin)
+    expected = published_information(true, guess)
+    assert [scores[f"info_{name}"] for name in ("f", "split", "merge")] == pytest.approx(expected, rel=1e-9)
+    over, under = variation_of_information(true[truth], guess[truth])  # H(guess | true), H(true | guess), in bits
+    entropy = [-sum(p * math.log2(p) for p in np.unique(part[truth], return_counts=True)[1] / truth.sum())
+               for part in (true, guess)]  # fmt: skip
+    assert scores["info_f"] == pytest.approx((sum(entropy) - over - under) / sum(entropy), rel=1e-9)
+
+
+def test_thinned_boundaries_belong_to_the_nearest_object():
+    truth = np.ones((9, 21), bool)
+    truth[:, 10] = False
+    thick = truth.copy()
+    thick[:, 8:13] = False
+    assert max(scored(thick, truth)[name] for name in ("info_f", "rand_f")) < 1
+    scores = scored(thick, truth, thin=True)
+    assert scores["rand_f"] == scores["info_f"] == 1
+    assert scored(~truth & False, truth, thin=True)["rand_split"] == 0
+    one = np.ones((3, 3), bool)
+    assert math.isnan(scored(one, one)["info_f"]) and math.isnan(scored(one, one)["info_merge"])
+    with pytest.raises(ConfigError):
+        RandMetric(labels=CELLS, thin="yes")  # pyright: ignore
+
+
+def test_each_score_has_its_own_best_threshold():
+    truth = torch.ones(1, 1, 9, dtype=torch.long)
+    truth[..., 4] = 0
+    logits = torch.logit(torch.tensor([[[[0.9, 0.9, 0.9, 0.9, 0.4, 0.9, 0.9, 0.9, 0.9]]]]))
+    metric = RandMetric(labels=CELLS, thresholds=(0.3, 0.5))
+    metric.update(logits, truth)
+    scores = metric.compute()
+    assert scores["info_f"] == 1 and scores["info_threshold"] == 0.5
