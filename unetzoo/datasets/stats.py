@@ -105,7 +105,7 @@ def statistics(
     todo = pieces(chosen, PIECE)
     limits = None
     if getattr(getattr(dataset, "pixels", None), "range", None) == "percentile":
-        limits = _percentiles(dataset, todo, workers)
+        limits = percentile_range(dataset, todo, workers)
         dataset = copy.copy(dataset)
         dataset.pixels = replace(dataset.pixels, range=limits)
     total = Tally()
@@ -172,8 +172,15 @@ class _Histograms(NamedTuple):
         return histogram
 
 
-def _percentiles(dataset: Any, todo: Sequence[Sequence[int]], workers: int | None) -> Pairs:
-    """The 0.1 and 99.9 percentiles of each channel of the stored images."""
+def percentile_range(dataset: Any, todo: Sequence[Sequence[int]] | None = None, workers: int | None = 0) -> Pairs:
+    """The 0.1 and 99.9 percentiles of each channel of the stored images.
+
+    Args:
+        dataset: A dataset of files with declared pixels.
+        todo: Indices of samples, in groups. By default all.
+        workers: Number of worker processes; 0 for none, None for one per CPU.
+    """
+    todo = pieces(range(len(dataset)), PIECE) if todo is None else todo
     extent = Extent()
     for found in spread(_Extents(dataset), todo, workers):
         extent.merge(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ import torch
 from ..datasets import BatchTransform, RepeatedDataset, cached
 from ..datasets.base import SampleTransform
 from ..datasets.kinds import balanced
-from ..datasets.stats import CLIPPED, clipped
 from ..errors import ConfigError, DataError
 from ..io import write_json
 from ..labels import LabelSpec
@@ -37,6 +35,7 @@ from .metrics import by_head
 from .normalization import check_normalization
 from .optim import make_optimizer
 from .override_hints import with_doctor
+from .ranges import check_range, with_range
 from .recipe import Recipe, load
 from .schedule import Stage
 from .sections import Component, build_component
@@ -231,11 +230,11 @@ def train(
         ConfigError: The recipe is invalid, or the run folder holds another run.
         RunLockedError: Another process writes to the folder.
     """
-    recipe = load(source, sets, fast=fast)
+    recipe = with_range(load(source, sets, fast=fast))
     folder = run_folder(source, out, fast=fast, resume=resume)
     check_folder(folder, recipe, resume)
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
-    _check_range(train_data)
+    check_range(train_data)
     report = Report(recipe, val_data, _command(source, sets, out, fast=fast))
     resume = resume and bool(checkpoint.found(folder / "checkpoints"))
     taken: list[Transfer] = []
@@ -256,22 +255,6 @@ def train(
             shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
         raise with_doctor(error, recipe.data.of("train"), train_data) from error
     return Result(folder, report.scores, report.baseline)
-
-
-def _check_range(dataset: Any) -> None:
-    """Warn if the declared range of the images clips many values.
-
-    Raises:
-        DataError: It clips all of them.
-    """
-    dataset = dataset.dataset if isinstance(dataset, RepeatedDataset) else dataset
-    share = clipped(dataset)
-    hint = "`unetzoo stats` with range=percentile computes one"
-    if share > 0.99:
-        raise DataError("the range clips the images", subject=dataset.root, expected="values inside the range",
-                        found=f"{share:.1%} outside", hint=hint)  # fmt: skip
-    if share > CLIPPED:
-        warnings.warn(f"the range clips {share:.1%} of the values of the images; {hint}", stacklevel=3)
 
 
 def evaluate(
