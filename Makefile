@@ -17,7 +17,7 @@ demo: .venv/.run
 	$(BIN)/unetzoo train demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: .venv/.dev
-	$(BIN)/python $(SUITE) -n 2 --durations=25
+	$(BIN)/python $(SUITE) -n 2 --dist worksteal --durations=25
 
 test-latest: .venv-latest/.dev
 	.venv-latest/bin/python $(UNTESTED) -n 2

@@ -63,6 +63,9 @@ def tensors(output):
     return [output] if isinstance(output, torch.Tensor) else [t for part in output for t in tensors(part)]
 
 
+SOME = [pytest.param(name, marks=pytest.mark.slow if name in ("r2unet", "dualunet") else ()) for name in OURS]
+
+
 @pytest.fixture(params=OURS)
 def model_name(request):
     return request.param

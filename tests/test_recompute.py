@@ -6,7 +6,7 @@ import threading
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import OURS, image, tensors, tiny
+from conftest import OURS, SOME, image, tensors, tiny
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -222,6 +222,7 @@ def test_networks_have_no_argument_for_it(model_name):
     assert "lean" not in tiny(model_name).config
 
 
+@pytest.mark.parametrize("model_name", SOME)
 def test_compiled_networks_choose_by_themselves(model_name):
     torch.compiler.reset()
     net = tiny(model_name).train()

@@ -109,6 +109,7 @@ def test_onnx_runtime(example):
     assert (labels[0] == Predictor(run).segment(path).label_map).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_two_processes(example):
     _, text, out = example("two_processes", "--steps", "8")
     two, one = numbers(r"IoU ([\d.]+) from two processes, ([\d.]+) from one", text)
@@ -116,6 +117,7 @@ def test_two_processes(example):
     assert json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_resume_after_kill(example):
     _, text, out = example("resume_after_kill")
     assert "killed after 1 epoch" in text

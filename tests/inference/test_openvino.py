@@ -111,6 +111,7 @@ def test_files_predict_tiles_views_and_streams(street, tmp_path):
     assert (np.load(tmp_path / "out.npy") == Predictor(loaded).segment(image).label_map).mean() >= 0.9999
 
 
+@pytest.mark.slow
 def test_resized_images_and_a_depth_head(tmp_path):
     net, preprocess = knows("dualunet"), Preprocess((48, 64), {"mean": [0.5] * 6, "std": [0.2] * 6})
     made = unetzoo.export(net, tmp_path / "net.openvino", preprocess=preprocess)
@@ -258,6 +259,7 @@ def test_int8_that_changes_the_score_is_refused_layer_by_layer(cells):
     assert any(f"{layer} alone: " in error.found for layer in layers)
 
 
+@pytest.mark.slow
 def test_int8_with_the_ends_in_float(cells):
     net, images, _ = cells
     values = iter([1.0, 0.9, 0.999])

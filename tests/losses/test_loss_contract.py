@@ -200,9 +200,16 @@ def test_computes_in_fp32_under_autocast(case):
     assert torch.equal(inside, build(case)(output.float(), target))
 
 
+KINDS = list({(case[0], case[2], case[3]): case for case in CASES}.values())
+COMPILED = [  # one of each loss; the others are slow
+    pytest.param(case, marks=pytest.mark.slow if any(case[0] == before[0] for before in KINDS[:number]) else ())
+    for number, case in enumerate(KINDS)
+]
+
+
 # What torch 2.10 does itself when it compiles an autograd.Function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("case", {(c[0], c[2], c[3]): c for c in CASES}.values(), ids=ids)
+@pytest.mark.parametrize("case", COMPILED, ids=ids)
 def test_it_compiles_as_one_graph_in_which_a_wrong_label_gives_nan(case):
     """The compiled path is the one of accelerators: no look at the labels' values, NaN instead."""
     torch._dynamo.reset()

@@ -23,7 +23,7 @@ def test_in_the_interpreter():
     assert run("interpreted.py", TRITON_INTERPRET="1") == "equal\n"
 
 
-@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("architecture", ["80", pytest.param("90", marks=pytest.mark.slow)])
 def test_it_compiles_for_a_gpu_that_is_not_here(architecture, tmp_path):
     assert run("compiled.py", architecture, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)) == "compiled\n"
 

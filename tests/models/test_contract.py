@@ -5,7 +5,7 @@ import json
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import image, tensors, tiny
+from conftest import SOME, image, tensors, tiny
 from torch import nn
 
 import unetzoo
@@ -190,6 +190,7 @@ def test_from_pretrained_loads_smps_networks(tmp_path):
     assert torch.equal(net(x), again(x))
 
 
+@pytest.mark.parametrize("model_name", SOME)
 def test_compiles_in_one_graph(model_name):
     net = tiny(model_name, classes=2).eval()
     torch.compiler.reset()  # the networks before this one count towards the limit of recompilations
