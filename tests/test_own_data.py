@@ -1,5 +1,6 @@
 """Each row of the table "what you have, and what you write" reads data of that very format."""
 
+import io
 import json
 import re
 import sys
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from rich.console import Console
 
 import unetzoo
+from unetzoo.doctor import audit
 from unetzoo.training.recipe import load
 from unetzoo.twins import write
 
@@ -161,6 +164,12 @@ def plugin(monkeypatch):
     return register
 
 
+def shown(report):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report)
+    return console.file.getvalue()
+
+
 def test_each_row_has_a_writer():
     assert len(ROWS) == len(WRITERS) > 20
 
@@ -192,3 +201,5 @@ def test_the_documented_table_reads_such_data(have, plugin, tmp_path):
         '[loss]\nce = 1.0\n[metrics.mask]\nname = "segmentation"\n'
     )
     assert len(load(recipe).data.build("val")) == len(val)
+    report = audit(root)
+    assert report.dataset == table["name"] and 'name = "' in shown(report)

@@ -140,11 +140,14 @@ def likely_folder(tree: Tree) -> FileLayout | None:
 def _folder_layouts(tree: Tree) -> Iterator[FileLayout]:
     """`folder` with each pair of usual folder names in the tree, and the most frequent ending of mask names.
 
-    Also with one file per channel, if images are numbered like that.
+    If no folder has a usual name of masks, the only other one is taken for it. Images that are numbered like channels
+    are also tried as one file per channel.
     """
     names = tree.folders()
     for images in (name for name in IMAGE_FOLDERS if name in names):
-        for masks in (name for name in MASK_FOLDERS if name in names):
+        others = [name for name in names if name not in IMAGE_FOLDERS]
+        usual = [name for name in MASK_FOLDERS if name in names]
+        for masks in usual or (others if len(others) == 1 else ()):
             endings: Counter[str] = Counter()
             channels = 1
             for plain in Folder.layouts_for(images=images, masks=masks):
