@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 
 from unetzoo import cli
 from unetzoo.cli.console import ORDER
+from unetzoo.inference.files import DEFAULT_PRODUCTS
 
 FAST = [
     "--set",
@@ -297,3 +299,8 @@ def test_bad_data_ends_with_code_3(tmp_path):
     draw_folder(tmp_path / "cells")
     wrong = ["--set", "data.root=cells", "--set", "data.ids=[0, 1]", "--quiet"]
     assert "255" in unetzoo("train", "cells.toml", *wrong, cwd=tmp_path, code=3)
+
+
+def test_help_of_predict_shows_the_default_outputs():
+    option = get_type_hints(cli.predict.predict, include_extras=True)["write"].__metadata__[0]
+    assert option.show_default == ",".join(DEFAULT_PRODUCTS)

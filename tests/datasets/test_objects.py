@@ -291,6 +291,22 @@ class TestDoctor:
     def classes(rng):
         return np.repeat(np.repeat(rng.integers(0, 12, (15, 20)), 4, 0), 4, 1)
 
+    def test_as_many_in_each_image_may_be_classes_or_objects(self, tmp_path):
+        def nine(rng):
+            numbers = np.zeros((60, 80), int)
+            for index in range(9):
+                top, left = rng.integers(0, 8, 2) + np.multiply(20, divmod(index, 3))
+                numbers[top : top + 8, left : left + 8] = index + 1
+            return numbers
+
+        save = lambda path, n: Image.fromarray(n.astype(np.uint8)).save(path)  # noqa: E731
+        report = audit(self.write(tmp_path / "nine", nine, save, ".png"))
+        (found,) = (finding for finding in report.findings if finding.code == "undeclared-labels")
+        assert report.proposal == {"classes": 10} and "instances = true" in found.cases[0].detail
+        report = audit(self.write(tmp_path / "classes", self.classes, save, ".png"))
+        (found,) = (finding for finding in report.findings if finding.code == "undeclared-labels")
+        assert "instances" not in found.cases[0].detail
+
     @pytest.mark.parametrize(
         ("save", "suffix"),
         [

@@ -25,7 +25,7 @@ from .manifest import inventory_of_manifest
 from .mask_value_checks import check_objects, check_undeclared, check_values
 from .pixel_checks import check_pixels, declared_pixels, propose_pixels, unusual
 from .probe import mode_of
-from .propose import as_objects, as_options, color_proposal, declaration, proposal
+from .propose import as_objects, as_options, color_proposal, declaration, one_piece_each, proposal
 from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
@@ -209,6 +209,8 @@ class FolderAudit:
         kind = "colors" if values is not None else "values"
         more = f", … ({len(shown)} {kind})" if len(shown) > 12 else ""
         held = f"{kind} {', '.join(shown[:12])}{more}" if shown else "none is readable"
+        if self.proposed.get("classes") and one_piece_each(masks):
+            held += "; if each value is one object, declare instances = true in place of classes"
         self.found.add("undeclared-labels", "masks", held)
 
     def _divide(self, inventory: Inventory, records: Sequence[Record]) -> dict[str, str]:

@@ -63,15 +63,19 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     return {"classes": len(classes), "ids": classes, **ignored}
 
 
-def _are_objects(masks: Sequence[MaskFacts]) -> bool:
-    """Whether values are numbers of objects: in most masks 1, 2, 3, …, each in one piece, and not as many in each."""
-    shown = [{value for value in mask.counts if value > 0} for mask in masks if any(mask.counts)]
+def one_piece_each(masks: Sequence[MaskFacts]) -> bool:
+    """Whether the values of most masks are 1, 2, 3, …, each in one piece, as numbers of objects are."""
     judged = [(mask, len(mask.counts.keys() - {0})) for mask in masks if mask.pieces]
-    if not judged or 2 * len(judged) < len(shown):
+    if not judged or 2 * len(judged) < sum(any(mask.counts) for mask in masks):
         return False
     objects = [count for mask, count in judged if max(max(mask.counts), mask.pieces) <= 1.1 * count + 1]
-    various = len({len(values) for values in shown}) > min(2, len(shown) - 1)
-    return len(objects) >= 0.8 * len(judged) and various and max(objects) >= _LEAST_OBJECTS
+    return len(objects) >= 0.8 * len(judged) and max(objects) >= _LEAST_OBJECTS
+
+
+def _are_objects(masks: Sequence[MaskFacts]) -> bool:
+    """Whether values are numbers of objects: each in one piece, and not as many in each mask as those of classes."""
+    shown = [{value for value in mask.counts if value > 0} for mask in masks if any(mask.counts)]
+    return one_piece_each(masks) and len({len(values) for values in shown}) > min(2, len(shown) - 1)
 
 
 def as_objects(counts: Mapping[int, int], labels: LabelSpec | None) -> dict[int, int]:
