@@ -478,7 +478,7 @@ def test_label_studio_chooses_an_annotation(image):
 
 def test_label_studio_faults(image):
     for results, reason in (
-        ([("polygon", "", {"points": percent(BOX)})], "label"), ([("polygon", "a", {"points": [[1, 2]]})], "1 points"),
+        ([("polygon", "", {"points": percent(BOX)})], "label"), ([("polygon", "a", {"points": [[1, 2]]})], "1 point"),
         ([("brush", "a", {"rle": [300]})], "bytes"), ([("ellipse", "a", {"x": 1})], "y"),
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:

@@ -229,7 +229,7 @@ def polygon(values: object) -> np.ndarray:
     except (ValueError, TypeError, OverflowError):
         raise ValueError("a polygon that is no list of pairs of numbers") from None
     if len(points) < 3:
-        raise ValueError(f"a polygon of fewer than three points: {len(points)}")
+        raise ValueError(f"a polygon of {len(points)} point{'s' * (len(points) != 1)}")
     if not (np.abs(points) <= FARTHEST).all():  # also NaN
         raise ValueError("a polygon with coordinates that are not finite or far outside any image")
     return points
