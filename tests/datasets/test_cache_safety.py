@@ -269,13 +269,25 @@ def test_workers_of_a_killed_builder_let_the_next_one_go_on(tmp_path, pairs, for
 
 
 class Dies(All):
+    """Kills the worker that loads the third sample, or any sample."""
+
+    first = 0
+
     def load(self, index):
+        if index < self.first:
+            return super().load(index)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_that_dies(tmp_path):
-    with pytest.raises(CacheError, match=r"a process that builds the cache died.*fewer workers"):
-        cached(Dies(), folder=tmp_path, workers=2, progress=False)
+@pytest.mark.parametrize("writing", [False, True])
+def test_a_worker_that_dies(tmp_path, monkeypatch, writing):
+    data = Dies()
+    if writing:  # the signal arrives while a sample is written
+        data.first = 2
+        monkeypatch.setattr(np.lib.format, "write_array", lambda *args, **more: time.sleep(60))
+    with pytest.raises(CacheError) as raised:
+        cached(data, folder=tmp_path, workers=2, progress=False)
+    assert "fewer workers" in raised.value.hint and "died" in str(raised.value)
     assert not caches(tmp_path) and not debris(tmp_path)
 
 

@@ -193,8 +193,12 @@ def _build(
             elif not faults:
                 yield found
 
-    with contextlib.closing(_each(samples, workers, draft)) as made:
-        cachefile.write(draft, key, valid(made))
+    try:
+        with contextlib.closing(_each(samples, workers)) as made:
+            cachefile.write(draft, key, valid(made))
+    except RuntimeError as error:  # torch raises it from a signal handler, wherever this process happens to be
+        raise CacheError("a process that builds the cache died", subject=draft, found=str(error),
+                         hint="if memory ran out, use fewer workers") from error  # fmt: skip
     if len(faults) == 1 or (faults and isinstance(faults[-1], CacheError)):
         raise faults[-1]
     if faults:
@@ -202,7 +206,7 @@ def _build(
                         hint="correct the named files")  # fmt: skip
 
 
-def _each(samples: _Samples, workers: int, draft: Path) -> Generator[Packed | UnetzooError]:
+def _each(samples: _Samples, workers: int) -> Generator[Packed | UnetzooError]:
     if not workers:
         yield from (samples[index] for index in range(len(samples)))
         return
@@ -221,11 +225,7 @@ def _each(samples: _Samples, workers: int, draft: Path) -> Generator[Packed | Un
             prefetch_factor=4,
         )
         iterator = iter(loader)
-    try:
-        yield from iterator
-    except RuntimeError as error:
-        raise CacheError("a process that builds the cache died", subject=draft, found=str(error),
-                         hint="if memory ran out, use fewer workers") from error  # fmt: skip
+    yield from iterator
 
 
 def _unchanged(found: Packed | UnetzooError) -> Packed | UnetzooError:
