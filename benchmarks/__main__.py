@@ -20,7 +20,8 @@ from rich.table import Table
 from . import harness
 
 SHARED = set(
-    "__main__ atlas ceilings counts encoders figures floors goals harness peers plans report seeds structure".split()
+    "__main__ atlas ceilings counts encoders figures floors goals harness peers plans report seeds ship "
+    "structure".split()
 )
 NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
 

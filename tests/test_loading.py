@@ -6,7 +6,8 @@ import torch
 
 import unetzoo
 from unetzoo.bundle import ModelBundle
-from unetzoo.errors import CheckpointError, ConfigError
+from unetzoo.errors import CheckpointError, ConfigError, InputShapeError
+from unetzoo.models.transfer import start_from
 
 
 @pytest.fixture
@@ -70,3 +71,43 @@ def test_a_path_that_is_neither_a_folder_nor_a_repository(load, path):
     with pytest.raises(CheckpointError) as caught:
         load(path)
     assert caught.value.subject == path and "path" in caught.value.hint
+
+
+def disks():
+    """A drawn fluorescence image with three nuclei, (H, W, 3)."""
+    rows, columns = np.mgrid[:96, :128]
+    inside = [(rows - y) ** 2 + (columns - x) ** 2 < 81 for y, x in ((24, 30), (60, 70), (70, 110))]
+    return np.repeat(np.where(np.any(inside, 0), 150, 10).astype(np.uint8)[..., None], 3, -1), np.any(inside, 0)
+
+
+def test_shipped_weights_find_nuclei():
+    image, inside = disks()
+    found = unetzoo.load("nuclei").predict(image).label_map > 0
+    assert (found & inside).sum() > 0.8 * (found | inside).sum()
+    assert unetzoo.load("unetzoo:nuclei").name == "nuclei" and "nuclei" in unetzoo.WEIGHTS.names()
+
+
+def test_shipped_weights_refuse_other_channels():
+    with pytest.raises(InputShapeError) as caught:
+        unetzoo.load("nuclei").predict(np.zeros((32, 32, 5), np.uint8))
+    assert caught.value.hint
+
+
+def test_a_misspelled_name_of_weights():
+    with pytest.raises(CheckpointError) as caught:
+        unetzoo.load("nucleii")
+    assert "'nuclei'" in caught.value.hint
+
+
+def test_a_network_starts_from_shipped_weights():
+    net = unetzoo.build("bnunet", classes=5, in_channels=1, encoder_channels=(24, 48, 96, 128, 160))
+    taken = start_from(net, "nuclei")
+    assert len(taken.taken) > 90 and set(taken.new) == {"segmentation_head.0.weight", "segmentation_head.0.bias"}
+
+
+def test_a_folder_with_a_network_comes_before_shipped_weights_of_its_name(net, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nuclei").mkdir()
+    assert unetzoo.load("nuclei").labels is not None  # an ordinary folder, e.g. of images
+    net.save_pretrained(tmp_path / "nuclei")
+    assert unetzoo.load("nuclei").labels is None

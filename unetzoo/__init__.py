@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._version import __version__
-from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, build, list_models
+from .registry import DATASETS, ENCODERS, LOSSES, METRICS, MODELS, RECIPES, WEIGHTS, build, list_models
 
 if TYPE_CHECKING:
     from . import datasets, doctor, drawing, inference, losses, metrics, models, planning, testing, training, twins
@@ -55,6 +55,7 @@ __all__ = [
     "METRICS",
     "MODELS",
     "RECIPES",
+    "WEIGHTS",
     "LabelSpec",
     "Predictor",
     "Preprocess",

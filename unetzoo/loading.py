@@ -1,4 +1,4 @@
-"""`unetzoo.load`: open a run folder, a saved network or an exported file for prediction."""
+"""`unetzoo.load`: open shipped weights, a run folder, a saved network or an exported file for prediction."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bundle import ModelBundle
-from .errors import CheckpointError
+from .errors import CheckpointError, did_you_mean
 from .inference.artifact import SUFFIXES, Artifact, load_artifact
 from .inference.predictor import Predictor
 from .models.weights import from_pretrained
+from .registry import WEIGHTS
 from .training.trained import load_run
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .inference.results import SegmentationResult
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+FOREIGN = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 class LoadedModel(ModelBundle):
@@ -44,12 +45,13 @@ class LoadedModel(ModelBundle):
 
 
 def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
-    """Open a run folder, a saved network or an exported artifact.
+    """Open shipped weights, a run folder, a saved network or an exported artifact.
 
     Args:
-        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`, or an `.onnx` or `.pt2` file or
-            `.openvino` folder written by `unetzoo.export`. (Opening a `.pt2` file may execute code: only open files
-            that you trust.)
+        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`; an `.onnx` or `.pt2` file or
+            `.openvino` folder written by `unetzoo.export`; or the name of weights that this package or a plugin ships
+            (`unetzoo.WEIGHTS.names()`), unless a folder of that name holds a network. (Opening a `.pt2` file may
+            execute code: only open files that you trust.)
 
     Returns:
         A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict(image)`; or an
@@ -60,6 +62,8 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
 
     Examples:
         >>> import tempfile, unetzoo
+        >>> unetzoo.load("nuclei").labels.names
+        ('background', 'nucleus', 'border')
         >>> net = unetzoo.build("bnunet", classes=3, encoder_channels=(4, 8, 16))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = net.save_pretrained(folder)
@@ -73,10 +77,14 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
         return LoadedModel(*load_run(place))
     if (place / "config.json").is_file():
         return LoadedModel(*ModelBundle.of(from_pretrained(place)))
+    if is_shipped(path):
+        bundle = ModelBundle.of(from_pretrained(WEIGHTS.get(str(path))))
+        return LoadedModel(*bundle._replace(name=str(path).rpartition(":")[2]))
     raise CheckpointError(
         "nothing to load",
         subject=path,
-        expected=f"a run folder, a folder that save_pretrained wrote, or an export ({', '.join(SUFFIXES.values())})",
+        expected="the name of weights, a run folder, a folder that save_pretrained wrote, or an export "
+        f"({', '.join(SUFFIXES.values())})",
         found=_described(place),
         hint=_hint(place),
     )
@@ -86,6 +94,11 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
     """Whether a path is named like an exported file."""
     place = Path(path)
     return place.suffix in SUFFIXES.values() and place.is_dir() <= (place.suffix == SUFFIXES["openvino"])
+
+
+def is_shipped(name: str | os.PathLike[str]) -> bool:
+    """Whether this is the name of weights that this package or a plugin ships, also as `distribution:name`."""
+    return str(name).rpartition(":")[2] in WEIGHTS.entries()
 
 
 def _described(place: Path) -> str:
@@ -99,10 +112,11 @@ def _described(place: Path) -> str:
 
 
 def _hint(place: Path) -> str:
-    if place.suffix.lower() in WEIGHTS:
+    if place.suffix.lower() in FOREIGN:
         return f'other authors\' weights: unetzoo.from_foreign("{place}")'
     if place.is_dir() and (place / "checkpoints").is_dir():
         return "the first epoch of this run has not ended: go on with `unetzoo train … --resume`"
     if not place.exists():
-        return "check the path; for a hub repository use unetzoo.from_pretrained"
+        shipped = did_you_mean(str(place), WEIGHTS.names(), "shipped network")
+        return f"check the path, or {shipped}; for a hub repository use unetzoo.from_pretrained"
     return "give one of these"

@@ -29,7 +29,8 @@ API = 1
 BUILTIN = "unetzoo"
 ENV_VAR = "UNETZOO_PLUGINS"
 GROUPS = tuple(
-    f"unetzoo.{kind}" for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes", "callbacks")
+    f"unetzoo.{kind}"
+    for kind in ("models", "encoders", "datasets", "losses", "metrics", "recipes", "callbacks", "weights")
 )
 API_GROUP, CHECKS_GROUP = "unetzoo.api", "unetzoo.checks"
 FIRST_PARTY = {  # what our own plugins add, to name them where they are not installed

@@ -75,7 +75,8 @@ class Registry:
     Args:
         kind: Kind of the objects, in the singular ("model").
         group: The entry-point group.
-        callable_values: Whether values are called to build the object (the value of a recipe is a path or TOML text).
+        callable_values: Whether values are called to build the object. The value of a recipe is a path or TOML text,
+            and that of weights the folder of a saved network.
     """
 
     def __init__(self, kind: str, group: str, *, callable_values: bool = True) -> None:
@@ -146,7 +147,8 @@ class Registry:
             UnknownNameError: Unknown name.
             DuplicateNameError: Two plugins add the name.
             PluginLoadError: The import failed.
-            PluginContractError: The target is not callable with explicit keywords (of a recipe: no path or text).
+            PluginContractError: The target is not callable with explicit keywords (of a recipe or weights: no path or
+                text).
         """
         return self._load(self.entry(name))
 
@@ -233,7 +235,7 @@ class Registry:
         """Check the target of a name.
 
         Raises:
-            PluginContractError: It cannot be called with keywords only (of a recipe: no path or text).
+            PluginContractError: It cannot be called with keywords only (of a recipe or weights: no path or text).
         """
         if not self.callable_values:
             if not isinstance(value, str | os.PathLike):
@@ -289,7 +291,11 @@ LOSSES = Registry("loss", "unetzoo.losses")
 METRICS = Registry("metric", "unetzoo.metrics")
 RECIPES = Registry("recipe", "unetzoo.recipes", callable_values=False)
 CALLBACKS = Registry("callback", "unetzoo.callbacks")
-REGISTRIES = {r.group.partition(".")[2]: r for r in (MODELS, ENCODERS, DATASETS, LOSSES, METRICS, RECIPES, CALLBACKS)}
+WEIGHTS = Registry("weights", "unetzoo.weights", callable_values=False)
+REGISTRIES = {
+    registry.group.partition(".")[2]: registry
+    for registry in (MODELS, ENCODERS, DATASETS, LOSSES, METRICS, RECIPES, CALLBACKS, WEIGHTS)
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:

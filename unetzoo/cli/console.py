@@ -45,6 +45,9 @@ PER_CLASS = "one number, or CLASS=NUMBER; may be repeated"
 NUMBERS = "[CLASS=]NUMBER"
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Network = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, a saved network, or the name of shipped weights.")
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model; see `unetzoo list`.")]
 Sets = Annotated[
     list[str] | None,

@@ -9,13 +9,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from ..errors import ConfigError
-from .console import Run, Thresholds, app, out
-from .predict import threshold_of
+from .console import Network, Thresholds, app, out
+from .predict import network_of, threshold_of
 
 
 @app.command(epilog="Example: unetzoo export runs/cells --to onnx --size 512x512")
 def export(
-    run: Run,
+    run: Network,
     to: Annotated[
         str | None,
         typer.Option(
@@ -25,7 +25,11 @@ def export(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="File to write. Default: RUN/MODEL.onnx, .openvino or .pt2."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File to write. Default: MODEL.onnx, .openvino or .pt2, in the run folder.",
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Fixed height and width of images. Default: any.")
@@ -51,10 +55,14 @@ def export(
     """Export preprocessing, network and thresholds as one file that runs without unetzoo."""
     from ..inference import export as write
     from ..inference.artifact import SUFFIXES
-    from ..training import calibration_of, load_run
+    from ..training import calibration_of
 
-    trained = load_run(run)
-    path = file or run / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
+    trained = network_of(run)
+    path = (
+        file
+        or (run if run.is_dir() else Path())
+        / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
+    )
     options = {"size": _size(size), "threshold": threshold_of(threshold), "dtype": dtype, "verify": verify}
     calibration = calibration_of(run) if int8 else None
     made = write(trained, path, to=cast(Any, to), precision=cast(Any, precision), int8=calibration, **options)

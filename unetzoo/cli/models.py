@@ -25,7 +25,7 @@ def list_names(
     kind: Annotated[str, typer.Option(metavar="KIND", help=f"One of {', '.join(REGISTRIES)}. Default: all.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """List models, encoders, datasets, losses, metrics and recipes, without importing them."""
+    """List models, encoders, datasets, losses, metrics, recipes and weights, without importing them."""
     if kind and kind not in REGISTRIES:
         raise ConfigError("unknown kind", found=kind, hint="choose from: " + ", ".join(REGISTRIES))
     names = {k: registry.names(pattern) for k, registry in REGISTRIES.items() if kind in ("", k)}

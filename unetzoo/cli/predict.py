@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, did_you_mean
+from ..registry import WEIGHTS
 from ..wording import pluralize
 from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Precision, Quiet, Thresholds, app, complain, err, out
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: unetzoo predict runs/cells images masks --write mask,overlay")
 def predict(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, or an exported file (.onnx, .openvino, .pt2).")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, the name of shipped weights, or an exported file (.onnx, .openvino, .pt2).",
+        ),
     ],
     images: Annotated[
         str,
@@ -78,13 +83,12 @@ def predict(
     from ..inference import Cleaning, Predictor, load_artifact
     from ..inference.results import DEFAULT_PRODUCTS
     from ..loading import is_artifact
-    from ..training import load_run
 
     on_cpu = engine != "torch" or is_artifact(run)
     if on_cpu and device not in ("auto", "cpu"):
         raise ConfigError("exported files and other engines run on the CPU", found=f"--device {device}")
     predictor = Predictor(
-        load_artifact(run) if is_artifact(run) else on_device(load_run(run), "cpu" if on_cpu else device),
+        load_artifact(run) if is_artifact(run) else network_of(run, "cpu" if on_cpu else device),
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
@@ -134,8 +138,24 @@ def usable_device(device: str) -> torch.device:
         raise ConfigError("unusable device", subject=device, found=found, hint="--device cpu") from error
 
 
-def on_device(trained: ModelBundle, device: str) -> ModelBundle:
-    """A run's network on a device; see `usable_device`."""
+def network_of(run: Path, device: str = "cpu") -> ModelBundle:
+    """The network of a run, of a saved network's folder or of shipped weights, on a device; see `usable_device`.
+
+    Raises:
+        ConfigError: No such folder or shipped weights, or an exported file.
+        CheckpointError: The folder has no network, or its files are damaged.
+    """
+    from ..bundle import ModelBundle
+    from ..loading import is_shipped, load
+
+    if not run.exists() and not is_shipped(run):
+        shipped = did_you_mean(str(run), WEIGHTS.names(), "shipped network")
+        raise ConfigError("no such run", subject=run, expected="a run folder, a saved network, or shipped weights",
+                          hint=f"check the path, or {shipped}")  # fmt: skip
+    trained = load(run)
+    if not isinstance(trained, ModelBundle):
+        raise ConfigError("an exported file in place of a network", subject=run,
+                          hint="give the run folder; exported files work with predict")  # fmt: skip
     return trained._replace(model=trained.model.to(usable_device(device)))
 
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .console import TTA, Blend, Device, Precision, Quiet, Run, Thresholds, app, out
-from .predict import on_device, threshold_of
+from .console import TTA, Blend, Device, Network, Precision, Quiet, Thresholds, app, out
+from .predict import network_of, threshold_of
 
 
 @app.command(epilog="Example: unetzoo stream runs/cells slide.tif classes.tif --memory 2GB")
 def stream(
-    run: Run,
+    run: Network,
     source: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="A tiled .tif, or a .npy array of shape (H, W) or (H, W, C).")
     ],
@@ -38,10 +38,9 @@ def stream(
 ) -> None:
     """Predict one large image, up to gigapixels, from disk to disk in bounded memory."""
     from ..inference import predict_to
-    from ..training import load_run
 
     streamed = predict_to(
-        on_device(load_run(run), device),
+        network_of(run, device),
         source,
         target,
         depth=depth,

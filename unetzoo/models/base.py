@@ -28,7 +28,7 @@ from ..errors import (
     UnknownNameError,
     did_you_mean,
 )
-from ..io import check_manifest
+from ..io import check_manifest, write_bytes
 from ..modules import unshared
 from ..registry import MODELS, check_keywords
 from .blocks import Encoder, he_normal_
@@ -278,9 +278,10 @@ class SegmentationModel(SMPModel):
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(unshared(self.state_dict()), save_directory / WEIGHTS, metadata={"format": "pt"})
+        # not save_file, which lets only the owner read the file
+        write_bytes(save_directory / WEIGHTS, save(unshared(self.state_dict()), metadata={"format": "pt"}))
 
     @classmethod
     def _from_pretrained(

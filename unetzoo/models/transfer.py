@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, CheckpointMismatchError, ConfigError
+from ..registry import WEIGHTS
 from .states import check_finite, read_state
 
-WEIGHTS = "model.safetensors"
+FILE = "model.safetensors"
 MISSING = "not in the source"
 SHOWN = 8
 COUNTER = "num_batches_tracked"  # of batch norm; some files lack it
@@ -67,7 +68,8 @@ def start_from(
 
     Args:
         net: The network; it is modified only if the weights fit.
-        source: A run folder, a saved network, a `.safetensors` or PyTorch file, a state dict, or a module.
+        source: A run folder, a saved network, a `.safetensors` or PyTorch file, a state dict, a module, or the name of
+            shipped weights.
         key: Which of several sets of weights in a checkpoint to take, e.g. "ema".
         least: Share of the encoder's tensors that must be found.
 
@@ -98,14 +100,16 @@ def _file(source: Any) -> Any:
     if source == "":
         raise ConfigError("no weights to start from", expected="a run, a saved network or a file",
                           found="an empty path", hint="leave start out")  # fmt: skip
+    if isinstance(source, str) and not Path(source).exists() and source.rpartition(":")[2] in WEIGHTS.entries():
+        source = WEIGHTS.get(source)
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return source
     folder = Path(source)
-    for file in (folder / "best" / WEIGHTS, folder / WEIGHTS):
+    for file in (folder / "best" / FILE, folder / FILE):
         if file.is_file():
             return file
     raise CheckpointError(
-        "no weights in the folder", subject=source, expected=f"best/{WEIGHTS} or {WEIGHTS}",
+        "no weights in the folder", subject=source, expected=f"best/{FILE} or {FILE}",
         found=_some(sorted(entry.name for entry in folder.iterdir())) or "an empty folder",
         hint="give a run folder or a saved network",
     )  # fmt: skip

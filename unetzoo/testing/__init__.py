@@ -21,6 +21,7 @@ from .api import (
     check_metric,
     check_model,
     check_recipe,
+    check_weights,
     parametrize_with_checks,
 )
 from .case import Case
@@ -41,6 +42,7 @@ __all__ = [
     "check_metric",
     "check_model",
     "check_recipe",
+    "check_weights",
     "checks",
     "parametrize_with_checks",
     "run",

@@ -73,6 +73,11 @@ def check_recipe(target: Any, options: Options | None = None, **more: Any) -> li
     return _check(Case("recipe", target, options, **more))
 
 
+def check_weights(target: Any, options: Options | None = None, **more: Any) -> list[Result]:
+    """Run every check of shipped weights; `target` is the folder of a saved network, or the name of the weights."""
+    return _check(Case("weights", target, options, **more))
+
+
 def parametrize_with_checks(cases: Iterable[Case]) -> Any:
     """Decorator for a pytest function of `case` and `check`: one test per case and applicable check.
 

@@ -10,7 +10,7 @@ import torch
 from packaging.version import Version
 
 from ..labels import LabelSpec
-from ..registry import ENCODERS, MODELS, keywords
+from ..registry import ENCODERS, MODELS, WEIGHTS, keywords
 from .case import Case
 
 SIZES = {"smp-dpt": 224, "smp-pan": 128}
@@ -49,7 +49,7 @@ SMP_FAULTS: dict[tuple[str, str | None], dict[str, str]] = {
 
 def cases() -> list[Case]:
     """Cases with small settings for every built-in."""
-    return [*_models(), *_encoders(), *_losses(), *_metrics(), *_datasets(), *_recipes(), *_callbacks()]
+    return [*_models(), *_encoders(), *_losses(), *_metrics(), *_datasets(), *_recipes(), *_callbacks(), *_weights()]
 
 
 def _models() -> Iterator[Case]:
@@ -102,6 +102,10 @@ def _datasets() -> Iterator[Case]:
                           ("cityscapes", 5), ("carvana", 5), ("camvid", 5), ("dsb2018", 5), ("nnunet", 5)):  # fmt: skip
         options = _Twin(layout, count)
         yield Case("dataset", options.dataset, options, name=options.dataset)
+
+
+def _weights() -> Iterator[Case]:
+    return (Case("weights", name, name=name) for name in WEIGHTS.names() if WEIGHTS.entry(name).builtin)
 
 
 def _recipes() -> Iterator[Case]:

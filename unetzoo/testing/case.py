@@ -24,8 +24,8 @@ class Case:
     """One object of a plugin, with the settings to check it under.
 
     Args:
-        kind: "model", "encoder", "loss", "metric", "dataset", "recipe" or "callback".
-        target: The class or function (for a recipe: its path or text), or its registry name.
+        kind: "model", "encoder", "loss", "metric", "dataset", "recipe", "callback" or "weights".
+        target: The class or function (for a recipe: its path or text, for weights: their folder), or its registry name.
         options: Keywords to build it with; keep networks small so that checks are fast. For a recipe, settings such as
             `{"train.batch_size": 2}`. Can also be a function that is called with an empty folder, writes the files it
             needs there, and returns the keywords.

@@ -50,7 +50,7 @@ def _importable(case: Case) -> bool:
     return case.entry is not None
 
 
-@check(*BUILT, "recipe", applies=_importable, independent=True)
+@check(*BUILT, "recipe", "weights", applies=_importable, independent=True)
 def importable(case: Case) -> None:
     """A name must work in a fresh process: in data workers, on another machine, after a restart."""
     found = _probe(case)
@@ -59,7 +59,7 @@ def importable(case: Case) -> None:
     require(found.fault is None, "an import that succeeds in a fresh process", found.fault)
 
 
-@check(*BUILT, "recipe", applies=_importable, independent=True)
+@check(*BUILT, "recipe", "weights", applies=_importable, independent=True)
 def import_time(case: Case) -> None:
     """Every user waits for the import, and so does every data worker."""
     found = _probe(case)
@@ -68,14 +68,14 @@ def import_time(case: Case) -> None:
     require(found.seconds <= limit, expected, f"{found.seconds:.1f} s")
 
 
-@check(*BUILT, "recipe", applies=_importable, independent=True)
+@check(*BUILT, "recipe", "weights", applies=_importable, independent=True)
 def import_silent(case: Case) -> None:
     """Stdout belongs to the application: one printed line breaks `unetzoo … --json | jq`."""
     found = _probe(case).printed
     require(not found, "nothing printed at import", repr(found[:200]))
 
 
-@check(*BUILT, "recipe", applies=_importable, independent=True)
+@check(*BUILT, "recipe", "weights", applies=_importable, independent=True)
 def import_side_effects(case: Case) -> None:
     """An import that sets seeds, threads, warning filters or dtypes changes the results of unrelated code."""
     found = _probe(case).changed

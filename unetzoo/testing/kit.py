@@ -17,7 +17,10 @@ from ..wording import describe
 from .case import KINDS, Case
 
 SEED = 7_354_051  # an unusual number, as code that sets the same seed would go unnoticed
-MODULES = ("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes", "callbacks")
+MODULES = (
+    *("common", "models", "smp_models", "encoders", "losses", "metrics", "datasets", "recipes", "callbacks"),
+    "weights",
+)
 
 
 class CheckFailed(PluginError, AssertionError):

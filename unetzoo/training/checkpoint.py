@@ -26,14 +26,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import io
 from ..bundle import WEIGHTS, ModelBundle
 from ..errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError, ConfigError
-from ..io import DISK, MANIFEST, Disk, as_json, read_manifest, seal, temporary_name, write_json, write_text
+from ..io import DISK, MANIFEST, Disk, as_json, read_manifest, seal, temporary_name, write_bytes, write_json, write_text
 from ..modules import unshared
 from .lock import RunLock
 from .logs import as_csv, as_jsonl
@@ -331,7 +330,7 @@ def _free_name(folder: Path, step: int) -> Path:
 
 def _save_weights(net: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True)
-    save_model(net, str(folder / WEIGHTS))
+    write_bytes(folder / WEIGHTS, save_tensors(unshared(net.state_dict()), {"format": "pt"}))
 
 
 def _text_of(path: Path) -> str | None:

@@ -34,7 +34,7 @@ class Component(Keywords):
 
 
 class Model(Component):
-    """The network; `start` names weights of a similar one to begin with."""
+    """The network; `start` names weights of a similar one to begin with: a run, a file or shipped weights."""
 
     start: str | None = None
 

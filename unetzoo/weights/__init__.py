@@ -1,0 +1,5 @@
+"""Weights that ship with the package; each is the folder of a saved network (entry points name these)."""
+
+from pathlib import Path
+
+nuclei = Path(__file__).with_name("nuclei")
