@@ -11,11 +11,12 @@ import torch
 from test_trainer import Squares, make
 from torch import nn
 
-from unetzoo import LOSSES, METRICS, training
+from unetzoo import LOSSES, METRICS, trackers, training
 from unetzoo.errors import CheckpointWriteError, ConfigError, DataError
 from unetzoo.report.images import colored
 from unetzoo.terminal import PlainConsole
-from unetzoo.training import Callback, TensorBoard, callbacks, logs
+from unetzoo.trackers import TensorBoard
+from unetzoo.training import Callback, logs
 from unetzoo.training.logs import as_csv, as_jsonl, read_jsonl
 from unetzoo.training.progress import Progress
 
@@ -139,7 +140,10 @@ def test_images_are_drawn_at_the_threshold_of_the_metric(threshold, label, monke
 
 def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path):
     for first, values in ((0, {2: 0.1, 4: 0.2, 6: 0.3}), (4, {6: 0.5})):
-        board, trainer = TensorBoard(tmp_path), SimpleNamespace(steps=first, out=None, metrics={}, labels=None)
+        board, trainer = (
+            TensorBoard(tmp_path),
+            SimpleNamespace(steps=first, out=None, metrics={}, labels=None, finished=True),
+        )
         board.on_begin(trainer)
         for trainer.steps, value in values.items():
             board.on_epoch(trainer, {"miou": value, "iou/none": math.nan}, False)
@@ -152,12 +156,12 @@ def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path):
 
 
 def test_without_tensorboard_no_run_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
-        training.train("demo", ["train.tensorboard=true"], out=tmp_path / "run", progress=False)
-    assert "pip install unetzoo[log]" in caught.value.hint
+        training.train("demo", ['train.log=["tensorboard"]'], out=tmp_path / "run", progress=False)
+    assert "unetzoo[log]" in caught.value.hint
     assert not (tmp_path / "run").exists()
-    training.load_recipe("demo", ["train.tensorboard=true"])  # a run that was made elsewhere can still be read
+    training.load_recipe("demo", ['train.log=["tensorboard"]'])  # a run that was made elsewhere can still be read
 
 
 def test_a_log_on_a_full_disk_is_our_error():

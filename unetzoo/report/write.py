@@ -33,6 +33,7 @@ FILES = {
     "images.csv": "scores of every image, worst first",
     "metrics.csv": "losses and scores per epoch",
     "tensorboard/": "the same for TensorBoard",
+    "trackers.json": "ids of the runs of trackers, which a resumed run continues",
 }
 
 

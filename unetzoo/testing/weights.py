@@ -27,12 +27,12 @@ def loads(case: Case) -> None:
 @check(KIND)
 def predicts(case: Case) -> None:
     """A user who has nothing but these weights predicts an image."""
-    from ..inference import Predictor
+    from ..loading import LoadedModel
 
     bundle = _bundle(case)
     pixels = bundle.pixels or Pixels()
     image = np.random.default_rng(0).integers(0, 256, (96, 100, pixels.channels), np.uint8)
-    found = Predictor(bundle).segment((image / 255).astype(np.float32) if pixels.range else image)
+    found = LoadedModel(*bundle).predict((image / 255).astype(np.float32) if pixels.range else image)
     require(found.label_map.shape[-2:] == (96, 100), "a label map (96, 100)", found.label_map.shape)
 
 

@@ -1,7 +1,7 @@
 """Training: the Trainer, recipes, runs and checkpoints."""
 
 from .calibration import calibration_of
-from .callbacks import Callback, TensorBoard
+from .callbacks import Callback
 from .optim import make_optimizer
 from .recipe import Recipe
 from .recipe import load as load_recipe
@@ -18,7 +18,6 @@ __all__ = [
     "Schedule",
     "Settings",
     "Stage",
-    "TensorBoard",
     "Trainer",
     "calibration_of",
     "evaluate",

@@ -9,16 +9,14 @@ A callback overrides any of these methods; each is given the `Trainer`:
     on_message(trainer, event, text)    a message for the user, e.g. that predictions have collapsed
     on_end(trainer)                     the run ends, also by an error (`trainer.finished` is False then)
 
-`Trainer(callbacks=[…])` takes objects; a recipe names them: `[train] callbacks = ["tensorboard"]`. Packages register
-theirs in the entry-point group `unetzoo.callbacks`.
+`Trainer(callbacks=[…])` takes objects; a recipe names them: `[train] callbacks = ["acme-slack"]`. Packages register
+theirs in the entry-point group `unetzoo.callbacks`. Trackers such as TensorBoard are callbacks: see `unetzoo.trackers`.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from ..errors import CheckpointWriteError, ConfigError, DataError
+from ..errors import CheckpointWriteError, DataError
 from ..heads import heads_of
 from ..labels import LabelSpec
 from .checkpoint import RunFolder
@@ -37,7 +35,6 @@ from .state import EMA, Best, TrainState
 from .step import NonFiniteMonitor
 
 SHARE_OF_TIME = 0.02  # for writing checkpoints by default
-IMAGES = 4  # samples that TensorBoard shows after every epoch
 
 
 class RunningTrainer:
@@ -48,6 +45,7 @@ class RunningTrainer:
     metrics: dict[str, Any]  # by head
     labels: LabelSpec | None  # of the data, if it has any
     monitor: str  # the score that decides what is best
+    record: dict[str, Any]  # the recipe, if there is one
     plan: Plan  # where each epoch lies: plan.steps, plan.epochs
     out: Path | None  # the run folder, in every process
     folder: RunFolder  # its writer, which writes in the main process only
@@ -282,68 +280,3 @@ class CollapseMonitor(Callback):
             return reported_states(read_jsonl(trainer.out / "events.jsonl").rows, len(trainer.history))
         except DataError:  # nothing happened
             return {}
-
-
-class TensorBoard(Callback):
-    """Scalars, images and messages of a run for TensorBoard, over optimizer steps.
-
-    Args:
-        folder: Where the event files are written; `tensorboard` in the run folder by default.
-
-    Raises:
-        ConfigError: TensorBoard is not installed.
-
-    Examples:
-        >>> TensorBoard("runs/demo/tensorboard").folder.name
-        'tensorboard'
-    """
-
-    def __init__(self, folder: str | Path | None = None) -> None:
-        if find_spec("tensorboard") is None:
-            raise ConfigError(
-                "TensorBoard is not installed",
-                subject="train.tensorboard",
-                hint="pip install unetzoo[log], or --set train.tensorboard=false",
-            )
-        self.folder = None if folder is None else Path(folder)
-        self._writer: Any = None
-        self._samples: Any = None
-
-    def on_begin(self, trainer: RunningTrainer) -> None:
-        """Open the event file; logs of later steps, from a run that was killed, are hidden."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        if self.folder is None and trainer.out is None:
-            raise ConfigError("TensorBoard needs a folder", subject="tensorboard", hint="give folder= or out=")
-        folder = self.folder or Path(str(trainer.out), "tensorboard")
-        self._writer = SummaryWriter(str(folder), purge_step=trainer.steps + 1 if trainer.steps else None)
-        self._begin_evaluation(trainer)
-
-    def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
-        """Keep the first samples."""
-        self._samples.add(output, dict(batch))
-
-    def on_epoch(self, trainer: RunningTrainer, row: Mapping[str, float], better: bool) -> None:
-        """Log all finite scores, and the first samples with their predictions as `samples/<name>`."""
-        for name, value in row.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(name, value, trainer.steps)
-        for name, image in self._samples.images(trainer.labels).items():
-            self._writer.add_image(f"samples/{name}", image, trainer.steps, dataformats="HWC")
-        self._writer.flush()
-        self._begin_evaluation(trainer)
-
-    def on_message(self, trainer: RunningTrainer, event: str, text: str) -> None:
-        """Log it as text."""
-        self._writer.add_text(event, text.replace("\n", "  \n"), trainer.steps)
-
-    def on_end(self, trainer: RunningTrainer) -> None:
-        """Close the event file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _begin_evaluation(self, trainer: RunningTrainer) -> None:
-        from ..report.gallery import First
-
-        self._samples = First(IMAGES, trainer.metrics.get("mask"))

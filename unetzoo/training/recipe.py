@@ -16,7 +16,7 @@ Components are given by name; recipes contain no code, interpolation or inherita
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
     [metrics]    one table per head, mask = { name = "segmentation" }, or a list of tables for several metrics
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
-                 images, each with size, epochs and perhaps batch_size; callbacks = ["tensorboard"], or tables with a
+                 images, each with size, epochs and perhaps batch_size; log and callbacks: names, or tables with a
                  name and keywords
     [plan]       written by `unetzoo plan`: what it has based the recipe on
     [fast]       overrides for `--fast`, e.g. train.steps = 100: the recipe in minutes on a CPU
@@ -94,7 +94,7 @@ class Recipe(BaseModel):
         any_net = nn.ModuleDict({"encoder": nn.Linear(1, 1), "decoder": nn.Linear(1, 1)})
         built("[optimizer]", make_optimizer, any_net, self.optimizer.name, **self.optimizer.options)
         self.schedule()
-        for entry in self.train.callback_tables():
+        for entry in (*self.train.components("log"), *self.train.components("callbacks")):
             check_component("train.callbacks", CALLBACKS, entry.name, entry.options)
         for head in self.metrics:
             for component in self.metrics_of(head):

@@ -15,7 +15,7 @@ from .state import TrainState
 # Settings a resumed run may change: its length, and those that do not affect results. The data root may change too.
 FREE = {
     "train.epochs", "train.steps", "train.patience", "train.workers", "train.keep", "train.checkpoint_epochs",
-    "train.checkpoint_steps", "train.find_unused_parameters", "train.tensorboard", "train.callbacks",
+    "train.checkpoint_steps", "train.find_unused_parameters", "train.log", "train.callbacks",
 }  # fmt: skip
 
 

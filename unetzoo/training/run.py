@@ -1,7 +1,7 @@
 """Train and evaluate recipes, each in a run folder with scores, images and everything needed to repeat the run.
 
 RUN/  recipe.json  environment.json  labels.json  metrics.jsonl  metrics.csv  events.jsonl  scores.json  images.csv
-best/  checkpoints/  report.html  curves.png  predictions/  tensorboard/
+best/  checkpoints/  report.html  curves.png  predictions/
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from ..models.transfer import Transfer, start_from
 from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
-from .callbacks import Callback, RunningTrainer, TensorBoard
+from .callbacks import Callback, RunningTrainer
 from .data import declared_groups, without_transform
 from .environment import environment
 from .folders import check_folder, run_folder
@@ -131,7 +131,7 @@ def make_trainer(
         out=out,
         record=recipe.to_dict(),
         batch_transform=make_batch_transform(recipe, labels),
-        callbacks=[*make_callbacks(recipe), *callbacks],
+        callbacks=[*make_callbacks(recipe, "callbacks"), *callbacks, *make_callbacks(recipe, "log")],
         progress=progress,
         **recipe.train.settings(),
     )
@@ -148,13 +148,10 @@ def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
     return by_head({head: metrics if len(metrics) > 1 else next(iter(metrics), None) for head, metrics in made.items()})
 
 
-def make_callbacks(recipe: Recipe) -> list[Callback]:
-    """Build the recipe's callbacks."""
-    named = [
-        build_component("[train] callbacks", CALLBACKS, entry.name, **entry.options)
-        for entry in recipe.train.callback_tables()
-    ]
-    return [*([TensorBoard()] if recipe.train.tensorboard else []), *named]
+def make_callbacks(recipe: Recipe, key: Literal["log", "callbacks"]) -> list[Callback]:
+    """Build the recipe's trackers or callbacks."""
+    named = recipe.train.components(key)
+    return [build_component(f"[train] {key}", CALLBACKS, entry.name, **entry.options) for entry in named]
 
 
 class Report(Callback):
@@ -285,6 +282,7 @@ def evaluate(
         DataError: The data is faulty, or the report cannot be written.
     """
     recipe = load(run, sets)
+    recipe.train.callbacks, recipe.train.log = [], []  # they belong to training
     dataset = make_dataset(recipe, "val", progress=progress)
     trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run), recipe), progress=progress)
     options = recipe.data.of("val")

@@ -192,12 +192,19 @@ class Train(Settings):
     """Settings of the Trainer."""
 
     stages: list[StageTable] = Field(default_factory=list)
-    tensorboard: bool = False
+    log: list[str | Component] = Field(default_factory=list)
     callbacks: list[str | Component] = Field(default_factory=list)
 
-    def callback_tables(self) -> list[Component]:
-        """The callbacks, each as a component."""
-        return [Component(name=entry) if isinstance(entry, str) else entry for entry in self.callbacks]
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.pop("tensorboard", False):
+            raise ValueError('tensorboard is now log = ["tensorboard"]')
+        return given
+
+    def components(self, key: Literal["log", "callbacks"]) -> list[Component]:
+        """The trackers or callbacks, each as a component."""
+        return [Component(name=entry) if isinstance(entry, str) else entry for entry in getattr(self, key)]
 
     def settings(self) -> dict[str, Any]:
         """The settings of the Trainer."""

@@ -68,7 +68,7 @@ class Trainer(RunningTrainer):
         out: Run folder for logs, checkpoints and the best network. By default, nothing is written.
         batch_transform: Applied to every training batch on its device, before the network.
         record: Stored in every checkpoint, e.g. the recipe. A resumed run must have the same record.
-        callbacks: See `unetzoo.training.callbacks`; e.g. `[unetzoo.training.TensorBoard("runs/one")]`.
+        callbacks: See `unetzoo.training.callbacks`; e.g. `[unetzoo.trackers.TensorBoard("runs/one")]`.
         progress: Show a progress bar.
 
     Raises:
