@@ -24,7 +24,7 @@ import unetzoo
 from unetzoo.bundle import WEIGHTS
 from unetzoo.io import write_text
 from unetzoo.report.image_scores import interval
-from unetzoo.training import load_recipe
+from unetzoo.training import load_recipe, load_run
 from unetzoo.training.run import make_dataset, make_trainer
 
 from .harness import RESULTS, environment
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
 
     folder = SHIPPED / options.name
-    unetzoo.load(options.run).model.half().save_pretrained(folder)
+    load_run(options.run).model.half().save_pretrained(folder)
     kinds = {} if options.kinds is None else _kinds(options.kinds)
     rows = score(options.run, folder, options.split, options.scores, kinds)
     state = json.loads((options.run / "environment.json").read_text())
@@ -68,7 +68,7 @@ def score(
     """Score the shipped network on all images and on each kind; means over images have a 95% bootstrap interval."""
     recipe = load_recipe(run, [f"data.val.split={split}", "train.precision=fp32"])
     dataset: Any = make_dataset(recipe, "val", progress=False)
-    trainer = make_trainer(recipe, dataset.labels, net=unetzoo.load(folder).model, progress=False)
+    trainer = make_trainer(recipe, dataset.labels, net=unetzoo.from_pretrained(folder), progress=False)
     each = [trainer.evaluate(Subset(dataset, [index])) for index in track(range(len(dataset)), "images")]
     groups: dict[str, list[int]] = {"all": list(range(len(dataset)))}
     for index in groups["all"] if kinds else ():

@@ -15,6 +15,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,6 +45,7 @@ class Tracker(Callback):
     name: ClassVar[str]
     package: ClassVar[str]  # that must be importable
     extra: ClassVar[str]  # of unetzoo, which installs it
+    service: ClassVar[bool] = True  # whether it needs a server or an account
 
     def __init__(self) -> None:
         if find_spec(self.package) is None:
@@ -53,6 +55,7 @@ class Tracker(Callback):
                 hint=f'pip install "unetzoo[{self.extra}]", or leave {self.name} out of log',
             )
         self._running = False
+        self._library: Any = None
         self._samples: Any = None
 
     @abstractmethod
@@ -86,6 +89,7 @@ class Tracker(Callback):
             ConfigError: The tracker cannot start.
         """
         try:
+            self._library = import_module(self.package)
             known = _ids(trainer.out).get(self.name) if trainer.steps else None
             found = self.start(trainer, known)
             if found and trainer.out is not None:
@@ -151,7 +155,7 @@ class TensorBoard(Tracker):
         'tensorboard'
     """
 
-    name, package, extra = "tensorboard", "tensorboard", "log"
+    name, package, extra, service = "tensorboard", "tensorboard", "log", False
 
     def __init__(self, folder: str | Path | None = None) -> None:
         super().__init__()
@@ -212,10 +216,7 @@ class MLflow(Tracker):
 
     def start(self, trainer: RunningTrainer, known: str | None) -> str:
         """Create the run, with the recipe's values as parameters, or continue it."""
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
-
-        self._client = client = MlflowClient(self.uri)
+        self._client = client = self._library.MlflowClient(self.uri)
         if known is not None:
             self._id = known
             client.update_run(known, status="RUNNING")
@@ -223,17 +224,17 @@ class MLflow(Tracker):
         found = client.get_experiment_by_name(self.experiment)
         experiment = client.create_experiment(self.experiment) if found is None else found.experiment_id
         self._id = client.create_run(experiment, run_name=self.run or _run_name(trainer)).info.run_id
-        settings = [Param(_plain(key), value[:500]) for key, value in flattened(trainer.record).items()]
+        settings = [
+            self._library.entities.Param(_plain(key), value[:500]) for key, value in flattened(trainer.record).items()
+        ]
         for start in range(0, len(settings), 100):  # at most 100 in a request
             client.log_batch(self._id, params=settings[start : start + 100])
         return self._id
 
     def scores(self, scores: Mapping[str, float], step: int) -> None:
         """Log metrics."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._client.log_batch(self._id, [Metric(_plain(key), value, now, step) for key, value in scores.items()])
+        now, metric = int(time.time() * 1000), self._library.entities.Metric
+        self._client.log_batch(self._id, [metric(_plain(key), value, now, step) for key, value in scores.items()])
 
     def images(self, images: Images, step: int) -> None:
         """Log images as artifacts."""
@@ -280,13 +281,11 @@ class WandB(Tracker):
 
     def start(self, trainer: RunningTrainer, known: str | None) -> str:
         """Begin or continue the run; the horizontal axis of all charts is the optimizer step."""
-        import wandb
-
-        self._run = wandb.init(
-            project=self.project, entity=self.entity, name=self.run or _run_name(trainer), mode=self.mode,  # pyright: ignore[reportArgumentType] -- checked by wandb
+        self._run = self._library.init(
+            project=self.project, entity=self.entity, name=self.run or _run_name(trainer), mode=self.mode,
             id=known, resume="allow" if known else None, config=dict(trainer.record),
             dir=None if trainer.out is None else str(trainer.out), reinit="create_new",
-            settings=wandb.Settings(silent=True),
+            settings=self._library.Settings(silent=True),
         )  # fmt: skip
         self._run.define_metric("*", step_metric="step")
         return self._run.id
@@ -297,9 +296,7 @@ class WandB(Tracker):
 
     def images(self, images: Images, step: int) -> None:
         """Log images."""
-        import wandb
-
-        self._run.log({**{name: wandb.Image(image) for name, image in images.items()}, "step": step})
+        self._run.log({**{name: self._library.Image(image) for name, image in images.items()}, "step": step})
 
     def message(self, event: str, text: str, step: int) -> None:
         """Send an alert."""
@@ -307,13 +304,11 @@ class WandB(Tracker):
 
     def results(self, folder: Path) -> None:
         """Log report and figures, and the best network as an artifact."""
-        import wandb
-
         for file in (folder / page for page in PAGES):
             if file.is_file():
-                kind = wandb.Html if file.suffix == ".html" else wandb.Image
+                kind = self._library.Html if file.suffix == ".html" else self._library.Image
                 self._run.log({file.stem: kind(str(file))})
-        best = wandb.Artifact(f"{self._run.id}-best", type="model")
+        best = self._library.Artifact(f"{self._run.id}-best", type="model")
         best.add_dir(str(folder / "best"))
         self._run.log_artifact(best)
 
@@ -343,11 +338,9 @@ class Trackio(Tracker):
 
     def start(self, trainer: RunningTrainer, known: str | None) -> str:
         """Begin or continue the run; Trackio identifies it by its name."""
-        import trackio
-
         name = known or self.run or f"{_run_name(trainer)}-{time.strftime('%Y%m%d-%H%M%S')}"
         with redirect_stdout(sys.stderr):
-            self._run = trackio.init(
+            self._run = self._library.init(
                 self.project, name, space_id=self.space, config=dict(trainer.record), resume="allow", embed=False,
                 auto_log_gpu=False, auto_log_cpu=False,
             )  # fmt: skip
@@ -359,9 +352,7 @@ class Trackio(Tracker):
 
     def images(self, images: Images, step: int) -> None:
         """Log images."""
-        import trackio
-
-        self._run.log({name: trackio.Image(image) for name, image in images.items()}, step=step)
+        self._run.log({name: self._library.Image(image) for name, image in images.items()}, step=step)
 
     def message(self, event: str, text: str, step: int) -> None:
         """Send an alert."""
@@ -369,12 +360,10 @@ class Trackio(Tracker):
 
     def results(self, folder: Path) -> None:
         """Log the figures, and the best network as an artifact."""
-        import trackio
-
-        figures = {file.stem: trackio.Image(file) for file in (folder / page for page in PAGES)
+        figures = {file.stem: self._library.Image(file) for file in (folder / page for page in PAGES)
                    if file.is_file() and file.suffix == ".png"}  # fmt: skip
         self._run.log(figures)
-        best = trackio.Artifact(f"{self._run.name}-best", type="model")
+        best = self._library.Artifact(f"{self._run.name}-best", type="model")
         best.add_dir(str(folder / "best"))
         self._run.log_artifact(best)
 

@@ -10,7 +10,7 @@ import torch
 from packaging.version import Version
 
 from ..labels import LabelSpec
-from ..registry import ENCODERS, MODELS, WEIGHTS, keywords
+from ..registry import CALLBACKS, ENCODERS, MODELS, WEIGHTS, keywords
 from .case import Case
 
 SIZES = {"smp-dpt": 224, "smp-pan": 128}
@@ -122,7 +122,9 @@ def _recipes() -> Iterator[Case]:
 
 
 def _callbacks() -> Iterator[Case]:
-    yield Case("callback", "tensorboard")
+    for name in CALLBACKS.names():
+        if CALLBACKS.entry(name).builtin:
+            yield Case("callback", name)
 
 
 class _Twin:

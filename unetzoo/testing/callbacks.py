@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from typing import Any
 
@@ -18,14 +19,19 @@ METHODS = ("on_begin", "on_step", "on_evaluate", "on_epoch", "on_message", "on_e
 @check(KIND, first=True)
 def methods(case: Case) -> None:
     """The Trainer calls every method of every callback; a missing one ends the run."""
-    callback = case.build()
+    target = case.load()
+    callback = target if inspect.isclass(target) else case.build()
     for method in METHODS:
-        require(callable(getattr(callback, method, None)), f"a method {method}", f"none on {type(callback).__name__}")
+        require(callable(getattr(callback, method, None)), f"a method {method}", f"none on {case.name}")
     every = getattr(callback, "every_process", None)
     require(isinstance(every, bool), "every_process, True or False", every)
 
 
-@check(KIND)
+def _runs_here(case: Case) -> bool:
+    return not getattr(case.load(), "service", False)
+
+
+@check(KIND, applies=_runs_here)
 def changes_no_result(case: Case) -> None:
     """Logging must not change a run: a callback changes neither weights nor random state."""
     expected, _ = _run(case, [])
@@ -35,7 +41,7 @@ def changes_no_result(case: Case) -> None:
     require(same, "the weights of a run without the callback", "different weights")
 
 
-@check(KIND)
+@check(KIND, applies=_runs_here)
 def may_be_used_again(case: Case) -> None:
     """`fit` may be called twice, e.g. to train longer or after an error."""
     callback = case.build()
