@@ -205,7 +205,7 @@ def _read_file(subject: str, pixels: Pixels, index: int | None) -> Stored:
         if page.bits > 8:
             channels = page.samples * sum(one.is_image for one in pages)
             _check_depth(channels, np.dtype(np.float32 if page.is_float else np.uint16), page.bits, pixels, subject)
-        with open_tiff(subject, pixels) as source:
+        with open_tiff(subject, pixels, pages=pages) as source:
             _check_depth(source.samples, source.dtype, source.bits, pixels, subject)
             values = source.whole()
             with our_errors(subject):

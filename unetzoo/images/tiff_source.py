@@ -5,7 +5,7 @@ Colors of 8 bits are converted to gray or RGB as by Pillow, from the same tables
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from math import isnan
@@ -19,7 +19,7 @@ from ..errors import DataError, UnsupportedImageError
 from .array_source import ImageSource, unreadable
 from .decode import PathLike, as_channels, our_errors, too_large
 from .pixels import Pixels
-from .tiff import mask_of, read_pages
+from .tiff import TiffPage, mask_of, read_pages
 
 SEGMENT = 256 * 2**20  # maximum bytes of a decoded tile or strip
 VALUES = 8  # maximum number of values, relative to the largest number of pixels that Pillow allows
@@ -244,7 +244,9 @@ class TiffSource(ImageSource):
 
 
 @contextmanager
-def open_tiff(path: PathLike, pixels: Pixels | None, page: int | None = None) -> Iterator[TiffSource]:
+def open_tiff(
+    path: PathLike, pixels: Pixels | None, page: int | None = None, *, pages: Sequence[TiffPage] = ()
+) -> Iterator[TiffSource]:
     """Open the image of a TIFF file.
 
     Args:
@@ -252,13 +254,14 @@ def open_tiff(path: PathLike, pixels: Pixels | None, page: int | None = None) ->
             declares that many channels, other than 1 and 3.
         pixels: The channels that are read; if None, all that are stored.
         page: Index of the page to read, if the file has several images.
+        pages: The pages, if `read_pages` has checked the file already.
 
     Raises:
         ImageDecodeError: Broken or truncated.
         DataError: Several images; pixels of a kind that cannot be read.
     """
     with our_errors(str(path)):
-        pages = read_pages(path, path)
+        pages = pages or read_pages(path, path)
         file = tifffile.TiffFile(path, _multifile=False)
     with file:
         numbers = [page.number for page in pages if page.is_image] or [pages[0].number]
