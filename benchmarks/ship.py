@@ -1,6 +1,6 @@
 """Ship the network of a run as weights: half precision, scored on images that chose nothing, with a card.
 
-    python -m benchmarks.ship RUN NAME --card CARD.md --scores image/ap50 ap50 [--split test] [--kinds kinds.csv]
+    python -m benchmarks.ship RUN NAME --card CARD.md --scores image/ap50 ap50 [--set KEY=VALUE] [--kinds kinds.csv]
 
 writes unetzoo/weights/NAME and benchmarks/results/weights-NAME-cpu.json. The text of the card is kept; the table of
 scores and the SHA-256 of the weights are appended to it.
@@ -40,18 +40,19 @@ def main() -> None:
     parser.add_argument("--card", type=Path, required=True, help="Markdown: data, license, purpose, limits")
     parser.add_argument("--scores", nargs="+", required=True)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--set", action="append", dest="sets", default=[], metavar="KEY=VALUE")
     parser.add_argument("--kinds", type=Path, help="CSV with the columns id and kind: scores for each kind too")
     options = parser.parse_args()
 
     folder = SHIPPED / options.name
     load_run(options.run).model.half().save_pretrained(folder)
     kinds = {} if options.kinds is None else _kinds(options.kinds)
-    rows = score(options.run, folder, options.split, options.scores, kinds)
+    rows = score(options.run, folder, [f"data.val.split={options.split}", *options.sets], options.scores, kinds)
     state = json.loads((options.run / "environment.json").read_text())
     record = {
         "what": f"weights {options.name}",
         "date": date.today().isoformat(),
-        "command": f"python -m benchmarks.ship RUN {options.name}",
+        "command": f"python -m benchmarks.ship RUN {options.name} --scores {' '.join(options.scores)}",
         "environment": environment(),
         "trained": {key: state[key] for key in ("parameters", "precision", "commit") if key in state},
         "sha256": json.loads((folder / "manifest.json").read_text())["files"][WEIGHTS]["sha256"],
@@ -63,10 +64,10 @@ def main() -> None:
 
 
 def score(
-    run: Path, folder: Path, split: str, names: Sequence[str], kinds: Mapping[str, str]
+    run: Path, folder: Path, sets: Sequence[str], names: Sequence[str], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Score the shipped network on all images and on each kind; means over images have a 95% bootstrap interval."""
-    recipe = load_recipe(run, [f"data.val.split={split}", "train.precision=fp32"])
+    recipe = load_recipe(run, [*sets, "train.precision=fp32"])
     dataset: Any = make_dataset(recipe, "val", progress=False)
     trainer = make_trainer(recipe, dataset.labels, net=unetzoo.from_pretrained(folder), progress=False)
     each = [trainer.evaluate(Subset(dataset, [index])) for index in track(range(len(dataset)), "images")]
