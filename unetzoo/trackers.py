@@ -44,7 +44,6 @@ class Tracker(Callback):
 
     name: ClassVar[str]
     package: ClassVar[str]  # that must be importable
-    extra: ClassVar[str]  # of unetzoo, which installs it
     service: ClassVar[bool] = True  # whether it needs a server or an account
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class Tracker(Callback):
             raise ConfigError(
                 f"{self.package} is not installed",
                 subject="[train] log",
-                hint=f'pip install "unetzoo[{self.extra}]", or leave {self.name} out of log',
+                hint=f"pip install {self.package}, or leave {self.name} out of log",
             )
         self._running = False
         self._library: Any = None
@@ -155,7 +154,7 @@ class TensorBoard(Tracker):
         'tensorboard'
     """
 
-    name, package, extra, service = "tensorboard", "tensorboard", "log", False
+    name, package, service = "tensorboard", "tensorboard", False
 
     def __init__(self, folder: str | Path | None = None) -> None:
         super().__init__()
@@ -206,7 +205,7 @@ class MLflow(Tracker):
         ConfigError: MLflow is not installed.
     """
 
-    name, package, extra = "mlflow", "mlflow", "mlflow"
+    name, package = "mlflow", "mlflow"
 
     def __init__(self, uri: str | None = None, experiment: str = "unetzoo", run: str | None = None) -> None:
         super().__init__()
@@ -270,7 +269,7 @@ class WandB(Tracker):
         ConfigError: wandb is not installed.
     """
 
-    name, package, extra = "wandb", "wandb", "wandb"
+    name, package = "wandb", "wandb"
 
     def __init__(
         self, project: str = "unetzoo", entity: str | None = None, run: str | None = None, mode: str | None = None
@@ -329,7 +328,7 @@ class Trackio(Tracker):
         ConfigError: trackio is not installed.
     """
 
-    name, package, extra = "trackio", "trackio", "trackio"
+    name, package = "trackio", "trackio"
 
     def __init__(self, project: str = "unetzoo", run: str | None = None, space: str | None = None) -> None:
         super().__init__()

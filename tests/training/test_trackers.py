@@ -18,7 +18,7 @@ SMALL = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.epoc
 class Fake(Tracker):
     """Keeps what it is given; `broken` names a method that raises."""
 
-    name, package, extra = "fake", "json", "fake"
+    name, package = "fake", "json"
 
     def __init__(self, broken=""):
         super().__init__()
@@ -102,7 +102,7 @@ def test_names_in_recipes(monkeypatch):
     for kind in (trackers.MLflow, trackers.WandB, trackers.Trackio):
         with pytest.raises(ConfigError) as caught:
             kind()
-        assert f"unetzoo[{kind.extra}]" in caught.value.hint
+        assert f"pip install {kind.package}" in caught.value.hint
 
 
 def test_mlflow(tmp_path, monkeypatch):
