@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .bundle import ModelBundle
 from .errors import CheckpointError, did_you_mean
+from .folds import MARK as FOLDS
+from .folds import load_folds
 from .inference.artifact import SUFFIXES, Artifact, load_artifact
 from .inference.predictor import Predictor
 from .models.weights import from_pretrained
@@ -48,10 +50,10 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     """Open shipped weights, a run folder, a saved network or an exported artifact.
 
     Args:
-        path: A folder written by `unetzoo.train`, a `Trainer` or `save_pretrained`; an `.onnx` or `.pt2` file or
-            `.openvino` folder written by `unetzoo.export`; or the name of weights that this package or a plugin ships
-            (`unetzoo.WEIGHTS.names()`), unless a folder of that name holds a network. (Opening a `.pt2` file may
-            execute code: only open files that you trust.)
+        path: A folder written by `unetzoo.train` (of folds: their ensemble), a `Trainer` or `save_pretrained`; an
+            `.onnx` or `.pt2` file or `.openvino` folder written by `unetzoo.export`; or the name of weights that this
+            package or a plugin ships (`unetzoo.WEIGHTS.names()`), unless a folder of that name holds a network.
+            (Opening a `.pt2` file may execute code: only open files that you trust.)
 
     Returns:
         A `ModelBundle` with `.model` (in evaluation mode), `.labels`, `.preprocess` and `.predict(image)`; or an
@@ -77,6 +79,8 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
         return LoadedModel(*load_run(place))
     if (place / "config.json").is_file():
         return LoadedModel(*ModelBundle.of(from_pretrained(place)))
+    if (place / FOLDS).is_file():
+        return LoadedModel(*load_folds(place))
     if is_shipped(path):
         bundle = ModelBundle.of(from_pretrained(WEIGHTS.get(str(path))))
         return LoadedModel(*bundle._replace(name=str(path).rpartition(":")[2]))

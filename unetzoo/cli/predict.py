@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: unetzoo predict runs/cells images masks --write mask,overlay")
 def predict(
-    run: Annotated[
-        Path,
+    runs: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="RUN",
-            help="A run folder, the name of shipped weights, or an exported file (.onnx, .openvino, .pt2).",
+            metavar="RUN…",
+            help="A run folder, a folder of folds, the name of shipped weights, or an exported file (.onnx, .openvino, "
+            ".pt2). Several are an ensemble: their probabilities are averaged.",
         ),
     ],
     images: Annotated[
@@ -84,11 +85,14 @@ def predict(
     from ..inference.results import DEFAULT_PRODUCTS
     from ..loading import is_artifact
 
-    on_cpu = engine != "torch" or is_artifact(run)
+    exported = [run for run in runs if is_artifact(run)]
+    if exported and len(runs) > 1:
+        raise ConfigError("an exported file in an ensemble", subject=exported[0], hint="give run folders")
+    on_cpu = engine != "torch" or bool(exported)
     if on_cpu and device not in ("auto", "cpu"):
         raise ConfigError("exported files and other engines run on the CPU", found=f"--device {device}")
     predictor = Predictor(
-        load_artifact(run) if is_artifact(run) else network_of(run, "cpu" if on_cpu else device),
+        load_artifact(exported[0]) if exported else [network_of(run, "cpu" if on_cpu else device) for run in runs],
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,

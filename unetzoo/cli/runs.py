@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from ..errors import ConfigError, DataError
 from ..registry import RECIPES
+from ..wording import format_score
 from .console import AsJson, DataArguments, Device, Quiet, Run, Sets, app, err, out
 from .predict import usable_device
 from .sources import kind_of
@@ -37,8 +40,11 @@ def train(
         bool, typer.Option("--fast", help="Train the fast variant of the recipe: few samples, minutes on a CPU.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(metavar="N", help="Train N networks, each validated on another N-th of the data.")
+    ] = None,
     fold: Annotated[
-        str | None, typer.Option(metavar="K/N", help="Validate on the k-th of n folds. Short for --set data.fold=K/N.")
+        str | None, typer.Option(metavar="K/N", help="Train only the k-th of n folds, e.g. each on its own machine.")
     ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -47,7 +53,8 @@ def train(
     from ..training import train as run
     from ..training.folders import new_run_folder
 
-    overrides = [*(sets or []), *([f"data.fold={fold}"] if fold else [])]
+    if folds is not None and fold is not None:
+        raise ConfigError("--folds trains all folds, --fold one of them", hint="leave one out")
     recipe = source
     if kind_of(source) == "data":
         name = Path(source).resolve().stem
@@ -58,11 +65,40 @@ def train(
     elif minutes is not None:
         raise ConfigError("--minutes is for folders of data", subject=source,
                           hint="a recipe has its length: --set train.epochs=10")  # fmt: skip
+    options: dict[str, Any] = {"out": folder, "fast": fast, "resume": resume, "progress": not quiet, "say": err.print}
+    if folds is not None or fold is not None:
+        return _train_folds(recipe, folds, fold, sets or [], device, options)
     with _trainer_on(device):
-        result = run(recipe, overrides, out=folder, fast=fast, resume=resume, progress=not quiet, say=err.print)
+        result = run(recipe, sets or [], **options)
     _print_scores(result.scores, result.baseline)
     out.print(f"\nsee {result.out / 'report.html'}", soft_wrap=True)
     out.print(f"weights, scores and more images are in {result.out}", soft_wrap=True)
+
+
+def _train_folds(
+    recipe: str, folds: int | None, fold: str | None, sets: list[str], device: str, options: dict[str, Any]
+) -> None:
+    """Train all folds, or one, and print the scores of all predictions once every fold is trained."""
+    from ..datasets.base import check_fold
+    from ..folds import train_folds
+
+    number, count = check_fold(fold) if fold is not None else (None, folds or 0)
+    with _trainer_on(device):
+        result = train_folds(recipe, count, sets, only=number, **options)
+    if result.missing:
+        left = ", ".join(map(str, result.missing))
+        out.print(f"folds not trained yet: {left} (--resume, or --fold K/{count} --out {result.out})", soft_wrap=True)
+        return
+    _print_scores(result.scores, {})
+    table = Table("over the folds", "mean", "standard deviation", box=None)
+    for name in result.scores:
+        mean, deviation = result.spread(name)
+        if "/" not in name:
+            table.add_row(name, format_score(mean), format_score(deviation))
+    out.print()
+    out.print(table)
+    out.print(f"\nscores, label maps and networks are in {result.out}", soft_wrap=True)
+    out.print(f"predict with all of them: unetzoo predict {shlex.quote(str(result.out))} IMAGES OUT", soft_wrap=True)
 
 
 @app.command(epilog="Example: unetzoo plan data/cells --minutes 20 --out cells.toml")

@@ -3,6 +3,7 @@
 from ..bundle import ModelBundle, Preprocess
 from .artifact import Artifact, load_artifact
 from .decide import Cleaning
+from .ensemble import Ensemble, ensemble
 from .export import export
 from .optimized import optimize
 from .padding import predict_batch
@@ -18,12 +19,14 @@ __all__ = [
     "Artifact",
     "Calibration",
     "Cleaning",
+    "Ensemble",
     "ModelBundle",
     "Predictor",
     "Preprocess",
     "Streamed",
     "TilingPlan",
     "Uncertain",
+    "ensemble",
     "export",
     "load_artifact",
     "optimize",

@@ -20,6 +20,7 @@ from ..modules import is_out_of_memory
 from ..precision import Precision, check_precision
 from .decide import Cleaning, Decision, Threshold, labels_for, probabilities_of
 from .engines import EngineName, run_by
+from .ensemble import ensemble
 from .files import Results, background_of, backgrounds_of, check_targets, products_of
 from .image_files import ImageFiles
 from .images import PathLike, find_images
@@ -39,8 +40,9 @@ class Predictor:
 
     Args:
         network: A network that returns logits, as for `unetzoo.predict`, a `ModelBundle`, or an exported file
-            (`unetzoo.load`). A network stays on its device. Labels, preprocessing, threshold and mode attached to a
-            trained or loaded network are used unless given here.
+            (`unetzoo.load`); or a list of networks or bundles, whose probabilities are averaged
+            ([`Ensemble`][unetzoo.inference.ensemble.Ensemble]). A network stays on its device. Labels, preprocessing,
+            threshold and mode attached to a trained or loaded network are used unless given here.
         labels: Names and colors of the classes; by default, classes are named by index. A network with one channel has
             two classes, background and foreground.
         preprocess: The preprocessing used in validation: array (H, W, C) → float tensor (C, h, w). If it changes the
@@ -78,7 +80,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: nn.Module | ModelBundle | Artifact,
+        network: nn.Module | ModelBundle | Artifact | Sequence[nn.Module | ModelBundle],
         labels: LabelSpec | None = None,
         preprocess: Callable[[np.ndarray], Tensor] | None = None,
         *,
@@ -93,6 +95,8 @@ class Predictor:
         pixels: Pixels | None = None,
         engine: EngineName = "torch",
     ) -> None:
+        if isinstance(network, Sequence) and not isinstance(network, ModelBundle):
+            network = ensemble([ModelBundle.of(one) for one in network], threshold)
         self.bundle = ModelBundle.of(network).known(
             labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None, pixels=pixels
         )

@@ -42,8 +42,10 @@ class Standing:
 
     @classmethod
     def of(cls, run: SavedRun, metric: str, *, smaller: bool) -> Standing:
-        """Rate a run by a score."""
+        """Rate a run by a score; of folds, by the pooled one."""
         values = run.values(metric)
+        if math.isfinite(pooled := run.pooled.get(metric, math.nan)):
+            return cls(run, pooled, 0, values[-1] if values else math.nan, metric)
         finite = [(value, -place) for place, value in enumerate(values) if math.isfinite(value)]
         if not finite:
             return cls(run, math.nan, 0, math.nan)

@@ -68,6 +68,32 @@ class First:
             _save(below(rows[:SHEET]), folder.with_suffix(".png"))
 
 
+class LabelMaps:
+    """Writes the predicted mask of every sample: `<id>.png`, or `<id>_<label>.png` if pixels may have several labels.
+
+    Args:
+        folder: Where they are written.
+        labels: Names and colors of the classes.
+    """
+
+    def __init__(self, folder: Path, labels: LabelSpec) -> None:
+        self.folder, self.labels, self.seen = folder, labels, 0
+        self.names: set[str] = set()
+
+    def add(self, output: Any, batch: Batch, metric: Any = None) -> None:
+        """Write the masks of a batch, at the thresholds of the metric."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for index in range(len(batch["image"])):
+            sample = Sample.of(batch, output, index, self.seen, {"mask"}, thresholds_of(metric))
+            self.seen += 1
+            name, predicted = _file_name(sample.name, self.names), sample.masks.get("prediction")
+            if predicted is not None and predicted.ndim == 2:
+                _save(palette_image(predicted, self.labels), self.folder / f"{name}.png")
+            elif predicted is not None:
+                for label, plane in zip(self.labels.names, predicted, strict=True):
+                    _save(Image.fromarray(plane.astype(np.uint8) * 255), self.folder / f"{name}_{label}.png")
+
+
 class Ranked:
     """Keeps the best and worst samples of an evaluation for one head.
 

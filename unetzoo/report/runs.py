@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class SavedRun:
         torn: Whether the last line of the log is cut off.
         intervals: 95% intervals of the best network's scores.
         images: Rows of `images.csv` by name; empty if the run has not ended, or they cannot be read.
+        pooled: Of folds: scores of all images, each predicted by the network that was not trained on it.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class SavedRun:
     torn: bool
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pooled: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -71,6 +73,8 @@ def read_run(folder: str | Path) -> SavedRun:
         DataError: The log is damaged.
     """
     folder = Path(folder)
+    if (folder / "folds.json").is_file():
+        return _read_folds(folder)
     recipe = saved_recipe(folder)
     log = read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else None
     if log and any(number < log.lines for number in log.broken):
@@ -96,6 +100,33 @@ def read_run(folder: str | Path) -> SavedRun:
         torn=bool(log and log.broken),
         intervals=(scores.get("intervals") or {}) if finished else {},
         images=_images(folder / "images.csv") if finished else {},  # else of an earlier end of the run
+    )
+
+
+def _read_folds(folder: Path) -> SavedRun:
+    """Read all folds as one run: mean curves, pooled scores, and the scores of all images."""
+    runs = [read_run(run) for run in sorted(folder.glob("fold-*")) if (run / "recipe.json").exists()]
+    if not runs:
+        raise DataError("no fold is trained yet", subject=folder, hint="train them with --resume")
+    scores, first = _json(folder / "scores.json"), runs[0]
+    history = [
+        {name: math.fsum(row.get(name, math.nan) for row in rows) / len(rows) for name in rows[0]}
+        for rows in zip(*(run.history for run in runs), strict=False)
+    ]
+    data = {key: value for key, value in dict(first.recipe.get("data") or {}).items() if key != "fold"}
+    pooled = {name: _value(value) for name, value in (scores.get("pooled") or {}).items()}
+    return replace(
+        first,
+        folder=folder,
+        name=folder.resolve().name,
+        recipe={**first.recipe, "data": data},
+        history=history,
+        finished=bool(pooled) and all(run.finished for run in runs),
+        collapsed=", ".join(dict.fromkeys(run.collapsed for run in runs if run.collapsed)),
+        torn=any(run.torn for run in runs),
+        intervals=scores.get("intervals") or {},
+        images=_images(folder / "images.csv") if pooled else {},
+        pooled=pooled,
     )
 
 

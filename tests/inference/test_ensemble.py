@@ -1,0 +1,108 @@
+"""An ensemble is a network: the mean of its members' probabilities, in tiles, views, files and exports alike."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unetzoo
+from unetzoo.bundle import ModelBundle
+from unetzoo.errors import ConfigError
+from unetzoo.heads import heads_of
+from unetzoo.inference import Ensemble, Predictor, ensemble
+
+
+def nets(name="bnunet", count=3, **options):
+    made = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        made.append(unetzoo.build(name, encoder_channels=(4, 8, 16), **options).eval())
+    return made
+
+
+def bundles(names=("sky", "sea", "land"), count=2, **fields):
+    return [ModelBundle(net, unetzoo.LabelSpec(names), unetzoo.Preprocess(), name="bnunet", **fields)
+            for net in nets(count=count, classes=len(names))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "mode"), [(1, None), (3, None), (3, "multilabel")], ids=["binary", "classes", "labels"]
+)
+def test_probabilities_are_averaged(classes, mode):
+    members, image = nets(classes=classes), torch.rand(2, 3, 32, 48)
+    several = mode == "multilabel" or classes == 1
+
+    def probabilities(logits):
+        return logits.double().sigmoid() if several else logits.double().softmax(1)
+
+    with torch.no_grad():
+        mean = torch.stack([probabilities(net(image)) for net in members]).mean(0)
+        assert torch.allclose(probabilities(Ensemble(members, mode)(image)), mean, atol=1e-6)
+
+
+def test_other_heads_are_averaged():
+    members, image = nets("dualunet", in_channels=6), torch.rand(1, 6, 32, 32)
+    with torch.no_grad():
+        mean = torch.stack([net(image).depth for net in members]).mean(0)
+        output = Ensemble(members)(image)
+    assert torch.allclose(output.depth, mean, atol=1e-6) and list(heads_of(output)) == ["mask", "depth"]
+
+
+def test_tiles_equal_the_whole_image():
+    whole = Ensemble(nets(classes=2))
+    image = torch.rand(3, 150, 131)
+    assert whole.decodes_regions
+    assert torch.allclose(unetzoo.predict(whole, image, tile=96), unetzoo.predict(whole, image), atol=1e-4)
+
+
+def test_networks_of_several_kinds():
+    torch.manual_seed(0)
+    mixed = [*nets(count=1, classes=2), unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 8, 16)).eval()]
+    both, image = Ensemble(mixed), torch.rand(3, 152, 136)  # a multiple of both strides
+    probabilities = [unetzoo.predict(net, image).softmax(0) for net in mixed]
+    assert torch.allclose(unetzoo.predict(both, image).softmax(0), sum(probabilities) / 2, atol=1e-5)
+    assert torch.allclose(unetzoo.predict(both, image, tile=112), unetzoo.predict(both, image), atol=1e-4)
+
+
+def test_a_predictor_takes_several_networks(tmp_path):
+    several = bundles()
+    image = np.random.default_rng(0).integers(0, 256, (40, 51, 3), np.uint8)
+    expected = sum(Predictor(one).segment(image).probabilities for one in several) / 2
+    result = Predictor(several).segment(image)
+    assert torch.allclose(result.probabilities, expected, atol=1e-6)
+    assert np.array_equal(result.label_map, expected.argmax(0)) and result.labels.names == ("sky", "sea", "land")
+
+
+def test_an_export_equals_the_predictor(tmp_path):
+    joined = ensemble(bundles())
+    made = unetzoo.export(joined, tmp_path / "both.pt2")
+    image = np.random.default_rng(0).integers(0, 256, (40, 51, 3), np.uint8)
+    outputs = unetzoo.load(made.path)(image)
+    assert np.abs(outputs["probabilities"] - Predictor(joined).segment(image).probabilities.numpy()).max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (bundles(("a", "b", "c"))[0], "classes"),
+        (bundles()[0]._replace(preprocess=unetzoo.Preprocess(normalize="standard")), "preprocessing"),
+        (bundles()[0]._replace(threshold=0.3), "thresholds"),
+    ],
+)
+def test_networks_that_do_not_go_together(other, what):
+    with pytest.raises(ConfigError, match=what):
+        ensemble([bundles()[0], other])
+
+
+def test_networks_of_other_channels_or_sizes():
+    for members in ([*nets(count=1), *nets(count=1, in_channels=1)], [*nets(count=1), *nets("unet", count=1)], []):
+        with pytest.raises(ConfigError):
+            Ensemble(members)
+    with pytest.raises(ConfigError):
+        Ensemble([*nets(count=1, classes=2), *nets(count=1, classes=3)])(torch.rand(1, 3, 16, 16))
+
+
+def test_a_threshold_settles_a_difference():
+    several = [bundles()[0], bundles()[1]._replace(threshold=0.3)]
+    assert ensemble(several, 0.4).threshold == 0.4
+    assert Image.fromarray(Predictor(several, threshold=0.4).segment(np.zeros((16, 16, 3), np.uint8)).label_map)

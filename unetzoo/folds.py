@@ -1,0 +1,283 @@
+"""Cross-validation: a run per fold, the scores of all folds together, and their networks as an ensemble.
+
+    runs/cells-folds/
+      folds.json     number of folds, and the threshold that is best for the predictions below
+      fold-1/ …      the runs, each with the counts (out-of-fold.json) and label maps (out-of-fold/) of its validation
+      scores.json    pooled scores with intervals, and the scores of each fold
+      images.csv     scores of every image by the network that was not trained on it
+
+`unetzoo.load` opens the folder as an ensemble.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .bundle import ModelBundle
+from .errors import CheckpointError, ConfigError
+from .inference.ensemble import ensemble
+from .io import write_json
+from .labels import LabelSpec
+from .registry import DATASETS, keywords
+from .report.gallery import Gallery, LabelMaps
+from .report.image_scores import ImageScores
+from .report.runs import read_run
+from .training.data import declared_groups
+from .training.logs import plain
+from .training.recipe import Recipe, load, saved_recipe
+from .training.resume import check_same
+from .training.run import make_dataset, make_metrics, make_trainer, train
+from .training.sections import Component
+from .training.trained import best_network, load_run
+
+MARK, HELD_OUT = "folds.json", "out-of-fold"
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """Result of a cross-validation.
+
+    Args:
+        out: Its folder.
+        scores: Scores of all images, each predicted by the network that was not trained on it; empty until all folds
+            are trained.
+        by_fold: Scores of each fold that is trained, by its number.
+        intervals: 95% intervals of the pooled scores.
+        missing: Numbers of the folds that are not trained yet.
+    """
+
+    out: Path
+    scores: dict[str, float]
+    by_fold: dict[int, dict[str, float]]
+    intervals: dict[str, tuple[float, float]]
+    missing: tuple[int, ...] = ()
+
+    def spread(self, score: str) -> tuple[float, float]:
+        """Mean and standard deviation of a score over the folds in which it is defined."""
+        values = [value for row in self.by_fold.values() if math.isfinite(value := row.get(score, math.nan))]
+        return (
+            statistics.mean(values) if values else math.nan,
+            statistics.stdev(values) if len(values) > 1 else math.nan,
+        )
+
+
+def train_folds(
+    source: str | Path | Recipe,
+    folds: int,
+    sets: Sequence[str] = (),
+    *,
+    only: int | None = None,
+    out: str | Path | None = None,
+    fast: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> FoldsResult:
+    """Train a recipe once per fold, each validated on another part of the data, and score all predictions together.
+
+    Args:
+        source: As for `unetzoo.train`; the dataset must take `fold`.
+        folds: Number of folds.
+        sets: Overrides, `section.key=value`.
+        only: Train only this fold, 1, 2, …, e.g. to train each on a machine of its own. The scores are pooled by
+            whichever training ends last, if all write to the same folder.
+        out: Folder. Default: `runs/<recipe>-folds`.
+        fast: Train the recipe's fast variant.
+        resume: Continue: finished folds are kept, an unfinished one goes on at its last checkpoint.
+        progress: Show progress bars.
+        say: Called with lines of text.
+
+    Raises:
+        ConfigError: The recipe is invalid, `folds` or `only` is wrong, or the folder holds something else.
+        DataError: More folds than groups, or faulty data.
+    """
+    if folds < 2 or not (only is None or 1 <= only <= folds):
+        found = folds if only is None else f"{only}/{folds}"
+        raise ConfigError("wrong folds", expected="at least 2 folds", found=found, hint="5 is usual")
+    dataset = load(source, sets, fast=fast).data.name
+    if "fold" not in keywords(DATASETS.get(dataset)):
+        others = ", ".join(name for name in DATASETS.names() if "fold" in keywords(DATASETS.get(name)))
+        raise ConfigError("the dataset has no folds", subject=dataset, expected=f"one that takes `fold`: {others}")
+    name = source.data.name if isinstance(source, Recipe) else Path(source).stem + ("-fast" if fast else "")
+    folder = Path("runs", f"{name}-folds") if out is None else Path(out)
+    _claim(folder, folds, shared=resume or only is not None)
+    for number in range(1, folds + 1) if only is None else (only,):
+        run, settings = folder / f"fold-{number}", [*sets, f"data.fold={number}/{folds}"]
+        if _is_finished(run):
+            if not resume:
+                raise ConfigError("the fold is trained already", subject=run, hint="--resume, or give another --out")
+            check_same(saved_recipe(run), load(source, settings, fast=fast).to_dict(), run)
+            continue
+        say(f"fold {number} of {folds}")
+        begun = (run / "recipe.json").exists()
+        if not (begun and read_run(run).finished):
+            train(source, settings, out=run, fast=fast, resume=resume and begun, progress=progress, say=say)
+        predict_held_out(run, progress=progress)
+    return pooled(folder)
+
+
+def _claim(folder: Path, folds: int, *, shared: bool) -> None:
+    """Mark the folder, or check that it is of the same number of folds."""
+    known = _marked(folder)
+    if known is None and any((folder / name).exists() for name in ("recipe.json", "best")):
+        raise ConfigError("the folder holds a run", subject=folder, hint="give another --out")
+    if known is not None and known["folds"] != folds:
+        raise ConfigError("a folder of another number of folds", subject=folder, expected=folds, found=known["folds"],
+                          hint="give another --out")  # fmt: skip
+    if known is not None and not shared and any(folder.glob("fold-*")):
+        raise ConfigError("the folder holds folds", subject=folder, hint="--resume them, or give another --out")
+    if known is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MARK, {"folds": folds, "threshold": None})
+
+
+def _marked(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return {"folds": int(found["folds"]), "threshold": found["threshold"]}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError("cannot read the folds", subject=folder / MARK, found=str(error),
+                              hint="restore the file from a copy") from error  # fmt: skip
+
+
+def _is_finished(run: Path) -> bool:
+    return (run / f"{HELD_OUT}.json").is_file()
+
+
+def predict_held_out(run: Path, *, progress: bool = True) -> None:
+    """Score a fold's best network on its validation images; keep counts and label maps beside the run."""
+    recipe = load(run)
+    recipe.train.log, recipe.train.callbacks = [], []
+    dataset: Any = make_dataset(recipe, "val", progress=progress)
+    if is_binary(recipe, dataset.labels):
+        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Component(name="sweep")]
+    trainer = make_trainer(recipe, dataset.labels, net=best_network(run, recipe), progress=progress)
+    gallery, maps = Gallery(dataset.labels, trainer.metrics, most=0), LabelMaps(run / HELD_OUT, dataset.labels)
+
+    def seen(output: Any, batch: dict[str, Any]) -> None:
+        gallery.add(output, batch)
+        maps.add(output, batch, trainer.metrics.get("mask"))
+
+    scores = trainer.evaluate(dataset, seen)
+    gallery.gather()
+    images = gallery.image_scores(declared_groups(dataset))
+    states = {head: metric.state() for head, metric in trainer.metrics.items() if hasattr(metric, "state")}
+    if trainer.accelerator.is_main_process:
+        content = {
+            "scores": plain(scores),
+            "states": {h: {name: value.tolist() for name, value in state.items()} for h, state in states.items()},
+            "images": None if images is None else {
+                "names": list(images.names), "groups": list(images.groups), "counts": images.counts.tolist(),
+            },
+        }  # fmt: skip
+        write_json(run / f"{HELD_OUT}.json", content)
+
+
+def is_binary(recipe: Recipe, labels: LabelSpec) -> bool:
+    """Whether the masks of a recipe are decided by one threshold that no metric of the recipe sweeps yet."""
+    metrics = recipe.metrics_of("mask") if "mask" in recipe.metrics else []
+    several = any(metric.options.get("mode") == "multilabel" for metric in metrics)
+    return bool(metrics) and labels.classes <= 2 and not several and all(metric.name != "sweep" for metric in metrics)
+
+
+def pooled(folder: Path) -> FoldsResult:
+    """Pool the scores of all folds, once each is trained, and write `scores.json` and `images.csv`.
+
+    Counts are summed over the folds, so that scores are those of all predictions together.
+
+    Raises:
+        ConfigError: Not a folder of folds.
+        CheckpointError: A file is damaged.
+    """
+    known = _marked(folder)
+    if known is None:
+        raise ConfigError("not a folder of folds", subject=folder, expected=MARK, hint="unetzoo train … --folds N")
+    runs = {number: folder / f"fold-{number}" for number in range(1, known["folds"] + 1)}
+    missing = tuple(number for number, run in runs.items() if not _is_finished(run))
+    found = {number: _held_out(run) for number, run in runs.items() if number not in missing}
+    by_fold = {number: _numbers(one["scores"]) for number, one in found.items()}
+    if missing:
+        return FoldsResult(folder, {}, by_fold, {}, missing)
+    first = runs[1]
+    labels = LabelSpec.from_dict(json.loads((first / "labels.json").read_text(encoding="utf-8")))
+    scores = _summed_scores(first, labels, [one["states"] for one in found.values()])
+    images = _all_images([one["images"] for one in found.values()], labels)
+    intervals = {} if images is None else images.intervals()
+    if images is not None:
+        images.write(folder / "images.csv")
+    threshold = scores.get("best_threshold", math.nan)
+    write_json(folder / MARK, known | {"threshold": threshold if 0 < threshold < 1 else None})
+    content = {
+        "pooled": plain(scores),
+        "intervals": {name: ends for name, ends in intervals.items() if np.isfinite(ends).all()},
+        "folds": {str(number): plain(row) for number, row in by_fold.items()},
+    }
+    write_json(folder / "scores.json", content)
+    return FoldsResult(folder, scores, by_fold, intervals)
+
+
+def _held_out(run: Path) -> dict[str, Any]:
+    path = run / f"{HELD_OUT}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: found[name] for name in ("scores", "states", "images")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError("cannot read the scores of a fold", subject=path, found=str(error),
+                              hint="delete the file, and train with --resume") from error  # fmt: skip
+
+
+def _summed_scores(run: Path, labels: LabelSpec, states: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The scores of the metrics whose states are the sums over all folds."""
+    recipe = load(run)
+    if is_binary(recipe, labels):
+        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Component(name="sweep")]
+    scores: dict[str, float] = {}
+    for head, metric in make_metrics(recipe, labels).items():
+        if head in states[0]:
+            total = metric.state()
+            for state in states:
+                total = {name: value + torch.tensor(state[head][name]).to(value) for name, value in total.items()}
+            metric.load_state(total)
+            named = metric.compute()
+            scores |= named if head == "mask" else {f"{head}/{name}": value for name, value in named.items()}
+    return scores
+
+
+def _all_images(parts: Sequence[Any], labels: LabelSpec) -> ImageScores | None:
+    if any(part is None for part in parts):
+        return None
+    counts = np.concatenate([np.array(part["counts"], np.int64) for part in parts])
+    names, groups = ([name for part in parts for name in part[key]] for key in ("names", "groups"))
+    return ImageScores(names, labels.names, counts, groups)
+
+
+def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
+def load_folds(folder: Path) -> ModelBundle:
+    """Open the networks of all folds as an ensemble, with the threshold that is best for the held-out predictions.
+
+    Raises:
+        CheckpointError: A fold is not trained yet, or its files are damaged.
+        ConfigError: Not a folder of folds.
+    """
+    result = pooled(folder)
+    if result.missing:
+        raise CheckpointError(
+            "folds are not trained yet", subject=folder, found=", ".join(f"fold-{number}" for number in result.missing),
+            hint="train them with --resume, or load one fold",
+        )  # fmt: skip
+    known = _marked(folder) or {}
+    return ensemble([load_run(folder / f"fold-{number}") for number in result.by_fold], known["threshold"])
