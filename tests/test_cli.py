@@ -187,13 +187,13 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     (tmp_path / "cells.toml").write_text(FOLDER)
     fold = ["--fold", "2/4"]
     unetzoo("train", "cells.toml", "--set", "data.root=cells", *fold, "--out", "run", "--quiet", cwd=tmp_path)
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["fold"] == "2/4"
+    assert json.loads((tmp_path / "run" / "fold-2" / "recipe.json").read_text())["data"]["fold"] == "2/4"
     (tmp_path / "new").mkdir()
     for name, size in (("wide.png", (90, 31)), ("tiny.png", (5, 3))):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)).save(
             tmp_path / "new" / name
         )
-    unetzoo("predict", "run", "new", "out", cwd=tmp_path)
+    unetzoo("predict", "run/fold-2", "new", "out", cwd=tmp_path)
     found = sorted(p.name for p in (tmp_path / "out").rglob("*.png"))
     assert len(found) >= 4
     index = next(p for p in (tmp_path / "out").rglob("wide*.png") if opened(p).mode == "P")
