@@ -200,7 +200,7 @@ def test_train_and_predict_on_a_folder_of_ones_own(tmp_path):
     assert opened(index).size == (90, 31)
     assert set(np.unique(np.array(opened(index)))) <= {0, 1}
     (tmp_path / "new" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
-    text = unetzoo("predict", "run", "new", "out2", cwd=tmp_path, code=3)
+    text = unetzoo("predict", "run/fold-2", "new", "out2", cwd=tmp_path, code=3)
     assert "broken.png" in text
     assert (tmp_path / "out2").exists()
 
