@@ -31,7 +31,8 @@ def predicts(case: Case) -> None:
 
     bundle = _bundle(case)
     pixels = bundle.pixels or Pixels()
-    image = np.random.default_rng(0).integers(0, 256, (96, 100, pixels.channels), np.uint8)
+    channels = getattr(bundle.model, "in_channels", pixels.channels)
+    image = np.random.default_rng(0).integers(0, 256, (96, 100, channels), np.uint8)
     found = LoadedModel(*bundle).predict((image / 255).astype(np.float32) if pixels.range else image)
     require(found.label_map.shape[-2:] == (96, 100), "a label map (96, 100)", found.label_map.shape)
 

@@ -2,4 +2,5 @@
 
 from pathlib import Path
 
+composites = Path(__file__).with_name("composites")
 nuclei = Path(__file__).with_name("nuclei")
