@@ -106,8 +106,8 @@ def card(text: str, record: Mapping[str, Any]) -> str:
 {END}
 {chr(10).join(lines)}
 
-These images chose nothing. In brackets, if any: 95% bootstrap intervals over images. The network was scored as it ships,
-in half precision computed in float32.
+These images chose nothing. In brackets, if any: 95% bootstrap intervals over images. The network was scored as it
+ships, in half precision computed in float32.
 
 SHA-256 of `{WEIGHTS}`: `{record["sha256"]}`
 """

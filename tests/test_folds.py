@@ -11,7 +11,7 @@ from PIL import Image
 import unetzoo
 from unetzoo import training
 from unetzoo.errors import CheckpointError, ConfigError, DataError
-from unetzoo.folds import pooled, train_folds
+from unetzoo.folds import evaluate_folds, pooled, train_folds
 from unetzoo.inference import Predictor
 from unetzoo.report.compare import compare
 from unetzoo.report.runs import read_run
@@ -90,6 +90,14 @@ def test_the_folder_opens_as_an_ensemble(trained, recipe):
     result = bundle.predict(image)
     assert torch.allclose(result.probabilities, sum(each) / 2, atol=1e-6)
     assert bundle.threshold == json.loads((trained.out / "folds.json").read_text())["threshold"]
+
+
+def test_the_ensemble_is_scored_on_other_data_only(trained, recipe):
+    with pytest.raises(ConfigError) as caught:
+        evaluate_folds(trained.out, [])
+    assert "split=test" in caught.value.hint
+    same = [f"data.root={json.dumps(str(recipe.parent))}"]
+    assert evaluate_folds(trained.out, same, progress=False)["miou"] > 0
 
 
 def test_compare_reads_the_whole_set(trained):

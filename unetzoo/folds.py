@@ -35,7 +35,7 @@ from .training.data import declared_groups
 from .training.logs import plain
 from .training.recipe import Recipe, load, saved_recipe
 from .training.resume import check_same
-from .training.run import make_dataset, make_metrics, make_trainer, train
+from .training.run import evaluate, make_dataset, make_metrics, make_trainer, train
 from .training.sections import Component
 from .training.trained import best_network, load_run
 
@@ -225,6 +225,25 @@ def pooled(folder: Path) -> FoldsResult:
     }
     write_json(folder / "scores.json", content)
     return FoldsResult(folder, scores, by_fold, intervals)
+
+
+def evaluate_folds(folder: Path, sets: Sequence[str], **options: Any) -> dict[str, float]:
+    """Score the ensemble of all folds on data that none of its networks has seen.
+
+    Args:
+        folder: The folder of the folds.
+        sets: Overrides that select the data, e.g. `data.val.split=test`.
+        options: As for `unetzoo.evaluate`.
+
+    Raises:
+        ConfigError: No other data is selected: each validation image has trained the networks of the other folds.
+        CheckpointError: A fold is not trained yet, or its files are damaged.
+    """
+    if not any(assignment.strip().startswith("data.") for assignment in sets):
+        raise ConfigError("the networks have seen these images", subject=folder, expected="other data",
+                          found="the validation images of the folds",
+                          hint="--set data.val.split=test, or another data.root; scores.json has the pooled scores")  # fmt: skip
+    return evaluate(folder / "fold-1", sets, net=load_folds(folder).model, **options)
 
 
 def _held_out(run: Path) -> dict[str, Any]:

@@ -162,12 +162,14 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a run's best network on its validation data, or on other data by --set."""
-    from ..training import evaluate as score
+    from ..folds import MARK, evaluate_folds
+    from ..training import evaluate as score_run
 
     def say(text: str) -> None:
         (err if as_json else out).print(text, soft_wrap=True)
 
     with _trainer_on(device):
+        score = evaluate_folds if (run / MARK).is_file() else score_run
         scores = score(run, sets or [], progress=not quiet, report=report, say=say)
     if as_json:
         out.print_json(json.dumps(scores))

@@ -258,6 +258,7 @@ def evaluate(
     run: str | Path,
     sets: Sequence[str] = (),
     *,
+    net: Any = None,
     progress: bool = True,
     report: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -267,6 +268,7 @@ def evaluate(
     Args:
         run: The run folder.
         sets: Overrides, `section.key=value`.
+        net: A network to score in place of the run's.
         progress: Show a progress bar.
         report: Folder for the reports of the metrics, with a subfolder for each head other than the mask, and for
             data.json, which records the run and the data that were scored.
@@ -284,7 +286,7 @@ def evaluate(
     recipe = load(run, sets)
     recipe.train.callbacks, recipe.train.log = [], []  # they belong to training
     dataset = make_dataset(recipe, "val", progress=progress)
-    trainer = make_trainer(recipe, dataset.labels, net=best_network(Path(run), recipe), progress=progress)
+    trainer = make_trainer(recipe, dataset.labels, net=net or best_network(Path(run), recipe), progress=progress)
     options = recipe.data.of("val")
     split = str(options.get("split", "val"))
     if trainer.accelerator.is_main_process:
