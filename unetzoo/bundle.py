@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError, ConfigError
 from .images import Pixels, Preprocess
+from .instances import ObjectRule
 from .io import write_json, write_manifest
 from .labels import LabelSpec
 from .precision import Precision, supported
@@ -38,6 +40,7 @@ class ModelBundle(NamedTuple):
         precision: Precision used in training; also used for prediction if the device supports it natively.
         pixels: The channels and the range of values of image files; if None, 8-bit images are converted to the
             network's channels.
+        objects: How objects are separated; if None, they are connected pieces of a class.
     """
 
     model: Any
@@ -48,6 +51,7 @@ class ModelBundle(NamedTuple):
     name: str = ""
     precision: Precision | None = None
     pixels: Pixels | None = None
+    objects: ObjectRule | None = None
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
@@ -102,7 +106,7 @@ class ModelBundle(NamedTuple):
         Preprocessing that cannot be serialized (albumentations, a function) is not written.
         """
         preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
-        if any(known is not None for known in (self.labels, preprocess, self.threshold, self.mode, self.pixels)):
+        if any(known is not None for known in (self.labels, preprocess, *self[3:5], *self[7:])):
             content = {
                 "preprocess": preprocess,
                 "labels": None if self.labels is None else self.labels.to_dict(),
@@ -111,6 +115,7 @@ class ModelBundle(NamedTuple):
                 "name": self.name,
                 "precision": self.precision,
                 "pixels": None if self.pixels is None else self.pixels.to_dict(),
+                "objects": None if self.objects is None else asdict(self.objects),
             }
             write_json(folder / FILE, content)
         else:
@@ -139,6 +144,7 @@ class ModelBundle(NamedTuple):
                 content["name"],
                 content["precision"],
                 None if content.get("pixels") is None else Pixels.from_dict(content["pixels"]),
+                None if content.get("objects") is None else ObjectRule(**content["objects"]),
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(

@@ -242,7 +242,7 @@ def evaluate_folds(folder: Path, sets: Sequence[str], **options: Any) -> dict[st
     if not any(assignment.strip().startswith("data.") for assignment in sets):
         raise ConfigError("the networks have seen these images", subject=folder, expected="other data",
                           found="the validation images of the folds",
-                          hint="--set data.val.split=test, or another data.root; scores.json has the pooled scores")  # fmt: skip
+                          hint="--set data.val.split=test; the pooled scores are in scores.json")  # fmt: skip
     return evaluate(folder / "fold-1", sets, net=load_folds(folder).model, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,23 @@ from .errors import ConfigError, InputShapeError
 
 Numbers = NDArray[np.integer[Any]]
 Probability = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ObjectRule:
+    """How the objects of an image are found in the output of a network.
+
+    Args:
+        threshold: Probability above which a pixel belongs to an object.
+        seed: Probability of the inside above which a pixel belongs to a seed; see `separate`.
+        min_size: Smaller objects are dropped, in pixels.
+        border: Whether the last of three classes is the border between touching objects.
+    """
+
+    threshold: float = 0.5
+    seed: float = 0.5
+    min_size: int = 1
+    border: bool = False
 
 
 def touching_borders(instances: Numbers, width: int = 1) -> NDArray[np.bool_]:

@@ -50,8 +50,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="KINDS",
-            help="Comma-separated outputs: mask, color, overlay, depth, depth_color, geotiff, json; or all. For "
-            "labeling tools, COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
+            help="Comma-separated outputs: mask, color, overlay, depth, depth_color, geotiff, json; or all. Objects: "
+            "instances (label image, table, outlines). For labeling tools, COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
             show_default="mask,overlay,depth,geotiff,json",
         ),
     ] = None,

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tifffile
 from PIL import Image
 
 from ..errors import ConfigError, DataError, PairingError, did_you_mean
@@ -20,7 +22,7 @@ from ..io import disk_errors, replacing, write_text
 from ..labels import LabelSpec
 from .coco import COCO_FILES, CocoFile
 from .images import PathLike, find_images
-from .results import DEFAULT_PRODUCTS, PRODUCTS, SegmentationResult
+from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, PRODUCTS, SegmentationResult
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,16 @@ class Results:
             return [pattern.format(f"{stem}_{suffix}") for suffix in mask_suffixes(self.labels.names)]
         return [pattern.format(stem)]
 
-    def _put(self, name: str, content: Image.Image | str) -> None:
+    def _put(self, name: str, content: Image.Image | np.ndarray | str) -> None:
         target = self.folder / name
         if isinstance(content, str):
             write_text(target, content)
             return
         with replacing(target) as partial:
-            content.save(partial, format="PNG")
+            if isinstance(content, np.ndarray):
+                tifffile.imwrite(partial, content, compression="zlib", metadata=None)
+            else:
+                content.save(partial, format="PNG")
 
 
 def mask_suffixes(names: Sequence[str]) -> list[str]:
@@ -137,7 +142,7 @@ def mask_suffixes(names: Sequence[str]) -> list[str]:
 def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
     """Parse product names ("all", or a comma-separated list) and return them in the order in which they are written.
 
-    "all" are those with a file per image.
+    "all" are those with a file per image, except those of objects; "instances" are all of objects.
 
     Raises:
         ConfigError: No product is given, or one is unknown.
@@ -154,7 +159,10 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
             f"unknown product {unknown[0]!r}" if unknown else "no product",
             hint=did_you_mean(unknown[0] if unknown else "", [*known, "all"], "product"),
         )
-    return tuple(product for product in known if product in listed or ("all" in listed and product in PRODUCTS))
+    chosen = {*listed, *(OBJECT_PRODUCTS if "instances" in listed else ())}
+    if "all" in listed:
+        chosen |= PRODUCTS.keys() - set(OBJECT_PRODUCTS)
+    return tuple(product for product in known if product in chosen)
 
 
 def backgrounds_of(background: PathLike | None) -> dict[str, Path] | None:

@@ -25,7 +25,7 @@ from .files import Results, background_of, backgrounds_of, check_targets, produc
 from .image_files import ImageFiles
 from .images import PathLike, find_images
 from .io_pipeline import io_pipeline
-from .results import DEFAULT_PRODUCTS, Prediction, SegmentationResult, resized
+from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, Prediction, SegmentationResult, resized
 from .tiling import predict
 from .tta import TTALike
 from .volumes import VolumeResult, is_volume, predict_volume
@@ -185,7 +185,8 @@ class Predictor:
                 "color", "overlay", "depth" (16-bit), "depth_color" (`<stem>_<product>.png`) and "json"
                 (`<stem>.json`), and for georeferenced images "geotiff" (`<stem>.tif`, the label map with the same
                 georeference; 255 where the image has no data); or "all" of these. Products for which the network has no
-                head are skipped. Also "coco"
+                head are skipped. "instances" writes the objects: `<stem>_instances.tif` with a number per object (16
+                bits, 32 for more than 65,535), `<stem>_objects.csv` and `<stem>_outlines.png`. Also "coco"
                 and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
                 as COCO JSON; see `CocoFile`. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
                 and "json" are written.
@@ -207,6 +208,9 @@ class Predictor:
         inputs_too = [*images, *([] if backgrounds is None else backgrounds.values())]
         results = Results(Path(out_dir), products_of(products), self.labels if self.mode == "multilabel" else None)
         check_targets(images, inputs_too, results, self.files.stem)
+        if self.mode == "multilabel" and set(results.products) & set(OBJECT_PRODUCTS):
+            raise ConfigError("objects of pixels with several labels", expected="one class per pixel",
+                              hint="write mask: one image per label")  # fmt: skip
         if results.shared() and any(is_volume(path, self.pixels) for path in images):
             raise ConfigError("COCO JSON is not written for volumes", subject=inputs, expected="mask or json",
                               found=", ".join(results.shared()), hint="leave it out, or predict images")  # fmt: skip
@@ -271,7 +275,7 @@ class Predictor:
         size = image.shape[0], image.shape[1]
         probabilities = probabilities_of(self.net, resized(logits, size), mode=self.mode)
         plane = None if depth is None else resized(depth, size)
-        return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane)
+        return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane, self.bundle.objects)
 
     def _facts(self, path: Path, result: SegmentationResult | VolumeResult) -> dict[str, Any]:
         decision = Decision.of(self.threshold, result.labels, result.channels, self.mode)

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ..images.display import as_rgb
 from ..images.georeference import Georeference
+from ..instances import ObjectRule
 from ..labels import LabelSpec
 from .decide import Cleaning, Decision
 from .images import palette_image
+from .objects import Objects, objects_of
 
 OPACITY = 0.5
 NO_CLASS = 255  # value of pixels without data in a GeoTIFF
@@ -52,6 +54,7 @@ class SegmentationResult:
         depth: float32 (H, W), if the network has a depth head.
         missing: bool (H, W), where the image has no data; these pixels are not counted in `facts`.
         georeference: The position of the image on Earth, if its file has one.
+        rule: How objects are separated; by default they are connected pieces of a class.
     """
 
     image: np.ndarray
@@ -61,6 +64,7 @@ class SegmentationResult:
     depth: np.ndarray | None = None
     missing: np.ndarray | None = None
     georeference: Georeference | None = None
+    rule: ObjectRule | None = None
 
     @classmethod
     def of(
@@ -71,13 +75,14 @@ class SegmentationResult:
         decision: Decision,
         cleaning: Cleaning | None = None,
         depth: Tensor | None = None,
+        rule: ObjectRule | None = None,
     ) -> SegmentationResult:
         """Build a result from probabilities (C, H, W)."""
         label_map = decision(probabilities).cpu().numpy()
         if cleaning is not None:
             label_map = cleaning.apply(label_map, labels, decision.mode)
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
-        return cls(image, label_map, labels, probabilities, plane)
+        return cls(image, label_map, labels, probabilities, plane, rule=rule)
 
     @property
     def channels(self) -> int:
@@ -104,6 +109,15 @@ class SegmentationResult:
             return {"": palette_image(self.label_map, self.labels)}
         planes = zip(self.labels.names, self.label_map, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The objects in the image.
+
+        Raises:
+            ConfigError: Pixels may have several labels.
+        """
+        return objects_of(self, self.rule)
 
     def overlay(self) -> Image.Image:
         """Return the image blended with the class colors."""
@@ -209,15 +223,21 @@ class SegmentationResult:
         return np.bincount(self.label_map[counted], weights=chosen[counted], minlength=self.labels.classes)
 
 
-PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Image.Image | None] | None]] = {
+Drawn = Image.Image | np.ndarray | str | None  # a PNG, a TIFF, a text, or nothing to write
+PRODUCTS: Mapping[str, tuple[str, Callable[[SegmentationResult], Drawn] | None]] = {
     "mask": ("{}.png", None),
     "color": ("{}_color.png", lambda result: Image.fromarray(result.colors)),
     "overlay": ("{}_overlay.png", SegmentationResult.overlay),
     "depth": ("{}_depth.png", SegmentationResult.depth_levels),
     "depth_color": ("{}_depth_color.png", SegmentationResult.depth_colors),
+    "instances": ("{}_instances.tif", lambda result: result.objects.label_image()),
+    "objects": ("{}_objects.csv", lambda result: result.objects.as_csv()),
+    "outlines": ("{}_outlines.png", lambda result: result.objects.outlined(result.image)),
     "geotiff": ("{}.tif", None),
     "json": ("{}.json", None),
 }
+# Written by `instances` together, and not by "all".
+OBJECT_PRODUCTS = ("instances", "objects", "outlines")
 DEFAULT_PRODUCTS = ("mask", "overlay", "depth", "geotiff", "json")
 
 

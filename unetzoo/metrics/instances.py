@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, InputShapeError, SizeMismatchError
-from ..instances import Numbers, separate
+from ..instances import Numbers, ObjectRule, separate
 from ..labels import LabelSpec
 from . import inputs
 from .scores import ratio
@@ -118,6 +118,11 @@ class InstancesMetric(SummedState):
                 **{name: torch.zeros(1, dtype=torch.float64) for name in sums},
             }
         )
+
+    @property
+    def object_rule(self) -> ObjectRule:
+        """How this metric finds objects, for predictions with the trained network."""
+        return ObjectRule(self.threshold, self.seed, self.min_size, border=len(self.names) == 3)
 
     def rules(self) -> dict[str, Any]:
         """Return names, ignored label and settings."""

@@ -36,6 +36,7 @@ def attach_bundle(net: nn.Module, data: Any, metric: Any = None, precision: Prec
         name=ModelBundle.of(net).name,
         precision=precision,
         pixels=getattr(data, "pixels", None),
+        objects=getattr(metric, "object_rule", None),
     ).attach()
 
 
