@@ -51,7 +51,8 @@ def predict(
         typer.Option(
             metavar="KINDS",
             help="Comma-separated outputs: mask, color, overlay, depth, depth_color, geotiff, json; or all. Objects: "
-            "instances (label image, table, outlines). For labeling tools, COCO JSON of all images: coco (polygons) or coco_rle (run lengths).",
+            "instances (label image, table, outlines). For labeling tools, COCO JSON of all images: coco (polygons) or "
+            "coco_rle (run lengths).",
             show_default="mask,overlay,depth,geotiff,json",
         ),
     ] = None,
