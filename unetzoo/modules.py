@@ -1,7 +1,9 @@
-"""Helpers for any `nn.Module`: its mode inside a block, the memory of its tensors, and out-of-memory errors."""
+"""Helpers for any `nn.Module`: its mode inside a block, its tensors' memory and hash, and out-of-memory errors."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -120,3 +122,13 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[name] = tensor.clone() if address in seen else tensor
         seen.add(address)
     return plain
+
+
+def fingerprint(net: nn.Module) -> str:
+    """Hash everything that determines a network's output: structure, options and tensors."""
+    config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
+    digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
+    for name, value in net.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

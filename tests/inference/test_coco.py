@@ -20,7 +20,7 @@ import unetzoo.io
 from unetzoo import cli
 from unetzoo.errors import ConfigError, DataError
 from unetzoo.inference import Predictor
-from unetzoo.inference.coco import CocoFile, outline, run_lengths
+from unetzoo.inference.coco import coco_record, outline, run_lengths, write_coco
 from unetzoo.inference.results import SegmentationResult
 from unetzoo.labels import LabelSpec
 
@@ -60,10 +60,8 @@ def written(path, label_map, labels=SPEC, **options):
     result = SegmentationResult(
         np.zeros((*label_map.shape[-2:], 3), np.uint8), label_map.astype(np.uint8), labels, probabilities
     )
-    file = CocoFile(path / "coco.json", [image], **options)
-    file.add(image, result)
-    file.write()
-    file.close()
+    record = json.loads(json.dumps(coco_record(image, result, **options)))
+    write_coco(path / "coco.json", lambda: [(1, record)])
     return result, loaded(path / "coco.json")
 
 

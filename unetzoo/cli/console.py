@@ -79,4 +79,8 @@ Timeout = Annotated[
     float,
     typer.Option(min=0.1, metavar="SECONDS", help="Limit of each import: CPU time, or time without any progress."),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="K/N", help="Predict the K-th of N parts, e.g. 3/16; the part that ends last joins all."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

@@ -14,7 +14,21 @@ import typer
 from ..errors import ConfigError, DataError, did_you_mean
 from ..registry import WEIGHTS
 from ..wording import pluralize
-from .console import NUMBERS, PER_CLASS, TTA, Blend, Device, Precision, Quiet, Thresholds, app, complain, err, out
+from .console import (
+    NUMBERS,
+    PER_CLASS,
+    TTA,
+    Blend,
+    Device,
+    Precision,
+    Quiet,
+    ShardOption,
+    Thresholds,
+    app,
+    complain,
+    err,
+    out,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +93,10 @@ def predict(
         typer.Option(metavar="CLASS", help="Fill background holes in a class, or in all. May be repeated."),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Number of reading threads, and of writing threads.")] = 2,
+    shard: ShardOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip images that a call with --resume or --shard has predicted.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict images of any size: class masks, colors, overlays, depth, and areas as JSON."""
@@ -113,13 +131,15 @@ def predict(
                 background=background,
                 products=DEFAULT_PRODUCTS if write is None else write,
                 workers=workers,
+                shard=shard,
+                resume=resume,
                 seen=seen,
             )
     finally:  # a full disk or Ctrl-C ends it later than images that could not be read
         failures = [error for error in outcomes if error is not None]
         for error in failures:
             complain(error)
-    if len(failures) < len(outcomes):
+    if len(failures) < len(outcomes) or not outcomes:  # all were predicted before
         out.print(f"results are in {folder}", soft_wrap=True)
     if failures:
         err.print(f"{len(failures)} of {pluralize(len(outcomes), 'image')} could not be predicted")

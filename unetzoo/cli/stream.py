@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import TTA, Blend, Device, Network, Precision, Quiet, Thresholds, app, out
+from .console import TTA, Blend, Device, Network, Precision, Quiet, ShardOption, Thresholds, app, out
 from .predict import network_of, threshold_of
 
 
@@ -33,6 +33,7 @@ def stream(
     threshold: Thresholds = None,
     precision: Precision = None,
     device: Device = "auto",
+    shard: ShardOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished result.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,8 +52,10 @@ def stream(
         precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=threshold_of(threshold),
         memory=memory,
+        shard=shard,
         resume=resume,
         progress=not quiet,
     )
     out.print(f"{streamed.tiling}; {streamed.seconds:.0f} s")
-    out.print(f"the classes are in {target}", soft_wrap=True)
+    written = target.exists()
+    out.print(f"the classes are in {target}" if written else f"shard {shard} of {target} is done", soft_wrap=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,106 +14,80 @@ from .._version import __version__
 from ..io import replacing
 from .results import SegmentationResult
 
-# The file of each product.
-COCO_FILES = {"coco": "annotations.coco.json", "coco_rle": "annotations.coco_rle.json"}
+Entries = Callable[[], Iterable[tuple[int, dict[str, Any]]]]
 
 
-class CocoFile:
-    """Collects predictions, and writes them to one COCO JSON file.
+def coco_record(image: Path, result: SegmentationResult, *, polygons: bool) -> dict[str, Any]:
+    """Return what a COCO file holds of one image.
 
     Annotations are connected regions of a class (pixels that share a side), with their mean probability as `score`.
     Polygons follow the sides of pixels, so that they cover exactly the pixels of the region; regions with holes are run
     lengths. The background, a black class, has no annotations; labels of a multilabel network all have. Pixels without
     data belong to no region.
 
-    Until `write`, annotations are in a temporary file. The COCO file of an earlier run is removed first, so that a
-    killed run leaves none.
+    Args:
+        image: The image file.
+        result: Its prediction.
+        polygons: Write polygons where regions have no holes; otherwise all regions are run lengths.
+    """
+    height, width = result.image.shape[:2]
+    categories = categories_of(result)
+    return {
+        "file": {"file_name": image.name, "width": width, "height": height},
+        "categories": [{"id": key, "name": result.labels.names[index]} for index, key in categories.items()],
+        "annotations": list(_annotations(result, categories, polygons)),
+    }
+
+
+def write_coco(path: Path, entries: Entries) -> None:
+    """Write a COCO file.
 
     Args:
-        path: The file to write.
-        images: The image files, in the order in which they are listed.
-        polygons: Write polygons where regions have no holes; otherwise all regions are run lengths.
+        path: The file.
+        entries: Returns number and `coco_record` of each image, in order. It is called twice, so that only one record
+            is held in memory.
 
     Raises:
-        OSError: The folder cannot be written.
+        OSError: The disk is full.
     """
+    images: list[dict[str, Any]] = []
+    categories: list[dict[str, Any]] = []
+    for number, record in entries():
+        images.append({"id": number, **record["file"]})
+        categories = record["categories"]
+    head = {"info": {"description": f"unetzoo {__version__}"}, "images": images, "categories": categories}
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(json.dumps(head, ensure_ascii=False).encode("utf-8", "backslashreplace")[:-1])
+        file.write(b', "annotations": [')
+        annotations = ((number, annotation) for number, record in entries() for annotation in record["annotations"])
+        for written, (number, annotation) in enumerate(annotations, start=1):
+            line = json.dumps({"id": written, "image_id": number, **annotation})
+            file.write((b"\n" if written == 1 else b",\n") + line.encode())
+        file.write(b"]}\n")
 
-    def __init__(self, path: Path, images: Sequence[Path], *, polygons: bool) -> None:
-        self.path, self.polygons = path, polygons
-        self._numbers = {image: number for number, image in enumerate(images, start=1)}
-        self._images: dict[int, dict[str, Any]] = {}
-        self._places: dict[int, tuple[int, int]] = {}  # where the annotations of an image start, and their number
-        self._categories: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        self._spool = tempfile.TemporaryFile(dir=path.parent)
 
-    def add(self, image: Path, result: SegmentationResult) -> None:
-        """Add the prediction for an image. May be called in any order and from several threads.
-
-        Raises:
-            OSError: The disk is full.
-        """
-        number, categories = self._numbers[image], categories_of(result)
-        found = self._annotations(number, result, categories)
-        lines = [json.dumps(annotation)[1:].encode() + b"\n" for annotation in found]
-        height, width = result.image.shape[:2]
-        with self._lock:
-            self._categories = [{"id": key, "name": result.labels.names[index]} for index, key in categories.items()]
-            self._images[number] = {"id": number, "file_name": image.name, "width": width, "height": height}
-            self._places[number] = self._spool.seek(0, io.SEEK_END), len(lines)
-            self._spool.writelines(lines)
-
-    def close(self) -> None:
-        """Remove the temporary file."""
-        self._spool.close()
-
-    def _annotations(
-        self, number: int, result: SegmentationResult, categories: dict[int, int]
-    ) -> Iterator[dict[str, Any]]:
-        several = result.label_map.ndim == 3
-        for index, category in categories.items():
-            plane = result.label_map[index] > 0 if several else result.label_map == index
-            if result.missing is not None:
-                plane &= ~result.missing
-            regions = np.zeros(plane.shape, np.int32)
-            ndimage.label(plane, output=regions)
-            scores = _probability_of(result, index)
-            for region, place in enumerate(ndimage.find_objects(regions), start=1):
-                mask, top, left = regions[place] == region, place[0].start, place[1].start
-                loops = outline(mask) if self.polygons else []
-                if len(loops) == 1:
-                    segmentation: Any = [(loops[0] + (left, top)).ravel().tolist()]
-                else:
-                    height, width = plane.shape
-                    counts = run_lengths(mask, top, left, height, width)
-                    segmentation = {"size": [height, width], "counts": counts}
-                yield {
-                    "image_id": number, "category_id": category, "segmentation": segmentation, "area": int(mask.sum()),
-                    "bbox": [left, top, mask.shape[1], mask.shape[0]], "iscrowd": 0,
-                    "score": round(float(scores[place][mask].mean()), 4),
-                }  # fmt: skip
-
-    def write(self) -> None:
-        """Write the COCO file.
-
-        Raises:
-            OSError: The disk is full.
-        """
-        images = [self._images[number] for number in sorted(self._images)]
-        head = {"info": {"description": f"unetzoo {__version__}"}, "images": images, "categories": self._categories}
-        with replacing(self.path) as partial, open(partial, "wb") as file:
-            file.write(json.dumps(head, ensure_ascii=False).encode("utf-8", "backslashreplace")[:-1])
-            file.write(b', "annotations": [')
-            written = 0
-            for number in sorted(self._places):
-                start, count = self._places[number]
-                self._spool.seek(start)
-                for line in (self._spool.readline() for _ in range(count)):
-                    file.write((b",\n" if written else b"\n") + b'{"id": %d, ' % (written + 1) + line.rstrip())
-                    written += 1
-            file.write(b"]}\n")
+def _annotations(result: SegmentationResult, categories: dict[int, int], polygons: bool) -> Iterator[dict[str, Any]]:
+    several = result.label_map.ndim == 3
+    for index, category in categories.items():
+        plane = result.label_map[index] > 0 if several else result.label_map == index
+        if result.missing is not None:
+            plane &= ~result.missing
+        regions = np.zeros(plane.shape, np.int32)
+        ndimage.label(plane, output=regions)
+        scores = _probability_of(result, index)
+        for region, place in enumerate(ndimage.find_objects(regions), start=1):
+            mask, top, left = regions[place] == region, place[0].start, place[1].start
+            loops = outline(mask) if polygons else []
+            if len(loops) == 1:
+                segmentation: Any = [(loops[0] + (left, top)).ravel().tolist()]
+            else:
+                height, width = plane.shape
+                segmentation = {"size": [height, width], "counts": run_lengths(mask, top, left, height, width)}
+            yield {
+                "category_id": category, "segmentation": segmentation, "area": int(mask.sum()),
+                "bbox": [left, top, mask.shape[1], mask.shape[0]], "iscrowd": 0,
+                "score": round(float(scores[place][mask].mean()), 4),
+            }  # fmt: skip
 
 
 def categories_of(result: SegmentationResult) -> dict[int, int]:

@@ -7,11 +7,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -20,9 +21,30 @@ from PIL import Image
 from ..errors import ConfigError, DataError, PairingError, did_you_mean
 from ..io import disk_errors, replacing, write_text
 from ..labels import LabelSpec
-from .coco import COCO_FILES, CocoFile
+from .coco import Entries, coco_record, write_coco
 from .images import PathLike, find_images
 from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, PRODUCTS, SegmentationResult
+from .shards import Records, Shard, in_order
+
+
+class SharedFile(NamedTuple):
+    """A product that is one file for all images.
+
+    Args:
+        name: Its name.
+        record: What it holds of one image, in JSON-serializable form.
+        write: Writes the file from the numbers and records of all images.
+    """
+
+    name: str
+    record: Callable[[Path, SegmentationResult], dict[str, Any]]
+    write: Callable[[Path, Entries], None]
+
+
+SHARED: Mapping[str, SharedFile] = {
+    "coco": SharedFile("annotations.coco.json", partial(coco_record, polygons=True), write_coco),
+    "coco_rle": SharedFile("annotations.coco_rle.json", partial(coco_record, polygons=False), write_coco),
+}
 
 
 @dataclass(frozen=True)
@@ -46,24 +68,47 @@ class Results:
 
     def shared(self) -> dict[str, Path]:
         """Return the files of products that are one file for all images."""
-        return {product: self.folder / COCO_FILES[product] for product in self.products if product in COCO_FILES}
+        return {product: self.folder / SHARED[product].name for product in self.products if product in SHARED}
 
     @contextmanager
-    def coco_files(self, images: Sequence[Path]) -> Iterator[list[CocoFile]]:
-        """Collect the predictions for all images, and write them when the block ends without an error.
+    def records(
+        self, shard: Shard, recipe: Mapping[str, Any] | None = None, *, resume: bool = False
+    ) -> Iterator[Records | None]:
+        """Collect a record of each image, and write the files for all images when the block ends without an error.
+
+        If there are several shards, the one that ends last writes these files. The files of an earlier run are removed
+        first, so that a killed run leaves none.
+
+        Args:
+            shard: The shard.
+            recipe: Everything that determines the results, for records that are kept; see `Records`.
+            resume: See `Records`.
+
+        Yields:
+            The records; None if none are needed.
 
         Raises:
-            ConfigError: The folder cannot be written.
+            ConfigError: The folder cannot be written; the records to resume belong to another run.
         """
+        if recipe is None and not self.shared():
+            yield None
+            return
         with ExitStack() as stack:
             with disk_errors(self.folder, ConfigError, what="cannot write the results"):
-                files = [CocoFile(path, images, polygons=product == "coco") for product, path in self.shared().items()]
-            for file in files:
-                stack.callback(file.close)
-            yield files
+                records = Records(self.folder, shard, recipe, resume)
+                stack.callback(records.close)
+                for path in self.shared().values():
+                    path.unlink(missing_ok=True)
+            yield records
             with disk_errors(self.folder, ConfigError, what="cannot write the results"):
-                for file in files:
-                    file.write()
+                records.finish()
+                if all_records := records.all_shards(stack):
+                    for product, path in self.shared().items():
+                        SHARED[product].write(path, partial(in_order, all_records, product))
+
+    def record(self, path: Path, result: SegmentationResult) -> dict[str, Any]:
+        """Return what the files for all images hold of one image, by product."""
+        return {product: SHARED[product].record(path, result) for product in self.shared()}
 
     def write(self, result: SegmentationResult, stem: str, facts: dict[str, Any]) -> None:
         """Write the results of an image; each file is renamed into place once it is complete.
@@ -84,8 +129,8 @@ class Results:
                         self._put(name, image)
                 elif product == "geotiff":
                     if (write := result.georeferenced()) is not None:
-                        with replacing(self.folder / pattern.format(stem)) as partial:
-                            write(partial)
+                        with replacing(self.folder / pattern.format(stem)) as path:
+                            write(path)
                 elif draw is not None and (image := draw(result)) is not None:
                     self._put(pattern.format(stem), image)
         except OSError as error:
@@ -109,11 +154,11 @@ class Results:
         if isinstance(content, str):
             write_text(target, content)
             return
-        with replacing(target) as partial:
+        with replacing(target) as path:
             if isinstance(content, np.ndarray):
-                tifffile.imwrite(partial, content, compression="zlib", metadata=None)
+                tifffile.imwrite(path, content, compression="zlib", metadata=None)
             else:
-                content.save(partial, format="PNG")
+                content.save(path, format="PNG")
 
 
 def mask_suffixes(names: Sequence[str]) -> list[str]:
@@ -152,7 +197,7 @@ def products_of(names: str | Iterable[str]) -> tuple[str, ...]:
         ('mask', 'json')
     """
     listed = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    known = [*PRODUCTS, *COCO_FILES]
+    known = [*PRODUCTS, *SHARED]
     unknown = [name for name in listed if name not in (*known, "all")]
     if unknown or not listed:
         raise ConfigError(
@@ -243,3 +288,25 @@ def check_targets(
                     found=f"{taken[target]} and {path}",
                     hint="rename one of them, or predict them into different folders",
                 )
+
+
+def unwritable(folder: Path, error: OSError, tried: int, failures: Sequence[DataError], total: int) -> ConfigError:
+    """Return the error of a disk that is full or gone, with the errors of images as notes.
+
+    Args:
+        folder: Folder of the results.
+        error: Error of the system.
+        tried: Number of images before it.
+        failures: Errors of images that could not be read.
+        total: Number of images.
+    """
+    failed = f", {len(failures)} could not be predicted" if failures else ""
+    found = ConfigError(
+        "cannot write the results",
+        subject=folder,
+        found=f"{error} ({tried - len(failures)} of {total} images are done and kept{failed})",
+        hint="make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to",
+    )
+    for failure in failures:
+        found.add_note(str(failure))
+    return found

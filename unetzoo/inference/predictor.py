@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,21 @@ import numpy as np
 from torch import Tensor, nn
 
 from .._version import __version__
-from ..bundle import Mode, ModelBundle
+from ..bundle import Mode, ModelBundle, Preprocess
 from ..errors import ConfigError, DataError, ImageTooLargeError
 from ..images import Pixels
 from ..labels import LabelSpec
-from ..modules import is_out_of_memory
+from ..modules import fingerprint, is_out_of_memory
 from ..precision import Precision, check_precision
 from .decide import Cleaning, Decision, Threshold, labels_for, probabilities_of
 from .engines import EngineName, run_by
 from .ensemble import ensemble
-from .files import Results, background_of, backgrounds_of, check_targets, products_of
+from .files import Results, background_of, backgrounds_of, check_targets, products_of, unwritable
 from .image_files import ImageFiles
 from .images import PathLike, find_images
 from .io_pipeline import io_pipeline
 from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, Prediction, SegmentationResult, resized
+from .shards import Shard
 from .tiling import predict
 from .tta import TTALike
 from .volumes import VolumeResult, is_volume, predict_volume
@@ -170,6 +171,8 @@ class Predictor:
         *,
         products: str | Sequence[str] = DEFAULT_PRODUCTS,
         workers: int = 2,
+        shard: str | Sequence[int] | None = None,
+        resume: bool = False,
         seen: Callable[[int, int, DataError | None], None] = lambda done, total, error: None,
     ) -> list[DataError]:
         """Predict files and write their results; reading and writing overlap with prediction.
@@ -188,9 +191,14 @@ class Predictor:
                 head are skipped. "instances" writes the objects: `<stem>_instances.tif` with a number per object (16
                 bits, 32 for more than 65,535), `<stem>_objects.csv` and `<stem>_outlines.png`. Also "coco"
                 and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
-                as COCO JSON; see `CocoFile`. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
+                as COCO JSON; see `coco_record`. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
                 and "json" are written.
             workers: Number of reader threads, and of writer threads.
+            shard: "3/16" or (3, 16) predicts every 16th image, beginning with the third, so that 16 machines share the
+                work. Together they write what one call would; files for all images are written by the shard that ends
+                last. The shards' records are kept in `shards/` in the folder.
+            resume: Skip images that an earlier call has predicted, if it was killed; both calls need `resume` or
+                `shard`. Images that could not be read, or have changed, are tried again.
             seen: Called after each image, in order, with the number done, the total, and the error or None.
 
         Returns:
@@ -200,7 +208,8 @@ class Predictor:
         Raises:
             DataError: No images were found, or two of them would be written to the same file.
             ConfigError: A result would overwrite an input, or cannot be written (finished results are kept; earlier
-                read errors are added as notes); or as for `predict_file`.
+                read errors are added as notes); the results to resume belong to another run; or as for
+                `predict_file`.
         """
         self.files.channels(background is not None)
         images = self.files.first_channels(find_images(inputs), inputs)
@@ -211,6 +220,7 @@ class Predictor:
         if self.mode == "multilabel" and set(results.products) & set(OBJECT_PRODUCTS):
             raise ConfigError("objects of pixels with several labels", expected="one class per pixel",
                               hint="write mask: one image per label")  # fmt: skip
+        part = Shard.of(shard)
         if results.shared() and any(is_volume(path, self.pixels) for path in images):
             raise ConfigError("COCO JSON is not written for volumes", subject=inputs, expected="mask or json",
                               found=", ".join(results.shared()), hint="leave it out, or predict images")  # fmt: skip
@@ -228,23 +238,31 @@ class Predictor:
         def write(path: Path, output: tuple[np.ndarray, Tensor, Tensor | None] | VolumeResult) -> None:
             if isinstance(output, VolumeResult):
                 stem, facts = self.files.stem(path), self._facts(path, output)
-                return output.write(results.folder, stem, path, facts, results.products)
+                output.write(results.folder, stem, path, facts, results.products)
+                return note(path, {})
             result = self.files.located(self._decided(*output), path)
             results.write(result, self.files.stem(path), self._facts(path, result))
-            for file in files:
-                file.add(path, result)
+            note(path, results.record(path, result))
 
-        pipeline = io_pipeline(images, read, work, write, workers=workers)
-        with results.coco_files(images) as files, closing(pipeline) as outcomes:
-            for done, (path, error) in enumerate(zip(images, outcomes, strict=True), start=1):
+        def note(path: Path, record: dict[str, Any]) -> None:
+            if records is not None:
+                records.add(numbers[path], path, record)
+
+        numbers = {path: number for number, path in enumerate(images, start=1)}
+        recipe = self._recipe(images, results, part) if resume or part.total > 1 else None
+        mine = part.take(images)
+        with results.records(part, recipe, resume=resume) as records, ExitStack() as ending:
+            left = [path for path in mine if records is None or not records.knows(numbers[path], path)]
+            outcomes = ending.enter_context(closing(io_pipeline(left, read, work, write, workers=workers)))
+            for done, (path, error) in enumerate(zip(left, outcomes, strict=True), start=1 + len(mine) - len(left)):
                 if isinstance(error, OSError) and not isinstance(error, DataError):
-                    raise _unwritable(Path(out_dir), error, done - 1, failures, len(images)) from error
+                    raise unwritable(Path(out_dir), error, done - 1, failures, len(mine)) from error
                 if error is not None and not isinstance(error, DataError):
                     raise error
                 if error is not None:
                     error = _naming(path, error)
                     failures.append(error)
-                seen(done, len(images), error)
+                seen(done, len(mine), error)
         return failures
 
     def _run(self, image: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor | None]:
@@ -277,9 +295,26 @@ class Predictor:
         plane = None if depth is None else resized(depth, size)
         return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane, self.bundle.objects)
 
+    def _recipe(self, images: Sequence[Path], results: Results, shard: Shard) -> dict[str, Any]:
+        """Everything that determines the results."""
+        names = hashlib.sha256("\n".join(path.name for path in images).encode("utf-8", "surrogateescape"))
+        return {
+            "network": fingerprint(self.bundle.model),
+            "images": [len(images), names.hexdigest()],
+            "shards": shard.total,
+            "products": results.products,
+            "preprocess": repr(self.preprocess) if isinstance(self.preprocess, Preprocess) else None,
+            "settings": {**self._settings(), "threshold": repr(self.threshold), "cleaning": self.cleaning.to_dict()},
+            "objects": repr(self.bundle.objects),
+        }
+
     def _facts(self, path: Path, result: SegmentationResult | VolumeResult) -> dict[str, Any]:
         decision = Decision.of(self.threshold, result.labels, result.channels, self.mode)
-        settings = {
+        settings = {**self._settings(), "thresholds": list(decision.thresholds) or None}
+        return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
+
+    def _settings(self) -> dict[str, Any]:
+        return {
             "network": self.name,
             "unetzoo": __version__,
             "tile": self.tile,
@@ -287,9 +322,7 @@ class Predictor:
             "tta": None if self.tta is None else str(self.tta),
             "precision": self.precision,
             "engine": self.engine,
-            "thresholds": list(decision.thresholds) or None,
         }
-        return {"image": str(path), **result.facts(), "settings": settings | self.cleaning.to_dict()}
 
     @property
     def _dtypes(self) -> tuple[np.dtype, ...]:
@@ -330,16 +363,3 @@ def _naming(path: Path, error: DataError) -> DataError:
         return error
     subject = path if error.subject is None else f"{path} ({error.subject})"
     return error.replace(subject=subject)
-
-
-def _unwritable(folder: Path, error: OSError, tried: int, failures: Sequence[DataError], total: int) -> ConfigError:
-    failed = f", {len(failures)} could not be predicted" if failures else ""
-    unwritable = ConfigError(
-        "cannot write the results",
-        subject=folder,
-        found=f"{error} ({tried - len(failures)} of {total} images are done and kept{failed})",
-        hint="make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to",
-    )
-    for failure in failures:
-        unwritable.add_note(str(failure))
-    return unwritable

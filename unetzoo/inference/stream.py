@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,14 +24,16 @@ from ..images.array_source import ImageSource, Sliced
 from ..images.georeference import Georeference
 from ..images.source import open_source
 from ..labels import LabelSpec
-from ..modules import evaluation_mode
+from ..modules import evaluation_mode, fingerprint
 from ..precision import Precision
 from ..terminal import progress_console
+from .bands import Bands, part_of
 from .decide import Threshold
 from .images import PathLike, check_channels, in_channels_of
 from .outputs import Outputs
 from .planner import Memory, TilingPlan, fit_windows
 from .resumable_writer import ResumableWriter
+from .shards import Shard
 from .stitching import arriving, overlap, pieces
 from .tiling import Tile, batches, predict_windows
 from .tta import TTALike, as_tta
@@ -73,6 +76,7 @@ def predict_to(
     memory: Memory = None,
     precision: Precision | None = None,
     pixels: Pixels | None = None,
+    shard: str | Sequence[int] | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Streamed:
@@ -106,6 +110,8 @@ def predict_to(
             default; on a GPU, half of its free memory for windows, and 1 GB on the host.
         precision: As for `Predictor`.
         pixels: As for `Predictor`.
+        shard: "3/16" or (3, 16) predicts the third of 16 bands of rows, so that 16 machines share the image. Each band
+            is written to `<target>.3-of-16.npy`; the shard that ends last joins them, and removes them.
         resume: Whether to continue an unfinished result.
         progress: Whether to show a progress bar.
 
@@ -128,7 +134,7 @@ def predict_to(
         >>> bool((classes == unetzoo.predict(net, image).argmax(0).numpy()).mean() > 0.999)
         True
     """
-    began = time.monotonic()
+    began, part = time.monotonic(), Shard.of(shard)
     bundle = ModelBundle.of(network).known(labels=labels, preprocess=preprocess, threshold=threshold, pixels=pixels)
     if bundle.mode == "multilabel":
         raise ConfigError(
@@ -155,11 +161,11 @@ def predict_to(
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
         place = Georeference.of(source) if isinstance(source, str | os.PathLike) else None
         outputs = Outputs(heads, paths, threshold, labels, place, gaps=image.has_gaps)
-        tile = _noted_tile(outputs.paths["classes"]) if resume and tile in (None, "auto") else tile
+        tile = _noted_tile(part_of(outputs.paths["classes"], part)) if resume and tile in (None, "auto") else tile
         tiling = _tiling(predictor, image, outputs, tile, blend, memory)
         image.cache(tiling.plan.tile[0])
         recipe = {
-            "network": _fingerprint(net),
+            "network": fingerprint(net),
             "source": [list(image.shape), str(image.dtype), *_stamp(source)],
             "preprocess": _preprocessing(reader.preprocess, image),
             "pixels": declared.to_dict() if isinstance(declared, Pixels) else declared,
@@ -171,12 +177,16 @@ def predict_to(
             "threshold": repr(threshold),
             "outputs": {name: str(path.resolve()) for name, path in outputs.paths.items()},
         }
-        writer = ResumableWriter(outputs.layers(tiling.plan), recipe, resume)
-        before = writer.done
-        if before < tiling.plan.rows.output:
-            _run(predictor, reader, tiling, blend, outputs, writer, progress)
-        writer.finish()
-    return Streamed(tiling, tiling.plan.rows.output - before, time.monotonic() - began)
+        bands, layers = Bands(part, outputs.paths, recipe), outputs.layers(tiling.plan)
+        rows, computed = part.rows(tiling.plan.rows.output), 0
+        if not (resume and part.total > 1 and bands.is_complete(part.number)):
+            writer = ResumableWriter(bands.layers(layers), {**recipe, "shard": part}, resume)
+            computed = len(rows) - writer.done
+            if computed:
+                _run(predictor, reader, tiling, blend, outputs, writer, rows, progress)
+            bands.finish(writer)
+        bands.join(layers)
+    return Streamed(tiling, computed, time.monotonic() - began)
 
 
 def _run(
@@ -186,37 +196,39 @@ def _run(
     blend: Blend,
     outputs: Outputs,
     writer: ResumableWriter,
+    rows_to_write: range,
     progress: bool,
 ) -> None:
-    plan = tiling.plan
-    first = next(i for i, span in enumerate(plan.rows.spans) if span.keep.stop > writer.done)
-    height, width = plan.rows.output, plan.columns.output
+    plan, top, bottom = tiling.plan, rows_to_write.start, rows_to_write.stop
+    needed = [i for i, s in enumerate(plan.rows.spans) if s.keep.stop > top + writer.done and s.keep.start < bottom]
+    width = plan.columns.output
     bands: dict[str, np.ndarray] = {}
-    windows = ahead(batches(plan.windows(first), reader.cut(plan), tiling.batch, pinned=predictor.on_gpu))
+    chosen = itertools.islice(plan.windows(needed[0]), len(needed) * len(plan.columns.spans))
+    windows = ahead(batches(chosen, reader.cut(plan), tiling.batch, pinned=predictor.on_gpu))
     columns = (
         TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     shown = Progress(*columns, console=progress_console(), disable=not progress)
     with shown as bar:
-        skipped = first * len(plan.columns.spans)
-        task = bar.add_task("", total=plan.total, completed=skipped)
+        task = bar.add_task("", total=len(needed) * len(plan.columns.spans))
         outputs_of_windows = predict_windows(predictor, plan, windows, predictor.views, blend)
         parts = (piece._replace(heads=outputs.values(piece.heads)) for piece in pieces(plan, outputs_of_windows, blend))
         for rows, across, values in arriving(parts) if predictor.on_gpu else parts:
             bar.advance(task)
-            start = max(rows.start, writer.done)
-            if start >= rows.stop:
+            start, stop = max(rows.start, top + writer.done), min(rows.stop, bottom)
+            if start >= stop:
                 continue
-            for name, array in outputs.arrays(tuple(value[start - rows.start :] for value in values)).items():
+            taken = slice(start - rows.start, stop - rows.start)
+            for name, array in outputs.arrays(tuple(value[taken] for value in values)).items():
                 if across.start == 0:
-                    bands[name] = np.empty((rows.stop - start, width, *array.shape[2:]), array.dtype)
+                    bands[name] = np.empty((stop - start, width, *array.shape[2:]), array.dtype)
                 bands[name][:, across.start : across.stop] = array
             if across.stop == width:
                 if outputs.fills:
-                    outputs.without_missing(bands, _missing(reader.source, start, rows.stop))
-                writer.write(start, bands)
-    assert writer.done == height
+                    outputs.without_missing(bands, _missing(reader.source, start, stop))
+                writer.write(start - top, bands)
+    assert writer.done == bottom - top
 
 
 def _missing(image: ImageSource, top: int, bottom: int) -> np.ndarray:
@@ -274,16 +286,6 @@ def _noted_tile(path: Path) -> Tile:
         return int(height), int(width)
     except (OSError, ValueError, TypeError, KeyError):
         return "auto"
-
-
-def _fingerprint(net: nn.Module) -> str:
-    """Hash everything that determines a network's output: structure, options and tensors."""
-    config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
-    digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
-    for name, value in net.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _preprocessing(preprocess: Callable[[np.ndarray], Tensor], image: ImageSource) -> Any:
