@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 import unetzoo
 from unetzoo import training
-from unetzoo.errors import CheckpointError, ConfigError, DataError
+from unetzoo.errors import CheckpointError, CheckpointMismatchError, ConfigError, DataError
 from unetzoo.folds import evaluate_folds, pooled, train_folds
 from unetzoo.inference import Predictor
 from unetzoo.report.compare import compare
@@ -92,24 +94,45 @@ def test_the_folder_opens_as_an_ensemble(trained, recipe):
     assert bundle.threshold == json.loads((trained.out / "folds.json").read_text())["threshold"]
 
 
-def test_the_ensemble_is_scored_on_other_data_only(trained, recipe):
-    with pytest.raises(ConfigError) as caught:
-        evaluate_folds(trained.out, [])
-    assert "split=test" in caught.value.hint
-    same = [f"data.root={json.dumps(str(recipe.parent))}"]
-    assert evaluate_folds(trained.out, same, progress=False)["miou"] > 0
-
-
 def test_compare_reads_the_whole_set(trained):
     (standing,) = compare([read_run(trained.out)], "miou").standings
     assert standing.best == trained.scores["miou"] and standing.interval is not None and standing.run.finished
 
 
+def test_a_class_that_a_fold_does_not_validate_is_undefined_in_it(trained, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(trained.out, folder)
+    file = folder / "fold-1" / "out-of-fold.json"
+    content = json.loads(file.read_text())
+    for counts in content["images"]["counts"]:
+        counts[1][0] = counts[1][2] = 0  # no pixel of the class in the truth
+    file.write_text(json.dumps(content))
+    result = pooled(folder)
+    assert result.absent == {1: ("square",)} and not trained.absent
+    assert math.isnan(result.by_fold[1]["iou/square"]) and result.by_fold[1]["iou/background"] >= 0
+    assert result.spread("iou/square")[0] == trained.by_fold[2]["iou/square"]
+    assert result.scores == pytest.approx(trained.scores, abs=0, nan_ok=True)
+
+
+def test_the_ensemble_is_scored_on_other_images_only(trained, recipe, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        evaluate_folds(trained.out, [], progress=False)
+    assert "scores.json" in caught.value.hint
+    for kind in ("images", "masks"):
+        shutil.copytree(recipe.parent / kind, tmp_path / "test" / kind)
+    sets = [f"data.val.root={json.dumps(str(tmp_path))}", "data.val.split=test", "data.val.group="]
+    assert 0 <= evaluate_folds(trained.out, sets, progress=False)["miou"] <= 1
+
+
 def test_folds_one_at_a_time(trained, recipe, tmp_path):
+    with pytest.raises(DataError):  # more folds than groups; the folder remains usable
+        train_folds(recipe, 9, out=tmp_path / "set", progress=False)
     first = train_folds(recipe, 2, only=2, out=tmp_path / "set", progress=False)
     assert first.missing == (1,) and not first.scores and 2 in first.by_fold
     with pytest.raises(CheckpointError, match="fold-1"):
         unetzoo.load(tmp_path / "set")
+    with pytest.raises(CheckpointMismatchError):
+        train_folds(recipe, 2, ["optimizer.lr=0.5"], only=1, out=tmp_path / "set", progress=False)
     last = train_folds(recipe, 2, only=1, out=tmp_path / "set", progress=False)
     assert not last.missing and last.scores == pytest.approx(trained.scores, abs=0, nan_ok=True)
 
@@ -128,7 +151,7 @@ def test_an_interrupted_set_goes_on_where_it_was(trained, recipe, tmp_path, monk
     with pytest.raises(ConfigError) as caught:
         train_folds(recipe, 2, out=folder, progress=False)
     assert "--resume" in caught.value.hint
-    again = train_folds(recipe, 2, out=folder, progress=False, resume=True)
+    again = train_folds(folder, 2, progress=False, resume=True)
     assert (folder / "fold-1" / "metrics.jsonl").stat().st_mtime_ns == before  # not trained again
     assert again.scores == pytest.approx(trained.scores, abs=0, nan_ok=True)
 
@@ -141,6 +164,8 @@ def test_mistakes(trained, recipe, tmp_path):
         train_folds(recipe, 3, out=trained.out, resume=True, progress=False)
     with pytest.raises(ConfigError):
         train_folds(recipe, 2, out=trained.out / "fold-1", progress=False)
+    with pytest.raises(ConfigError):
+        training.train(recipe, out=trained.out, resume=True, progress=False)
     with pytest.raises(ConfigError):
         pooled(tmp_path)
     file = trained.out / "fold-1" / "out-of-fold.json"

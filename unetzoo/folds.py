@@ -2,6 +2,7 @@
 
     runs/cells-folds/
       folds.json     number of folds, and the threshold that is best for the predictions below
+      recipe.json    the recipe of all folds
       fold-1/ …      the runs, each with the counts (out-of-fold.json) and label maps (out-of-fold/) of its validation
       scores.json    pooled scores with intervals, and the scores of each fold
       images.csv     scores of every image by the network that was not trained on it
@@ -15,7 +16,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from .report.image_scores import ImageScores
 from .report.runs import read_run
 from .training.data import declared_groups
 from .training.logs import plain
+from .training.ranges import with_range
 from .training.recipe import Recipe, load, saved_recipe
 from .training.resume import check_same
 from .training.run import evaluate, make_dataset, make_metrics, make_trainer, train
@@ -40,6 +42,7 @@ from .training.sections import Component
 from .training.trained import best_network, load_run
 
 MARK, HELD_OUT = "folds.json", "out-of-fold"
+OF_TRUTH = ("iou", "f1", "precision", "sensitivity")  # scores of a class that needs pixels of it
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class FoldsResult:
         by_fold: Scores of each fold that is trained, by its number.
         intervals: 95% intervals of the pooled scores.
         missing: Numbers of the folds that are not trained yet.
+        absent: Classes without a pixel in the validation images of a fold, by its number; their scores are NaN there.
     """
 
     out: Path
@@ -60,6 +64,7 @@ class FoldsResult:
     by_fold: dict[int, dict[str, float]]
     intervals: dict[str, tuple[float, float]]
     missing: tuple[int, ...] = ()
+    absent: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def spread(self, score: str) -> tuple[float, float]:
         """Mean and standard deviation of a score over the folds in which it is defined."""
@@ -85,12 +90,12 @@ def train_folds(
     """Train a recipe once per fold, each validated on another part of the data, and score all predictions together.
 
     Args:
-        source: As for `unetzoo.train`; the dataset must take `fold`.
+        source: As for `unetzoo.train`, or a folder of folds; the dataset must take `fold`.
         folds: Number of folds.
         sets: Overrides, `section.key=value`.
         only: Train only this fold, 1, 2, …, e.g. to train each on a machine of its own. The scores are pooled by
             whichever training ends last, if all write to the same folder.
-        out: Folder. Default: `runs/<recipe>-folds`.
+        out: Folder. Default: that of `source` if it is continued, or `runs/<recipe>-folds`.
         fast: Train the recipe's fast variant.
         resume: Continue: finished folds are kept, an unfinished one goes on at its last checkpoint.
         progress: Show progress bars.
@@ -107,37 +112,51 @@ def train_folds(
     if "fold" not in keywords(DATASETS.get(dataset)):
         others = ", ".join(name for name in DATASETS.names() if "fold" in keywords(DATASETS.get(name)))
         raise ConfigError("the dataset has no folds", subject=dataset, expected=f"one that takes `fold`: {others}")
-    name = source.data.name if isinstance(source, Recipe) else Path(source).stem + ("-fast" if fast else "")
-    folder = Path("runs", f"{name}-folds") if out is None else Path(out)
-    _claim(folder, folds, shared=resume or only is not None)
+    recipe = with_range(load(source, [*sets, f"data.fold=1/{folds}"], fast=fast))  # one range for all folds
+    folder = _folder(source, out, fast=fast, resume=resume)
+    _claim(folder, folds, recipe, shared=resume or only is not None)
     for number in range(1, folds + 1) if only is None else (only,):
-        run, settings = folder / f"fold-{number}", [*sets, f"data.fold={number}/{folds}"]
+        run = folder / f"fold-{number}"
         if _is_finished(run):
             if not resume:
                 raise ConfigError("the fold is trained already", subject=run, hint="--resume, or give another --out")
-            check_same(saved_recipe(run), load(source, settings, fast=fast).to_dict(), run)
             continue
         say(f"fold {number} of {folds}")
         begun = (run / "recipe.json").exists()
         if not (begun and read_run(run).finished):
-            train(source, settings, out=run, fast=fast, resume=resume and begun, progress=progress, say=say)
+            one = load(recipe, [f"data.fold={number}/{folds}"])
+            train(one, out=run, resume=resume and begun, progress=progress, say=say)
         predict_held_out(run, progress=progress)
     return pooled(folder)
 
 
-def _claim(folder: Path, folds: int, *, shared: bool) -> None:
-    """Mark the folder, or check that it is of the same number of folds."""
-    known = _marked(folder)
+def _folder(source: str | Path | Recipe, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    if isinstance(source, Recipe):
+        return Path("runs", f"{source.data.name}-folds")
+    if resume and (Path(source) / MARK).is_file():
+        return Path(source)
+    return Path("runs", Path(source).stem + ("-fast" if fast else "") + "-folds")
+
+
+def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
+    """Mark the folder, or check that it is of the same recipe and number of folds."""
+    known, table = _marked(folder), recipe.to_dict()
+    del table["data"]["fold"]
     if known is None and any((folder / name).exists() for name in ("recipe.json", "best")):
         raise ConfigError("the folder holds a run", subject=folder, hint="give another --out")
-    if known is not None and known["folds"] != folds:
+    if known is None or not any(folder.glob("fold-*")):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "recipe.json", table)
+        write_json(folder / MARK, {"folds": folds, "threshold": None})
+        return
+    if known["folds"] != folds:
         raise ConfigError("a folder of another number of folds", subject=folder, expected=folds, found=known["folds"],
                           hint="give another --out")  # fmt: skip
-    if known is not None and not shared and any(folder.glob("fold-*")):
+    if not shared:
         raise ConfigError("the folder holds folds", subject=folder, hint="--resume them, or give another --out")
-    if known is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MARK, {"folds": folds, "threshold": None})
+    check_same(saved_recipe(folder), table, folder)
 
 
 def _marked(folder: Path) -> dict[str, Any] | None:
@@ -179,9 +198,11 @@ def predict_held_out(run: Path, *, progress: bool = True) -> None:
             "states": {h: {name: value.tolist() for name, value in state.items()} for h, state in states.items()},
             "images": None if images is None else {
                 "names": list(images.names), "groups": list(images.groups), "counts": images.counts.tolist(),
+                "classes": list(images.classes),
             },
         }  # fmt: skip
         write_json(run / f"{HELD_OUT}.json", content)
+    trainer.accelerator.wait_for_everyone()
 
 
 def is_binary(recipe: Recipe, labels: LabelSpec) -> bool:
@@ -206,13 +227,14 @@ def pooled(folder: Path) -> FoldsResult:
     runs = {number: folder / f"fold-{number}" for number in range(1, known["folds"] + 1)}
     missing = tuple(number for number, run in runs.items() if not _is_finished(run))
     found = {number: _held_out(run) for number, run in runs.items() if number not in missing}
-    by_fold = {number: _numbers(one["scores"]) for number, one in found.items()}
+    absent = {number: names for number, one in found.items() if (names := _absent(one["images"]))}
+    by_fold = {number: _defined(one["scores"], absent.get(number, ())) for number, one in found.items()}
     if missing:
-        return FoldsResult(folder, {}, by_fold, {}, missing)
+        return FoldsResult(folder, {}, by_fold, {}, missing, absent)
     first = runs[1]
     labels = LabelSpec.from_dict(json.loads((first / "labels.json").read_text(encoding="utf-8")))
     scores = _summed_scores(first, labels, [one["states"] for one in found.values()])
-    images = _all_images([one["images"] for one in found.values()], labels)
+    images = _all_images([one["images"] for one in found.values()])
     intervals = {} if images is None else images.intervals()
     if images is not None:
         images.write(folder / "images.csv")
@@ -224,7 +246,7 @@ def pooled(folder: Path) -> FoldsResult:
         "folds": {str(number): plain(row) for number, row in by_fold.items()},
     }
     write_json(folder / "scores.json", content)
-    return FoldsResult(folder, scores, by_fold, intervals)
+    return FoldsResult(folder, scores, by_fold, intervals, (), absent)
 
 
 def evaluate_folds(folder: Path, sets: Sequence[str], **options: Any) -> dict[str, float]:
@@ -243,7 +265,7 @@ def evaluate_folds(folder: Path, sets: Sequence[str], **options: Any) -> dict[st
         raise ConfigError("the networks have seen these images", subject=folder, expected="other data",
                           found="the validation images of the folds",
                           hint="--set data.val.split=test; the pooled scores are in scores.json")  # fmt: skip
-    return evaluate(folder / "fold-1", sets, net=load_folds(folder).model, **options)
+    return evaluate(folder, sets, net=load_folds(folder).model, **options)
 
 
 def _held_out(run: Path) -> dict[str, Any]:
@@ -273,16 +295,29 @@ def _summed_scores(run: Path, labels: LabelSpec, states: Sequence[Mapping[str, A
     return scores
 
 
-def _all_images(parts: Sequence[Any], labels: LabelSpec) -> ImageScores | None:
+def _all_images(parts: Sequence[Any]) -> ImageScores | None:
     if any(part is None for part in parts):
         return None
     counts = np.concatenate([np.array(part["counts"], np.int64) for part in parts])
     names, groups = ([name for part in parts for name in part[key]] for key in ("names", "groups"))
-    return ImageScores(names, labels.names, counts, groups)
+    return ImageScores(names, parts[0]["classes"], counts, groups)
 
 
-def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in row.items()}
+def _absent(images: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Names of the classes without a pixel in the truth of any image."""
+    if images is None:
+        return ()
+    right, _, missed = np.array(images["counts"], np.int64).sum(0).T
+    return tuple(name for name, pixels in zip(images["classes"], right + missed, strict=True) if not pixels)
+
+
+def _defined(row: Mapping[str, float | None], absent: Sequence[str]) -> dict[str, float]:
+    """Return the scores as numbers; those of absent classes are undefined.
+
+    Otherwise a class would count as 0 in the mean over folds as soon as one pixel of it is predicted.
+    """
+    unknown = {f"{score}/{name}" for score in OF_TRUTH for name in absent}
+    return {name: math.nan if value is None or name in unknown else value for name, value in row.items()}
 
 
 def load_folds(folder: Path) -> ModelBundle:

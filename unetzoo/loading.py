@@ -75,12 +75,12 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     place = Path(path)
     if is_artifact(place):
         return load_artifact(place)
+    if (place / FOLDS).is_file():
+        return LoadedModel(*load_folds(place))
     if (place / "recipe.json").is_file() or (place / "best").is_dir():
         return LoadedModel(*load_run(place))
     if (place / "config.json").is_file():
         return LoadedModel(*ModelBundle.of(from_pretrained(place)))
-    if (place / FOLDS).is_file():
-        return LoadedModel(*load_folds(place))
     if is_shipped(path):
         bundle = ModelBundle.of(from_pretrained(WEIGHTS.get(str(path))))
         return LoadedModel(*bundle._replace(name=str(path).rpartition(":")[2]))

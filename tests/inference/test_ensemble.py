@@ -1,15 +1,21 @@
 """An ensemble is a network: the mean of its members' probabilities, in tiles, views, files and exports alike."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import unetzoo
 from unetzoo.bundle import ModelBundle
+from unetzoo.cli import app
+from unetzoo.datasets import Albumentations, Transform
 from unetzoo.errors import ConfigError
 from unetzoo.heads import heads_of
 from unetzoo.inference import Ensemble, Predictor, ensemble
+from unetzoo.training.bundling import preprocess_of
 
 
 def nets(name="bnunet", count=3, **options):
@@ -100,6 +106,32 @@ def test_networks_of_other_channels_or_sizes():
             Ensemble(members)
     with pytest.raises(ConfigError):
         Ensemble([*nets(count=1, classes=2), *nets(count=1, classes=3)])(torch.rand(1, 3, 16, 16))
+
+
+def test_equal_pipelines_of_albumentations_are_the_same_preprocessing():
+    def bundle(size):
+        resize = {"name": "Resize", "height": size, "width": size}
+        return bundles()[0]._replace(preprocess=preprocess_of(Albumentations([resize], Transform(train=False))))
+
+    image = np.zeros((30, 30, 3), np.uint8)
+    assert Predictor([bundle(16), bundle(16)]).segment(image).label_map.shape == (30, 30)
+    with pytest.raises(ConfigError, match="preprocessing"):
+        ensemble([bundle(16), bundle(32)])
+
+
+def test_an_export_of_several_runs(tmp_path):
+    for index, net in enumerate(nets(count=2)):
+        ModelBundle(net, preprocess=unetzoo.Preprocess()).attach()
+        net.save_pretrained(tmp_path / str(index))
+    runs, file = [str(tmp_path / name) for name in "01"], tmp_path / "both.pt2"
+    assert CliRunner().invoke(app, ["export", *runs, "--out", str(file)]).exit_code == 0
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    expected = Predictor([unetzoo.load(run) for run in runs]).segment(tmp_path / "a.png").probabilities
+    assert np.allclose(unetzoo.load(file)(np.zeros((30, 40, 3), np.uint8))["probabilities"], expected, atol=1e-4)
+    assert CliRunner().invoke(app, ["predict", *runs, str(tmp_path / "a.png"), str(tmp_path / "out")]).exit_code == 0
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["settings"]["network"].endswith("-x2")
+    result = CliRunner().invoke(app, ["export", *runs, "--to", "openvino", "--int8", "--out", str(tmp_path / "q")])
+    assert isinstance(result.exception, ConfigError)
 
 
 def test_a_threshold_settles_a_difference():

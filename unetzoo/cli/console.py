@@ -45,8 +45,13 @@ PER_CLASS = "one number, or CLASS=NUMBER; may be repeated"
 NUMBERS = "[CLASS=]NUMBER"
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Network = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, a saved network, or the name of shipped weights.")
+Networks = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, a folder of folds, a saved network, or the name of shipped weights; of several, the "
+        "probabilities are averaged.",
+    ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model; see `unetzoo list`.")]
 Sets = Annotated[

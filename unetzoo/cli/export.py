@@ -9,13 +9,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from ..errors import ConfigError
-from .console import Network, Thresholds, app, out
-from .predict import network_of, threshold_of
+from .console import Networks, Thresholds, app, out
+from .predict import ensemble_of, threshold_of
 
 
 @app.command(epilog="Example: unetzoo export runs/cells --to onnx --size 512x512")
 def export(
-    run: Network,
+    runs: Networks,
     to: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +28,7 @@ def export(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="File to write. Default: MODEL.onnx, .openvino or .pt2, in the run folder.",
+            help="File to write. Default: MODEL.onnx, .openvino or .pt2, in the folder of a single run.",
         ),
     ] = None,
     size: Annotated[
@@ -53,18 +53,22 @@ def export(
     ] = False,
 ) -> None:
     """Export preprocessing, network and thresholds as one file that runs without unetzoo."""
+    from ..inference import Ensemble
     from ..inference import export as write
     from ..inference.artifact import SUFFIXES
     from ..training import calibration_of
 
-    trained = network_of(run)
+    limit = threshold_of(threshold)
+    trained = ensemble_of(runs, threshold=limit)
+    if int8 and isinstance(trained.model, Ensemble):
+        raise ConfigError("only a single run is quantized", found="an ensemble", hint="leave --int8 out")
     path = (
         file
-        or (run if run.is_dir() else Path())
+        or (runs[0] if len(runs) == 1 and runs[0].is_dir() else Path())
         / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
     )
-    options = {"size": _size(size), "threshold": threshold_of(threshold), "dtype": dtype, "verify": verify}
-    calibration = calibration_of(run) if int8 else None
+    options = {"size": _size(size), "threshold": limit, "dtype": dtype, "verify": verify}
+    calibration = calibration_of(runs[0]) if int8 else None
     made = write(trained, path, to=cast(Any, to), precision=cast(Any, precision), int8=calibration, **options)
     takes = made.info["input"]
     rows, columns = takes["size"] or ("H", "W")

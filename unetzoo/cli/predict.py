@@ -42,7 +42,7 @@ def predict(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…",
+            metavar="RUN",
             help="A run folder, a folder of folds, the name of shipped weights, or an exported file (.onnx, .openvino, "
             ".pt2). Several are an ensemble: their probabilities are averaged.",
         ),
@@ -110,14 +110,15 @@ def predict(
     on_cpu = engine != "torch" or bool(exported)
     if on_cpu and device not in ("auto", "cpu"):
         raise ConfigError("exported files and other engines run on the CPU", found=f"--device {device}")
+    limit = threshold_of(threshold)
     predictor = Predictor(
-        load_artifact(exported[0]) if exported else [network_of(run, "cpu" if on_cpu else device) for run in runs],
+        load_artifact(exported[0]) if exported else ensemble_of(runs, "cpu" if on_cpu else device, limit),
         tile=tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
         precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
         engine=engine,  # pyright: ignore[reportArgumentType] -- checked where it is used
-        threshold=threshold_of(threshold),
+        threshold=limit,
         cleaning=Cleaning(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
         ),
@@ -182,6 +183,19 @@ def network_of(run: Path, device: str = "cpu") -> ModelBundle:
         raise ConfigError("an exported file in place of a network", subject=run,
                           hint="give the run folder; exported files work with predict")  # fmt: skip
     return trained._replace(model=trained.model.to(usable_device(device)))
+
+
+def ensemble_of(runs: list[Path], device: str = "cpu", threshold: Threshold = None) -> ModelBundle:
+    """The network of one run, or the ensemble of several.
+
+    Raises:
+        ConfigError: As for `network_of`, or the networks do not go together.
+        CheckpointError: As for `network_of`.
+    """
+    from ..inference import ensemble
+
+    networks = [network_of(run, device) for run in runs]
+    return networks[0] if len(networks) == 1 else ensemble(networks, threshold)
 
 
 def threshold_of(given: list[str] | None) -> Threshold:

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from ..errors import ConfigError, DataError
 from ..registry import RECIPES
-from ..wording import format_score
-from .console import AsJson, DataArguments, Device, Quiet, Run, Sets, app, err, out
+from ..wording import format_score, pluralize
+from .console import AsJson, DataArguments, Device, Quiet, Run, Sets, app, complain, err, out
 from .predict import usable_device
 from .sources import kind_of
 
@@ -34,7 +34,7 @@ def train(
         Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder. Default: runs/NAME.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(metavar="N", help="Time to train on a folder of data. Default: 30.")
+        float | None, typer.Option(metavar="N", help="Time to train on a folder of data, or per fold. Default: 30.")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Train the fast variant of the recipe: few samples, minutes on a CPU.")
@@ -55,18 +55,18 @@ def train(
 
     if folds is not None and fold is not None:
         raise ConfigError("--folds trains all folds, --fold one of them", hint="leave one out")
-    recipe = source
+    recipe, in_folds = source, folds is not None or fold is not None
     if kind_of(source) == "data":
-        name = Path(source).resolve().stem
-        folder = folder or (Path("runs", name) if resume else new_run_folder(name))
+        name = Path(source).resolve().stem + ("-folds" if in_folds else "")
+        folder = folder or (Path("runs", name) if resume or in_folds else new_run_folder(name))
         recipe = str(folder / PLAN)
-        if not resume or not Path(recipe).exists():
+        if not (resume or in_folds) or not Path(recipe).exists():  # all folds follow one plan
             _plan(source, minutes or 30, Path(recipe), quiet=quiet)
     elif minutes is not None:
         raise ConfigError("--minutes is for folders of data", subject=source,
                           hint="a recipe has its length: --set train.epochs=10")  # fmt: skip
     options: dict[str, Any] = {"out": folder, "fast": fast, "resume": resume, "progress": not quiet, "say": err.print}
-    if folds is not None or fold is not None:
+    if in_folds:
         return _train_folds(recipe, folds, fold, sets or [], device, options)
     with _trainer_on(device):
         result = run(recipe, sets or [], **options)
@@ -81,10 +81,16 @@ def _train_folds(
     """Train all folds, or one, and print the scores of all predictions once every fold is trained."""
     from ..datasets.base import check_fold
     from ..folds import train_folds
+    from ..report.curves import COUNTS
 
     number, count = check_fold(fold) if fold is not None else (None, folds or 0)
     with _trainer_on(device):
         result = train_folds(recipe, count, sets, only=number, **options)
+    for name in dict.fromkeys(name for names in result.absent.values() for name in names):
+        lacking = [str(fold) for fold, names in result.absent.items() if name in names]
+        unlearned = "; the network of the other fold was trained without it" if len(lacking) == count - 1 else ""
+        complain(f"{name} has no pixel in the validation images of {pluralize(len(lacking), 'fold')} "
+                 f"({', '.join(lacking)}), where its scores are undefined{unlearned}", "warning", "yellow")  # fmt: skip
     if result.missing:
         left = ", ".join(map(str, result.missing))
         out.print(f"folds not trained yet: {left} (--resume, or --fold K/{count} --out {result.out})", soft_wrap=True)
@@ -93,7 +99,7 @@ def _train_folds(
     table = Table("over the folds", "mean", "standard deviation", box=None)
     for name in result.scores:
         mean, deviation = result.spread(name)
-        if "/" not in name:
+        if "/" not in name and name not in COUNTS:
             table.add_row(name, format_score(mean), format_score(deviation))
     out.print()
     out.print(table)

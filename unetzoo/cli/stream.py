@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .console import TTA, Blend, Device, Network, Precision, Quiet, ShardOption, Thresholds, app, out
-from .predict import network_of, threshold_of
+from .console import TTA, Blend, Device, Networks, Precision, Quiet, ShardOption, Thresholds, app, out
+from .predict import ensemble_of, threshold_of
 
 
 @app.command(epilog="Example: unetzoo stream runs/cells slide.tif classes.tif --memory 2GB")
 def stream(
-    run: Network,
+    runs: Networks,
     source: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="A tiled .tif, or a .npy array of shape (H, W) or (H, W, C).")
     ],
@@ -40,8 +40,9 @@ def stream(
     """Predict one large image, up to gigapixels, from disk to disk in bounded memory."""
     from ..inference import predict_to
 
+    limit = threshold_of(threshold)
     streamed = predict_to(
-        network_of(run, device),
+        ensemble_of(runs, device, limit),
         source,
         target,
         depth=depth,
@@ -50,7 +51,7 @@ def stream(
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
         precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
-        threshold=threshold_of(threshold),
+        threshold=limit,
         memory=memory,
         shard=shard,
         resume=resume,

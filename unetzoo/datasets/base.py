@@ -252,9 +252,10 @@ def refuse_division(options: Mapping[str, Any], subject: object, why: str) -> No
     Raises:
         ConfigError: One of them is set.
     """
-    if given := [name for name in ("group", "fold") if options.get(name) is not None]:
+    if given := [name for name in ("group", "fold") if options.get(name)]:
+        hint = f"leave it out (for one split: --set data.val.{given[0]}=), or put all images into one folder or split"
         raise ConfigError(f"{' and '.join(given)} cannot be used", subject=subject, expected="data without splits",
-                          found=why, hint="leave it out, or put all images into one folder or split")  # fmt: skip
+                          found=why, hint=hint)  # fmt: skip
 
 
 def groups_of(names: Sequence[str], group: str | Mapping[str, str] | None, subject: object) -> Mapping[str, str]:

@@ -158,6 +158,9 @@ class Albumentations:
         self.pipeline = albumentations.Compose([pipeline], additional_targets=targets)
         self.then = then or Transform()
 
+    def __repr__(self) -> str:
+        return f"Albumentations({self.pipeline!r}, {self.then!r})"
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Apply the pipeline, seeded from `rng`."""
         planes = planes_of(sample)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..bundle import Mode, ModelBundle
 from ..errors import ConfigError
 from ..heads import split_heads
-from ..images import Preprocess
 from ..models.geometry import Geometry, Region
 from .decide import Threshold, probabilities_of
 from .images import in_channels_of
@@ -98,7 +97,7 @@ def ensemble(bundles: Sequence[ModelBundle], threshold: Threshold = None) -> Mod
         return first
     for what, values in {
         "classes": [bundle.labels and bundle.labels.names for bundle in bundles],
-        "preprocessing": [_comparable(bundle.preprocess) for bundle in bundles],
+        "preprocessing": [repr(bundle.preprocess) for bundle in bundles],
         "mode": [bundle.mode for bundle in bundles],
         "channels and range of image files": [bundle.pixels for bundle in bundles],
         "thresholds": [bundle.threshold if threshold is None else threshold for bundle in bundles],
@@ -138,10 +137,6 @@ def _shared_geometry(all_: Sequence[Geometry]) -> Geometry:
         if shared.minimum > smallest + stride:
             raise _differing("legal sizes", [f"{g.minimum} + k·{g.step}" for g in all_])
     return shared
-
-
-def _comparable(preprocess: Any) -> Any:
-    return preprocess.to_dict() if isinstance(preprocess, Preprocess) else preprocess
 
 
 def _differing(what: str, found: Sequence[str]) -> ConfigError:

@@ -40,6 +40,9 @@ def new_run_folder(name: str) -> Path:
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse to mix two runs, before anything is written."""
     there = folder / "recipe.json"
+    if (folder / "folds.json").exists():
+        raise ConfigError("the run folder holds folds", subject=folder,
+                          hint="--folds N --resume continues them; or give another --out")  # fmt: skip
     if there.exists() and not resume:
         raise ConfigError("the run folder holds a run", subject=folder, hint="--resume it, or give another --out")
     if resume and not there.exists():
