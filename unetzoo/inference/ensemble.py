@@ -100,6 +100,7 @@ def ensemble(bundles: Sequence[ModelBundle], threshold: Threshold = None) -> Mod
         "preprocessing": [repr(bundle.preprocess) for bundle in bundles],
         "mode": [bundle.mode for bundle in bundles],
         "channels and range of image files": [bundle.pixels for bundle in bundles],
+        "separation of objects": [bundle.objects for bundle in bundles],
         "thresholds": [bundle.threshold if threshold is None else threshold for bundle in bundles],
     }.items():
         if any(value != values[0] for value in values):
