@@ -66,7 +66,7 @@ def predict(
             metavar="KINDS",
             help="Comma-separated outputs: mask, color, overlay, depth, depth_color, geotiff, json; or all. Objects: "
             "instances (label image, table, outlines). For labeling tools, COCO JSON of all images: coco (polygons) or "
-            "coco_rle (run lengths).",
+            "coco_rle (run lengths). uncertainty: a table of all images, the most uncertain first.",
             show_default="mask,overlay,depth,geotiff,json",
         ),
     ] = None,
@@ -93,6 +93,14 @@ def predict(
         typer.Option(metavar="CLASS", help="Fill background holes in a class, or in all. May be repeated."),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Number of reading threads, and of writing threads.")] = 2,
+    unsure: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Write 255, or the ignore value of the labels, where no class has this probability; also "
+            "writes uncertainty.csv.",
+        ),
+    ] = None,
     shard: ShardOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images that a call with --resume or --shard has predicted.")
@@ -119,6 +127,7 @@ def predict(
         precision=precision,  # pyright: ignore[reportArgumentType] -- checked where it is used
         engine=engine,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=limit,
+        unsure=unsure,
         cleaning=Cleaning(
             largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
         ),
@@ -130,7 +139,7 @@ def predict(
                 _listed(images),
                 folder,
                 background=background,
-                products=DEFAULT_PRODUCTS if write is None else write,
+                products=(*DEFAULT_PRODUCTS, *(["uncertainty"] if unsure else [])) if write is None else write,
                 workers=workers,
                 shard=shard,
                 resume=resume,

@@ -23,7 +23,7 @@ def coco_record(image: Path, result: SegmentationResult, *, polygons: bool) -> d
     Annotations are connected regions of a class (pixels that share a side), with their mean probability as `score`.
     Polygons follow the sides of pixels, so that they cover exactly the pixels of the region; regions with holes are run
     lengths. The background, a black class, has no annotations; labels of a multilabel network all have. Pixels without
-    data belong to no region.
+    data, or without a sure class, belong to no region.
 
     Args:
         image: The image file.
@@ -70,8 +70,7 @@ def _annotations(result: SegmentationResult, categories: dict[int, int], polygon
     several = result.label_map.ndim == 3
     for index, category in categories.items():
         plane = result.label_map[index] > 0 if several else result.label_map == index
-        if result.missing is not None:
-            plane &= ~result.missing
+        plane &= result.has_class
         regions = np.zeros(plane.shape, np.int32)
         ndimage.label(plane, output=regions)
         scores = _probability_of(result, index)

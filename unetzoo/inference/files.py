@@ -25,6 +25,7 @@ from .coco import Entries, coco_record, write_coco
 from .images import PathLike, find_images
 from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, PRODUCTS, SegmentationResult
 from .shards import Records, Shard, in_order
+from .uncertainty import uncertainty_record, write_uncertainty
 
 
 class SharedFile(NamedTuple):
@@ -44,6 +45,7 @@ class SharedFile(NamedTuple):
 SHARED: Mapping[str, SharedFile] = {
     "coco": SharedFile("annotations.coco.json", partial(coco_record, polygons=True), write_coco),
     "coco_rle": SharedFile("annotations.coco_rle.json", partial(coco_record, polygons=False), write_coco),
+    "uncertainty": SharedFile("uncertainty.csv", uncertainty_record, write_uncertainty),
 }
 
 

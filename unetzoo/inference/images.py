@@ -21,6 +21,8 @@ from ..labels import LabelSpec
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz",
                       ".nii", ".nii.gz"})  # fmt: skip
 
+GRAY = (128, 128, 128)
+
 PathLike = str | os.PathLike[str]
 
 
@@ -119,7 +121,11 @@ def class_map(logits: Tensor, thresholds: Sequence[float] = (0.5,)) -> np.ndarra
 
 
 def palette_image(classes: np.ndarray, labels: LabelSpec) -> Image.Image:
-    """Classes uint8 (H, W) as a palette image: a pixel's value is its class, and any viewer shows the colors."""
+    """Classes uint8 (H, W) as a palette image: a pixel's value is its class, and any viewer shows the colors.
+
+    Values that are no class are gray.
+    """
     image = Image.fromarray(classes)
-    image.putpalette([value for color in labels.palette for value in color])
+    colors = [*labels.palette, *[GRAY] * (int(classes.max(initial=0)) + 1 - labels.classes)]
+    image.putpalette([value for color in colors for value in color])
     return image

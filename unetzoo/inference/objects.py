@@ -102,7 +102,7 @@ def objects_of(result: SegmentationResult, rule: ObjectRule | None) -> Objects:
                           hint="write the masks, one per label")  # fmt: skip
     planes = result.probabilities.float().cpu().numpy()
     planes = np.concatenate([1 - planes, planes]) if len(planes) == 1 else planes
-    present = np.ones(planes.shape[1:], bool) if result.missing is None else ~result.missing
+    present = result.has_class
     if rule is not None and rule.border:
         inside, border = (plane * present for plane in planes[1:3])
         numbers = separate(inside, border, threshold=rule.threshold, seed=rule.seed, min_size=rule.min_size)

@@ -29,6 +29,7 @@ from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, Prediction, Segmentation
 from .shards import Shard
 from .tiling import predict
 from .tta import TTALike
+from .uncertainty import check_unsure
 from .volumes import VolumeResult, is_volume, predict_volume
 from .windows import Blend
 
@@ -54,6 +55,8 @@ class Predictor:
         threshold: Probabilities above which a pixel has a class: one number, one number per channel, or a mapping from
             class names to numbers; see `Decision.of`.
         cleaning: Cleanup of small regions and holes.
+        unsure: Probability below which no class is sure, e.g. 0.9. Such pixels get the value 255 in masks, or the
+            `ignore_index` of the labels, so that training can ignore them; see `SegmentationResult`.
         mode: "multilabel" if each channel is an independent label, so that a pixel may have several.
         name: Name of the network in the results.
         precision: See `unetzoo.predict`; by default the precision used in training, if the device supports it
@@ -90,6 +93,7 @@ class Predictor:
         tta: TTALike = None,
         threshold: Threshold = None,
         cleaning: Cleaning | None = None,
+        unsure: float | None = None,
         mode: Mode | None = None,
         name: str = "",
         precision: Precision | None = None,
@@ -105,6 +109,7 @@ class Predictor:
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
         self.pixels: Pixels | None = bundle.pixels
         self.mode: Mode | None = bundle.mode
+        self.unsure = check_unsure(unsure, self.mode)
         self.precision: Precision | None = (
             bundle.predicting_precision() if precision is None else check_precision(precision)
         )
@@ -191,7 +196,9 @@ class Predictor:
                 head are skipped. "instances" writes the objects: `<stem>_instances.tif` with a number per object (16
                 bits, 32 for more than 65,535), `<stem>_objects.csv` and `<stem>_outlines.png`. Also "coco"
                 and "coco_rle": `annotations.coco.json` and `annotations.coco_rle.json`, the predictions for all images
-                as COCO JSON; see `coco_record`. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
+                as COCO JSON, see `coco_record`; and "uncertainty": `uncertainty.csv`, the most uncertain image first,
+                with the mean entropy of its pixels (0 certain, 1 undecided) and the share of those without a sure
+                class. Of volumes (`pixels.axis`), only the mask, a volume of the same format,
                 and "json" are written.
             workers: Number of reader threads, and of writer threads.
             shard: "3/16" or (3, 16) predicts every 16th image, beginning with the third, so that 16 machines share the
@@ -222,7 +229,7 @@ class Predictor:
                               hint="write mask: one image per label")  # fmt: skip
         part = Shard.of(shard)
         if results.shared() and any(is_volume(path, self.pixels) for path in images):
-            raise ConfigError("COCO JSON is not written for volumes", subject=inputs, expected="mask or json",
+            raise ConfigError("volumes have no files for all images", subject=inputs, expected="mask or json",
                               found=", ".join(results.shared()), hint="leave it out, or predict images")  # fmt: skip
         failures: list[DataError] = []
 
@@ -293,7 +300,8 @@ class Predictor:
         size = image.shape[0], image.shape[1]
         probabilities = probabilities_of(self.net, resized(logits, size), mode=self.mode)
         plane = None if depth is None else resized(depth, size)
-        return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane, self.bundle.objects)
+        return SegmentationResult.of(image, probabilities, labels, decision, self.cleaning, plane, self.bundle.objects,
+                                     self.unsure)  # fmt: skip
 
     def _recipe(self, images: Sequence[Path], results: Results, shard: Shard) -> dict[str, Any]:
         """Everything that determines the results."""
@@ -322,6 +330,7 @@ class Predictor:
             "tta": None if self.tta is None else str(self.tta),
             "precision": self.precision,
             "engine": self.engine,
+            **({} if self.unsure is None else {"unsure": self.unsure}),
         }
 
     @property

@@ -22,6 +22,7 @@ from ..labels import LabelSpec
 from .decide import Cleaning, Decision
 from .images import palette_image
 from .objects import Objects, objects_of
+from .uncertainty import confidence_of, unsure_value
 
 OPACITY = 0.5
 NO_CLASS = 255  # value of pixels without data in a GeoTIFF
@@ -55,6 +56,8 @@ class SegmentationResult:
         missing: bool (H, W), where the image has no data; these pixels are not counted in `facts`.
         georeference: The position of the image on Earth, if its file has one.
         rule: How objects are separated; by default they are connected pieces of a class.
+        unsure: Probability below which no class is sure; such pixels get `unsure_value` in masks, no color, and are
+            not counted.
     """
 
     image: np.ndarray
@@ -65,6 +68,7 @@ class SegmentationResult:
     missing: np.ndarray | None = None
     georeference: Georeference | None = None
     rule: ObjectRule | None = None
+    unsure: float | None = None
 
     @classmethod
     def of(
@@ -76,18 +80,41 @@ class SegmentationResult:
         cleaning: Cleaning | None = None,
         depth: Tensor | None = None,
         rule: ObjectRule | None = None,
+        unsure: float | None = None,
     ) -> SegmentationResult:
         """Build a result from probabilities (C, H, W)."""
         label_map = decision(probabilities).cpu().numpy()
         if cleaning is not None:
             label_map = cleaning.apply(label_map, labels, decision.mode)
         plane = None if depth is None else depth.reshape(depth.shape[-2:]).float().cpu().numpy()
-        return cls(image, label_map, labels, probabilities, plane, rule=rule)
+        return cls(image, label_map, labels, probabilities, plane, rule=rule, unsure=unsure)
 
     @property
     def channels(self) -> int:
         """Number of channels of the network's output."""
         return len(self.probabilities)
+
+    @cached_property
+    def unsure_pixels(self) -> np.ndarray | None:
+        """Where no class is sure, bool (H, W); None if `unsure` is not given."""
+        return None if self.unsure is None else (confidence_of(self.probabilities) < self.unsure).cpu().numpy()
+
+    @cached_property
+    def has_class(self) -> np.ndarray:
+        """Where a pixel has data and a sure class, bool (H, W)."""
+        without = [plane for plane in (self.missing, self.unsure_pixels) if plane is not None]
+        return ~np.any(without, 0) if without else np.ones(self.image.shape[:2], bool)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The label map, with `unsure_value` where no class is sure.
+
+        Raises:
+            ConfigError: The labels leave no value for it.
+        """
+        if self.unsure_pixels is None:
+            return self.label_map
+        return np.where(self.unsure_pixels, np.uint8(unsure_value(self.labels)), self.label_map)
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -99,14 +126,16 @@ class SegmentationResult:
 
     @cached_property
     def colors(self) -> np.ndarray:
-        """The colors of the classes, uint8 (H, W, 3); black where there is no label."""
+        """The colors of the classes, uint8 (H, W, 3); black where there is no label, or no sure one."""
         colors = np.asarray(self.labels.palette, np.uint8)[self.shown]
+        if self.unsure_pixels is not None:
+            colors[self.unsure_pixels] = 0
         return colors if self.label_map.ndim == 2 else colors * self.label_map.max(0)[..., None]
 
     def masks(self) -> dict[str, Image.Image]:
         """Return the palette image under the key "", or if multilabel, one image of 0 and 255 per label name."""
         if self.label_map.ndim == 2:
-            return {"": palette_image(self.label_map, self.labels)}
+            return {"": palette_image(self.mask, self.labels)}
         planes = zip(self.labels.names, self.label_map, strict=True)
         return {name: Image.fromarray(plane * np.uint8(255)) for name, plane in planes}
 
@@ -156,7 +185,7 @@ class SegmentationResult:
             {'index': 1, 'pixels': 1, 'share': 0.5, 'confidence': 0.75}
         """
         height, width = self.image.shape[:2]
-        pixels = int(self._counted.sum())
+        pixels = int(self.has_class.sum())
         counts, sums = self._areas(), self._sums()
         classes = {
             name: {
@@ -175,7 +204,9 @@ class SegmentationResult:
             "classes": classes,
         }
         if self.missing is not None:
-            found["missing"] = height * width - pixels
+            found["missing"] = int(self.missing.sum())
+        if self.unsure_pixels is not None:
+            found["unsure"] = int((self.unsure_pixels & (True if self.missing is None else ~self.missing)).sum())
         if self.depth is not None:
             statistics = {"minimum": self.depth.min(), "mean": self.depth.mean(), "maximum": self.depth.max()}
             found["depth"] = {key: float(value) for key, value in statistics.items()}
@@ -184,7 +215,7 @@ class SegmentationResult:
     def georeferenced(self) -> Callable[[Path], Any] | None:
         """Return how to write the label map as GeoTIFF: a palette, or one channel per label if multilabel.
 
-        Pixels without data have the value 255. None if the image has no georeference.
+        Pixels without data, or without a sure class, have the value 255. None if the image has no georeference.
         """
         if self.georeference is None:
             return None
@@ -193,33 +224,30 @@ class SegmentationResult:
             colors = np.zeros((3, 256), np.uint16)
             colors[:, : self.labels.classes] = np.asarray(self.labels.palette, np.uint16).T * 257
             options = {"photometric": "palette", "colormap": colors}
-        missing = self.missing if self.labels.classes < NO_CLASS else None
-        if missing is not None:
-            labels = np.where(missing, np.uint8(NO_CLASS), labels)
-        tags = self.georeference.to_write(None if missing is None else NO_CLASS)
+        gaps = self.missing is not None or self.unsure is not None
+        filled = gaps and self.labels.classes < NO_CLASS
+        if filled:
+            labels = np.where(self.has_class, labels, np.uint8(NO_CLASS))
+        tags = self.georeference.to_write(NO_CLASS if filled else None)
         return partial(
             tifffile.imwrite, data=labels, extratags=tags, tile=(256, 256), compression="zlib", metadata=None, **options
         )
 
     def _areas(self) -> np.ndarray:
         if self.label_map.ndim == 3:
-            return (self.label_map * self._counted).reshape(len(self.label_map), -1).sum(1, dtype=np.int64)
-        return np.bincount(self.label_map[self._counted], minlength=self.labels.classes)
-
-    @property
-    def _counted(self) -> np.ndarray:
-        return np.ones(self.image.shape[:2], bool) if self.missing is None else ~self.missing
+            return (self.label_map * self.has_class).reshape(len(self.label_map), -1).sum(1, dtype=np.int64)
+        return np.bincount(self.label_map[self.has_class], minlength=self.labels.classes)
 
     def _sums(self) -> np.ndarray:
         """Sum the probability of each class over its pixels."""
         planes = self.probabilities.float().cpu()
         if self.label_map.ndim == 3:
-            return (planes.numpy() * (self.label_map * self._counted)).sum((1, 2), dtype=np.float64)
+            return (planes.numpy() * (self.label_map * self.has_class)).sum((1, 2), dtype=np.float64)
         if len(planes) == 1:
             planes = torch.cat([1 - planes, planes])
         index = torch.from_numpy(self.label_map.astype(np.int64))[None]
         chosen = planes.gather(0, index)[0].double().numpy()
-        counted = self._counted
+        counted = self.has_class
         return np.bincount(self.label_map[counted], weights=chosen[counted], minlength=self.labels.classes)
 
 

@@ -83,5 +83,5 @@ def predict_volume(path: Path, pixels: Pixels, segment: Callable[[np.ndarray], S
         return result
 
     first = predicted(0)
-    others = (predicted(index).label_map for index in range(1, volume_shape(path, pixels.axis)[0]))
-    return VolumeResult(np.stack([first.label_map, *others]), first.labels, str(pixels.axis), first.channels)
+    others = (predicted(index).mask for index in range(1, volume_shape(path, pixels.axis)[0]))
+    return VolumeResult(np.stack([first.mask, *others]), first.labels, str(pixels.axis), first.channels)
