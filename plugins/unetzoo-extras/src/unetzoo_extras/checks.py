@@ -39,6 +39,8 @@ CASES = [
     Case("recipe", "oxford-pet", _twin("oxford-pet", "data.root", SMP), name="oxford-pet"),
     Case("recipe", "drive", _twin("drive", "data.root", {**WIDTHS, "transform.train.crop": 32}),
          name="drive"),
+    *(Case("recipe", name, _twin("drive", "data.root", {**WIDTHS, "transform.train.crop": 32, "data.repeat": 1}), name=name)
+      for name in ("unet-drive", "r2unet-drive")),
     Case("recipe", "isic2018", _twin("isic2018", "data.root", {**WIDTHS, "transform.size": [32, 32]}),
          name="isic2018"),
 ]  # fmt: skip
