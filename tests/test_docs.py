@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for registry in REGISTRIES.values():
         monkeypatch.setattr(registry, "_local", {})
-    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    exec(compile(textwrap.dedent(code), "documentation", "exec"), {"__name__": "documentation"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -91,7 +91,11 @@ def test_every_built_in_stands_on_a_page(kind):
 def test_images_have_texts(page):
     for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT[page]):
         assert len(text) > 15, target
-        assert page.parent == DOCS or "<desc" in (page.parent / target).read_text(encoding="utf-8"), target
+        assert (
+            page.parent == DOCS
+            or not target.endswith(".svg")
+            or "<desc" in (page.parent / target).read_text(encoding="utf-8")
+        ), target
 
 
 def test_the_citation_is_of_this_package():

@@ -11,6 +11,7 @@ from unetzoo.testing import Case
 from unetzoo.twins import write
 
 WIDTHS = {"model.encoder_channels": [4, 8, 8], "train.batch_size": 2}
+SMALL = {**WIDTHS, "transform.train.crop": 32, "data.repeat": 1}
 SMP = {"model.encoder_name": "resnet18", "train.batch_size": 2, "transform.size": [32, 32]}
 
 
@@ -39,8 +40,7 @@ CASES = [
     Case("recipe", "oxford-pet", _twin("oxford-pet", "data.root", SMP), name="oxford-pet"),
     Case("recipe", "drive", _twin("drive", "data.root", {**WIDTHS, "transform.train.crop": 32}),
          name="drive"),
-    *(Case("recipe", name, _twin("drive", "data.root", {**WIDTHS, "transform.train.crop": 32, "data.repeat": 1}), name=name)
-      for name in ("unet-drive", "r2unet-drive")),
+    *(Case("recipe", name, _twin("drive", "data.root", SMALL), name=name) for name in ("unet-drive", "r2unet-drive")),
     Case("recipe", "isic2018", _twin("isic2018", "data.root", {**WIDTHS, "transform.size": [32, 32]}),
          name="isic2018"),
 ]  # fmt: skip
