@@ -26,6 +26,7 @@ from .geometry import (
     source_matrix,
     warp,
 )
+from .mixing import Mixing
 from .settings import check, pair, span, statistics, wrong
 
 
@@ -88,6 +89,10 @@ class Transform:
         contrast: Maximum relative change about the mean of the image.
         saturation: Maximum relative change of colors about gray.
         hue: Maximum rotation of hue in degrees, in both directions.
+        cutmix: Probability that a rectangle of another sample of the batch replaces part of the sample.
+        copy_paste: Probability that the pixels of a class in another sample of the batch are pasted into the sample, by
+            name or index of the class, e.g. {"crack": 0.5}. Like `cutmix`, it needs a `BatchTransform`, which recipes
+            have.
         normalize: "unit" (0…1), "minmax" (each image to 0…1), "standard" (each image to mean 0, deviation 1), or
             {"mean": …, "std": …} per channel, or one for all, of images scaled to 0…1.
         train: Whether to augment.
@@ -131,6 +136,8 @@ class Transform:
         contrast: float = 0.0,
         saturation: float = 0.0,
         hue: float = 0.0,
+        cutmix: float = 0.0,
+        copy_paste: Mapping[str | int, float] | None = None,
         normalize: Normalize = "unit",
         train: bool = True,
         labels: LabelSpec | Mapping[str, Any] | None = None,
@@ -147,6 +154,7 @@ class Transform:
         if not isinstance(self.labels, LabelSpec | None):
             raise wrong("labels", labels, "a LabelSpec, or its to_dict()")
         self.focus = Focus.of(focus, self.labels)
+        self.mixing = Mixing.of(cutmix, copy_paste, self.labels) if train else None
         if self.focus and self.crop is None:
             raise ConfigError("focus without crop", subject="Transform", found=f"focus = {focus!r}",
                               hint="set crop as well, e.g. crop = 256")  # fmt: skip
@@ -172,6 +180,8 @@ class Transform:
             planes["image"] = planes["image"] * np.float32(255)
         height, width = self.size or planes["image"].shape[:2]
         params = self.draw(height, width, rng, planes.get("mask"))
+        if self.mixing:
+            sample = {**sample, "mixing": self.mixing.draw(rng)}
         if self.bends_in_loader:
             planes = self._windowed(planes, params)
         if self.on == "device":

@@ -44,7 +44,7 @@ class Focus:
         shares = tuple(focus.values())
         if not all(isinstance(share, int | float) and 0 < share <= 1 for share in shares) or sum(shares) > 1:
             raise wrong("focus", focus, "probabilities above 0 with a sum of at most 1")
-        return cls(tuple(_index(name, labels) for name in focus), tuple(map(float, shares)), ignored)
+        return cls(tuple(class_index(name, labels, "focus") for name in focus), tuple(map(float, shares)), ignored)
 
     def draw(self, mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float] | None:
         """Draw a pixel of a class from a mask, (H, W) or multilabel (H, W, K).
@@ -79,8 +79,17 @@ def _classes_in(mask: np.ndarray, ignored: int | None) -> list[int]:
     return [value for value in values.tolist() if value != ignored]
 
 
-def _index(name: str | int, labels: LabelSpec | None) -> str | int:
-    """The index of a class; names are kept if there are no labels yet, as when a recipe is checked."""
+def class_index(name: str | int, labels: LabelSpec | None, setting: str) -> str | int:
+    """Return the index of a class; names are kept if there are no labels yet, as when a recipe is checked.
+
+    Args:
+        name: Name or index of the class.
+        labels: The label set.
+        setting: Name of the setting, for errors.
+
+    Raises:
+        ConfigError: Unknown class.
+    """
     if labels is None:
         return name
     if isinstance(name, str) and name in labels.names:
@@ -89,7 +98,7 @@ def _index(name: str | int, labels: LabelSpec | None) -> str | int:
         index = int(name)
     except ValueError:
         hint = did_you_mean(str(name), labels.names, "class")
-        raise ConfigError(f"unknown class {name!r}", subject="Transform(focus=…)", hint=hint) from None
+        raise ConfigError(f"unknown class {name!r}", subject=f"Transform({setting}=…)", hint=hint) from None
     if not 0 <= index < labels.classes:
-        raise wrong("focus", index, f"a class index in 0…{labels.classes - 1}")
+        raise wrong(setting, index, f"a class index in 0…{labels.classes - 1}")
     return index

@@ -30,12 +30,12 @@ _TYPES = {"valid": np.uint8, "instances": np.float32}
 
 
 class BatchTransform:
-    """The second half of a `Transform(on="device")`, applied to a whole batch on its device.
+    """The second half of a `Transform(on="device")`, and CutMix and copy-paste, for a whole batch on its device.
 
     Resizing, crop, flips, rotation and scale are one resampling with `kornia.geometry`, followed by light and
     normalization. The random numbers come with each sample, and left and right labels are swapped per sample. The
-    result equals that of `on="loader"`, up to rounding. No step synchronizes with the device. Batches without `moves`
-    are returned unchanged, so that validation can run in the loader.
+    result equals that of `on="loader"`, up to rounding. No step synchronizes with the device. Batches without random
+    numbers are returned unchanged, so that validation can run in the loader.
 
     Args:
         transform: The transform of the samples: a `Transform`, or an `Albumentations` that ends in one. Samples may
@@ -58,17 +58,20 @@ class BatchTransform:
 
     def __init__(self, transform: Transform | Albumentations) -> None:
         last = transform.then if isinstance(transform, Albumentations) else transform
-        if not isinstance(last, Transform) or last.on != "device":
+        if not isinstance(last, Transform) or (last.on != "device" and last.mixing is None):
             raise ConfigError(
-                "not a transform for batches", found=repr(last), hint='use the Transform(…, on="device") of the samples'
-            )
+                "not a transform for batches", found=repr(last),
+                hint='use the Transform(…, on="device") of the samples, or one with cutmix or copy_paste',
+            )  # fmt: skip
         self.transform = last
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Apply the transform, using the random numbers stored in the samples."""
-        if "moves" not in batch:
-            return dict(batch)
+        moved = self._moved(batch) if "moves" in batch else dict(batch)
+        return self.transform.mixing(moved) if "mixing" in moved and self.transform.mixing else moved
+
+    def _moved(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         move, moves = self.transform, batch["moves"]["numbers"].to(batch["image"].device, non_blocking=True)
         matrices, swap, light = moves[:, :6].unflatten(1, (2, 3)), moves[:, 6] > 0, moves[:, 7:]
         *resized, height, width = map(int, batch["moves"]["sizes"][0])  # on the host, so no synchronization

@@ -122,12 +122,12 @@ def ready(
     batch = transferred(batch, device)
     if transform is not None:
         batch = transform(batch)
-    if "moves" in batch:
+    if left := sorted({"moves", "mixing"} & batch.keys()):
         raise ConfigError(
-            'samples of a Transform(on="device") without a BatchTransform',
-            found="moves in the batch",
+            "samples of a Transform that needs a BatchTransform",
+            found=f"{' and '.join(left)} in the batch",
             hint="give the Trainer batch_transform=unetzoo.datasets.BatchTransform(train.transform), "
-            'and the validation data Transform(train=False, on="loader")',
+            "and the validation data Transform(train=False)",
         )
     return {**batch, "image": batch["image"].to(memory_format=torch.channels_last)} if channels_last else batch
 

@@ -71,9 +71,10 @@ def make_transform(recipe: Recipe, split: str, labels: LabelSpec) -> SampleTrans
 
 
 def make_batch_transform(recipe: Recipe, labels: LabelSpec) -> BatchTransform | None:
-    """Build the part of the training transform that runs on the device; None if all of it runs in the loader."""
-    on_device = recipe.transform.of("train").get("on") == "device"
-    return BatchTransform(recipe.transform.build("train", labels)) if on_device else None
+    """Build the part of the training transform that takes batches; None if all of it runs in the loader."""
+    options = recipe.transform.of("train")
+    for_batches = options.get("on") == "device" or options.get("cutmix") or options.get("copy_paste")
+    return BatchTransform(recipe.transform.build("train", labels)) if for_batches else None
 
 
 def make_trainer(
