@@ -119,6 +119,14 @@ def test_the_last_four_retinas_of_training_validate(retinas):
                    "trainval": ["21", "22", "23", "24", "25", "26"]}  # fmt: skip
 
 
+def test_the_folds_of_drive_cover_the_training_set(retinas):
+    folds = [{sample["id"] for sample in DRIVE(retinas, "val", fold=f"{k}/5")} for k in range(1, 6)]
+    together = {sample["id"] for sample in DRIVE(retinas, "trainval")}
+    assert set.union(*folds) == together and sum(map(len, folds)) == len(together)
+    assert {sample["id"] for sample in DRIVE(retinas, "train", fold="2/5")} == together - folds[1]
+    assert len(DRIVE(retinas, "test", fold="2/5")) == len(DRIVE(retinas, "test"))
+
+
 def test_lesions_come_from_the_challenges_folders(tmp_path):
     for part, number in (("Training", 0), ("Validation", 12255), ("Test", 12169)):
         name = f"ISIC_{number:07d}"

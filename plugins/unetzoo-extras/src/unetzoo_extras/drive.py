@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from unetzoo import LabelSpec
-from unetzoo.datasets import FileDataset, FileLayout, FilePattern, MaskValues
+from unetzoo.datasets import FileDataset, FileLayout, FilePattern, MaskValues, seeded_split
 from unetzoo.errors import ConfigError, DataError, SizeMismatchError
 
 VALIDATION = 4
@@ -36,6 +36,7 @@ class DRIVE(FileDataset):
         split: "train", "val", "trainval" or "test".
         observer: The observer: 1, the reference; or 2, only for the test set.
         field_of_view: Ignore the pixels outside it; else they are background.
+        fold: "k/n": val is the k-th of n folds of the training set, instead of the last four images.
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -62,13 +63,14 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         *,
         observer: Literal[1, 2] = 1,
         field_of_view: bool = True,
+        fold: str | None = None,
         transform: Any = None,
     ) -> None:
         if observer not in MANUAL or (observer == 2 and split in ("train", "val", "trainval")):
             raise ConfigError(
                 "unknown observer", subject="DRIVE", expected='1, or 2 with split="test"', found=repr(observer)
             )
-        super().__init__(root, split, transform=transform, observer=observer, field_of_view=field_of_view)
+        super().__init__(root, split, transform=transform, observer=observer, field_of_view=field_of_view, fold=fold)
 
     @classmethod
     def layouts_for(cls, **options: Any) -> tuple[FileLayout, ...]:
@@ -91,10 +93,14 @@ fetch the data at https://drive.grand-challenge.org/ and unpack them into one fo
         )  # fmt: skip
 
     @classmethod
-    def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
-        """The last four of the training set are val."""
+    def divide(
+        cls, names: Sequence[str], split: str, root: Path, *, fold: str | None = None, **options: Any
+    ) -> Collection[str]:
+        """The last four of the training set are val, unless a fold is."""
         if split not in ("train", "val"):
             return names
+        if fold is not None:
+            return seeded_split(names, split, 0.2, 0, fold=fold, subject=root)
         if len(names) <= VALIDATION:
             raise DataError(
                 "too few images to divide", subject=root, expected=f"more than {VALIDATION}", found=len(names),
