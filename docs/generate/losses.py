@@ -27,6 +27,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "mcc": {"mode": "multiclass"},
     "lovasz": {"mode": "multiclass"},
     "boundary": {"mode": "multiclass"},
+    "cldice": {"mode": "multiclass"},
+    "skeleton_recall": {"mode": "multiclass"},
     "dice_ce": {"mode": "multiclass"},
     "jaccard_ce": {"mode": "multiclass"},
 }

@@ -47,6 +47,15 @@ CASES = [
         for mode, channels in (("binary", 1), ("multiclass", 3), ("multilabel", 2))
         for keywords in variants
     ),
+    *(
+        (name, {"mode": mode, **keywords, **more}, channels, mode == "multilabel")
+        for name, keywords in (("cldice", {"iterations": 2}), ("skeleton_recall", {}))
+        for mode, channels, more in (
+            ("binary", 1, {"smooth": 1e-3}),
+            ("multiclass", 3, {"classes": [0, 1, 2]}),
+            ("multilabel", 2, {}),
+        )
+    ),
     ("focal", {"mode": "multilabel", "class_weights": [1.0, 3.0], "normalized": True}, 2, True),
     ("border_ce", {}, 1, False),
     ("border_ce", {"sigma": 1.0}, 2, False),
@@ -68,7 +77,7 @@ CASES = [
 LABELED = [case for case in CASES if case[3] is not None]
 DEPTH = [case for case in CASES if case[3] is None]
 # Compare a pixel with its neighbors: a pixel cannot be seen twice without moving the others, an image can.
-NEIGHBORS = {"border_ce", "boundary", "gradient", "depth_ssim", "ssim", "ms_ssim"}
+NEIGHBORS = {"border_ce", "boundary", "cldice", "skeleton_recall", "gradient", "depth_ssim", "ssim", "ms_ssim"}
 
 
 def ids(case) -> str:

@@ -68,6 +68,7 @@ CASES = {
     "ssim": ("ssim", {}, image_batch),
     "psnr": ("psnr", {"data_range": 2.0}, image_batch),
     "surface": ("surface", {"num_classes": 4, "ignore_index": 255, "spacing": (2, 1)}, segmentation_batch),
+    "cldice": ("cldice", {"num_classes": 4, "ignore_index": 255}, segmentation_batch),
     "instances": ("instances", {"num_classes": 1, "ignore_index": 255}, binary_batch),
     "rand": ("rand", {"num_classes": 1, "ignore_index": 255, "thresholds": (0.3, 0.5)}, binary_batch),
 }

@@ -3,8 +3,8 @@
 `pixel` and `focal` are means over pixels, and `border` is one with the original U-Net's weight map. `region` contains
 ratios of sums per class, `composite` adds cross entropy to them, and `mcc` is a correlation of the same sums. `fused`
 computes these sums block by block (`blocks`), on CUDA with `kernels`. `lovasz` extends the hard IoU, `boundary` weights
-by distance, `depth` compares depth maps and `structure` compares windows. `multitask` is a weighted sum over heads, and
-`smp` contains SMP's losses.
+by distance, `thin` follows center lines, `depth` compares depth maps and `structure` compares windows. `multitask` is a
+weighted sum over heads, and `smp` contains SMP's losses.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .multitask import MultiTaskLoss
 from .pixel import BCELoss, CELoss
 from .region import DiceLoss, JaccardLoss, TverskyLoss
 from .structure import MSSSIMLoss, SSIMLoss
+from .thin import ClDiceLoss, SkeletonRecallLoss
 
 __all__ = [
     "BCELoss",
@@ -27,6 +28,7 @@ __all__ = [
     "BorderCELoss",
     "BoundaryLoss",
     "CELoss",
+    "ClDiceLoss",
     "DepthSSIMLoss",
     "DiceCELoss",
     "DiceLoss",
@@ -42,6 +44,7 @@ __all__ = [
     "RMSELoss",
     "SILogLoss",
     "SSIMLoss",
+    "SkeletonRecallLoss",
     "TverskyLoss",
     "border_weights",
     "signed_distance",

@@ -14,8 +14,10 @@ from .instances import InstancesMetric
 from .rand import RandMetric
 from .surface import SurfaceMetric
 from .sweep import SweepMetric
+from .thin import ClDiceMetric
 
 __all__ = [
+    "ClDiceMetric",
     "DepthMetric",
     "InstancesMetric",
     "PSNRMetric",

@@ -7,16 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
-from . import inputs
-from .counting import PixelBins
-from .scores import mean, ratio
-from .state import SummedState
+from .per_image import PerImageMetric
 
 Mask = NDArray[np.bool_]
 
@@ -30,7 +25,7 @@ class Distances(NamedTuple):
     nsd: float
 
 
-class SurfaceMetric(SummedState):
+class SurfaceMetric(PerImageMetric):
     """Distances between the outlines of predicted and true objects, for each class of each image.
 
     The outline of an object consists of its pixels that have a neighbor above, below, left or right outside the
@@ -65,6 +60,7 @@ class SurfaceMetric(SummedState):
         ConfigError: Neither num_classes nor labels; unusable settings.
 
     Examples:
+        >>> import torch
         >>> truth, predicted = torch.zeros(2, 1, 8, 8, dtype=torch.long)
         >>> truth[0, 2:5, 2:5], predicted[0, 2:5, 3:6] = 1, 1
         >>> metric = SurfaceMetric(num_classes=1)
@@ -78,6 +74,8 @@ class SurfaceMetric(SummedState):
         et al., "Metrics reloaded", 2024.
     """
 
+    fields = Distances._fields
+
     def __init__(
         self,
         num_classes: int | None = None,
@@ -88,100 +86,21 @@ class SurfaceMetric(SummedState):
         exclude: Sequence[str | int] = (),
         threshold: float = 0.5,
     ) -> None:
-        self.names = inputs.class_names(num_classes, labels)
-        self.ignore_index = inputs.ignored_label(ignore_index, labels)
-        self.scored = self._kept(exclude)
+        super().__init__(num_classes, ignore_index, labels, exclude, threshold)
         sizes = (spacing, spacing) if isinstance(spacing, int | float) else tuple(spacing)
         if len(sizes) != 2 or not all(0.0 < size < math.inf for size in sizes):
             raise ConfigError("unusable spacing", expected="a positive number, or (height, width)", found=spacing)
         if not 0.0 <= tolerance < math.inf:
             raise ConfigError("unusable tolerance", expected="a distance ≥ 0", found=tolerance)
         self.spacing, self.tolerance = (float(sizes[0]), float(sizes[1])), float(tolerance)
-        self.threshold = inputs.check_probability(threshold, "threshold")
-        self._bins = PixelBins(len(self.names), self.ignore_index)
-        super().__init__(
-            {
-                "sums": torch.zeros(len(self.scored), len(Distances._fields), dtype=torch.float64),
-                "counts": torch.zeros(len(self.scored), 3, dtype=torch.int64),  # images, missed, invented
-            }
-        )
 
     def rules(self) -> dict[str, Any]:
-        """Return names of the scored classes, ignored label, tolerance, spacing and threshold."""
-        return {
-            "classes": [self.names[index] for index in self.scored],
-            "ignore_index": self.ignore_index,
-            "tolerance": self.tolerance,
-            "spacing": self.spacing,
-            "threshold": self.threshold,
-        }
+        """Return names of the scored classes, ignored label, threshold, tolerance and spacing."""
+        return {**super().rules(), "tolerance": self.tolerance, "spacing": self.spacing}
 
-    @torch.no_grad()
-    def update(self, output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> None:
-        """Measure a batch.
-
-        Args:
-            output: Logits, or a map of predicted labels.
-            target: The true labels.
-            weight: Mask of the pixels that count: bool, or 0 and 1. All count by default.
-
-        Shape:
-            - output: floats (N, C, H, W), C = num_classes, or 1 for binary; or integers (N, H, W)
-            - target: integers (N, H, W) or (N, 1, H, W)
-            - weight: (N, H, W) or (N, 1, H, W)
-
-        Raises:
-            InputShapeError: An output of the wrong shape.
-            SizeMismatchError: Output, target and weight of different sizes.
-            DataError: A target without integer labels; weights other than 0 and 1.
-            LabelRangeError: Labels outside the classes.
-            NonFiniteError: NaN in the logits.
-        """
-        predicted, logits = inputs.predicted_labels(output, len(self.names), self.threshold)
-        truth = inputs.true_labels(target, predicted, output)
-        counted = self._bins.counted(truth, predicted, inputs.counted_pixels(weight, truth), logits=logits)
-        images = zip(*(labels.cpu().numpy() for labels in (predicted, truth, counted)), strict=True)
-        found = [self._measured(*image) for image in images]
-        if found:
-            sums, counts = (np.sum(part, axis=0) for part in zip(*found, strict=True))
-            self.add(sums=torch.from_numpy(sums), counts=torch.from_numpy(counts))
-
-    def compute(self) -> dict[str, float]:
-        """Compute all means of the images measured so far."""
-        sums: list[list[float]] = self._sums["sums"].tolist()
-        counts: list[list[int]] = self._sums["counts"].tolist()
-        rows = [[ratio(s, n, math.nan) for s in row] for row, (n, *_) in zip(sums, counts, strict=True)]
-        names = [self.names[index] for index in self.scored]
-        scores = {field: mean(values) for field, values in zip(Distances._fields, zip(*rows, strict=True), strict=True)}
-        scores["defined"] = float(sum(n > 0 for n, *_ in counts))
-        for name, row, numbers in zip(names, rows, counts, strict=True):
-            scores |= {f"{field}/{name}": value for field, value in zip(Distances._fields, row, strict=True)}
-            counts_of_class = zip(("images", "missed", "invented"), numbers, strict=True)
-            scores |= {f"{what}/{name}": float(number) for what, number in counts_of_class}
-        return scores
-
-    def _kept(self, exclude: Sequence[str | int]) -> tuple[int, ...]:
-        if isinstance(exclude, str):
-            raise ConfigError("unusable exclude", expected="a list of classes", found=repr(exclude))
-        index = {name: place for place, name in enumerate(self.names)} | {i: i for i in range(len(self.names))}
-        if unknown := [one for one in exclude if one not in index]:
-            raise ConfigError("unknown class to exclude", found=unknown, hint="choose from: " + ", ".join(self.names))
-        left = {*range(len(self.names))} - {index[one] for one in exclude} - ({0} if len(self.names) == 2 else set())
-        if not left:
-            raise ConfigError("no class is left to score", subject="exclude", found=list(exclude))
-        return tuple(sorted(left))
-
-    def _measured(
-        self, predicted: NDArray[Any], truth: NDArray[Any], counted: Mask
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return distances and counts of one image, one row per class."""
-        sums, counts = np.zeros((len(self.scored), 4)), np.zeros((len(self.scored), 3), np.int64)
-        for row, label in enumerate(self.scored):
-            guess, true = (predicted == label) & counted, (truth == label) & counted
-            if guess.any() or true.any():
-                sums[row] = distances(guess, true, spacing=self.spacing, tolerance=self.tolerance)
-                counts[row] = 1, not guess.any(), not true.any()
-        return sums, counts
+    def measure(self, predicted: Mask, truth: Mask) -> Distances:
+        """Measure one class of one image."""
+        return distances(predicted, truth, spacing=self.spacing, tolerance=self.tolerance)
 
 
 def distances(

@@ -15,7 +15,8 @@ from .case import Case
 
 SIZES = {"smp-dpt": 224, "smp-pan": 128}
 ENCODER_OF = {"smp-segformer": "mit_b0", "smp-dpt": "tu-vit_tiny_patch16_224"}
-REGION = ("dice", "jaccard", "tversky", "lovasz", "focal", "mcc", "dice_ce", "jaccard_ce", "boundary")
+REGION = ("dice", "jaccard", "tversky", "lovasz", "focal", "mcc", "dice_ce", "jaccard_ce", "boundary", "cldice",
+          "skeleton_recall")  # fmt: skip
 SMP_REGION = ("smp-dice", "smp-jaccard", "smp-tversky", "smp-focal", "smp-lovasz")
 OF_DEPTH = ("l1", "rmse", "berhu", "silog", "gradient", "depth_ssim", "ssim", "ms_ssim")
 MODES = ("binary", "multiclass", "multilabel")
@@ -89,6 +90,7 @@ def _metrics() -> Iterator[Case]:
     yield Case("metric", "segmentation", {"labels": labels, "mode": "multilabel"}, name="segmentation(multilabel)")
     yield Case("metric", "sweep", {"num_classes": 1, "bins": 20}, task="binary")
     yield Case("metric", "surface", {"num_classes": 3})
+    yield Case("metric", "cldice", {"num_classes": 3})
     yield Case("metric", "instances", {"num_classes": 3})
     yield Case("metric", "rand", {"num_classes": 1}, task="binary")
     yield Case("metric", "depth", task="depth")
