@@ -14,7 +14,8 @@ from refusals import refused
 from unetzoo import DATASETS, LabelSpec, cli
 from unetzoo.errors import ConfigError
 from unetzoo.inference import Predictor
-from unetzoo.inference.uncertainty import confidence_of, entropy_of
+from unetzoo.inference.decide import confidence_of
+from unetzoo.inference.uncertainty import entropy_of
 
 
 class Logits(Channels):

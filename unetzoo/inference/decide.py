@@ -16,6 +16,7 @@ from ..labels import LabelSpec
 
 Threshold = float | Sequence[float] | Mapping[str, float] | None
 ALL = "all"
+UNSURE = 255  # value of pixels without a sure class in masks, unless the labels have an `ignore_index`
 EIGHT = np.ones((3, 3), bool)  # regions are 8-connected, holes therefore 4-connected
 
 
@@ -102,6 +103,45 @@ def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None
         return output
     output = output.to(torch.promote_types(output.dtype, torch.float32))  # half precision would create ties
     return output.sigmoid() if mode == "multilabel" or output.shape[-3] == 1 else output.softmax(-3)
+
+
+def check_unsure(unsure: float | None, mode: Mode | None) -> float | None:
+    """Check the probability below which no class is sure.
+
+    Raises:
+        ConfigError: Not a probability; pixels may have several labels.
+    """
+    if unsure is not None and not 0 < unsure < 1:
+        raise ConfigError("wrong unsure", expected="a probability in (0, 1), e.g. 0.9", found=unsure)
+    if unsure is not None and mode == "multilabel":
+        raise ConfigError("masks of several labels have no value for unsure pixels", found=f"unsure={unsure}",
+                          hint="leave it out; --write uncertainty ranks the images")  # fmt: skip
+    return unsure
+
+
+def unsure_value(labels: LabelSpec) -> int:
+    """Return the value of pixels without a sure class: `ignore_index` of the labels if a mask can hold it, else 255.
+
+    Raises:
+        ConfigError: All 256 values are classes.
+    """
+    own = labels.ignore_index
+    if own is not None and labels.classes <= own <= UNSURE:
+        return own
+    if labels.classes > UNSURE:
+        raise ConfigError("no value is left for unsure pixels", expected="at most 255 classes", found=labels.classes,
+                          hint="predict without unsure")  # fmt: skip
+    return UNSURE
+
+
+def confidence_of(probabilities: Tensor) -> Tensor:
+    """Return the probability of the most probable class, (H, W), for probabilities (C, H, W) of exclusive classes.
+
+    Examples:
+        >>> confidence_of(torch.tensor([[[0.25, 0.5]]])).tolist()
+        [[0.75, 0.5]]
+    """
+    return torch.maximum(probabilities, 1 - probabilities)[0] if len(probabilities) == 1 else probabilities.amax(0)
 
 
 def labels_for(labels: LabelSpec | None, channels: int, *, mode: Mode | None = None) -> LabelSpec:

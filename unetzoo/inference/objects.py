@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..images.display import as_rgb
 from ..instances import ObjectRule, separate
-
-if TYPE_CHECKING:
-    from .results import SegmentationResult
+from ..labels import LabelSpec
 
 COLUMNS: tuple[str, ...] = ("id", "class", "area", "row", "column", "top", "left", "bottom", "right", "probability")
 COLORS = np.array(
@@ -84,7 +83,20 @@ class Objects:
         return Image.fromarray(shown.astype(np.uint8))
 
 
-def objects_of(result: SegmentationResult, rule: ObjectRule | None) -> Objects:
+class Predicted(Protocol):
+    """The part of a `SegmentationResult` that objects are found in."""
+
+    @property
+    def label_map(self) -> np.ndarray: ...
+    @property
+    def probabilities(self) -> Tensor: ...
+    @property
+    def labels(self) -> LabelSpec: ...
+    @property
+    def has_class(self) -> np.ndarray: ...
+
+
+def objects_of(result: Predicted, rule: ObjectRule | None) -> Objects:
     """Find the objects of a prediction.
 
     With a border class, touching objects are separated by it. Otherwise objects are the connected pieces of each class

@@ -18,7 +18,7 @@ from ..images import Pixels
 from ..labels import LabelSpec
 from ..modules import fingerprint, is_out_of_memory
 from ..precision import Precision, check_precision
-from .decide import Cleaning, Decision, Threshold, labels_for, probabilities_of
+from .decide import Cleaning, Decision, Threshold, check_unsure, labels_for, probabilities_of
 from .engines import EngineName, run_by
 from .ensemble import ensemble
 from .files import Results, background_of, backgrounds_of, check_targets, products_of, unwritable
@@ -29,7 +29,6 @@ from .results import DEFAULT_PRODUCTS, OBJECT_PRODUCTS, Prediction, Segmentation
 from .shards import Shard
 from .tiling import predict
 from .tta import TTALike
-from .uncertainty import check_unsure
 from .volumes import VolumeResult, is_volume, predict_volume
 from .windows import Blend
 

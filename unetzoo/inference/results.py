@@ -19,10 +19,9 @@ from ..images.display import as_rgb
 from ..images.georeference import Georeference
 from ..instances import ObjectRule
 from ..labels import LabelSpec
-from .decide import Cleaning, Decision
+from .decide import Cleaning, Decision, confidence_of, unsure_value
 from .images import palette_image
 from .objects import Objects, objects_of
-from .uncertainty import confidence_of, unsure_value
 
 OPACITY = 0.5
 NO_CLASS = 255  # value of pixels without data in a GeoTIFF
