@@ -87,13 +87,24 @@ class Predicted(Protocol):
     """The part of a `SegmentationResult` that objects are found in."""
 
     @property
-    def label_map(self) -> np.ndarray: ...
+    def label_map(self) -> np.ndarray:
+        """The class of each pixel."""
+        ...
+
     @property
-    def probabilities(self) -> Tensor: ...
+    def probabilities(self) -> Tensor:
+        """Class probabilities (C, H, W)."""
+        ...
+
     @property
-    def labels(self) -> LabelSpec: ...
+    def labels(self) -> LabelSpec:
+        """Names of the classes."""
+        ...
+
     @property
-    def has_class(self) -> np.ndarray: ...
+    def has_class(self) -> np.ndarray:
+        """Where a pixel has data and a sure class, bool (H, W)."""
+        ...
 
 
 def objects_of(result: Predicted, rule: ObjectRule | None) -> Objects:

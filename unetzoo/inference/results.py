@@ -98,7 +98,7 @@ class SegmentationResult:
         """Where no class is sure, bool (H, W); None if `unsure` is not given."""
         return None if self.unsure is None else (confidence_of(self.probabilities) < self.unsure).cpu().numpy()
 
-    @cached_property
+    @property
     def has_class(self) -> np.ndarray:
         """Where a pixel has data and a sure class, bool (H, W)."""
         without = [plane for plane in (self.missing, self.unsure_pixels) if plane is not None]
