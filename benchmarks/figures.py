@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 LABELS, BARS, LINE = 480, 300, 24
-OURS, LOST, FAINT = "#2a6f97", "#c1440e", "#888"
+OURS, LOST, FAINT = "#2a6f97", "#c1440e", "#666666"
 
 
 def bars(rows: Sequence[tuple[str, str, float]]) -> str:
