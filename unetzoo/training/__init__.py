@@ -2,6 +2,7 @@
 
 from .calibration import calibration_of
 from .callbacks import Callback
+from .metrics import Every
 from .optim import make_optimizer
 from .recipe import Recipe
 from .recipe import load as load_recipe
@@ -13,6 +14,7 @@ from .trainer import Trainer
 
 __all__ = [
     "Callback",
+    "Every",
     "Recipe",
     "Result",
     "Schedule",

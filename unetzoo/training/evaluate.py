@@ -22,6 +22,7 @@ from ..registry import keywords
 from . import memory
 from .batches import Batch, ready
 from .data import Loader
+from .metrics import due
 
 Seen = Callable[[Any, Batch], None]
 T = TypeVar("T")
@@ -222,7 +223,9 @@ class Evaluator:
         with as_config_error("validation", batch):
             row = [f"val/{name}" for name in self._count(net, [batch])] + ["val/loss"]
             for name, metric in self.metrics.items():
-                row += self._named(name, metric.compute())
+                metric.compute()
+                with due({name: metric}, 1, 0):  # only those of every epoch can be monitored
+                    row += self._named(name, metric.compute())
                 metric.reset()
         return row
 

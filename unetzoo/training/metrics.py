@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +44,29 @@ class TorchMetric:
         self.metric.reset()
 
 
+class Every(NamedTuple):
+    """A metric that is too expensive to compute after every epoch.
+
+    Args:
+        metric: The metric.
+        epochs: It is computed after every so many epochs and after the last one, or with "end" after none. It is always
+            computed by `Trainer.evaluate`, and for the best network at the end of a run.
+
+    Examples:
+        >>> import unetzoo
+        >>> surface = Every(unetzoo.METRICS.build("surface", num_classes=2), 10)
+        >>> [surface.is_due(epoch, 25) for epoch in (1, 10, 25)]
+        [False, True, True]
+    """
+
+    metric: Any
+    epochs: int | Literal["end"]
+
+    def is_due(self, epoch: int, last: int) -> bool:
+        """Whether it is computed after an epoch, counted from 1, of a run of `last` epochs."""
+        return self.epochs != "end" and (epoch % self.epochs == 0 or epoch == last)
+
+
 class MetricGroup:
     """Combines several metrics of one head.
 
@@ -51,10 +75,17 @@ class MetricGroup:
     Args:
         metrics: The metrics. If two compute a score of the same name, the later one is numbered, e.g. `miou_2`, or
             `iou_2/car` for a class.
+        every: When each is computed during training; after every epoch by default.
     """
 
-    def __init__(self, metrics: Sequence[Any]) -> None:
-        self.metrics = list(metrics)
+    def __init__(self, metrics: Sequence[Any], every: Sequence[Every | None] = ()) -> None:
+        self.all, self._every = list(metrics), list(every) or [None] * len(metrics)
+        self.metrics = self.all  # those that are computed now
+
+    def select(self, epoch: int | None = None, last: int = 0) -> None:
+        """Compute only the metrics that are due after an epoch, or all of them again."""
+        pairs = zip(self.all, self._every, strict=True)
+        self.metrics = [m for m, every in pairs if epoch is None or every is None or every.is_due(epoch, last)]
 
     def __getattr__(self, name: str) -> Any:
         for metric in self.__dict__.get("metrics", ()):
@@ -102,6 +133,25 @@ class MetricGroup:
                 metric.load_state(own)
 
 
+@contextmanager
+def due(metrics: Mapping[str, Any], epoch: int, last: int) -> Iterator[None]:
+    """Compute only the metrics that are due after an epoch, inside the block.
+
+    Args:
+        metrics: Metrics by head.
+        epoch: Number of the epoch, from 1.
+        last: Number of the last epoch.
+    """
+    groups = [metric for metric in metrics.values() if isinstance(metric, MetricGroup)]
+    for group in groups:
+        group.select(epoch, last)
+    try:
+        yield
+    finally:
+        for group in groups:
+            group.select()
+
+
 def by_head(metrics: Any) -> dict[str, Any]:
     """Return metrics by head; metrics given without a head belong to the mask.
 
@@ -113,8 +163,11 @@ def by_head(metrics: Any) -> dict[str, Any]:
 
 
 def _metric(given: Any, head: str) -> Any:
+    if isinstance(given, Every):
+        given = [given]
     if isinstance(given, list | tuple):
-        return MetricGroup([_metric(one, head) for one in given])
+        every = [one if isinstance(one, Every) else None for one in given]
+        return MetricGroup([_metric(one.metric if isinstance(one, Every) else one, head) for one in given], every)
     if isinstance(given, type) or not all(hasattr(given, part) for part in ("update", "compute", "reset")):
         raise ConfigError(
             "not a metric",

@@ -57,7 +57,7 @@ _TAKEN: dict[str, Callable[[str], set[str]]] = {  # section → name → the key
     "data": lambda name: {*Data.model_fields, *keywords(DATASETS.get(name))},
     "optimizer": lambda name: {"name", *keywords(OPTIMIZERS[name])},
     "scheduler": lambda name: {"name", *keywords(Schedule), *keywords(SCHEDULERS[name])},
-    "metrics": lambda name: {"name", *keywords(METRICS.get(name))},
+    "metrics": lambda name: {"name", "every", *keywords(METRICS.get(name))},
 }
 
 

@@ -14,7 +14,8 @@ Components are given by name; recipes contain no code, interpolation or inherita
     [loss]       losses with weights, e.g. dice = 0.5, or [loss.mask] and [loss.depth]; weighting = "uncertainty" beside
                  those: the weights of the heads are learned
     [optimizer]  name and keywords        [scheduler]  name and keywords, optional
-    [metrics]    one table per head, mask = { name = "segmentation" }, or a list of tables for several metrics
+    [metrics]    one table per head, mask = { name = "segmentation" }, or a list of tables for several metrics;
+                 every = 10 or "end": expensive ones, computed after every tenth epoch, or only at the end
     [train]      the Trainer's settings: epochs or steps, batch_size, precision, …; [[train.stages]] for growing
                  images, each with size, epochs and perhaps batch_size; log and callbacks: names, or tables with a
                  name and keywords
@@ -43,9 +44,9 @@ from .optim import make_optimizer
 from .override_hints import with_keywords
 from .schedule import Schedule
 from .sections import (
-    Component,
     Data,
     Losses,
+    Metric,
     Model,
     Optimizer,
     Scheduler,
@@ -57,7 +58,7 @@ from .sections import (
 )
 from .settings import faults
 
-Metrics = dict[str, Component | list[Component]]  # one or several metrics per head
+Metrics = dict[str, Metric | list[Metric]]  # one or several metrics per head
 
 
 class Recipe(BaseModel):
@@ -71,9 +72,7 @@ class Recipe(BaseModel):
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler | None = None
     train: Train = Train()
-    metrics: dict[str, Component | list[Component]] = Field(
-        default_factory=lambda: {"mask": Component(name="segmentation")}
-    )
+    metrics: Metrics = Field(default_factory=lambda: {"mask": Metric(name="segmentation")})
     fast: Literal[True] | None = None  # that [fast] has been applied
     plan: dict[str, Any] | None = None  # what `unetzoo plan` has based the recipe on
 
@@ -100,7 +99,7 @@ class Recipe(BaseModel):
             for component in self.metrics_of(head):
                 check_keywords(METRICS.get(component.name), component.options, f"[metrics.{head}]")
 
-    def metrics_of(self, head: str) -> list[Component]:
+    def metrics_of(self, head: str) -> list[Metric]:
         """The metrics of a head."""
         given = self.metrics.get(head, [])
         return given if isinstance(given, list) else [given]

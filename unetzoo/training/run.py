@@ -31,14 +31,14 @@ from .data import declared_groups, without_transform
 from .environment import environment
 from .folders import check_folder, run_folder
 from .logs import plain
-from .metrics import by_head
+from .metrics import Every, by_head
 from .normalization import check_normalization
 from .optim import make_optimizer
 from .override_hints import with_doctor
 from .ranges import check_range, with_range
 from .recipe import Recipe, load
 from .schedule import Stage
-from .sections import Component, build_component
+from .sections import Metric, build_component
 from .trained import best_network
 from .trainer import Trainer
 
@@ -141,9 +141,10 @@ def make_trainer(
 def make_metrics(recipe: Recipe, labels: LabelSpec) -> dict[str, Any]:
     """Build the recipe's metrics by head, passing the label set to those that accept it."""
 
-    def make(head: str, component: Component) -> Any:
+    def make(head: str, component: Metric) -> Any:
         options = {"labels": labels} if "labels" in keywords(METRICS.get(component.name)) else {}
-        return build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
+        metric = build_component(f"[metrics.{head}]", METRICS, component.name, **options, **component.options)
+        return metric if component.every in (None, 1) else Every(metric, component.every)
 
     made = {head: [make(head, component) for component in recipe.metrics_of(head)] for head in recipe.metrics}
     return by_head({head: metrics if len(metrics) > 1 else next(iter(metrics), None) for head, metrics in made.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,6 +31,12 @@ class Component(Keywords):
     """A registry name with keyword arguments, which are checked against the component's signature."""
 
     name: str
+
+
+class Metric(Component):
+    """A metric; `every` is a number of epochs, or "end", for an expensive one."""
+
+    every: Annotated[int, Field(ge=1)] | Literal["end"] | None = None
 
 
 class Model(Component):

@@ -31,7 +31,7 @@ from .checkpoint import RunFolder
 from .data import Loader, Loaders, dataset_of, first_batch, with_transform
 from .environment import environment
 from .evaluate import Evaluator, Objective, Seen
-from .metrics import by_head
+from .metrics import by_head, due
 from .optim import follow, make_optimizer
 from .progress import Progress
 from .resume import check_resumable, fingerprint
@@ -183,7 +183,8 @@ class Trainer(RunningTrainer):
                     self.callbacks.call("on_begin", self)
                     while not self.ended:
                         self._train_epoch(len(self.history))
-                        self._close_epoch(val, len(self.history))
+                        with due(self.metrics, len(self.history) + 1, self.plan.epochs):
+                            self._close_epoch(val, len(self.history))
                     self.finished = not self.stopping
             if signal := max(gather_object([self.nonfinite.signal or self.signals.received])):
                 raise self._stopped(signal)
