@@ -38,7 +38,7 @@ from .training.ranges import with_range
 from .training.recipe import Recipe, load, saved_recipe
 from .training.resume import check_same
 from .training.run import evaluate, make_dataset, make_metrics, make_trainer, train
-from .training.sections import Component
+from .training.sections import Metric
 from .training.trained import best_network, load_run
 
 MARK, HELD_OUT = "folds.json", "out-of-fold"
@@ -180,7 +180,7 @@ def predict_held_out(run: Path, *, progress: bool = True) -> None:
     recipe.train.log, recipe.train.callbacks = [], []
     dataset: Any = make_dataset(recipe, "val", progress=progress)
     if is_binary(recipe, dataset.labels):
-        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Component(name="sweep")]
+        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Metric(name="sweep")]
     trainer = make_trainer(recipe, dataset.labels, net=best_network(run, recipe), progress=progress)
     gallery, maps = Gallery(dataset.labels, trainer.metrics, most=0), LabelMaps(run / HELD_OUT, dataset.labels)
 
@@ -282,7 +282,7 @@ def _summed_scores(run: Path, labels: LabelSpec, states: Sequence[Mapping[str, A
     """The scores of the metrics whose states are the sums over all folds."""
     recipe = load(run)
     if is_binary(recipe, labels):
-        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Component(name="sweep")]
+        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Metric(name="sweep")]
     scores: dict[str, float] = {}
     for head, metric in make_metrics(recipe, labels).items():
         if head in states[0]:
