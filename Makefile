@@ -11,7 +11,7 @@ UNTESTED := $(SUITE) -o 'filterwarnings=error:::(unetzoo|benchmarks|tests)\b' \
     -W error::pytest.PytestUnraisableExceptionWarning -W error::pytest.PytestUnhandledThreadExceptionWarning
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo test test-latest test-lowest test-plugins test-slow soak lint types imports docs constraints clean
+.PHONY: demo test test-latest test-lowest test-plugins test-slow soak lint types imports docs browser constraints clean
 
 demo: .venv/.run
 	$(BIN)/unetzoo train demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -50,6 +50,10 @@ imports: .venv/.dev
 
 docs: .venv/.docs
 	$(BIN)/mkdocs build --strict
+
+# The network and the runtime of the page "Try it"; needs npm. `make docs` then includes them.
+browser: .venv/.dev
+	$(BIN)/python -m docs.generate.browser
 
 # Once the newest versions pass, they become the tested ones. The comment at the top of the file stays.
 constraints: test-latest

@@ -38,8 +38,12 @@ def normalize(images: Tensor, how: Normalize) -> Tensor:
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
         return images.sub_(low).div_((high - low).clamp(min=1e-6))
     if how == "standard":
-        images.sub_(images.mean((1, 2, 3), keepdim=True))
-        std = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True) / images[0].numel() ** 0.5
+        # One axis after the other: other runtimes add up all values of a reduction in one float32.
+        images.sub_(images.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True))
+        norm = images
+        for axis in (3, 2, 1):
+            norm = torch.linalg.vector_norm(norm, dim=axis, keepdim=True)
+        std = norm / images[0].numel() ** 0.5
         return images.div_(std.clamp(min=1e-6))
     assert isinstance(how, Mapping)
     mean, std = (constant_like(images, torch.tensor(how[key], dtype=torch.float32)) for key in ("mean", "std"))
