@@ -127,7 +127,8 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fingerprint(net: nn.Module) -> str:
     """Hash everything that determines a network's output: structure, options and tensors."""
     config = json.dumps(getattr(net, "config", None), sort_keys=True, default=repr)
-    digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)}".encode())
+    files = [module.digest for module in net.modules() if hasattr(module, "digest")]  # of exported networks
+    digest = hashlib.sha256(f"{type(net)} {net} {config} {getattr(net, 'geometry', None)} {files}".encode())
     for name, value in net.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -10,6 +10,7 @@ from predicting import SPEC, Channels, knowing, noise, save
 from refusals import refused
 from streaming import random_image, small
 
+import unetzoo
 from unetzoo import cli
 from unetzoo.errors import ConfigError
 from unetzoo.inference import Predictor, predict_to
@@ -32,9 +33,9 @@ def test_a_wrong_shard_is_refused(given):
         Shard.of(given)
 
 
-def images(folder, count=5):
+def images(folder, count=5, side=8):
     for number in range(count):
-        save(folder / f"{number}.png", noise(8 + number, 12, 3))
+        save(folder / f"{number}.png", noise(side + number, side + 4, 3))
     return folder
 
 
@@ -103,6 +104,25 @@ def test_what_has_changed_is_predicted_again_and_another_network_is_refused(tmp_
     with refused(ConfigError, subject="1-of-1.jsonl", found="network"):
         predict(tmp_path, Channels(), resume=True)
     predict(tmp_path, Channels())  # starts anew
+
+
+def test_exported_networks_are_told_apart(tmp_path):
+    images(tmp_path / "in", 2, side=40)
+    for name in ("one", "two"):
+        net = knowing(tiny("bnunet", classes=2, in_channels=3).eval())
+        unetzoo.export(net, tmp_path / f"{name}.pt2")
+    predict(tmp_path, unetzoo.load(tmp_path / "one.pt2"), resume=True)
+    assert predict(tmp_path, unetzoo.load(tmp_path / "one.pt2"), resume=True) == []
+    with refused(ConfigError, found="network"):
+        predict(tmp_path, unetzoo.load(tmp_path / "two.pt2"), resume=True)
+
+
+def test_members_of_an_ensemble_are_told_apart(tmp_path):
+    images(tmp_path / "in", 2)
+    nets = [knowing(tiny("bnunet", classes=2, in_channels=3).eval()) for _ in range(3)]
+    predict(tmp_path, nets[:2], shard=(1, 2))
+    with refused(ConfigError, found="network"):
+        predict(tmp_path, nets[1:], shard=(1, 2), resume=True)
 
 
 def test_a_shard_of_another_network_is_not_merged(tmp_path):

@@ -20,7 +20,7 @@ from .._version import __version__
 from ..bundle import ModelBundle
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
 from ..images import Pixels
-from ..io import check_manifest
+from ..io import MANIFEST, check_manifest
 from ..labels import LabelSpec
 from ..models.geometry import Geometry
 from .images import PathLike
@@ -45,6 +45,8 @@ class Artifact:
         info: The file's metadata: classes, palette, input, outputs, preprocessing, tiling.
         run: Function from an array (N, H, W, C) to arrays in the order of `info["outputs"]`.
     """
+
+    digest = ""  # SHA-256 of the file, or of the manifest of an OpenVINO folder
 
     def __init__(self, info: dict[str, Any], run: Run) -> None:
         self.info, self._run = info, run
@@ -94,7 +96,7 @@ class _Whole(nn.Module):
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__()
-        self._artifact, info = artifact, artifact.info
+        self._artifact, self.digest, info = artifact, artifact.digest, artifact.info
         self.in_channels: int = info["input"]["channels"]
         tiling = info["tiling"] or {"stride": 1, "exact": False}
         halo = tiling["halo"] if tiling["exact"] else None
@@ -142,11 +144,15 @@ def load_artifact(path: PathLike, *, check: bool = True) -> Artifact:
         need("onnxruntime" if kind == "onnx" else kind)
     try:
         if kind == "openvino":
-            return _open_openvino(file, check)
-        data = file.read_bytes()
-        if check:
-            check_seal(data, file)
-        return _open_onnx(data, file) if kind == "onnx" else _open_torch(data, file)
+            artifact = _open_openvino(file, check)
+            data = (file / MANIFEST).read_bytes() if (file / MANIFEST).exists() else b""
+        else:
+            data = file.read_bytes()
+            if check:
+                check_seal(data, file)
+            artifact = _open_onnx(data, file) if kind == "onnx" else _open_torch(data, file)
+        artifact.digest = hashlib.sha256(data).hexdigest()
+        return artifact
     except CheckpointError:
         raise
     except Exception as error:  # the runtimes raise various errors for a broken file

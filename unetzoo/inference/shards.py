@@ -127,7 +127,7 @@ class Records:
             raise ConfigError(
                 "the results belong to another run",
                 subject=path,
-                found=f"another {', '.join(other)}",
+                found=f"different {', '.join(other)}",
                 hint="choose another folder for the results, or start anew without resume",
             )
         return place
