@@ -11,6 +11,7 @@ from unetzoo.errors import CheckpointCorruptError, ConfigError, UnetzooError
 from unetzoo.report.runs import read_run
 from unetzoo.training import load_recipe, load_run, train
 from unetzoo.training.recipe import saved_recipe
+from unetzoo.training.run import baseline_scores, make_dataset
 
 SETS = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.batch_size=2",
         "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
@@ -77,3 +78,11 @@ def test_a_signal_reports_the_checkpoint_and_how_to_resume(tmp_path, capsys):
     with pytest.raises(SystemExit):
         fit(make_small(tmp_path, batch_transform=stop, progress=True))
     assert "resume=True" in capsys.readouterr().err
+
+
+def test_a_baseline_is_scored_by_metrics_that_need_logits():
+    small = ["data.size=32", "data.length=3"]
+    recipes = [load_recipe("demo", [*small, *more]) for more in
+               ([], ['metrics.mask=[{name="segmentation"}, {name="sweep"}]'])]  # fmt: skip
+    plain, swept = (baseline_scores(recipe, make_dataset(recipe, "val", progress=False)) for recipe in recipes)
+    assert plain["miou"] == swept["miou"] and swept["best_f1"] == pytest.approx(plain["f1/foreground"])

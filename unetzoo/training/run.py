@@ -322,9 +322,19 @@ def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
         labels = raw.baseline(sample)
         if labels is None:
             return {}
-        pair = (torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"]))
-        metric.update(*pair)
+        predicted, truth = (
+            torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"])
+        )
+        metric.update(_as_logits(predicted, recipe.model.options.get("classes", 1)), truth)
     return metric.compute()
+
+
+def _as_logits(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return logits that are as certain as labels (N, H, W), or 0 and 1 (N, K, H, W): some metrics need logits."""
+    if labels.ndim == 3:
+        numbers = torch.arange(classes) if classes > 1 else torch.ones(1)
+        labels = (labels[:, None] == numbers.view(-1, 1, 1)).long()
+    return 40.0 * labels - 20.0
 
 
 def _command(source: str | Path | Recipe, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:
