@@ -106,6 +106,7 @@ def test_what_has_changed_is_predicted_again_and_another_network_is_refused(tmp_
     predict(tmp_path, Channels())  # starts anew
 
 
+@pytest.mark.slow
 def test_exported_networks_are_told_apart(tmp_path):
     images(tmp_path / "in", 2, side=40)
     for name in ("one", "two"):
