@@ -1,16 +1,16 @@
 # syntax=docker/dockerfile:1
 #
 # CUDA:  docker build -t unetzoo:cuda .
-#        torch brings CUDA along; the host needs the driver and NVIDIA's container toolkit
+#        torch comes with CUDA; the host needs the driver and NVIDIA's container toolkit
 # CPU:   docker build -t unetzoo --build-arg TORCH_INDEX=URL .
-#        URL: the index of torch's CPU builds, as torch's own installation page gives it; gigabytes less
+#        URL: the index of torch's CPU builds, from torch's installation page; gigabytes smaller
 #
-# The image holds the library alone. What it reads and writes lies in three volumes, here for the comparison of U-Net,
-# R2U-Net and DDU-Net on Cityscapes:
+# The image contains only the library. Data and results are in three volumes; here, U-Net, R2U-Net and DDU-Net are compared
+# on Cityscapes:
 #
-#   /data    the data set, read only: leftImg8bit/ and gtFine/
+#   /data    the data set, read-only: leftImg8bit/ and gtFine/
 #   /cache   unpacked archives and decoded samples, kept from run to run
-#   /runs    one folder a run: recipe, checkpoints, curves, predictions
+#   /runs    one folder per run: recipe, checkpoints, curves, predictions
 #
 #   for name in unet r2unet ddunet; do
 #     docker run --rm --gpus all --ipc=host --user "$(id -u):$(id -g)" \
@@ -19,7 +19,7 @@
 #   done
 #   docker run --rm -v "$PWD/runs:/runs" unetzoo compare /runs/unet /runs/r2unet /runs/ddunet
 #
-# --ipc=host gives the loader's processes the shared memory they need. Eight GPUs:
+# --ipc=host gives the data loader's processes enough shared memory. Eight GPUs:
 #   docker run … --entrypoint torchrun unetzoo:cuda --standalone --nproc-per-node=8 -m unetzoo.cli train …
 
 ARG BASE=python:3.12-slim

@@ -1,5 +1,6 @@
 """The site's home page and gallery: their commands run, essentials are linked, colors have contrast."""
 
+import importlib
 import re
 import shlex
 from itertools import product
@@ -13,6 +14,7 @@ from PIL import Image
 from benchmarks import figures, gallery
 from docs.generate import chart
 from unetzoo import cli, planning
+from unetzoo.testing import check_loss
 from unetzoo.twins import write
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +78,15 @@ def test_the_home_page_and_the_readme_show_the_same_commands_and_the_same_table(
 def test_commands_of_the_home_page_run(command, place):
     run(command)
     assert {"one_overlay.png", "one_instances.tif", "one_objects.csv"} <= {path.name for path in Path("out").iterdir()}
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_tutorial_passes_the_checks(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "tutorials" / "loss.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "acme_loss.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    results = check_loss(importlib.import_module("acme_loss").GeneralizedCrossEntropy, task="multiclass")
+    assert {result.outcome for result in results} == {"passed"}
 
 
 @pytest.mark.slow
