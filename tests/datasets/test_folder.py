@@ -97,3 +97,10 @@ def test_size_mismatch(make_pairs):
 def test_folder_real(real):
     data = Folder(real / "isbi2012", "val", masks="labels", names=("membrane", "cell"), ids=(0, 255), channels=1)
     assert len(data) == 6 and set(np.unique(data[0]["mask"])) == {0, 1}
+
+
+def test_names_given_as_classes(make_pairs):
+    for classes, hint in ((["background", "cell"], "names = ['background', 'cell']"), ("two", "classes = 2")):
+        with pytest.raises(ConfigError) as caught:
+            Folder(make_pairs(["a"]), classes=classes)
+        assert hint in caught.value.hint

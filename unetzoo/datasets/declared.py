@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..labels import LabelSpec
@@ -63,10 +63,10 @@ def declared_masks(
             "names are not a list", subject=subject, expected='["background", "cell"]', found=repr(names),
             hint="""on the command line quote the whole argument: --set 'data.names=["background", "cell"]'""",
         )  # fmt: skip
-    if classes is not None and (not isinstance(classes, int) or isinstance(classes, bool)):
-        named = isinstance(classes, Sequence) and not isinstance(classes, str)
-        hint = f"names = {[*map(str, classes)]}" if named else "for example classes = 2"
-        raise ConfigError("classes is a number", subject=subject, found=repr(classes), hint=hint)
+    number: Any = classes
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        hint = f"names = {[*map(str, number)]}" if isinstance(number, list | tuple) else "for example classes = 2"
+        raise ConfigError("classes is a number", subject=subject, found=repr(number), hint=hint)
     if unknown_color not in ("error", "ignore"):
         raise ConfigError("wrong unknown_color", subject=subject, expected="error | ignore", found=repr(unknown_color),
                           hint="set it to one of these")  # fmt: skip
