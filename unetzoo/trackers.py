@@ -14,7 +14,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +53,7 @@ class Tracker(Callback):
                 subject="[train] log",
                 hint=f"pip install {self.package}, or leave {self.name} out of log",
             )
-        self._running = False
+        self._running = self._started = False
         self._library: Any = None
         self._samples: Any = None
 
@@ -98,7 +98,7 @@ class Tracker(Callback):
         except Exception as error:  # a service may raise anything
             raise ConfigError(f"{self.name} cannot start", subject="[train] log", found=describe(error),
                               hint=f"correct its settings, or leave {self.name} out of log") from error  # fmt: skip
-        self._running = True
+        self._running = self._started = True
         self._begin_evaluation(trainer)
 
     def on_evaluate(self, trainer: RunningTrainer, output: Any, batch: Mapping[str, Any]) -> None:
@@ -122,8 +122,12 @@ class Tracker(Callback):
         if trainer.finished and trainer.out is not None:
             folder = trainer.out
             self._try(trainer, lambda: self.results(folder))
-        self._try(trainer, lambda: self.stop(finished=trainer.finished))
-        self._running = False
+        if self._running:
+            self._try(trainer, lambda: self.stop(finished=trainer.finished))
+        elif self._started:  # it failed, but may hold rows that it has not sent
+            with suppress(Exception):
+                self.stop(finished=trainer.finished)
+        self._running = self._started = False
 
     def _begin_evaluation(self, trainer: RunningTrainer) -> None:
         from .report.gallery import First

@@ -1,6 +1,7 @@
 """Networks in OpenVINO: exported, quantized, and as the engine of `Predictor`; ONNX Runtime as its engine."""
 
 import gc
+import importlib
 import json
 import signal
 
@@ -294,3 +295,20 @@ def test_the_command(tmp_path, capsys):
             cli.main(["predict", str(source), *common, *options])
         assert ended.value.code == code
     assert json.loads((tmp_path / "out" / "0.json").read_text())["settings"]["engine"] == "onnx"
+
+
+def test_bf16_that_changes_labels_is_exported_in_float32_unless_demanded(tmp_path, monkeypatch):
+    def refuse(*given):
+        raise CheckpointMismatchError("other labels", found="99.36%")
+
+    module = importlib.import_module("unetzoo.inference.export")  # the name is also that of its function
+    monkeypatch.setattr(module, "compare_labels", refuse)
+    monkeypatch.setattr(module, "resolve", lambda *given: "bf16")
+    net = ModelBundle(unetzoo.build("bnunet", classes=2, encoder_channels=(4, 8, 8)).eval(), precision="bf16",
+                      preprocess=unetzoo.Preprocess())  # fmt: skip
+    with pytest.warns(UserWarning, match="99.36%"):
+        made = unetzoo.export(net, tmp_path / "net.openvino", size=(32, 32))
+    assert made.info["precision"] == "fp32" and unetzoo.load(made.path).info["precision"] == "fp32"
+    with pytest.raises(CheckpointMismatchError):
+        unetzoo.export(net, tmp_path / "other.openvino", size=(32, 32), precision="bf16")
+    assert not (tmp_path / "other.openvino").exists()
