@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import time
 
 import pytest
 from test_trainer import Squares, make
@@ -128,6 +129,10 @@ def test_wandb(tmp_path, monkeypatch):
     fit(trackers.WandB(mode="offline"), tmp_path / "run", epochs=1)
     (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     (file,) = folder.glob("*.wandb")
+    for _ in range(50):  # its service may still be writing
+        if b"iou/square" in file.read_bytes():
+            break
+        time.sleep(0.2)
     assert b"iou/square" in file.read_bytes() and list((folder / "files" / "media" / "images").rglob("*.png"))
     assert folder.name.endswith(json.loads((tmp_path / "run" / "trackers.json").read_text())["wandb"])
 
