@@ -32,6 +32,7 @@ from .registry import DATASETS, keywords
 from .report.gallery import Gallery, LabelMaps
 from .report.image_scores import ImageScores
 from .report.runs import read_run
+from .training.batch_size import with_batch_size
 from .training.data import declared_groups
 from .training.logs import plain
 from .training.ranges import with_range
@@ -114,6 +115,8 @@ def train_folds(
         raise ConfigError("the dataset has no folds", subject=dataset, expected=f"one that takes `fold`: {others}")
     recipe = with_range(load(source, [*sets, f"data.fold=1/{folds}"], fast=fast))  # one range for all folds
     folder = _folder(source, out, fast=fast, resume=resume)
+    given = recipe
+    recipe = with_batch_size(given, folder, lambda: make_dataset(given, "train", progress=False), resume=True)
     _claim(folder, folds, recipe, shared=resume or only is not None)
     for number in range(1, folds + 1) if only is None else (only,):
         run = folder / f"fold-{number}"

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from ..errors import ConfigError
 from ..precision import autocast, resolve
 from ..registry import MODELS
+from ..training.batch_size import free_memory
 
 MEASURED = (16, 32)
 WIDTHS = (*MEASURED, 64)  # the last is extrapolated
@@ -120,7 +121,7 @@ def measure(channels: int = 3, classes: int = 2, tell: Any = lambda: None) -> Ti
         tell()
     for table in (fixed, slope):
         table[64] = _rounded(table[32] * max(table[32] / max(table[16], 1e-3), 1.0))
-    return Timing(device.type, int(_rounded(_free_memory(device))), psutil.cpu_count(logical=False) or 1, fixed, slope)
+    return Timing(device.type, int(_rounded(free_memory(device))), psutil.cpu_count(logical=False) or 1, fixed, slope)
 
 
 def channels_of(width: int, levels: int) -> list[int]:
@@ -152,12 +153,6 @@ def _step_seconds(device: torch.device, width: int, side: int, channels: int, cl
         loss.item()  # waits for the device
         seconds.append(time.perf_counter() - begun)
     return min(seconds)
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
 
 
 def _rounded(value: float) -> float:

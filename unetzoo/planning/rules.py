@@ -10,6 +10,7 @@ from ..datasets.kinds import times_of
 from ..drawing import summary
 from ..errors import DataError, MemoryExhaustedError
 from ..labels import LabelSpec
+from ..training.batch_size import PIXELS
 from ..wording import pluralize
 from .machine import WIDTHS, Timing, channels_of
 from .survey import Survey
@@ -23,7 +24,6 @@ EPOCH_SECONDS = 0.5  # for logs and checkpoints
 EVALUATION_COST = 1 / 3  # of a training step with as many pixels
 POSITION_MATTERS = 0.25  # difference between top and bottom
 RARE = 0.02  # share of the pixels
-BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**20}
 LARGEST_CROP, SMALLEST_CROP = 320, 64
 THINNEST = 4.0  # pixels that a class must keep when images are shrunk
 
@@ -181,7 +181,7 @@ def _batch(survey: Survey, labels: LabelSpec, view: View, timing: Timing, width:
     square = max(view.height, view.width) ** 2
     bytes_each = 2 * cost.root.training_bytes * view.pixels / square  # the backward pass holds as much again
     most = int(SHARE_OF_MEMORY * timing.memory / bytes_each)
-    wanted = max(4, min(32, round(BATCH_PIXELS.get(timing.device, 2**18) / view.pixels)))
+    wanted = max(4, min(32, round(PIXELS.get(timing.device, 2**18) / view.pixels)))
     if not view.crop:
         wanted = min(wanted, max(4, survey.samples // 8))  # a small set needs steps more than large batches
     return min(wanted, most, survey.samples)

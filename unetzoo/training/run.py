@@ -26,6 +26,7 @@ from ..models.transfer import Transfer, start_from
 from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
+from .batch_size import with_batch_size
 from .callbacks import Callback, RunningTrainer
 from .data import declared_groups, without_transform
 from .environment import environment
@@ -231,6 +232,9 @@ def train(
     """
     recipe = with_range(load(source, sets, fast=fast))
     folder = run_folder(source, out, fast=fast, resume=resume)
+    measured = recipe.train.batch_size == "auto"
+    given = recipe
+    recipe = with_batch_size(given, folder, lambda: make_dataset(given, "train", progress=progress), resume=resume)
     check_folder(folder, recipe, resume)
     train_data, val_data = (make_dataset(recipe, split, progress=progress) for split in ("train", "val"))
     check_range(train_data)
@@ -244,6 +248,8 @@ def train(
     if trainer.accelerator.is_main_process:
         images = len(train_data.dataset if isinstance(train_data, RepeatedDataset) else train_data)
         say(f"{recipe.model.name} on {recipe.data.name}: {images} training, {len(val_data)} validation")
+        if measured:
+            say(f"batch size {recipe.train.batch_size}, from the free memory (train.batch_size)")
         for transfer in taken:
             say(f"weights of {recipe.model.start}:\n{transfer}")
     begun = folder.exists()

@@ -195,8 +195,9 @@ class StageTable(BaseModel):
 
 
 class Train(Settings):
-    """Settings of the Trainer."""
+    """Settings of the Trainer; the batch size may be "auto", as many samples as fit into the free memory."""
 
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8  # pyright: ignore[reportIncompatibleVariableOverride]
     stages: list[StageTable] = Field(default_factory=list)
     log: list[str | Component] = Field(default_factory=list)
     callbacks: list[str | Component] = Field(default_factory=list)
