@@ -38,7 +38,7 @@ FIRST_PARTY = {  # what our own plugins add, to name them where they are not ins
         "attention-unet", "r2attention-unet", "resunet", "u2net", "u2net-small", "unetplusplus", "deep-supervision",
         "attention-composites", "unetplusplus-composites",
     ),
-    "unetzoo-extras": ("drive", "isic2018", "oxford-pet"),
+    "unetzoo-extras": ("drive", "isic2018", "oxford-pet", "r2unet-drive", "unet-drive"),
     "unetzoo-formats": ("coco", "cvat", "label-studio", "labelme", "rle-csv", "yolo-seg"),
 }  # fmt: skip
 IMPORT_LIMIT = 60.0  # seconds of CPU time, or without any; torch and SMP take a fraction of that

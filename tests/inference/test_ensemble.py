@@ -79,6 +79,7 @@ def test_a_predictor_takes_several_networks(tmp_path):
     assert np.array_equal(result.label_map, expected.argmax(0)) and result.labels.names == ("sky", "sea", "land")
 
 
+@pytest.mark.slow
 def test_an_export_equals_the_predictor(tmp_path):
     joined = ensemble(bundles())
     made = unetzoo.export(joined, tmp_path / "both.pt2")

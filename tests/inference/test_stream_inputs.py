@@ -121,17 +121,18 @@ def test_wrong_arguments(tmp_path):
         predict_to(net, image.astype(np.uint16), out, preprocess=Preprocess())
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(tmp_path, capsys):
     from unetzoo.cli import main
     from unetzoo.inference import ModelBundle
 
     net, image = small(), random_image(90, 120)
     tifffile.imwrite(tmp_path / "in.tif", image, planarconfig="contig", photometric="minisblack", tile=(32, 32))
     trained = ModelBundle(net, unetzoo.LabelSpec.indexed(3), Preprocess())
-    monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained)
+    trained.attach()
+    net.save_pretrained(tmp_path / "net")
     main_arguments = [
         "stream",
-        "run",
+        str(tmp_path / "net"),
         str(tmp_path / "in.tif"),
         str(tmp_path / "out.tif"),
         "--device",
@@ -147,7 +148,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)
     assert ended.value.code == 2 and "exists already" in capsys.readouterr().err
-    monkeypatch.setattr("unetzoo.training.load_run", lambda run: trained._replace(mode="multilabel"))
+    trained._replace(mode="multilabel").attach()
+    net.save_pretrained(tmp_path / "net")
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)
     assert ended.value.code == 2 and "several labels" in capsys.readouterr().err

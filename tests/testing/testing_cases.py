@@ -10,10 +10,19 @@ import broken_models
 import broken_others
 import broken_setting
 import broken_slow
+import broken_weights
 
 from unetzoo.testing import Case
 
-MODULES = (broken_models, broken_losses, broken_metrics, broken_datasets, broken_callbacks, broken_others)
+MODULES = (
+    broken_models,
+    broken_losses,
+    broken_metrics,
+    broken_datasets,
+    broken_callbacks,
+    broken_others,
+    broken_weights,
+)
 IMPORTS = [
     ("loss", "importable", Case("loss", broken_alone.Alone)),
     ("loss", "import-time", Case("loss", broken_slow.Slow)),
