@@ -15,7 +15,6 @@ from rich.text import Text
 from ..errors import ConfigError, PluginError
 from ..plugins import ENV_VAR, IMPORT_LIMIT, Distribution, installed, is_enabled, selected_plugins
 from ..registry import REGISTRIES
-from ..wording import pluralize
 from .console import AsJson, Timeout, app, err, out
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ def list_plugins(as_json: AsJson = False, timeout: Timeout = IMPORT_LIMIT) -> No
     for row in rows:
         adds = "\n".join(f"{kind}: {' '.join(names)}" for kind, names in row["adds"].items())
         if row["distribution"] == "unetzoo":
-            adds = ", ".join(pluralize(len(names), REGISTRIES[kind].kind) for kind, names in row["adds"].items())
+            counts = ((len(names), kind, REGISTRIES[kind].kind) for kind, names in row["adds"].items())
+            adds = ", ".join(f"{number} {one if number == 1 else several}" for number, several, one in counts)
         color = {"importable": "green", "off": "yellow", "slow": "yellow", "broken": "red"}[row["state"]]
         state = Text.assemble((row["state"], color), *(f"\n{fault}" for fault in row["faults"]))
         table.add_row(row["distribution"], row["version"], adds, state)
