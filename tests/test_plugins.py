@@ -246,6 +246,7 @@ class Strided(nn.Module, EncoderMixin):
 """
 
 
+@pytest.mark.slow
 def test_a_plugins_encoder_serves_smp_and_us(laid_out):
     laid_out("acme-encoders", {"encoders": {"acme-strided": "Strided"}}, ENCODER)
     unetzoo.testing.check_encoder("acme-strided")

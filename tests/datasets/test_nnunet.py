@@ -230,6 +230,7 @@ def test_a_broken_volume_does_not_stop_the_others(tmp_path):
     assert "s1.nii" in str(error.subject) and len(list((tmp_path / "out").glob("*.nii"))) == 4
 
 
+@pytest.mark.slow
 def test_train_and_predict_from_the_command_line(tmp_path):
     write_raw(tmp_path / "raw")
     (tmp_path / "r.toml").write_text(

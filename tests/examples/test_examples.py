@@ -13,7 +13,7 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("library", ["smp", "unetzoo"])
+@pytest.mark.parametrize("library", [pytest.param("smp", marks=pytest.mark.slow), "unetzoo"])
 def test_one_training_script_runs_with_smps_unet_and_with_ours(library):
     assert load("smp_dropin").train(library) > 0.8
 

@@ -64,6 +64,7 @@ def test_the_survey_recognizes_which_side_is_up(tmp_path):
     assert surveyed(tmp_path).upright > 0.5
 
 
+@pytest.mark.slow
 def test_processes_find_the_same(tmp_path):
     data = Folder(draw(tmp_path, 20), names=NAMES, ids=(0, 255))
     assert survey(data, workers=2) == survey(data, workers=0)

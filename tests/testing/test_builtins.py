@@ -7,7 +7,11 @@ from unetzoo.registry import REGISTRIES
 from unetzoo.testing import cases_of, run
 
 CASES = cases_of("unetzoo")
-SLOW = [case for case in CASES if case.kind == "model" and case.name.startswith("smp-") and case.name != "smp-unet"]
+SLOW = [
+    case
+    for case in CASES
+    if case.kind == "model" and case.name.startswith(("smp-", "encoder-unet")) and case.name != "smp-unet"
+]
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=str(c), marks=[pytest.mark.slow] * (c in SLOW)) for c in CASES])
