@@ -156,7 +156,7 @@ def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path):
 
 
 def test_without_tensorboard_no_run_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers.base, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         training.train("demo", ['train.log=["tensorboard"]'], out=tmp_path / "run", progress=False)
     assert "pip install tensorboard" in caught.value.hint

@@ -11,6 +11,7 @@ from test_trainer import Squares, make
 from unetzoo import trackers, training
 from unetzoo.errors import ConfigError, UnknownNameError
 from unetzoo.trackers import Tracker
+from unetzoo.training import Callback
 
 SMALL = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.epochs=1", "train.batch_size=2",
          "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
@@ -50,8 +51,9 @@ class Fake(Tracker):
         self._call("stop", finished)
 
 
-def fit(tracker, out, **options):
-    trainer = make(out=out, callbacks=[tracker], record={"model": {"name": "bnunet"}}, **options)
+def fit(callbacks, out, **options):
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    trainer = make(out=out, callbacks=callbacks, record={"model": {"name": "bnunet"}}, **options)
     return trainer.fit(Squares(), Squares(2, seed=1), resume=out.exists())
 
 
@@ -66,7 +68,7 @@ def test_a_run_sends_its_scores_images_recipe_and_results(tmp_path, monkeypatch)
     assert step == 2 and {"train/loss", "iou/foreground"} <= set(names)
     assert len(calls["images"][1]) == 2 and set(calls["images"][1].values()) == {3}
     assert {"best", "report.html", "curves.png"} <= set(calls["results"][0])
-    assert json.loads((tmp_path / "run" / "trackers.json").read_text()) == {"fake": "run-7"}
+    assert json.loads((tmp_path / "run" / "trackers.json").read_text()) == {"fake": {"run": "run-7", "step": 2}}
 
 
 def test_a_resumed_run_continues_the_run_of_the_tracker(tmp_path):
@@ -74,6 +76,21 @@ def test_a_resumed_run_continues_the_run_of_the_tracker(tmp_path):
     again = Fake()
     fit(again, tmp_path / "run", epochs=2)
     assert again.calls[0] == ("start", "run-7", "bnunet")
+    assert [call[1] for call in again.calls if call[0] == "scores"] == [4]
+
+
+def test_an_epoch_that_a_resumed_run_repeats_is_not_logged_again(tmp_path):
+    class Killed(Callback):
+        def on_epoch(self, trainer, row, better):
+            if trainer.steps == 4:
+                raise KeyboardInterrupt
+
+    first, again = Fake(), Fake()
+    with pytest.raises(KeyboardInterrupt):
+        fit([first, Killed()], tmp_path / "run", epochs=3)
+    fit(again, tmp_path / "run", epochs=3)
+    logged = [[call[1] for call in fake.calls if call[0] == "scores"] for fake in (first, again)]
+    assert logged == [[2, 4], [6]]
 
 
 @pytest.mark.parametrize("broken", ["scores", "images", "results", "stop"])
@@ -99,7 +116,7 @@ def test_names_in_recipes(monkeypatch):
     assert "mlflow" in caught.value.hint
     with pytest.raises(ConfigError, match="log = "):
         training.load_recipe("demo", ["train.tensorboard=true"])
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers.base, "find_spec", lambda name: None)
     for kind in (trackers.MLflow, trackers.WandB, trackers.Trackio):
         with pytest.raises(ConfigError) as caught:
             kind()
@@ -134,7 +151,7 @@ def test_wandb(tmp_path, monkeypatch):
             break
         time.sleep(0.2)
     assert b"iou/square" in file.read_bytes() and list((folder / "files" / "media" / "images").rglob("*.png"))
-    assert folder.name.endswith(json.loads((tmp_path / "run" / "trackers.json").read_text())["wandb"])
+    assert folder.name.endswith(json.loads((tmp_path / "run" / "trackers.json").read_text())["wandb"]["run"])
 
 
 def test_trackio(tmp_path, monkeypatch, capsys):

@@ -33,7 +33,7 @@ FILES = {
     "images.csv": "scores of every image, worst first",
     "metrics.csv": "losses and scores per epoch",
     "tensorboard/": "the same for TensorBoard",
-    "trackers.json": "ids of the runs of trackers, which a resumed run continues",
+    "trackers.json": "id and last step of each tracker's run, which a resumed run continues",
 }
 
 
