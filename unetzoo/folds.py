@@ -34,6 +34,7 @@ from .report.image_scores import ImageScores
 from .report.runs import read_run
 from .training.batch_size import with_batch_size
 from .training.data import declared_groups
+from .training.folders import FOLDS
 from .training.logs import plain
 from .training.ranges import with_range
 from .training.recipe import Recipe, load, saved_recipe
@@ -42,7 +43,7 @@ from .training.run import evaluate, make_dataset, make_metrics, make_trainer, tr
 from .training.sections import Metric
 from .training.trained import best_network, load_run
 
-MARK, HELD_OUT = "folds.json", "out-of-fold"
+HELD_OUT = "out-of-fold"
 OF_TRUTH = ("iou", "f1", "precision", "sensitivity")  # scores of a class that needs pixels of it
 
 
@@ -138,7 +139,7 @@ def _folder(source: str | Path | Recipe, out: str | Path | None, *, fast: bool, 
         return Path(out)
     if isinstance(source, Recipe):
         return Path("runs", f"{source.data.name}-folds")
-    if resume and (Path(source) / MARK).is_file():
+    if resume and (Path(source) / FOLDS).is_file():
         return Path(source)
     return Path("runs", Path(source).stem + ("-fast" if fast else "") + "-folds")
 
@@ -152,7 +153,7 @@ def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
     if known is None or not any(folder.glob("fold-*")):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "recipe.json", table)
-        write_json(folder / MARK, {"folds": folds, "threshold": None})
+        write_json(folder / FOLDS, {"folds": folds, "threshold": None})
         return
     if known["folds"] != folds:
         raise ConfigError("a folder of another number of folds", subject=folder, expected=folds, found=known["folds"],
@@ -164,12 +165,12 @@ def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
 
 def _marked(folder: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        found = json.loads((folder / FOLDS).read_text(encoding="utf-8"))
         return {"folds": int(found["folds"]), "threshold": found["threshold"]}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError("cannot read the folds", subject=folder / MARK, found=str(error),
+        raise CheckpointError("cannot read the folds", subject=folder / FOLDS, found=str(error),
                               hint="restore the file from a copy") from error  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def pooled(folder: Path) -> FoldsResult:
     """
     known = _marked(folder)
     if known is None:
-        raise ConfigError("not a folder of folds", subject=folder, expected=MARK, hint="unetzoo train … --folds N")
+        raise ConfigError("not a folder of folds", subject=folder, expected=FOLDS, hint="unetzoo train … --folds N")
     runs = {number: folder / f"fold-{number}" for number in range(1, known["folds"] + 1)}
     missing = tuple(number for number, run in runs.items() if not _is_finished(run))
     found = {number: _held_out(run) for number, run in runs.items() if number not in missing}
@@ -242,7 +243,7 @@ def pooled(folder: Path) -> FoldsResult:
     if images is not None:
         images.write(folder / "images.csv")
     threshold = scores.get("best_threshold", math.nan)
-    write_json(folder / MARK, known | {"threshold": threshold if 0 < threshold < 1 else None})
+    write_json(folder / FOLDS, known | {"threshold": threshold if 0 < threshold < 1 else None})
     content = {
         "pooled": plain(scores),
         "intervals": {name: ends for name, ends in intervals.items() if np.isfinite(ends).all()},

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .bundle import ModelBundle
 from .errors import CheckpointError, did_you_mean
-from .folds import MARK as FOLDS
-from .folds import load_folds
 from .inference.artifact import SUFFIXES, Artifact, load_artifact
 from .inference.predictor import Predictor
 from .models.weights import from_pretrained
 from .registry import WEIGHTS
+from .training.folders import FOLDS
 from .training.trained import load_run
 
 if TYPE_CHECKING:
@@ -76,12 +75,14 @@ def load(path: str | os.PathLike[str]) -> LoadedModel | Artifact:
     if is_artifact(place):
         return load_artifact(place)
     if (place / FOLDS).is_file():
+        from .folds import load_folds
+
         return LoadedModel(*load_folds(place))
     if (place / "recipe.json").is_file() or (place / "best").is_dir():
         return LoadedModel(*load_run(place))
     if (place / "config.json").is_file():
         return LoadedModel(*ModelBundle.of(from_pretrained(place)))
-    if is_shipped(path):
+    if str(path) in WEIGHTS:
         bundle = ModelBundle.of(from_pretrained(WEIGHTS.get(str(path))))
         return LoadedModel(*bundle._replace(name=str(path).rpartition(":")[2]))
     raise CheckpointError(
@@ -98,11 +99,6 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
     """Whether a path is named like an exported file."""
     place = Path(path)
     return place.suffix in SUFFIXES.values() and place.is_dir() <= (place.suffix == SUFFIXES["openvino"])
-
-
-def is_shipped(name: str | os.PathLike[str]) -> bool:
-    """Whether this is the name of weights that this package or a plugin ships, also as `distribution:name`."""
-    return str(name).rpartition(":")[2] in WEIGHTS.entries()
 
 
 def _described(place: Path) -> str:

@@ -108,6 +108,23 @@ class Registry:
             names += [entry.qualified for entry in claims] if ambiguous else [name]
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
+    def __contains__(self, name: object) -> bool:
+        """Whether this is a name, or `"distribution:name"`.
+
+        Examples:
+            >>> from unetzoo import MODELS
+            >>> "unet" in MODELS, "unetzoo:unet" in MODELS, "acme:unet" in MODELS
+            (True, True, False)
+        """
+        return isinstance(name, str) and bool(self._matching(name))
+
+    def _matching(self, name: str) -> list[Entry]:
+        distribution, colon, plain = name.rpartition(":")
+        claims = self.entries().get(plain, [])
+        if colon:
+            claims = [entry for entry in claims if normalize(entry.distribution) == normalize(distribution)]
+        return claims
+
     def entry(self, name: str) -> Entry:
         """The entry of a name or `"distribution:name"`.
 
@@ -117,11 +134,7 @@ class Registry:
         """
         if not isinstance(name, str):
             raise UnknownNameError(f"invalid {self.kind} name", expected="a str", found=type(name).__name__)
-        known = self.entries()
-        distribution, colon, plain = name.rpartition(":")
-        claims = known.get(plain, [])
-        if colon:
-            claims = [entry for entry in claims if normalize(entry.distribution) == normalize(distribution)]
+        claims = self._matching(name)
         if not claims:
             raise UnknownNameError(f"unknown {self.kind} {name!r}", hint=self._hint(name))
         if len(claims) == 1:

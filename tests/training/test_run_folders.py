@@ -10,8 +10,9 @@ from small_runs import At, fit, make_small
 from unetzoo.errors import CheckpointCorruptError, ConfigError, UnetzooError
 from unetzoo.report.runs import read_run
 from unetzoo.training import load_recipe, load_run, train
+from unetzoo.training.baseline import baseline_scores
 from unetzoo.training.recipe import saved_recipe
-from unetzoo.training.run import baseline_scores, make_dataset
+from unetzoo.training.run import make_dataset, make_metrics
 
 SETS = ["data.size=32", "data.train.length=4", "data.val.length=2", "train.batch_size=2",
         "model.encoder_channels=[4, 8, 8]"]  # fmt: skip
@@ -84,5 +85,6 @@ def test_a_baseline_is_scored_by_metrics_that_need_logits():
     small = ["data.size=32", "data.length=3"]
     recipes = [load_recipe("demo", [*small, *more]) for more in
                ([], ['metrics.mask=[{name="segmentation"}, {name="sweep"}]'])]  # fmt: skip
-    plain, swept = (baseline_scores(recipe, make_dataset(recipe, "val", progress=False)) for recipe in recipes)
+    data = make_dataset(recipes[0], "val", progress=False)
+    plain, swept = (baseline_scores(data, make_metrics(recipe, data.labels)["mask"], 1) for recipe in recipes)
     assert plain["miou"] == swept["miou"] and swept["best_f1"] == pytest.approx(plain["f1/foreground"])

@@ -62,14 +62,12 @@ def export(
     trained = ensemble_of(runs, threshold=limit)
     if int8 and isinstance(trained.model, Ensemble):
         raise ConfigError("only a single run is quantized", found="an ensemble", hint="leave --int8 out")
-    path = (
-        file
-        or (runs[0] if len(runs) == 1 and runs[0].is_dir() else Path())
-        / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
-    )
+    if file is None:
+        folder = runs[0] if len(runs) == 1 and runs[0].is_dir() else Path()
+        file = folder / f"{trained.name}{'.int8' if int8 else ''}{SUFFIXES.get(to or 'onnx', '')}"
     options = {"size": _size(size), "threshold": limit, "dtype": dtype, "verify": verify}
     calibration = calibration_of(runs[0]) if int8 else None
-    made = write(trained, path, to=cast(Any, to), precision=cast(Any, precision), int8=calibration, **options)
+    made = write(trained, file, to=cast(Any, to), precision=cast(Any, precision), int8=calibration, **options)
     takes = made.info["input"]
     rows, columns = takes["size"] or ("H", "W")
     files = made.path.iterdir() if made.path.is_dir() else [made.path]

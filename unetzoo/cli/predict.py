@@ -181,9 +181,9 @@ def network_of(run: Path, device: str = "cpu") -> ModelBundle:
         CheckpointError: The folder has no network, or its files are damaged.
     """
     from ..bundle import ModelBundle
-    from ..loading import is_shipped, load
+    from ..loading import load
 
-    if not run.exists() and not is_shipped(run):
+    if not run.exists() and str(run) not in WEIGHTS:
         shipped = did_you_mean(str(run), WEIGHTS.names(), "shipped network")
         raise ConfigError("no such run", subject=run, expected="a run folder, a saved network, or shipped weights",
                           hint=f"check the path, or {shipped}")  # fmt: skip

@@ -127,7 +127,7 @@ def plan(
     """Plan a recipe for a folder of data: every value with its reason."""
     from ..training.recipe import parse_sets
 
-    if not Path(data).exists() and data not in RECIPES.names():
+    if not Path(data).exists() and data not in RECIPES:
         raise DataError("no such folder, archive or table", subject=data, hint="check the path")
     if kind_of(data) != "data":
         raise ConfigError("nothing to plan", subject=data, expected="a folder of data", found=f"a {kind_of(data)}",
@@ -168,14 +168,15 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a run's best network on its validation data, or on other data by --set."""
-    from ..folds import MARK, evaluate_folds
+    from ..folds import evaluate_folds
     from ..training import evaluate as score_run
+    from ..training.folders import FOLDS
 
     def say(text: str) -> None:
         (err if as_json else out).print(text, soft_wrap=True)
 
     with _trainer_on(device):
-        score = evaluate_folds if (run / MARK).is_file() else score_run
+        score = evaluate_folds if (run / FOLDS).is_file() else score_run
         scores = score(run, sets or [], progress=not quiet, report=report, say=say)
     if as_json:
         out.print_json(json.dumps(scores))

@@ -20,13 +20,13 @@ def kind_of(source: str) -> Literal["recipe", "run", "data"]:
         ConfigError: The name of a recipe is also a file or folder here.
         UnknownNameError, DataError: There is no such recipe, folder or file.
     """
-    place, is_name = Path(source), source in RECIPES.names()
+    place, is_name = Path(source), source in RECIPES
     if is_name and place.exists():
         raise ConfigError("a recipe and a folder of the same name", subject=source,
                           hint=f"write ./{source} for the folder, or unetzoo:{source} for the recipe")  # fmt: skip
     if place.is_dir():
         return "run" if any((place / name).exists() for name in ("recipe.json", "best", "checkpoints")) else "data"
-    if is_name or place.suffix == ".toml" or (not place.exists() and ":" in source):
+    if is_name or place.suffix == ".toml":
         return "recipe"
     if not place.exists():
         hint = did_you_mean(source, RECIPES.names(), "recipe")

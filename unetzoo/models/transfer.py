@@ -100,7 +100,7 @@ def _file(source: Any) -> Any:
     if source == "":
         raise ConfigError("no weights to start from", expected="a run, a saved network or a file",
                           found="an empty path", hint="leave start out")  # fmt: skip
-    if isinstance(source, str) and not Path(source).exists() and source.rpartition(":")[2] in WEIGHTS.entries():
+    if isinstance(source, str) and not Path(source).exists() and source in WEIGHTS:
         source = WEIGHTS.get(source)
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return source

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..training.collapse import reported_states
+from ..training.folders import FOLDS
 from ..training.logs import read_jsonl
 from ..training.recipe import saved_recipe
 
@@ -73,7 +74,7 @@ def read_run(folder: str | Path) -> SavedRun:
         DataError: The log is damaged.
     """
     folder = Path(folder)
-    if (folder / "folds.json").is_file():
+    if (folder / FOLDS).is_file():
         return _read_folds(folder)
     recipe = saved_recipe(folder)
     log = read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else None

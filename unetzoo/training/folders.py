@@ -9,6 +9,8 @@ from ..errors import CheckpointError, ConfigError
 from .recipe import Recipe, saved_recipe
 from .resume import check_same
 
+FOLDS = "folds.json"  # in the folder of a cross-validation
+
 
 def run_folder(source: str | Path | Recipe, out: str | Path | None, *, fast: bool, resume: bool) -> Path:
     """Return the folder of a run: `out`, the run to continue, or a new one."""
@@ -40,7 +42,7 @@ def new_run_folder(name: str) -> Path:
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse to mix two runs, before anything is written."""
     there = folder / "recipe.json"
-    if (folder / "folds.json").exists():
+    if (folder / FOLDS).exists():
         raise ConfigError("the run folder holds folds", subject=folder,
                           hint="--folds N --resume continues them; or give another --out")  # fmt: skip
     if there.exists() and not resume:

@@ -26,9 +26,10 @@ from ..models.transfer import Transfer, start_from
 from ..registry import CALLBACKS, METRICS, MODELS, keywords
 from ..wording import pluralize
 from . import checkpoint
+from .baseline import baseline_scores
 from .batch_size import with_batch_size
 from .callbacks import Callback, RunningTrainer
-from .data import declared_groups, without_transform
+from .data import declared_groups
 from .environment import environment
 from .folders import check_folder, run_folder
 from .logs import plain
@@ -191,7 +192,8 @@ class Report(Callback):
         self.scores = trainer.evaluate(self.data, gallery.add)
         gallery.gather()
         if trainer.accelerator.is_main_process:
-            self.baseline = baseline_scores(self.recipe, self.data)
+            metric = make_metrics(self.recipe, self.data.labels).get("mask")
+            self.baseline = baseline_scores(self.data, metric, self.recipe.model.options.get("classes", 1))
             images = gallery.image_scores(self.groups)
             intervals = images.intervals() if images is not None else {}
             scores = {"epochs": len(trainer.history), "best": plain(self.scores), "baseline": plain(self.baseline)}
@@ -294,7 +296,8 @@ def evaluate(
     recipe = load(run, sets)
     recipe.train.callbacks, recipe.train.log = [], []  # they belong to training
     dataset = make_dataset(recipe, "val", progress=progress)
-    trainer = make_trainer(recipe, dataset.labels, net=net or best_network(Path(run), recipe), progress=progress)
+    network = best_network(Path(run), recipe) if net is None else net
+    trainer = make_trainer(recipe, dataset.labels, net=network, progress=progress)
     options = recipe.data.of("val")
     split = str(options.get("split", "val"))
     if trainer.accelerator.is_main_process:
@@ -315,32 +318,6 @@ def _write_scores_report(metrics: Mapping[str, Any], folder: Path, data: dict[st
         write_json(folder / "data.json", data)
     except OSError as error:
         raise DataError("cannot write scores", subject=folder, found=str(error)) from error
-
-
-def baseline_scores(recipe: Recipe, dataset: Any) -> dict[str, float]:
-    """Score the dataset's `baseline(sample) -> labels` with the metric of the mask; empty if there is no baseline."""
-    if not hasattr(dataset, "baseline") or "mask" not in recipe.metrics:
-        return {}
-    metric = make_metrics(recipe, dataset.labels)["mask"]
-    raw = without_transform(dataset)
-    for index in range(len(raw)):
-        sample = raw[index]
-        labels = raw.baseline(sample)
-        if labels is None:
-            return {}
-        predicted, truth = (
-            torch.from_numpy(np.asarray(mask, dtype=np.int64))[None] for mask in (labels, sample["mask"])
-        )
-        metric.update(_as_logits(predicted, recipe.model.options.get("classes", 1)), truth)
-    return metric.compute()
-
-
-def _as_logits(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return logits that are as certain as labels (N, H, W), or 0 and 1 (N, K, H, W): some metrics need logits."""
-    if labels.ndim == 3:
-        numbers = torch.arange(classes) if classes > 1 else torch.ones(1)
-        labels = (labels[:, None] == numbers.view(-1, 1, 1)).long()
-    return 40.0 * labels - 20.0
 
 
 def _command(source: str | Path | Recipe, sets: Sequence[str], out: str | Path | None, *, fast: bool) -> str:
