@@ -75,8 +75,8 @@ def _labels(name: str, twins: list[str]) -> list[str]:
         return ["## Labels", "Those of `dataset.json`; a label named `ignore` becomes 255 in loaded masks."]
     if name in ("folder", "csv"):
         numbers = "`names` and `ids` (see [Transforms and label sets](../transforms.md))"
-        colors = "[`colors`](../datasets.md#masks-of-colors)"
-        instances = "[`instances`](../datasets.md#objects-with-a-number-each)"
+        colors = "[`colors`](../datasets.md#color-masks)"
+        instances = "[`instances`](../datasets.md#instances)"
         return ["## Labels", f"You declare them: {numbers}, {colors} or {instances}."]
     spec = _spec(name, twins)
     rows = [
