@@ -12,7 +12,7 @@ from scipy import ndimage
 from unetzoo.doctor.alignment import inverted, swapped_pairs
 from unetzoo.doctor.facts import MaskFacts
 from unetzoo.doctor.probe import border_map, count_numbers, roughness
-from unetzoo.doctor.propose import declaration, proposal
+from unetzoo.doctor.propose import declaration, proposals
 
 MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4))
 
@@ -89,7 +89,7 @@ class TestParts:
     )
     def test_a_proposal_declares_the_values_found(self, values, arguments):
         masks = [MaskFacts("a", counts=dict.fromkeys(values, 10)), MaskFacts("b", counts=dict.fromkeys(values[:1], 10))]
-        assert proposal(masks) == arguments
+        assert proposals(masks) == ([] if arguments is None else [arguments])
         if arguments:
             known = declaration(arguments).labels
             assert known is not None and set(values) <= set(known.lookup())
@@ -97,4 +97,4 @@ class TestParts:
     def test_a_stray_number_in_one_mask_of_many_is_not_proposed(self):
         masks = [MaskFacts(str(i), counts={0: 5, 1: 5, 2: 5}) for i in range(9)]
         masks.append(MaskFacts("odd", counts={0: 5, 200: 1}))
-        assert proposal(masks) == {"classes": 3}
+        assert proposals(masks) == [{"classes": 3}]

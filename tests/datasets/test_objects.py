@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from rich.console import Console
 
 from unetzoo import DATASETS
 from unetzoo.datasets import DSB2018, Csv, Folder, cached
@@ -291,21 +292,50 @@ class TestDoctor:
     def classes(rng):
         return np.repeat(np.repeat(rng.integers(0, 12, (15, 20)), 4, 0), 4, 1)
 
-    def test_as_many_in_each_image_may_be_classes_or_objects(self, tmp_path):
-        def nine(rng):
-            numbers = np.zeros((60, 80), int)
-            for index in range(9):
-                top, left = rng.integers(0, 8, 2) + np.multiply(20, divmod(index, 3))
-                numbers[top : top + 8, left : left + 8] = index + 1
-            return numbers
+    @staticmethod
+    def equal(numbers):
+        """As many objects of one size in each mask, anywhere."""
 
-        save = lambda path, n: Image.fromarray(n.astype(np.uint8)).save(path)  # noqa: E731
-        report = audit(self.write(tmp_path / "nine", nine, save, ".png"))
-        (found,) = (finding for finding in report.findings if finding.code == "undeclared-labels")
-        assert report.proposal == {"classes": 10} and "instances = true" in found.cases[0].detail
-        report = audit(self.write(tmp_path / "classes", self.classes, save, ".png"))
-        (found,) = (finding for finding in report.findings if finding.code == "undeclared-labels")
-        assert "instances" not in found.cases[0].detail
+        def draw(rng):
+            drawn = np.zeros((60, 80), int)
+            for number, place in zip(numbers, rng.permutation(48), strict=False):
+                top, left = np.multiply(10, divmod(place, 8))
+                drawn[top + 1 : top + 8, left + 1 : left + 8] = number
+            return drawn
+
+        return draw
+
+    @pytest.mark.parametrize(
+        ("numbers", "depth"),
+        [
+            (range(1, 3), np.uint8), (range(1, 10), np.uint8), (range(1, 41), np.uint16),
+            (range(1000, 6000, 1000), np.uint16), (range(1, 3), np.uint32), (range(1, 41), np.uint32),
+        ],
+    )  # fmt: skip
+    def test_as_many_in_each_image_may_be_classes_or_objects(self, numbers, depth, tmp_path):
+        suffix = ".tif" if depth == np.uint32 else ".png"
+        save = tifffile.imwrite if depth == np.uint32 else lambda path, values: Image.fromarray(values).save(path)
+        root = self.write(tmp_path, self.equal(numbers), lambda path, n: save(path, n.astype(depth)), suffix)
+        report = audit(root)
+        assert not report.errors
+        if depth == np.uint32:  # no masks of classes
+            assert report.proposal == {"instances": True} and report.alternative is None
+            return
+        assert report.proposal["classes"] == len(numbers) + 1 and report.alternative == {"instances": True}
+        assert report.to_dict()["alternative"] == report.alternative
+        console = Console(file=io.StringIO(), width=120)
+        console.print(report)
+        assert "classes = " in console.file.getvalue() and "instances = true" in console.file.getvalue()
+        for declared in (report.proposal, report.alternative):
+            assert Folder(root, **declared)[0]["mask"].max() == (1 if "instances" in declared else len(numbers))
+
+    def test_numbers_of_a_few_masks_only_are_those_of_objects(self, tmp_path):
+        def draw(rng):
+            return self.equal(rng.permutation(2000)[: rng.integers(3, 20)] + 1)(rng)
+
+        save = lambda path, n: Image.fromarray(n.astype(np.uint16)).save(path)  # noqa: E731
+        report = audit(self.write(tmp_path, draw, save, ".png"))
+        assert report.proposal == {"instances": True} and report.alternative is None
 
     @pytest.mark.parametrize(
         ("save", "suffix"),
@@ -332,7 +362,7 @@ class TestDoctor:
     def test_classes_are_not_taken_for_objects(self, kind, tmp_path):
         root = self.write(tmp_path, self.classes, lambda path, n: Image.fromarray(n.astype(kind)).save(path), ".png")
         report = audit(root)
-        assert report.proposal == {"classes": 12} and not report.errors
+        assert report.proposal == {"classes": 12} and report.alternative is None and not report.errors
 
     def test_numbers_declared_as_classes(self, tmp_path):
         def save(path, numbers):

@@ -25,7 +25,7 @@ from .manifest import inventory_of_manifest
 from .mask_value_checks import check_objects, check_undeclared, check_values
 from .pixel_checks import check_pixels, declared_pixels, propose_pixels, unusual
 from .probe import mode_of
-from .propose import as_objects, as_options, color_proposal, declaration, one_piece_each, proposal
+from .propose import as_objects, as_options, color_proposal, declaration, proposals
 from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
@@ -62,6 +62,7 @@ class FolderAudit:
             self.layout = self.layout.with_values(values)
         self.declared_by_user = values is not None
         self.proposed: dict[str, Any] = {}
+        self.alternative: dict[str, Any] = {}
 
     @property
     def declared(self) -> LabelSpec | None:
@@ -97,7 +98,8 @@ class FolderAudit:
         items = [item for item in inventory.items if item.absent or set(item.files) != {"background"}]
         report = Report(
             str(self.tree.root), self.dataset, options=self.options, proposal=self.proposed or None,
-            labels=self.declared, classes=shares, samples=len(read) if self.layout.stacked else len(items),
+            alternative=self.alternative or None, labels=self.declared, classes=shares,
+            samples=len(read) if self.layout.stacked else len(items),
             audited=len(read), splits=dict(Counter(record.split for record in read if record.split)),
         )  # fmt: skip
         return report, records
@@ -193,7 +195,10 @@ class FolderAudit:
             self.proposed |= color_proposal(masks, self.tree) or {}
             shown = [f"{color_of(value)} ({count:,} px)" for value, count in counts.most_common()]
         else:
-            self.proposed |= proposal(masks) or {}
+            pixels = dict(self.proposed)
+            first, *others = proposals(masks) or [{}]
+            self.proposed |= first
+            self.alternative = {**pixels, **others[0]} if others else {}
             shown = [str(value) for value in sorted(counts)]
         declared = declaration(self.proposed, self.tree.root)
         if declared is not None:
@@ -209,8 +214,8 @@ class FolderAudit:
         kind = "colors" if values is not None else "values"
         more = f", … ({len(shown)} {kind})" if len(shown) > 12 else ""
         held = f"{kind} {', '.join(shown[:12])}{more}" if shown else "none is readable"
-        if self.proposed.get("classes") and one_piece_each(masks):
-            held += "; if each value is one object, declare instances = true in place of classes"
+        if self.alternative:
+            held += ", each in one piece: either classes or numbers of objects; both declarations are below"
         self.found.add("undeclared-labels", "masks", held)
 
     def _divide(self, inventory: Inventory, records: Sequence[Record]) -> dict[str, str]:

@@ -27,7 +27,7 @@ Facts = TypeVar("Facts", bound=FileFacts)
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"RIFF")
 _ORIENTATION = 0x0112
 _ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
-_MOST_VALUES, _FEW_VALUES = 4096, 8
+_MOST_VALUES = 4096
 _DEPTH_MODES = {"L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 
 
@@ -214,8 +214,8 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
     if reading.numbered:
         numbers = _objects(numbers, facts, reading)
     facts.counts = count_numbers(numbers)
-    if reading.labels is None and (facts.bits > 8 or len(facts.counts) > _FEW_VALUES):
-        facts.pieces = count_pieces(numbers)  # which tells numbers of objects from those of classes
+    if reading.labels is None and reading.how != "colors" and (facts.bits > 8 or len(facts.counts) > 2):
+        facts.pieces = count_pieces(numbers, 2 * len(facts.counts))  # tells numbers of objects from those of classes
     facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
     if reading.how == "thresholded":
         numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
@@ -248,8 +248,12 @@ def _objects(numbers: np.ndarray, facts: MaskFacts, reading: MaskValues) -> np.n
     return np.where(ignored, numbers, present) if ignored.any() else present
 
 
-def count_pieces(numbers: np.ndarray) -> int:
+def count_pieces(numbers: np.ndarray, enough: float = float("inf")) -> int:
     """Number of connected pieces of equal numbers > 0.
+
+    Args:
+        numbers: Integers ≥ 0 (H, W).
+        enough: A number of pieces at which counting stops.
 
     Examples:
         >>> count_pieces(np.array([[3, 0, 3, 5], [0, 0, 3, 5]]))
@@ -259,8 +263,11 @@ def count_pieces(numbers: np.ndarray) -> int:
 
     if numbers.size and numbers.max() > numbers.size:
         numbers = renumbered(numbers)
-    boxes = enumerate(ndimage.find_objects(numbers.astype(np.int64)), 1)
-    return sum(ndimage.label(numbers[box] == value, np.ones((3, 3)))[1] for value, box in boxes if box is not None)  # pyright: ignore
+    pieces = 0
+    for value, box in enumerate(ndimage.find_objects(numbers.astype(np.int64)), 1):
+        if box is not None and pieces < enough:
+            pieces += ndimage.label(numbers[box] == value, np.ones((3, 3)))[1]  # pyright: ignore
+    return pieces
 
 
 def _two(reading: MaskValues) -> tuple[int, int]:

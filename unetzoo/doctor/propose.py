@@ -26,23 +26,34 @@ _MOST_CLASSES = 256
 _MOST_COLORS = 4096  # more are those of smoothed masks
 _EXPLAINED = 0.99  # share of the pixels whose colors a file must list
 _SIMILAR, _OUTNUMBERED = 16, 50  # difference per channel to a color that is this many times more frequent
-_LEAST_OBJECTS = 5  # in the mask with most objects
+_ONE_PIECE, _LEAST_OBJECTS = 1.25, 5  # most pieces per number of an object, least objects in the mask with most
+_ARBITRARY = 1.5  # masks per number, of numbers that are not 1, 2, 3, …
 _NOT_RARE = 0.005  # share of the pixels, in smoothed masks
 
 
-def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
-    """Arguments of `folder` or `csv` that declare the values found; None if these cannot be classes.
+def proposals(masks: Sequence[MaskFacts]) -> list[dict[str, Any]]:
+    """Arguments of `folder` or `csv` that declare the values found, the most likely first; two if both are possible.
 
-    Values that occur in only one of many files are left out if the others are 0, 1, 2, …, unless they continue these.
+    Args:
+        masks: Facts of masks. Values that are each in one piece may be numbers of objects instead of classes.
 
     Examples:
-        >>> proposal([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])
-        {'names': ['background', 'foreground'], 'ids': [0, 255]}
-        >>> proposal([MaskFacts("a.png", counts={0: 9, 1: 3, 2: 5, 255: 1})])
-        {'classes': 3, 'ignore_ids': [255], 'ignore_index': 255}
+        >>> proposals([MaskFacts("a.png", counts={0: 9, 255: 1}), MaskFacts("b.png", counts={0: 10})])
+        [{'names': ['background', 'foreground'], 'ids': [0, 255]}]
+        >>> proposals([MaskFacts(name, counts={0: 9, 1: 3, 2: 3}, pieces=2) for name in ("a.png", "b.png")])
+        [{'classes': 3}, {'instances': True}]
     """
-    if _are_objects(masks):
-        return {"instances": True}
+    classes, objects = _as_classes(masks), {"instances": True}
+    if not _one_piece_each(masks):
+        return [classes] if classes else []
+    return [classes, objects] if classes and not _are_objects(masks) else [objects]
+
+
+def _as_classes(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
+    """Arguments that declare the values as classes; None if they cannot be classes.
+
+    Values that occur in only one of many files are left out if the others are 0, 1, 2, …, unless they continue these.
+    """
     sound = [mask for mask in masks if mask.counts and not _smeared(mask)]
     files = Counter(value for mask in sound for value in mask.counts)
     values = sorted(files)
@@ -63,19 +74,31 @@ def proposal(masks: Sequence[MaskFacts]) -> dict[str, Any] | None:
     return {"classes": len(classes), "ids": classes, **ignored}
 
 
-def one_piece_each(masks: Sequence[MaskFacts]) -> bool:
-    """Whether the values of most masks are 1, 2, 3, …, each in one piece, as numbers of objects are."""
-    judged = [(mask, len(mask.counts.keys() - {0})) for mask in masks if mask.pieces]
-    if not judged or 2 * len(judged) < sum(any(mask.counts) for mask in masks):
-        return False
-    objects = [count for mask, count in judged if max(max(mask.counts), mask.pieces) <= 1.1 * count + 1]
-    return len(objects) >= 0.8 * len(judged) and max(objects) >= _LEAST_OBJECTS
+def _one_piece_each(masks: Sequence[MaskFacts]) -> bool:
+    """Whether each value of most masks is in one piece, as numbers of objects are."""
+    judged = [mask.pieces <= _ONE_PIECE * len(mask.counts.keys() - {0}) for mask in masks if mask.pieces]
+    several = any(_not_classes(mask) or len(mask.counts.keys() - {0}) > 1 for mask in masks)
+    return several and 2 * len(judged) >= sum(any(mask.counts) for mask in masks) and sum(judged) >= 0.8 * len(judged)
 
 
 def _are_objects(masks: Sequence[MaskFacts]) -> bool:
-    """Whether values are numbers of objects: each in one piece, and not as many in each mask as those of classes."""
-    shown = [{value for value in mask.counts if value > 0} for mask in masks if any(mask.counts)]
-    return one_piece_each(masks) and len({len(values) for values in shown}) > min(2, len(shown) - 1)
+    """Whether values in one piece each are certainly numbers of objects.
+
+    They are if the type of the files is not one of classes, if the masks contain 1, 2, 3, … up to different numbers, or
+    if most values occur in one mask only.
+    """
+    shown = [mask.counts.keys() - {0} for mask in masks if any(mask.counts)]
+    sizes = [len(values) for values in shown]
+    if any(map(_not_classes, masks)):
+        return True
+    if sum(max(values) <= 1.1 * len(values) + 1 for values in shown) >= 0.8 * len(shown):
+        return max(sizes) >= _LEAST_OBJECTS and len(set(sizes)) > min(2, len(shown) - 1)
+    return len(shown) > 1 and sum(sizes) <= _ARBITRARY * len(set().union(*shown)) and sum(sizes) > 2 * len(shown)
+
+
+def _not_classes(mask: MaskFacts) -> bool:
+    """Whether the type of a file is one of numbers of objects only: more than 16 bits."""
+    return mask.mode == "I"
 
 
 def as_objects(counts: Mapping[int, int], labels: LabelSpec | None) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Report:
         options: Arguments of the dataset.
         labels: The declared label set; None if none was declared.
         proposal: Proposed arguments of the dataset, such as labels that match the values found; None if there is none.
+        alternative: Arguments for the other meaning that the values may have; None if there is only one.
         findings: The findings, errors first.
         classes: Pixels and images per class.
         samples: Number of samples.
@@ -55,6 +56,7 @@ class Report:
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: LabelSpec | None = None
     proposal: Mapping[str, Any] | None = None
+    alternative: Mapping[str, Any] | None = None
     findings: tuple[Finding, ...] = ()
     classes: tuple[ClassShare, ...] = ()
     samples: int = 0
@@ -92,6 +94,7 @@ class Report:
             "source": legible(self.source), "dataset": self.dataset, "fits": self.fits,
             "options": dict(self.options), "labels": self.labels.to_dict() if self.labels else None,
             "proposal": dict(self.proposal) if self.proposal else None,
+            "alternative": dict(self.alternative) if self.alternative else None,
             "samples": self.samples, "audited": self.audited, "splits": dict(self.splits),
             "summary": {severity: sum(f.count for f in self.of(severity)) for severity in SEVERITIES},
             "findings": [finding.to_dict() for finding in self.findings],
@@ -102,14 +105,19 @@ class Report:
         """Header, findings with their first files, proposal, classes, summary."""
         parts: list[RenderableType] = [_header(self), *map(render_finding, self.findings)]
         if self.proposal:
-            parts.append(Text("proposed arguments, for the command line or a recipe", style="bold"))
-            parts += [Text(f"    {line}") for line in (*_commands(self), "", *_table(self))]
+            parts += _block("proposed arguments, for the command line or a recipe", *_commands(self), "", *_table(self))
         elif self.fits is not None:
-            parts.append(Text("for a recipe", style="bold"))
-            parts += [Text(f"    {line}") for line in _table(self)]
+            parts += _block("for a recipe", *_table(self))
+        if self.alternative:
+            other = replace(self, proposal=self.alternative)
+            parts += _block("or, if each value is the number of an object", *_commands(other), "", *_table(other))
         if any(share.pixels for share in self.classes):
             parts.append(Padding(_balance(self), (1, 0)))
         return Group(*parts, _summary(self))
+
+
+def _block(title: str, *lines: str) -> list[RenderableType]:
+    return [Text(title, style="bold"), *(Text(f"    {line}") for line in lines)]
 
 
 def _header(report: Report) -> Text:

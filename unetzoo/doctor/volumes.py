@@ -17,7 +17,7 @@ from ..images.volumes import is_nifti, slice_pages, volume_shape
 from .facts import MaskFacts
 from .findings import Findings
 from .probe import count_numbers
-from .propose import proposal
+from .propose import proposals
 from .set_checks import spread
 
 _READ = 10  # volumes whose labels are read for a proposal
@@ -50,7 +50,7 @@ def propose_volumes(tree: Tree, layout: FileLayout, options: Mapping[str, Any], 
     if not options.keys() & _LABELS:
         some = [masks[index] for index in spread(len(masks), _READ)] if masks else []
         facts = [MaskFacts(file, counts=_counts(tree.root / file, axis)) for file in some]
-        proposed |= proposal(facts) or {}
+        proposed |= next(iter(proposals(facts)), {})
         values = sorted({value for mask in facts for value in mask.counts})
         found.add("undeclared-labels", "masks", f"values {', '.join(map(str, values[:12]))}")
     return proposed
