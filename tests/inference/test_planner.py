@@ -94,6 +94,11 @@ def test_more_memory_never_costs_more(name):
     assert overheads == sorted(overheads, reverse=True) and overheads[0] > 1.2 * overheads[-1]
 
 
+def test_a_cpu_does_not_fill_a_large_memory_with_one_window():
+    plans = [plan_tiles(small("bnunet"), (8000, 8000), memory=f"{gigabytes}GB") for gigabytes in (4, 64)]
+    assert plans[0] == plans[1] and plans[0].needed < 10**9
+
+
 def test_the_fewest_pixels_of_all_squares():
     net = small()
     fit = plan_tiles(net, (700, 700), memory="30MB")

@@ -1,4 +1,4 @@
-"""Choose tile and batch size for a given amount of memory: the tile that encodes the fewest pixels twice."""
+"""Choose tile and batch size for a given amount of memory: the tile that takes the least time."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 FREE = 0.5  # share of the free memory to use by default
 MOST = 64  # windows per batch; larger batches are not faster
 MOST_ACROSS = 300  # windows along one axis
+TWICE = 700e6  # bytes of a window at which a CPU takes twice as long per pixel (cache misses and new pages)
+EACH = 2**14  # pixels that take as long as the calls for one window
 
 
 class TilingPlan(NamedTuple):
@@ -66,7 +68,7 @@ def plan_tiles(
         size: Height and width of the image.
         memory: Memory for windows on the network's device, not counting weights: bytes, or text such as "2GB"; by
             default half of the free memory.
-        tile: A tile to check; by default the one with the fewest pixels encoded twice is chosen.
+        tile: A tile to check; by default the one that takes the least time is chosen.
         blend: As for `predict`.
         tta: As for `predict`.
         channels: Channels of the image, if the network does not declare them.
@@ -123,7 +125,7 @@ def fit_windows(
     if not budget.holds(plan):
         budget.refuse(plan)
     # on a CPU, windows of one batch evict each other from the caches
-    batch = 1 if predictor.device is None or predictor.device.type == "cpu" else budget.most(plan)
+    batch = 1 if predictor.on_cpu else budget.most(plan)
     return TilingPlan(plan, batch, budget.needed(plan, batch))
 
 
@@ -200,7 +202,7 @@ def parse_memory(memory: int | str) -> int:
 
 
 def _best_plan(predictor: WindowPredictor, size: tuple[int, int], blend: Blend, budget: Budget) -> WindowPlan:
-    """The fitting plan with the fewest pixels (exact) or the largest windows (blended); among equals the squarest."""
+    """The fitting plan that is fastest (exact) or has the largest windows (blended); among equals the squarest."""
     geometry = predictor.geometry
     smallest = minimum_tile(geometry, blend)
     if smallest is None:
@@ -226,7 +228,13 @@ def _best_plan(predictor: WindowPredictor, size: tuple[int, int], blend: Blend, 
 
     def rank(plan: WindowPlan) -> tuple[float, ...]:
         short, long = sorted(plan.tile)
-        return (round(plan.overhead, 2), plan.total > 1, long / short) if blend == "exact" else (-short, -long)
+        if blend != "exact":
+            return -short, -long
+        time = 1 + plan.overhead
+        if predictor.on_cpu:
+            time *= 1 + budget.per_pixel * short * long / TWICE
+            time += plan.total * EACH / math.prod(size)
+        return round(time, 2), plan.total > 1, long / short
 
     return min(fitting, key=rank)
 

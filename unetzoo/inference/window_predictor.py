@@ -69,6 +69,7 @@ class WindowPredictor:
         self.dtype = None if sample is None else sample.dtype
         self.precision: Precision = "fp32" if precision is None else check_precision(precision)
         self.on_gpu = self.device is not None and self.device.type == "cuda"
+        self.on_cpu = self.device is None or self.device.type == "cpu"
         self.rebuild: Callable[[Sequence[Tensor]], Any] = list
 
     def predict(self, windows: Tensor, views: Sequence[View], region: Region | None = None) -> Heads:
