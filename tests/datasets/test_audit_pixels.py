@@ -1,5 +1,7 @@
 """The doctor on images with many channels, more than 8 bits, missing data or a georeference."""
 
+import tomllib
+
 import numpy as np
 import pytest
 import tifffile
@@ -55,9 +57,29 @@ def test_mixed_images(tmp_path):
 def test_a_range_that_clips(tmp_path):
     draw(tmp_path)
     report = audit(tmp_path, dataset="folder", options={"channels": 5, "range": [0, 1000], **TWO})
-    assert codes(report, "warning") == {"range-clips"} and "25.0%" in cases(report, "range-clips")[0].detail
-    for good in ([0, 4095], "image"):
+    assert codes(report, "warning") == {"range-clips"}
+    detail = cases(report, "range-clips")[0].detail
+    stored = np.stack([tifffile.imread(path) for path in (tmp_path / "images").iterdir()])
+    assert "25.0%" in detail and f"{stored.min()} to {stored.max()}" in detail
+    found = tomllib.loads(detail[detail.index("range = ") :])["range"]
+    assert np.abs(np.subtract(found, np.quantile(stored, (0.001, 0.999)))).max() <= 2
+    for good in ([0, 4095], "image", found):
         assert not codes(audit(tmp_path, dataset="folder", options={"channels": 5, "range": good, **TWO}))
+
+
+def test_a_range_of_each_channel_that_clips(tmp_path):
+    narrow = {"channels": 5, "range": [[0, 4095]] * 4 + [[0, 1000]], **TWO}
+    report = audit(draw(tmp_path), dataset="folder", options=narrow)
+    detail = cases(report, "range-clips")[0].detail
+    found = tomllib.loads(detail[detail.index("range = ") :])["range"]
+    assert detail.count(" to ") == len(found) == 5
+    assert not codes(audit(tmp_path, dataset="folder", options={**narrow, "range": found}))
+
+
+def test_a_range_that_clips_the_samples_of_a_dataset(tmp_path):
+    data = Folder(draw(tmp_path), channels=5, range=[0, 1000], **TWO)
+    assert "range = [" in cases(audit(data), "range-clips")[0].detail
+    assert "range-clips" not in audit(Folder(tmp_path, channels=5, range=[0, 4095], **TWO)).codes
 
 
 def test_a_missing_channel(tmp_path):

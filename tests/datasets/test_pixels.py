@@ -21,6 +21,7 @@ from unetzoo.datasets import (
     cached,
     statistics,
 )
+from unetzoo.datasets.stats import clipping
 from unetzoo.errors import ConfigError, DataError, PairingError, PluginError, UnsupportedImageError
 from unetzoo.images import Pixels, Preprocess
 from unetzoo.inference import Predictor, predict_to
@@ -182,6 +183,11 @@ def test_statistics_count_what_a_range_clips(tmp_path):
     assert statistics(Folder(tmp_path, **FIVE, **TWO)).clipped == 0
     found = statistics(Folder(tmp_path, channels=5, range=[100, 2000], **TWO))
     assert 0.1 < found.clipped < 0.6
+    outside = clipping(Folder(tmp_path, channels=5, range=[100, 2000], **TWO))
+    assert outside.share == found.clipped and len(outside.extremes) == len(outside.range) == 1
+    (low, high), (start, end) = *outside.extremes, *outside.range
+    assert 100 <= low <= start < end <= high <= 3000 and outside.line in str(outside)
+    assert clipping(Folder(tmp_path, channels=5, range=outside.range, **TWO)) is None
 
 
 def small(channels=5):

@@ -83,7 +83,7 @@ def stats(
     option range=percentile the range of values to declare.
     """
     from ..datasets import statistics
-    from ..datasets.stats import CLIPPED
+    from ..datasets.stats import clipping
     from ..training.recipe import parse_sets
 
     data = _build(dataset, {**({} if split is None else {"split": split}), **parse_sets(sets or [])})
@@ -100,8 +100,8 @@ def stats(
     out.print(table)
     for name, share in found.classes.items():
         out.print(f"{name} covers {share:.2%}")
-    if found.clipped > CLIPPED:
-        err.print(f"warning: {found.clipped:.1%} of the values are outside the range and are clipped", soft_wrap=True)
+    if outside := clipping(data):
+        err.print(f"warning: {outside}", soft_wrap=True, markup=False)
     out.print(f"\n{found.recipe_line}", soft_wrap=True, markup=False)
 
 

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ConfigError, DataError, UnetzooError
-from ..images.percentiles import Extent, Histogram, flat
-from ..images.pixels import Pairs, clipped_share
+from ..images.percentiles import Extent, Histogram, declarable, flat, histogram_of
+from ..images.pixels import Pairs, Pixels, clipped_share
 from ..labels import LabelSpec
+from ..wording import inline
 from .parallel import pieces, spread
 from .tally import Summary, Tally
 
 SAMPLED = 32  # images in which values outside the range are counted
 CLIPPED = 0.01  # share of values outside the range that is reported
 PIECE = 16  # samples that are summed together; fixed, so that the result does not depend on the number of processes
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Values outside the declared range.
+
+    Args:
+        share: Their share, in the channel with most of them.
+        extremes: The smallest and largest value found, per channel if the range is declared per channel.
+        range: A range for these images: the 0.1 and 99.9 percentiles, in the same form.
+
+    Examples:
+        >>> print(Clipping(0.25, ((0.0, 4095.0),), ((3.0, 4080.0),)))
+        25.0% of the values are outside the declared range: found 0 to 4095; try range = [3, 4080]
+    """
+
+    share: float
+    extremes: Pairs
+    range: Pairs
+
+    @classmethod
+    def of(cls, share: float, images: Callable[[], Iterable[np.ndarray]], pixels: Pixels) -> Clipping:
+        """Find the values of images (N, C), which are read twice."""
+        channels = len(pixels.range) if isinstance(pixels.range, tuple) else 1
+        found = histogram_of(lambda: (values if channels > 1 else values.reshape(-1, 1) for values in images()))
+        assert found.extent.low is not None and found.extent.high is not None
+        extremes = tuple(zip(found.extent.low.tolist(), found.extent.high.tolist(), strict=True))
+        return cls(share, extremes, found.limits())
+
+    @property
+    def line(self) -> str:
+        """The range as a line of `[data]`."""
+        return f"range = {inline(declarable(self.range))}"
+
+    def __str__(self) -> str:
+        found = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in self.extremes)
+        return f"{self.share:.1%} of the values are outside the declared range: found {found}; try {self.line}"
 
 
 @dataclass(frozen=True)
@@ -198,15 +236,34 @@ def clipped(dataset: Any, chosen: Sequence[int] | None = None) -> float:
         chosen: Indices of samples, of which at most 32 are read. By default all.
     """
     pixels = getattr(dataset, "pixels", None)
-    if pixels is None or pixels.range in (None, "image", "percentile") or not hasattr(dataset, "read_stored"):
+    if not isinstance(pixels, Pixels) or pixels.range in (None, "image", "percentile"):
         return 0.0
-    chosen = range(len(dataset)) if chosen is None else chosen
-    some = [chosen[len(chosen) * i // SAMPLED] for i in range(SAMPLED)] if len(chosen) > SAMPLED else chosen
+    if not hasattr(dataset, "read_stored"):
+        return 0.0
     shares = []
-    for index in some:
+    for index in _some(dataset, chosen):
         values, bits, missing = dataset.read_stored(index)
         shares.append(clipped_share(flat(values, missing)[None], pixels.limits(values.dtype, bits)))
     return float(np.mean(shares))
+
+
+def clipping(dataset: Any, chosen: Sequence[int] | None = None) -> Clipping | None:
+    """The values outside the declared range, if they are more than 1 %, and a range that fits.
+
+    Args:
+        dataset: The dataset.
+        chosen: Indices of samples, of which at most 32 are read. By default all.
+    """
+    share = clipped(dataset, chosen)
+    if share <= CLIPPED:
+        return None
+    stored = lambda: map(dataset.read_stored, _some(dataset, chosen))  # noqa: E731
+    return Clipping.of(share, lambda: (flat(image.values, image.missing) for image in stored()), dataset.pixels)
+
+
+def _some(dataset: Any, chosen: Sequence[int] | None) -> Sequence[int]:
+    chosen = range(len(dataset)) if chosen is None else chosen
+    return [chosen[len(chosen) * i // SAMPLED] for i in range(SAMPLED)] if len(chosen) > SAMPLED else chosen
 
 
 def _channel_names(kinds: Mapping[str, int] | None, count: int) -> list[str]:

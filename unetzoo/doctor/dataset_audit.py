@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..datasets.layout import FileLayout
+from ..datasets.stats import clipping
 from ..errors import DataError, UnetzooError
 from ..images.display import as_rgb
 from ..labels import LabelSpec
@@ -159,6 +161,10 @@ def audit_samples(
     for start in range(0, len(records), BLOCK):
         compare(records[start : start + BLOCK], found)
     check_set(records, labels, {record.image_file: record.split for record in records if record.split}, found)
+    for split, (part, indices) in chosen.items():
+        with contextlib.suppress(UnetzooError):  # files that cannot be read are other findings
+            if outside := clipping(part, indices):
+                found.add("range-clips", split, str(outside))
     shares = class_shares(records, labels) if labels else ()
     check_balance(shares, found, doubt=False)
     name = type(next(iter(parts.values()))).__name__

@@ -246,6 +246,6 @@ class FolderAudit:
         if self.declared is None:
             check_undeclared([mask for mask, _ in masks], self.found)
         check_values(masks, self.found)
-        check_pixels(records, self.found)
+        check_pixels(self.tree.root, records, layout.pixels, self.found)
         check_objects(masks, self.found)
         check_set(records, self.declared, splits, self.found, layout.withheld)

@@ -155,7 +155,8 @@ KINDS: dict[str, Kind] = {
         "images of several data types, to which one range does not apply", "convert them to one data type"
     ),
     "range-clips": _warning(
-        "values outside the declared range are clipped", "widen the range; `unetzoo stats` computes one from all images"
+        "values outside the declared range are clipped",
+        "declare a range that fits; with range=percentile, `unetzoo stats` computes one from all images",
     ),
     "other-ground": _error(
         "image and mask are georeferenced, but do not cover the same ground",

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..datasets.stats import CLIPPED
+from ..datasets.stats import CLIPPED, Clipping
 from ..datasets.tree import Inventory
 from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError, UnsupportedImageError
 from ..images import Pixels, channel_files, read_stored
 from ..images.display import as_rgb
 from ..images.georeference import Georeference
 from ..images.inspection import Kind, kind_of
-from ..images.percentiles import flat, percentiles
+from ..images.percentiles import declarable, flat, histogram_of
 from ..images.pixels import clipped_share
 from .facts import ImageFacts, Record
 from .findings import Findings
 from .probe import digest, image_facts
+from .set_checks import spread
 
 DECLARED = ("channels", "bands", "range", "channel_files")  # arguments of datasets
 _FAULTS = {"not an image of a supported format": "not-an-image", "no permission to read": "no-permission"}
@@ -84,7 +86,7 @@ def propose_pixels(root: Path, inventory: Inventory, declared: Pixels | None = N
         declared: Channels in separate files, of which only the range is undeclared.
     """
     images = [root / item.of("image")[0] for item in inventory.items if item.of("image")]
-    some = [images[len(images) * i // SAMPLED] for i in range(SAMPLED)] if len(images) > SAMPLED else images
+    some = [images[index] for index in spread(len(images), SAMPLED)]
     kinds: Counter[Kind] = Counter()
     for path in some:
         try:
@@ -105,20 +107,20 @@ def propose_pixels(root: Path, inventory: Inventory, declared: Pixels | None = N
 
 
 def _range(paths: Sequence[Path], pixels: Pixels) -> list[Any]:
-    def blocks():
-        for path in paths:
-            try:
-                stored = read_stored(path, pixels)
-            except UnetzooError:
-                continue
-            yield flat(stored.values, stored.missing)
-
-    pairs = [[float(f"{value:.6g}") for value in pair] for pair in percentiles(blocks)]
-    pairs = [[int(value) if value == int(value) else value for value in pair] for pair in pairs]
-    return pairs[0] if len(pairs) == 1 else pairs
+    return declarable(histogram_of(partial(_values, paths, pixels)).limits())
 
 
-def check_pixels(records: Sequence[Record], found: Findings) -> None:
+def _values(paths: Iterable[Path], pixels: Pixels) -> Iterator[np.ndarray]:
+    """The values (N, C) of the images that can be read."""
+    for path in paths:
+        try:
+            stored = read_stored(path, pixels)
+        except UnetzooError:
+            continue
+        yield flat(stored.values, stored.missing)
+
+
+def check_pixels(root: Path, records: Sequence[Record], pixels: Pixels | None, found: Findings) -> None:
     """Report mixed data types, and values outside the range."""
     images = [record.image for record in records if record.image is not None and record.image.readable]
     types = Counter(image.kind for image in images if image.kind)
@@ -127,9 +129,11 @@ def check_pixels(records: Sequence[Record], found: Findings) -> None:
             found.add("mixed-types", image.file, f"{image.kind}, others have {types.most_common(1)[0][0]}")
     shares = [image.clipped for image in images]
     mean = float(np.mean(shares)) if shares else 0.0
-    if mean > CLIPPED:
+    if pixels is not None and mean > CLIPPED:
         worst = max(images, key=lambda image: image.clipped)
-        found.add("range-clips", worst.file, f"{mean:.1%} of the values, {worst.clipped:.1%} in this image")
+        some = [root / image.file for image in (worst, *(images[index] for index in spread(len(images), SAMPLED)))]
+        clipping = Clipping.of(mean, partial(_values, some, pixels), pixels)
+        found.add("range-clips", worst.file, f"{worst.clipped:.1%} in this image; {clipping}")
 
 
 def ground_difference(root: Path, image: str, mask: str) -> str:

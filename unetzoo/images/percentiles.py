@@ -93,6 +93,21 @@ class Histogram:
         return tuple(found)
 
 
+def histogram_of(blocks: Callable[[], Iterable[np.ndarray]]) -> Histogram:
+    """A histogram of values (N, C) in several parts; `blocks` is called twice.
+
+    Raises:
+        DataError: No finite values, or different numbers of channels.
+    """
+    extent = Extent()
+    for block in blocks():
+        extent.add(block)
+    histogram = Histogram(extent)
+    for block in blocks():
+        histogram.add(block)
+    return histogram
+
+
 def percentiles(
     blocks: Callable[[], Iterable[np.ndarray]], missing: np.ndarray | None = None
 ) -> tuple[tuple[float, float], ...]:
@@ -109,15 +124,21 @@ def percentiles(
         >>> percentiles(lambda: [np.arange(1001, dtype=np.uint16).reshape(7, 143, 1)])
         ((1.0, 999.0),)
     """
-    extent = Extent()
-    for block in blocks():
-        extent.add(flat(block, missing))
-    histogram = Histogram(extent)
-    for block in blocks():
-        histogram.add(flat(block, missing))
-    return histogram.limits()
+    return histogram_of(lambda: (flat(block, missing) for block in blocks())).limits()
 
 
 def flat(values: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
     """Values (H, W, C) with data as (N, C)."""
     return values.reshape(-1, values.shape[-1]) if missing is None else values[~missing]
+
+
+def declarable(pairs: Iterable[Iterable[float]]) -> list:
+    """Limits as the argument `range`, in six digits.
+
+    Examples:
+        >>> declarable(((0.0, 4095.0),)), declarable(((0, 0.12345678), (1, 2)))
+        ([0, 4095], [[0, 0.123457], [1, 2]])
+    """
+    rounded = [[float(f"{value:.6g}") for value in pair] for pair in pairs]
+    found = [[int(value) if value == int(value) else value for value in pair] for pair in rounded]
+    return found[0] if len(found) == 1 else found

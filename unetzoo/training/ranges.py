@@ -7,7 +7,8 @@ import warnings
 from typing import Any
 
 from ..datasets import RepeatedDataset
-from ..datasets.stats import CLIPPED, clipped, percentile_range
+from ..datasets.cache import CachedDataset
+from ..datasets.stats import clipping, percentile_range
 from ..errors import DataError
 from ..registry import DATASETS
 from .recipe import Recipe, load
@@ -30,10 +31,11 @@ def check_range(dataset: Any) -> None:
         DataError: It clips all of them.
     """
     dataset = dataset.dataset if isinstance(dataset, RepeatedDataset) else dataset
-    share = clipped(dataset)
-    hint = 'data.range = "percentile" computes one'
-    if share > 0.99:
+    dataset = dataset.source if isinstance(dataset, CachedDataset) else dataset
+    found = clipping(dataset)
+    if found is None:
+        return
+    if found.share > 0.99:
         raise DataError("the range clips the images", subject=dataset.root, expected="values inside the range",
-                        found=f"{share:.1%} outside", hint=hint)  # fmt: skip
-    if share > CLIPPED:
-        warnings.warn(f"the range clips {share:.1%} of the values of the images; {hint}", stacklevel=3)
+                        found=str(found), hint=f'set data.{found.line}, or data.range = "percentile"')  # fmt: skip
+    warnings.warn(f'{found} in [data], or range = "percentile"', stacklevel=3)
