@@ -1,4 +1,4 @@
-"""The disagreement atlas: the same predictions through several libraries, and why their numbers differ.
+"""The same predictions scored by several libraries, and why their scores differ.
 
 `python -m benchmarks.atlas` runs every installed library, stores the outputs in `results/atlas.json` and writes
 `docs/disagreements.md` from them. Each library is used as its documentation shows; those not installed are left out.
@@ -164,58 +164,57 @@ def cases() -> list[Case]:
     full = torch.full((1, 1, 512, 512), 4.0, dtype=torch.float16)
     return [
         iou_case(
-            "Nothing is there and nothing was found",
-            "0/0. Ours is NaN, left out of means (`empty=` chooses 0 or 1, and every mean reports over how many "
-            "classes it went). SMP counts it as right, torchmetrics as wrong; MONAI leaves it out too, but its "
-            "mean over no image at all is 0.",
+            "Empty mask, empty prediction",
+            "IoU is 0/0. unetzoo returns NaN, which is excluded from means (`empty=` sets 0 or 1 instead). SMP returns "
+            "1, torchmetrics 0. MONAI excludes the image, but its mean over no images is 0.",
             empty, empty, 2,
         ),
         iou_case(
-            "Nothing is there and one pixel was found",
-            "The same number for two reasons: three count the false alarm, MONAI leaves out every image whose truth "
-            "is empty (its mean over none is 0). Among other images such a false alarm costs nothing there.",
+            "Empty mask, one false positive pixel",
+            "unetzoo, SMP and torchmetrics count the false positive. MONAI excludes images with an empty mask, so "
+            "that such false positives have no effect among other images.",
             speck, empty, 2,
         ),
         iou_case(
-            "Three classes, one of which occurs nowhere; a quarter of the pixels is wrong",
-            "The absent class is 0/0 again: three leave it out of the mean, SMP counts it as 1.",
+            "Three classes, one of them absent; a quarter of the pixels wrong",
+            "IoU of the absent class is 0/0: SMP counts it as 1, the others exclude it from the mean.",
             quarter, halves, 3,
         ),
         iou_case(
             "Nineteen classes, every pixel wrong",
-            "Two classes occur, in truth or prediction, both with IoU 0. SMP gives each of the 17 that occur nowhere "
-            "a 1: a network that is always wrong scores 0.89.",
+            "Two classes occur, both with IoU 0. SMP counts each of the 17 absent classes as 1, so a network that is "
+            "always wrong scores 0.89.",
             wrong[0], wrong[1], 19,
         ),
         iou_case(
             "Two images: a large object found, a small one missed",
-            "One confusion matrix over all images, or the mean of each image's score? Ours is the first (as "
-            "Cityscapes and PASCAL count); `per_image=True` adds the second as `image/iou/…`. MONAI's is the second.",
+            "unetzoo, SMP and torchmetrics compute IoU from the counts of all images, as Cityscapes and PASCAL VOC do. "
+            "MONAI averages over images; unetzoo adds this as `image/iou/…` with `per_image=True`.",
             found, two, 2,
         ),
         iou_case(
-            "Void pixels (255), ignored; the prediction is wrong in all of them",
-            "Ignored pixels change nothing, so the rest is perfect. MONAI's metric knows no ignored label.",
+            "Void pixels (255), ignored, with wrong predictions",
+            "Ignored pixels do not count, so the score is perfect. MONAI's metric does not support an ignored label.",
             guess, void, 3, 255,
         ),
         iou_case(
-            "A label 7 among three classes, without a declared ignore_index",
-            "A wrong label is an error of the data. All but SMP refuse it, which holds the pixel for a false alarm of "
-            "what was predicted there, and scores on.",
+            "A label 7 with three classes and no ignore_index",
+            "Labels outside the classes are errors in the data. SMP does not check labels, and counts the pixel as a "
+            "false positive of the predicted class.",
             halves, strange, 3,
         ),
         Case(
-            "The object was missed altogether",
-            "95 % Hausdorff distance, pixels",
-            "No outline, no distance. MONAI gives NaN or infinity, and its mean leaves NaN out: a network that finds "
-            "nothing is not punished. Ours counts the image's diagonal, and reports how many objects were missed.",
+            "A missed object",
+            "95% Hausdorff distance in pixels",
+            "The prediction has no outline. MONAI returns NaN or infinity and excludes NaN from its mean, so a network "
+            "that finds nothing is not penalized. unetzoo uses the image diagonal, and counts missed objects.",
             {"unetzoo": lambda: our_surface(missed, truth), "MONAI": lambda: monai_surface(missed, truth)},
         ),
         Case(
             "Two images that differ by noise",
             "SSIM (Gaussian, σ 1.5)",
-            "At the border a window reaches beyond the image. We and scikit-image leave such pixels out, as Wang et "
-            "al. do; torchmetrics pads the images and keeps them.",
+            "At the border, windows extend beyond the image. unetzoo and scikit-image exclude these pixels, as Wang et "
+            "al. do; torchmetrics pads the images.",
             {
                 "unetzoo": lambda: our_ssim(*noisy()),
                 "torchmetrics": lambda: torchmetrics_ssim(*noisy()),
@@ -223,15 +222,15 @@ def cases() -> list[Case]:
             },
         ),
         loss_case(
-            "An empty mask, and the network is sure of foreground everywhere",
-            "SMP's loss is 0 for a class without true pixels: nothing pulls the false alarms down. MONAI's smoothing "
-            "makes it about 1. Ours is the mean probability of the false alarm (unless `empty=` is set), with a "
-            "gradient at each pixel.",
+            "Empty mask, confident foreground everywhere",
+            "SMP's loss is 0 for classes without true pixels, so false positives have no gradient. MONAI's smoothing "
+            "makes it about 1. unetzoo's loss is the mean probability of the false positives (unless `empty=` is set), "
+            "with a gradient for each pixel.",
             torch.full((1, 1, 8, 8), 4.0), empty,
         ),
         loss_case(
-            "Half precision, 512×512 pixels of foreground",
-            "Sums over an image leave fp16's range at 65,504. We sum in float32.",
+            "Half precision, 512×512 foreground pixels",
+            "Sums over the image exceed the range of fp16 (65,504). unetzoo sums in double precision.",
             full, torch.ones(1, 512, 512, dtype=torch.long),
         ),
     ]  # fmt: skip
@@ -304,8 +303,8 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Where libraries disagree",
         "",
-        "The same predictions, scored by several libraries as their documentation shows. Scores of the same name are "
-        "not always the same number: compare them only if you know how each was computed.",
+        "Scores of the same predictions, computed by several libraries as in their documentation. Scores with the same "
+        "name can differ: compare them only if you know how each was computed.",
         "",
         f"{versions}. Generated by `python -m benchmarks.atlas`; results in `benchmarks/results/atlas.json`.",
     ]

@@ -22,7 +22,7 @@ def bars(rows: Sequence[tuple[str, str, float]]) -> str:
         parts.append(text(LABELS + length + 6, y + 14, f"{value:.3g}×"))
     height = 38 + len(rows) * LINE
     parts.append(f'<path d="M{one:.1f} 26V{height - 6}" stroke="{FAINT}" stroke-dasharray="3 3"/>')
-    parts.append(text(8, 18, "How many times faster than the peer"))
+    parts.append(text(8, 18, "Speed relative to other libraries"))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABELS + BARS + 70} {height}" '
     head += 'font-family="sans-serif" font-size="13">'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])

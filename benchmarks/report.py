@@ -26,19 +26,20 @@ TOPICS = {
 }
 HEAD = """# Benchmarks
 
-![How many times faster than its peers](figures/benchmarks.svg)
+![Bar chart of the speed of unetzoo relative to other libraries, for each goal](figures/benchmarks.svg)
 
-Each bar is the time of a peer divided by ours, for the same work on the same inputs on one CPU; where several
-measurements count, the worst. What is computed is compared first: outputs, losses and gradients, counts.
+Each bar is the time of another library divided by that of unetzoo, for the same work and the same inputs on a CPU; for
+several measurements, the worst ratio. Outputs, losses and gradients are compared before times are measured.
 
-Contenders take turns, so that other load on the machine affects all alike. Times are medians, ± is the interquartile
-range, and *× ours* is the time divided by that of the first row of a measurement, which is ours: below 1, marked ◂, the
-other is faster. Differences below 5% are within noise. Other libraries run as published (float32) and with what makes
-them fastest: bfloat16, `channels_last`, `torch.compile`, OpenVINO, ONNX Runtime. *× limit* is the time divided by the
-least that the machine needs, from its own speeds measured in the same run.
+Libraries are measured in alternation, so that other load on the machine affects all of them. Times are medians; ± is
+the interquartile range. *Relative* is the time relative to the first row of a measurement, which is unetzoo; ◂ marks
+faster ones. Differences below 5% are noise. Other libraries run as published (float32), and with the settings that make
+them fastest: bfloat16, `channels_last`, `torch.compile`, OpenVINO, ONNX Runtime. *× limit* is the time relative to the
+theoretical minimum for the machine, whose speed is measured in the same run.
 
-`python -m benchmarks` measures all of it from a checkout, `python -m benchmarks training inference` some of it;
-`python -m benchmarks.report` writes this page from `benchmarks/results/`. Peers that are not installed are left out.
+From a checkout, `python -m benchmarks` runs all measurements, `python -m benchmarks training inference` some of them,
+and `python -m benchmarks.report` writes this page from `benchmarks/results/`. Libraries that are not installed are
+skipped.
 """
 
 
@@ -46,8 +47,8 @@ def page(records: list[dict[str, Any]]) -> str:
     """The page as Markdown: a figure, a table per topic, the goals."""
     parts = [HEAD]
     for record in sorted(records, key=_order):
-        parts += [_heading(record), table(record), _where(record)]
-    parts += ["## Goals\n\nWhere several measurements count towards a goal, the worst one decides.\n"]
+        parts += [_heading(record), table(record), _details(record)]
+    parts += ["## Goals\n\nIf a goal has several measurements, the worst one counts.\n"]
     parts += ["\n".join([f"| {' | '.join(goals.HEAD)} |", "|---" * len(goals.HEAD) + "|",
                         *(f"| {' | '.join(row)} |" for row in goals.rows(records)), ""])]  # fmt: skip
     return "\n".join(parts)
@@ -63,11 +64,17 @@ def _heading(record: dict[str, Any]) -> str:
     return f"## {TOPICS.get(record['what'], record['what'])}{f', {gpu}' if gpu else ''}\n"
 
 
+def _details(record: dict[str, Any]) -> str:
+    """Notes and environment, folded."""
+    lines = ['<details markdown="1">', "<summary>Notes and environment</summary>", ""]
+    return "\n".join([*lines, *notes(record), f"- {_where(record)}", "</details>", ""])
+
+
 def _where(record: dict[str, Any]) -> str:
     where = record["environment"]
     device = where["gpu"] or f"CPU, {where['threads']} thread{'s' * (where['threads'] != 1)}, {where['machine']}"
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    return f"`{record['command']}`, {record['date']}; {device}; Python {where['python']}, {versions}.\n"
+    return f"`{record['command']}`, {record['date']}; {device}; Python {where['python']}, {versions}."
 
 
 def table(record: dict[str, Any]) -> str:
@@ -75,9 +82,8 @@ def table(record: dict[str, Any]) -> str:
     races = record["races"]
     memory = any("extra_mb" in row for race in races for row in race["rows"].values())
     limited = any("limit" in race for race in races)
-    columns = ["", "ms", "±", "× ours", "per second", *["× limit"] * limited, *["extra MB"] * memory]
+    columns = ["", "ms", "±", "relative", "per second", *["× limit"] * limited, *["extra MB"] * memory]
     lines = [f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
-    notes: dict[str, None] = {}
     for race in races:
         limit = race.get("limit")
         lines.append(f"| **{race['name']}** " + "| " * (len(columns) - 1) + "|")
@@ -88,9 +94,17 @@ def table(record: dict[str, Any]) -> str:
             cells += [f"{row['ms'] / limit['ms']:.2f}" if limit else ""] if limited else []
             cells += [number(row.get("extra_mb"))] if memory else []
             lines.append(f"| {' | '.join(cells)} |")
-        notes |= {f"{name}: {row['note']}": None for name, row in race["rows"].items() if "note" in row}
-        notes |= {f"limit of {race['name']}, {number(limit['ms'])} ms: {limit['what']}": None} if limit else {}
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes), *[""] * bool(notes)])
+    return "\n".join([*lines, ""])
+
+
+def notes(record: dict[str, Any]) -> list[str]:
+    """Notes on rows, and the limits, as a list without repetitions."""
+    found: dict[str, None] = {}
+    for race in record["races"]:
+        found |= {f"- {name}: {row['note']}": None for name, row in race["rows"].items() if "note" in row}
+        if limit := race.get("limit"):
+            found[f"- limit of {race['name']}, {number(limit['ms'])} ms: {limit['what']}"] = None
+    return [*found]
 
 
 def number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The disagreement atlas: our column shows the scores of this version, the page shows the stored results."""
+"""Where libraries disagree: unetzoo's column shows the scores of this version, the page the stored results."""
 
 import json
 

@@ -40,8 +40,8 @@ def test_a_race_reports_its_limit():
     race = Race("copy", {"ours": lambda: None}, check=lambda outputs: None, limit=limit).run(repeats=2, warmup=0)
     assert race["limit"] == {"ms": 2.0, "what": "4 MB moved once"}
     race["rows"]["ours"]["ms"] = 3.0
-    page = report.table({"races": [race]})
-    assert "| × limit |" in page and "| 1.50 |" in page and "2 ms: 4 MB moved once" in page
+    page, notes = report.table({"races": [race]}), report.notes({"races": [race]})
+    assert "| × limit |" in page and "| 1.50 |" in page and "2 ms: 4 MB moved once" in notes[0]
 
 
 def test_tiles_of_one_image_are_compared_before_they_race(monkeypatch):

@@ -1,4 +1,4 @@
-"""Pages and figures made from the library itself, so that they cannot say what it does not do.
+"""Pages and figures generated from the library itself, so they are always up to date.
 
 `python -m docs.generate` writes them, `python -m docs.generate --check` lists those that are out of date.
 """
@@ -23,9 +23,9 @@ def pages(pattern: str = "*") -> Iterator[tuple[str, str]]:
 
 
 def stale(pattern: str = "*") -> list[str]:
-    """Generated files that are missing or say something else than the library."""
-    return [name for name, text in pages(pattern) if not _says(DOCS / name, text)]
+    """Generated files that are missing or out of date."""
+    return [name for name, text in pages(pattern) if not _is(DOCS / name, text)]
 
 
-def _says(path: Path, text: str) -> bool:
+def _is(path: Path, text: str) -> bool:
     return path.exists() and path.read_text(encoding="utf-8") == text

@@ -1,4 +1,4 @@
-"""Line charts as SVG, written by hand: small, the same on every machine, legible on light and dark pages."""
+"""Small, reproducible line charts in SVG, legible on light and dark pages."""
 
 from __future__ import annotations
 

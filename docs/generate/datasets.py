@@ -1,4 +1,4 @@
-"""One page per dataset: how to get it, its layout on disk, labels, traps, recipes."""
+"""One page per dataset: how to get it, its layout on disk, labels, pitfalls, recipes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from unetzoo.twins import LAYOUTS, write
 
 from .markdown import first_paragraph, page, swatch, table
 
-TOLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 PUBLISHED = ("isbi2012", "helen", "celebamask", "cityscapes", "carvana", "camvid", "dsb2018")
-TERMS = " The terms of its owners apply; nothing is downloaded automatically."
+TERMS = " The terms of its owners apply."
 
 
 def files() -> Iterator[tuple[str, Callable[[], str]]]:
-    """Every generated file and what makes it."""
-    for name in TOLD:
+    """Every generated file with the function that creates it."""
+    for name in TEXTS:
         yield f"datasets/{name}.md", functools.partial(dataset_page, name)
 
 
@@ -34,33 +34,42 @@ def dataset_page(name: str) -> str:
     how = getattr(target, "how_to_get", "")
     twins = [layout for layout in LAYOUTS if LAYOUTS[layout].dataset == name]
     return page(
-        TOLD[name]["title"],
+        TEXTS[name]["title"],
         first_paragraph(target.__doc__),
         source,
-        f"**To get it:** {how}." + (TERMS if name in PUBLISHED else "") if how else "",
-        f"Every argument: [{target.__name__}][{target.__module__}.{target.__qualname__}].",
+        f"**Data:** {how}." + (TERMS if name in PUBLISHED else "") if how else "",
+        f"Arguments: [{target.__name__}][{target.__module__}.{target.__qualname__}].",
         "## On disk" if twins else "",
-        *(_twin(layout) for layout in twins),
+        *_on_disk(twins),
         *_labels(name, twins),
-        "## Traps",
-        "\n".join(f"- {trap}" for trap in TOLD[name]["traps"]),
+        "## Pitfalls",
+        "\n".join(f"- {pitfall}" for pitfall in TEXTS[name]["pitfalls"]),
         *_use(name, twins),
     )
 
 
-def _twin(layout: str) -> str:
+def _on_disk(twins: list[str]) -> Iterator[str]:
+    """The layouts, each with an example; twins with the same files share one."""
+    examples: dict[str, list[str]] = {}
+    for twin in twins:
+        examples.setdefault(_example_of(twin), []).append(twin)
+    for example, names in examples.items():
+        files = [] if LAYOUTS[names[0]].layout.table else LAYOUTS[names[0]].layout.files
+        commands = ", ".join(f"`unetzoo twin {name} OUT`" for name in names)
+        yield "\n".join(f"- {file.role}: `{file.path}`" for file in files)
+        yield f"Example (created by {commands}):\n\n```text\n{example}\n```"
+
+
+def _example_of(twin: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        root = write(layout, Path(folder) / "root", count=LAYOUTS[layout].least)
-        listing = "\n".join(["root/", *_tree(root)])
-    kinds = "\n".join(f"- {file.role}: `{file.path}`" for file in LAYOUTS[layout].layout.files)
-    declared = "" if LAYOUTS[layout].layout.table else f"{kinds}\n\n"
-    return f"{declared}`unetzoo twin {layout} OUT` writes a miniature:\n\n```text\n{listing}\n```"
+        root = write(twin, Path(folder) / "root", count=LAYOUTS[twin].least)
+        return "\n".join(["root/", *_tree(root)])
 
 
 def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
-    """Up to three folders and four files of each folder."""
+    """Up to two folders and three files of each folder."""
     entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name))
-    for kind, most in ((Path.is_dir, 3), (Path.is_file, 4)):
+    for kind, most in ((Path.is_dir, 2), (Path.is_file, 3)):
         chosen = [path for path in entries if kind(path)]
         for path in chosen[:most]:
             yield indent + path.name + ("/" if path.is_dir() else "")
@@ -72,12 +81,12 @@ def _tree(folder: Path, indent: str = "  ") -> Iterator[str]:
 
 def _labels(name: str, twins: list[str]) -> list[str]:
     if name == "nnunet":
-        return ["## Labels", "Those of `dataset.json`; a label named `ignore` becomes 255 in loaded masks."]
+        return ["## Labels", "Labels are read from `dataset.json`; a label named `ignore` becomes 255."]
     if name in ("folder", "csv"):
         numbers = "`names` and `ids` (see [Transforms and label sets](../transforms.md))"
         colors = "[`colors`](../datasets.md#color-masks)"
         instances = "[`instances`](../datasets.md#instances)"
-        return ["## Labels", f"You declare them: {numbers}, {colors} or {instances}."]
+        return ["## Labels", f"Declare them with {numbers}, {colors} or {instances}."]
     spec = _spec(name, twins)
     rows = [
         (index, " ".join(map(str, _values(spec, index))), names, swatch(spec.palette[index]))
@@ -85,13 +94,15 @@ def _labels(name: str, twins: list[str]) -> list[str]:
     ]
     parts = ["## Labels", table(["class", "value in files", "name", "color (red, green, blue)"], rows)]
     if spec.ignore_ids:
-        parts.append(f"Ignored: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} in loaded masks.")
+        parts.append(
+            f"Ignored values: {', '.join(map(str, spec.ignore_ids))} in files, {spec.ignore_index} in loaded masks."
+        )
     if spec.swap_pairs:
         pairs = ", ".join(f"{spec.names[a]} with {spec.names[b]}" for a, b in spec.swap_pairs)
-        parts.append(f"Swapped by mirroring (left and right are the {spec.side}'s): {pairs}.")
+        parts.append(f"Swapped when the image is flipped (left and right are the {spec.side}'s): {pairs}.")
     if spec.groups:
         groups = (f"{group} = {' + '.join(spec.names[i] for i in members)}" for group, members in spec.groups.items())
-        parts.append(f"Merged regions with their own scores: {'; '.join(groups)}.")
+        parts.append(f"Groups, which are also scored as merged regions: {'; '.join(groups)}.")
     return parts
 
 
@@ -141,7 +152,7 @@ def _example(name: str, twins: list[str]) -> str:
             "import unetzoo",
             "from unetzoo.twins import write",
             "",
-            f'root = write("{twins[0]}", tempfile.mkdtemp())  # use your copy of the data',
+            f'root = write("{twins[0]}", tempfile.mkdtemp())  # replace with the folder of your data',
             f"data = unetzoo.DATASETS.build({call})",
             'assert data[0]["image"].shape[:2] == data[0]["mask"].shape[:2]',
         ]

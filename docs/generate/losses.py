@@ -1,4 +1,4 @@
-"""One page per loss: formula, value and gradient drawn, and what it does on empty, ignored and saturated masks."""
+"""One page per loss: formula, plots of value and gradient, and values for empty, ignored and saturated masks."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ MASKS: dict[str, dict[str, Any]] = {
     "jaccard_ce": {"mode": "multiclass"},
 }
 DEPTH = ("l1", "rmse", "berhu", "silog", "gradient", "depth_ssim")
-PICTURES = ("ssim", "ms_ssim")
+IMAGES = ("ssim", "ms_ssim")
 SIDE, IGNORED = 16, 255
-SURE = 6.0  # the logit of what is right
+CONFIDENT = 6.0  # the logit of correct pixels
 STEPS = [step / 4 for step in range(-32, 33)]
 
 
 def files() -> Iterator[tuple[str, Callable[[], str]]]:
-    """Every generated file and what makes it."""
-    for name in (*MASKS, *DEPTH, *PICTURES):
+    """Every generated file with the function that creates it."""
+    for name in (*MASKS, *DEPTH, *IMAGES):
         yield f"losses/{name}.md", functools.partial(loss_page, name)
         yield f"losses/{name}.svg", functools.partial(mask_chart if name in MASKS else scale_chart, name)
 
@@ -57,30 +57,30 @@ def loss_page(name: str) -> str:
         f"{target.__name__.removesuffix('Loss')}: `{name}`",
         first_paragraph(target.__doc__),
         f"**Value:** {formula(name)}" if formula(name) else "",
-        f"`unetzoo.LOSSES.build({call})`; every argument: "
+        f"`unetzoo.LOSSES.build({call})`; arguments: "
         f"[{target.__name__}][{target.__module__}.{target.__qualname__}]. "
-        "What holds for all losses, and the signs used: [Losses](../losses.md).",
+        "[Losses](../losses.md) defines the symbols and the properties of all losses.",
         "## Value and gradient",
         f"![{alt}]({name}.svg)",
         shown,
-        "## On masks that go wrong" if name in MASKS else "## On maps that go wrong",
+        "## Values",
         behavior(name),
     )
 
 
 MASK_TEXT = (
-    f"A mask of {SIDE}×{SIDE} pixels, a quarter of it foreground. Left: the value when all pixels of the foreground "
-    "(solid) or of the background (dashed) have the logit z for foreground, and the others are right with certainty "
-    f"(±{SURE:g}). Right: the derivative by z. A loss that is flat where its pixels are wrong does not learn from them."
+    f"Left: the loss for a mask of {SIDE}×{SIDE} pixels, a quarter of them foreground. All foreground (solid) or "
+    f"background (dashed) pixels have the foreground logit z; the others are correct (±{CONFIDENT:g}). Right: its "
+    "derivative. Where the derivative is zero, wrong pixels do not affect training."
 )
 SCALE_TEXT = (
-    "A truth that rises across the image with a soft wave on it, and an output that is the truth times s: the value "
-    "and its derivative by s. At s = 1 the output is right."
+    "Left: the loss for a smooth target if the output is the target times s. Right: its derivative. At s = 1 the "
+    "output is correct."
 )
 
 
 def formula(name: str) -> str:
-    """The loss's row in the table of docs/losses.md."""
+    """The formula in the table of docs/losses.md."""
     for line in (DOCS / "losses.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) > 3 and f"`{name}`" in re.findall(r"`[a-z_0-9]+`", cells[1]) and len(cells) == 7:
@@ -89,60 +89,60 @@ def formula(name: str) -> str:
 
 
 def truth() -> Tensor:
-    """A square of foreground that covers a quarter."""
+    """A mask with a square of foreground on a quarter of its pixels."""
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.long)
     mask[:, SIDE // 4 : 3 * SIDE // 4, SIDE // 4 : 3 * SIDE // 4] = 1
     return mask
 
 
 def logits_of(name: str, foreground: Tensor) -> Tensor:
-    """(1, H, W) logits for foreground → what the loss takes: one channel for bce, two for the others."""
+    """Convert (1, H, W) foreground logits to the loss's input: one channel for bce, two for the others."""
     if name == "bce":
         return foreground[:, None]
     return torch.stack([torch.zeros_like(foreground), foreground], 1)
 
 
-def ask(name: str, foreground: Tensor, mask: Tensor, **config: Any) -> Tensor:
-    """The loss's value."""
+def value_of(name: str, foreground: Tensor, mask: Tensor, **config: Any) -> Tensor:
+    """The value of the loss."""
     loss = LOSSES.build(name, **{**MASKS[name], **config})
     return loss(logits_of(name, foreground), mask[:, None] if name == "bce" else mask)
 
 
 def mask_chart(name: str) -> str:
-    """Value and derivative as the logit of foreground or background varies."""
+    """Plot value and derivative over the logit of foreground or background."""
     mask = truth()
-    right = torch.where(mask == 1, SURE, -SURE).double()
+    right = torch.where(mask == 1, CONFIDENT, -CONFIDENT).double()
     lines: dict[str, list[tuple[str, list[float]]]] = {"value": [], "slope": []}
     for title, part in (("foreground has logit z", mask == 1), ("background has logit z", mask == 0)):
         values, slopes = [], []
         for z in STEPS:
             at = torch.tensor(z, dtype=torch.float64, requires_grad=True)
-            value = ask(name, torch.where(part, at, right), mask)
+            value = value_of(name, torch.where(part, at, right), mask)
             (slope,) = torch.autograd.grad(value, at)
             values.append(value.item())
             slopes.append(slope.item())
         lines["value"].append((title, values))
         lines["slope"].append((title, slopes))
     panels = [Panel("value", "z", STEPS, lines["value"]), Panel("derivative by z", "z", STEPS, lines["slope"])]
-    return chart(f"The loss {name}", _told(lines["value"]), panels)
+    return chart(f"The loss {name}", _described(lines["value"]), panels)
 
 
-def _told(lines: list[tuple[str, list[float]]]) -> str:
+def _described(lines: list[tuple[str, list[float]]]) -> str:
     ends = (f"where {title}: {values[0]:.3g} at z = {STEPS[0]:g}, {values[-1]:.3g} at z = {STEPS[-1]:g}"
             for title, values in lines)  # fmt: skip
     return "Value " + "; ".join(ends) + "."
 
 
-def relief(name: str) -> Tensor:
-    """A truth for maps: rising, with a wave; between 0.2 and 0.8. Five scales of windows need 176 pixels."""
+def surface(name: str) -> Tensor:
+    """A smooth target between 0.2 and 0.8. Five scales of windows need 176 pixels."""
     side = 176 if name == "ms_ssim" else 48
     across = torch.linspace(0, 1, side, dtype=torch.float64)
     return (0.25 + 0.45 * across[None, :] + 0.05 * torch.sin(40 * across)[:, None]).expand(1, 1, side, side)
 
 
 def scale_chart(name: str) -> str:
-    """Value and derivative as the output is scaled."""
-    target, loss = relief(name), LOSSES.build(name)
+    """Plot value and derivative over a scale factor of the output."""
+    target, loss = surface(name), LOSSES.build(name)
     scales = [0.5 + step / 20 for step in range(21)]
     values, slopes = [], []
     for s in scales:
@@ -151,20 +151,21 @@ def scale_chart(name: str) -> str:
         (slope,) = torch.autograd.grad(value, at)
         values.append(value.item())
         slopes.append(slope.item())
-    told = (
-        f"Value {values[0]:.3g} at half the truth, {values[10]:.3g} at the truth, {values[-1]:.3g} at one and a half."
+    description = (
+        f"Value {values[0]:.3g} at half the target, {values[10]:.3g} at the target, "
+        f"{values[-1]:.3g} at 1.5 times the target."
     )
     panels = [
-        Panel("value", "s", scales, [("output = s · truth", values)]),
-        Panel("derivative by s", "s", scales, [("output = s · truth", slopes)]),
+        Panel("value", "s", scales, [("output = s · target", values)]),
+        Panel("derivative by s", "s", scales, [("output = s · target", slopes)]),
     ]
-    return chart(f"The loss {name}", told, panels)
+    return chart(f"The loss {name}", description, panels)
 
 
 def behavior(name: str) -> str:
-    """Values and the largest gradient in the cases that other implementations stumble over."""
+    """A table of values and largest gradients in edge cases."""
     rows = [(case, _number(value), _number(slope)) for case, value, slope in _cases(name)]
-    return table(["case", "value", "largest gradient of a pixel"], rows)
+    return table(["case", "value", "largest gradient per pixel"], rows)
 
 
 def _cases(name: str) -> Iterator[tuple[str, float, float]]:
@@ -175,32 +176,32 @@ def _cases(name: str) -> Iterator[tuple[str, float, float]]:
     empty, full = torch.zeros_like(mask), torch.full_like(mask, IGNORED)
     half = mask.clone()
     half[:, :, : SIDE // 2] = IGNORED
-    right = torch.where(mask == 1, SURE, -SURE).float()
+    right = torch.where(mask == 1, CONFIDENT, -CONFIDENT).float()
     cases: list[tuple[str, Tensor, Tensor, dict[str, Any]]] = [
-        ("all right, logits ±6", right, mask, {}),
+        ("all correct, logits ±6", right, mask, {}),
         ("all wrong, logits ±6", -right, mask, {}),
-        ("all wrong, logits ±10⁴ (saturated)", -right * 1e4 / SURE, mask, {}),
-        ("all right, logits ±10⁴", right * 1e4 / SURE, mask, {}),
-        ("nothing there, nothing predicted", torch.full_like(right, -SURE), empty, {}),
-        ("nothing there, everything predicted", torch.full_like(right, SURE), empty, {}),
-        ("left half ignored, all right", right, half, ignore),
-        ("left half ignored, wrong there alone", torch.where(half == IGNORED, -right, right), half, ignore),
-        ("everything ignored", right, full, ignore),
+        ("all wrong, logits ±10⁴ (saturated)", -right * 1e4 / CONFIDENT, mask, {}),
+        ("all correct, logits ±10⁴", right * 1e4 / CONFIDENT, mask, {}),
+        ("empty mask, nothing predicted", torch.full_like(right, -CONFIDENT), empty, {}),
+        ("empty mask, everything predicted", torch.full_like(right, CONFIDENT), empty, {}),
+        ("left half ignored, all correct", right, half, ignore),
+        ("left half ignored, wrong only there", torch.where(half == IGNORED, -right, right), half, ignore),
+        ("all pixels ignored", right, full, ignore),
     ]
     for case, logits, target, config in cases:
-        yield case, *_measured(lambda x, t=target, c=config: ask(name, x, t, **c), logits)
+        yield case, *_measured(lambda x, t=target, c=config: value_of(name, x, t, **c), logits)
 
 
 def _map_cases(name: str) -> Iterator[tuple[str, float, float]]:
-    target, loss = relief(name).float(), LOSSES.build(name)
+    target, loss = surface(name).float(), LOSSES.build(name)
     holes = torch.ones_like(target)
     holes[..., : target.shape[-1] // 2] = 0
     gone = torch.where(holes == 0, torch.nan, target)
     cases: list[tuple[str, Tensor, Tensor, Tensor | None]] = [
-        ("right", target, target, None),
-        ("0.1 too much everywhere", target + 0.1, target, None),
-        ("flat: the mean everywhere", torch.full_like(target, float(target.mean())), target, None),
-        ("left half not measured (NaN, weight 0), the rest right", target, gone, holes),
+        ("correct", target, target, None),
+        ("0.1 too large everywhere", target + 0.1, target, None),
+        ("constant: the mean everywhere", torch.full_like(target, float(target.mean())), target, None),
+        ("left half not measured (NaN, weight 0), the rest correct", target, gone, holes),
         ("nothing measured", target, torch.full_like(target, torch.nan), torch.zeros_like(target)),
     ]
     for case, output, truth, weight in cases:

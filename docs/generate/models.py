@@ -1,4 +1,4 @@
-"""A page a model: figure, paper, deviations, facts, costs, an example."""
+"""One page per model: figure, paper, deviations, facts, costs, an example."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SHOWN: dict[str, dict[str, object]] = {
 SIZES = (256, 512, 1024)
 EXAMPLES = {
     "unet": """net = unetzoo.build("unet", in_channels=1, classes=2, encoder_channels=[8, 16, 32, 64, 128])
-assert net(torch.rand(1, 1, 188, 220)).shape == (1, 2, 4, 36)  # 184 pixels less, as published
-logits = unetzoo.predict(net, torch.rand(1, 300, 200))  # mirrored at the border: logits for every pixel
+assert net(torch.rand(1, 1, 188, 220)).shape == (1, 2, 4, 36)  # 184 pixels smaller, as published
+logits = unetzoo.predict(net, torch.rand(1, 300, 200))  # mirrored borders: logits for every pixel
 assert logits.shape == (2, 300, 200)""",
     "bnunet": """net = unetzoo.build("bnunet", classes=11, encoder_channels=[8, 16, 32], hidden_act="leaky_relu")
 assert net(torch.rand(1, 3, 101, 57)).shape == (1, 11, 101, 57)""",
@@ -52,7 +52,7 @@ def wrapped() -> list[str]:
 
 
 def files() -> Iterator[tuple[str, Callable[[], str]]]:
-    """Every generated file and what makes it."""
+    """Every generated file with the function that creates it."""
     for name in own():
         yield f"models/{name}.md", functools.partial(model_page, name)
         yield f"models/{name}.svg", functools.partial(unetzoo.draw, name, **SHOWN.get(name, {}))
@@ -63,7 +63,7 @@ def files() -> Iterator[tuple[str, Callable[[], str]]]:
 
 def figure(name: str, title: str) -> str:
     """A page's figure; the SVG holds a full description of itself."""
-    return f"![Figure of {title}: its stages by resolution, with channels, sizes and skips]({name}.svg)"
+    return f"![Figure of {title}: stages by resolution, with channels, sizes and skips]({name}.svg)"
 
 
 def model_page(name: str) -> str:
@@ -76,73 +76,74 @@ def model_page(name: str) -> str:
     return page(
         f"{card.title}: `{name}`",
         figure(name, card.title),
-        f"Drawn from the network itself: `unetzoo.draw({call})`, or `unetzoo draw {name}`.",
+        f"Drawn by `unetzoo.draw({call})` or `unetzoo draw {name}`.",
         origin(card),
         "## Use\n\n```python\nimport torch\n\nimport unetzoo\n\n" + EXAMPLES[name] + "\n```",
-        f"Every argument: [{target.__name__}][{target.__module__}.{target.__qualname__}].",
+        f"Arguments: [{target.__name__}][{target.__module__}.{target.__qualname__}].",
         "## Sizes and costs",
         "\n".join(
             [
-                f"- Input: {info.legal_sizes}.",
-                f"- Receptive field: {info.receptive_field} pixels; a tile with {info.halo} pixels of context gives "
-                "the very numbers of the whole image.",
+                f"- Input sizes: {info.legal_sizes.removeprefix('sizes ')}.",
+                f"- Receptive field: {info.receptive_field} pixels. Exact tiles need {info.halo} pixels of context.",
                 f"- Parameters: {info.parameters:,} (`{call}`).",
             ]
         ),
         costs(name, config),
-        "## Deviations from the paper",
-        table(["the paper", "here", "because"], [(d.paper, d.ours, d.reason) for d in card.deviations]),
+        "## Deviations",
+        table(["original", "unetzoo", "reason"], [(d.paper, d.ours, d.reason) for d in card.deviations]),
         "## Facts",
-        "`unetzoo verify` measures each of them again on your machine.",
+        f"`unetzoo verify {name}` checks these facts on your machine.",
         table(["fact", "value"], [(fact.name, _value(fact.stated)) for fact in card.facts]),
         *results(name),
         "## Code",
-        f"`{target.__module__.replace('.', '/')}.py`, and what networks share: `unetzoo/models/blocks.py`.",
+        f"`{target.__module__.replace('.', '/')}.py`, with shared blocks in `unetzoo/models/blocks.py`.",
     )
 
 
 def origin(card: Card) -> str:
-    """Where a network comes from."""
-    lines = [f"**{card.paper}.** {card.authors}, {card.year}; {source(card.source)}."]
+    """Paper and source of a network."""
+    paper = card.paper.removeprefix("none: ")
+    title = f"**{paper}.**" if paper == card.paper else f"**No paper.** {paper[0].upper()}{paper[1:]}:"
+    lines = [f"{title} {card.authors}, {card.year}; {source(card.source)}."]
     if card.figure != "none":
         lines.append(f"{card.figure}.")
-    return " ".join(lines) + f"\n\n**Faithful to it:** {card.faithful}"
+    return " ".join(lines) + f"\n\n**As published:** {card.faithful}"
 
 
 def costs(name: str, config: dict[str, object]) -> str:
-    """FLOPs and memory at some sizes."""
+    """FLOPs and memory at several sizes."""
     rows = []
     for size in SIZES:
         found = unetzoo.summary(name, size, **config)
         height, width = found.input[1:]
         flops, kept, peak = found.root.flops, found.root.training_bytes, found.inference_bytes
         rows.append((f"{height}×{width}", f"{flops / 1e9:,.0f}", f"{peak / 2**20:,.0f}", f"{kept / 2**20:,.0f}"))
-    head = ["image", "GFLOPs", "MiB of maps without gradients", "MiB of maps kept for training"]
+    head = ["image", "GFLOPs", "MiB of activations, inference", "MiB of activations, training"]
     note = (
         f"For one image in float32, by [`unetzoo.summary`][unetzoo.drawing.costs.summary] "
-        f"(`unetzoo info {name} --size 512`); a multiplication with an addition is two operations. The least time that "
-        f"they need on a device: [`python -m benchmarks.floors {name}`](../performance.md#the-least-that-is-possible)."
+        f"(`unetzoo info {name} --size 512`); a multiply–add counts as two operations. Minimum time on a device: "
+        f"[`python -m benchmarks.floors {name}`](../performance.md#theoretical-minimum)."
     )
     return table(head, rows) + "\n\n" + note
 
 
 def results(name: str) -> list[str]:
-    """What was trained with it, from what the benchmarks keep."""
+    """Stored results of the network."""
     rows = []
     for path in sorted(KEPT.glob("*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept.get("recipe", {}).get("model", {}).get("name") == name:
             scores = kept["scores"].get("best", kept["scores"])
             rows.append((kept["what"], f"{scores['miou']:.3f}", f"`benchmarks/results/{path.name}`"))
-    where = "Trained on processors, small and briefly; how, and more of it: [results](../results.md)."
-    return ["## Results", where, table(["run", "mean IoU", "kept as"], rows)] if rows else []
+    where = "Short training runs on a CPU with narrow networks; [Results](../results.md) has the details."
+    return ["## Results", where, table(["run", "mean IoU", "file"], rows)] if rows else []
 
 
 def smp_page() -> str:
-    """SMP's architectures, one after the other."""
+    """The page of SMP's architectures."""
     parts = [
-        "segmentation-models-pytorch's own architectures by their names here, each with its default encoder. They take "
-        "SMP's keywords, spelt out; `encoder_weights` is None by default, so that nothing is downloaded. "
+        "The architectures of segmentation-models-pytorch under their registry names, with their default encoders. "
+        "They take SMP's keywords; `encoder_weights` is None by default, so nothing is downloaded. "
         f"Figures and counts are of SMP {SMP_VERSION}.",
     ]
     for name in wrapped():

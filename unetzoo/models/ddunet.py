@@ -179,7 +179,7 @@ DDUNet.card = Card(
     deviations=(
         Deviation(
             paper="Dilated convolutions are padded by 1, so each such unit loses 8 pixels; two up-convolutions of "
-            "stride 3 make up for it, at 256×256 alone.",
+            "stride 3 compensate for it, only at 256×256.",
             ours="Dilated convolutions are padded by their dilation, up-convolutions have stride 2.",
             reason="Any size works, with the same parameters and the same level sizes.",
         ),

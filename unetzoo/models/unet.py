@@ -157,12 +157,12 @@ UNet.card = Card(
         Deviation(
             paper="The paper does not state exactly where dropout is applied.",
             ours="After the 512 level (before pooling and skip) and after the 1024 level, p = 0.5.",
-            reason="So it is in the authors' released network.",
+            reason="As in the authors' released network.",
         ),
         Deviation(
             paper="The paper does not mention biases.",
             ours="Convolutions have biases, which start at 0.",
-            reason="So it is in the authors' released network.",
+            reason="As in the authors' released network.",
         ),
         Deviation(
             paper="The released network applies ReLU after each up-convolution and keeps 128 channels in the last "
@@ -173,7 +173,7 @@ UNet.card = Card(
         Deviation(
             paper="The soft-max is part of the energy function.",
             ours="The network returns logits.",
-            reason="The loss applies the soft-max, in a numerically safe form.",
+            reason="The loss applies the soft-max in a numerically stable form.",
         ),
     ),
     facts=(
