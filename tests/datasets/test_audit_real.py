@@ -10,7 +10,7 @@ from unetzoo.doctor import audit, recognize
 pytestmark = pytest.mark.realdata
 
 SETS = {
-    "isbi2012": ("isbi2012", {"train": 24, "val": 6}),
+    "isbi2012": ("isbi2012", {"train": 20, "val": 4, "test": 6}),
     "camvid": ("camvid", {"train": 367, "val": 101}),
     "cityscapes_mini": ("cityscapes", {"train": 8, "val": 9}),
     "faces/celebamask_hq": ("celebamask", {"train": 10, "val": 1, "test": 1}),

@@ -29,13 +29,13 @@ def isbi(request, tmp_path):
 
 def test_isbi(isbi):
     root, images, labels = isbi
-    data = {split: ISBI2012(root, split) for split in ("train", "val", "all")}
-    assert {split: len(d) for split, d in data.items()} == {"train": 24, "val": 6, "all": 30}
-    assert [int(s["id"]) for s in data["val"]] == list(range(24, 30))
-    for i in (0, 23):
+    data = {split: ISBI2012(root, split) for split in ("train", "val", "test", "all")}
+    assert {split: len(d) for split, d in data.items()} == {"train": 20, "val": 4, "test": 6, "all": 30}
+    assert [[int(s["id"]) for s in data[split]] for split in ("val", "test")] == [[20, 21, 22, 23], [*range(24, 30)]]
+    for i in (0, 19):
         sample = data["train"][i]
         assert (sample["image"][..., 0] == images[i]).all() and (sample["mask"] == labels[i] // 255).all()
-    assert (pickle.loads(pickle.dumps(data["val"]))[-1]["image"][..., 0] == images[29]).all()
+    assert (pickle.loads(pickle.dumps(data["test"]))[-1]["image"][..., 0] == images[29]).all()
 
 
 def test_isbi_faults(tmp_path):
@@ -46,7 +46,7 @@ def test_isbi_faults(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         ISBI2012(tmp_path / "none")
     with pytest.raises(ConfigError):
-        ISBI2012(tmp_path, "test")  # type: ignore[arg-type]
+        ISBI2012(tmp_path, "first")  # type: ignore[arg-type]
     tifffile.imwrite(tmp_path / "train-volume.tif", np.zeros((3, 4, 4), np.uint8))
     tifffile.imwrite(tmp_path / "train-labels.tif", np.zeros((2, 4, 4), np.uint8))
     with pytest.raises(SizeMismatchError, match="different shape"):

@@ -27,12 +27,12 @@ class ISBI2012(FileDataset):
     """The 30 labeled slices, read from the two stacks of the challenge or from folders of PNGs.
 
     Supported layouts: `train-volume.tif` with `train-labels.tif`, or `images/NN.png` with `labels/NN.png`. Neighboring
-    slices are nearly identical, so the split is contiguous: the last fifth (slices 24…29) is val. The labels of the
-    test slices were never published; use `unetzoo predict` for them.
+    slices are nearly identical, so the split is contiguous: the last fifth (slices 24…29) is test, the four before it
+    (20…23) are val. The labels of the challenge's own test slices were never published; use `unetzoo predict` for them.
 
     Args:
         root: The folder that contains the stacks or the two folders, or an archive (.zip, .tar, .tar.gz, …).
-        split: "train", "val" or "all".
+        split: "train", "val", "test" or "all".
         transform: `transform(sample, rng) -> sample`, or None.
 
     Shape:
@@ -49,8 +49,8 @@ class ISBI2012(FileDataset):
         ...     (root / kind).mkdir()
         ...     for i in range(10):
         ...         Image.new("L", (8, 8), 255).save(root / kind / f"{i:02d}.png")
-        >>> [ISBI2012(root, split)[0]["id"] for split in ("train", "val")]
-        ['00', '08']
+        >>> [ISBI2012(root, split)[0]["id"] for split in ("train", "val", "test")]
+        ['00', '07', '08']
     """
 
     how_to_get: ClassVar[str] = (
@@ -73,12 +73,12 @@ class ISBI2012(FileDataset):
             LABELS, sample_names="{:02d}", gray=True, certainty=0.5, telltale=r"[0-2]\d", told=0.75,
         ),
     )  # fmt: skip
-    splits = ("train", "val", "all")
+    splits = ("train", "val", "test", "all")
 
     def __init__(
         self,
         root: PathLike,
-        split: Literal["train", "val", "all"] = "train",
+        split: Literal["train", "val", "test", "all"] = "train",
         transform: SampleTransform | None = None,
     ) -> None:
         self._stacks: tuple[np.ndarray, np.ndarray] | None = None
@@ -86,9 +86,10 @@ class ISBI2012(FileDataset):
 
     @classmethod
     def divide(cls, names: Sequence[str], split: str, root: Path, **options: Any) -> Collection[str]:
-        """Divide the names; the last fifth is val."""
-        first_val = len(names) - max(1, round(len(names) / 5))
-        return {"train": names[:first_val], "val": names[first_val:], "all": names}[split]
+        """Divide the names; the last fifth is test, and two fifteenths before it are val."""
+        test = len(names) - max(1, round(len(names) / 5))
+        val = test - max(1, round(len(names) * 2 / 15))
+        return {"train": names[:val], "val": names[val:test], "test": names[test:], "all": names}[split]
 
     def _find(self, split: str | None, options: dict[str, Any]) -> list[FileSample]:
         if not self.layout.stacked:
