@@ -20,8 +20,8 @@ from rich.table import Table
 from . import harness
 
 SHARED = set(
-    "__main__ atlas ceilings counts encoders figures floors gallery goals harness peers plans report seeds ship "
-    "structure".split()
+    "__main__ atlas ceilings counts encoders figures floors gallery goals harness membranes peers plans report seeds "
+    "ship structure".split()
 )
 NAMES = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in SHARED)
 
