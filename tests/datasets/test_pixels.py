@@ -22,6 +22,7 @@ from unetzoo.datasets import (
     statistics,
 )
 from unetzoo.datasets.stats import clipping
+from unetzoo.doctor import audit
 from unetzoo.errors import ConfigError, DataError, PairingError, PluginError, UnsupportedImageError
 from unetzoo.images import Pixels, Preprocess
 from unetzoo.inference import Predictor, predict_to
@@ -280,3 +281,21 @@ def test_an_exported_file_reads_the_same_images(tmp_path, suffix, size):
     with pytest.raises(ConfigError) as caught:
         unetzoo.export(trained, tmp_path / f"net{suffix}", dtype="uint8")
     assert "0…1" in caught.value.hint
+
+
+@pytest.mark.parametrize("mask", ["{}.png", "{}.ome.png", "{}.OME.tif"])
+def test_masks_of_ome_tiff_files(tmp_path, mask):
+    """The stem of a.ome.tif is a, and that of masks saved with the suffix of the image only replaced, too."""
+    values = np.random.default_rng(0).integers(0, 4096, (5, 5, 24, 20)).astype(np.uint16)
+    for index in range(5):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"{index}.ome.tif", values[index], metadata={"axes": "CYX"})
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.eye(24, 20, dtype=np.uint8)).save(tmp_path / "masks" / mask.format(index))
+    sample = Folder(tmp_path, channels=5, range=[0, 4095], classes=2)[3]
+    assert sample["id"] == "3" and np.allclose(sample["image"], values[3].transpose(1, 2, 0) / 4095)
+    report = audit(tmp_path)
+    assert report.dataset == "folder" and report.proposal["channels"] == 5 and not report.errors
+    predictor = Predictor(small(), preprocess=Preprocess(), pixels=Pixels(5, range=[0, 4095]))
+    assert predictor.predict_files(tmp_path / "images", tmp_path / "out", products="mask") == []
+    assert (tmp_path / "out" / "3.png").is_file()

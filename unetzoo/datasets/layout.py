@@ -17,15 +17,14 @@ from typing import Any, Literal
 import numpy as np
 
 from ..images import Pixels
-from ..images.decode import split_name
+from ..images.decode import IMAGE_SUFFIXES, has_image_suffix, split_name
 from ..labels import LabelSpec
 from .annotations import AnnotationFiles
 from .color_masks import read_color_mask
 from .files import map_labels, read_image, read_mask
-from .listing import IMAGE_SUFFIXES
 from .objects import OBJECTS, mask_and_instances, merge_objects, read_numbers
 
-_ANY_IMAGE = r"\.(?i:" + "|".join(sorted(re.escape(suffix[1:]) for suffix in IMAGE_SUFFIXES)) + ")"
+_ANY_IMAGE = r"(?i:(?<!\.ome)(?:\.ome)?\.(?:" + "|".join(re.escape(end[1:]) for end in IMAGE_SUFFIXES) + "))"
 _FIELD = re.compile(r"\{(\w+)(?::0\d+d)?\}")
 
 
@@ -217,8 +216,7 @@ class FileLayout:
     def is_misnamed(self, path: str) -> bool:
         """Whether an image is in a folder of samples but fits no pattern."""
         folder, file = posixpath.split(path)
-        image = split_name(file)[1].lower() in IMAGE_SUFFIXES
-        return self.strict and image and bool(self._folders.fullmatch(folder))
+        return self.strict and has_image_suffix(file) and bool(self._folders.fullmatch(folder))
 
     def pattern_for(self, path: str) -> str:
         """The pattern that the name of a misnamed image should fit."""

@@ -9,12 +9,10 @@ from typing import Any
 
 from ..errors import DataError, UnsupportedImageError
 from ..images import Pixels
-from ..images.decode import split_name
+from ..images.decode import has_image_suffix
 from ..images.inspection import faults_of
 from .files import PathLike
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz",
-                           ".nii", ".nii.gz"})  # fmt: skip
 SHOWN = 20  # maximum number of faults listed in an error
 
 
@@ -38,9 +36,7 @@ def list_images(folder: PathLike, how_to_get: str = "") -> list[Path]:
     """
     folder = Path(folder)
     found = sorted(list_folder(folder, how_to_get), key=lambda path: natural_key(path.name))
-    images = [
-        p for p in found if split_name(p)[1].lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    images = [path for path in found if has_image_suffix(path) and path.is_file()]
     if not images:
         raise DataError(
             "no images in the folder", subject=folder, expected="image files", found=shown(p.name for p in found),

@@ -15,14 +15,14 @@ from typing import Any, ClassVar, Literal
 
 from ..errors import DataError
 from ..images import Pixels
-from ..images.decode import split_name
+from ..images.decode import IMAGE_SUFFIXES, split_name
 from ..labels import LabelSpec
 from .base import SampleTransform, seeded_split
 from .declared import check_reading
 from .file_dataset import FileDataset
 from .files import PathLike
 from .layout import FileLayout, FilePattern
-from .listing import IMAGE_SUFFIXES, list_folder, summary
+from .listing import list_folder, summary
 
 PLAN = "dataset.json"
 _LARGEST = 64 * 2**20  # bytes of a dataset.json, which may list all files

@@ -12,9 +12,8 @@ from typing import Any
 from ..datasets import ANNOTATION_LAYOUTS, Folder, with_split
 from ..datasets.files import PathLike
 from ..datasets.layout import FileLayout
-from ..datasets.listing import IMAGE_SUFFIXES
 from ..datasets.tree import Inventory, Tree, sort_files
-from ..images.decode import split_name
+from ..images.decode import has_image_suffix
 from ..registry import DATASETS
 from .findings import fitting
 from .manifest import manifests
@@ -207,11 +206,11 @@ def _rated(tree: Tree) -> Iterator[Candidate]:
 
 def _rate(tree: Tree, dataset: str, layout: FileLayout) -> Candidate:
     """Compare a folder with a layout; the confidence is the share that fits, times how distinctive the layout is."""
-    images = sum(_is_image(file) for file in tree.files)
+    images = sum(has_image_suffix(file) for file in tree.files)
     if not images:
         return Candidate(dataset, layout, 0.0, 0.0)
     found = sort_files(tree.files, layout)
-    claimed = max(1 - sum(_is_image(file) for file in (*found.strays, *found.misnamed)) / images, 0.0)
+    claimed = max(1 - sum(has_image_suffix(file) for file in (*found.strays, *found.misnamed)) / images, 0.0)
     roles = {role for item in found.items for role in item.files}
     if not roles >= set(layout.needs):
         return Candidate(dataset, layout, 0.1 * bool(roles) * claimed, 0.0)
@@ -234,7 +233,3 @@ def _complete(found: Inventory, layout: FileLayout) -> float:
     if "image" not in layout.needs or not any(pairs):
         return 1.0
     return sum(count == 2 for count in pairs) / sum(count > 0 for count in pairs)
-
-
-def _is_image(file: str) -> bool:
-    return split_name(file)[1].lower() in IMAGE_SUFFIXES

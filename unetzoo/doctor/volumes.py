@@ -11,7 +11,6 @@ from ..datasets.layout import FileLayout
 from ..datasets.tree import Tree, sort_files
 from ..errors import DataError
 from ..images import Pixels, read_stored
-from ..images.decode import split_name
 from ..images.inspection import kind_of
 from ..images.volumes import is_nifti, slice_pages, volume_shape
 from .facts import MaskFacts
@@ -59,7 +58,7 @@ def propose_volumes(tree: Tree, layout: FileLayout, options: Mapping[str, Any], 
 def _is_stack(path: Path) -> bool:
     """Whether a file is a TIFF file of several pages, which have no other meaning in masks."""
     try:
-        return split_name(path)[1].lower() in (".tif", ".tiff") and len(slice_pages(path)) > 1
+        return path.name.lower().endswith((".tif", ".tiff")) and len(slice_pages(path)) > 1
     except (DataError, OSError):
         return False
 

@@ -21,6 +21,7 @@ from .tiff import is_tiff, read_pages
 
 PathLike = str | os.PathLike[str]
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".nii", ".nii.gz", ".npy", ".npz", ".png", ".tif", ".tiff", ".webp")
 ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
 # Signatures of files that Pillow cannot read, and their formats.
 _OTHER_IMAGES = (
@@ -86,17 +87,28 @@ def our_errors(subject: str) -> Iterator[None]:
 
 
 def split_name(path: PathLike) -> tuple[str, str]:
-    """Split the name of a file into its stem and its suffix, which may be `.nii.gz`.
+    """Split the name of a file into its stem and its suffix, which may be `.nii.gz`, or begin with `.ome`.
 
     Examples:
-        >>> split_name("scans/case_07.nii.gz"), split_name("a.b.png")
-        (('case_07', '.nii.gz'), ('a.b', '.png'))
+        >>> split_name("scans/case_07.nii.gz"), split_name("a.b.png"), split_name("a.ome.tif")
+        (('case_07', '.nii.gz'), ('a.b', '.png'), ('a', '.ome.tif'))
     """
     name = os.path.basename(path)
-    stem, suffix = os.path.splitext(name)
-    if name.lower().endswith(".nii.gz"):
-        stem, suffix = name[:-7], name[-7:]
-    return stem, suffix
+    stem = os.path.splitext(name)[0]
+    if name.lower().endswith(".nii.gz") or stem.lower().endswith(".ome"):
+        stem = os.path.splitext(stem)[0]
+    return stem, name[len(stem) :]
+
+
+def has_image_suffix(path: PathLike) -> bool:
+    """Whether the name of a file ends like that of an image, in any case.
+
+    Examples:
+        >>> [has_image_suffix(name) for name in ("a.PNG", "a.nii.gz", "a.ome.tif", "a.txt", ".png")]
+        [True, True, True, False, False]
+    """
+    name = os.path.basename(path).lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def empty_file(subject: str) -> ImageDecodeError:

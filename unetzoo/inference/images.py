@@ -15,11 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import DataError, InputShapeError
-from ..images.decode import split_name
+from ..images.decode import has_image_suffix
 from ..labels import LabelSpec
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".npz",
-                      ".nii", ".nii.gz"})  # fmt: skip
 
 GRAY = (128, 128, 128)
 
@@ -73,7 +70,7 @@ def find_images(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
         return list(found.values())
     path = Path(inputs)
     if path.is_dir():
-        listed = [p for p in path.iterdir() if split_name(p)[1].lower() in SUFFIXES and not p.name.startswith(".")]
+        listed = [p for p in path.iterdir() if has_image_suffix(p)]
     elif path.is_file():
         listed = [path]
     else:

@@ -59,7 +59,7 @@ class VolumeResult:
 def is_volume(path: Path, pixels: Pixels | None) -> bool:
     """Whether a file is cut into slices."""
     cut = pixels is not None and pixels.axis is not None
-    return cut and (is_nifti(path) or split_name(path)[1].lower() in (".tif", ".tiff"))
+    return cut and (is_nifti(path) or path.name.lower().endswith((".tif", ".tiff")))
 
 
 def predict_volume(path: Path, pixels: Pixels, segment: Callable[[np.ndarray], SegmentationResult]) -> VolumeResult:
