@@ -1,4 +1,4 @@
-"""Ship the network of a run as weights: half precision, scored on images that chose nothing, with a card.
+"""Ship the network of a run as weights: half precision, scored on test images, with a card.
 
     python -m benchmarks.ship RUN NAME --card CARD.md --scores image/ap50 ap50 [--set KEY=VALUE] [--kinds kinds.csv]
 
@@ -106,8 +106,8 @@ def card(text: str, record: Mapping[str, Any]) -> str:
 {END}
 {chr(10).join(lines)}
 
-These images chose nothing. In brackets, if any: 95% bootstrap intervals over images. The network was scored as it
-ships, in half precision computed in float32.
+In brackets, if any: 95% bootstrap intervals over images. The images were used neither for training nor for model
+selection. The network was evaluated with its half-precision weights, computed in float32.
 
 SHA-256 of `{WEIGHTS}`: `{record["sha256"]}`
 """

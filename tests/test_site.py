@@ -115,6 +115,12 @@ def test_essentials_are_one_click_from_home(target):
     assert f"]({target})" in HOME
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_code_fits_beside_the_navigation_at_1300_pixels(page):
+    for block in re.findall(r"```.*?```", page.read_text("utf-8"), re.DOTALL):
+        assert max(map(len, block.splitlines())) <= 124
+
+
 def test_anchors_in_the_readme_exist():
     for page, anchor in re.findall(r"\]\((docs/[^)#]+)#([^)]+)\)", README):
         headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)

@@ -46,7 +46,7 @@ class Collapse:
             return f"epoch {epoch}: the predicted {head} has collapsed to one value, {self.what}, everywhere"
         return (
             f"epoch {epoch}: the predictions have collapsed to one class: {self.what}, "
-            f"of which truly are {_percent(self.share)} of the validation pixels"
+            f"which {_percent(self.share)} of the validation pixels belong to"
         )
 
 
