@@ -14,7 +14,7 @@ import unetzoo
 from unetzoo import training
 from unetzoo.errors import CheckpointError, CheckpointMismatchError, ConfigError, DataError
 from unetzoo.folds import evaluate_folds, pooled, train_folds
-from unetzoo.inference import Predictor
+from unetzoo.inference import Cleaning, Predictor
 from unetzoo.report.compare import compare
 from unetzoo.report.runs import read_run
 
@@ -91,7 +91,19 @@ def test_the_folder_opens_as_an_ensemble(trained, recipe):
     bundle = unetzoo.load(trained.out)
     result = bundle.predict(image)
     assert torch.allclose(result.probabilities, sum(each) / 2, atol=1e-6)
-    assert bundle.threshold == json.loads((trained.out / "folds.json").read_text())["threshold"]
+    known = json.loads((trained.out / "folds.json").read_text())
+    assert bundle.threshold == known["threshold"] and bundle.cleaning is (known["cleaning"] or None)
+
+
+def test_the_ensemble_cleans_as_is_best_for_the_held_out_predictions(trained, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(trained.out, folder)
+    for number in (1, 2):
+        file = folder / f"fold-{number}" / "out-of-fold.json"
+        content = json.loads(file.read_text())
+        content["cleanups"] = [[[5, 3, 0]], [[5, 2, 0]], [[5, 0, 0]], [[5, 1, 0]], [[5, 9, 0]], [[5, 2, 0]]]
+        file.write_text(json.dumps(content))
+    assert unetzoo.load(folder).cleaning == Cleaning(min_area=256)
 
 
 def test_compare_reads_the_whole_set(trained):

@@ -6,23 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
+from .cleaning import Cleaning
 from .errors import CheckpointError, ConfigError
 from .images import Pixels, Preprocess
 from .instances import ObjectRule
 from .io import write_json, write_manifest
-from .labels import LabelSpec
+from .labels import LabelSpec, Mode
 from .precision import Precision, supported
 
 FILE, WEIGHTS = "preprocess.json", "model.safetensors"
 _ATTRIBUTE = "_unetzoo_bundle"
-
-
-Mode = Literal["binary", "multiclass", "multilabel"]
 
 
 class ModelBundle(NamedTuple):
@@ -41,6 +39,7 @@ class ModelBundle(NamedTuple):
         pixels: The channels and the range of values of image files; if None, 8-bit images are converted to the
             network's channels.
         objects: How objects are separated; if None, they are connected pieces of a class.
+        cleaning: Cleanup of predicted masks.
     """
 
     model: Any
@@ -52,6 +51,7 @@ class ModelBundle(NamedTuple):
     precision: Precision | None = None
     pixels: Pixels | None = None
     objects: ObjectRule | None = None
+    cleaning: Cleaning | None = None
 
     @classmethod
     def of(cls, model: Any) -> ModelBundle:
@@ -116,6 +116,7 @@ class ModelBundle(NamedTuple):
                 "precision": self.precision,
                 "pixels": None if self.pixels is None else self.pixels.to_dict(),
                 "objects": None if self.objects is None else asdict(self.objects),
+                "cleaning": None if self.cleaning is None else self.cleaning.to_dict(),
             }
             write_json(folder / FILE, content)
         else:
@@ -145,6 +146,7 @@ class ModelBundle(NamedTuple):
                 content["precision"],
                 None if content.get("pixels") is None else Pixels.from_dict(content["pixels"]),
                 None if content.get("objects") is None else ObjectRule(**content["objects"]),
+                None if content.get("cleaning") is None else Cleaning(**content["cleaning"]),
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(

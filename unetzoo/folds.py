@@ -1,7 +1,7 @@
 """Cross-validation: a run per fold, the scores of all folds together, and their networks as an ensemble.
 
     runs/cells-folds/
-      folds.json     number of folds, and the threshold that is best for the predictions below
+      folds.json     number of folds, and the threshold and cleanup that are best for the predictions below
       recipe.json    the recipe of all folds
       fold-1/ …      the runs, each with the counts (out-of-fold.json) and label maps (out-of-fold/) of its validation
       scores.json    pooled scores with intervals, and the scores of each fold
@@ -24,26 +24,25 @@ import numpy as np
 import torch
 
 from .bundle import ModelBundle
+from .cleaning import Cleaning, best_candidate
 from .errors import CheckpointError, ConfigError
+from .held_out import is_binary, is_predicted, predict_held_out, read_held_out
 from .inference.ensemble import ensemble
 from .io import write_json
 from .labels import LabelSpec
 from .registry import DATASETS, keywords
-from .report.gallery import Gallery, LabelMaps
 from .report.image_scores import ImageScores
 from .report.runs import read_run
 from .training.batch_size import with_batch_size
-from .training.data import declared_groups
 from .training.folders import FOLDS
 from .training.logs import plain
 from .training.ranges import with_range
 from .training.recipe import Recipe, load, saved_recipe
 from .training.resume import check_same
-from .training.run import evaluate, make_dataset, make_metrics, make_trainer, train
+from .training.run import evaluate, make_dataset, make_metrics, train
 from .training.sections import Metric
-from .training.trained import best_network, load_run
+from .training.trained import load_run
 
-HELD_OUT = "out-of-fold"
 OF_TRUTH = ("iou", "f1", "precision", "sensitivity")  # scores of a class that needs pixels of it
 
 
@@ -121,7 +120,7 @@ def train_folds(
     _claim(folder, folds, recipe, shared=resume or only is not None)
     for number in range(1, folds + 1) if only is None else (only,):
         run = folder / f"fold-{number}"
-        if _is_finished(run):
+        if is_predicted(run):
             if not resume:
                 raise ConfigError("the fold is trained already", subject=run, hint="--resume, or give another --out")
             continue
@@ -153,7 +152,7 @@ def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
     if known is None or not any(folder.glob("fold-*")):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "recipe.json", table)
-        write_json(folder / FOLDS, {"folds": folds, "threshold": None})
+        write_json(folder / FOLDS, {"folds": folds, "threshold": None, "cleaning": None})
         return
     if known["folds"] != folds:
         raise ConfigError("a folder of another number of folds", subject=folder, expected=folds, found=known["folds"],
@@ -166,54 +165,12 @@ def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
 def _marked(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((folder / FOLDS).read_text(encoding="utf-8"))
-        return {"folds": int(found["folds"]), "threshold": found["threshold"]}
+        return {"folds": int(found["folds"]), "threshold": found["threshold"], "cleaning": found["cleaning"]}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError("cannot read the folds", subject=folder / FOLDS, found=str(error),
                               hint="restore the file from a copy") from error  # fmt: skip
-
-
-def _is_finished(run: Path) -> bool:
-    return (run / f"{HELD_OUT}.json").is_file()
-
-
-def predict_held_out(run: Path, *, progress: bool = True) -> None:
-    """Score a fold's best network on its validation images; keep counts and label maps beside the run."""
-    recipe = load(run)
-    recipe.train.log, recipe.train.callbacks = [], []
-    dataset: Any = make_dataset(recipe, "val", progress=progress)
-    if is_binary(recipe, dataset.labels):
-        recipe.metrics["mask"] = [*recipe.metrics_of("mask"), Metric(name="sweep")]
-    trainer = make_trainer(recipe, dataset.labels, net=best_network(run, recipe), progress=progress)
-    gallery, maps = Gallery(dataset.labels, trainer.metrics, most=0), LabelMaps(run / HELD_OUT, dataset.labels)
-
-    def seen(output: Any, batch: dict[str, Any]) -> None:
-        gallery.add(output, batch)
-        maps.add(output, batch, trainer.metrics.get("mask"))
-
-    scores = trainer.evaluate(dataset, seen)
-    gallery.gather()
-    images = gallery.image_scores(declared_groups(dataset))
-    states = {head: metric.state() for head, metric in trainer.metrics.items() if hasattr(metric, "state")}
-    if trainer.accelerator.is_main_process:
-        content = {
-            "scores": plain(scores),
-            "states": {h: {name: value.tolist() for name, value in state.items()} for h, state in states.items()},
-            "images": None if images is None else {
-                "names": list(images.names), "groups": list(images.groups), "counts": images.counts.tolist(),
-                "classes": list(images.classes),
-            },
-        }  # fmt: skip
-        write_json(run / f"{HELD_OUT}.json", content)
-    trainer.accelerator.wait_for_everyone()
-
-
-def is_binary(recipe: Recipe, labels: LabelSpec) -> bool:
-    """Whether the masks of a recipe are decided by one threshold that no metric of the recipe sweeps yet."""
-    metrics = recipe.metrics_of("mask") if "mask" in recipe.metrics else []
-    several = any(metric.options.get("mode") == "multilabel" for metric in metrics)
-    return bool(metrics) and labels.classes <= 2 and not several and all(metric.name != "sweep" for metric in metrics)
 
 
 def pooled(folder: Path) -> FoldsResult:
@@ -229,8 +186,8 @@ def pooled(folder: Path) -> FoldsResult:
     if known is None:
         raise ConfigError("not a folder of folds", subject=folder, expected=FOLDS, hint="unetzoo train … --folds N")
     runs = {number: folder / f"fold-{number}" for number in range(1, known["folds"] + 1)}
-    missing = tuple(number for number, run in runs.items() if not _is_finished(run))
-    found = {number: _held_out(run) for number, run in runs.items() if number not in missing}
+    missing = tuple(number for number, run in runs.items() if not is_predicted(run))
+    found = {number: read_held_out(run) for number, run in runs.items() if number not in missing}
     absent = {number: names for number, one in found.items() if (names := _absent(one["images"]))}
     by_fold = {number: _defined(one["scores"], absent.get(number, ())) for number, one in found.items()}
     if missing:
@@ -243,7 +200,10 @@ def pooled(folder: Path) -> FoldsResult:
     if images is not None:
         images.write(folder / "images.csv")
     threshold = scores.get("best_threshold", math.nan)
-    write_json(folder / FOLDS, known | {"threshold": threshold if 0 < threshold < 1 else None})
+    counts = np.sum([one["cleanups"] for one in found.values()], 0)
+    cleaning = best_candidate(counts) if counts.ndim == 3 else None
+    best = {"threshold": threshold if 0 < threshold < 1 else None, "cleaning": cleaning and cleaning.to_dict()}
+    write_json(folder / FOLDS, known | best)
     content = {
         "pooled": plain(scores),
         "intervals": {name: ends for name, ends in intervals.items() if np.isfinite(ends).all()},
@@ -270,16 +230,6 @@ def evaluate_folds(folder: Path, sets: Sequence[str], **options: Any) -> dict[st
                           found="the validation images of the folds",
                           hint="--set data.val.split=test; the pooled scores are in scores.json")  # fmt: skip
     return evaluate(folder, sets, net=load_folds(folder).model, **options)
-
-
-def _held_out(run: Path) -> dict[str, Any]:
-    path = run / f"{HELD_OUT}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: found[name] for name in ("scores", "states", "images")}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError("cannot read the scores of a fold", subject=path, found=str(error),
-                              hint="delete the file, and train with --resume") from error  # fmt: skip
 
 
 def _summed_scores(run: Path, labels: LabelSpec, states: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -325,7 +275,7 @@ def _defined(row: Mapping[str, float | None], absent: Sequence[str]) -> dict[str
 
 
 def load_folds(folder: Path) -> ModelBundle:
-    """Open the networks of all folds as an ensemble, with the threshold that is best for the held-out predictions.
+    """Open the networks of all folds as an ensemble, with the threshold and cleanup best for the held-out predictions.
 
     Raises:
         CheckpointError: A fold is not trained yet, or its files are damaged.
@@ -338,4 +288,5 @@ def load_folds(folder: Path) -> ModelBundle:
             hint="train them with --resume, or load one fold",
         )  # fmt: skip
     known = _marked(folder) or {}
-    return ensemble([load_run(folder / f"fold-{number}") for number in result.by_fold], known["threshold"])
+    bundle = ensemble([load_run(folder / f"fold-{number}") for number in result.by_fold], known["threshold"])
+    return bundle._replace(cleaning=known["cleaning"] and Cleaning(**known["cleaning"]))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from .errors import ConfigError, did_you_mean
 
 Color = tuple[int, int, int]
+Mode = Literal["binary", "multiclass", "multilabel"]  # of a mask; a pixel may have several labels if "multilabel"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import label as regions
 from skimage.morphology import flood_fill
 
+import unetzoo
 from unetzoo import METRICS
+from unetzoo.bundle import ModelBundle
+from unetzoo.cleaning import best_candidate, candidate_counts
 from unetzoo.errors import ConfigError, UnknownNameError
-from unetzoo.inference import Cleaning
+from unetzoo.inference import Cleaning, Predictor
 from unetzoo.inference.decide import Decision, probabilities_of
 from unetzoo.inference.images import class_map
 from unetzoo.labels import LabelSpec
@@ -161,3 +164,36 @@ def test_networks_that_return_probabilities():
     assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer), answer.softmax(0))
     assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer, mode="multilabel"), answer.sigmoid())
     assert torch.equal(probabilities_of(Head(torch.nn.Identity()), answer[:1]), answer[:1].sigmoid())
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_cleanup_with_the_best_f1_is_chosen(several):
+    truth, ignored = np.zeros((40, 60), np.uint8), np.zeros((40, 60), bool)
+    truth[5:25, 5:25] = 1
+    predicted = truth.copy()
+    predicted[30:34, 30:34] = predicted[2:5, 50:53] = 1  # removed by min_area, and by largest_component
+    ignored[36:, :] = True
+    predicted[36:, 40:] = 1  # does not count
+
+    def counts(found):
+        masks = [mask[None] if several else mask for mask in (found, truth)]
+        return candidate_counts(*masks, ~ignored, LabelSpec(("cell",)) if several else BINARY)
+
+    assert counts(predicted)[0].tolist() == [[400, 25, 0]]
+    assert best_candidate(counts(predicted)) == Cleaning(min_area=64)
+    assert best_candidate(counts(truth)) is None and best_candidate(counts(0 * truth)) is None
+    holes = truth.copy()
+    holes[10:20, 10:20] = 0
+    assert best_candidate(counts(holes)) == Cleaning(fill_holes="all")
+
+
+def test_a_network_keeps_its_cleanup(tmp_path):
+    net = unetzoo.build("bnunet", encoder_channels=(4, 8, 8)).eval()
+    preprocess = unetzoo.Preprocess(normalize="unit")
+    ModelBundle(net, BINARY, preprocess, cleaning=Cleaning(min_area={"cell": 10**6}, fill_holes=["cell"])).attach()
+    net.save_pretrained(tmp_path)
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3)).astype(np.uint8)
+    raw = Predictor(net, cleaning=Cleaning()).segment(image).label_map
+    assert raw.any() and not unetzoo.load(tmp_path).predict(image).label_map.any()
+    made = unetzoo.export(unetzoo.load(tmp_path), tmp_path / "net.pt2", size=(32, 48), verify=False)
+    assert not Predictor(unetzoo.load(made.path)).segment(image).label_map.any()

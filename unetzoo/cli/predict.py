@@ -119,6 +119,9 @@ def predict(
     if on_cpu and device not in ("auto", "cpu"):
         raise ConfigError("exported files and other engines run on the CPU", found=f"--device {device}")
     limit = threshold_of(threshold)
+    cleaning = None  # that of the network
+    if not (largest_component is min_area is fill_holes is None):
+        cleaning = Cleaning(largest_component or (), areas_of(min_area), fill_holes or ())
     predictor = Predictor(
         load_artifact(exported[0]) if exported else ensemble_of(runs, "cpu" if on_cpu else device, limit),
         tile=tile,
@@ -128,9 +131,7 @@ def predict(
         engine=engine,  # pyright: ignore[reportArgumentType] -- checked where it is used
         threshold=limit,
         unsure=unsure,
-        cleaning=Cleaning(
-            largest_component=largest_component or (), min_area=areas_of(min_area), fill_holes=fill_holes or ()
-        ),
+        cleaning=cleaning,
     )
     outcomes: list[DataError | None] = []  # one per image
     try:

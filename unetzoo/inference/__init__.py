@@ -1,8 +1,8 @@
 """From a network to predictions: images of any size, and files."""
 
 from ..bundle import ModelBundle, Preprocess
+from ..cleaning import Cleaning
 from .artifact import Artifact, load_artifact
-from .decide import Cleaning
 from .ensemble import Ensemble, ensemble
 from .export import export
 from .optimized import optimize

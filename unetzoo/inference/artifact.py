@@ -9,6 +9,7 @@ import math
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..bundle import ModelBundle
+from ..cleaning import Cleaning
 from ..errors import CheckpointCorruptError, CheckpointError, ConfigError, InputShapeError
 from ..images import Pixels
+from ..instances import ObjectRule
 from ..io import MANIFEST, check_manifest
 from ..labels import LabelSpec
 from ..models.geometry import Geometry
@@ -85,8 +88,10 @@ class Artifact:
         labels = LabelSpec(tuple(info["classes"]), palette=palette, **pairs)  # pyright: ignore[reportArgumentType]
         pixels = None if info["input"].get("pixels") is None else Pixels.from_dict(info["input"]["pixels"])
         return ModelBundle(
-            _Whole(self), labels, _levels, info["thresholds"] or None, info["mode"], info["network"], pixels=pixels
-        )
+            _Whole(self), labels, _levels, info["thresholds"] or None, info["mode"], info["network"], pixels=pixels,
+            objects=None if info.get("objects") is None else ObjectRule(**info["objects"]),
+            cleaning=None if info.get("cleaning") is None else Cleaning(**info["cleaning"]),
+        )  # fmt: skip
 
 
 class _Whole(nn.Module):
@@ -231,6 +236,8 @@ def describe(pipeline: Pipeline, name: str, size: tuple[int, int] | None, precis
         "side": labels.side,
         "thresholds": list(pipeline.decision.thresholds),
         "mode": pipeline.decision.mode,
+        "objects": None if pipeline.objects is None else asdict(pipeline.objects),
+        "cleaning": None if pipeline.cleaning is None else pipeline.cleaning.to_dict(),
         "preparation": {"size": list(resized) if resized else None, "normalize": pipeline.preprocess.normalize},
         "tiling": None if resized or size or geometry.maximum else _tiling(pipeline, geometry),
     }

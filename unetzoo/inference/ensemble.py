@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..bundle import Mode, ModelBundle
+from ..bundle import ModelBundle
 from ..errors import ConfigError
 from ..heads import split_heads
+from ..labels import Mode
 from ..models.geometry import Geometry, Region
 from .decide import Threshold, probabilities_of
 from .images import in_channels_of
@@ -101,6 +102,7 @@ def ensemble(bundles: Sequence[ModelBundle], threshold: Threshold = None) -> Mod
         "mode": [bundle.mode for bundle in bundles],
         "channels and range of image files": [bundle.pixels for bundle in bundles],
         "separation of objects": [bundle.objects for bundle in bundles],
+        "cleanup": [bundle.cleaning for bundle in bundles],
         "thresholds": [bundle.threshold if threshold is None else threshold for bundle in bundles],
     }.items():
         if any(value != values[0] for value in values):

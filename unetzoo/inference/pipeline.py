@@ -64,7 +64,7 @@ class Pipeline(nn.Module):
                 found="albumentations, or a function",
                 hint="take it out of [transform] and [transform.val], or give preprocess=Preprocess(…)",
             )
-        self.pixels = trained.pixels
+        self.pixels, self.objects, self.cleaning = trained.pixels, trained.objects, trained.cleaning
         self.rounds = trained.pixels is None or trained.pixels.range is None  # whether images have 8-bit levels
         dtype = dtype or (BYTES if self.rounds else FLOATS)
         if dtype == BYTES and not self.rounds:

@@ -12,13 +12,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from .._version import __version__
-from ..bundle import Mode, ModelBundle, Preprocess
+from ..bundle import ModelBundle, Preprocess
+from ..cleaning import Cleaning
 from ..errors import ConfigError, DataError, ImageTooLargeError
 from ..images import Pixels
-from ..labels import LabelSpec
+from ..labels import LabelSpec, Mode
 from ..modules import fingerprint, is_out_of_memory
 from ..precision import Precision, check_precision
-from .decide import Cleaning, Decision, Threshold, check_unsure, labels_for, probabilities_of
+from .decide import Decision, Threshold, check_unsure, labels_for, probabilities_of
 from .engines import EngineName, run_by
 from .ensemble import ensemble
 from .files import Results, background_of, backgrounds_of, check_targets, products_of, unwritable
@@ -53,7 +54,7 @@ class Predictor:
         tta: See `unetzoo.predict`; left and right labels (`labels.swapped_by`) are swapped in mirrored views.
         threshold: Probabilities above which a pixel has a class: one number, one number per channel, or a mapping from
             class names to numbers; see `Decision.of`.
-        cleaning: Cleanup of small regions and holes.
+        cleaning: Cleanup of small regions and holes. Default: that of the network, if it has one.
         unsure: Probability below which no class is sure, e.g. 0.9. Such pixels get the value 255 in masks, or the
             `ignore_index` of the labels, so that training can ignore them; see `SegmentationResult`.
         mode: "multilabel" if each channel is an independent label, so that a pixel may have several.
@@ -102,12 +103,14 @@ class Predictor:
         if isinstance(network, Sequence) and not isinstance(network, ModelBundle):
             network = ensemble([ModelBundle.of(one) for one in network], threshold)
         self.bundle = ModelBundle.of(network).known(
-            labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None, pixels=pixels
-        )
+            labels=labels, preprocess=preprocess, threshold=threshold, mode=mode, name=name or None, pixels=pixels,
+            cleaning=cleaning,
+        )  # fmt: skip
         bundle = self.bundle
         self.net, self.labels, self.preprocess, self.threshold = bundle[:4]
         self.pixels: Pixels | None = bundle.pixels
         self.mode: Mode | None = bundle.mode
+        self.cleaning = bundle.cleaning or Cleaning()
         self.unsure = check_unsure(unsure, self.mode)
         self.precision: Precision | None = (
             bundle.predicting_precision() if precision is None else check_precision(precision)
@@ -124,7 +127,7 @@ class Predictor:
         self.net = run_by(self.net, engine, self.precision)
         self.name = bundle.name
         self.files = ImageFiles(self.net, self.pixels)
-        self.tile, self.tta, self.cleaning = tile, tta, cleaning or Cleaning()
+        self.tile, self.tta = tile, tta
         self.blend: Blend = blend
 
     def predict_file(self, path: PathLike, background: PathLike | None = None) -> Prediction:

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..cleaning import Cleaning
 from ..images.display import as_rgb
 from ..images.georeference import Georeference
 from ..instances import ObjectRule
 from ..labels import LabelSpec
-from .decide import Cleaning, Decision, confidence_of, unsure_value
+from .decide import Decision, confidence_of, unsure_value
 from .images import palette_image
 from .objects import Objects, objects_of
 

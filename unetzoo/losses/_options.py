@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, did_you_mean
-
-Mode = Literal["binary", "multiclass", "multilabel"]
+from ..labels import Mode
 
 
 def check_mode(mode: str) -> Mode:

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, InputShapeError, did_you_mean
+from ..labels import Mode
 from .counting import PixelBins
 from .inputs import true_labels
 from .scores import FORMULAS, one_vs_rest
 
-Mode = Literal["binary", "multiclass", "multilabel"]
 Reduction = Literal["none", "micro", "macro", "weighted", "micro-imagewise", "macro-imagewise", "weighted-imagewise"]
 Formula = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 

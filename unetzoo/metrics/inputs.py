@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, InputShapeError, LabelRangeError, NonFiniteError, SizeMismatchError
-from ..labels import LabelSpec
+from ..labels import LabelSpec, Mode
 from ..wording import pluralize
-
-Mode = Literal["binary", "multiclass", "multilabel"]
 
 NUMBERS = 2**21  # number of logits processed at once on the CPU, so that they fit into its caches
 BINARY = ("background", "foreground")

@@ -80,18 +80,21 @@ class LabelMaps:
         self.folder, self.labels, self.seen = folder, labels, 0
         self.names: set[str] = set()
 
-    def add(self, output: Any, batch: Batch, metric: Any = None) -> None:
-        """Write the masks of a batch, at the thresholds of the metric."""
+    def add(self, output: Any, batch: Batch, metric: Any = None) -> list[dict[str, NDArray[Any]]]:
+        """Write the masks of a batch, at the thresholds of the metric; return true and predicted masks."""
+        masks = []
         self.folder.mkdir(parents=True, exist_ok=True)
         for index in range(len(batch["image"])):
             sample = Sample.of(batch, output, index, self.seen, {"mask"}, thresholds_of(metric))
             self.seen += 1
             name, predicted = _file_name(sample.name, self.names), sample.masks.get("prediction")
+            masks.append(sample.masks)
             if predicted is not None and predicted.ndim == 2:
                 _save(palette_image(predicted, self.labels), self.folder / f"{name}.png")
             elif predicted is not None:
                 for label, plane in zip(self.labels.names, predicted, strict=True):
                     _save(Image.fromarray(plane.astype(np.uint8) * 255), self.folder / f"{name}_{label}.png")
+        return masks
 
 
 class Ranked:
