@@ -33,7 +33,7 @@ RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 
 @dataclass(frozen=True)
 class Data:
-    """A recipe on a data set below `--data`, and the scores to keep."""
+    """The name of a recipe, or its file in examples/recipes, on a data set below `--data`, and the scores to keep."""
 
     recipe: str
     folder: str
@@ -46,6 +46,12 @@ COMPOSITES = Data(
     "composites-real.toml", "fgbg_depth", ("iou/foreground", "depth/rmse"), ("train.epochs=4", "data.train.length=1000")
 )
 CAMVID = Data("camvid-bnunet.toml", "camvid", ("miou", "pixel_accuracy"), ("train.epochs=5",))
+RARE = ("pole", "signsymbol", "pedestrian", "bicyclist")
+LONGER = Data("camvid-bnunet.toml", "camvid", ("miou", *(f"iou/{name}" for name in RARE)), ("train.epochs=10",))
+DRIVE = Data(
+    "unet-drive", "drive", ("f1/vessel", "roc_auc", "cldice/vessel"),
+    ("train.epochs=20", 'metrics.mask=["segmentation", "sweep", "cldice"]'),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,15 @@ TABLES = {
         {"cars": CARS, "composites": COMPOSITES, "camvid": CAMVID},
         {name: (f"train.precision={name}",) for name in ("fp32", "bf16")},
     ),
+    "mixing": Comparison(
+        {"camvid": LONGER},
+        {
+            "without": (),
+            "cutmix": ("transform.train.cutmix=0.5",),
+            "copy_paste": (f"transform.train.copy_paste={{{', '.join(f'{name}=0.3' for name in RARE)}}}",),
+        },
+    ),
+    "thin": Comparison({"drive": DRIVE}, {"without": (), "cldice": ("loss.cldice=0.3",)}),
 }
 
 
@@ -105,7 +120,10 @@ def train(data: Data, sets: tuple[str, ...], root: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     try:
         unetzoo.train(
-            RECIPES / data.recipe, [f"data.root={root / data.folder}", *sets], out=folder / "run", progress=False
+            RECIPES / data.recipe if data.recipe.endswith(".toml") else data.recipe,
+            [f"data.root={root / data.folder}", *sets],
+            out=folder / "run",
+            progress=False,
         )
         lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     finally:
