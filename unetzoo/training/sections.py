@@ -34,9 +34,14 @@ class Component(Keywords):
 
 
 class Metric(Component):
-    """A metric; `every` is a number of epochs, or "end", for an expensive one."""
+    """A metric, or only its name; `every` is a number of epochs, or "end", for an expensive one."""
 
     every: Annotated[int, Field(ge=1)] | Literal["end"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
 
 
 class Model(Component):
