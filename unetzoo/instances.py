@@ -106,8 +106,6 @@ def separate(
         >>> separate(np.array([[0.9, 0.8, 0.1, 0.2, 0.9]]), np.array([[0.0, 0.1, 0.8, 0.7, 0.0]]))
         array([[1, 1, 1, 2, 2]], dtype=int32)
     """
-    from scipy import ndimage
-
     if not (0 < threshold < 1 and 0 < seed < 1 and min_size >= 0):
         raise ConfigError("unusable thresholds", expected="probabilities in (0, 1) and a size ≥ 0",
                           found=f"threshold {threshold}, seed {seed}, min_size {min_size}")  # fmt: skip
@@ -122,21 +120,48 @@ def separate(
     foreground = _pieces((inside + border > threshold) | (seeds > 0))
     if not seeds.any():
         return seeds
-    nearest = np.asarray(ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True))
-    rows, columns = nearest
-    objects = np.where(foreground > 0, seeds[rows, columns], 0)
-    # The nearest seed of some pixels is in another piece of the foreground.
+    nearest = nearest_seeds(foreground, seeds)
+    own = (foreground > 0) & (foreground[nearest] == foreground)
+    return _large(np.where(own, seeds[nearest], 0), min_size)
+
+
+def nearest_seeds(foreground: Numbers, seeds: Numbers) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Find the nearest pixel of a seed in the same connected piece, for each pixel of the foreground.
+
+    Pixels of the background and of pieces without a seed get a seed of another piece. Among seeds at the same
+    distance, the choice does not depend on what is farther away, so that it is the same in any part of an image that
+    contains them.
+
+    Args:
+        foreground: The number of the connected piece of each pixel, 0 for the background.
+        seeds: The number of the seed of each pixel, 0 elsewhere. There is at least one; seeds are in the foreground.
+
+    Shape:
+        - foreground, seeds: (H, W)
+        - result: rows and columns, int32 (H, W) each
+
+    Examples:
+        >>> nearest_seeds(np.array([[1, 1, 1, 0, 2]]), np.array([[1, 0, 0, 0, 2]]))[1]
+        array([[0, 0, 0, 4, 4]], dtype=int32)
+    """
+    from scipy import ndimage
+
+    rows, columns = _nearest(seeds > 0)
     strangers = (foreground > 0) & (foreground[rows, columns] != foreground)
-    objects[strangers] = 0
     boxes = ndimage.find_objects(foreground)
     for piece in np.intersect1d(foreground[strangers], foreground[seeds > 0]):
         box = boxes[piece - 1]
         own = foreground[box] == piece
-        rows, columns = np.asarray(
-            ndimage.distance_transform_edt(~(own & (seeds[box] > 0)), return_distances=False, return_indices=True)
-        )
-        objects[box] = np.where(own, seeds[box][rows, columns], objects[box])
-    return _large(objects, min_size)
+        for places, found, axis in zip((rows, columns), _nearest(own & (seeds[box] > 0)), box, strict=True):
+            places[box][own] = found[own] + axis.start
+    return rows, columns
+
+
+def _nearest(seeds: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    from scipy import ndimage
+
+    rows, columns = np.asarray(ndimage.distance_transform_edt(~seeds, return_distances=False, return_indices=True))
+    return rows, columns
 
 
 def _pieces(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -22,6 +22,10 @@ def stream(
     probabilities: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the probabilities: .npy.")
     ] = None,
+    instances: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the objects: a label image, .tif or .npy, and a table, .csv."),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(metavar="SIZE", help="Tile size, context included. Default: what fits into --memory.")
     ] = None,
@@ -47,6 +51,7 @@ def stream(
         target,
         depth=depth,
         probabilities=probabilities,
+        instances=instances,
         tile="auto" if tile is None else tile,
         blend=blend,  # pyright: ignore[reportArgumentType] -- checked where it is used
         tta=tta,
@@ -60,3 +65,5 @@ def stream(
     out.print(f"{streamed.tiling}; {streamed.seconds:.0f} s")
     written = target.exists()
     out.print(f"the classes are in {target}" if written else f"shard {shard} of {target} is done", soft_wrap=True)
+    if instances is not None and written:
+        out.print(f"the objects are in {instances} and {instances.with_suffix('.csv')}", soft_wrap=True)

@@ -93,12 +93,17 @@ class Decision:
 
 def probabilities_of(net: nn.Module, output: Tensor, *, mode: Mode | None = None) -> Tensor:
     """Convert a network's output to probabilities (…, C, H, W), unless it already ends in a sigmoid or softmax."""
-    head = getattr(net, "segmentation_head", None)
-    parts = head.modules() if isinstance(head, nn.Module) else ()
-    if any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts):
+    if ends_in_probabilities(net):
         return output
     output = output.to(torch.promote_types(output.dtype, torch.float32))  # half precision would create ties
     return output.sigmoid() if mode == "multilabel" or output.shape[-3] == 1 else output.softmax(-3)
+
+
+def ends_in_probabilities(net: nn.Module) -> bool:
+    """Whether the output of a network already ends in a sigmoid or softmax."""
+    head = getattr(net, "segmentation_head", None)
+    parts = head.modules() if isinstance(head, nn.Module) else ()
+    return any(isinstance(part, nn.Sigmoid | nn.Softmax | nn.Softmax2d) for part in parts)
 
 
 def check_unsure(unsure: float | None, mode: Mode | None) -> float | None:

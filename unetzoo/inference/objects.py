@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -48,25 +50,13 @@ class Objects:
             >>> [found.rows()[0][key] for key in ("area", "row", "column", "left", "right")]
             [4, 0.5, 1.5, 1, 3]
         """
-        from scipy import ndimage
-
-        rows: list[dict[str, Any]] = []
-        for index, box in enumerate(ndimage.find_objects(self.numbers)):
-            inside = np.argwhere(self.numbers[box] == index + 1)
-            (top, bottom), (left, right) = ((axis.start, axis.stop) for axis in box)
-            row, column = inside.mean(0) + np.array([top, left])
-            values = (index + 1, self.classes[index], len(inside), round(float(row), 2), round(float(column), 2), top,
-                      left, bottom, right, round(self.probabilities[index], 4))  # fmt: skip
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
-        return rows
+        table = ObjectTable(len(self.classes))
+        table.add(self.numbers)
+        return table.rows(self.classes, self.probabilities)
 
     def as_csv(self) -> str:
         """Return the rows as CSV."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows())
-        return text.getvalue()
+        return as_csv(self.rows())
 
     def label_image(self) -> np.ndarray:
         """Return the numbers in 16 bits, or in 32 bits for more than 65,535 objects."""
@@ -81,6 +71,111 @@ class Objects:
         shown = as_rgb(image).copy()
         shown[edge] = COLORS[center[edge] % len(COLORS)]
         return Image.fromarray(shown.astype(np.uint8))
+
+
+class ObjectTable:
+    """Area, centroid, box and mean probability of each object, added up over the parts of an image.
+
+    Args:
+        count: Number of objects.
+
+    Examples:
+        >>> table = ObjectTable(1)
+        >>> for top in (0, 1):
+        ...     table.add(np.array([[0, 1, 1]]), np.array([[0.1, 0.9, 0.7]]), top)
+        >>> [table.rows(["cell"])[0][key] for key in ("area", "row", "column", "probability")]
+        [4, 0.5, 1.5, 0.8]
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._sums = np.zeros((4, count))  # pixels, rows, columns, probabilities
+        self._first = np.full((2, count), np.iinfo(np.int64).max)
+        self._last = np.zeros((2, count), np.int64)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of each object."""
+        return self._sums[0]
+
+    def add(self, numbers: np.ndarray, probabilities: np.ndarray | None = None, top: int = 0) -> None:
+        """Add rows of the image.
+
+        Args:
+            numbers: The number of the object of each pixel, from 1; 0 for the background.
+            probabilities: The probability of each pixel.
+            top: The first row.
+
+        Shape:
+            - numbers, probabilities: (h, W)
+        """
+        places = np.nonzero(numbers)
+        index = numbers[places] - 1
+        rows, columns = places[0] + top, places[1]
+        of_pixels = 0.0 if probabilities is None else probabilities[places].astype(np.float64)
+        for total, values in zip(self._sums, (1.0, rows, columns, of_pixels), strict=True):
+            np.add.at(total, index, values)
+        for axis, values in enumerate((rows, columns)):
+            np.minimum.at(self._first[axis], index, values)
+            np.maximum.at(self._last[axis], index, values)
+
+    def rows(
+        self,
+        classes: Sequence[str],
+        probabilities: Sequence[float] | None = None,
+        kept: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return one row per object, see `COLUMNS`.
+
+        Args:
+            classes: Name of the class of each object.
+            probabilities: Mean probability of each object, by default of the pixels that were added.
+            kept: Which objects to keep, by default all.
+        """
+        chosen = slice(None) if kept is None else kept
+        area, *sums = self._sums[:, chosen]
+        row, column, mean = (total / area for total in sums)
+        (top, left), (bottom, right) = self._first[:, chosen].tolist(), (self._last[:, chosen] + 1).tolist()
+        values = zip(
+            range(1, len(area) + 1), classes, area.astype(np.int64).tolist(), row.round(2).tolist(),
+            column.round(2).tolist(), top, left, bottom, right,
+            np.round(mean if probabilities is None else probabilities, 4).tolist(), strict=True,
+        )  # fmt: skip
+        return [dict(zip(COLUMNS, line, strict=True)) for line in values]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of objects as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def evidence_of(probabilities: Tensor, classes: Tensor, rule: ObjectRule | None) -> Tensor:
+    """Return what objects are found in: the probability of pixels of objects, negative outside of seeds, else 0.
+
+    Args:
+        probabilities: Class probabilities.
+        classes: The class of each pixel.
+        rule: How objects are separated; see `objects_of`.
+
+    Shape:
+        - probabilities: (C, H, W)
+        - classes: (H, W)
+        - result: (H, W)
+
+    Examples:
+        >>> evidence_of(torch.tensor([[[0.25, 0.75]]]), torch.tensor([[0, 1]]), None)
+        tensor([[0.0000, 0.7500]])
+    """
+    if rule is not None and rule.border:
+        inside, total = probabilities[1], probabilities[1] + probabilities[2]
+        return torch.where(inside > rule.seed, total, torch.where(total > rule.threshold, -total, 0))
+    planes = torch.cat([1 - probabilities, probabilities]) if len(probabilities) == 1 else probabilities
+    chosen = planes.gather(0, classes[None].long())[0]
+    return torch.where(classes > 0, chosen, 0)
 
 
 class Predicted(Protocol):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..images.georeference import Georeference, nodata_tag
+from ..instances import ObjectRule
 from ..labels import LabelSpec
-from .decide import Decision, Threshold
+from .decide import Decision, Threshold, ends_in_probabilities, labels_for, probabilities_of
+from .objects import evidence_of
 from .resumable_writer import Layer
 from .window_predictor import Heads
 from .windows import WindowPlan
@@ -25,20 +29,24 @@ class Outputs:
     """The files that a network's output is written to, and their values.
 
     Args:
-        heads: A sample output of the network, which determines the number of channels.
-        paths: Files for "classes", "depth" and "probabilities".
+        net: The network.
+        heads: A sample of its output, which determines the number of channels.
+        paths: Files for "classes", "depth", "probabilities" and "instances".
         threshold: Probability above which a pixel has a class; None for the most probable class.
         labels: Names of the classes.
         georeference: The position of the image on Earth; written to TIFF files.
         gaps: Whether the image declares pixels without data. In TIFF files, they get the largest value of the data
             type, or NaN.
+        rule: How objects are separated.
 
     Raises:
-        ConfigError: Depth of a network without a depth head; probabilities as TIFF; one file for two outputs.
+        ConfigError: Depth of a network without a depth head; probabilities as TIFF; one file for two outputs; a border
+            class of a network without three classes.
     """
 
     def __init__(
         self,
+        net: nn.Module,
         heads: Heads,
         paths: Mapping[str, Path],
         threshold: Threshold = None,
@@ -46,13 +54,21 @@ class Outputs:
         georeference: Georeference | None = None,
         *,
         gaps: bool = False,
+        rule: ObjectRule | None = None,
     ) -> None:
-        self.paths, self.georeference = paths, georeference
+        self.paths, self.georeference, self.rule = paths, georeference, rule
         self.channels, self._gaps = heads[0].shape[1], gaps
-        self.fills = {name: self._fill(name) for name, path in paths.items() if gaps and _is_tiff(path)}
+        filled = (name for name, path in paths.items() if _is_tiff(path) or name == "instances")
+        self.fills = {name: self._fill(name) for name in filled if gaps}
         self.all_channels = sum(head.shape[1] for head in heads)
-        labels = labels or LabelSpec.indexed(max(2, self.channels))
-        self.decide = None if threshold is None else Decision.of(threshold, labels, self.channels)
+        self.labels = labels or LabelSpec.indexed(max(2, self.channels))
+        self.probabilities = partial(probabilities_of, net)
+        if "instances" in paths:
+            self.labels = labels_for(labels, self.channels)
+            if rule is not None and rule.border and self.channels != 3:
+                raise ConfigError("objects separated by a border class", expected="3 classes", found=self.channels)
+        needed = threshold is not None or "instances" in paths or (self.channels == 1 and ends_in_probabilities(net))
+        self.decide = Decision.of(threshold, self.labels, self.channels) if needed else None
         if "depth" in paths and len(heads) < 2:
             raise ConfigError("this network has no depth", subject=paths["depth"])
         if "probabilities" in paths and paths["probabilities"].suffix.lower() != ".npy":
@@ -64,15 +80,16 @@ class Outputs:
         """The files to write, by output."""
         size = plan.rows.output, plan.columns.output
         return {
-            name: Layer(path, (*size, self.channels) if name == "probabilities" else size, self.dtype(name),
-                        self._tags(name))
+            name: Layer(path, (*size, self.channels), self.dtype(name)) if name == "probabilities"
+            else Layer(path, size, np.dtype(np.uint32), self._tags(name), self.dtype(name)) if name == "instances"
+            else Layer(path, size, self.dtype(name), self._tags(name))
             for name, path in self.paths.items()
         }  # fmt: skip
 
     def _tags(self, name: str) -> tuple[Any, ...]:
         if not _is_tiff(self.paths[name]):
             return ()
-        nodata = [nodata_tag(self.fills[name])] if name in self.fills else []
+        nodata = [nodata_tag(self.fills[name])] if name in self.fills and name != "instances" else []
         return (*(self.georeference.to_write() if self.georeference else ()), *nodata)
 
     def without_missing(self, bands: Mapping[str, np.ndarray], missing: np.ndarray) -> None:
@@ -81,12 +98,14 @@ class Outputs:
             bands[name][missing] = fill
 
     def _fill(self, name: str) -> float:
-        return float("nan") if name == "depth" else float(np.iinfo(self.dtype(name)).max)
+        return {"depth": math.nan, "instances": 0}.get(name, float(np.iinfo(self.dtype("classes")).max))
 
     def dtype(self, name: str) -> np.dtype:
         """Data type of an output's values."""
         narrow = np.uint8 if self.channels <= 255 + (not self._gaps) else np.uint16
-        return np.dtype({"classes": narrow, "depth": np.float32, "probabilities": np.float16}[name])
+        return np.dtype(
+            {"classes": narrow, "depth": np.float32, "probabilities": np.float16, "instances": np.float32}[name]
+        )
 
     def row_bytes(self, plan: WindowPlan) -> int:
         """Bytes per row, summed over all files."""
@@ -99,9 +118,11 @@ class Outputs:
         found: dict[str, Tensor] = {}
         found["classes"] = mask[0] > 0 if single else mask.argmax(0)
         if self.decide or "probabilities" in self.paths:
-            probabilities = mask.float().sigmoid() if single else mask.float().softmax(0)
+            probabilities = self.probabilities(mask)
             found["probabilities"] = probabilities.permute(1, 2, 0)
             found["classes"] = self.decide(probabilities) if self.decide else found["classes"]
+            if "instances" in self.paths:
+                found["instances"] = evidence_of(probabilities.float(), found["classes"], self.rule)
         if "depth" in self.paths:
             found["depth"] = heads[1][0]
         return tuple(found[name].to(KINDS[self.dtype(name).name]) for name in self.paths)

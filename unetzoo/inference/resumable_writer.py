@@ -32,12 +32,14 @@ class Layer(NamedTuple):
         shape: (H, W) or (H, W, C); for TIFF files only (H, W).
         dtype: Type of the values.
         tags: Further tags of a TIFF file, as `extratags` of tifffile.
+        source: Type of the values that it is computed from, if these are not the values themselves.
     """
 
     path: Path
     shape: tuple[int, ...]
     dtype: np.dtype
     tags: tuple[Any, ...] = ()
+    source: np.dtype | None = None
 
     @property
     def partial(self) -> Path:
@@ -263,12 +265,18 @@ def _empty(layer: Layer) -> None:
                 None, shape=layer.shape, dtype=layer.dtype, tile=(TILE, TILE), photometric="minisblack", metadata=None,
                 extratags=layer.tags,
             )  # fmt: skip
-    if hasattr(os, "posix_fallocate"):
-        with open(layer.partial, "r+b") as file:
-            _reserve(file.fileno())
+    with open(layer.partial, "r+b") as file:
+        reserve(file.fileno())
 
 
-def _reserve(file: int) -> None:
+def reserve(file: int) -> None:
+    """Reserve the space of a file, given by its descriptor, where the system can.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
     try:
         os.posix_fallocate(file, 0, os.fstat(file).st_size)
     except OSError as error:

@@ -30,8 +30,9 @@ from ..terminal import progress_console
 from .bands import Bands, part_of
 from .decide import Threshold
 from .images import PathLike, check_channels, in_channels_of
+from .joining import ObjectJoiner
 from .outputs import Outputs
-from .planner import Memory, TilingPlan, fit_windows
+from .planner import Memory, TilingPlan, fit_windows, parse_memory
 from .resumable_writer import ResumableWriter
 from .shards import Shard
 from .stitching import arriving, overlap, pieces
@@ -67,6 +68,7 @@ def predict_to(
     *,
     depth: PathLike | None = None,
     probabilities: PathLike | None = None,
+    instances: PathLike | None = None,
     tile: Tile = "auto",
     blend: Blend = "exact",
     tta: TTALike = None,
@@ -96,6 +98,9 @@ def predict_to(
             of a GeoTIFF; pixels without data get the value 255 (65,535 of uint16), or NaN in the depth.
         depth: `.npy` or `.tif` file for the depth, float32 (H, W), for networks with a depth head.
         probabilities: `.npy` file for the probabilities, float16 (H, W, classes).
+        instances: `.npy` or `.tif` file for the number of the object of each pixel, uint32 (H, W), 0 for the
+            background; a table of the objects is written beside it as `.csv`. The objects are those of
+            `SegmentationResult.objects` for the whole image, in another order.
         tile: As for `predict`.
         blend: As for `predict`.
         tta: As for `predict`, but only flips and quarter turns: other angles and scales need the whole image.
@@ -118,7 +123,7 @@ def predict_to(
     Raises:
         ConfigError: The preprocessing is unknown; the target exists, cannot be written or does not fit on the disk;
             there is an unfinished result without `resume`, or one of a different network, source or setting; the views
-            cannot be streamed; or as for `predict`.
+            cannot be streamed; objects are too large for the memory; or as for `predict`.
         DataError: The source has an unknown format, or is damaged or truncated.
         InputShapeError: The number of channels of the source differs from the network's.
 
@@ -157,11 +162,11 @@ def predict_to(
         assert bundle.preprocess is not None
         reader = WindowReader(image, bundle.preprocess)
         heads = _probed(predictor, reader)
-        wanted = {"classes": target, "depth": depth, "probabilities": probabilities}
+        wanted = {"classes": target, "depth": depth, "probabilities": probabilities, "instances": instances}
         paths = {name: Path(path) for name, path in wanted.items() if path is not None}
         place = Georeference.of(source) if isinstance(source, str | os.PathLike) else None
-        outputs = Outputs(heads, paths, threshold, labels, place, gaps=image.has_gaps)
-        tile = _noted_tile(part_of(outputs.paths["classes"], part)) if resume and tile in (None, "auto") else tile
+        outputs = Outputs(net, heads, paths, threshold, labels, place, gaps=image.has_gaps, rule=bundle.objects)
+        tile = _noted_tile(outputs.paths["classes"], part) if resume and tile in (None, "auto") else tile
         tiling = _tiling(predictor, image, outputs, tile, blend, memory)
         image.cache(tiling.plan.tile[0])
         recipe = {
@@ -175,11 +180,16 @@ def predict_to(
             "tta": repr(predictor.tta),
             "precision": predictor.precision,
             "threshold": repr(threshold),
+            "objects": repr(bundle.objects),
             "outputs": {name: str(path.resolve()) for name, path in outputs.paths.items()},
         }
-        bands, layers = Bands(part, outputs.paths, recipe), outputs.layers(tiling.plan)
+        objects = None
+        if instances is not None:
+            limit = MEMORY if memory is None else parse_memory(memory)
+            objects = ObjectJoiner(outputs.labels.names, outputs.rule, limit)
+        bands, layers = Bands(part, outputs.paths, recipe, objects), outputs.layers(tiling.plan)
         rows, computed = part.rows(tiling.plan.rows.output), 0
-        if not (resume and part.total > 1 and bands.is_complete(part.number)):
+        if not (resume and bands.in_parts and bands.is_complete(part.number)):
             writer = ResumableWriter(bands.layers(layers), {**recipe, "shard": part}, resume)
             computed = len(rows) - writer.done
             if computed:
@@ -279,13 +289,15 @@ def _tiling(
     return fit_windows(predictor, image.shape[2], size, tile, blend, limit, buffers, room)
 
 
-def _noted_tile(path: Path) -> Tile:
+def _noted_tile(path: Path, shard: Shard) -> Tile:
     """Return the tile of an unfinished result."""
-    try:
-        height, width = json.loads(path.with_name(path.name + ".part.json").read_text())["recipe"]["tile"]
-        return int(height), int(width)
-    except (OSError, ValueError, TypeError, KeyError):
-        return "auto"
+    for name in (path, part_of(path, shard)):
+        try:
+            height, width = json.loads(name.with_name(name.name + ".part.json").read_text())["recipe"]["tile"]
+            return int(height), int(width)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return "auto"
 
 
 def _preprocessing(preprocess: Callable[[np.ndarray], Tensor], image: ImageSource) -> Any:
