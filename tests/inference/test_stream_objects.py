@@ -21,7 +21,7 @@ import unetzoo
 from unetzoo.bundle import ModelBundle
 from unetzoo.errors import ConfigError
 from unetzoo.images import as_tensor
-from unetzoo.inference import Predictor, joining, predict_to, resumable_writer
+from unetzoo.inference import Cleaning, Predictor, joining, predict_to, resumable_writer
 from unetzoo.inference.objects import COLUMNS, evidence_of
 from unetzoo.instances import ObjectRule, separate
 from unetzoo.models.base import Geometry
@@ -258,6 +258,8 @@ def test_wrong_arguments(tmp_path):
         for resume in (False, True):
             with refused(ConfigError, **fields):
                 predict_to(bundle, image, out, instances=instances, resume=resume)
+    with refused(ConfigError, found="min_area", hint="predict"):
+        predict_to(drawn()._replace(cleaning=Cleaning(min_area=9)), image, out, instances=tmp_path / "i.tif")
     two = ModelBundle(small(classes=2), None, as_tensor, objects=ObjectRule(border=True))
     with refused(ConfigError, expected="3 classes", found="2"):
         predict_to(two, random_image(40, 40), out, instances=tmp_path / "i.tif")

@@ -123,7 +123,8 @@ def predict_to(
     Raises:
         ConfigError: The preprocessing is unknown; the target exists, cannot be written or does not fit on the disk;
             there is an unfinished result without `resume`, or one of a different network, source or setting; the views
-            cannot be streamed; objects are too large for the memory; or as for `predict`.
+            cannot be streamed; objects are too large for the memory, or those of masks with a cleanup; or as for
+            `predict`.
         DataError: The source has an unknown format, or is damaged or truncated.
         InputShapeError: The number of channels of the source differs from the network's.
 
@@ -146,6 +147,14 @@ def predict_to(
             "a label map cannot hold several labels per pixel",
             subject=bundle.name,
             hint="unetzoo.predict in parts, or a network of exclusive classes",
+        )
+    by_border = bundle.objects is not None and bundle.objects.border
+    if instances is not None and not by_border and bundle.cleaning is not None and bundle.cleaning.to_dict():
+        raise ConfigError(
+            "objects of cleaned masks need the whole image",
+            subject=bundle.name,
+            found=bundle.cleaning,
+            hint="unetzoo predict --write instances, or a bundle with cleaning=None",
         )
     net, labels, threshold = bundle.model, bundle.labels, bundle.threshold
     precision = bundle.predicting_precision() if precision is None else precision
