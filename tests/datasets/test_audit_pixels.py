@@ -42,6 +42,17 @@ def test_gray_of_16_bits(tmp_path):
     assert report.proposal["channels"] == 1 and len(report.proposal["range"]) == 2 and not report.errors
 
 
+def test_images_of_a_kind_that_is_not_read(tmp_path):
+    draw(tmp_path)
+    colors = np.zeros((3, 2**16), np.uint16)
+    for index, path in enumerate(sorted((tmp_path / "images").iterdir())):
+        values = np.random.default_rng(index).integers(0, 2**16, (32, 32)).astype(np.uint16)
+        tifffile.imwrite(path, values, photometric="palette", colormap=colors)
+    report = audit(tmp_path)
+    (error,) = report.errors
+    assert error.code == "unsupported-image" and error.count == 6 and "palette" in error.cases[0].detail
+
+
 def test_mixed_images(tmp_path):
     draw(tmp_path, 8)
     for index, (channels, dtype) in {3: (4, np.uint16), 5: (5, np.float32), 7: (5, np.uint8)}.items():

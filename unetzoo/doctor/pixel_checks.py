@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..datasets.stats import CLIPPED, Clipping
 from ..datasets.tree import Inventory
-from ..errors import ImageDecodeError, ImageTooLargeError, UnetzooError, UnsupportedImageError
+from ..errors import DataError, ImageDecodeError, ImageTooLargeError, UnetzooError, UnsupportedImageError
 from ..images import Pixels, channel_files, read_stored
 from ..images.display import as_rgb
 from ..images.georeference import Georeference
@@ -99,11 +99,14 @@ def propose_pixels(root: Path, inventory: Inventory, declared: Pixels | None = N
     eight = kind.bits <= 8 and not kind.floats
     if (eight and kind.channels <= 4) or 2 * count <= len(some):
         return {}
-    if declared is not None:
-        return {"range": _range(some, Pixels(declared.channels, range=[0, 1], files=declared.files))}
-    channels = kind.channels - len(kind.alpha)
-    found: dict[str, Any] = {} if channels == 3 else {"channels": channels}
-    return found if eight else found | {"range": _range(some, Pixels(channels, range=[0, 1]))}
+    channels = kind.channels - len(kind.alpha) if declared is None else declared.channels
+    found: dict[str, Any] = {} if channels == 3 or declared is not None else {"channels": channels}
+    if eight and declared is None:
+        return found
+    try:
+        return found | {"range": _range(some, Pixels(channels, range=[0, 1], files=declared.files if declared else ()))}
+    except DataError:  # none of them can be read; the reasons are findings
+        return {}
 
 
 def _range(paths: Sequence[Path], pixels: Pixels) -> list[Any]:

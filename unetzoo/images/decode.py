@@ -210,7 +210,8 @@ def open_image(file: BinaryIO, subject: str) -> tuple[Image.Image, int]:
             "unsupported kind of TIFF",
             subject=subject,
             expected="gray, RGB or palette, 8 bits per channel",
-            found=f"{page.samples} channel{'s' * (page.samples != 1)} of {page.bits} bits, {page.compression}",
+            found=f"{page.samples} channel{'s' * (page.samples != 1)} of {page.bits} bits, {page.compression}"
+            + ", palette" * page.is_palette,
             hint="convert the image to 8-bit gray or RGB",
         ) from error
     return image, len(images)

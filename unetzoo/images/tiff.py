@@ -84,6 +84,11 @@ class TiffPage(NamedTuple):
         return self.tags.get(262, (0,))[0] == 1
 
     @property
+    def is_palette(self) -> bool:
+        """Whether samples are indices of colors."""
+        return self.tags.get(262, (0,))[0] == 3
+
+    @property
     def compression(self) -> str:
         """Name of the compression, or its number if the name is unknown."""
         number = self.tags.get(259, (1,))[0]
