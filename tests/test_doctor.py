@@ -336,3 +336,12 @@ class TestInstallation:
         (unfit,) = [finding for finding in report["findings"] if finding["code"] == "unfit-version"]
         (file,) = unfit["files"]
         assert file["file"] == "timm" and file["detail"].endswith("found 0.0.1")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "photos/" * 2000 + "a.jpg"])
+def test_names_in_a_manifest_that_no_file_can_have(name, tmp_path):
+    data = write("csv", tmp_path / "data")
+    head, first, *rows = (data / "manifest.csv").read_text().splitlines()
+    (data / "manifest.csv").write_text("\n".join([head, re.sub(r"photos/[^,]*", name, first), *rows]))
+    (error,) = audit(data).errors
+    assert (error.code, error.count) == ("missing-image", 1)

@@ -45,7 +45,7 @@ def _seen_from_outside(error: UnetzooError) -> str:
 
         likely = looks_like(str(error.subject))
         return f"; {likely}" if likely else ""
-    if isinstance(error, PairingError):
+    if isinstance(error, PairingError) and os.path.isdir(str(error.subject)):  # not a file of annotations
         return f"; unetzoo doctor {shlex.quote(str(error.subject))} lists all problems"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def inventory_of_manifest(tree: Tree, layout: FileLayout, options: Mapping[str, 
             file = row.cells.get(role)
             if file and not (options.get("allow_outside") or lies_inside(tree.root, file)):
                 found.add("outside-folder", layout.table, f"line {row.line}: {file}")
-            if file and (file in there or (tree.root / file).is_file()):
+            if file and (file in there or os.path.isfile(tree.root / file)):
                 item.files.setdefault(role, []).append(file)
             elif file:
                 item.absent[role] = file

@@ -43,3 +43,14 @@ def test_the_table_to_paste_is_printed(tmp_path, capsys):
         'name = "coco"', f'root = "{root}"', 'annotations = "annotations.json"',
         'names = ["background", "cell", "nucleus"]',
     ]  # fmt: skip
+
+
+def test_missing_images_end_the_command_without_advice_to_run_it_again(tmp_path, capsys):
+    from unetzoo.cli import main
+
+    root = miniature("coco", tmp_path)
+    (root / "images" / "photo_1.png").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(root)])
+    complained = capsys.readouterr().err
+    assert ended.value.code == 3 and "photo_1.png" in complained and "unetzoo doctor" not in complained
