@@ -131,7 +131,7 @@ def test_labels_are_declared_by_set(twin):
 def test_a_recipe_names_its_data(tmp_path):
     root = write("isbi2012", tmp_path / "cells")
     printed, _ = doctor("isbi2012", "--set", f"data.root={root}")
-    assert "isbi2012" in printed and "10 samples (train 8, val 2)" in printed
+    assert "isbi2012" in printed and "10 samples (train 7, val 1)" in printed
     plant(root, "isbi2012", "zero-one")
     assert "zero-one (10)" in doctor("isbi2012", "--set", f"data.root={root}", code=3)[0]
 

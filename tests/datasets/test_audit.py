@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import unetzoo
-from unetzoo.datasets import Folder
+from unetzoo.datasets import ISBI2012, Folder
 from unetzoo.datasets.tree import Tree
 from unetzoo.doctor import audit, recognize
 from unetzoo.doctor.recognize import looks_like
@@ -273,6 +273,11 @@ def test_every_kind_of_layout_can_be_drawn(name, tmp_path):
     layout = LAYOUTS[name]
     audit(write(name, tmp_path / "x"), layout.dataset, options=dict(layout.options), sheet=tmp_path / "s.png")
     assert size_of(tmp_path / "s.png")[1] > 300
+
+
+def test_slices_of_a_stack_are_in_the_splits_of_the_dataset(tmp_path):
+    report = audit(write("isbi2012-tif", tmp_path / "x"))
+    assert report.splits == {name: len(ISBI2012(tmp_path / "x", name)) for name in ("train", "val", "test")}
 
 
 @given(data=st.data())

@@ -30,7 +30,7 @@ from .recognize import EXPORT, declared_layouts, looks_like
 from .report import Report
 from .sample_checks import check_pairing, check_record
 from .set_checks import check_balance, check_set, class_shares, spread
-from .split_building import Options, build_splits, files_by_split, raise_first
+from .split_building import SPLITS, Options, build_splits, files_by_split, raise_first
 from .stacks import examine_stacks
 
 Progress = Callable[[int, int], None]
@@ -228,8 +228,8 @@ class FolderAudit:
         built, errors = build_splits(self.dataset, self.tree.root, options, self.splits)
         splits |= files_by_split(built, self.tree.root, self.layout, options)
         if self.layout.stacked and {"train", "val"} <= set(built):
-            first = len(built["train"])
-            splits |= {record.image_file: "train" if i < first else "val" for i, record in enumerate(records)}
+            slices = (split for split in SPLITS if split in built for _ in range(len(built[split])))
+            splits |= {record.image_file: split for record, split in zip(records, slices, strict=False)}
         if not self.found.any("error"):
             there = {item.split for item in inventory.items}
             relevant = {split: error for split, error in errors.items() if split in there}
