@@ -55,8 +55,8 @@ def loss_page(name: str) -> str:
     alt = "Value and gradient of the loss, as described below"
     return page(
         f"{target.__name__.removesuffix('Loss')}: `{name}`",
-        first_paragraph(target.__doc__),
-        f"**Value:** {formula(name)}" if formula(name) else "",
+        summary := first_paragraph(target.__doc__),
+        f"**Value:** {formula(name)}" if "`" in formula(name) and "`" not in summary else "",
         f"`unetzoo.LOSSES.build({call})`; arguments: "
         f"[{target.__name__}][{target.__module__}.{target.__qualname__}]. "
         "[Losses](../losses.md) defines the symbols and the properties of all losses.",
