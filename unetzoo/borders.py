@@ -26,7 +26,7 @@ def border_weights(
         w0: Peak of the weight.
         sigma: Its width, in pixels.
         instances: What a cell is. False: a 4-connected piece of equal labels, so touching cells of one class count as
-            one. True: all pixels of a number, so touching cells are told apart, and a cell that another one or the
+            one. True: all pixels of a number, so touching cells are distinguished, and a cell that another one or the
             border of a crop divides remains one.
 
     Shape:

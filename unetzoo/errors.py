@@ -121,7 +121,7 @@ class ImageTooLargeError(DataError):
 
 
 class LayoutError(DataError):
-    """A folder whose files do not lie as the dataset expects; `subject` is the folder."""
+    """A folder without the layout that the dataset expects; `subject` is the folder."""
 
 
 class PairingError(DataError):

@@ -94,11 +94,11 @@ def train_folds(
         source: As for `unetzoo.train`, or a folder of folds; the dataset must take `fold`.
         folds: Number of folds.
         sets: Overrides, `section.key=value`.
-        only: Train only this fold, 1, 2, …, e.g. to train each on a machine of its own. The scores are pooled by
-            whichever training ends last, if all write to the same folder.
+        only: Train only this fold, 1, 2, …, e.g. to train each on a separate machine. If all write to the same
+            folder, the last one to finish pools the scores.
         out: Folder. Default: that of `source` if it is continued, or `runs/<recipe>-folds`.
         fast: Train the recipe's fast variant.
-        resume: Continue: finished folds are kept, an unfinished one goes on at its last checkpoint.
+        resume: Keep finished folds, and continue an unfinished one from its last checkpoint.
         progress: Show progress bars.
         say: Called with lines of text.
 

@@ -23,8 +23,8 @@ def with_border_weights(
 ) -> BorderWeightedDataset:
     """Add `weight` to each sample: the weight map of the paper for the whole mask, computed once.
 
-    If samples have `instances`, each number is a cell, so touching cells are told apart; otherwise each connected piece
-    of a class is one.
+    If samples have `instances`, each number is a cell, so touching cells are distinguished; otherwise each connected
+    component of a class is one.
 
     Every loss accepts the weight; `ce` with it is the loss `border_ce` without the cost per step. The two differ after
     transforms: here the map of the whole image is transformed with the image, so a gap between cells keeps its weight

@@ -41,7 +41,7 @@ class Finding:
     Args:
         code: Its kind, e.g. "missing-mask".
         severity: "error": training on these data fails or learns wrong labels. "warning": probably a mistake. "note":
-            good to know.
+            for information.
         reason: Why it matters.
         fix: How to fix it.
         cases: The first 20 occurrences.

@@ -80,7 +80,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[Finding, ...]:
-        """Findings that are good to know."""
+        """Findings for information."""
         return self.of("note")
 
     @property

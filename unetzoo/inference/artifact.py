@@ -42,7 +42,8 @@ Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 class Artifact:
     """An exported network: images in, classes and probabilities out.
 
-    `Predictor` and `unetzoo.predict` accept it in place of a network; windows are exact if `info["tiling"]` says so.
+    `Predictor` and `unetzoo.predict` accept it in place of a network; windows are exact if
+    `info["tiling"]["exact"]` is true.
 
     Args:
         info: The file's metadata: classes, palette, input, outputs, preprocessing, tiling.

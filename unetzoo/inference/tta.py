@@ -36,7 +36,7 @@ class TTA:
     All combinations of `flips`, `rotations` and `scales` are used, each once: `TTA(flips=True, rotations=4)` has 8
     views, since two mirrorings are half a turn.
 
-    The U-Net paper (arXiv:1505.04597, section 4) says of its EM result that it was "averaged over 7 rotated versions
+    The U-Net paper (arXiv:1505.04597, section 4) states that its EM result was "averaged over 7 rotated versions
     of the input data", and no more: neither the angles, nor whether the upright image is one of them, nor what fills
     the corners. `tta="paper"` is `TTA(rotations=7, merge="mean")`: the angles 0, 1/7, …, 6/7 of a turn about the
     center, bilinear, corners mirrored, the probabilities averaged.

@@ -39,7 +39,7 @@ class BorderCELoss(nn.Module):
 
     `w(x) = w_c(x) + w0·exp(−(d₁ + d₂)² / 2σ²)`, see `border_weights`; v is the pixel's weight (0 where ignored),
     w_c its class's weight, `l = −ln p[t]`. Label 0 is the background. Pixels that do not count belong to no cell. If
-    samples have `instances`, each number is a cell, so touching cells are told apart.
+    samples have `instances`, each number is a cell, so touching cells are distinguished.
 
     Without `class_weights` this is `CELoss` with `weight=border_weights(target)`. Computing the map takes CPU time for
     each cell in every step, and on an accelerator the host waits for the labels. If targets come from disk, a data set

@@ -63,8 +63,8 @@ def start_from(
 
     Tensors of the same name and shape are copied. The first convolution is adapted to other channels: summed for one
     channel, otherwise repeated and scaled. Others of a different shape, such as the head for other classes, keep their
-    initial values. Weights of an encoder alone, also those of timm, torchvision or SMP, start the encoder; if their
-    names differ, they are matched in the order of definition.
+    initial values. Weights of only an encoder, such as those of timm, torchvision or SMP, initialize the encoder; if
+    their names differ, they are matched in the order of definition.
 
     Args:
         net: The network; it is modified only if the weights fit.
