@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..borders import renumbered
 from ..errors import ConfigError
 from ..instances import ObjectRule, nearest_seeds
 from .objects import ObjectTable, as_csv
@@ -174,28 +173,24 @@ def _assigned(
     widest: int,
 ) -> np.ndarray:
     """Return the number of the nearest seed of the same piece, for the pixels of a block."""
-    foreground, seeds = pixels(block)
-    if not ((foreground > 0) & (seeds == 0)).any():
-        return seeds
     side, margin = max(axis.stop - axis.start for axis in block), min(MARGIN, max(widest // 4, 1))
     while True:
-        window = tuple(
-            slice(max(axis.start - margin, 0), min(axis.stop + margin, n)) for axis, n in zip(block, size, strict=True)
-        )
-        foreground, seeds = pixels((window[0], window[1]))
-        inner = tuple(slice(a.start - w.start, a.stop - w.start) for a, w in zip(block, window, strict=True))
+        top, left = (max(axis.start - margin, 0) for axis in block)
+        bottom, right = (min(axis.stop + margin, n) for axis, n in zip(block, size, strict=True))
+        foreground, seeds = pixels((slice(top, bottom), slice(left, right)))
+        inner = slice(block[0].start - top, block[0].stop - top), slice(block[1].start - left, block[1].stop - left)
+        objects = seeds[inner].copy()
+        row, column = np.nonzero((foreground[inner] > 0) & (objects == 0))
+        if not len(row):
+            return objects
         farthest = math.inf
         if seeds.any():
-            nearest = nearest_seeds(renumbered(foreground), seeds)
-            own = foreground > 0
-            rows, columns = (places[inner] for places in nearest)
-            objects = np.where(own[inner], seeds[rows, columns], 0)
-            row, column = (np.arange(axis.start, axis.stop) for axis in inner)
-            distances = np.hypot(rows - row[:, None], columns - column)[own[inner]]
-            same = foreground[rows, columns] == foreground[inner]
-            farthest = distances.max(initial=0) if same[own[inner]].all() else math.inf
-            if farthest <= margin or foreground.shape == size:
-                return objects
+            rows, columns = (places[inner][row, column] for places in nearest_seeds(_compact(foreground), seeds))
+            if (foreground[rows, columns] == foreground[inner][row, column]).all():
+                objects[row, column] = seeds[rows, columns]
+                farthest = np.hypot(rows - row - inner[0].start, columns - column - inner[1].start).max()
+        if farthest <= margin or foreground.shape == size:
+            return objects
         margin = math.ceil(farthest) if farthest < math.inf else 2 * margin
         if math.prod(min(side + 2 * margin, n) for n in size) > widest**2:
             raise ConfigError(
@@ -204,6 +199,14 @@ def _assigned(
                 found=f"more at row {block[0].start}, column {block[1].start}",
                 hint="continue with more memory (unetzoo stream --resume --memory)",
             )
+
+
+def _compact(numbers: np.ndarray) -> np.ndarray:
+    """Number 1, 2, 3, …, in the same order."""
+    present = np.zeros(numbers.max() + 1, bool)
+    present[numbers] = True
+    present[0] = False
+    return np.cumsum(present, dtype=np.int32)[numbers]
 
 
 def strips(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -116,11 +116,13 @@ class Outputs:
         mask = heads[0]
         single = len(mask) == 1
         found: dict[str, Tensor] = {}
-        found["classes"] = mask[0] > 0 if single else mask.argmax(0)
+        if self.decide is None:
+            found["classes"] = mask[0] > 0 if single else mask.argmax(0)
         if self.decide or "probabilities" in self.paths:
             probabilities = self.probabilities(mask)
             found["probabilities"] = probabilities.permute(1, 2, 0)
-            found["classes"] = self.decide(probabilities) if self.decide else found["classes"]
+            if self.decide is not None:
+                found["classes"] = self.decide(probabilities)
             if "instances" in self.paths:
                 found["instances"] = evidence_of(probabilities.float(), found["classes"], self.rule)
         if "depth" in self.paths:
