@@ -218,7 +218,8 @@ def read_mask_facts(root: Path, file: str, reading: MaskValues) -> tuple[MaskFac
         facts.pieces = count_pieces(numbers, 2 * len(facts.counts))  # tells numbers of objects from those of classes
     facts.digest = digest(repr(numbers.shape).encode(), np.ascontiguousarray(numbers).data)
     if reading.how == "thresholded":
-        numbers = np.where(numbers >= reading.threshold, *_two(reading)).astype(np.uint8)
+        background, foreground = reading.labels.ids if reading.labels else (0, 1)
+        numbers = np.where(numbers >= reading.threshold, foreground, background).astype(np.uint8)
     return facts, numbers
 
 
@@ -268,12 +269,6 @@ def count_pieces(numbers: np.ndarray, enough: float = float("inf")) -> int:
         if box is not None and pieces < enough:
             pieces += ndimage.label(numbers[box] == value, np.ones((3, 3)))[1]  # pyright: ignore
     return pieces
-
-
-def _two(reading: MaskValues) -> tuple[int, int]:
-    """The values of foreground and background."""
-    background, foreground = reading.labels.ids if reading.labels else (0, 1)
-    return foreground, background
 
 
 def _stored_numbers(image: Image.Image, packing: str, facts: MaskFacts, *, deep: bool = False) -> np.ndarray | None:

@@ -113,7 +113,7 @@ def decode_array(values: np.ndarray, pixels: Pixels, subject: str) -> np.ndarray
     Raises:
         ImageDecodeError: Other channels, or more than 8 bits per channel and no range is declared.
     """
-    values = values if values.ndim == 3 else values[..., None]
+    values = np.atleast_3d(values)
     if values.dtype == np.uint8 and pixels.converts_colors and pixels.range is None and values.shape[2] in (1, 3, 4):
         return as_channels(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values), pixels.channels)
     return _ranged(_stored(values, pixels, subject), pixels, subject).image
@@ -198,18 +198,8 @@ def _read_file(subject: str, pixels: Pixels, index: int | None) -> Stored:
         if array is not None:
             return _stored(array, pixels, subject)
         pages = read_pages(file, subject) if is_tiff(file) else []
-    if pages and not _is_for_pillow(pages, pixels):
-        from .tiff_source import open_tiff
-
-        page = next((page for page in pages if page.is_image), pages[0])
-        if page.bits > 8:
-            channels = page.samples * sum(one.is_image for one in pages)
-            _check_depth(channels, np.dtype(np.float32 if page.is_float else np.uint16), page.bits, pixels, subject)
-        with open_tiff(subject, pixels, pages=pages) as source:
-            _check_depth(source.samples, source.dtype, source.bits, pixels, subject)
-            values = source.whole()
-            with our_errors(subject):
-                return Stored(values, source.bits, source.missing(values))
+        if pages and not _is_for_pillow(pages, pixels):
+            return _read_tiff(file, pages, pixels, subject)
     with opened(subject, first_frame=True) as found:
         if found.bits > 8:
             _check_depth(len(found.image.getbands()), np.dtype(np.uint16), found.bits, pixels, subject)
@@ -218,6 +208,19 @@ def _read_file(subject: str, pixels: Pixels, index: int | None) -> Stored:
             return _stored(_as_stored(found.image), pixels, subject)
         values = as_channels(found.image, pixels.channels)
     return Stored(values, 8, _missing(pages, values, subject))
+
+
+def _read_tiff(file: BinaryIO, pages: Sequence[TiffPage], pixels: Pixels, subject: str) -> Stored:
+    from .tiff_source import open_tiff
+
+    page = next((page for page in pages if page.is_image), pages[0])
+    if page.bits > 8:
+        channels = page.samples * sum(one.is_image for one in pages)
+        _check_depth(channels, np.dtype(np.float32 if page.is_float else np.uint16), page.bits, pixels, subject)
+    with open_tiff(subject, pixels, pages=pages, file=file) as source:
+        _check_depth(source.samples, source.dtype, source.bits, pixels, subject)
+        values = source.whole()
+        return Stored(values, source.bits, source.missing(values))
 
 
 def _read_slice(subject: str, pixels: Pixels, index: int) -> Stored:
@@ -241,8 +244,7 @@ def _as_stored(image: Image.Image) -> np.ndarray:
     """The channels of an image (H, W, C); a palette becomes its colors."""
     if image.mode == "P" or image.mode == "1":
         image = image.convert("RGB" if image.mode == "P" else "L")
-    values = np.asarray(image)
-    return values if values.ndim == 3 else values[..., None]
+    return np.atleast_3d(np.asarray(image))
 
 
 def _stored(values: np.ndarray, pixels: Pixels, subject: str, bits: int = 0) -> Stored:
@@ -328,8 +330,7 @@ def _read_array(file: BinaryIO, subject: str) -> np.ndarray | None:
             return None
         shape, fortran, dtype = _array_header(*found, subject)
         data = found[0].read(math.prod(shape) * dtype.itemsize)
-        values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-        return values if values.ndim == 3 else values[..., None]
+        return np.atleast_3d(np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C"))
 
 
 def _missing(pages: Sequence[TiffPage], values: np.ndarray, subject: str) -> np.ndarray | None:

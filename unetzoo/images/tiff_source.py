@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from math import isnan
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -24,6 +24,7 @@ from .tiff import TiffPage, mask_of, read_pages
 SEGMENT = 256 * 2**20  # maximum bytes of a decoded tile or strip
 VALUES = 8  # maximum number of values, relative to the largest number of pixels that Pillow allows
 _GRAY, _RGB, _MASK, _CMYK, _YCBCR = 1, 2, 4, 5, 6  # PhotometricInterpretation
+_ORIENTATION = 274  # the tag
 _JPEG = {6, 7, 33007, 34892}  # compressions that are decoded to RGB
 _ALPHA = {1, 2}  # ExtraSamples: associated (premultiplied), unassociated
 
@@ -199,9 +200,11 @@ class TiffSource(ImageSource):
         )
 
     def _check_pages(self, name: object) -> None:
+        if len(self.pages) == 1:
+            return
         kinds = {(page.imagelength, page.imagewidth, page.dtype, page.compression, page.tilewidth, page.rowsperstrip)
                  for page in self.pages}  # fmt: skip
-        if len(self.pages) > 1 and (len(kinds) > 1 or any(page.samplesperpixel != 1 for page in self.pages)):
+        if len(kinds) > 1 or any(page.samplesperpixel != 1 for page in self.pages):
             raise UnsupportedImageError(
                 "pages of different kinds",
                 subject=name,
@@ -210,7 +213,7 @@ class TiffSource(ImageSource):
             )
 
     def _check_segments(self) -> None:
-        turn = self.page.tags.valueof("Orientation", 1)
+        turn = self.page.tags.valueof(_ORIENTATION, 1)
         if turn != 1:
             raise DataError(
                 "the image is stored rotated or mirrored",
@@ -245,7 +248,12 @@ class TiffSource(ImageSource):
 
 @contextmanager
 def open_tiff(
-    path: PathLike, pixels: Pixels | None, page: int | None = None, *, pages: Sequence[TiffPage] = ()
+    path: PathLike,
+    pixels: Pixels | None,
+    page: int | None = None,
+    *,
+    pages: Sequence[TiffPage] = (),
+    file: BinaryIO | None = None,
 ) -> Iterator[TiffSource]:
     """Open the image of a TIFF file.
 
@@ -255,6 +263,7 @@ def open_tiff(
         pixels: The channels that are read; if None, all that are stored.
         page: Index of the page to read, if the file has several images.
         pages: The pages, if `read_pages` has checked the file already.
+        file: The open file, which is not closed; by default, `path` is opened.
 
     Raises:
         ImageDecodeError: Broken or truncated.
@@ -262,12 +271,12 @@ def open_tiff(
     """
     with our_errors(str(path)):
         pages = pages or read_pages(path, path)
-        file = tifffile.TiffFile(path, _multifile=False)
-    with file:
+        tiff = tifffile.TiffFile(path if file is None else file, _multifile=False)
+    with tiff:
         numbers = [page.number for page in pages if page.is_image] or [pages[0].number]
         if page is not None:
             numbers = [page]
-        elif len(numbers) > 1 and not _are_channels(file, pixels, len(numbers)):
+        elif len(numbers) > 1 and not _are_channels(tiff, pixels, len(numbers)):
             raise DataError(
                 "several images in one file",
                 subject=path,
@@ -277,7 +286,7 @@ def open_tiff(
             )
         mask = mask_of(pages) if page is None else None
         with our_errors(str(path)):
-            image = TiffSource(file, numbers, pixels, path, mask, pages[numbers[0]].nodata)
+            image = TiffSource(tiff, numbers, pixels, path, mask, pages[numbers[0]].nodata)
         yield image
 
 
