@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-LABELS, BARS, LINE = 480, 300, 24
+LABELS, BARS, LINE = 400, 260, 24
 OURS, LOST, FAINT = "#2a6f97", "#c1440e", "#666666"
 
 

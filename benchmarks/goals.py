@@ -98,7 +98,7 @@ CPU = (
                 "^unetzoo, bf16$",
                 PUBLISHED,
                 2.4,
-                against="fastest network of the same widths, as published",
+                against="same widths, as published",
             ),
             Goal(
                 f"training step, {title}",
@@ -107,7 +107,7 @@ CPU = (
                 "^unetzoo, bf16$",
                 SWITCHED,
                 0.95,
-                against="fastest of these in bf16, channels_last, compiled",
+                against="same widths, bf16, compiled",
             ),
         )
     ),
