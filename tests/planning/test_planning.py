@@ -1,19 +1,23 @@
 """Plans: the survey of drawn data, the rules, and the files and commands."""
 
 import json
+import time
 import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from planned import LAPTOP, NAMES, draw
 
 import unetzoo
 from unetzoo.datasets import Folder, kinds
+from unetzoo.datasets.file_dataset import FileDataset
 from unetzoo.errors import ConfigError, DataError, MemoryExhaustedError
 from unetzoo.labels import LabelSpec
 from unetzoo.planning import Timing, make_plan, measure, plan, survey
+from unetzoo.planning.machine import with_recipe
 from unetzoo.planning.rules import choose
 from unetzoo.training.recipe import load
 
@@ -121,7 +125,34 @@ def test_the_length_fills_the_time(tmp_path, minutes):
     found = chosen(draw(tmp_path, size=(256, 320)), minutes=minutes)
     width, crop, batch = found["model.encoder_channels"][0], found["transform.train.crop"], found["train.batch_size"]
     steps = found["train.epochs"] * -(-12 * found.get("data.repeat", 1) // batch)
-    assert 0.6 < steps * LAPTOP.step_seconds(width, batch * crop**2) / (60 * minutes) < 1
+    assert 0.6 < steps * LAPTOP.step_seconds(width, batch, crop**2) / (60 * minutes) < 1
+
+
+def test_reading_and_evaluation_take_their_part_of_the_time(tmp_path):
+    root = draw(tmp_path, size=(256, 320))
+    fast = chosen(root, LAPTOP, minutes=10)
+    slow = chosen(root, replace(LAPTOP, sample_ms=500.0), minutes=10)
+    assert slow["train.epochs"] * slow.get("data.repeat", 1) < 0.6 * fast["train.epochs"] * fast.get("data.repeat", 1)
+    watched = chosen(root, replace(LAPTOP, image_ms=5000.0), minutes=10)  # 4 images in an evaluation
+    assert watched["train.epochs"] < 600 / 20
+
+
+def test_training_with_the_recipe_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(unetzoo.planning.machine, "SIDES", (16, 32))
+    slow = FileDataset.load
+
+    def load(self, index):
+        time.sleep(0.05)
+        return slow(self, index)
+
+    root = draw(tmp_path, size=(96, 96))
+    recipe = plan(root, 0.1, timing=LAPTOP)
+    before = torch.random.get_rng_state()
+    idle = replace(LAPTOP, fixed_ms=dict.fromkeys((16, 32, 64), 0.0), pixel_ns=dict.fromkeys((16, 32, 64), 1e-3))
+    monkeypatch.setattr(FileDataset, "load", load)
+    timing = with_recipe(idle, recipe)
+    assert min(timing.sample_ms, timing.image_ms) >= 50 and torch.equal(before, torch.random.get_rng_state())
+    assert Timing.from_dict(timing.to_dict()) == timing
 
 
 def test_the_batch_fits_into_memory(tmp_path):
@@ -177,12 +208,13 @@ def test_measurement_of_this_machine(monkeypatch):
     monkeypatch.setattr(unetzoo.planning.machine, "SIDES", (16, 32))
     timing = measure(channels=1, classes=2)
     assert timing.memory > 0 and timing.cpus >= 1
-    assert all(timing.step_seconds(width, 10**5) > 0 for width in (16, 32, 64))
+    assert all(timing.step_seconds(width, 4, 10**5) > 0 for width in (16, 32, 64))
     assert Timing.from_dict(json.loads(json.dumps(timing.to_dict()))) == timing
 
 
 @pytest.mark.parametrize("table", [{}, {"device": "cpu"}, {**LAPTOP.to_dict(), "memory": "much"}, [],
-                                   {**LAPTOP.to_dict(), "pixel_ns": {"16": -1.0}}])  # fmt: skip
+                                   {**LAPTOP.to_dict(), "pixel_ns": {"16": -1.0}},
+                                   {**LAPTOP.to_dict(), "sample_ms": -1.0}])  # fmt: skip
 def test_wrong_measurements(table, tmp_path):
     (tmp_path / "timing.json").write_text(json.dumps(table))
     with pytest.raises(ConfigError) as caught:

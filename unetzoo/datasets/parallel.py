@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 MOST = 256  # worker processes that are allowed on any machine
 _work: Callable[[Any], Any]  # set in each worker
 
+HINT = 'try fewer workers; in a script, call this below `if __name__ == "__main__":`'
+
 
 def pieces(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     """Divide indices into groups.
@@ -55,7 +57,11 @@ def spread(work: Callable[[Piece], Result], todo: Sequence[Piece], workers: int 
     try:
         yield from pool.map(_run_piece, todo)
     except BrokenProcessPool as error:
-        raise DataError("a worker process died", found=str(error), hint="try fewer workers") from error
+        raise DataError(
+            "a worker process died",
+            found=str(error),
+            hint=HINT,
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

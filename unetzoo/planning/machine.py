@@ -1,22 +1,28 @@
-"""Measurement of this machine: how long a training step takes."""
+"""Measurement of this machine: how long training steps take, and reading, augmentation and evaluation beside them."""
 
 from __future__ import annotations
 
 import json
+import math
+import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import torch
 from accelerate import PartialState
+from torch.utils.data import Subset
 
 from ..errors import ConfigError
 from ..precision import autocast, resolve
 from ..registry import MODELS
+from ..training import Callback
 from ..training.batch_size import free_memory
+from ..training.recipe import Recipe
+from ..training.run import make_dataset, make_trainer
 
 MEASURED = (16, 32)
 WIDTHS = (*MEASURED, 64)  # the last is extrapolated
@@ -24,6 +30,9 @@ LEVELS = 5
 BATCH = 4
 SIDES = (64, 128)
 STEPS = 5  # the fastest counts: other processes only ever slow a step down
+WARM_UP = 2  # steps with a recipe that are not measured
+IMAGES = 8  # that are evaluated
+EVALUATION_COST = 1 / 3  # of a training step with as many pixels
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Timing:
         cpus: Number of processors that this process may use.
         fixed_ms: Milliseconds of a training step that do not depend on its size, by the network's width.
         pixel_ns: Nanoseconds of a training step per pixel, by the network's width.
+        sample_ms: Milliseconds of a training step per sample for all but the network: reading, augmentation, loss.
+        image_ms: Milliseconds of an evaluation per image for all but the network: reading and metrics.
     """
 
     device: str
@@ -43,21 +54,35 @@ class Timing:
     cpus: int
     fixed_ms: Mapping[int, float]
     pixel_ns: Mapping[int, float]
+    sample_ms: float = 0.0
+    image_ms: float = 0.0
 
-    def step_seconds(self, width: int, pixels: int) -> float:
+    def step_seconds(self, width: int, batch: int, pixels: int) -> float:
         """Duration of a training step.
 
         Args:
             width: Channels of the first level.
-            pixels: Pixels of a batch.
+            batch: Batch size.
+            pixels: Pixels of a sample.
         """
-        return self.fixed_ms[width] / 1e3 + self.pixel_ns[width] * pixels / 1e9
+        per_sample = self.sample_ms / 1e3 + self.pixel_ns[width] * pixels / 1e9
+        return self.fixed_ms[width] / 1e3 + batch * per_sample
+
+    def image_seconds(self, width: int, pixels: int) -> float:
+        """Duration of the evaluation of an image.
+
+        Args:
+            width: Channels of the first level.
+            pixels: Pixels of the image.
+        """
+        return self.image_ms / 1e3 + EVALUATION_COST * self.pixel_ns[width] * pixels / 1e9
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         by_width = {name: {str(width): value for width, value in getattr(self, name).items()}
                     for name in ("fixed_ms", "pixel_ns")}  # fmt: skip
-        return {"device": self.device, "memory": self.memory, "cpus": self.cpus, **by_width}
+        overhead = {"sample_ms": self.sample_ms, "image_ms": self.image_ms}
+        return {"device": self.device, "memory": self.memory, "cpus": self.cpus, **by_width, **overhead}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
@@ -69,11 +94,14 @@ class Timing:
         try:
             by_width = {name: {int(width): float(value) for width, value in table[name].items()}
                         for name in ("fixed_ms", "pixel_ns")}  # fmt: skip
-            made = cls(str(table["device"]), int(table["memory"]), int(table["cpus"]), **by_width)
+            overhead = {name: float(table.get(name, 0)) for name in ("sample_ms", "image_ms")}
+            made = cls(str(table["device"]), int(table["memory"]), int(table["cpus"]), **by_width, **overhead)
             if set(made.fixed_ms) != set(WIDTHS) or set(made.pixel_ns) != set(WIDTHS):
                 raise ValueError(f"widths other than {WIDTHS}")
             if min(*made.pixel_ns.values(), made.memory, made.cpus) <= 0:
                 raise ValueError("values that are not positive")
+            if not 0 <= min(overhead.values()) <= max(overhead.values()) < math.inf:
+                raise ValueError("negative durations")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 "not a measurement of a machine", found=f"{type(error).__name__}: {error}",
@@ -124,6 +152,54 @@ def measure(channels: int = 3, classes: int = 2, tell: Any = lambda: None) -> Ti
     return Timing(device.type, int(_rounded(free_memory(device))), psutil.cpu_count(logical=False) or 1, fixed, slope)
 
 
+def with_recipe(timing: Timing, recipe: Recipe) -> Timing:
+    """Train a few steps with a recipe and evaluate a few images, to measure what takes time beside the network.
+
+    Args:
+        timing: The measurement of the machine.
+        recipe: A recipe for it.
+    """
+    steps = WARM_UP + STEPS + 2 * recipe.train.workers  # the first batches of several workers are ready at once
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": None, "steps": steps})})
+    train, val = (make_dataset(recipe, split, progress=False) for split in ("train", "val"))
+    few = Subset(val, range(min(len(val), IMAGES)))
+    watch = Stopwatch()
+    with torch.random.fork_rng():
+        trainer = make_trainer(recipe, train.labels, callbacks=[watch], progress=False)
+        trainer.fit(train, few)
+        begun = time.perf_counter()
+        trainer.evaluate(few)
+    image = (time.perf_counter() - begun) / len(few)
+    step = statistics.mean(watch.seconds[WARM_UP:])
+    width, batch = recipe.model.options["encoder_channels"][0], int(recipe.train.batch_size)
+    known = replace(timing, sample_ms=0.0, image_ms=0.0)
+    sample_ms = (step - known.step_seconds(width, batch, _pixels(train))) / batch * 1e3
+    image_ms = (image - known.image_seconds(width, _pixels(val))) * 1e3
+    return replace(timing, sample_ms=_rounded(max(sample_ms, 0)), image_ms=_rounded(max(image_ms, 0)))
+
+
+class Stopwatch(Callback):
+    """Measures each training step, with the reading of its batch but without the evaluations between steps."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = 0.0
+
+    def on_begin(self, trainer: Any) -> None:
+        """Start."""
+        self._last = time.perf_counter()
+
+    def on_step(self, trainer: Any, samples: int) -> None:
+        """Note the duration of the step."""
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+    def on_epoch(self, trainer: Any, row: Any, better: bool) -> None:
+        """Start again after an evaluation."""
+        self._last = time.perf_counter()
+
+
 def channels_of(width: int, levels: int) -> list[int]:
     """Channels of each level of a network."""
     return [width * 2**level for level in range(levels)]
@@ -153,6 +229,10 @@ def _step_seconds(device: torch.device, width: int, side: int, channels: int, cl
         loss.item()  # waits for the device
         seconds.append(time.perf_counter() - begun)
     return min(seconds)
+
+
+def _pixels(dataset: Any) -> int:
+    return dataset[0]["image"][0].numel()
 
 
 def _rounded(value: float) -> float:

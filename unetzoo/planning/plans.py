@@ -16,7 +16,7 @@ from ..errors import ConfigError, DataError
 from ..registry import DATASETS, keywords
 from ..training.recipe import Recipe
 from ..wording import inline, pluralize, printable
-from .machine import Timing, measure
+from .machine import Timing, measure, with_recipe
 from .rules import Choice, choose
 from .survey import Objects, Survey, survey
 
@@ -130,14 +130,19 @@ def make_plan(
         arguments["split_seed"] = seed
         train, val = _both(report.dataset, arguments)
         found = survey(train, workers=workers)
-    if timing is None:
-        tell("timing training steps")
-        timing = measure(found.channels, train.labels.classes)
-    choices = [Choice(("data", "name"), report.dataset, "the layout of the folder")]
-    choices += [Choice(("data", key), value, _REASONS.get(key, "declared, or found in the masks"))
-                for key, value in arguments.items()]  # fmt: skip
-    choices += choose(found, train.labels, timing, minutes, len(val))
-    return Plan(choices, found, timing, minutes, report)
+    declared = [Choice(("data", "name"), report.dataset, "the layout of the folder")]
+    declared += [Choice(("data", key), value, _REASONS.get(key, "declared, or found in the masks"))
+                 for key, value in arguments.items()]  # fmt: skip
+
+    def made(timing: Timing) -> Plan:
+        choices = choose(found, train.labels, timing, minutes, len(val))
+        return Plan([*declared, *choices], found, timing, minutes, report)
+
+    if timing is not None:
+        return made(timing)
+    tell("timing training steps")
+    timing = measure(found.channels, train.labels.classes)
+    return made(with_recipe(timing, made(timing).recipe))
 
 
 def plan(

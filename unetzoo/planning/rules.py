@@ -10,7 +10,7 @@ from ..datasets.kinds import times_of
 from ..drawing import summary
 from ..errors import DataError, MemoryExhaustedError
 from ..labels import LabelSpec
-from ..training.batch_size import PIXELS
+from ..training.batch_size import SHARE, filling
 from ..wording import pluralize
 from .machine import WIDTHS, Timing, channels_of
 from .survey import Survey
@@ -19,9 +19,7 @@ FEWEST_STEPS = 1200  # a wider network is chosen only if it can take this many,
 FEWEST_PASSES = 15  # and see every image this often
 EVALUATIONS = 30  # about as many epochs, so that few of them miss the best one
 SHARE_OF_TIME = 0.9  # the rest is for reading, checkpoints and the report
-SHARE_OF_MEMORY = 0.4
 EPOCH_SECONDS = 0.5  # for logs and checkpoints
-EVALUATION_COST = 1 / 3  # of a training step with as many pixels
 POSITION_MATTERS = 0.25  # difference between top and bottom
 RARE = 0.02  # share of the pixels
 LARGEST_CROP, SMALLEST_CROP = 320, 64
@@ -141,7 +139,8 @@ def _shrunk(survey: Survey, timing: Timing, minutes: float) -> tuple[tuple[int, 
     thinnest = min(found.thickness for found in survey.foreground.values())
     seconds = 60 * minutes * SHARE_OF_TIME
     for factor in (1.0, 1.5, 2.0, 3.0, 4.0):
-        passes = seconds / (timing.pixel_ns[WIDTHS[0]] * 1e-9 * height * width / factor**2 * survey.samples)
+        sample = timing.step_seconds(WIDTHS[0], 1, int(height * width / factor**2)) - timing.fixed_ms[WIDTHS[0]] / 1e3
+        passes = seconds / (sample * survey.samples)
         if passes >= 2 * FEWEST_PASSES or thinnest / factor < THINNEST / 2:
             break
     if factor == 1:
@@ -158,7 +157,7 @@ def _fit(survey: Survey, labels: LabelSpec, view: View, timing: Timing, minutes:
         batch = _batch(survey, labels, view, timing, width, levels)
         if not batch:
             continue
-        steps = int(seconds / timing.step_seconds(width, batch * view.pixels))
+        steps = int(seconds / timing.step_seconds(width, batch, view.pixels))
         passes = steps * batch / survey.samples
         if (steps >= FEWEST_STEPS and passes >= FEWEST_PASSES) or width == WIDTHS[0]:
             time = f"{pluralize(steps, 'step')} in {_minutes(minutes)}"
@@ -180,8 +179,8 @@ def _batch(survey: Survey, labels: LabelSpec, view: View, timing: Timing, width:
     )  # fmt: skip
     square = max(view.height, view.width) ** 2
     bytes_each = 2 * cost.root.training_bytes * view.pixels / square  # the backward pass holds as much again
-    most = int(SHARE_OF_MEMORY * timing.memory / bytes_each)
-    wanted = max(4, min(32, round(PIXELS.get(timing.device, 2**18) / view.pixels)))
+    most = int(SHARE * timing.memory / bytes_each)
+    wanted = filling(timing.device, view.pixels)
     if not view.crop:
         wanted = min(wanted, max(4, survey.samples // 8))  # a small set needs steps more than large batches
     return min(wanted, most, survey.samples)
@@ -279,10 +278,10 @@ def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float
     repeat = max(1, round(per_epoch * fit.batch / samples))
     in_epoch = math.ceil(samples * repeat / fit.batch)
     height, width = view.size or survey.median
-    pixels = validation * height * width
-    evaluation = EPOCH_SECONDS + EVALUATION_COST * timing.pixel_ns[fit.width] * 1e-9 * pixels
-    step = timing.step_seconds(fit.width, fit.batch * view.pixels)
-    epochs = max(1, int(60 * minutes * SHARE_OF_TIME / (in_epoch * step + evaluation)))
+    evaluation = validation * timing.image_seconds(fit.width, height * width)
+    step = timing.step_seconds(fit.width, fit.batch, view.pixels)
+    seconds = 60 * minutes * SHARE_OF_TIME - evaluation  # the best network is evaluated once more
+    epochs = max(1, int(seconds / (in_epoch * step + evaluation + EPOCH_SECONDS)))
     length = f"{_minutes(minutes)}: {pluralize(in_epoch, 'step')} of {step:.2g} s, and {evaluation:.2g} s of evaluation"
     repeated = Choice(("data", "repeat"), repeat, "an epoch sees every image this often, so that evaluations are few")
     often = ", ".join(map(str, times))

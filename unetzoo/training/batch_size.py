@@ -76,8 +76,21 @@ def fitting(net: nn.Module, image: Tensor, device: torch.device, samples: int) -
             expected=f"{each / 1e9:.1f} GB of the free memory", found=f"{max(room, 0) / 1e9:.1f} GB",
             hint="free memory, or take a smaller crop, size or network; train.save_memory=true needs less",
         )  # fmt: skip
-    wanted = max(FEWEST, min(MOST, round(PIXELS.get(device.type, 2**18) / pixels)))
-    return max(1, min(wanted, most, samples))
+    return max(1, min(filling(device.type, pixels), most, samples))
+
+
+def filling(device: str, pixels: int) -> int:
+    """Number of samples that fill the processor.
+
+    Args:
+        device: Type of the device: "cpu", "cuda", …
+        pixels: Pixels of a sample.
+
+    Examples:
+        >>> filling("cpu", 128 * 128), filling("cpu", 1024 * 1024)
+        (8, 4)
+    """
+    return max(FEWEST, min(MOST, round(PIXELS.get(device, 2**18) / pixels)))
 
 
 def bytes_per_pixel(net: nn.Module, image: Tensor) -> float:
