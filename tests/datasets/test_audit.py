@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import tomllib
 import zipfile
 
 import numpy as np
@@ -64,7 +66,9 @@ class TestFolders:
         pairs(tmp_path, images="images", masks="labels")
         with pytest.raises(DataError) as caught:
             audit(tmp_path)
-        assert "--dataset" in caught.value.hint and "folder" in caught.value.found
+        tables = [tomllib.loads(f"{line}}}")["data"] for line in re.findall(r"data = {[^}]*", caught.value.hint)]
+        assert len(tables) >= 2 and {"name": "folder", "root": str(tmp_path), "masks": "labels"} in tables
+        assert all(f"--dataset {table['name']}" in caught.value.hint for table in tables)
         report = audit(tmp_path, "folder")
         assert report.proposal == {"names": ["background", "foreground"], "ids": [0, 255]}
         assert report.options["masks"] == "labels" and codes(report, "error", "warning") == set()

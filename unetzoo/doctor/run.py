@@ -15,6 +15,7 @@ from ..datasets.listing import shown
 from ..datasets.tree import Tree
 from ..errors import ConfigError, DataError, LayoutError, UnknownNameError
 from ..registry import DATASETS
+from ..wording import inline
 from .dataset_audit import audit_samples
 from .facts import Record
 from .findings import Findings
@@ -207,10 +208,15 @@ def _recognized(tree: Tree) -> Candidate:
             expected="; ".join(("folder: images/ and masks/ by stem", *known)),
             hint="arrange the files in one of these layouts; if they are, name it with --dataset",
         )  # fmt: skip
-    if len(likely) > 1 and likely[0].confidence - likely[1].confidence < MARGIN:
-        raise DataError("ambiguous layout", subject=tree.root, found=guesses,
-                        hint=f"name the dataset, e.g. --dataset {likely[0].dataset}")  # fmt: skip
     best = likely[0]
+    rivals = [found for found in likely if best.confidence - found.confidence < MARGIN]
+    if len(rivals) > 1:
+        tables = (inline({"name": found.dataset, "root": str(tree.root), **found.layout.options}) for found in rivals)
+        choices = (f"--dataset {found.dataset} (in a recipe, data = {table})"
+                   for found, table in zip(rivals, tables, strict=True))  # fmt: skip
+        raise DataError("ambiguous layout", subject=tree.root, found=f"{len(rivals)} possible layouts"
+                        + "".join(f"\n  {found}: {found.layout.about}" for found in rivals),
+                        hint=f"name the dataset: {', or '.join(choices)}")  # fmt: skip
     if best.layout.annotations is not None:
         try:
             DATASETS.entry(best.dataset)
