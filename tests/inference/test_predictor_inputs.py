@@ -8,15 +8,17 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import tiny
 from exporting import run_folder
 from PIL import Image
 from predicting import Channels, noise, read, save
 from refusals import refused
 
+import unetzoo
 from unetzoo import cli
 from unetzoo.errors import ConfigError, DataError, ImageDecodeError, PairingError
-from unetzoo.inference import Predictor
+from unetzoo.inference import Predictor, predict_to
 
 
 def test_a_list_is_predicted_without_missing_files(tmp_path):
@@ -148,3 +150,17 @@ def test_images_of_any_kind_are_read_upright(tmp_path, mode, turn, suffix):
     image.save(path, exif=exif)
     upright = np.rot90(raw, {1: 0, 3: 2, 6: -1, 8: 1}[turn])
     assert np.array_equal(Predictor(Channels()).segment(path).image, upright)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_shipped_weights_and_an_image_of_five_channels(tmp_path, dtype):
+    image = np.zeros((64, 64, 5), dtype)
+    tifffile.imwrite(tmp_path / "five.tif", image, photometric="minisblack", planarconfig="contig")
+    nuclei = unetzoo.load("nuclei")
+    with refused(DataError, found="5"):
+        nuclei.predict(image)
+    with refused(DataError, subject="five.tif", found="5 channels", hint="RGB with 8 bits"):
+        nuclei.predict(tmp_path / "five.tif")
+    with refused(DataError, subject="five.tif", found="5 channels", hint="RGB with 8 bits"):
+        predict_to(nuclei, tmp_path / "five.tif", tmp_path / "c.tif", instances=tmp_path / "i.tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["five.tif"]

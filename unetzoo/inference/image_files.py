@@ -14,7 +14,7 @@ from ..images.decode import split_name
 from ..images.georeference import Georeference
 from ..images.reading import missing_in
 from ..wording import pluralize
-from .images import PathLike, in_channels_of
+from .images import PathLike, files_for, in_channels_of
 from .results import SegmentationResult
 from .volumes import is_volume
 
@@ -41,10 +41,11 @@ class ImageFiles:
             raise ConfigError("a volume, not an image", subject=path, expected="an image, or a decoded slice",
                               hint="predict_files joins its slices; or decode one by decode_image")  # fmt: skip
         channels = self.channels(background is not None)
-        image = read_image(path, channels)
-        if background is None:
-            return image
-        scene = read_image(background, channels)
+        with files_for(channels):
+            image = read_image(path, channels)
+            if background is None:
+                return image
+            scene = read_image(background, channels)
         if scene.shape != image.shape:
             raise SizeMismatchError(
                 "image and background differ in size",

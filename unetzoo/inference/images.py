@@ -6,7 +6,8 @@ import glob
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import DataError, InputShapeError
+from ..errors import DataError, InputShapeError, UnsupportedImageError
+from ..images import Pixels
 from ..images.decode import has_image_suffix
 from ..labels import LabelSpec
 
@@ -51,6 +53,27 @@ def check_channels(net: nn.Module, image: Tensor) -> None:
         found=f"{len(image)}, as (C, H, W): {tuple(image.shape)}",
         hint=hint,
     )
+
+
+@contextmanager
+def files_for(channels: int | Pixels | None) -> Iterator[None]:
+    """For files of another kind than a network takes, hint at the kind that it takes, not at a declaration.
+
+    Args:
+        channels: What is read from each file: a number of channels of 8 bits, or declared channels.
+
+    Raises:
+        UnsupportedImageError: The file is of another kind.
+    """
+    try:
+        yield
+    except UnsupportedImageError as error:
+        kind = {1: "gray", 3: "RGB"}.get(channels) if isinstance(channels, int) else None
+        if kind is None:
+            raise
+        raise error.replace(
+            hint=f"convert the image to {kind} with 8 bits per channel, which this network takes"
+        ) from error
 
 
 def find_images(inputs: PathLike | Sequence[PathLike]) -> list[Path]:

@@ -29,7 +29,7 @@ from ..precision import Precision
 from ..terminal import progress_console
 from .bands import Bands, part_of
 from .decide import Threshold
-from .images import PathLike, check_channels, in_channels_of
+from .images import PathLike, check_channels, files_for, in_channels_of
 from .joining import ObjectJoiner
 from .outputs import Outputs
 from .planner import Memory, TilingPlan, fit_windows, parse_memory
@@ -167,7 +167,7 @@ def predict_to(
         )
     channels = in_channels_of(net)
     declared = bundle.pixels if bundle.pixels and channels in (None, bundle.pixels.channels) else channels
-    with open_source(source, declared) as image, evaluation_mode(net):
+    with files_for(declared), open_source(source, declared) as image, evaluation_mode(net):
         assert bundle.preprocess is not None
         reader = WindowReader(image, bundle.preprocess)
         heads = _probed(predictor, reader)
