@@ -3,6 +3,7 @@
 import json
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
     for registry in REGISTRIES.values():
         monkeypatch.setattr(registry, "_local", {})
     exec(compile(textwrap.dedent(code), "documentation", "exec"), {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_toml_blocks_can_be_read(page):
+    for code in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        tomllib.loads(code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
