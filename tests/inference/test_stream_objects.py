@@ -21,7 +21,7 @@ import unetzoo
 from unetzoo.bundle import ModelBundle
 from unetzoo.errors import ConfigError
 from unetzoo.images import as_tensor
-from unetzoo.inference import Cleaning, Predictor, joining, predict_to, resumable_writer
+from unetzoo.inference import Cleaning, Predictor, bands, joining, predict_to, resumable_writer
 from unetzoo.inference.objects import COLUMNS, evidence_of
 from unetzoo.instances import ObjectRule, separate
 from unetzoo.models.base import Geometry
@@ -193,7 +193,7 @@ def test_it_resumes_wherever_it_was_interrupted(tmp_path, monkeypatch, small_par
     owner, name, calls = [
         (resumable_writer.ResumableWriter, "write", 2),  # of the prediction
         (joining.Pieces, "roots", 1),
-        (unetzoo.io, "write_text", 1),
+        (bands, "_write", 2),  # the table
         (resumable_writer.ResumableWriter, "write", 5),  # of the results
         (resumable_writer.ResumableWriter, "finish", 2),
     ][place]
@@ -217,6 +217,18 @@ def test_it_resumes_wherever_it_was_interrupted(tmp_path, monkeypatch, small_par
     assert np.array_equal(tifffile.imread(tmp_path / "i.tif"), np.load(tmp_path / "whole.npy"))
     assert (tmp_path / "i.csv").read_text() == (tmp_path / "whole.csv").read_text()
     assert {p.name for p in tmp_path.iterdir()} == {"c.npy", "i.tif", "i.csv", "c_whole.npy", "whole.npy", "whole.csv"}
+
+
+def test_bands_are_removed_after_an_interruption(tmp_path, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bands, "note_of", interrupted)
+        predict_to(drawn(), discs(40, 40, 5), **files(tmp_path))
+    assert (tmp_path / "c.npy.1-of-1.json").exists()
+    assert predict_to(drawn(), discs(40, 40, 5), **files(tmp_path), resume=True).rows == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"c.npy", "i.tif", "i.csv"}
 
 
 def test_a_table_of_that_name_is_kept(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from filelock import FileLock
 from .. import io
 from ..errors import ConfigError
 from .joining import ObjectJoiner, strips
-from .resumable_writer import Layer, ResumableWriter, check_free
+from .resumable_writer import Layer, ResumableWriter, check_free, note_of
 from .shards import Shard
 
 Rows = Callable[[int, int], np.ndarray]  # from one row to another
+JOINED = {"joined": True}  # in the note of the first band
 FULL = "make room, then continue with resume=True (unetzoo stream --resume)"
 
 
@@ -71,11 +72,11 @@ class Bands:
     def is_complete(self, number: int) -> bool:
         """Whether a shard of the same run is complete."""
         shard = self.shard._replace(number=number)
-        try:
-            same = json.loads(self._note(shard).read_text(encoding="utf-8")) == self.identity
-        except (OSError, ValueError):
-            return False
-        return same and all(part_of(path, shard).exists() for path in self.paths.values())
+        return self._noted(shard) == self.identity and all(part_of(p, shard).exists() for p in self.paths.values())
+
+    def are_joined(self) -> bool:
+        """Whether the targets of this run are complete, but the bands may not all be removed."""
+        return self._noted(self.shard._replace(number=1)) == self.identity | JOINED
 
     def finish(self, writer: ResumableWriter) -> None:
         """Give a complete band its names.
@@ -85,7 +86,7 @@ class Bands:
         """
         if self.in_parts:
             with io.disk_errors(self.paths["classes"].parent, ConfigError, what="cannot write the results"):
-                io.write_json(self._note(self.shard), self.identity)
+                _write(self._note(self.shard), io.as_json(self.identity))
         writer.finish()
 
     def join(self, layers: Mapping[str, Layer]) -> None:
@@ -96,18 +97,26 @@ class Bands:
         """
         if not self.in_parts:
             return
-        shards = [self.shard._replace(number=number) for number in range(1, self.shard.total + 1)]
         lock = FileLock(part_of(self.paths["classes"], self.shard._replace(number=0)).with_suffix(".lock"))
         with lock:
-            if all(self.is_complete(shard.number) for shard in shards):
-                self._join(layers, shards)
+            if all(self.is_complete(shard.number) for shard in self._shards()):
+                self._join(layers)
+            joined = self.are_joined()
+            if joined:
+                for shard in self._shards():
+                    for path in self.paths.values():
+                        part_of(path, shard).unlink(missing_ok=True)
         Path(lock.lock_file).unlink(missing_ok=True)
+        if joined:
+            for shard in reversed(self._shards()):  # so that an interruption can be resumed
+                note_of(part_of(self.paths["classes"], shard)).unlink(missing_ok=True)
+                self._note(shard).unlink(missing_ok=True)
 
-    def _join(self, layers: Mapping[str, Layer], shards: Sequence[Shard]) -> None:
+    def _join(self, layers: Mapping[str, Layer]) -> None:
         height, width = layers["classes"].shape
         parts = [
             (rows, {name: np.load(part_of(path, shard), mmap_mode="r") for name, path in self.paths.items()})
-            for shard in shards if len(rows := shard.rows(height))
+            for shard in self._shards() if len(rows := shard.rows(height))
         ]  # fmt: skip
 
         def read(name: str, start: int, stop: int) -> np.ndarray:
@@ -127,9 +136,16 @@ class Bands:
                 if stop > writer.done:
                     writer.write(start, {name: rows(start, stop) for name, rows in reads.items()})
         writer.finish()
-        for shard in shards:
-            for path in (*(part_of(path, shard) for path in self.paths.values()), self._note(shard)):
-                path.unlink(missing_ok=True)
+        _write(self._note(self.shard._replace(number=1)), io.as_json(self.identity | JOINED))
+
+    def _shards(self) -> list[Shard]:
+        return [self.shard._replace(number=number) for number in range(1, self.shard.total + 1)]
+
+    def _noted(self, shard: Shard) -> Any:
+        try:
+            return json.loads(self._note(shard).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def _note(self, shard: Shard) -> Path:
         return part_of(self.paths["classes"], shard).with_suffix(".json")
@@ -158,4 +174,11 @@ def write_table(path: Path, text: str) -> None:
     """
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ConfigError("the target exists already", subject=path, hint="move it, then continue with resume=True")
-    io.write_text(path, text)
+    _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".part")  # one name, so that a kill leaves at most one file
+    io.DISK.write(partial, text.encode())
+    io.DISK.rename(partial, path)
+    io.DISK.sync(path.parent)

@@ -63,7 +63,7 @@ class ResumableWriter:
         self.layers = dict(layers)
         self.recipe = json.loads(json.dumps(recipe))
         first = next(iter(self.layers.values()))
-        self.note = first.path.with_name(first.path.name + ".part.json")
+        self.note = note_of(first.path)
         self.left = dict(layers)  # files without their final names
         try:
             unfinished = self._unfinished()
@@ -196,6 +196,11 @@ class ResumableWriter:
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
+
+
+def note_of(path: Path) -> Path:
+    """Return the file that records the progress of a result."""
+    return path.with_name(path.name + ".part.json")
 
 
 def check_free(path: Path) -> None:

@@ -33,7 +33,7 @@ from .images import PathLike, check_channels, files_for, in_channels_of
 from .joining import ObjectJoiner
 from .outputs import Outputs
 from .planner import Memory, TilingPlan, fit_windows, parse_memory
-from .resumable_writer import ResumableWriter
+from .resumable_writer import ResumableWriter, note_of
 from .shards import Shard
 from .stitching import arriving, overlap, pieces
 from .tiling import Tile, batches, predict_windows
@@ -198,7 +198,7 @@ def predict_to(
             objects = ObjectJoiner(outputs.labels.names, outputs.rule, limit)
         bands, layers = Bands(part, outputs.paths, recipe, objects), outputs.layers(tiling.plan)
         rows, computed = part.rows(tiling.plan.rows.output), 0
-        if not (resume and bands.in_parts and bands.is_complete(part.number)):
+        if not (resume and bands.in_parts and (bands.is_complete(part.number) or bands.are_joined())):
             writer = ResumableWriter(bands.layers(layers), {**recipe, "shard": part}, resume)
             computed = len(rows) - writer.done
             if computed:
@@ -302,7 +302,7 @@ def _noted_tile(path: Path, shard: Shard) -> Tile:
     """Return the tile of an unfinished result."""
     for name in (path, part_of(path, shard)):
         try:
-            height, width = json.loads(name.with_name(name.name + ".part.json").read_text())["recipe"]["tile"]
+            height, width = json.loads(note_of(name).read_text())["recipe"]["tile"]
             return int(height), int(width)
         except (OSError, ValueError, TypeError, KeyError):
             continue
