@@ -74,9 +74,7 @@ class ObjectJoiner:
         rows = table.rows([self.names[index] for index in classes[kept]], kept=kept[1:])
         return JoinedObjects(numbers, final[roots], as_csv(rows))
 
-    def _by_seeds(
-        self, read: Read, size: tuple[int, int], plane: Callable[[], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _by_seeds(self, read: Read, size: tuple[int, int], plane: Callable[[], np.ndarray]) -> Numbered:
         """Assign the pixels of each piece to its nearest seed."""
         pieces, seeds, owners = Pieces(), Pieces(), [np.zeros(1, np.int32)]
         marked, numbers = plane(), plane()  # a seed's number, or the negative number of a piece
