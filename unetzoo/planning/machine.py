@@ -94,13 +94,16 @@ class Timing:
         try:
             by_width = {name: {int(width): float(value) for width, value in table[name].items()}
                         for name in ("fixed_ms", "pixel_ns")}  # fmt: skip
-            overhead = {name: float(table.get(name, 0)) for name in ("sample_ms", "image_ms")}
-            made = cls(str(table["device"]), int(table["memory"]), int(table["cpus"]), **by_width, **overhead)
+            overhead = [float(table.get(name, 0)) for name in ("sample_ms", "image_ms")]
+            made = cls(
+                str(table["device"]), int(table["memory"]), int(table["cpus"]), by_width["fixed_ms"],
+                by_width["pixel_ns"], *overhead,
+            )  # fmt: skip
             if set(made.fixed_ms) != set(WIDTHS) or set(made.pixel_ns) != set(WIDTHS):
                 raise ValueError(f"widths other than {WIDTHS}")
             if min(*made.pixel_ns.values(), made.memory, made.cpus) <= 0:
                 raise ValueError("values that are not positive")
-            if not 0 <= min(overhead.values()) <= max(overhead.values()) < math.inf:
+            if not 0 <= min(overhead) <= max(overhead) < math.inf:
                 raise ValueError("negative durations")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
