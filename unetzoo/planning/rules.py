@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..datasets.kinds import times_of
 from ..drawing import summary
 from ..errors import DataError, MemoryExhaustedError
 from ..labels import LabelSpec
+from ..models.pretrained import PACKAGES
 from ..training.batch_size import SHARE, filling
 from ..wording import pluralize
 from .machine import WIDTHS, Timing, channels_of
@@ -78,7 +80,9 @@ class Fit:
     reason: str
 
 
-def choose(survey: Survey, labels: LabelSpec, timing: Timing, minutes: float, validation: int) -> list[Choice]:
+def choose(
+    survey: Survey, labels: LabelSpec, timing: Timing, minutes: float, validation: int, pretrained: str | None = None
+) -> list[Choice]:
     """Choose model, transforms, loss, optimizer and length of training.
 
     Args:
@@ -87,6 +91,7 @@ def choose(survey: Survey, labels: LabelSpec, timing: Timing, minutes: float, va
         timing: Measurement of the machine.
         minutes: Time to train.
         validation: Number of validation images.
+        pretrained: Weights of a pretrained encoder that is installed (`unetzoo.models.pretrained.PACKAGES`).
 
     Raises:
         DataError: Fewer than two classes occur.
@@ -98,13 +103,13 @@ def choose(survey: Survey, labels: LabelSpec, timing: Timing, minutes: float, va
             hint="declare the mask values (names and ids); unetzoo doctor proposes them",
         )  # fmt: skip
     view = _view(survey, timing, minutes)
-    fit = _fit(survey, labels, view, timing, minutes)
+    fit = _fit(survey, labels, view, timing, minutes, WIDTHS[:1] if pretrained else WIDTHS)
     return [
-        *_model(survey, labels, fit),
-        *_transform(survey, labels, view),
+        *_model(survey, labels, fit, pretrained),
+        *_transform(survey, labels, view, pretrained),
         *_objective(survey, labels),
         *_length(survey, view, fit, timing, minutes, validation),
-        *_settings(survey, labels, fit, timing),
+        *_settings(survey, labels, fit, timing, pretrained),
     ]
 
 
@@ -148,12 +153,12 @@ def _shrunk(survey: Survey, timing: Timing, minutes: float) -> tuple[tuple[int, 
     return (round(height / factor), round(width / factor)), f"; shrunk by {factor:g} to see them often enough"
 
 
-def _fit(survey: Survey, labels: LabelSpec, view: View, timing: Timing, minutes: float) -> Fit:
-    """The widest network that takes enough steps."""
+def _fit(survey: Survey, labels: LabelSpec, view: View, timing: Timing, minutes: float, widths: Sequence[int]) -> Fit:
+    """The widest network that takes enough steps; a pretrained encoder takes about as long as the narrowest."""
     shortest = min(view.height, view.width)
     levels = max(3, min(5, int(math.log2(shortest / 8)) + 1))
     seconds = 60 * minutes * SHARE_OF_TIME
-    for width in reversed(WIDTHS):
+    for width in reversed(widths):
         batch = _batch(survey, labels, view, timing, width, levels)
         if not batch:
             continue
@@ -198,10 +203,17 @@ def _minutes(minutes: float) -> str:
     return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
-def _model(survey: Survey, labels: LabelSpec, fit: Fit) -> list[Choice]:
+def _model(survey: Survey, labels: LabelSpec, fit: Fit, pretrained: str | None) -> list[Choice]:
     name = "dualunet" if survey.has_depth else "bnunet"
     why = "mask and depth" if survey.has_depth else "a U-Net with batch norm: sound from scratch, and the fastest here"
     classes = 1 if labels.classes == 2 else labels.classes
+    if pretrained:
+        return [
+            Choice(("model", "name"), "encoder-unet", "a U-Net on a pretrained encoder"),
+            Choice(("model", "encoder_name"), PACKAGES[pretrained][0], "fast on processors"),
+            Choice(("model", "encoder_weights"), pretrained, "installed; pretrained on the photographs of ImageNet"),
+            Choice(("model", "classes"), classes, "binary: one logit" if classes == 1 else "classes of the masks"),
+        ]
     return [
         Choice(("model", "name"), name, why),
         *([] if survey.has_depth else [
@@ -212,10 +224,12 @@ def _model(survey: Survey, labels: LabelSpec, fit: Fit) -> list[Choice]:
     ]  # fmt: skip
 
 
-def _transform(survey: Survey, labels: LabelSpec, view: View) -> list[Choice]:
+def _transform(survey: Survey, labels: LabelSpec, view: View, pretrained: str | None) -> list[Choice]:
     kinds = len(survey.kinds)
     train = ("transform", "train")
-    if kinds > 1 or survey.channels == 1:
+    if pretrained:
+        choices = [Choice(("transform", "normalize"), "encoder", "as in pretraining")]
+    elif kinds > 1 or survey.channels == 1:
         why = f"{kinds} kinds of images differ in color" if kinds > 1 else "gray images: brightness carries no class"
         choices = [Choice(("transform", "normalize"), "standard", why + "; each image to mean 0, deviation 1")]
     else:
@@ -292,14 +306,16 @@ def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float
     ]  # fmt: skip
 
 
-def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing) -> list[Choice]:
+def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing, pretrained: str | None) -> list[Choice]:
     rate = 1e-3 if fit.width >= 64 else 2e-3
+    slower = Choice(("optimizer", "encoder_lr"), 0.3, "a smaller rate keeps what the encoder has learned")
     decay = min(0.999, max(0.9, round(1 - 20 / max(fit.steps, 1), 3)))
     monitor = f"iou/{labels.names[1]}" if labels.classes == 2 else "miou"
     workers = 0 if timing.device == "cpu" and timing.cpus <= 2 else min(8, max(1, timing.cpus - 1))
     return [
         Choice(("optimizer", "name"), "adamw", "insensitive to scale"),
-        Choice(("optimizer", "lr"), rate, f"for width {fit.width}"),
+        Choice(("optimizer", "lr"), rate, "for a new decoder" if pretrained else f"for width {fit.width}"),
+        *([slower] if pretrained else []),
         Choice(("optimizer", "weight_decay"), 0.01, "the usual one"),
         Choice(("scheduler", "name"), "cosine", "ends at a small rate, when the time is over"),
         Choice(("scheduler", "unit"), "step", "smooth even with few epochs"),
