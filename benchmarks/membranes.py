@@ -51,10 +51,11 @@ def main() -> None:
         print(title, json.dumps(rows[title]))
     state = json.loads((options.run / "environment.json").read_text())
     record = {
-        "what": "ISBI 2012 by objects", "date": date.today().isoformat(),
+        "what": "isbi2012 recipe, U-Net at a quarter of its width; by objects", "date": date.today().isoformat(),
         "command": "python -m benchmarks.membranes RUN --root PATH", "environment": environment(),
         "trained": {key: state[key] for key in ("parameters", "precision", "commit") if key in state},
-        "recipe": json.loads((options.run / "recipe.json").read_text()), "rows": rows,
+        "recipe": json.loads((options.run / "recipe.json").read_text()),
+        "scores": json.loads((options.run / "scores.json").read_text())["best"], "rows": rows,
     }  # fmt: skip
     record["recipe"]["data"].pop("root", None)
     (RESULTS / "isbi2012-objects-cpu.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -14,7 +14,10 @@ from unetzoo.training import load_recipe, train
 from unetzoo.training.resume import flat
 from unetzoo.twins import write
 
-FEW = {"eva-mask-depth": ["data.train.length=8", "data.val.length=2"]}  # it has stages; others get two steps
+FEW = {
+    "eva-mask-depth": ["data.train.length=8", "data.val.length=2"],  # it has stages; others get two steps
+    "nuclei": ["train.steps=2", "transform.train.crop=64"],  # images of its twin are small
+}
 OFTEN = ("helen", "eva-mask-depth")
 NAMES = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in RECIPES.names()]
 LENGTHS = ("train.epochs", "train.steps", "train.stages")
