@@ -20,7 +20,7 @@ from .survey import Survey
 FEWEST_STEPS = 1200  # a wider network is chosen only if it can take this many,
 FEWEST_PASSES = 15  # and see every image this often
 EVALUATIONS = 30  # about as many epochs, so that few of them miss the best one
-SHARE_OF_TIME = 0.9  # the rest is for reading, checkpoints and the report
+SHARE_OF_TIME = 0.9  # the rest is for the start, checkpoints and the report
 EPOCH_SECONDS = 0.5  # for logs and checkpoints
 POSITION_MATTERS = 0.25  # difference between top and bottom
 RARE = 0.02  # share of the pixels
@@ -109,7 +109,7 @@ def choose(
         *_transform(survey, labels, view, pretrained),
         *_objective(survey, labels),
         *_length(survey, view, fit, timing, minutes, validation),
-        *_settings(survey, labels, fit, timing, pretrained),
+        *_settings(survey, labels, view, fit, timing, pretrained),
     ]
 
 
@@ -191,10 +191,10 @@ def _batch(survey: Survey, labels: LabelSpec, view: View, timing: Timing, width:
     return min(wanted, most, survey.samples)
 
 
-def _why_batch(survey: Survey, fit: Fit) -> str:
+def _why_batch(survey: Survey, view: View, fit: Fit) -> str:
     if fit.batch == survey.samples:
         return "all training images"
-    if fit.batch == max(4, survey.samples // 8):
+    if not view.crop and fit.batch == max(4, survey.samples // 8):
         return "a small training set needs steps more than large batches"
     return "fills the processor, within the free memory"
 
@@ -306,7 +306,9 @@ def _length(survey: Survey, view: View, fit: Fit, timing: Timing, minutes: float
     ]  # fmt: skip
 
 
-def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing, pretrained: str | None) -> list[Choice]:
+def _settings(
+    survey: Survey, labels: LabelSpec, view: View, fit: Fit, timing: Timing, pretrained: str | None
+) -> list[Choice]:
     rate = 1e-3 if fit.width >= 64 else 2e-3
     slower = Choice(("optimizer", "encoder_lr"), 0.3, "a smaller rate keeps what the encoder has learned")
     decay = min(0.999, max(0.9, round(1 - 20 / max(fit.steps, 1), 3)))
@@ -320,7 +322,7 @@ def _settings(survey: Survey, labels: LabelSpec, fit: Fit, timing: Timing, pretr
         Choice(("scheduler", "name"), "cosine", "ends at a small rate, when the time is over"),
         Choice(("scheduler", "unit"), "step", "smooth even with few epochs"),
         Choice(("scheduler", "warmup"), max(1, min(100, fit.steps // 20)), "the first steps are noisy"),
-        Choice(("train", "batch_size"), fit.batch, _why_batch(survey, fit)),
+        Choice(("train", "batch_size"), fit.batch, _why_batch(survey, view, fit)),
         Choice(("train", "precision"), "auto", "bf16 where the hardware supports it"),
         Choice(("train", "ema"), decay, "averages the weights of the last twentieth of the run"),
         Choice(("train", "workers"), workers, f"{pluralize(timing.cpus, 'processor')}, device {timing.device}"),
