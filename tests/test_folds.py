@@ -106,6 +106,12 @@ def test_the_ensemble_cleans_as_is_best_for_the_held_out_predictions(trained, tm
     assert unetzoo.load(folder).cleaning == Cleaning(min_area=256)
 
 
+def test_more_folds_than_groups_leave_nothing_behind(recipe, tmp_path):
+    with pytest.raises(DataError):
+        train_folds(recipe, 7, out=tmp_path / "folds", progress=False)
+    assert not (tmp_path / "folds").exists()
+
+
 def test_compare_reads_the_whole_set(trained):
     (standing,) = compare([read_run(trained.out)], "miou").standings
     assert standing.best == trained.scores["miou"] and standing.interval is not None and standing.run.finished

@@ -114,6 +114,7 @@ def train_folds(
         others = ", ".join(name for name in DATASETS.names() if "fold" in keywords(DATASETS.get(name)))
         raise ConfigError("the dataset has no folds", subject=dataset, expected=f"one that takes `fold`: {others}")
     recipe = with_range(load(source, [*sets, f"data.fold=1/{folds}"], fast=fast))  # one range for all folds
+    recipe.data.build("train")  # raises if the data cannot be divided, before anything is written
     folder = _folder(source, out, fast=fast, resume=resume)
     given = recipe
     recipe = with_batch_size(given, folder, lambda: make_dataset(given, "train", progress=False), resume=True)
@@ -158,7 +159,9 @@ def _claim(folder: Path, folds: int, recipe: Recipe, *, shared: bool) -> None:
         raise ConfigError("a folder of another number of folds", subject=folder, expected=folds, found=known["folds"],
                           hint="give another --out")  # fmt: skip
     if not shared:
-        raise ConfigError("the folder holds folds", subject=folder, hint="--resume them, or give another --out")
+        raise ConfigError(
+            "the folder holds a cross-validation", subject=folder, hint="--resume it, or give another --out"
+        )
     check_same(saved_recipe(folder), table, folder)
 
 

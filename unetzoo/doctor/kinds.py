@@ -188,7 +188,7 @@ KINDS: dict[str, Kind] = {
         "an image with an alpha channel, which is ignored: transparent pixels are read with their hidden colors",
         "flatten it onto a background",
     ),
-    "gray-image": _note("gray images among color images; the gray is repeated", "none, if they are meant to be gray"),
+    "gray-image": _note("gray images where color is usual; the gray is repeated", "none, if they are meant to be gray"),
     "no-alpha": _error("a cut-out without transparency has no outline", "save it as PNG with an alpha channel"),
     "empty-cutout": _error("a cut-out without an opaque pixel", "remove the file"),
     # pairs of samples

@@ -151,7 +151,8 @@ def measure(channels: int = 3, classes: int = 2, tell: Any = lambda: None) -> Ti
         fixed[width] = _rounded(max(large - per_pixel * BATCH * SIDES[1] ** 2, 0) * 1e3)
         tell()
     for table in (fixed, slope):
-        table[64] = _rounded(table[32] * max(table[32] / max(table[16], 1e-3), 1.0))
+        growth = table[32] / table[16] if table[16] else 1.0
+        table[64] = _rounded(table[32] * min(max(growth, 1.0), 4.0))  # twice the channels are at most 4 times the work
     return Timing(device.type, int(_rounded(free_memory(device))), psutil.cpu_count(logical=False) or 1, fixed, slope)
 
 

@@ -19,7 +19,16 @@ from .image_scores import FEWEST, Paired
 from .plots import figure, save
 from .runs import SavedRun
 
-IRRELEVANT = ("name", "train", "val", "root", "cache", "border_weights")  # settings that do not affect scores
+IRRELEVANT = (
+    "name",
+    "train",
+    "val",
+    "root",
+    "cache",
+    "border_weights",
+    "repeat",
+    "balance",
+)  # settings that do not affect scores
 
 
 @dataclass(frozen=True)

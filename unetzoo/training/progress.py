@@ -53,7 +53,7 @@ class Progress(Callback):
             self._written = time.monotonic()
             done = f", {trainer.steps} of them done" if trainer.steps else ""
             steps, epochs = pluralize(trainer.plan.steps, "step"), pluralize(trainer.plan.epochs, "epoch")
-            self._print(f"training for {epochs} of {steps} in total{done}")
+            self._print(f"training for {epochs}, {steps} in total{done}")
         self._restart_clock()
 
     def on_step(self, trainer: RunningTrainer, samples: int) -> None:
