@@ -44,7 +44,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     there = folder / "recipe.json"
     if (folder / FOLDS).exists():
         raise ConfigError("the run folder holds a cross-validation", subject=folder,
-                          hint="--folds N --resume continues it, N as in folds.json; or give another --out")  # fmt: skip
+                          hint="--folds N --resume continues it (N: folds.json); or give another --out")  # fmt: skip
     if there.exists() and not resume:
         raise ConfigError("the run folder holds a run", subject=folder, hint="--resume it, or give another --out")
     if resume and not there.exists():
