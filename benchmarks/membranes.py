@@ -55,7 +55,7 @@ def main() -> None:
         "command": "python -m benchmarks.membranes RUN --root PATH", "environment": environment(),
         "trained": {key: state[key] for key in ("parameters", "precision", "commit") if key in state},
         "recipe": json.loads((options.run / "recipe.json").read_text()),
-        "scores": json.loads((options.run / "scores.json").read_text())["best"], "rows": rows,
+        "scores": {"best": json.loads((options.run / "scores.json").read_text())["best"], **rows},
     }  # fmt: skip
     record["recipe"]["data"].pop("root", None)
     (RESULTS / "isbi2012-objects-cpu.json").write_text(json.dumps(record, indent=1) + "\n")

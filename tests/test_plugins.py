@@ -98,7 +98,7 @@ def test_a_folder_that_exists_or_cannot_be_written_is_refused(tmp_path):
 def steps():
     """The commands and the change in the first part of the page, in order."""
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
-    part = page[page.index("## Write a plugin") : page.index("## What a package")]
+    part = page[page.index("## Create a package") : page.index("## Entry points")]
     place = re.search(r"in `(acme-seg/src/\S+\.py)`", part).group(1)
     for language, text in re.findall(r"```(sh|diff)\n(.*?)```", part, re.DOTALL):
         if language == "diff":
